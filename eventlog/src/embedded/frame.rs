@@ -1,0 +1,157 @@
+//! A record as bytes, all numbers little-endian:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | length of all that follows the checksum |
+//! | 4 | CRC32C of the length and of all that follows the checksum |
+//! | 8 | offset |
+//! | 8 | first offset of the group that was written and synced together |
+//! | 8 | time stamp, ms |
+//! | 4 + n | key |
+//! | 4 | number of headers, each 4 + n name, 4 + n value |
+//! | rest | payload |
+//!
+//! The group tells a torn write from damage: every record below a frame's
+//! group was durable when that frame was written.
+
+use bytes::{Buf, Bytes};
+
+use crate::{Record, settings::RECORD_BYTES_MAX};
+
+/// Bytes of a frame around an empty record.
+pub(super) const OVERHEAD_BYTES: usize = PREFIX_BYTES + BODY_BYTES_MIN;
+
+/// Length and checksum.
+const PREFIX_BYTES: usize = 8;
+/// Offset, group, time stamp, length of the key, number of headers.
+const BODY_BYTES_MIN: usize = 8 + 8 + 8 + 4 + 4;
+/// A record's content, with room for the lengths of its headers.
+const BODY_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
+
+/// A decoded frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub(super) offset: i64,
+    pub(super) group: i64,
+    pub(super) record: Record,
+}
+
+/// Appends `record` to `group_bytes`.
+pub(super) fn encode(record: &Record, offset: i64, group: i64, group_bytes: &mut Vec<u8>) {
+    let start = group_bytes.len();
+    group_bytes.extend_from_slice(&[0; PREFIX_BYTES]);
+    group_bytes.extend_from_slice(&offset.to_le_bytes());
+    group_bytes.extend_from_slice(&group.to_le_bytes());
+    group_bytes.extend_from_slice(&record.timestamp_ms.to_le_bytes());
+    put(group_bytes, record.key.as_bytes());
+    group_bytes.extend_from_slice(&length(record.headers.len()));
+    for (name, value) in &record.headers {
+        put(group_bytes, name.as_bytes());
+        put(group_bytes, value);
+    }
+    group_bytes.extend_from_slice(&record.payload);
+    let body = start + PREFIX_BYTES;
+    let len = length(group_bytes.len() - body);
+    let crc = checksum(len, &group_bytes[body..]);
+    group_bytes[start..start + 4].copy_from_slice(&len);
+    group_bytes[start + 4..body].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Bytes of the frame that `bytes` starts with, as its length says; `None`
+/// where that is not here yet.
+///
+/// # Errors
+/// What is wrong with the length.
+pub(super) fn len_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
+    let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_le_bytes(*len) as usize;
+    if (BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&len) {
+        Ok(Some(PREFIX_BYTES + len))
+    } else {
+        Err(format!("a frame of {len} bytes, expected {BODY_BYTES_MIN} to {BODY_BYTES_MAX}"))
+    }
+}
+
+/// Decodes exactly one frame.
+///
+/// # Errors
+/// What was found and what was expected.
+pub(super) fn decode(mut bytes: Bytes) -> Result<Frame, String> {
+    let mut prefix = bytes.split_to(PREFIX_BYTES);
+    let mut len = [0; 4];
+    prefix.copy_to_slice(&mut len);
+    let (stored, found) = (prefix.get_u32_le(), checksum(len, &bytes));
+    if stored != found {
+        return Err(format!("checksum {found:08x}, expected {stored:08x}"));
+    }
+    let inner = "a length inside the frame is over its end";
+    let (offset, group) = (bytes.get_i64_le(), bytes.get_i64_le());
+    let timestamp_ms = bytes.get_i64_le();
+    let key = text(take(&mut bytes).ok_or(inner)?)?;
+    let count = bytes.try_get_u32_le().map_err(|_| inner)?;
+    let mut headers = Vec::new();
+    for _ in 0..count {
+        let name = text(take(&mut bytes).ok_or(inner)?)?;
+        headers.push((name, take(&mut bytes).ok_or(inner)?.to_vec()));
+    }
+    Ok(Frame { offset, group, record: Record { key, payload: bytes, headers, timestamp_ms } })
+}
+
+fn put(to: &mut Vec<u8>, field: &[u8]) {
+    to.extend_from_slice(&length(field.len()));
+    to.extend_from_slice(field);
+}
+
+fn take(from: &mut Bytes) -> Option<Bytes> {
+    let len = from.try_get_u32_le().ok()? as usize;
+    (len <= from.len()).then(|| from.split_to(len))
+}
+
+fn text(bytes: Bytes) -> Result<String, String> {
+    String::from_utf8(bytes.into()).map_err(|_| "a name that is not UTF-8".to_owned())
+}
+
+fn length(len: usize) -> [u8; 4] {
+    u32::try_from(len).expect("records are limited to far below 4 GiB").to_le_bytes()
+}
+
+fn checksum(len: [u8; 4], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&len), body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes_of(record: &Record) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(record, 7, 5, &mut bytes);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            key in ".{0,20}",
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+            headers in proptest::collection::vec((".{0,8}", proptest::collection::vec(any::<u8>(), 0..20)), 0..4),
+            timestamp_ms in any::<i64>(),
+        ) {
+            let record = Record { key, payload: payload.into(), headers, timestamp_ms };
+            let bytes = bytes_of(&record);
+            prop_assert_eq!(len_bytes(&bytes), Ok(Some(bytes.len())));
+            let frame = decode(bytes.into()).unwrap();
+            prop_assert_eq!(frame, Frame { offset: 7, group: 5, record });
+        }
+
+        #[test]
+        fn any_flipped_bit_is_noticed(payload in proptest::collection::vec(any::<u8>(), 0..100), at in any::<usize>()) {
+            let mut bytes = bytes_of(&Record::new("farm/bay-1", payload, 1));
+            let (whole, at) = (bytes.len(), at % (bytes.len() * 8));
+            bytes[at / 8] ^= 1 << (at % 8);
+            let noticed = len_bytes(&bytes) != Ok(Some(whole)) || decode(bytes.into()).is_err();
+            prop_assert!(noticed);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The embedded log: a folder a topic, in it segment files; one process.
+//!
+//! **Invariant:** no receipt resolves before `fdatasync` of its record has
+//! returned, and none at all after one has failed.
+//!
+//! # Layout
+//! - [`topic`]: the queue in front of a topic, its state, its segments
+//! - [`appender`]: the thread that writes and syncs whole groups
+//! - [`frame`]: a record as bytes
+//! - [`segment`]: a file of frames; what is left of it after a crash
+//! - [`tail`]: reads segments up to what is durable
+
+mod appender;
+mod frame;
+mod segment;
+mod tail;
+mod topic;
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+pub(crate) use tail::Tail;
+pub(crate) use topic::Topic;
+
+use crate::{Faults, LogError, Settings};
+
+/// The folder, locked, and the topics opened in it so far.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    settings: Settings,
+    lock: Arc<File>,
+    faults: Faults,
+    topics: Mutex<HashMap<String, Arc<Topic>>>,
+}
+
+impl Embedded {
+    pub(crate) fn open(settings: &Settings, faults: Faults) -> Result<Self, LogError> {
+        let dir = &settings.dir;
+        fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the folder", e))?;
+        let path = dir.join("lock");
+        let file = File::create(&path).map_err(|e| io_error(&path, "create", e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self {
+                settings: settings.clone(),
+                lock: Arc::new(file),
+                faults,
+                topics: Mutex::default(),
+            }),
+            Err(TryLockError::WouldBlock) => Err(LogError::Locked { dir: dir.clone() }),
+            Err(TryLockError::Error(e)) => Err(io_error(&path, "lock", e)),
+        }
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>, LogError> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = topics.get(name) {
+            return Ok(topic.clone());
+        }
+        let topic = Topic::open(name, &self.settings, self.lock.clone(), self.faults.clone())?;
+        let topic = Arc::new(topic);
+        topics.insert(name.to_owned(), topic.clone());
+        Ok(topic)
+    }
+}
+
+fn io_error(path: &Path, doing: &'static str, source: io::Error) -> LogError {
+    LogError::Io { path: PathBuf::from(path), doing, source: Arc::new(source) }
+}
+
+/// Makes new names in a folder durable.
+fn sync_dir(dir: &Path) -> Result<(), LogError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| io_error(dir, "sync the folder", e))
+}

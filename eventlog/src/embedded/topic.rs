@@ -1,0 +1,215 @@
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    ops::Range,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{UnboundedSender, unbounded_channel},
+    oneshot, watch,
+};
+
+use super::{
+    appender::Appender,
+    frame, io_error,
+    segment::{self, HEADER_BYTES},
+    sync_dir,
+};
+use crate::{
+    Faults, LogError, Record, Settings,
+    writer::{Outcome, Receipt},
+};
+
+/// A record on its way to the appender.
+pub(super) struct Pending {
+    pub(super) record: Record,
+    pub(super) answer: oneshot::Sender<Outcome>,
+    /// Its share of the queue, given back when it is durable.
+    _room: OwnedSemaphorePermit,
+}
+
+/// How far the log is synced. Readers go no further.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Durable {
+    /// The offset after the last durable record.
+    pub(super) next: i64,
+    /// First offset of the segment it is in.
+    pub(super) base: i64,
+    /// Durable length of that segment, bytes.
+    pub(super) len_bytes: u64,
+}
+
+/// What the appender and the readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) dir: PathBuf,
+    pub(super) durable: watch::Sender<Durable>,
+    /// The failure after which nothing is taken any more.
+    pub(super) poison: OnceLock<LogError>,
+    segments: Mutex<Vec<i64>>,
+    /// The next offset of every open reader.
+    readers: Mutex<BTreeMap<u64, i64>>,
+    reader_ids: AtomicU64,
+}
+
+impl Shared {
+    /// First offsets of the segments, in order; never empty.
+    pub(super) fn segments(&self) -> MutexGuard<'_, Vec<i64>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next offset of every open reader.
+    pub(super) fn readers(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that no other reader has.
+    pub(super) fn reader_id(&self) -> u64 {
+        self.reader_ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn poisoned(&self) -> Option<LogError> {
+        let cause = self.poison.get()?.clone();
+        Some(LogError::Poisoned { topic: self.name.to_string(), cause: Box::new(cause) })
+    }
+
+    fn closed(&self) -> LogError {
+        LogError::Closed { topic: self.name.to_string() }
+    }
+}
+
+/// One topic: a bounded queue, the thread behind it, and the segments.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(super) shared: Arc<Shared>,
+    queue: Option<UnboundedSender<Pending>>,
+    /// Bounds the queue by bytes: records differ a hundredfold in size.
+    room: Arc<Semaphore>,
+    record_bytes_max: usize,
+    keep_bytes_min: u64,
+    appender: Option<JoinHandle<()>>,
+    /// Held until the appender has ended.
+    _lock: Arc<File>,
+}
+
+impl Topic {
+    pub(super) fn open(
+        name: &str,
+        settings: &Settings,
+        lock: Arc<File>,
+        faults: Faults,
+    ) -> Result<Self, LogError> {
+        let dir = settings.dir.join(name);
+        fs::create_dir_all(&dir).map_err(|e| io_error(&dir, "create the folder", e))?;
+        sync_dir(&settings.dir)?;
+        let mut segments = segment::list(&dir)?;
+        let (file, durable) = if let Some(&base) = segments.last() {
+            let found = segment::recover(&dir, base)?;
+            (found.file, Durable { next: found.next, base, len_bytes: found.len_bytes })
+        } else {
+            segments.push(0);
+            let durable = Durable { next: 0, base: 0, len_bytes: HEADER_BYTES };
+            (segment::create(&dir, 0)?, durable)
+        };
+        let shared = Arc::new(Shared {
+            name: name.into(),
+            dir,
+            durable: watch::Sender::new(durable),
+            poison: OnceLock::new(),
+            segments: Mutex::new(segments),
+            readers: Mutex::default(),
+            reader_ids: AtomicU64::new(0),
+        });
+        let (queue, pending) = unbounded_channel();
+        let appender =
+            Appender::new(shared.clone(), file, pending, settings.segment_bytes_max, faults);
+        let thread = thread::Builder::new().name(format!("append {name}"));
+        let appender = thread
+            .spawn(move || appender.run())
+            .map_err(|e| io_error(&shared.dir, "start the appender thread", e))?;
+        Ok(Self {
+            shared,
+            queue: Some(queue),
+            room: Arc::new(Semaphore::new(settings.queue_bytes_max)),
+            record_bytes_max: settings.record_bytes_max,
+            keep_bytes_min: settings.keep_bytes_min,
+            appender: Some(appender),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) async fn append(&self, record: Record) -> Result<Receipt, LogError> {
+        let found_bytes = record.len_bytes();
+        if found_bytes > self.record_bytes_max {
+            let (topic, max_bytes) = (self.shared.name.to_string(), self.record_bytes_max);
+            return Err(LogError::TooLarge { topic, found_bytes, max_bytes });
+        }
+        if let Some(poisoned) = self.shared.poisoned() {
+            return Err(poisoned);
+        }
+        // A record of the largest size fits an empty queue, with its frame's
+        // overhead left out so that it always does.
+        let share = found_bytes.max(frame::OVERHEAD_BYTES).min(self.record_bytes_max);
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(share).await;
+        let room = room.map_err(|_| self.shared.closed())?;
+        let (answer, receipt) = Receipt::new(self.shared.name.clone());
+        let pending = Pending { record, answer, _room: room };
+        match &self.queue {
+            Some(queue) if queue.send(pending).is_ok() => Ok(receipt),
+            _ => Err(self.shared.closed()),
+        }
+    }
+
+    pub(crate) fn bounds(&self) -> Range<i64> {
+        let first = self.shared.segments()[0];
+        first..self.shared.durable.borrow().next
+    }
+
+    pub(crate) fn trim(&self, below_offset: i64) -> Result<i64, LogError> {
+        let Shared { dir, .. } = &*self.shared;
+        let mut segments = self.shared.segments();
+        let passed = self.shared.readers().values().copied().min().unwrap_or(i64::MAX);
+        let below_offset = below_offset.min(passed);
+        let mut sizes = Vec::with_capacity(segments.len());
+        for base in segments.iter() {
+            let path = segment::path(dir, *base);
+            let size = fs::metadata(&path).map_err(|e| io_error(&path, "read the size", e))?.len();
+            sizes.push(size);
+        }
+        let mut left_bytes: u64 = sizes.iter().sum();
+        let mut dropped = 0;
+        // A segment ends where the next begins; the last one is being written.
+        while dropped + 1 < segments.len()
+            && segments[dropped + 1] <= below_offset
+            && left_bytes - sizes[dropped] >= self.keep_bytes_min
+        {
+            let path = segment::path(dir, segments[dropped]);
+            fs::remove_file(&path).map_err(|e| io_error(&path, "remove", e))?;
+            left_bytes -= sizes[dropped];
+            dropped += 1;
+        }
+        segments.drain(..dropped);
+        Ok(segments[0])
+    }
+}
+
+impl Drop for Topic {
+    /// Writes what is queued, then lets go of the folder.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(appender) = self.appender.take()
+            && appender.join().is_err()
+        {
+            tracing::error!(topic = %self.shared.name, "the appender thread panicked");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Apache Kafka through librdkafka.
+//!
+//! # Layout
+//! - [`context`]: librdkafka's log lines and errors, as ours
+//! - [`producer`]: idempotent, in order, answers by delivery callback
+//! - [`consumer`]: assigned by hand; offsets are kept by the reader's owner
+
+mod consumer;
+mod context;
+mod producer;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc, thread, time::Duration};
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    consumer::{BaseConsumer, Consumer as _},
+    error::RDKafkaErrorCode,
+    metadata::{MetadataPartition, MetadataTopic},
+};
+use tracing::info;
+
+pub(crate) use consumer::Consumer;
+use context::Context;
+pub(crate) use producer::Producer;
+
+use crate::{LogError, Positions, Settings, settings};
+
+/// How to reach the brokers.
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    settings: settings::Kafka,
+    queue_bytes_max: usize,
+    record_bytes_max: usize,
+}
+
+impl Kafka {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            settings: settings.kafka.clone(),
+            queue_bytes_max: settings.queue_bytes_max,
+            record_bytes_max: settings.record_bytes_max,
+        }
+    }
+
+    pub(crate) fn writer(&self, topic: &str) -> Result<Arc<Producer>, LogError> {
+        self.partitions(topic)?;
+        Producer::open(self, topic).map(Arc::new)
+    }
+
+    pub(crate) fn reader(&self, topic: &str, from: &Positions) -> Result<Consumer, LogError> {
+        let bounds = self.bounds(topic)?;
+        for (&partition, &offset) in from {
+            let available = bounds.get(&partition).cloned().unwrap_or(0..0);
+            if offset < available.start || offset > available.end {
+                let topic = topic.to_owned();
+                return Err(LogError::OutOfRange { topic, partition, offset, available });
+            }
+        }
+        let from = bounds.iter().map(|(p, have)| (*p, *from.get(p).unwrap_or(&have.start)));
+        Consumer::open(self, topic, &from.collect())
+    }
+
+    pub(crate) fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, LogError> {
+        let partitions = self.partitions(topic)?;
+        let client = self.client(topic)?;
+        let bounds = partitions.into_iter().map(|partition| {
+            let found = client.fetch_watermarks(topic, partition, self.timeout());
+            let (low, high) = found.map_err(|e| self.failed(topic, "read the bounds", &e))?;
+            Ok((partition, low..high))
+        });
+        bounds.collect()
+    }
+
+    /// The partitions of `topic`, which is created if need be.
+    fn partitions(&self, topic: &str) -> Result<Vec<i32>, LogError> {
+        let client = self.client(topic)?;
+        let find = || {
+            let found = client.fetch_metadata(Some(topic), self.timeout());
+            let found = found.map_err(|e| LogError::Unreachable {
+                brokers: self.settings.brokers.clone(),
+                cause: e.to_string(),
+            })?;
+            let topic = found.topics().first().filter(|topic| topic.error().is_none());
+            let ids =
+                topic.into_iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id);
+            Ok::<Vec<i32>, LogError>(ids.collect())
+        };
+        let mut partitions = find()?;
+        // A new topic is known to the broker asked a moment after its creation.
+        for _ in 0..METADATA_TRIES {
+            if !partitions.is_empty() {
+                break;
+            }
+            self.create(topic)?;
+            partitions = find()?;
+        }
+        if partitions.is_empty() {
+            return Err(self.failed(topic, "find its partitions", &"it has none after creation"));
+        }
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    fn create(&self, topic: &str) -> Result<(), LogError> {
+        let failed = |cause: &dyn std::fmt::Display| self.failed(topic, "create it", cause);
+        let admin: AdminClient<Context> =
+            self.config().create_with_context(Context).map_err(|e| failed(&e))?;
+        let replication = TopicReplication::Fixed(self.settings.replication);
+        let new = NewTopic::new(topic, self.settings.partitions, replication);
+        let options = AdminOptions::new().operation_timeout(Some(self.timeout()));
+        // The caller may be on an async runtime, which must not be entered twice.
+        let created = thread::scope(|scope| {
+            let create = || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+                Ok(runtime.block_on(admin.create_topics([&new], &options)))
+            };
+            scope.spawn(create).join()
+        });
+        let created = created.map_err(|_| failed(&"its thread panicked"))?;
+        let created = created.map_err(|e: std::io::Error| failed(&e))?.map_err(|e| failed(&e))?;
+        for result in created {
+            match result {
+                Ok(_) => info!(topic, partitions = self.settings.partitions, "created"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(failed(&code)),
+            }
+        }
+        Ok(())
+    }
+
+    fn client(&self, topic: &str) -> Result<BaseConsumer<Context>, LogError> {
+        let client = self.config().create_with_context(Context);
+        client.map_err(|e| self.failed(topic, "make a client", &e))
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.settings.brokers);
+        config.set("client.id", "microclimate");
+        config
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.settings.connect_timeout_ms)
+    }
+
+    fn failed(
+        &self,
+        topic: &str,
+        doing: &'static str,
+        cause: &(impl std::fmt::Display + ?Sized),
+    ) -> LogError {
+        LogError::Kafka {
+            brokers: self.settings.brokers.clone(),
+            topic: topic.to_owned(),
+            doing,
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// How often to ask for a topic's partitions after its creation.
+const METADATA_TRIES: usize = 20;
+
+/// Whether librdkafka mends this by itself.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::Resolve
+            | RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+    )
+}

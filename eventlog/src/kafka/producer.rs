@@ -1,0 +1,135 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use rdkafka::{
+    ClientContext, Message as _,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+};
+use tokio::sync::{Mutex, Notify, oneshot};
+
+use super::{Context, Kafka};
+use crate::{
+    LogError, Record,
+    writer::{Outcome, Receipt},
+};
+
+/// The queue is asked again after this even if no delivery made room.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Produces to one topic, idempotently and in order.
+pub(crate) struct Producer {
+    inner: ThreadedProducer<Delivery>,
+    topic: Arc<str>,
+    brokers: String,
+    record_bytes_max: usize,
+    room: Arc<Notify>,
+    /// One record at a time: while the queue is full, none overtakes the
+    /// record that is being retried. Fair, so calls keep their order.
+    turn: Mutex<()>,
+}
+
+impl Producer {
+    pub(super) fn open(kafka: &Kafka, topic: &str) -> Result<Self, LogError> {
+        let room = Arc::new(Notify::new());
+        let brokers = kafka.settings.brokers.clone();
+        let delivery = Delivery { brokers: brokers.clone(), room: room.clone() };
+        let config = kafka
+            .config()
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            // Never expire a record here: one that timed out may still have
+            // been written (librdkafka#2188), and the records after it would
+            // go on without it. The bounded queue is the limit instead.
+            .set("message.timeout.ms", "0")
+            .set("linger.ms", "2")
+            .set("queue.buffering.max.kbytes", (kafka.queue_bytes_max / 1024).max(1).to_string())
+            .set("queue.buffering.max.messages", "100000")
+            .set("message.max.bytes", (kafka.record_bytes_max + 64 * 1024).to_string())
+            .clone();
+        let inner = config.create_with_context(delivery);
+        let inner = inner.map_err(|e| kafka.failed(topic, "make a producer", &e))?;
+        let record_bytes_max = kafka.record_bytes_max;
+        let turn = Mutex::new(());
+        Ok(Self { inner, topic: topic.into(), brokers, record_bytes_max, room, turn })
+    }
+
+    pub(crate) async fn append(&self, record: Record) -> Result<Receipt, LogError> {
+        let found_bytes = record.len_bytes();
+        if found_bytes > self.record_bytes_max {
+            let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
+            return Err(LogError::TooLarge { topic, found_bytes, max_bytes });
+        }
+        let (answer, receipt) = Receipt::new(self.topic.clone());
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (key, value) in &record.headers {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut unsent = BaseRecord::with_opaque_to(&self.topic, Box::new(answer))
+            .key(&record.key)
+            .payload(&record.payload[..])
+            .timestamp(record.timestamp_ms)
+            .headers(headers);
+        let _turn = self.turn.lock().await;
+        loop {
+            match self.inner.send(unsent) {
+                Ok(()) => return Ok(receipt),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
+                    unsent = same;
+                    // A delivery just before this line is the timeout's case.
+                    let _ = tokio::time::timeout(RETRY_AFTER, self.room.notified()).await;
+                }
+                Err((error, _)) => {
+                    return Err(LogError::Kafka {
+                        brokers: self.brokers.clone(),
+                        topic: self.topic.to_string(),
+                        doing: "queue a record",
+                        cause: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// Told by librdkafka what became of each record.
+struct Delivery {
+    brokers: String,
+    room: Arc<Notify>,
+}
+
+impl ClientContext for Delivery {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Context.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Context.error(error, reason);
+    }
+}
+
+impl ProducerContext for Delivery {
+    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
+        let outcome = match result {
+            Ok(message) => Ok((message.partition(), message.offset())),
+            Err((error, message)) => Err(LogError::Kafka {
+                brokers: self.brokers.clone(),
+                topic: message.topic().to_owned(),
+                doing: "write a record",
+                cause: error.to_string(),
+            }),
+        };
+        self.room.notify_one();
+        // A receipt that was dropped has nobody to tell.
+        let _ = answer.send(outcome);
+    }
+}

@@ -1,0 +1,47 @@
+//! The one interface to the log that carries every reading: embedded (local,
+//! durable, no server) or Apache Kafka.
+//!
+//! # Layout
+//! In the order in which a record meets them:
+//! - [`settings`]: which log, where, and its limits
+//! - `record`: what is kept: key, payload, headers, time
+//! - `log`: [`EventLog`], which opens writers and readers of topics
+//! - `writer`: takes records in order; a [`Receipt`] resolves once one is durable
+//! - `embedded`: segment files, one appender thread a topic, group commit
+//! - `kafka`: idempotent producer, manually assigned consumer
+//! - `reader`: batches of what is durable, from given [`Positions`]
+//! - [`fault`]: holds or fails the embedded log's disk, for tests
+//! - `error`: what can go wrong, and what to do
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use eventlog::{EventLog, Positions, Record, Settings};
+//! # let dir = tempfile::tempdir().unwrap();
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let log = EventLog::open(&Settings::embedded(dir.path()))?;
+//! let receipt = log.writer("sensor.readings")?.append(Record::new("farm/bay-1", "21.5", 0)).await?;
+//! assert_eq!(receipt.await?, (0, 0)); // partition and offset; durable from here on
+//!
+//! let mut reader = log.reader("sensor.readings", &Positions::new())?;
+//! let batch = reader.next_batch(100, Duration::from_secs(1)).await?;
+//! assert_eq!(batch[0].record.key, "farm/bay-1");
+//! # Ok::<(), eventlog::LogError>(()) }).unwrap();
+//! ```
+
+mod embedded;
+mod error;
+pub mod fault;
+mod kafka;
+mod log;
+mod reader;
+mod record;
+pub mod settings;
+mod writer;
+
+pub use error::LogError;
+pub use fault::Faults;
+pub use log::EventLog;
+pub use reader::Reader;
+pub use record::{Entry, Positions, Record};
+pub use settings::{Kind, Settings};
+pub use writer::{Receipt, Writer};

@@ -1,0 +1,111 @@
+//! The table `[log]` of every service.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::LogError;
+
+/// The table `[log]` of every service's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Which log.
+    pub kind: Kind,
+    /// Folder of the embedded log.
+    pub dir: PathBuf,
+    /// A segment file is closed at this size, bytes.
+    pub segment_bytes_max: u64,
+    /// Records waiting for the disk or for Kafka, bytes a topic; appending
+    /// waits while it is full.
+    pub queue_bytes_max: usize,
+    /// Largest record, bytes.
+    pub record_bytes_max: usize,
+    /// `trim` of the embedded log leaves at least this much, bytes a topic.
+    pub keep_bytes_min: u64,
+    /// Apache Kafka.
+    pub kafka: Kafka,
+}
+
+/// Which log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Local files.
+    Embedded,
+    /// Apache Kafka.
+    Kafka,
+}
+
+/// How to reach Apache Kafka.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// Partitions of a topic that does not exist yet.
+    pub partitions: i32,
+    /// Copies of a topic that does not exist yet.
+    pub replication: i32,
+    /// How long to wait for the first answer of a broker, milliseconds.
+    pub connect_timeout_ms: u64,
+}
+
+impl Settings {
+    /// The embedded log in `dir`, limits as in [`Settings::default`].
+    #[must_use]
+    pub fn embedded(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), ..Self::default() }
+    }
+
+    /// Kafka at `brokers` (`host:port`, comma-separated), limits as in
+    /// [`Settings::default`].
+    #[must_use]
+    pub fn kafka(brokers: &str) -> Self {
+        let kafka = Kafka { brokers: brokers.to_owned(), ..Self::default().kafka };
+        Self { kind: Kind::Kafka, kafka, ..Self::default() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), LogError> {
+        let refuse =
+            |key, found: String, expected: String| Err(LogError::Setting { key, found, expected });
+        if self.record_bytes_max == 0 || self.record_bytes_max > RECORD_BYTES_MAX {
+            let expected = format!("1 to {RECORD_BYTES_MAX}");
+            return refuse("record_bytes_max", self.record_bytes_max.to_string(), expected);
+        }
+        let queue = self.record_bytes_max..=QUEUE_BYTES_MAX;
+        if !queue.contains(&self.queue_bytes_max) {
+            let expected = format!("{} (one record) to {QUEUE_BYTES_MAX}", queue.start());
+            return refuse("queue_bytes_max", self.queue_bytes_max.to_string(), expected);
+        }
+        if self.segment_bytes_max < self.record_bytes_max as u64 {
+            let expected = format!("at least record_bytes_max, {}", self.record_bytes_max);
+            return refuse("segment_bytes_max", self.segment_bytes_max.to_string(), expected);
+        }
+        Ok(())
+    }
+}
+
+/// A frame's length must be plausible when a torn file is searched.
+pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
+/// A semaphore counts the queue's bytes.
+const QUEUE_BYTES_MAX: usize = 1 << 30;
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Embedded,
+            dir: PathBuf::from("var/log"),
+            segment_bytes_max: 64 << 20,
+            queue_bytes_max: 16 << 20,
+            record_bytes_max: 1 << 20,
+            keep_bytes_min: 1 << 30,
+            kafka: Kafka {
+                brokers: "127.0.0.1:9092".to_owned(),
+                partitions: 6,
+                replication: 1,
+                connect_timeout_ms: 10_000,
+            },
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The embedded log over real files: order, limits, damage, retention.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    task::Poll,
+    time::Duration,
+};
+
+use eventlog::{EventLog, Faults, LogError, Positions, Reader, Record, Settings};
+
+const TOPIC: &str = "sensor.readings";
+const SOON: Duration = Duration::from_secs(10);
+const NOW: Duration = Duration::ZERO;
+
+fn offset(n: usize) -> i64 {
+    i64::try_from(n).unwrap()
+}
+
+fn record(n: usize) -> Record {
+    let mut record =
+        Record::new(format!("farm/bay-{}", n % 3), format!("reading {n}"), 1_000 + offset(n));
+    record.headers.push(("n".to_owned(), n.to_string().into_bytes()));
+    record
+}
+
+/// Appends records `from..to` and waits for all of them.
+async fn append(log: &EventLog, from: usize, to: usize) {
+    let writer = log.writer(TOPIC).unwrap();
+    let mut receipts = Vec::new();
+    for n in from..to {
+        receipts.push((n, writer.append(record(n)).await.unwrap()));
+    }
+    for (n, receipt) in receipts {
+        assert_eq!(receipt.await.unwrap(), (0, offset(n)));
+    }
+}
+
+async fn read(reader: &mut Reader, count: usize) -> Vec<usize> {
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        let batch = reader.next_batch(7, SOON).await.unwrap();
+        assert!(!batch.is_empty(), "{} of {count} came", numbers.len());
+        for entry in batch {
+            let n = usize::try_from(entry.offset).unwrap();
+            assert_eq!(entry.record, record(n));
+            numbers.push(n);
+        }
+    }
+    numbers
+}
+
+async fn check(log: &EventLog, from: Option<i64>, expect: std::ops::Range<usize>) {
+    let from: Positions = from.map(|offset| (0, offset)).into_iter().collect();
+    let mut reader = log.reader(TOPIC, &from).unwrap();
+    assert_eq!(read(&mut reader, expect.len()).await, expect.collect::<Vec<_>>());
+    assert!(reader.next_batch(1, NOW).await.unwrap().is_empty());
+}
+
+fn small_segments(dir: &Path) -> Settings {
+    let record_bytes_max = 512;
+    Settings {
+        segment_bytes_max: 1024,
+        record_bytes_max,
+        keep_bytes_min: 0,
+        ..Settings::embedded(dir)
+    }
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir.join(TOPIC)).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[tokio::test]
+async fn what_was_appended_is_read_in_order_from_any_position_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    for settings in
+        [Settings::embedded(&dir.path().join("one")), small_segments(&dir.path().join("many"))]
+    {
+        let log = EventLog::open(&settings).unwrap();
+        append(&log, 0, 100).await;
+        check(&log, None, 0..100).await;
+        drop(log);
+        let log = EventLog::open(&settings).unwrap();
+        append(&log, 100, 150).await;
+        for from in [0, 1, 42, 100, 149, 150] {
+            check(&log, Some(from), usize::try_from(from).unwrap()..150).await;
+        }
+        assert_eq!(log.bounds(TOPIC).unwrap()[&0], 0..150);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_is_woken_and_a_dropped_wait_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EventLog::open(&Settings::embedded(dir.path())).unwrap();
+    let mut reader = log.reader(TOPIC, &Positions::new()).unwrap();
+    assert!(reader.next_batch(1, NOW).await.unwrap().is_empty());
+    let (batch, ()) = tokio::join!(reader.next_batch(10, SOON), append(&log, 0, 1));
+    assert_eq!(batch.unwrap().len(), 1);
+    append(&log, 1, 20).await;
+    // Polled once, which starts the reading, then dropped; a reading that was
+    // quick enough has given its records instead.
+    let polled = futures_util::poll!(std::pin::pin!(reader.next_batch(5, SOON)));
+    let given = match polled {
+        Poll::Ready(batch) => batch.unwrap().len(),
+        Poll::Pending => 0,
+    };
+    assert_eq!(read(&mut reader, 19 - given).await, (1 + given..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn nothing_is_durable_nor_readable_before_the_sync_nor_after_a_failed_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let log = EventLog::open_with(&Settings::embedded(dir.path()), faults.clone()).unwrap();
+    append(&log, 0, 1).await;
+    faults.hold();
+    let writer = log.writer(TOPIC).unwrap();
+    let mut receipt = Box::pin(writer.append(record(1)).await.unwrap());
+    check(&log, None, 0..1).await;
+    assert!(futures_util::poll!(&mut receipt).is_pending());
+    faults.release();
+    assert_eq!(receipt.await.unwrap(), (0, 1));
+    faults.fail();
+    let receipt = writer.append(record(2)).await.unwrap();
+    assert!(matches!(receipt.await, Err(LogError::Poisoned { .. })));
+    assert!(matches!(writer.append(record(3)).await, Err(LogError::Poisoned { .. })));
+    check(&log, None, 0..2).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_the_writer_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let settings = Settings {
+        record_bytes_max: 1000,
+        queue_bytes_max: 1000,
+        ..Settings::embedded(dir.path())
+    };
+    let log = EventLog::open_with(&settings, faults.clone()).unwrap();
+    faults.hold();
+    let writer = log.writer(TOPIC).unwrap();
+    let first = writer.append(Record::new("k", vec![0; 999], 0)).await.unwrap();
+    let mut second = Box::pin(writer.append(Record::new("k", "x", 0)));
+    assert!(futures_util::poll!(&mut second).is_pending());
+    faults.release();
+    assert_eq!(second.await.unwrap().await.unwrap(), (0, 1));
+    assert_eq!(first.await.unwrap(), (0, 0));
+    let too_large = writer.append(Record::new("k", vec![0; 1000], 0)).await;
+    assert!(matches!(too_large, Err(LogError::TooLarge { found_bytes: 1001, .. })));
+}
+
+#[tokio::test]
+async fn a_torn_tail_is_cut_off_and_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    for cut_bytes in [1, 20, 50] {
+        let settings = Settings::embedded(&dir.path().join(cut_bytes.to_string()));
+        let log = EventLog::open(&settings).unwrap();
+        append(&log, 0, 10).await;
+        drop(log);
+        let path = segments(&settings.dir).pop().unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - cut_bytes).unwrap();
+        let log = EventLog::open(&settings).unwrap();
+        check(&log, None, 0..9).await;
+        append(&log, 9, 12).await;
+        check(&log, None, 0..12).await;
+    }
+}
+
+/// Flips a bit of the payload `reading <n>`, and says where.
+fn damage(path: &Path, n: usize) -> u64 {
+    let bytes = fs::read(path).unwrap();
+    let text = format!("reading {n}");
+    let at = bytes.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[bytes[at] ^ 4], at as u64).unwrap();
+    at as u64
+}
+
+#[tokio::test]
+async fn a_flipped_bit_that_was_durable_is_refused_with_file_and_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::embedded(dir.path());
+    let log = EventLog::open(&settings).unwrap();
+    append(&log, 0, 5).await;
+    append(&log, 5, 10).await;
+    drop(log);
+    let path = segments(dir.path()).pop().unwrap();
+    let at = damage(&path, 3);
+    let error = EventLog::open(&settings).unwrap().writer(TOPIC).unwrap_err();
+    let LogError::Corrupt { path: found, position, .. } = &error else { panic!("{error}") };
+    assert_eq!(found, &path);
+    assert!((at - 60..at).contains(position), "{error}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_an_old_segment_stops_the_reader_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = small_segments(dir.path());
+    let log = EventLog::open(&settings).unwrap();
+    for n in 0..50 {
+        append(&log, n, n + 1).await;
+    }
+    damage(&segments(dir.path())[0], 4);
+    let mut reader = log.reader(TOPIC, &Positions::new()).unwrap();
+    assert_eq!(read(&mut reader, 4).await, [0, 1, 2, 3]);
+    for _ in 0..2 {
+        assert!(matches!(reader.next_batch(9, NOW).await, Err(LogError::Corrupt { .. })));
+    }
+}
+
+#[tokio::test]
+async fn trimming_drops_whole_segments_that_every_reader_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = small_segments(dir.path());
+    let log = EventLog::open(&settings).unwrap();
+    for n in 0..50 {
+        append(&log, n, n + 1).await;
+    }
+    let before = segments(dir.path()).len();
+    let mut slow = log.reader(TOPIC, &Positions::new()).unwrap();
+    assert_eq!(log.trim(TOPIC, 40).unwrap(), 0);
+    read(&mut slow, 50).await;
+    let first = log.trim(TOPIC, 40).unwrap();
+    assert!((1..=40).contains(&first) && segments(dir.path()).len() < before);
+    check(&log, None, usize::try_from(first).unwrap()..50).await;
+    let gone = log.reader(TOPIC, &Positions::from([(0, 0)])).unwrap_err();
+    assert!(matches!(gone, LogError::OutOfRange { offset: 0, .. }), "{gone}");
+    let beyond = log.reader(TOPIC, &Positions::from([(0, 51)])).unwrap_err();
+    assert!(matches!(beyond, LogError::OutOfRange { offset: 51, .. }), "{beyond}");
+}
+
+#[tokio::test]
+async fn trimming_keeps_what_the_settings_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { keep_bytes_min: 1 << 20, ..small_segments(dir.path()) };
+    let log = EventLog::open(&settings).unwrap();
+    append(&log, 0, 50).await;
+    assert_eq!(log.trim(TOPIC, 50).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn names_and_folders_that_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = EventLog::open(&Settings::embedded(dir.path())).unwrap();
+    for topic in ["", ".", "..", "a/b", "ä", &"x".repeat(201)] {
+        assert!(matches!(log.writer(topic), Err(LogError::BadTopic { .. })), "{topic}");
+    }
+    let second = EventLog::open(&Settings::embedded(dir.path())).unwrap_err();
+    assert!(second.to_string().contains("another process uses this log"), "{second}");
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let check = |settings: Settings, expect: &str| {
+        let text = EventLog::open(&settings).unwrap_err().to_string();
+        assert!(text.starts_with(expect), "{text}");
+    };
+    check(
+        Settings { record_bytes_max: 0, ..Settings::default() },
+        "log.record_bytes_max = 0: expected 1 to",
+    );
+    check(
+        Settings { queue_bytes_max: 9, ..Settings::default() },
+        "log.queue_bytes_max = 9: expected 1048576 (one record)",
+    );
+    check(
+        Settings { segment_bytes_max: 9, ..Settings::default() },
+        "log.segment_bytes_max = 9: expected at least",
+    );
+}

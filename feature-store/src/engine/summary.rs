@@ -1,0 +1,222 @@
+//! What is kept of a set of readings: mergeable moments.
+
+use super::HOUR_MS;
+
+/// What is kept of a set of readings of one metric. Two summaries merge into
+/// the summary of both sets.
+///
+/// Moments are centred, so that a small spread around a large mean keeps its
+/// digits. Sources: B. P. Welford, "Note on a method for calculating corrected
+/// sums of squares and products", Technometrics 4(3), 1962, for one value; T.
+/// F. Chan, G. H. Golub, R. J. `LeVeque`, "Updating formulae and a pairwise
+/// algorithm for computing sample variances", Stanford CS-79-773, 1979, for
+/// two sets.
+///
+/// ```
+/// use feature_store::engine::summary::Summary;
+///
+/// let mut all = Summary::default();
+/// for (event_ms, value) in [(0, 20.0), (1_800_000, 21.0), (3_600_000, 22.0)] {
+///     all.add(event_ms, value);
+/// }
+/// assert_eq!((all.count(), all.mean(), all.std()), (3, Some(21.0), Some(1.0)));
+/// assert!((all.slope_per_hour().unwrap() - 2.0).abs() < 1e-12);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Summary {
+    count: u32,
+    /// Minute tiles with a reading.
+    minutes: u32,
+    first_ms: i64,
+    last_ms: i64,
+    first: f64,
+    last: f64,
+    min: f64,
+    max: f64,
+    mean: f64,
+    /// Σ (v − v̄)²
+    m2: f64,
+    /// Mean time, ms after `first_ms`.
+    time_mean: f64,
+    /// Σ (t − t̄)², ms²
+    time_m2: f64,
+    /// Σ (t − t̄)(v − v̄), ms × unit
+    co_m2: f64,
+}
+
+impl Summary {
+    /// Takes one more reading, not earlier than those before.
+    pub fn add(&mut self, event_ms: i64, value: f64) {
+        if self.count == 0 {
+            *self = Self {
+                count: 1,
+                minutes: 1,
+                first_ms: event_ms,
+                last_ms: event_ms,
+                first: value,
+                last: value,
+                min: value,
+                max: value,
+                mean: value,
+                ..Self::default()
+            };
+            return;
+        }
+        debug_assert!(event_ms >= self.last_ms, "readings come in the order of time");
+        self.count += 1;
+        let n = f64::from(self.count);
+        let time = (event_ms - self.first_ms) as f64;
+        let (dt, dv) = (time - self.time_mean, value - self.mean);
+        self.time_mean += dt / n;
+        self.mean += dv / n;
+        self.time_m2 += dt * (time - self.time_mean);
+        self.m2 += dv * (value - self.mean);
+        self.co_m2 += dt * (value - self.mean);
+        self.last_ms = event_ms;
+        self.last = value;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+    }
+
+    /// Takes a set of later readings.
+    pub fn merge(&mut self, later: &Self) {
+        if later.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            *self = *later;
+            return;
+        }
+        let (a, b) = (f64::from(self.count), f64::from(later.count));
+        let n = a + b;
+        let later_time_mean = later.time_mean + (later.first_ms - self.first_ms) as f64;
+        let (dt, dv) = (later_time_mean - self.time_mean, later.mean - self.mean);
+        let share = b / n;
+        let weight = a * share;
+        self.count += later.count;
+        self.minutes += later.minutes;
+        self.mean += dv * share;
+        self.time_mean += dt * share;
+        self.m2 += later.m2 + dv * dv * weight;
+        self.time_m2 += later.time_m2 + dt * dt * weight;
+        self.co_m2 += later.co_m2 + dt * dv * weight;
+        self.last_ms = later.last_ms;
+        self.last = later.last;
+        self.min = self.min.min(later.min);
+        self.max = self.max.max(later.max);
+    }
+
+    /// Number of readings.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Number of minutes of the clock that have a reading.
+    #[must_use]
+    pub const fn minutes(&self) -> u32 {
+        self.minutes
+    }
+
+    /// Arithmetic mean.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.mean)
+    }
+
+    /// Sample standard deviation (n − 1); needs two readings.
+    #[must_use]
+    pub fn std(&self) -> Option<f64> {
+        (self.count > 1).then(|| (self.m2 / f64::from(self.count - 1)).sqrt())
+    }
+
+    /// Smallest value.
+    #[must_use]
+    pub fn min(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.min)
+    }
+
+    /// Largest value.
+    #[must_use]
+    pub fn max(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.max)
+    }
+
+    /// Value and event time, ms, of the newest reading.
+    #[must_use]
+    pub fn last(&self) -> Option<(f64, i64)> {
+        (self.count > 0).then_some((self.last, self.last_ms))
+    }
+
+    /// Newest value less oldest value; needs two readings.
+    #[must_use]
+    pub fn delta(&self) -> Option<f64> {
+        (self.count > 1).then_some(self.last - self.first)
+    }
+
+    /// Slope of the least-squares line, units per hour; needs readings at two
+    /// different times.
+    #[must_use]
+    pub fn slope_per_hour(&self) -> Option<f64> {
+        let has_slope = self.count > 1 && self.time_m2 > 0.0;
+        has_slope.then(|| self.co_m2 / self.time_m2 * HOUR_MS as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(readings: &[(i64, f64)]) -> Summary {
+        let mut summary = Summary::default();
+        readings.iter().for_each(|(at, value)| summary.add(*at, *value));
+        summary
+    }
+
+    fn close(a: Option<f64>, b: Option<f64>, scale: f64) -> bool {
+        match (a, b) {
+            (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * scale.max(1e-300),
+            (a, b) => a == b,
+        }
+    }
+
+    #[test]
+    fn nothing_is_none_never_zero() {
+        let empty = Summary::default();
+        assert_eq!(
+            (empty.mean(), empty.std(), empty.min(), empty.delta()),
+            (None, None, None, None)
+        );
+        let one = of(&[(5, 3.0)]);
+        assert_eq!((one.mean(), one.std(), one.slope_per_hour()), (Some(3.0), None, None));
+        assert_eq!(of(&[(5, 3.0), (5, 4.0)]).slope_per_hour(), None, "two values at one time");
+    }
+
+    #[test]
+    fn a_flat_line_far_from_zero_has_no_spread_and_no_slope() {
+        let flat: Vec<(i64, f64)> = (0..10_000).map(|i| (i * 5_000, 1e6 + 0.1)).collect();
+        assert_eq!(of(&flat).std(), Some(0.0));
+        assert_eq!(of(&flat).slope_per_hour(), Some(0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn merged_parts_equal_the_whole(
+            mut readings in prop::collection::vec((0..600_000_i64, -50.0..60.0_f64), 2..200),
+            at in 0.0..1.0_f64,
+        ) {
+            readings.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            let cut = (readings.len() as f64 * at) as usize;
+            let mut parts = of(&readings[..cut]);
+            parts.merge(&of(&readings[cut..]));
+            let whole = of(&readings);
+            prop_assert_eq!((parts.count(), parts.min(), parts.max()), (whole.count(), whole.min(), whole.max()));
+            prop_assert_eq!((parts.last(), parts.delta()), (whole.last(), whole.delta()));
+            prop_assert!(close(parts.mean(), whole.mean(), 100.0));
+            prop_assert!(close(parts.std(), whole.std(), 100.0));
+            let scale = 1e5 * whole.slope_per_hour().unwrap_or(1.0).abs().max(1.0);
+            prop_assert!(close(parts.slope_per_hour(), whole.slope_per_hour(), scale));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+use std::path::PathBuf;
+
+use service::config::ConfigError;
+
+/// Why the feature store cannot go on, or cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the DuckDB file.
+    #[error(
+        "{path}: another process has this DuckDB file open ({detail})\n\
+         hint: a DuckDB file has one writer; stop the other process, or read through its REST API"
+    )]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// What DuckDB says, with the other's process number.
+        detail: String,
+    },
+    /// The file cannot be opened.
+    #[error("{path}: cannot open this DuckDB file: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What DuckDB says.
+        source: duckdb::Error,
+    },
+    /// The file's folder cannot be made.
+    #[error("{path}: cannot make this folder: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// DuckDB refused a statement.
+    #[error("DuckDB: {0}")]
+    DuckDb(#[from] duckdb::Error),
+    /// A column could not be made.
+    #[error("Arrow: {0}")]
+    Arrow(#[from] duckdb::arrow::error::ArrowError),
+    /// A table could not be made of an answer.
+    #[error("polars: {0}")]
+    Polars(#[from] polars::error::PolarsError),
+    /// What the file says of itself cannot be read.
+    #[error(
+        "{table}: found `{found}`, expected {expected}\nhint: the file was written by another version, or damaged; restore a copy"
+    )]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// Its content.
+        found: String,
+        /// What should be there.
+        expected: &'static str,
+    },
+    /// There is no such column.
+    #[error("there is no feature `{name}`{}", hint.as_ref().map(|h| format!("\nhint: did you mean `{h}`?")).unwrap_or_default())]
+    UnknownFeature {
+        /// The name asked for.
+        name: String,
+        /// The nearest that there is.
+        hint: Option<String>,
+    },
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] eventlog::LogError),
+    /// A setting has no meaning.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A thread of this process ended early.
+    #[error("the writing thread ended: {0}")]
+    Thread(String),
+}

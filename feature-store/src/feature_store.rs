@@ -1,0 +1,217 @@
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use eventlog::EventLog;
+use polars::prelude::DataFrame;
+use serde::Serialize;
+use telemetry::{MetricTable, Quality, ZoneId};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Settings, StoreError,
+    engine::{Row, catalog::Schema},
+    online::{Online, ZoneSummary},
+    store::{
+        self, FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, Readers,
+        ReadingQuery, ReadingRow, Restored, Writer,
+    },
+    worker,
+};
+
+/// Windows over everything in the log, kept in one DuckDB file, served from
+/// memory. Clones share it.
+#[derive(Clone, Debug)]
+pub struct FeatureStore(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) metrics: MetricTable,
+    pub(crate) online: Online,
+    pub(crate) counters: Counters,
+    readers: Readers,
+    schema: Mutex<Arc<Schema>>,
+    /// The file's writer, until `run` takes it.
+    parts: Mutex<Option<(Writer, Restored)>>,
+}
+
+/// What has been committed.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) by_quality: [AtomicU64; Quality::ALL.len()],
+    pub(crate) rejects: AtomicU64,
+    pub(crate) rows: AtomicU64,
+}
+
+/// How much has been committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// All readings, whatever their quality.
+    pub readings: u64,
+    /// Readings by quality, those that there are.
+    pub by_quality: std::collections::BTreeMap<&'static str, u64>,
+    /// Log records that held no readings.
+    pub rejects: u64,
+    /// Feature rows, each revision counted.
+    pub rows: u64,
+    /// Feature columns.
+    pub columns: usize,
+}
+
+impl FeatureStore {
+    /// Opens the DuckDB file and brings everything to where it was.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] where another process has the file, and whatever
+    /// else keeps it from being opened or read.
+    pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
+        settings.check()?;
+        let connection = store::open(&settings.store)?;
+        let restored = store::restore(&connection, &settings.engine, metrics.clone())?;
+        let readers = Readers::new(&connection)?;
+        let online = Online::default();
+        for (zone, metrics, progress) in restored.engine.zones() {
+            online.note(zone, metrics, progress);
+        }
+        let counters = Counters::default();
+        for (counter, count) in counters.by_quality.iter().zip(restored.by_quality) {
+            counter.store(count, Ordering::Relaxed);
+        }
+        counters.rejects.store(restored.rejects, Ordering::Relaxed);
+        counters.rows.store(restored.rows, Ordering::Relaxed);
+        let schema = Mutex::new(restored.engine.schema().clone());
+        let parts = Mutex::new(Some((Writer::new(connection)?, restored)));
+        let settings = settings.clone();
+        Ok(Self(Arc::new(Shared { settings, metrics, online, counters, readers, schema, parts })))
+    }
+
+    /// Takes in the log from where it was left until `shutdown`, then commits
+    /// what was taken and closes.
+    ///
+    /// # Errors
+    /// Where the log or DuckDB fails. What was committed stays; the rest is in
+    /// the log still.
+    ///
+    /// # Panics
+    /// Where it is run a second time.
+    pub async fn run(&self, log: &EventLog, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (writer, restored) = parts.expect("a feature store runs once");
+        worker::run(self.0.clone(), log, writer, restored, shutdown).await
+    }
+
+    /// The zones that there are.
+    #[must_use]
+    pub fn zones(&self) -> Vec<ZoneSummary> {
+        self.0.online.zones()
+    }
+
+    /// The row of a zone at its newest event time, from memory.
+    #[must_use]
+    pub fn latest(&self, zone: &ZoneId) -> Option<Arc<Row>> {
+        self.0.online.latest(zone)
+    }
+
+    /// Rows as they change; a slow reader loses some and is told.
+    #[must_use]
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Row>> {
+        self.0.online.subscribe()
+    }
+
+    /// Final rows as a table: `site`, `zone`, `at_ms` (UTC), then features,
+    /// null where a window is empty; by zone, in the order of time.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFeature`], or what DuckDB says.
+    pub fn frame(&self, query: &FrameQuery) -> Result<DataFrame, StoreError> {
+        store::frame(&self.0.readers.connection()?, query, &self.columns())
+    }
+
+    /// Final rows of one zone, in the order of time.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::frame`].
+    pub fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
+        store::history(&self.0.readers.connection()?, query, &self.columns())
+    }
+
+    /// Readings as they are kept, newest first.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn readings(&self, query: &ReadingQuery) -> Result<Vec<ReadingRow>, StoreError> {
+        store::readings(&self.0.readers.connection()?, query)
+    }
+
+    /// Readings by zone, metric and quality.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn quality(&self) -> Result<Vec<QualityCount>, StoreError> {
+        store::quality(&self.0.readers.connection()?)
+    }
+
+    /// Hours of one zone, newest first.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, StoreError> {
+        store::kpis(&self.0.readers.connection()?, query)
+    }
+
+    /// The names of all features, in the order of their columns.
+    #[must_use]
+    pub fn columns(&self) -> Vec<String> {
+        self.0.schema().names.iter().map(ToString::to_string).collect()
+    }
+
+    /// The names of all features, and their hash.
+    #[must_use]
+    pub fn schema(&self) -> Arc<Schema> {
+        self.0.schema()
+    }
+
+    /// What has been committed.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let Counters { by_quality, rejects, rows, .. } = &self.0.counters;
+        let loaded = by_quality.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        Counts {
+            readings: loaded.iter().sum(),
+            by_quality: Quality::ALL
+                .iter()
+                .zip(loaded)
+                .filter(|(_, count)| *count > 0)
+                .map(|(quality, count)| (quality.as_str(), count))
+                .collect(),
+            rejects: rejects.load(Ordering::Relaxed),
+            rows: rows.load(Ordering::Relaxed),
+            columns: self.0.schema().names.len(),
+        }
+    }
+
+    /// The metrics of the site.
+    #[must_use]
+    pub fn metrics(&self) -> &MetricTable {
+        &self.0.metrics
+    }
+
+    /// Most rows in one answer.
+    #[must_use]
+    pub fn rows_max(&self) -> usize {
+        self.0.settings.rest.rows_max
+    }
+}
+
+impl Shared {
+    pub(crate) fn schema(&self) -> Arc<Schema> {
+        self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_schema(&self, schema: Arc<Schema>) {
+        *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = schema;
+    }
+}

@@ -1,0 +1,35 @@
+//! Rolling windows over everything in the log, exact, once, kept in one DuckDB
+//! file and served from memory.
+//!
+//! **Invariant:** what one log record changes, its offset included, is written
+//! in one transaction. **Invariant:** live, backfill and replay go through the
+//! same engine. **Invariant:** the online read path never asks DuckDB.
+//!
+//! # Layout
+//! In the order in which data meets them:
+//! - [`settings`]: windows, grid, lateness, where things are kept
+//! - [`intake`]: log records → reports
+//! - [`engine`]: reports → quality flags and feature rows
+//! - `worker`: moves batches from the log through the engine into the store
+//! - [`store`]: the DuckDB file: written, restored from, read
+//! - [`online`]: the latest row of each zone
+//! - `feature_store`: [`FeatureStore`], all of it behind one handle
+//! - `rest`: the same over HTTP
+
+pub mod engine;
+mod error;
+mod feature_store;
+pub mod intake;
+pub mod online;
+mod rest;
+pub mod settings;
+pub mod store;
+mod worker;
+
+pub use engine::Row;
+pub use error::StoreError;
+pub use feature_store::{Counts, FeatureStore};
+pub use online::{Status, ZoneSummary};
+pub use rest::routes;
+pub use settings::Settings;
+pub use store::{FrameQuery, HistoryQuery, HistoryRow, ReadingQuery};

@@ -1,0 +1,77 @@
+//! The feature store by itself.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use eventlog::EventLog;
+use feature_store::{FeatureStore, Settings, settings};
+use service::{
+    config::{self, Sources},
+    listen, log, rest, shutdown,
+};
+
+/// Computes window features from the log, keeps and serves them.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file; `feature-store defaults` prints one with every key.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, as in `--set rest.listen=127.0.0.1:9082`.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGINT or SIGTERM.
+    Run,
+    /// Print the names of all features that the file has.
+    Features,
+    /// Print the commented default configuration.
+    Defaults,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    log::init(log::Format::default(), "info");
+    let settings: Settings = config::load(&Sources {
+        defaults: settings::DEFAULTS,
+        open_tables: &settings::OPEN_TABLES,
+        file: args.config.as_deref(),
+        env_prefix: "FEATURE_STORE",
+        set: &args.set,
+    })?;
+    match args.command {
+        Command::Run => run(&settings).await,
+        Command::Features => {
+            let store = FeatureStore::open(&settings, settings.metric_table()?)?;
+            store.columns().iter().for_each(|name| println!("{name}"));
+            Ok(())
+        }
+        Command::Defaults => {
+            print!("{}", settings::DEFAULTS);
+            Ok(())
+        }
+    }
+}
+
+async fn run(settings: &Settings) -> Result<()> {
+    let socket =
+        listen::bind("rest.listen", settings.rest.listen, "rest.token", &settings.rest.token)?;
+    let store = FeatureStore::open(settings, settings.metric_table()?)?;
+    let log = EventLog::open(&settings.log)?;
+    let shutdown = shutdown::on_signal()?;
+    tracing::info!(rest = %socket.local_addr()?, "serving");
+    let routes = feature_store::routes(store.clone());
+    let token = settings.rest.token.clone();
+    let server = tokio::spawn(rest::serve(socket, routes, token, shutdown.clone()));
+    let ran = store.run(&log, shutdown.clone()).await;
+    shutdown.cancel();
+    server.await??;
+    Ok(ran?)
+}

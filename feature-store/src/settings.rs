@@ -1,0 +1,272 @@
+//! What can be configured; `default.toml` says what each key means.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use service::{Secret, config::ConfigError};
+use telemetry::{Metric, MetricTable, SmolStr};
+
+/// The commented defaults, which name every key.
+pub const DEFAULTS: &str = include_str!("default.toml");
+/// Tables of it whose keys are the user's own.
+pub const OPEN_TABLES: [&str; 2] = ["metrics", "engine.more_windows"];
+
+/// The feature store's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The DuckDB file.
+    pub store: Store,
+    /// Where readings come from.
+    pub log: eventlog::Settings,
+    /// Windows, grid, lateness.
+    pub engine: Engine,
+    /// When a transaction is written.
+    pub commit: Commit,
+    /// The REST listener.
+    pub rest: Rest,
+    /// The site's own metrics.
+    pub metrics: BTreeMap<SmolStr, Metric>,
+}
+
+/// The DuckDB file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The file.
+    pub path: PathBuf,
+    /// DuckDB's limit, MB.
+    pub memory_mb_max: u32,
+    /// DuckDB's threads.
+    pub threads: u32,
+}
+
+/// Windows, grid, lateness.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// Windows of every metric.
+    pub windows: Vec<Window>,
+    /// Further windows of single metrics.
+    pub more_windows: BTreeMap<SmolStr, Vec<Window>>,
+    /// Distance of rows.
+    pub grid_s: u32,
+    /// Allowed lateness of final rows.
+    pub lateness_s: u32,
+    /// Allowed lateness of corrections.
+    pub late_max_s: u32,
+    /// Allowed lead of a stamp on its arrival.
+    pub future_max_s: u32,
+    /// Longest silence that still has rows.
+    pub silence_max_s: u32,
+    /// Expected distance of readings.
+    pub interval_s: u32,
+    /// Metrics of which only the newest value and its age are features.
+    pub without_windows: Vec<SmolStr>,
+    /// Name in the IANA database.
+    pub time_zone: String,
+}
+
+/// When a transaction is written.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// At latest after this time.
+    pub interval_ms: u64,
+    /// Or with this many readings.
+    pub readings_max: usize,
+}
+
+/// The REST listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rest {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Bearer token.
+    pub token: Secret,
+    /// Most rows in one answer.
+    pub rows_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        toml::from_str(DEFAULTS).expect("the compiled-in defaults are settings")
+    }
+}
+
+impl Settings {
+    /// Refuses values that have no meaning, before anything is opened.
+    ///
+    /// # Errors
+    /// The key, what was found and what was expected.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Engine { grid_s, interval_s, windows, .. } = &self.engine;
+        if *grid_s == 0 || !grid_s.is_multiple_of(60) {
+            let what = format!("{grid_s} is not a multiple of 60");
+            return Err(ConfigError::invalid("engine.grid_s", what));
+        }
+        if windows.is_empty() {
+            return Err(ConfigError::invalid(
+                "engine.windows",
+                "at least one is needed, as in [\"1h\"]",
+            ));
+        }
+        if *interval_s == 0 {
+            return Err(ConfigError::invalid("engine.interval_s", "0 is not at least 1"));
+        }
+        if self.commit.readings_max == 0 {
+            return Err(ConfigError::invalid("commit.readings_max", "0 is not at least 1"));
+        }
+        // DuckDB calls an open file by its name, and would take it for a schema.
+        let name = self.store.path.file_stem().unwrap_or_default().to_string_lossy();
+        if ["bronze", "silver", "gold", "features", "meta"].contains(&name.as_ref()) {
+            let what = format!("a file cannot be named `{name}`, like one of its schemas");
+            return Err(ConfigError::invalid("store.path", what));
+        }
+        self.engine.time_zone().map(|_| ())
+    }
+
+    /// The metrics of the site.
+    ///
+    /// # Errors
+    /// A metric whose range is empty.
+    pub fn metric_table(&self) -> Result<MetricTable, ConfigError> {
+        MetricTable::extended(self.metrics.clone())
+            .map_err(|what| ConfigError::invalid("metrics", what))
+    }
+}
+
+impl Engine {
+    /// The site's time zone.
+    ///
+    /// # Errors
+    /// A name that the IANA database does not have.
+    pub fn time_zone(&self) -> Result<TimeZone, ConfigError> {
+        TimeZone::get(&self.time_zone).map_err(|_| {
+            let what = format!("`{}` is no time zone, as in `Europe/Berlin`", self.time_zone);
+            ConfigError::invalid("engine.time_zone", what)
+        })
+    }
+
+    /// The windows of a metric, narrowest first.
+    #[must_use]
+    pub fn windows_of(&self, metric: &str) -> Vec<Window> {
+        if self.without_windows.iter().any(|own| own == metric) {
+            return Vec::new();
+        }
+        let more = self.more_windows.get(metric).into_iter().flatten();
+        let mut windows: Vec<Window> = self.windows.iter().chain(more).copied().collect();
+        windows.sort_unstable();
+        windows.dedup();
+        windows
+    }
+
+    /// The widest window of all, ms.
+    #[must_use]
+    pub fn widest_ms(&self) -> i64 {
+        let all = self.windows.iter().chain(self.more_windows.values().flatten());
+        all.map(|window| window.width_ms()).max().unwrap_or_default()
+    }
+}
+
+/// The width of a window: whole minutes, at most 31 days; written `10m`, `24h`
+/// or `7d`.
+///
+/// ```
+/// let week: feature_store::settings::Window = "7d".parse().unwrap();
+/// assert_eq!((week.width_ms(), week.to_string()), (604_800_000, "7d".to_owned()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Window {
+    minutes: u32,
+    /// Minutes in the unit that it was written in.
+    unit: u32,
+}
+
+impl Window {
+    /// Milliseconds.
+    #[must_use]
+    pub const fn width_ms(self) -> i64 {
+        self.minutes as i64 * 60_000
+    }
+}
+
+const UNITS: [(&str, u32); 3] = [("m", 1), ("h", 60), ("d", 1440)];
+const MINUTES_MAX: u32 = 31 * 1440;
+
+impl FromStr for Window {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        UNITS
+            .iter()
+            .find_map(|(suffix, unit)| {
+                let count: u32 = text.strip_suffix(suffix)?.parse().ok()?;
+                let minutes = count.checked_mul(*unit)?;
+                (1..=MINUTES_MAX).contains(&minutes).then_some(Self { minutes, unit: *unit })
+            })
+            .ok_or_else(|| {
+                format!(
+                    "`{text}` is no width of a window, as in `10m`, `24h` or `7d`, at most `31d`"
+                )
+            })
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix =
+            UNITS.iter().find(|(_, unit)| *unit == self.unit).map_or("m", |(suffix, _)| suffix);
+        write!(f, "{}{suffix}", self.minutes / self.unit)
+    }
+}
+
+impl TryFrom<String> for Window {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Window> for String {
+    fn from(window: Window) -> Self {
+        window.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths() {
+        let check = |text: &str, minutes: Option<u32>| {
+            assert_eq!(text.parse::<Window>().ok().map(|w| w.minutes), minutes, "{text}");
+        };
+        check("10m", Some(10));
+        check("24h", Some(1440));
+        check("7d", Some(10_080));
+        check("31d", Some(44_640));
+        check("32d", None);
+        check("0m", None);
+        check("-1h", None);
+        check("10", None);
+        check("99999999999h", None);
+    }
+
+    #[test]
+    fn the_defaults_are_settings_and_wrong_ones_are_named() {
+        Settings::default().check().unwrap();
+        let mut wrong = Settings::default();
+        wrong.engine.time_zone = "Mars/Olympus".to_owned();
+        assert!(wrong.check().unwrap_err().to_string().contains("engine.time_zone"));
+        wrong.store.path = "var/features.duckdb".into();
+        assert!(wrong.check().unwrap_err().to_string().contains("store.path"));
+        wrong.engine.grid_s = 90;
+        assert!(wrong.check().unwrap_err().to_string().contains("engine.grid_s"));
+    }
+}

@@ -1,0 +1,79 @@
+//! The DuckDB file: everything that is kept, in one transaction a batch.
+
+mod columns;
+mod read;
+mod restore;
+mod write;
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use duckdb::{AccessMode, Config, Connection};
+
+pub use read::{
+    FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, ReadingQuery, ReadingRow,
+};
+pub(crate) use read::{frame, history, kpis, quality, readings};
+pub(crate) use restore::{Restored, restore};
+pub(crate) use write::{Batch, Writer};
+
+use crate::{StoreError, settings};
+
+const SCHEMA: &str = include_str!("schema.sql");
+/// DuckDB copies its write-ahead log into the file at this size: rarely,
+/// because each copy costs as much as many commits.
+const CHECKPOINT_THRESHOLD: &str = "256MB";
+
+/// Opens the file, makes its tables, and locks down what SQL can reach.
+pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError> {
+    let path = &settings.path;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+    }
+    let config = Config::default()
+        .access_mode(AccessMode::ReadWrite)?
+        .max_memory(&format!("{}MB", settings.memory_mb_max))?
+        .threads(i64::from(settings.threads))?
+        .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?;
+    let connection =
+        Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
+    connection.execute_batch(SCHEMA)?;
+    connection
+        .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
+    Ok(connection)
+}
+
+fn why_not(path: &Path, source: duckdb::Error) -> StoreError {
+    let path = path.to_owned();
+    let text = source.to_string();
+    match text.find("Conflicting lock") {
+        Some(start) => {
+            let detail = text[start..].split(". ").next().unwrap_or_default().to_owned();
+            StoreError::Locked { path, detail }
+        }
+        None => StoreError::Open { path, source },
+    }
+}
+
+/// Connections for reading, beside the one that writes.
+#[derive(Debug)]
+pub(crate) struct Readers(Mutex<Connection>);
+
+impl Readers {
+    pub(crate) fn new(writer: &Connection) -> Result<Self, StoreError> {
+        Ok(Self(Mutex::new(writer.try_clone()?)))
+    }
+
+    /// One more connection: DuckDB runs one statement at a time on each.
+    pub(crate) fn connection(&self) -> Result<Connection, StoreError> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?)
+    }
+}
+
+/// A name as SQL takes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

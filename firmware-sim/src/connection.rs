@@ -1,0 +1,266 @@
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt;
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, PublishNoticeError,
+    PublishOptions, QoS,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use telemetry::Source;
+
+use crate::{
+    SimError, message::Message, settings::Broker, simulation::wall_clock_ms, tally::Tally,
+};
+
+/// One device's MQTT 5 connection, QoS 1: counts exactly what was
+/// acknowledged, and sends again what a cut has lost.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    queue: mpsc::Sender<Outgoing>,
+    /// One permit a message that is not acknowledged yet.
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+    tally: Arc<Tally>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Ends the tasks, at once.
+    stop: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    topic: String,
+    content: Content,
+    readings: u64,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What is sent, each time that it is sent.
+#[derive(Debug)]
+enum Content {
+    /// Always the same.
+    Recorded(Vec<u8>),
+    /// Live, or from the device's buffer if it had to wait.
+    Measured(Message),
+}
+
+impl Content {
+    fn payload(&self, now_ms: i64) -> Vec<u8> {
+        match self {
+            Self::Recorded(payload) => payload.clone(),
+            Self::Measured(message) if now_ms - message.sent_ms > BUFFERED_MS => {
+                message.payload(Source::Backfill)
+            }
+            Self::Measured(message) => message.payload(Source::Live),
+        }
+    }
+}
+
+/// A live message that waited for longer than this was buffered.
+const BUFFERED_MS: i64 = 60_000;
+/// Requests between this crate and the library's event loop.
+const REQUESTS_MAX: usize = 64;
+const KEEP_ALIVE_S: u16 = 30;
+
+impl Connection {
+    /// Connects in the background, and again after each cut. At most
+    /// `unacknowledged_max` messages are under way.
+    pub(crate) fn open(
+        broker: &Broker,
+        client_id: &str,
+        status_topic: &str,
+        unacknowledged_max: u32,
+        tally: Arc<Tally>,
+    ) -> Result<Self, SimError> {
+        let mut options = MqttOptions::new(client_id, (broker.host.as_str(), broker.port));
+        options
+            .set_keep_alive(KEEP_ALIVE_S)
+            // This side keeps what is not acknowledged, and sends it again.
+            .set_clean_start(true)
+            .set_last_will(LastWill::new(status_topic, "offline", QoS::AtLeastOnce, true, None));
+        options.set_outgoing_inflight_upper_limit(broker.inflight_max);
+        let (client, events) = AsyncClient::builder(options)
+            .capacity(REQUESTS_MAX)
+            .try_build()
+            .map_err(|error| SimError::Client {
+                host: broker.host.clone(),
+                port: broker.port,
+                what: error.to_string(),
+            })?;
+        let stop = CancellationToken::new();
+        let permits = Arc::new(Semaphore::new(unacknowledged_max as usize));
+        let (queue, outgoing) = mpsc::channel(unacknowledged_max as usize);
+        let waits = (broker.reconnect_s_min, broker.reconnect_s_max);
+        let tasks = vec![
+            tokio::spawn(poll(events, client_id.to_owned(), waits, stop.clone())),
+            tokio::spawn(publish(client, outgoing, tally.clone(), stop.clone())),
+        ];
+        Ok(Self { queue, permits, permits_max: unacknowledged_max, tally, tasks, stop })
+    }
+
+    /// Takes a message; waits while too many are not acknowledged.
+    pub(crate) async fn send(&self, topic: String, payload: Vec<u8>, readings: u64) {
+        let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
+        self.tally.published(readings);
+        let _ = self
+            .queue
+            .send(Outgoing { topic, content: Content::Recorded(payload), readings, permit })
+            .await;
+    }
+
+    /// Takes a live message unless the device's buffer is full.
+    pub(crate) fn offer(&self, message: Message) -> bool {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            self.tally.dropped();
+            return false;
+        };
+        let readings = message.readings();
+        self.tally.published(readings);
+        let (topic, content) = (message.topic.clone(), Content::Measured(message));
+        self.queue.try_send(Outgoing { topic, content, readings, permit }).is_ok()
+    }
+
+    /// Whether every message so far is acknowledged.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.permits.available_permits() == self.permits_max as usize
+    }
+
+    /// Waits until every message so far is acknowledged.
+    pub(crate) async fn settle(&self) {
+        // All permits are free only when nothing is under way.
+        drop(self.permits.acquire_many(self.permits_max).await);
+    }
+
+    /// Ends the connection; what is not acknowledged stays so.
+    pub(crate) async fn close(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Keeps the library going, and connects again after a cut, each time a little
+/// later, with a random part so that devices do not come back all at once.
+async fn poll(
+    mut events: EventLoop,
+    client_id: String,
+    (wait_s_min, wait_s_max): (f64, f64),
+    stop: CancellationToken,
+) {
+    let mut wait_s = wait_s_min;
+    loop {
+        let event = tokio::select! {
+            event = events.poll() => event,
+            () = stop.cancelled() => return,
+        };
+        match event {
+            Ok(Event::Incoming(rumqttc::Incoming::ConnAck(_))) => wait_s = wait_s_min,
+            Ok(_) => {}
+            // The connection was closed from this side.
+            Err(ConnectionError::RequestsDone) => return,
+            Err(error) => {
+                tracing::warn!(client_id, %error, wait_s, "no connection to the broker");
+                let wait = Duration::from_secs_f64(wait_s * rand::rng().random_range(0.5..1.5));
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = stop.cancelled() => return,
+                }
+                wait_s = (wait_s * 2.0).min(wait_s_max);
+            }
+        }
+    }
+}
+
+async fn publish(
+    client: AsyncClient,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    tally: Arc<Tally>,
+    stop: CancellationToken,
+) {
+    loop {
+        let message = tokio::select! {
+            message = outgoing.recv() => message,
+            () = stop.cancelled() => None,
+        };
+        let Some(message) = message else { break };
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        let sent = client.publish_tracked(
+            message.topic.clone(),
+            message.content.payload(wall_clock_ms()),
+            options,
+        );
+        let notice = tokio::select! {
+            sent = sent => sent,
+            () = stop.cancelled() => break,
+        };
+        let Ok(notice) = notice else {
+            tracing::error!(topic = message.topic, "a message that no broker takes");
+            tally.refused();
+            continue;
+        };
+        let (client, tally, stop) = (client.clone(), tally.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = confirm(client, message, notice, &tally) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+    let _ = client.try_disconnect();
+}
+
+/// Waits for the PUBACK; sends again what a lost session has forgotten.
+async fn confirm(
+    client: AsyncClient,
+    message: Outgoing,
+    mut notice: rumqttc::PublishNotice,
+    tally: &Tally,
+) {
+    loop {
+        match notice.wait_completion_async().await {
+            Ok(()) => {
+                tally.acknowledged(message.readings);
+                break;
+            }
+            Err(PublishNoticeError::V5PubAck(reason)) => {
+                tracing::warn!(topic = message.topic, ?reason, "refused by the broker");
+                tally.refused();
+                break;
+            }
+            Err(error) => tracing::debug!(%error, "sending again"),
+        }
+        let options = PublishOptions::new(QoS::AtLeastOnce);
+        let payload = message.content.payload(wall_clock_ms());
+        let again = client.publish_tracked(message.topic.clone(), payload, options);
+        match again.await {
+            Ok(next) => notice = next,
+            Err(_) => break,
+        }
+    }
+    drop(message.permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Body, Sample};
+
+    #[test]
+    fn what_waited_says_that_it_comes_from_the_buffer() {
+        let (boot, values) = ("b".to_owned(), vec![("co2", 400.0)]);
+        let body = Body::Sample(Sample { boot, seq: 1, event_ms: 5, values, single: true });
+        let content = Content::Measured(Message { topic: "t".to_owned(), sent_ms: 5, body });
+        let check = |now_ms: i64, expect: bool| {
+            let payload = String::from_utf8(content.payload(now_ms)).unwrap();
+            assert_eq!(payload.contains(r#""source":"backfill""#), expect, "{payload}");
+        };
+        check(1_000, false);
+        check(5 + BUFFERED_MS, false);
+        check(6 + BUFFERED_MS, true);
+    }
+}

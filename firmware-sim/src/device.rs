@@ -1,0 +1,231 @@
+//! A device: its sensors, its numbers, its battery.
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use telemetry::ZoneId;
+
+use crate::{
+    message::{Body, Message, Sample, topic},
+    physics::{Place, Quantity, Site, normal},
+};
+
+/// What a device is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Model {
+    pub(crate) zone: (&'static str, &'static str),
+    pub(crate) name: &'static str,
+    place: Place,
+    sensors: &'static [Sensor],
+    /// Whether it has a topic for each metric.
+    single: bool,
+    has_battery: bool,
+}
+
+/// A metric, what it measures, its noise and its resolution, in its unit.
+#[derive(Clone, Copy, Debug)]
+struct Sensor {
+    metric: &'static str,
+    quantity: Quantity,
+    noise: f64,
+    resolution: f64,
+}
+
+const fn sensor(metric: &'static str, quantity: Quantity, noise: f64, resolution: f64) -> Sensor {
+    Sensor { metric, quantity, noise, resolution }
+}
+
+const CLIMATE: &[Sensor] = &[
+    sensor("temperature", Quantity::Temperature, 0.04, 0.01),
+    sensor("humidity", Quantity::Humidity, 0.2, 0.1),
+    sensor("co2", Quantity::Co2, 4.0, 1.0),
+];
+const BAY_CLIMATE: &[Sensor] = &[
+    sensor("temperature", Quantity::Temperature, 0.04, 0.01),
+    sensor("humidity", Quantity::Humidity, 0.2, 0.1),
+    sensor("co2", Quantity::Co2, 4.0, 1.0),
+    sensor("light", Quantity::Light, 20.0, 1.0),
+];
+const LIGHT: &[Sensor] = &[sensor("light", Quantity::Light, 2.0, 1.0)];
+const MOTION: &[Sensor] = &[sensor("motion", Quantity::Motion, 0.0, 1.0)];
+const DRY_END: &[Sensor] = &[
+    sensor("soil_moisture", Quantity::SoilMoisture(0), 0.04, 0.01),
+    sensor("soil_temperature", Quantity::SoilTemperature(0), 0.03, 0.01),
+];
+const WET_END: &[Sensor] = &[
+    sensor("soil_moisture", Quantity::SoilMoisture(1), 0.04, 0.01),
+    sensor("soil_temperature", Quantity::SoilTemperature(1), 0.03, 0.01),
+];
+const VALVE: &[Sensor] = &[sensor("irrigation", Quantity::Irrigation, 0.0, 1.0)];
+const HEATER: &[Sensor] = &[sensor("heater", Quantity::Heater, 0.0, 1.0)];
+const STATION: &[Sensor] = &[
+    sensor("outdoor_temperature", Quantity::OutdoorTemperature, 0.05, 0.01),
+    sensor("pressure", Quantity::Pressure, 0.05, 0.1),
+];
+
+const BAY: (&str, &str) = ("farm", "bay-1");
+const ROOM_1: (&str, &str) = ("house", "room-1");
+const ROOM_2: (&str, &str) = ("house", "room-2");
+
+/// The site's devices: five in a greenhouse bay, its weather station, three in
+/// each of two rooms.
+pub(crate) const MODELS: [Model; 12] = [
+    model(BAY, "climate", Place::Bay, BAY_CLIMATE, false, true),
+    model(BAY, "soil-1", Place::Bay, DRY_END, false, true),
+    model(BAY, "soil-2", Place::Bay, WET_END, false, true),
+    model(BAY, "valve", Place::Bay, VALVE, true, false),
+    model(BAY, "heater", Place::Bay, HEATER, true, false),
+    model(BAY, "weather", Place::Bay, STATION, false, false),
+    model(ROOM_1, "climate", Place::Office, CLIMATE, false, false),
+    model(ROOM_1, "light", Place::Office, LIGHT, true, false),
+    model(ROOM_1, "motion", Place::Office, MOTION, true, false),
+    model(ROOM_2, "climate", Place::Living, CLIMATE, false, false),
+    model(ROOM_2, "light", Place::Living, LIGHT, true, false),
+    model(ROOM_2, "motion", Place::Living, MOTION, true, false),
+];
+
+const fn model(
+    zone: (&'static str, &'static str),
+    name: &'static str,
+    place: Place,
+    sensors: &'static [Sensor],
+    single: bool,
+    has_battery: bool,
+) -> Model {
+    Model { zone, name, place, sensors, single, has_battery }
+}
+
+/// A fresh pair of lithium cells, V, and what a day takes from it.
+const BATTERY_FULL_V: f64 = 3.3;
+const BATTERY_V_PER_DAY: f64 = 0.004;
+const DAY_MS: f64 = 86_400_000.0;
+
+/// A device that runs.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) model: Model,
+    pub(crate) zone: ZoneId,
+    boot: String,
+    seq: u64,
+    started_ms: i64,
+    /// How far into each interval it samples, ms: devices are not in step.
+    phase_ms: i64,
+    /// How fast its clock runs away, parts per million.
+    drift_ppm: f64,
+    pub(crate) rng: Pcg64Mcg,
+}
+
+impl Device {
+    pub(crate) fn start(model: Model, number: u64, seed: u64, started_ms: i64) -> Self {
+        let mut rng = Pcg64Mcg::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
+        let drift_ppm = normal(&mut rng, 8.0);
+        Self {
+            model,
+            zone: ZoneId::new(model.zone.0, model.zone.1),
+            boot: format!("{:08x}", (seed << 8 | number) ^ (started_ms as u64 / 1000)),
+            seq: 0,
+            started_ms,
+            phase_ms: (number as i64 * 4_217) % 50_000,
+            drift_ppm,
+            rng,
+        }
+    }
+
+    /// When it samples, in an interval that starts at `interval_ms`.
+    pub(crate) fn samples_at_ms(&self, interval_ms: i64, length_ms: i64) -> i64 {
+        interval_ms + self.phase_ms % length_ms
+    }
+
+    /// What it measures now: metric and value, in the metric's unit.
+    pub(crate) fn measure(&mut self, site: &Site, at_ms: i64) -> Vec<(&'static str, f64)> {
+        let mut values = Vec::with_capacity(self.model.sensors.len() + 1);
+        for sensor in self.model.sensors {
+            let Some(truth) = site.read(self.model.place, sensor.quantity) else { continue };
+            let value =
+                truth + if sensor.noise > 0.0 { normal(&mut self.rng, sensor.noise) } else { 0.0 };
+            let floor = match sensor.metric {
+                "temperature" | "soil_temperature" | "outdoor_temperature" => f64::NEG_INFINITY,
+                _ => 0.0,
+            };
+            let ceiling = if sensor.metric == "humidity" { 100.0 } else { f64::INFINITY };
+            values.push((sensor.metric, rounded(value.clamp(floor, ceiling), sensor.resolution)));
+        }
+        if self.model.has_battery {
+            let days = (at_ms - self.started_ms) as f64 / DAY_MS;
+            let volts = BATTERY_FULL_V - BATTERY_V_PER_DAY * days;
+            values.push(("battery", rounded(volts, 0.001)));
+        }
+        values
+    }
+
+    /// Messages with the device's own stamp and numbers; its clock is off by
+    /// its drift and `skew_ms`.
+    pub(crate) fn messages(
+        &mut self,
+        values: Vec<(&'static str, f64)>,
+        at_ms: i64,
+        skew_ms: i64,
+    ) -> Vec<Message> {
+        // Clocks are set once a day.
+        let since_set_ms = (at_ms - self.started_ms) as f64 % DAY_MS;
+        let event_ms = at_ms + skew_ms + (since_set_ms * self.drift_ppm * 1e-6) as i64;
+        let parts: Vec<Vec<(&'static str, f64)>> = if self.model.single {
+            values.into_iter().map(|v| vec![v]).collect()
+        } else {
+            vec![values]
+        };
+        parts
+            .into_iter()
+            .map(|values| {
+                let metric = self.model.single.then(|| values[0].0);
+                let (boot, seq) = (self.boot.clone(), self.seq);
+                self.seq += 1;
+                let single = self.model.single;
+                let body = Body::Sample(Sample { boot, seq, event_ms, values, single });
+                Message { topic: topic(&self.zone, self.model.name, metric), sent_ms: at_ms, body }
+            })
+            .collect()
+    }
+}
+
+fn rounded(value: f64, resolution: f64) -> f64 {
+    // Twice, so that 0.1 steps print as such.
+    let steps = (value / resolution).round();
+    (steps * resolution * 1e6).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twelve_devices_in_three_zones_with_every_task_s_metric() {
+        let zones: std::collections::BTreeSet<_> = MODELS.iter().map(|model| model.zone).collect();
+        assert_eq!((MODELS.len(), zones.len()), (12, 3));
+        let of_bay: Vec<_> = MODELS
+            .iter()
+            .filter(|m| m.zone == BAY)
+            .flat_map(|m| m.sensors)
+            .map(|s| s.metric)
+            .collect();
+        for metric in ["temperature", "humidity", "light", "soil_moisture", "irrigation", "heater"]
+        {
+            assert!(of_bay.contains(&metric), "{metric}");
+        }
+    }
+
+    #[test]
+    fn numbers_count_up_within_a_boot_and_values_are_rounded() {
+        let mut device = Device::start(MODELS[1], 1, 7, 0);
+        let numbers = |messages: &[Message]| -> Vec<u64> {
+            let number = |m: &Message| match &m.body {
+                Body::Sample(sample) => sample.seq,
+                Body::Malformed(_) => panic!("a sample"),
+            };
+            messages.iter().map(number).collect()
+        };
+        let first = device.messages(vec![("soil_moisture", 30.0)], 60_000, 0);
+        let second = device.messages(vec![("soil_moisture", 30.0)], 120_000, 0);
+        assert_eq!((numbers(&first), numbers(&second)), (vec![0], vec![1]));
+        assert_eq!(rounded(21.237_499, 0.01), 21.24);
+    }
+}

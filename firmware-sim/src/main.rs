@@ -1,0 +1,134 @@
+//! The simulator and the replay by themselves.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use firmware_sim::{
+    DEFAULTS, OPEN_TABLES, Progress, Settings, Simulation,
+    replay::{self, Layout, Request},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use service::{
+    config::{self, Sources},
+    log, shutdown,
+    time::parse_ms,
+};
+
+/// Publishes simulated or recorded sensors by MQTT.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example: firmware-sim replay ./data --layout keti --rooms 415,417 --from 2013-08-24 --to 2013-08-26"
+)]
+struct Args {
+    /// Configuration file; `firmware-sim defaults` prints one with every key.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, as in `--set broker.host=10.0.0.5`.
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Simulate a greenhouse bay and two rooms: history first, then live.
+    Simulate,
+    /// Play recorded data in the order of its time.
+    Replay(Replay),
+    /// Print the commented default configuration.
+    Defaults,
+}
+
+#[derive(clap::Args)]
+struct Replay {
+    /// A folder, or a file.
+    path: PathBuf,
+    /// How it is laid out.
+    #[arg(long, value_enum)]
+    layout: Layout,
+    /// Only these rooms, as in 415,417.
+    #[arg(long, value_delimiter = ',')]
+    rooms: Vec<String>,
+    /// From this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
+    #[arg(long, value_parser = parse_ms)]
+    from: Option<i64>,
+    /// Before this time.
+    #[arg(long, value_parser = parse_ms)]
+    to: Option<i64>,
+    /// Messages a second at most.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Recorded seconds in one second at most, as in x60.
+    #[arg(long, value_parser = speed)]
+    speed: Option<f64>,
+    /// At most this many messages.
+    #[arg(long)]
+    max: Option<u64>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.trim_start_matches(['x', '×']).parse::<f64>();
+    number.ok().filter(|n| *n > 0.0).ok_or_else(|| "expected a factor as in x60".to_owned())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    log::init(log::Format::default(), "info");
+    let mut settings: Settings = config::load(&Sources {
+        defaults: DEFAULTS,
+        open_tables: OPEN_TABLES,
+        file: args.config.as_deref(),
+        env_prefix: "FIRMWARE_SIM",
+        set: &args.set,
+    })?;
+    match args.command {
+        Command::Defaults => print!("{DEFAULTS}"),
+        Command::Simulate => simulate(&settings).await?,
+        Command::Replay(asked) => {
+            settings.replay.rate_max = asked.rate.unwrap_or(settings.replay.rate_max);
+            settings.replay.speed_max = asked.speed.unwrap_or(settings.replay.speed_max);
+            let Replay { path, layout, rooms, from, to, max, .. } = asked;
+            let request = Request { path, layout, rooms, from_ms: from, to_ms: to, max };
+            let bar = bar();
+            let show = |progress| show(&bar, progress);
+            let summary =
+                replay::replay(&settings, &request, show, &shutdown::on_signal()?).await?;
+            bar.finish_and_clear();
+            println!("{}", serde_json::to_string_pretty(&summary)?);
+        }
+    }
+    Ok(())
+}
+
+async fn simulate(settings: &Settings) -> Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let mut simulation = Simulation::start(settings)?;
+    let bar = bar();
+    let counts = simulation.history(|progress| show(&bar, progress), &shutdown).await;
+    bar.finish_and_clear();
+    tracing::info!(?counts, "the history is published");
+    if settings.simulate.live {
+        simulation.live(&shutdown).await;
+    }
+    println!("{}", serde_json::to_string_pretty(&simulation.close().await)?);
+    Ok(())
+}
+
+fn bar() -> ProgressBar {
+    let template = "{bar:30} {percent}%  {msg}  {elapsed}, {eta} left";
+    ProgressBar::new(1000).with_style(ProgressStyle::with_template(template).expect("a template"))
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_position((progress.share * 1000.0) as u64);
+    let at = jiff::Timestamp::from_millisecond(progress.at_ms).unwrap_or_default();
+    let acknowledged = progress.counts.messages_acknowledged;
+    bar.set_message(format!(
+        "{acknowledged} messages acknowledged, {}",
+        at.strftime("%Y-%m-%d %H:%M")
+    ));
+}

@@ -1,0 +1,215 @@
+//! The simulated site: weather, rooms and a greenhouse, stepped together.
+//!
+//! One state variable a quantity and one resistance a wall: enough for days
+//! that look like days, for features that carry information about the next
+//! hours, and for faults to stand out.
+
+mod air;
+mod greenhouse;
+mod moment;
+mod noise;
+mod room;
+mod soil;
+mod weather;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
+pub(crate) use noise::normal;
+
+use greenhouse::Greenhouse;
+use moment::Moment;
+use room::{Habits, Room};
+use weather::Weather;
+
+/// Longest step of the balances, in ms: the fastest of them (a greenhouse
+/// with open vents) settles within minutes.
+const STEP_MS: i64 = 60_000;
+
+/// The zones of the simulated site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `farm/bay-1`.
+    Bay,
+    /// `house/room-1`, used in office hours.
+    Office,
+    /// `house/room-2`, used in the mornings and evenings.
+    Living,
+}
+
+/// What a sensor would read without its errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quantity {
+    Temperature,
+    Humidity,
+    Co2,
+    Light,
+    Motion,
+    Heater,
+    Irrigation,
+    /// Of the dry end (0) and the wet end (1) of the bay.
+    SoilMoisture(usize),
+    SoilTemperature(usize),
+    OutdoorTemperature,
+    Pressure,
+}
+
+/// The state of the whole site at one time.
+#[derive(Debug)]
+pub(crate) struct Site {
+    now_ms: i64,
+    rng: Pcg64Mcg,
+    weather: Weather,
+    bay: Greenhouse,
+    office: Room,
+    living: Room,
+}
+
+impl Site {
+    /// A site that has settled into its weather at `start_ms`.
+    pub(crate) fn new(seed: u64, latitude_deg: f64, start_ms: i64) -> Self {
+        /// Two days before the start, so that no start-up transient is seen.
+        const SETTLE_MS: i64 = 2 * 86_400_000;
+        let now_ms = start_ms - SETTLE_MS;
+        let mut rng = Pcg64Mcg::seed_from_u64(seed);
+        let weather = Weather::new(latitude_deg, &Moment::at(now_ms), &mut rng);
+        let mut site = Self {
+            now_ms,
+            weather,
+            bay: Greenhouse::new(),
+            office: Room::new(Habits::Office),
+            living: Room::new(Habits::Living),
+            rng,
+        };
+        site.advance(start_ms);
+        site.clear_motion();
+        site
+    }
+
+    /// Steps everything to `to_ms`; an earlier time changes nothing.
+    pub(crate) fn advance(&mut self, to_ms: i64) {
+        while self.now_ms < to_ms {
+            let step_ms = STEP_MS.min(to_ms - self.now_ms);
+            self.now_ms += step_ms;
+            let (moment, dt_s) = (Moment::at(self.now_ms), moment::seconds(step_ms));
+            self.weather.step(&moment, dt_s, &mut self.rng);
+            self.bay.step(&self.weather, &moment, dt_s);
+            self.office.step(&self.weather, &moment, dt_s, &mut self.rng);
+            self.living.step(&self.weather, &moment, dt_s, &mut self.rng);
+        }
+    }
+
+    /// The true value now, in the unit of the metric table. `None` where the
+    /// place has no such thing.
+    pub(crate) fn read(&self, place: Place, quantity: Quantity) -> Option<f64> {
+        match (place, quantity) {
+            (_, Quantity::OutdoorTemperature) => Some(self.weather.temperature_c),
+            (_, Quantity::Pressure) => Some(self.weather.pressure_hpa()),
+            (Place::Bay, quantity) => self.bay.read(quantity),
+            (Place::Office, quantity) => self.office.read(quantity),
+            (Place::Living, quantity) => self.living.read(quantity),
+        }
+    }
+
+    /// Starts counting movements anew: a motion sensor reports them once.
+    pub(crate) fn clear_motion(&mut self) {
+        self.office.clear_motion();
+        self.living.clear_motion();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
+    /// 2024-06-15 and 2024-12-15, 00:00 UTC.
+    const SUMMER: i64 = 1_718_409_600_000;
+    const WINTER: i64 = 1_734_220_800_000;
+
+    fn days(start_ms: i64, place: Place, quantity: Quantity) -> Vec<f64> {
+        let mut site = Site::new(7, 36.8, start_ms);
+        (0..7 * 1440)
+            .map(|minute| {
+                site.advance(start_ms + minute * STEP_MS);
+                let value = site.read(place, quantity).unwrap();
+                site.clear_motion();
+                value
+            })
+            .collect()
+    }
+
+    /// All values lie in `range`, and they move by at least `spread` within a
+    /// week.
+    fn check(place: Place, quantity: Quantity, range: std::ops::RangeInclusive<f64>, spread: f64) {
+        for start_ms in [SUMMER, WINTER] {
+            let values = days(start_ms, place, quantity);
+            let (min, max) = values
+                .iter()
+                .fold((f64::MAX, f64::MIN), |(min, max), v| (min.min(*v), max.max(*v)));
+            let what = format!("{place:?} {quantity:?} from {start_ms}: {min} to {max}");
+            assert!(range.contains(&min) && range.contains(&max), "{what}");
+            assert!(max - min >= spread, "{what}");
+        }
+    }
+
+    #[test]
+    fn plausible_ranges() {
+        use Place::{Bay, Living, Office};
+        use Quantity as Q;
+        check(Bay, Q::OutdoorTemperature, -5.0..=45.0, 5.0);
+        check(Bay, Q::Pressure, 970.0..=1050.0, 2.0);
+        check(Bay, Q::Temperature, 8.0..=45.0, 5.0);
+        check(Bay, Q::Humidity, 15.0..=100.0, 10.0);
+        check(Bay, Q::Co2, 150.0..=1000.0, 30.0);
+        check(Bay, Q::Light, 0.0..=120_000.0, 10_000.0);
+        check(Bay, Q::Heater, 0.0..=100.0, 0.0);
+        check(Bay, Q::SoilMoisture(0), 12.0..=40.0, 1.0);
+        check(Bay, Q::SoilMoisture(1), 12.0..=40.0, 1.0);
+        check(Bay, Q::SoilTemperature(0), 5.0..=40.0, 2.0);
+        for room in [Office, Living] {
+            check(room, Q::Temperature, 12.0..=38.0, 2.0);
+            check(room, Q::Humidity, 10.0..=100.0, 5.0);
+            check(room, Q::Co2, 380.0..=4000.0, 100.0);
+            check(room, Q::Light, 0.0..=5_000.0, 200.0);
+            check(room, Q::Motion, 0.0..=30.0, 1.0);
+        }
+    }
+
+    #[test]
+    fn same_seed_same_site() {
+        let run = |seed| {
+            let mut site = Site::new(seed, 36.8, WINTER);
+            site.advance(WINTER + DAY_MS);
+            site.read(Place::Office, Quantity::Temperature).unwrap().to_bits()
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn irrigation_raises_soil_moisture_and_drying_lowers_it() {
+        let open = days(SUMMER, Place::Bay, Quantity::Irrigation);
+        let moisture = days(SUMMER, Place::Bay, Quantity::SoilMoisture(0));
+        let mut watered = 0;
+        for minute in 1..open.len() {
+            let change = moisture[minute] - moisture[minute - 1];
+            if open[minute] > 0.5 {
+                watered += 1;
+                assert!(change > 0.0, "minute {minute}: {change} while the valve is open");
+            } else {
+                assert!(change <= 0.0, "minute {minute}: {change} while the valve is closed");
+            }
+        }
+        assert!(watered > 10, "open for {watered} minutes in a week of summer");
+    }
+
+    #[test]
+    fn noon_is_lighter_than_midnight_and_summer_warmer_than_winter() {
+        let light = days(SUMMER, Place::Bay, Quantity::Light);
+        assert!(light[12 * 60] > 1_000.0 && light[0] < 1.0);
+        let mean = |v: Vec<f64>| v.iter().sum::<f64>() / 10_080.0;
+        let outdoor = |start| mean(days(start, Place::Bay, Quantity::OutdoorTemperature));
+        assert!(outdoor(SUMMER) > outdoor(WINTER) + 5.0);
+    }
+}

@@ -1,0 +1,58 @@
+//! Random numbers of the physics and of sensors.
+
+use rand::RngExt;
+use rand_distr::StandardNormal;
+use rand_pcg::Pcg64Mcg;
+
+/// A draw from the normal distribution with mean 0.
+pub(crate) fn normal(rng: &mut Pcg64Mcg, sd: f64) -> f64 {
+    sd * rng.sample::<f64, _>(StandardNormal)
+}
+
+/// A slowly wandering value: the Ornstein–Uhlenbeck process, which sampled at
+/// any interval is an AR(1). Exact for any step (Gillespie 1996, Phys. Rev. E
+/// 54, 2084).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wander {
+    /// Standard deviation over a long time.
+    sd: f64,
+    /// Time after which it has forgotten 63 % of where it was, in seconds.
+    memory_s: f64,
+    /// The value now, around 0.
+    pub(super) value: f64,
+}
+
+impl Wander {
+    pub(super) fn new(sd: f64, memory_s: f64, rng: &mut Pcg64Mcg) -> Self {
+        Self { sd, memory_s, value: normal(rng, sd) }
+    }
+
+    pub(super) fn step(&mut self, dt_s: f64, rng: &mut Pcg64Mcg) {
+        let kept = (-dt_s / self.memory_s).exp();
+        self.value = self.value * kept + normal(rng, self.sd * (1.0 - kept * kept).sqrt());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn spread_and_memory_are_as_asked() {
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
+        let mut wander = Wander::new(2.0, 600.0, &mut rng);
+        let n = 200_000;
+        let (mut squares, mut products) = (0.0, 0.0);
+        for _ in 0..n {
+            let before = wander.value;
+            wander.step(60.0, &mut rng);
+            squares += wander.value * wander.value;
+            products += wander.value * before;
+        }
+        let n = f64::from(n);
+        assert!(((squares / n).sqrt() - 2.0).abs() < 0.1);
+        // The correlation of neighbours is exp(-60/600).
+        assert!((products / squares - (-0.1_f64).exp()).abs() < 0.02);
+    }
+}

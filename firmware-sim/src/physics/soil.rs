@@ -1,0 +1,81 @@
+//! The root zone of a bed: water in and out, and a slow temperature.
+
+use super::air::relax;
+
+/// Depth of the substrate, mm: one mm of water is one percent of its volume.
+const DEPTH_MM: f64 = 100.0;
+/// Volumetric water, percent: what drains off above, what roots cannot take
+/// below (loam, FAO-56 table 19).
+const FIELD_CAPACITY_PCT: f64 = 30.0;
+const WILTING_POINT_PCT: f64 = 12.0;
+/// Share of the water between the two that is taken without stress (FAO-56
+/// table 22, vegetables).
+const READILY_TAKEN: f64 = 0.45;
+/// How fast what is above field capacity drains.
+const DRAINAGE_S: f64 = 6.0 * 3600.0;
+/// How slowly the root zone follows the air.
+const WARMING_S: f64 = 7.0 * 3600.0;
+
+/// The root zone at one end of a bed.
+#[derive(Debug)]
+pub(super) struct Soil {
+    /// Water of the drippers that reaches this end, as a share of the mean.
+    supply: f64,
+    pub(super) moisture_pct: f64,
+    pub(super) temperature_c: f64,
+}
+
+impl Soil {
+    pub(super) const fn new(supply: f64) -> Self {
+        Self { supply, moisture_pct: 27.0, temperature_c: 20.0 }
+    }
+
+    /// Steps the water balance of FAO-56 (eq. 85, without runoff and capillary
+    /// rise). Returns the water that the crop took, mm.
+    pub(super) fn step(
+        &mut self,
+        watered_mm_s: f64,
+        demand_mm_s: f64,
+        air_c: f64,
+        dt_s: f64,
+    ) -> f64 {
+        // FAO-56, eq. 84: the drier, the less a crop evaporates.
+        let available = (self.moisture_pct - WILTING_POINT_PCT)
+            / ((1.0 - READILY_TAKEN) * (FIELD_CAPACITY_PCT - WILTING_POINT_PCT));
+        let taken_mm = demand_mm_s * available.clamp(0.0, 1.0) * dt_s;
+        let watered_mm = watered_mm_s * self.supply * dt_s;
+        self.moisture_pct += (watered_mm - taken_mm) * 100.0 / DEPTH_MM;
+        if self.moisture_pct > FIELD_CAPACITY_PCT {
+            self.moisture_pct = relax(self.moisture_pct, FIELD_CAPACITY_PCT, DRAINAGE_S, dt_s);
+        }
+        self.temperature_c = relax(self.temperature_c, air_c, WARMING_S, dt_s);
+        taken_mm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Percent of water after an hour.
+    fn check(start_pct: f64, watered_mm_s: f64, demand_mm_s: f64, expect_pct: f64) {
+        let mut soil = Soil { moisture_pct: start_pct, ..Soil::new(1.0) };
+        for _ in 0..60 {
+            soil.step(watered_mm_s, demand_mm_s, 20.0, 60.0);
+        }
+        let got = soil.moisture_pct;
+        assert!((got - expect_pct).abs() < 0.01, "{got}, expected {expect_pct}");
+    }
+
+    #[test]
+    fn water_balance() {
+        check(25.0, 0.0, 0.0, 25.0);
+        check(25.0, 1.0 / 3600.0, 0.0, 26.0);
+        // Enough water for the crop: it takes what it wants.
+        check(28.0, 0.0, 1.0 / 3600.0, 27.0);
+        // At the wilting point it takes nothing.
+        check(12.0, 0.0, 1.0 / 3600.0, 12.0);
+        // Above field capacity a sixth of the excess drains in an hour (1/e in six).
+        check(36.0, 0.0, 0.0, 30.0 + 6.0 * (-1.0_f64 / 6.0).exp());
+    }
+}

@@ -1,0 +1,233 @@
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use telemetry::Source;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Counts, Settings, SimError,
+    connection::Connection,
+    device::{Device, MODELS},
+    fault::{Faulty, Labels},
+    message::Message,
+    physics::Site,
+    tally::Tally,
+};
+
+/// How far a phase has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Counts of all phases so far.
+    pub counts: Counts,
+    /// The simulated or recorded time, UTC ms.
+    pub at_ms: i64,
+    /// What of the history has been sent, 0 to 1.
+    pub share: f64,
+}
+
+/// The simulated site and its devices, each with a connection of its own.
+#[derive(Debug)]
+pub struct Simulation {
+    settings: Settings,
+    site: Site,
+    devices: Vec<(Faulty, Connection)>,
+    labels: Labels,
+    tally: Arc<Tally>,
+    now_ms: i64,
+}
+
+impl Simulation {
+    /// Sets the site up to begin `simulate.days` ago, and connects its
+    /// devices. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SimError`]: a setting, the labels' file, a connection. A broker that
+    /// is not there yet is no error: devices try again.
+    pub fn start(settings: &Settings) -> Result<Self, SimError> {
+        settings.check()?;
+        let simulate = &settings.simulate;
+        let interval_ms = i64::from(simulate.interval_s) * 1000;
+        let days_ms = (simulate.days * 86_400_000.0) as i64;
+        let start_ms = (wall_clock_ms() - days_ms).div_euclid(interval_ms) * interval_ms;
+        let tally = Arc::new(Tally::default());
+        let mut devices = Vec::new();
+        for (number, model) in (0_u64..).zip(MODELS) {
+            let device = Device::start(model, number, simulate.seed, start_ms);
+            let name = format!("{}/{}", device.zone, model.name);
+            let connection = Connection::open(
+                &settings.broker,
+                &format!("{}-{}", settings.broker.client_prefix, name.replace('/', "-")),
+                &format!("status/{name}"),
+                simulate.offline_messages_max.max(1),
+                tally.clone(),
+            )?;
+            devices.push((Faulty::new(device), connection));
+        }
+        Ok(Self {
+            site: Site::new(simulate.seed, simulate.latitude_deg, start_ms),
+            labels: Labels::create(&simulate.labels)?,
+            settings: settings.clone(),
+            devices,
+            tally,
+            now_ms: start_ms,
+        })
+    }
+
+    /// What was published and acknowledged so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// Publishes the history up to now, marked as a replay, as fast as it is
+    /// acknowledged or as the settings allow; waits for the last PUBACK.
+    pub async fn history(
+        &mut self,
+        observe: impl Fn(Progress),
+        shutdown: &CancellationToken,
+    ) -> Counts {
+        let simulate = self.settings.simulate.clone();
+        let interval_ms = i64::from(simulate.interval_s) * 1000;
+        let (start_ms, end_ms) = (self.now_ms, wall_clock_ms());
+        let intervals_ahead = i64::from(simulate.skew_s_max / simulate.interval_s).max(1);
+        let pace = Pace::start(simulate.rate_max, simulate.speed_max, start_ms);
+        let mut number = 0;
+        while self.now_ms + interval_ms <= end_ms && !shutdown.is_cancelled() {
+            for i in 0..self.devices.len() {
+                let messages = self.sample(i, interval_ms);
+                self.send(i, messages).await;
+            }
+            number += 1;
+            self.now_ms += interval_ms;
+            if number % intervals_ahead == 0 {
+                // Nobody runs ahead: what was sent is acknowledged by then.
+                self.settle(shutdown).await;
+            }
+            if number % 30 == 0 {
+                observe(self.progress(start_ms, end_ms));
+            }
+            pace.wait(self.tally.counts().messages_published, self.now_ms).await;
+        }
+        for i in 0..self.devices.len() {
+            let rest = self.devices[i].0.rest();
+            self.send(i, rest).await;
+        }
+        self.settle(shutdown).await;
+        observe(self.progress(start_ms, end_ms));
+        self.counts()
+    }
+
+    /// Publishes in real time until `shutdown`, then waits up to
+    /// `broker.drain_s` for the last PUBACKs.
+    pub async fn live(&mut self, shutdown: &CancellationToken) -> Counts {
+        let interval_s = self.settings.simulate.live_interval_s;
+        let interval_ms = i64::from(interval_s) * 1000;
+        let mut clock = interval(Duration::from_secs(u64::from(interval_s)));
+        clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {}
+                () = shutdown.cancelled() => break,
+            }
+            self.now_ms = self.now_ms.max(wall_clock_ms() - interval_ms);
+            for i in 0..self.devices.len() {
+                for message in self.sample(i, interval_ms) {
+                    self.devices[i].1.offer(message);
+                }
+            }
+            self.now_ms += interval_ms;
+        }
+        let drain = Duration::from_secs_f64(self.settings.broker.drain_s);
+        let drained = async {
+            for (_, connection) in &self.devices {
+                connection.settle().await;
+            }
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
+            tracing::warn!(
+                drain_s = drain.as_secs_f64(),
+                "not everything was acknowledged in time"
+            );
+        }
+        self.counts()
+    }
+
+    /// Disconnects every device.
+    pub async fn close(self) -> Counts {
+        for (_, connection) in self.devices {
+            connection.close().await;
+        }
+        self.tally.counts()
+    }
+
+    fn sample(&mut self, i: usize, interval_ms: i64) -> Vec<Message> {
+        let (device, _) = &mut self.devices[i];
+        let at_ms = device.device.samples_at_ms(self.now_ms, interval_ms);
+        self.site.advance(at_ms);
+        let messages =
+            device.sample(&self.site, at_ms, interval_ms, &self.settings.faults, &mut self.labels);
+        if i + 1 == MODELS.len() {
+            self.site.clear_motion();
+        }
+        messages
+    }
+
+    async fn send(&self, i: usize, messages: Vec<Message>) {
+        for message in messages {
+            let (payload, readings) = (message.payload(Source::Replay), message.readings());
+            self.devices[i].1.send(message.topic, payload, readings).await;
+        }
+    }
+
+    async fn settle(&self, shutdown: &CancellationToken) {
+        for (_, connection) in &self.devices {
+            if !connection.is_settled() {
+                tokio::select! {
+                    () = connection.settle() => {}
+                    () = shutdown.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    fn progress(&self, start_ms: i64, end_ms: i64) -> Progress {
+        let share = (self.now_ms - start_ms) as f64 / (end_ms - start_ms).max(1) as f64;
+        Progress { counts: self.counts(), at_ms: self.now_ms, share: share.clamp(0.0, 1.0) }
+    }
+}
+
+/// Holds a history back to a rate or a speed; 0 is for as fast as possible.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    rate_max: f64,
+    speed_max: f64,
+    start_ms: i64,
+    started: tokio::time::Instant,
+}
+
+impl Pace {
+    pub(crate) fn start(rate_max: f64, speed_max: f64, start_ms: i64) -> Self {
+        Self { rate_max, speed_max, start_ms, started: tokio::time::Instant::now() }
+    }
+
+    pub(crate) async fn wait(&self, messages: u64, at_ms: i64) {
+        let mut due_s = 0.0_f64;
+        if self.rate_max > 0.0 {
+            due_s = due_s.max(messages as f64 / self.rate_max);
+        }
+        if self.speed_max > 0.0 {
+            due_s = due_s.max((at_ms - self.start_ms) as f64 / 1000.0 / self.speed_max);
+        }
+        if due_s > 0.0 {
+            tokio::time::sleep_until(self.started + Duration::from_secs_f64(due_s)).await;
+        }
+    }
+}
+
+pub(crate) fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

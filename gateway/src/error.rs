@@ -1,0 +1,36 @@
+//! Why the gateway ended, or did not begin.
+
+use std::io;
+
+use eventlog::LogError;
+use service::config::ConfigError;
+
+/// Why the gateway ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log failed. Nothing was acknowledged after that: devices and brokers
+    /// send it again.
+    #[error("{0}\nnothing is acknowledged any more; what was, is in the log")]
+    Log(#[from] LogError),
+    /// The MQTT listener failed.
+    #[error("the MQTT listener failed: {source}")]
+    Listener {
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The client of the broker cannot go on.
+    #[error("the bridge to the MQTT broker ended: {what}")]
+    Bridge {
+        /// Why.
+        what: String,
+    },
+    /// The HTTP server failed.
+    #[error("the REST server failed: {0}")]
+    Rest(io::Error),
+    /// Listener mode was given no socket to listen on.
+    #[error("mqtt.mode = \"listener\" needs a bound socket")]
+    NoSocket,
+}

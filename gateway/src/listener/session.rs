@@ -1,0 +1,160 @@
+//! One connection: its will, its subscriptions, its messages.
+
+use std::{
+    cell::RefCell,
+    future::{pending, poll_fn},
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
+
+use bytes::Bytes;
+use telemetry::{SmolStr, topic::SENSOR_FILTER};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::Frontend;
+use crate::{
+    downlink::{Outgoing, Subscription, is_match},
+    message::{Message, now_ms},
+};
+
+/// Why a connection is closed by this side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused;
+
+impl From<()> for Refused {
+    fn from((): ()) -> Self {
+        Self
+    }
+}
+
+/// What a client wants to be said when it vanishes.
+#[derive(Debug)]
+pub(super) struct Will {
+    pub(super) topic: SmolStr,
+    pub(super) payload: Bytes,
+    pub(super) retain: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: SmolStr,
+    frontend: Arc<Frontend>,
+    will: RefCell<Option<Will>>,
+    subscription: Subscription,
+    /// Taken by the task that sends.
+    outgoing: RefCell<Option<mpsc::Receiver<Outgoing>>>,
+}
+
+impl Session {
+    /// A session for a client with the right credentials.
+    pub(super) fn open(
+        frontend: &Arc<Frontend>,
+        client: &str,
+        user: Option<&str>,
+        password: Option<&[u8]>,
+        will: Option<Will>,
+    ) -> Option<Self> {
+        if !frontend.admits(user, password) {
+            warn!(client, user, "refused: wrong user or password");
+            return None;
+        }
+        let connections = frontend.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        debug!(client, connections, "connected");
+        let (subscription, outgoing) = frontend.downlink.join();
+        Some(Self {
+            client: client.into(),
+            frontend: frontend.clone(),
+            will: RefCell::new(will),
+            subscription,
+            outgoing: RefCell::new(Some(outgoing)),
+        })
+    }
+
+    /// A PUBLISH; returns when it may be acknowledged.
+    pub(super) async fn publish(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        retain: bool,
+    ) -> Result<(), Refused> {
+        let Frontend { forward, downlink, .. } = &*self.frontend;
+        if forward.iter().any(|filter| is_match(filter, topic)) {
+            downlink.publish(topic, payload, retain);
+            return Ok(());
+        }
+        if self.frontend.is_draining.load(Ordering::Acquire) {
+            // Not taken: no acknowledgement, so the client sends it again.
+            return pending().await;
+        }
+        let is_sensor = is_match(SENSOR_FILTER, topic);
+        let message = Message {
+            topic: topic.into(),
+            payload: payload.clone(),
+            // From its sender it is new, whatever a broker is to keep.
+            is_retained: false,
+            received_ms: now_ms(),
+        };
+        let durable = self.frontend.inlet.submit(message).map_err(|error| {
+            warn!(client = %self.client, topic, %error, "connection closed");
+            Refused
+        })?;
+        durable.await.map_err(|_| Refused)?;
+        requeue().await;
+        if is_sensor {
+            downlink.publish(topic, payload, false);
+        }
+        Ok(())
+    }
+
+    /// Adds a filter; returns whether it is accepted.
+    pub(super) fn subscribe(&self, filter: &str, at_least_once: bool) -> bool {
+        let accepted = self.subscription.subscribe(filter, at_least_once);
+        debug!(client = %self.client, filter, accepted, "subscribe");
+        accepted
+    }
+
+    pub(super) fn unsubscribe(&self, filter: &str) {
+        self.subscription.unsubscribe(filter);
+    }
+
+    /// What is to be sent to the client; once.
+    pub(super) fn outgoing(&self) -> Option<mpsc::Receiver<Outgoing>> {
+        self.outgoing.borrow_mut().take()
+    }
+
+    /// The client said goodbye: its will is not wanted.
+    pub(super) fn goodbye(&self) {
+        self.will.take();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(Will { topic, payload, retain }) = self.will.take() {
+            debug!(client = %self.client, %topic, "vanished; its will is published");
+            self.frontend.downlink.publish(&topic, payload, retain);
+        }
+    }
+}
+
+/// Goes to the end of this thread's queue of tasks, once.
+///
+/// ntex polls a connection's oldest request in place and the later ones as
+/// tasks. If it finished here at once, the connection could read the next
+/// message and hand it in before those tasks ran for the first time: out of
+/// order. Behind them in the queue, it cannot.
+async fn requeue() {
+    let mut is_first = true;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_first, false) {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
+}

@@ -1,0 +1,23 @@
+//! A PUBLISH as received.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use telemetry::SmolStr;
+
+/// An MQTT PUBLISH as received.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: SmolStr,
+    pub(crate) payload: Bytes,
+    /// A broker's stored last value, not a new one.
+    pub(crate) is_retained: bool,
+    /// UTC milliseconds.
+    pub(crate) received_ms: i64,
+}
+
+/// UTC milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

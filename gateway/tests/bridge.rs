@@ -1,0 +1,230 @@
+//! The bridge, to a real Mosquitto where there is one.
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use support::{
+    AGES, Running, start,
+    wire::{Device, Packet, Version},
+    within,
+};
+use telemetry::{Report, Source, topic};
+
+const PROBE: &str = "sensors/farm/bay-1/probe";
+
+/// A Mosquitto with a store on disk; dropping it kills it.
+struct Broker {
+    program: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+impl Broker {
+    /// None where Mosquitto is not installed.
+    fn start(dir: &Path) -> Option<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+        let Some(program) = dirs.map(|dir| dir.join("mosquitto")).find(|path| path.exists()) else {
+            eprintln!("skipped: needs the program `mosquitto` in PATH or /usr/sbin");
+            return None;
+        };
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let dir = dir.to_owned();
+        // `user`: as root, Mosquitto would give up the right to its own folder.
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\n\
+             persistence_location {}/\nautosave_interval 1\nautosave_on_changes true\n\
+             max_inflight_messages 0\nmax_queued_messages 0\nuser root\n",
+            dir.display()
+        );
+        fs::write(dir.join("mosquitto.conf"), config).unwrap();
+        let child = spawn(&program, &dir);
+        Some(Self { program, dir, port, child })
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(&self.program, &self.dir);
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself, and then there is nothing to do.
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    async fn device(&self) -> Device {
+        let address = ([127, 0, 0, 1], self.port).into();
+        let answers = async {
+            while std::net::TcpStream::connect(address).is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(answers).await;
+        Device::connect(address, Version::V5).await
+    }
+
+    /// A gateway that is connected to this broker.
+    async fn gateway(&self, dir: &Path, set: &[&str]) -> Running {
+        let port = format!("mqtt.port={}", self.port);
+        let gateway = start(dir, &[&["mqtt.mode=bridge", port.as_str()], set].concat());
+        let connected = async {
+            while !gateway.gateway.metrics().contains("gateway_ready 1") {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(connected).await;
+        gateway
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(program: &Path, dir: &Path) -> Child {
+    let mut command = Command::new(program);
+    command.arg("-c").arg(dir.join("mosquitto.conf"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn message(seq: u64) -> String {
+    format!(r#"{{"temperature": 21.5, "seq": {seq}, "boot": "b"}}"#)
+}
+
+async fn logged(gateway: &Running) -> Vec<(u64, Source)> {
+    let entries = gateway.read(topic::READINGS).await;
+    let reports = entries.iter().map(|entry| Report::from_json(&entry.record.payload).unwrap());
+    reports.map(|report| (report.seq.unwrap(), report.source)).collect()
+}
+
+fn live(seqs: std::ops::Range<u64>) -> Vec<(u64, Source)> {
+    seqs.map(|seq| (seq, Source::Live)).collect()
+}
+
+#[tokio::test]
+async fn the_broker_keeps_what_the_gateway_has_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let log = dir.path().join("log");
+    let mut device = broker.device().await;
+
+    let mut gateway = broker.gateway(&log, &["limits.drain_s=0"]).await;
+    // The first may come before the subscription: until one is there.
+    let mut seq = 0;
+    while gateway.gateway.ledger().messages == 0 {
+        device.deliver(1, PROBE, &message(0)).await;
+    }
+    gateway.until("logged", |ledger| ledger.totals.logged == 1).await;
+    for _ in 0..300 {
+        seq += 1;
+        device.deliver(1, PROBE, &message(seq)).await;
+    }
+    gateway.until("logged", |ledger| ledger.totals.logged == 301).await;
+    assert_eq!(logged(&gateway).await, live(0..301));
+
+    // These never become durable in this process, so it acknowledges none.
+    gateway.faults.fail();
+    for _ in 0..300 {
+        seq += 1;
+        device.deliver(1, PROBE, &message(seq)).await;
+    }
+    assert!(gateway.ended().await.is_err());
+    drop(gateway);
+
+    let gateway = broker.gateway(&log, &[]).await;
+    gateway
+        .until("all logged", |ledger| {
+            ledger.devices.iter().any(|line| line.counts.in_flight == 0)
+                && ledger.totals.logged >= 300
+        })
+        .await;
+    // What was synced just before the end, its acknowledgement not yet sent,
+    // comes again; the new process does not know it and logs it again.
+    let mut known = HashSet::new();
+    let mut got = logged(&gateway).await;
+    got.retain(|(seq, _)| known.insert(*seq));
+    assert_eq!(got, live(0..601));
+    assert_eq!(gateway.gateway.ledger().totals.unaccounted, 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_brings_messages_again_and_they_are_logged_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut broker) = Broker::start(dir.path()) else { return };
+    broker.device().await;
+    let gateway = broker.gateway(&dir.path().join("log"), &[]).await;
+    let mut device = broker.device().await;
+    while gateway.gateway.ledger().messages == 0 {
+        device.deliver(1, PROBE, &message(0)).await;
+    }
+    gateway.until("settled", |ledger| ledger.totals.in_flight == 0).await;
+    gateway.faults.hold();
+    device.deliver(1, PROBE, &message(1)).await;
+    gateway.until("in flight", |ledger| ledger.totals.in_flight == 1).await;
+    // The acknowledgement of 1 belongs to a connection that ends here.
+    broker.restart();
+    gateway.until("disconnected", |_| gateway.gateway.metrics().contains("gateway_ready 0")).await;
+    gateway.faults.release();
+    let mut device = broker.device().await;
+    for seq in 2..50 {
+        device.deliver(1, PROBE, &message(seq)).await;
+    }
+    // A killed broker may have lost its session, and what came before the new
+    // subscription with it: the last message is sent until it comes.
+    let last = async {
+        while !logged(&gateway).await.iter().any(|(seq, _)| *seq == 50) {
+            device.deliver(1, PROBE, &message(50)).await;
+        }
+    };
+    tokio::time::timeout(AGES, last).await.unwrap();
+    gateway.until("settled", |ledger| ledger.totals.in_flight == 0).await;
+    let got = logged(&gateway).await;
+    assert!(got.is_sorted_by(|a, b| a.0 < b.0), "{got:?}");
+    assert_eq!(gateway.gateway.ledger().totals.unaccounted, 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_retained_message_is_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let mut device = broker.device().await;
+    device.retain(1, PROBE, &message(7)).await;
+    assert_eq!(device.next().await, Packet::Acknowledged(1, 16)); // no subscriber yet
+    let gateway = broker.gateway(&dir.path().join("log"), &[]).await;
+    gateway.until("logged", |ledger| ledger.totals.logged == 1).await;
+    assert_eq!(logged(&gateway).await, [(7, Source::Retained)]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn predictions_go_to_the_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    broker.device().await;
+    let gateway = broker.gateway(&dir.path().join("log"), &["mqtt.filters=[\"#\"]"]).await;
+    // It comes back through the gateway's own subscription, as no reading.
+    let came_back = async {
+        while gateway.gateway.dead_letters(1).is_empty() {
+            gateway.gateway.downlink().publish("predictions/frost", "0.1", false);
+            tokio::task::yield_now().await;
+        }
+    };
+    within(came_back).await;
+    assert_eq!(gateway.gateway.dead_letters(1)[0].topic, "predictions/frost");
+    gateway.stop().await;
+}

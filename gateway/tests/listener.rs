@@ -1,0 +1,210 @@
+//! Devices on real sockets: what is acknowledged is durable, in order.
+
+mod support;
+
+use gateway::GatewayError;
+use support::{
+    Running, start,
+    wire::{Device, Hello, Packet, Version},
+    within,
+};
+use telemetry::{Report, topic};
+
+const PROBE: &str = "sensors/farm/bay-1/probe";
+const BOTH: [Version; 2] = [Version::V3, Version::V5];
+
+fn message(seq: u64) -> String {
+    format!(r#"{{"temperature": 21.5, "seq": {seq}, "boot": "b"}}"#)
+}
+
+/// The devices' numbers in the log.
+async fn logged(gateway: &Running) -> Vec<u64> {
+    let entries = gateway.read(topic::READINGS).await;
+    let reports = entries.iter().map(|entry| Report::from_json(&entry.record.payload).unwrap());
+    reports.map(|report| report.seq.unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_message_is_acknowledged_once_it_is_durable_and_not_before() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &[]);
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        device.deliver(1, PROBE, &message(0)).await;
+        gateway.faults.hold();
+        device.publish(2, PROBE, &message(1)).await.unwrap();
+        gateway.until("in flight", |ledger| ledger.totals.in_flight == 1).await;
+        // The listener has had its turn: it answered another.
+        Device::connect(gateway.mqtt, version).await.ping().await;
+        assert!(device.is_silent(), "{version:?}");
+        assert_eq!(logged(&gateway).await, [0]);
+        gateway.faults.release();
+        assert_eq!(within(device.next()).await, Packet::Acknowledged(2, 0));
+        assert_eq!(logged(&gateway).await, [0, 1]);
+        gateway.check([2, 2, 0, 0]);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_acknowledged_and_the_gateway_ends() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let mut gateway = start(dir.path(), &[]);
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        gateway.faults.fail();
+        device.publish(1, PROBE, &message(0)).await.unwrap();
+        assert!(!matches!(within(device.next()).await, Packet::Acknowledged(..)), "{version:?}");
+        assert!(matches!(gateway.ended().await, Err(GatewayError::Log(_))));
+    }
+}
+
+#[tokio::test]
+async fn messages_are_logged_and_acknowledged_in_the_order_sent() {
+    const MESSAGES: u16 = 20_000;
+    // At most Receive Maximum at once, as MQTT 5 has it.
+    const AT_ONCE: u16 = 200;
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &[]);
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        for id in 1..=MESSAGES + AT_ONCE {
+            if id <= MESSAGES {
+                device.publish(id, PROBE, &message(id.into())).await.unwrap();
+            }
+            if id > AT_ONCE {
+                let answer = within(device.next()).await;
+                assert_eq!(answer, Packet::Acknowledged(id - AT_ONCE, 0), "{version:?}");
+            }
+        }
+        assert_eq!(logged(&gateway).await, (1..=MESSAGES.into()).collect::<Vec<u64>>());
+        let n = MESSAGES.into();
+        gateway.check([n, n, 0, 0]);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_twice_is_acknowledged_twice_and_logged_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    for version in BOTH {
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        device.deliver(1, PROBE, &message(7)).await;
+    }
+    gateway.check([2, 1, 0, 1]);
+    assert_eq!(logged(&gateway).await, [7]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_keep_their_bytes_and_reason_and_outlive_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    device.deliver(1, PROBE, r#"{"temperature": 1, "warmth": 2}"#).await;
+    device.deliver(2, "tele/x/SENSOR", "{").await;
+    gateway.check([3, 1, 2, 0]);
+    let letters = gateway.read(topic::DEAD_LETTERS).await;
+    let record = &letters[1].record;
+    assert_eq!((record.key.as_str(), &record.payload[..]), ("tele/x/SENSOR", &b"{"[..]));
+    assert_eq!(record.header("reason"), Some(&b"bad_topic"[..]));
+    let page = gateway.get("/dead-letters?limit=1").await;
+    assert_eq!(page["dead_letters"].as_array().unwrap().len(), 1);
+    assert_eq!(page["dead_letters"][0]["topic"], "tele/x/SENSOR");
+    assert_eq!(page["by_reason"]["unknown_metric"], 1);
+    gateway.stop().await;
+
+    let again = start(dir.path(), &[]);
+    Device::connect(again.mqtt, Version::V5).await.deliver(1, PROBE, "").await;
+    let topics: Vec<_> = again.gateway.dead_letters(9).into_iter().map(|l| l.topic).collect();
+    assert_eq!(topics, [PROBE, "tele/x/SENSOR", PROBE]);
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_goes_on_where_it_was_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    for run in 0..3 {
+        let gateway = start(dir.path(), &[]);
+        let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+        for seq in run * 10..(run + 1) * 10 {
+            device.deliver(1, PROBE, &message(seq)).await;
+        }
+        gateway.check([10, 10, 0, 0]);
+        assert_eq!(logged(&gateway).await, (0..(run + 1) * 10).collect::<Vec<u64>>());
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn draining_acknowledges_what_is_under_way() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let mut gateway = start(dir.path(), &[]);
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        gateway.faults.hold();
+        device.publish(1, PROBE, &message(0)).await.unwrap();
+        gateway.until("in flight", |ledger| ledger.totals.in_flight == 1).await;
+        gateway.shutdown.cancel();
+        gateway.faults.release();
+        assert_eq!(within(device.next()).await, Packet::Acknowledged(1, 0), "{version:?}");
+        gateway.ended().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn draining_has_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = start(dir.path(), &["limits.drain_s=0"]);
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    gateway.faults.hold();
+    device.publish(1, PROBE, &message(0)).await.unwrap();
+    gateway.until("in flight", |ledger| ledger.totals.in_flight == 1).await;
+    gateway.shutdown.cancel();
+    gateway.ended().await.unwrap();
+    assert!(!matches!(within(device.next()).await, Packet::Acknowledged(..)));
+}
+
+#[tokio::test]
+async fn a_log_too_far_behind_closes_the_connection_and_loses_nothing() {
+    let set = ["mqtt.packet_bytes_max=1000", "limits.in_flight_bytes_max=2000"];
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &set);
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        gateway.faults.hold();
+        for id in 1..=20 {
+            // The connection may be closed already.
+            let _ = device.publish(id, PROBE, &message(id.into())).await;
+        }
+        assert!(!matches!(within(device.next()).await, Packet::Acknowledged(..)));
+        gateway.faults.release();
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        gateway.until("settled", |ledger| ledger.totals.in_flight == 0).await;
+        for id in 1..=20 {
+            device.deliver(id, PROBE, &message(id.into())).await;
+        }
+        assert_eq!(logged(&gateway).await, (1..=20).collect::<Vec<u64>>(), "{version:?}");
+        assert_eq!(gateway.gateway.ledger().totals.unaccounted, 0);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn only_the_right_password_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &["mqtt.user=bay", "mqtt.password=s3cret"]);
+    for version in BOTH {
+        let check = async |credentials, expect| {
+            let hello = Hello { credentials, ..Hello::default() };
+            let (_, answer) = Device::open(gateway.mqtt, version, hello).await;
+            assert_eq!(answer == Packet::Connected(0), expect, "{version:?} {credentials:?}");
+        };
+        check(None, false).await;
+        check(Some(("bay", "secret")), false).await;
+        check(Some(("bat", "s3cret")), false).await;
+        check(Some(("bay", "s3cret")), true).await;
+    }
+    gateway.stop().await;
+}

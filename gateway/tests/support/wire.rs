@@ -1,0 +1,173 @@
+//! A device on a plain socket: MQTT packets byte by byte, so that a test sees
+//! exactly which acknowledgement comes when.
+
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// MQTT 3.1.1 or 5, by its protocol level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V3 = 4,
+    V5 = 5,
+}
+
+/// What CONNECT says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hello<'a> {
+    pub(crate) credentials: Option<(&'a str, &'a str)>,
+    pub(crate) will: Option<(&'a str, &'a str)>,
+}
+
+/// A packet of the server that a test waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Packet {
+    /// CONNACK with its code.
+    Connected(u8),
+    /// PUBACK with its packet identifier and, in MQTT 5, its code.
+    Acknowledged(u16, u8),
+    /// Any other, by its type.
+    Other(u8),
+    /// The connection has ended.
+    End,
+}
+
+pub(crate) struct Device {
+    stream: TcpStream,
+    version: Version,
+}
+
+impl Device {
+    /// Connects; returns what CONNACK says too.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        version: Version,
+        hello: Hello<'_>,
+    ) -> (Self, Packet) {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut device = Self { stream, version };
+        let (mut flags, mut fields) = (0b10, text("device"));
+        if let Some((topic, payload)) = hello.will {
+            flags |= 0b100;
+            fields.extend(device.properties());
+            fields.extend([text(topic), text(payload)].concat());
+        }
+        if let Some((user, password)) = hello.credentials {
+            flags |= 0b1100_0000;
+            fields.extend([text(user), text(password)].concat());
+        }
+        let mut body = [text("MQTT"), vec![version as u8, flags, 0, 60]].concat();
+        body.extend(device.properties());
+        body.extend(fields);
+        device.send(0x10, &body).await.unwrap();
+        let answer = device.next().await;
+        (device, answer)
+    }
+
+    /// Connects as a device that is welcome.
+    pub(crate) async fn connect(address: SocketAddr, version: Version) -> Self {
+        let (device, answer) = Self::open(address, version, Hello::default()).await;
+        assert_eq!(answer, Packet::Connected(0));
+        device
+    }
+
+    /// Sends a QoS 1 message.
+    pub(crate) async fn publish(&mut self, id: u16, topic: &str, payload: &str) -> io::Result<()> {
+        self.publish_as(0x32, id, topic, payload).await
+    }
+
+    /// Sends a QoS 1 message that a broker is to keep.
+    pub(crate) async fn retain(&mut self, id: u16, topic: &str, payload: &str) {
+        self.publish_as(0x33, id, topic, payload).await.unwrap();
+    }
+
+    async fn publish_as(
+        &mut self,
+        first: u8,
+        id: u16,
+        topic: &str,
+        payload: &str,
+    ) -> io::Result<()> {
+        let mut body = text(topic);
+        body.extend(id.to_be_bytes());
+        body.extend(self.properties());
+        body.extend(payload.as_bytes());
+        self.send(first, &body).await
+    }
+
+    /// Sends a message and waits for its acknowledgement.
+    pub(crate) async fn deliver(&mut self, id: u16, topic: &str, payload: &str) {
+        self.publish(id, topic, payload).await.unwrap();
+        // 16: taken, though nobody has subscribed (MQTT 5, 3.4.2.1).
+        let answer = self.next().await;
+        let expect = [0, 16].map(|code| Packet::Acknowledged(id, code));
+        assert!(expect.contains(&answer), "{topic} {payload}: {answer:?}");
+    }
+
+    /// Asks whether the server is there, and waits for the answer.
+    pub(crate) async fn ping(&mut self) {
+        self.send(0xC0, &[]).await.unwrap();
+        assert_eq!(self.next().await, Packet::Other(13));
+    }
+
+    /// The next packet, whenever it comes.
+    pub(crate) async fn next(&mut self) -> Packet {
+        let Ok(first) = self.stream.read_u8().await else { return Packet::End };
+        let (mut len, mut shift) = (0, 0);
+        loop {
+            let byte = self.stream.read_u8().await.unwrap();
+            len |= usize::from(byte & 0x7F) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; len];
+        self.stream.read_exact(&mut body).await.unwrap();
+        match first >> 4 {
+            2 => Packet::Connected(body[1]),
+            4 => {
+                let id = u16::from_be_bytes([body[0], body[1]]);
+                Packet::Acknowledged(id, body.get(2).copied().unwrap_or(0))
+            }
+            other => Packet::Other(other),
+        }
+    }
+
+    /// Whether nothing has come.
+    pub(crate) fn is_silent(&self) -> bool {
+        let read = self.stream.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// MQTT 5 has properties; here there are none.
+    fn properties(&self) -> &'static [u8] {
+        if self.version == Version::V5 { &[0] } else { &[] }
+    }
+
+    async fn send(&mut self, first: u8, body: &[u8]) -> io::Result<()> {
+        let mut packet = vec![first];
+        let mut len = body.len();
+        loop {
+            let (low, rest) = (u8::try_from(len & 0x7F).unwrap(), len >> 7);
+            packet.push(if rest > 0 { low | 0x80 } else { low });
+            if rest == 0 {
+                break;
+            }
+            len = rest;
+        }
+        packet.extend(body);
+        self.stream.write_all(&packet).await
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let len = u16::try_from(text.len()).unwrap();
+    [&len.to_be_bytes()[..], text.as_bytes()].concat()
+}

@@ -1,0 +1,85 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use service::time::parse_ms;
+
+/// From MQTT message to served prediction in one process
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Start here:
+  cargo run -- demo             two simulated weeks through everything, then live
+  cargo run -- demo --once      the same, ending after the leaderboard
+
+Then with your own sensors:
+  cargo run -- up
+  mosquitto_pub -q 1 -t sensors/home/kitchen/probe-1/temperature -m 21.5
+  curl http://127.0.0.1:8080/v1/features/latest";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Play simulated or recorded data through all of it, fit the models of
+    /// every task, show what they predict, and go on live
+    #[command(after_help = "\
+Examples:
+  microclimate demo
+  microclimate demo --once --json --data-dir /tmp/demo | jq .tasks
+  microclimate demo --replay ~/data --layout keti --rooms 415,417 --from 2013-08-24 --to 2013-08-26")]
+    Demo(Demo),
+    /// Run all of it for your own sensors
+    Up(Common),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "./var")]
+    pub(crate) data_dir: PathBuf,
+    /// A configuration file; `src/default.toml` of each service names the keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one key, as in `--set rest.listen=127.0.0.1:9090` (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// End after the leaderboard instead of going on live
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print one JSON summary and nothing else on stdout
+    #[arg(long, requires = "once")]
+    pub(crate) json: bool,
+    /// Days of simulated history
+    #[arg(long, value_name = "DAYS", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=60), conflicts_with = "replay")]
+    pub(crate) days: u32,
+    #[command(flatten)]
+    pub(crate) replay: Replay,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Replay {
+    /// Play recordings in this folder instead of the simulator
+    #[arg(long, value_name = "DIR")]
+    pub(crate) replay: Option<PathBuf>,
+    /// How the recordings are laid out
+    #[arg(long, default_value = "keti", requires = "replay")]
+    pub(crate) layout: firmware_sim::replay::Layout,
+    /// Only these rooms, comma-separated
+    #[arg(long, value_delimiter = ',', requires = "replay")]
+    pub(crate) rooms: Vec<String>,
+    /// From this UTC date or RFC 3339 time
+    #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_ms)]
+    pub(crate) from: Option<i64>,
+    /// Up to, but not including, this UTC date or RFC 3339 time
+    #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_ms)]
+    pub(crate) to: Option<i64>,
+}

@@ -1,0 +1,317 @@
+//! Two weeks through everything, the models of every task, then live.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use firmware_sim::{Counts, Simulation, replay};
+use service::shutdown;
+use tokio_util::sync::CancellationToken;
+use toml::{Table, Value};
+use trainer::{Comparison, Prediction, Request, report};
+
+use crate::{
+    cli::Demo,
+    house::House,
+    screen::{Stage, grouped, show},
+    settings::Settings,
+    summary::{self, Features, Readings, Summary},
+};
+
+/// Names a data folder as a demo's own, which the next demo may replace.
+const MARKER: &str = ".microclimate-demo";
+/// Written once everything is served: the addresses, for scripts.
+const READY: &str = "ready.json";
+/// Devices of a history run apart by minutes, which is no lateness of theirs.
+const LATENESS_S: i64 = 600;
+/// How long the feature store may take to read the rest of the log.
+const CONSUME_S_MAX: u64 = 600;
+
+/// What was played.
+struct Played {
+    counts: Counts,
+    rejects: u64,
+    /// The simulator, where there is more to come.
+    simulation: Option<Simulation>,
+}
+
+pub(crate) async fn run(demo: Demo) -> Result<()> {
+    let total = Instant::now();
+    let data_dir = demo.common.data_dir.clone();
+    // The simulated bay is watered when its mean is at 24.5 %.
+    let bay = Table::from_iter([("soil_moisture_critical".to_owned(), Value::from(24.0))]);
+    let bays = Table::from_iter([("farm/bay-1".to_owned(), Value::from(bay))]);
+    let defaults = [
+        ("trainer.zones", Value::from(bays)),
+        ("feature_store.engine.lateness_s", Value::from(LATENESS_S)),
+        ("simulator.simulate.days", Value::from(f64::from(demo.days))),
+    ];
+    let Demo { common, .. } = &demo;
+    let mut settings = Settings::load(&data_dir, &defaults, common.config.as_deref(), &common.set)?;
+    make_room(&data_dir)?;
+    let shutdown = shutdown::on_signal()?;
+    let mut seconds = BTreeMap::new();
+
+    let start = Instant::now();
+    let house = House::start(&settings)?;
+    settings.simulator.broker.host = house.mqtt.ip().to_string();
+    settings.simulator.broker.port = house.mqtt.port();
+    seconds.insert("start", start.elapsed().as_secs_f64());
+    eprintln!("\n  Microclimate: one process, everything in {}\n", data_dir.display());
+
+    let finished = tokio::select! {
+        finished = play_and_compare(&demo, &settings, &house, &mut seconds, &shutdown) => Some(finished),
+        () = shutdown.cancelled() => None,
+        () = house.failed.cancelled() => None,
+    };
+    let Some(finished) = finished else { return house.stop().await };
+    let (played, comparison) = match finished {
+        Ok(finished) => finished,
+        Err(error) => {
+            // A part that failed says why; it is the cause of what followed.
+            house.stop().await?;
+            return Err(error);
+        }
+    };
+    let predictions = predictions(&house, &comparison).await?;
+    seconds.insert("total", total.elapsed().as_secs_f64());
+    if demo.json {
+        let summary = summarise(&house, &played, &comparison, &predictions, seconds);
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        print(&house, &played, &comparison, &predictions, total.elapsed());
+    }
+    if !demo.once {
+        go_on_live(&data_dir, &house, played.simulation, &shutdown).await?;
+    } else if let Some(simulation) = played.simulation {
+        simulation.close().await;
+    }
+    house.stop().await
+}
+
+/// Leaves an empty folder: an earlier demo's is replaced, anything else stays.
+fn make_room(data_dir: &Path) -> Result<()> {
+    let shown = data_dir.display();
+    let marker = data_dir.join(MARKER);
+    if marker.exists() {
+        fs::remove_dir_all(data_dir)
+            .with_context(|| format!("{shown}: cannot replace the earlier demo"))?;
+    } else if fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!(
+            "{shown} is not empty, and is not an earlier demo's\n\
+             hint: choose another folder, as in `--data-dir /tmp/microclimate`"
+        );
+    }
+    fs::create_dir_all(data_dir).with_context(|| format!("{shown}: cannot make this folder"))?;
+    fs::write(&marker, "Made by `microclimate demo`, which replaces this folder the next time.\n")
+        .with_context(|| format!("{shown}: cannot write to this folder"))
+}
+
+async fn play_and_compare(
+    demo: &Demo,
+    settings: &Settings,
+    house: &House,
+    seconds: &mut BTreeMap<&'static str, f64>,
+    shutdown: &CancellationToken,
+) -> Result<(Played, Comparison)> {
+    let stage = Stage::begin("playing by MQTT");
+    let played = play(demo, settings, &stage, shutdown).await?;
+    let Counts { readings_published, readings_acknowledged, messages_published, .. } =
+        played.counts;
+    let result = format!(
+        "{} readings in {} messages, {} acknowledged",
+        grouped(readings_published),
+        grouped(messages_published),
+        grouped(readings_acknowledged)
+    );
+    seconds.insert("play", stage.end(&result));
+
+    let stage = Stage::begin("computing features");
+    consume(house, &stage).await?;
+    let counts = house.store.counts();
+    let result = format!("{} rows of up to {} features", grouped(counts.rows), counts.columns);
+    seconds.insert("features", stage.end(&result));
+
+    let stage = Stage::begin("comparing models");
+    let bar = stage.bar();
+    let comparison = house
+        .trainer
+        .compare(&Request::default(), move |progress| {
+            let share = progress.tasks_done as f64 / progress.tasks.max(1) as f64;
+            show(&bar, share, format!("{}: {}", progress.task, progress.step));
+        })
+        .await?;
+    let models: usize = comparison.tasks.iter().map(|task| task.leaderboard.len()).sum();
+    seconds.insert(
+        "compare",
+        stage.end(&format!("{models} models of {} tasks", comparison.tasks.len())),
+    );
+    Ok((played, comparison))
+}
+
+async fn play(
+    demo: &Demo,
+    settings: &Settings,
+    stage: &Stage,
+    shutdown: &CancellationToken,
+) -> Result<Played> {
+    let bar = stage.bar();
+    let observe = |progress: firmware_sim::Progress| {
+        let acknowledged = grouped(progress.counts.readings_acknowledged);
+        show(&bar, progress.share, format!("{acknowledged} readings acknowledged"));
+    };
+    let crate::cli::Replay { replay, layout, rooms, from, to } = demo.replay.clone();
+    let Some(path) = replay else {
+        let mut simulation = Simulation::start(&settings.simulator)?;
+        let counts = simulation.history(observe, shutdown).await;
+        return Ok(Played { counts, rejects: 0, simulation: Some(simulation) });
+    };
+    let request = replay::Request { path, layout, rooms, from_ms: from, to_ms: to, max: None };
+    let summary = replay::replay(&settings.simulator, &request, observe, shutdown).await?;
+    if summary.counts.messages_published == 0 {
+        bail!("nothing was played\nhint: is there data of these rooms between --from and --to?");
+    }
+    Ok(Played { counts: summary.counts, rejects: summary.rejects, simulation: None })
+}
+
+/// Waits until everything that the gateway has logged is in the feature store.
+async fn consume(house: &House, stage: &Stage) -> Result<()> {
+    let bar = stage.bar();
+    let start = Instant::now();
+    loop {
+        let (logged, stored) =
+            (house.gateway.ledger().totals.logged, house.store.counts().readings);
+        if stored >= logged {
+            return Ok(());
+        }
+        if start.elapsed() > Duration::from_secs(CONSUME_S_MAX) {
+            bail!("the feature store has {stored} of {logged} readings after {CONSUME_S_MAX} s");
+        }
+        show(&bar, stored as f64 / logged as f64, format!("{} readings", grouped(stored)));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// One prediction of each task that applies: of the first zone that has one.
+async fn predictions(house: &House, comparison: &Comparison) -> Result<Vec<Prediction>> {
+    let zones = house.trainer.zones().await?;
+    let mut predictions = Vec::new();
+    for task in comparison.tasks.iter().filter(|task| task.not_applicable.is_none()) {
+        for zone in &zones {
+            match house.trainer.predict(&task.task, zone).await {
+                Ok(prediction) => {
+                    predictions.push(prediction);
+                    break;
+                }
+                Err(error) => tracing::debug!(task = task.task, %zone, %error, "no prediction"),
+            }
+        }
+    }
+    Ok(predictions)
+}
+
+fn summarise(
+    house: &House,
+    played: &Played,
+    comparison: &Comparison,
+    predictions: &[Prediction],
+    seconds: BTreeMap<&'static str, f64>,
+) -> Summary {
+    let totals = house.gateway.ledger().totals;
+    let counts = house.store.counts();
+    let duplicates = counts.by_quality.get("duplicate").copied().unwrap_or_default();
+    Summary {
+        readings: Readings {
+            published: played.counts.readings_published,
+            acknowledged: played.counts.readings_acknowledged,
+            logged: totals.logged,
+            dead_lettered: totals.dead_lettered,
+            duplicates: totals.duplicates + duplicates,
+            unaccounted: totals.unaccounted,
+        },
+        features: Features {
+            zones: house.store.zones().len(),
+            columns: counts.columns,
+            rows: counts.rows,
+        },
+        tasks: summary::tasks(comparison, predictions),
+        seconds,
+    }
+}
+
+fn print(
+    house: &House,
+    played: &Played,
+    comparison: &Comparison,
+    predictions: &[Prediction],
+    took: Duration,
+) {
+    let totals = house.gateway.ledger().totals;
+    println!(
+        "\nreadings: {} received = {} logged + {} dead-lettered + {} duplicates; {} unaccounted",
+        grouped(totals.received),
+        grouped(totals.logged),
+        grouped(totals.dead_lettered),
+        grouped(totals.duplicates),
+        totals.unaccounted
+    );
+    if played.rejects > 0 {
+        println!("{} rows of the recordings could not be read", grouped(played.rejects));
+    }
+    if let Some(first) = comparison.tasks.first() {
+        println!("\n{}", report::terminal(first));
+        println!("(the champion was chosen on an earlier part of the time than the errors are of)");
+    }
+    println!("\nwhat the champions say now:");
+    for task in &comparison.tasks {
+        if let Some(why) = &task.not_applicable {
+            println!("  {:16} not applicable: {why}", task.task);
+        } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
+            let interval = p.interval.map_or(String::new(), |[low, high]| {
+                format!(" [{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
+            });
+            let zone = p.zone.to_string();
+            println!("  {:16} {zone:14} {:.2} {}{interval}  {}", p.task, p.value, p.unit, p.model);
+        } else {
+            println!("  {:16} no zone has fresh readings", task.task);
+        }
+    }
+    println!(
+        "\nreport: {} ({:.0} s in all)",
+        comparison.dir.join("report.html").display(),
+        took.as_secs_f64()
+    );
+}
+
+async fn go_on_live(
+    data_dir: &Path,
+    house: &House,
+    simulation: Option<Simulation>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    println!(
+        "\nlive until Ctrl-C:\n  page and REST  http://{}/\n  MQTT           {}",
+        house.rest, house.mqtt
+    );
+    let ready = serde_json::json!({ "rest": format!("http://{}", house.rest), "mqtt": house.mqtt });
+    let path = data_dir.join(READY);
+    fs::write(&path, ready.to_string()).with_context(|| path.display().to_string())?;
+    let live = async {
+        match simulation {
+            Some(mut simulation) => {
+                simulation.live(shutdown).await;
+                simulation.close().await;
+            }
+            None => shutdown.cancelled().await,
+        }
+    };
+    tokio::select! {
+        () = live => {}
+        () = house.failed.cancelled() => {}
+    }
+    Ok(())
+}

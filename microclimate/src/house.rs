@@ -1,0 +1,131 @@
+//! All parts in one process.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use axum::{Router, routing::get};
+use eventlog::EventLog;
+use feature_store::FeatureStore;
+use gateway::{Gateway, Sockets};
+use service::{listen, rest};
+use telemetry::MetricTable;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use trainer::{Source, Trainer};
+
+use crate::{page, settings::Settings};
+
+/// All parts, running.
+pub(crate) struct House {
+    pub(crate) gateway: Gateway,
+    pub(crate) store: FeatureStore,
+    pub(crate) trainer: Trainer,
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) rest: SocketAddr,
+    /// Cancelled where a part fails.
+    pub(crate) failed: CancellationToken,
+    parts: Vec<Part>,
+}
+
+/// One part; they are stopped in the order in which data meets them.
+struct Part {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Part {
+    fn start<W: Future<Output = Result<()>> + Send + 'static>(
+        name: &'static str,
+        failed: &CancellationToken,
+        work: impl FnOnce(CancellationToken) -> W,
+    ) -> Self {
+        let (stop, failed) = (CancellationToken::new(), failed.clone());
+        let work = work(stop.clone());
+        let task = tokio::spawn(async move {
+            let result = work.await.with_context(|| format!("the {name} ended"));
+            if result.is_err() {
+                failed.cancel();
+            }
+            result
+        });
+        Self { name, stop, task }
+    }
+}
+
+impl House {
+    /// Opens everything and sets it going; nothing is left running where one
+    /// part cannot be opened.
+    pub(crate) fn start(settings: &Settings) -> Result<Self> {
+        let Settings { rest: own, gateway: of_gateway, .. } = settings;
+        let mqtt_socket = listen::bind(
+            "gateway.mqtt.listen",
+            of_gateway.mqtt.listen,
+            "gateway.mqtt.password",
+            &of_gateway.mqtt.password,
+        )?;
+        let rest_socket = listen::bind("rest.listen", own.listen, "rest.token", &own.token)?;
+        let (mqtt, rest_address) = (mqtt_socket.local_addr()?, rest_socket.local_addr()?);
+        let metrics = MetricTable::extended(settings.own_metrics().clone())
+            .map_err(|what| service::config::ConfigError::invalid("metrics", what))?;
+        let log = EventLog::open(&of_gateway.log)?;
+        let store = FeatureStore::open(&settings.feature_store, metrics.clone())?;
+        let trainer = Trainer::new(settings.trainer.clone(), Source::Local(store.clone()))?;
+        let gateway = Gateway::new(of_gateway, metrics, log.clone());
+
+        let failed = CancellationToken::new();
+        let of_gateway =
+            {
+                let gateway = gateway.clone();
+                let sockets = Sockets { mqtt: Some(mqtt_socket), rest: None };
+                Part::start("gateway", &failed, |stop| async move {
+                    Ok(gateway.run(sockets, stop).await?)
+                })
+            };
+        let of_store =
+            {
+                let store = store.clone();
+                Part::start("feature store", &failed, |stop| async move {
+                    Ok(store.run(&log, stop).await?)
+                })
+            };
+        let of_rest = {
+            let (routes, token) = (routes(&gateway, &store, &trainer), own.token.clone());
+            Part::start("REST API", &failed, |stop| async move {
+                Ok(rest::serve(rest_socket, routes, token, stop).await?)
+            })
+        };
+        let parts = vec![of_gateway, of_store, of_rest];
+        Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, failed, parts })
+    }
+
+    /// Stops the parts one after the other, each after it has finished what it
+    /// has taken; tells of the first that failed.
+    pub(crate) async fn stop(self) -> Result<()> {
+        let mut first = Ok(());
+        for Part { name, stop, task } in self.parts {
+            stop.cancel();
+            let ended = task.await.with_context(|| format!("the {name} panicked"));
+            if let (Ok(()), Err(error)) = (&first, ended.and_then(|result| result)) {
+                first = Err(error);
+            }
+        }
+        first
+    }
+}
+
+/// Everything that is served, and the first page.
+fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
+    let metrics = {
+        let gateway = gateway.clone();
+        move || async move { gateway.metrics() }
+    };
+    Router::new()
+        .merge(page::routes())
+        .merge(gateway.routes())
+        .merge(feature_store::routes(store.clone()))
+        .merge(trainer::routes(trainer.clone()))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(async || "ok"))
+}

@@ -1,0 +1,54 @@
+//! All of it in one process.
+//!
+//! # Layout
+//! - `cli`: commands and flags
+//! - `settings`: one configuration for all parts
+//! - `house`: all parts, started, served together, stopped in order
+//! - `demo`: two weeks through everything
+//! - `screen`, `summary`: what people and programs see of it
+//! - `page`: the first page
+
+mod cli;
+mod demo;
+mod house;
+mod page;
+mod screen;
+mod settings;
+mod summary;
+
+use anyhow::Result;
+use clap::Parser;
+use service::{log, shutdown};
+
+use cli::{Cli, Command, Common};
+use house::House;
+use settings::Settings;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Demo(demo) => {
+            // Bars and results are enough; what goes wrong is still said.
+            log::init(log::Format::default(), "warn");
+            demo::run(demo).await
+        }
+        Command::Up(common) => {
+            log::init(log::Format::default(), "info");
+            up(common).await
+        }
+    }
+}
+
+async fn up(common: Common) -> Result<()> {
+    let Common { data_dir, config, set } = common;
+    let settings = Settings::load(&data_dir, &[], config.as_deref(), &set)?;
+    let shutdown = shutdown::on_signal()?;
+    let house = House::start(&settings)?;
+    tracing::info!(mqtt = %house.mqtt, rest = %format!("http://{}/", house.rest), "up");
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = house.failed.cancelled() => {}
+    }
+    house.stop().await
+}

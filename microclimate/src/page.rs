@@ -1,0 +1,25 @@
+//! The first page: zones, latest values and predictions, live.
+
+use axum::{
+    Router,
+    http::header,
+    response::{Html, IntoResponse},
+    routing::get,
+};
+
+/// `/` and what it loads. Nothing comes from elsewhere, and the browser is
+/// told to allow nothing else.
+pub(crate) fn routes() -> Router {
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
+    let page = move || async move {
+        ([(header::CONTENT_SECURITY_POLICY, policy)], Html(include_str!("page/index.html")))
+    };
+    Router::new()
+        .route("/", get(page))
+        .route("/page.css", get(|| async { file("text/css", include_str!("page/page.css")) }))
+        .route("/page.js", get(|| async { file("text/javascript", include_str!("page/page.js")) }))
+}
+
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, kind)], text)
+}

@@ -1,0 +1,204 @@
+//! One configuration for all parts: each service's own keys in a table of its
+//! name, what they share at the top.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use serde::Deserialize;
+use service::{
+    Secret,
+    config::{self, ConfigError, Sources},
+};
+use telemetry::{Metric, SmolStr};
+use toml::{Table, Value};
+
+/// What all parts of one process need.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) rest: Rest,
+    pub(crate) gateway: gateway::Settings,
+    pub(crate) feature_store: feature_store::Settings,
+    pub(crate) trainer: trainer::Settings,
+    pub(crate) simulator: firmware_sim::Settings,
+}
+
+/// The one REST listener.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Rest {
+    pub(crate) listen: SocketAddr,
+    pub(crate) token: Secret,
+}
+
+const TOP: &str = r#"
+[rest]
+listen = "127.0.0.1:8080"
+token = ""
+
+[metrics]
+"#;
+const OPEN_TABLES: [&str; 4] =
+    ["metrics", "feature_store.engine.more_windows", "trainer.zones", "simulator.replay.columns"];
+/// Keys of single services that mean nothing in one process, where parts
+/// share them or talk directly: refused, rather than ignored.
+const SHARED: [(&str, &[&str]); 4] = [
+    ("gateway", &["log", "rest", "metrics"]),
+    ("feature_store", &["log", "metrics", "rest.listen", "rest.token"]),
+    ("trainer", &["source", "rest"]),
+    ("simulator", &["broker.host", "broker.port"]),
+];
+
+impl Settings {
+    /// Loads defaults, overlaid by `defaults_set`, a file, the environment
+    /// (`MICROCLIMATE__REST__TOKEN`) and flags.
+    pub(crate) fn load(
+        data_dir: &Path,
+        defaults_set: &[(&str, Value)],
+        file: Option<&Path>,
+        set: &[String],
+    ) -> Result<Self, ConfigError> {
+        let services = [
+            ("gateway", gateway::settings::DEFAULTS),
+            ("feature_store", feature_store::settings::DEFAULTS),
+            ("trainer", trainer::settings::DEFAULTS),
+            ("simulator", firmware_sim::DEFAULTS),
+        ];
+        let whole: BTreeMap<&str, Table> =
+            services.iter().map(|(name, text)| (*name, parsed(text))).collect();
+        let mut defaults = parsed(TOP);
+        let mut log = whole["gateway"]["log"].clone();
+        put(&mut log, "dir", data_dir.join("log").display().to_string().into());
+        defaults.insert("log".to_owned(), log);
+        for (name, shared) in SHARED {
+            let mut own = whole[name].clone();
+            shared.iter().for_each(|key| remove(&mut own, key));
+            defaults.insert(name.to_owned(), Value::Table(own));
+        }
+        let mut defaults = Value::Table(defaults);
+        let path = |name: &str| Value::from(data_dir.join(name).display().to_string());
+        put(&mut defaults, "feature_store.store.path", path("microclimate.duckdb"));
+        put(&mut defaults, "trainer.registry_dir", path("models"));
+        put(&mut defaults, "trainer.reports_dir", path("reports"));
+        put(&mut defaults, "simulator.simulate.labels", path("labels.csv"));
+        defaults_set.iter().for_each(|(key, value)| put(&mut defaults, key, value.clone()));
+        let text = toml::to_string(&defaults).expect("a table has a TOML form");
+        let loaded: Table = config::load(&Sources {
+            defaults: &text,
+            open_tables: &OPEN_TABLES,
+            file,
+            env_prefix: "MICROCLIMATE",
+            set,
+        })?;
+        let settings = Self::divide(loaded, &whole)?;
+        settings.gateway.check()?;
+        settings.feature_store.check()?;
+        settings.trainer.check()?;
+        settings.simulator.check()?;
+        Ok(settings)
+    }
+
+    /// Gives each service what is its own and what is shared.
+    fn divide(loaded: Table, whole: &BTreeMap<&str, Table>) -> Result<Self, ConfigError> {
+        let service = |name: &str| {
+            let mut own = Value::Table(whole[name].clone());
+            overlay(&mut own, &loaded[name]);
+            if own.get("log").is_some() {
+                put(&mut own, "log", loaded["log"].clone());
+            }
+            if own.get("metrics").is_some() {
+                put(&mut own, "metrics", loaded["metrics"].clone());
+            }
+            own
+        };
+        Ok(Self {
+            rest: typed("rest", loaded["rest"].clone())?,
+            gateway: typed("gateway", service("gateway"))?,
+            feature_store: typed("feature_store", service("feature_store"))?,
+            trainer: typed("trainer", service("trainer"))?,
+            simulator: typed("simulator", service("simulator"))?,
+        })
+    }
+
+    /// The site's own metrics.
+    pub(crate) fn own_metrics(&self) -> &BTreeMap<SmolStr, Metric> {
+        &self.gateway.metrics
+    }
+}
+
+fn parsed(text: &str) -> Table {
+    text.parse().expect("the compiled-in defaults are TOML")
+}
+
+fn typed<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let key = format!("{name}.{}", error.path());
+        ConfigError::invalid(&key, error.inner().to_string().lines().next().unwrap_or_default())
+    })
+}
+
+fn put(table: &mut Value, key: &str, value: Value) {
+    let (head, rest) = key.split_once('.').map_or((key, None), |(head, rest)| (head, Some(rest)));
+    let Some(table) = table.as_table_mut() else { return };
+    match rest {
+        Some(rest) => put(&mut table[head], rest, value),
+        None => {
+            table.insert(head.to_owned(), value);
+        }
+    }
+}
+
+fn remove(table: &mut Table, key: &str) {
+    match key.split_once('.') {
+        Some((head, rest)) => {
+            if let Some(inner) = table.get_mut(head).and_then(Value::as_table_mut) {
+                remove(inner, rest);
+            }
+        }
+        None => {
+            table.remove(key);
+        }
+    }
+}
+
+fn overlay(under: &mut Value, over: &Value) {
+    match (under, over) {
+        (Value::Table(under), Value::Table(over)) => {
+            for (key, value) in over {
+                match under.get_mut(key) {
+                    Some(own) => overlay(own, value),
+                    None => {
+                        under.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (under, over) => *under = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(set: &[&str]) -> Result<Settings, ConfigError> {
+        let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
+        Settings::load(Path::new("data"), &[], None, &set)
+    }
+
+    #[test]
+    fn what_is_shared_reaches_every_service() {
+        let settings = load(&["log.queue_bytes_max=33554432", "gateway.mqtt.port=1999"]).unwrap();
+        assert_eq!(settings.gateway.log.queue_bytes_max, 33_554_432);
+        assert_eq!(settings.feature_store.log.queue_bytes_max, 33_554_432);
+        assert_eq!(settings.feature_store.log.dir, Path::new("data/log"));
+        assert_eq!(settings.trainer.registry_dir, Path::new("data/models"));
+        assert_eq!(settings.gateway.mqtt.port, 1999);
+    }
+
+    #[test]
+    fn keys_that_mean_nothing_here_are_refused_with_a_hint() {
+        for key in ["trainer.source.url=http://x", "gateway.rest.listen=127.0.0.1:1", "rest.port=1"]
+        {
+            let error = load(&[key]).unwrap_err().to_string();
+            assert!(error.contains("--set"), "{key}: {error}");
+        }
+    }
+}

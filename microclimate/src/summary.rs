@@ -1,0 +1,92 @@
+//! What a demo comes to, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use telemetry::ZoneId;
+use trainer::{Comparison, Prediction};
+
+/// The answer of `demo --once --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) readings: Readings,
+    pub(crate) features: Features,
+    pub(crate) tasks: BTreeMap<String, Task>,
+    /// Of each stage.
+    pub(crate) seconds: BTreeMap<&'static str, f64>,
+}
+
+/// What became of readings.
+#[derive(Debug, Serialize)]
+pub(crate) struct Readings {
+    pub(crate) published: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) logged: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) unaccounted: i64,
+}
+
+/// What was computed of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Features {
+    pub(crate) zones: usize,
+    pub(crate) columns: usize,
+    pub(crate) rows: u64,
+}
+
+/// What came of a task.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Task {
+    Compared { leaderboard: Vec<Line>, prediction: Option<Predicted> },
+    NotApplicable { not_applicable: String },
+}
+
+/// A line of a leaderboard.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    model: String,
+    metric: &'static str,
+    value: f64,
+    baseline_value: f64,
+}
+
+/// A prediction.
+#[derive(Debug, Serialize)]
+pub(crate) struct Predicted {
+    zone: ZoneId,
+    value: f64,
+    unit: String,
+    interval: Option<[f64; 2]>,
+}
+
+/// The tasks of a comparison with a prediction of each.
+pub(crate) fn tasks(comparison: &Comparison, predictions: &[Prediction]) -> BTreeMap<String, Task> {
+    let mut tasks = BTreeMap::new();
+    for result in &comparison.tasks {
+        let task = match &result.not_applicable {
+            Some(why) => Task::NotApplicable { not_applicable: why.clone() },
+            None => Task::Compared {
+                leaderboard: result
+                    .leaderboard
+                    .iter()
+                    .map(|entry| Line {
+                        model: entry.model.clone(),
+                        metric: entry.metric,
+                        value: entry.value,
+                        baseline_value: entry.baseline_value,
+                    })
+                    .collect(),
+                prediction: predictions.iter().find(|p| p.task == result.task).map(|p| Predicted {
+                    zone: p.zone.clone(),
+                    value: p.value,
+                    unit: p.unit.clone(),
+                    interval: p.interval,
+                }),
+            },
+        };
+        tasks.insert(result.task.clone(), task);
+    }
+    tasks
+}

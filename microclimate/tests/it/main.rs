@@ -1,0 +1,6 @@
+//! The programs as users run them. One binary, so that it links once.
+
+mod compose;
+mod demo;
+mod end_to_end;
+mod support;

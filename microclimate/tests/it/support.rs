@@ -1,0 +1,138 @@
+//! Real programs, real brokers, real ports.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// The workspace's folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A program of this workspace. Each has an integration test of its own, so
+/// `cargo test --workspace` builds them all.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_microclimate")).with_file_name(name);
+    assert!(path.is_file(), "{} is missing: run `cargo test --workspace`", path.display());
+    path
+}
+
+/// Two neighbouring free ports; the first.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let first = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A child that does not outlive the test.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A broker that one of `scripts/` starts and stops.
+pub(crate) struct Broker {
+    script: PathBuf,
+    pub(crate) port: u16,
+    dir: PathBuf,
+}
+
+impl Broker {
+    /// None, with the reason printed, where what it needs is missing; a
+    /// failure where the environment says that it must be there.
+    pub(crate) fn start(name: &str, needs: &[&str], dir: &Path) -> Option<Self> {
+        let required = std::env::var_os("MICROCLIMATE_BROKERS").is_some_and(|v| v == "required");
+        let has = |tool: &&&str| {
+            let paths = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin";
+            std::env::split_paths(&paths).any(|path| path.join(tool).is_file())
+        };
+        if let Some(missing) = needs.iter().find(|tool| !has(tool)) {
+            assert!(!required, "{name} is required here, and `{missing}` is missing");
+            println!("skipped: {name} needs `{missing}`, which is not installed");
+            return None;
+        }
+        let (script, port) = (root().join("scripts").join(name), free_port());
+        let broker = Self { script, port, dir: dir.join(name) };
+        // Not `output`: the broker would hold the pipe open.
+        let log = dir.join(format!("{name}.start.log"));
+        let to = std::fs::File::create(&log).unwrap();
+        let started =
+            broker.run("start").stdout(to.try_clone().unwrap()).stderr(to).status().unwrap();
+        if !started.success() {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(!required, "{name} is required here, and does not start: {said}");
+            println!("skipped: {name} does not start here: {said}");
+            return None;
+        }
+        Some(broker)
+    }
+
+    fn run(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.script);
+        command.args([verb, &self.port.to_string()]).arg(&self.dir);
+        command
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.run("stop").status();
+    }
+}
+
+/// The JSON at a URL, once it is there and `accept` accepts it.
+pub(crate) async fn wait_for(url: &str, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    let mut last = String::from("no answer");
+    while start.elapsed() < Duration::from_secs(120) {
+        match get(url).await {
+            Ok(answer) if accept(&answer) => return answer,
+            Ok(answer) => last = answer.to_string(),
+            Err(error) => last = error,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{url}: {what} did not come true in 120 s; last: {}", &last[..last.len().min(2000)]);
+}
+
+pub(crate) async fn get(url: &str) -> Result<Value, String> {
+    let answer = reqwest::get(url).await.map_err(|error| error.to_string())?;
+    let (status, text) = (answer.status(), answer.text().await.map_err(|e| e.to_string())?);
+    if status.is_success() {
+        serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))
+    } else {
+        Err(format!("{status}: {text}"))
+    }
+}

@@ -1,0 +1,93 @@
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, FittedDetector, enough, spread};
+use crate::{FitError, dataset::Scaler, linalg};
+
+/// Distance from the mean, measured in the data's covariance: P. C.
+/// Mahalanobis, "On the generalised distance in statistics", 1936.
+#[derive(Clone, Copy, Debug)]
+pub struct Mahalanobis;
+
+/// Distance from the 10th nearest of at most 1,000 rows: S. Ramaswamy, R.
+/// Rastogi, K. Shim, "Efficient algorithms for mining outliers", SIGMOD 2000.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbours;
+
+const NEIGHBOUR: usize = 10;
+const ROWS_MAX: usize = 1000;
+
+/// The covariance of standardised features, as its Cholesky factor.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ellipsoid {
+    scaler: Scaler,
+    factor: Array2<f64>,
+}
+
+/// The rows that are remembered, standardised.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Memory {
+    scaler: Scaler,
+    rows: Array2<f64>,
+}
+
+impl Detector for Mahalanobis {
+    fn name(&self) -> &'static str {
+        "mahalanobis"
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let scaler = Scaler::fit(x);
+        let scaled = scaler.apply(x);
+        let mut covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
+        // Features that say the same make it singular.
+        covariance.diag_mut().mapv_inplace(|own| own + 1e-6);
+        let factor = linalg::cholesky(covariance).ok_or_else(|| FitError::Library {
+            model: "mahalanobis",
+            what: "the covariance is not positive definite".to_owned(),
+        })?;
+        Ok(FittedDetector::Mahalanobis(Ellipsoid { scaler, factor }))
+    }
+}
+
+impl Ellipsoid {
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let scaled = self.scaler.apply(x);
+        let distance = |row: ndarray::ArrayView1<f64>| {
+            let whitened = linalg::forward(&self.factor, row.to_owned());
+            whitened.dot(&whitened).sqrt()
+        };
+        scaled.rows().into_iter().map(distance).collect()
+    }
+}
+
+impl Detector for Neighbours {
+    fn name(&self) -> &'static str {
+        "nearest neighbours"
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let scaler = Scaler::fit(x);
+        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
+        Ok(FittedDetector::Neighbours(Memory { rows: scaler.apply(kept.view()), scaler }))
+    }
+}
+
+impl Memory {
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let scaled = self.scaler.apply(x);
+        let mut distances = Vec::with_capacity(self.rows.nrows());
+        let mut score =
+            |row: ndarray::ArrayView1<f64>| {
+                distances.clear();
+                distances.extend(self.rows.rows().into_iter().map(|known| {
+                    known.iter().zip(row).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()
+                }));
+                let (_, tenth, _) = distances.select_nth_unstable_by(NEIGHBOUR - 1, f64::total_cmp);
+                tenth.sqrt()
+            };
+        scaled.rows().into_iter().map(&mut score).collect()
+    }
+}

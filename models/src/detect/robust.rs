@@ -1,0 +1,53 @@
+use ndarray::{Array1, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, FittedDetector, enough};
+use crate::{FitError, dataset::median};
+
+/// The largest distance of a feature from its median, in median absolute
+/// deviations: B. Iglewicz, D. Hoaglin, "How to Detect and Handle Outliers",
+/// ASQC, 1993. The baseline.
+#[derive(Clone, Copy, Debug)]
+pub struct RobustZ;
+
+/// Medians and spreads.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Robust {
+    median: Vec<f64>,
+    spread: Vec<f64>,
+}
+
+/// Makes the median absolute deviation of a normal distribution its standard
+/// deviation: 1 / Φ⁻¹(3/4).
+const NORMAL: f64 = 1.4826;
+
+impl Detector for RobustZ {
+    fn name(&self) -> &'static str {
+        "robust z-score"
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let (mut medians, mut spreads) = (Vec::new(), Vec::new());
+        for column in x.columns() {
+            let middle = median(column.iter().copied());
+            let deviation = NORMAL * median(column.iter().map(|value| (value - middle).abs()));
+            // More than half of the values may be one and the same.
+            let spread = if deviation > 1e-9 { deviation } else { column.std(0.0).max(1e-9) };
+            medians.push(middle);
+            spreads.push(spread);
+        }
+        Ok(FittedDetector::Robust(Robust { median: medians, spread: spreads }))
+    }
+}
+
+impl Robust {
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let of_row = |row: ndarray::ArrayView1<f64>| {
+            let each = row.iter().zip(&self.median).zip(&self.spread);
+            each.map(|((value, median), spread)| (value - median).abs() / spread)
+                .fold(0.0, f64::max)
+        };
+        x.rows().into_iter().map(of_row).collect()
+    }
+}

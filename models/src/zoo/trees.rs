@@ -1,0 +1,160 @@
+//! Trees and neighbours, fitted by smartcore.
+
+use ndarray::{Array1, ArrayView2};
+use serde::{Deserialize, Serialize};
+use smartcore::{
+    ensemble::{
+        extra_trees_regressor::{ExtraTreesRegressor, ExtraTreesRegressorParameters},
+        random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters},
+    },
+    linalg::basic::matrix::DenseMatrix,
+    metrics::distance::euclidian::Euclidian,
+    neighbors::{
+        KNNWeightFunction,
+        knn_regressor::{KNNRegressor, KNNRegressorParameters},
+    },
+    tree::decision_tree_regressor::{DecisionTreeRegressor, DecisionTreeRegressorParameters},
+};
+
+use crate::{Dataset, Estimator, FitError, Fitted, dataset::Scaler};
+
+type Matrix = DenseMatrix<f64>;
+type Truths = Vec<f64>;
+
+/// The mean of the 20 nearest of at most 4,000 rows, the near ones counting
+/// more, in standardised inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbours;
+/// One tree of depth 8 or less, 30 rows or more a leaf.
+#[derive(Clone, Copy, Debug)]
+pub struct DecisionTree;
+/// L. Breiman, "Random forests", Machine Learning 45(1), 2001: 30 trees on a
+/// third of the inputs a split, 10 rows or more a leaf.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomForest;
+/// P. Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine
+/// Learning 63(1), 2006: as the forest, with cuts at random.
+#[derive(Clone, Copy, Debug)]
+pub struct ExtraTrees;
+
+/// What smartcore fitted, and how inputs are brought to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Trees {
+    scaler: Scaler,
+    model: Model,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Model {
+    Neighbours(KNNRegressor<f64, f64, Matrix, Truths, Euclidian<f64>>),
+    Tree(DecisionTreeRegressor<f64, f64, Matrix, Truths>),
+    Forest(RandomForestRegressor<f64, f64, Matrix, Truths>),
+    ExtraTrees(ExtraTreesRegressor<f64, f64, Matrix, Truths>),
+}
+
+fn matrix(x: ArrayView2<f64>) -> Result<Matrix, String> {
+    // Column-major, as smartcore's trees read it.
+    let values: Vec<f64> = x.columns().into_iter().flatten().copied().collect();
+    DenseMatrix::new(x.nrows(), x.ncols(), values, true).map_err(|error| error.to_string())
+}
+
+fn fit(
+    name: &'static str,
+    data: &Dataset,
+    fit: impl FnOnce(&Matrix, &Truths) -> Result<Model, smartcore::error::Failed>,
+) -> Result<Fitted, FitError> {
+    let library = |what: String| FitError::Library { model: name, what };
+    let scaler = Scaler::fit(data.x.view());
+    let x = matrix(scaler.apply(data.x.view()).view()).map_err(library)?;
+    let model = fit(&x, &data.y.to_vec()).map_err(|error| library(error.to_string()))?;
+    Ok(Fitted::Trees(Trees { scaler, model }))
+}
+
+impl Estimator for Neighbours {
+    fn name(&self) -> &'static str {
+        "nearest neighbours"
+    }
+
+    fn rows_max(&self) -> usize {
+        4000
+    }
+
+    fn fit(&self, data: &Dataset, _: u64) -> Result<Fitted, FitError> {
+        let params =
+            KNNRegressorParameters::default().with_k(20).with_weight(KNNWeightFunction::Distance);
+        fit(self.name(), data, |x, y| KNNRegressor::fit(x, y, params).map(Model::Neighbours))
+    }
+}
+
+impl Estimator for DecisionTree {
+    fn name(&self) -> &'static str {
+        "decision tree"
+    }
+
+    fn rows_max(&self) -> usize {
+        20_000
+    }
+
+    fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
+        let mut params =
+            DecisionTreeRegressorParameters::default().with_max_depth(8).with_min_samples_leaf(30);
+        params.seed = Some(seed);
+        fit(self.name(), data, |x, y| DecisionTreeRegressor::fit(x, y, params).map(Model::Tree))
+    }
+}
+
+impl Estimator for RandomForest {
+    fn name(&self) -> &'static str {
+        "random forest"
+    }
+
+    fn rows_max(&self) -> usize {
+        10_000
+    }
+
+    fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
+        let params = RandomForestRegressorParameters::default()
+            .with_n_trees(30)
+            .with_m((data.x.ncols() / 3).max(1))
+            .with_max_depth(14)
+            .with_min_samples_leaf(10)
+            .with_seed(seed);
+        fit(self.name(), data, |x, y| RandomForestRegressor::fit(x, y, params).map(Model::Forest))
+    }
+}
+
+impl Estimator for ExtraTrees {
+    fn name(&self) -> &'static str {
+        "extra trees"
+    }
+
+    fn rows_max(&self) -> usize {
+        10_000
+    }
+
+    fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
+        let params = ExtraTreesRegressorParameters::default()
+            .with_n_trees(30)
+            .with_m((data.x.ncols() / 3).max(1))
+            .with_max_depth(14)
+            .with_min_samples_leaf(10)
+            .with_seed(seed);
+        fit(self.name(), data, |x, y| ExtraTreesRegressor::fit(x, y, params).map(Model::ExtraTrees))
+    }
+}
+
+impl Trees {
+    pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let Ok(inputs) = matrix(self.scaler.apply(x).view()) else {
+            return Array1::from_elem(x.nrows(), f64::NAN);
+        };
+        let predicted = match &self.model {
+            Model::Neighbours(model) => model.predict(&inputs),
+            Model::Tree(model) => model.predict(&inputs),
+            Model::Forest(model) => model.predict(&inputs),
+            Model::ExtraTrees(model) => model.predict(&inputs),
+        };
+        predicted.map_or_else(|_| Array1::from_elem(x.nrows(), f64::NAN), Array1::from_vec)
+    }
+}

@@ -1,0 +1,19 @@
+//! What every service shares, so that each says only what is its own.
+//!
+//! # Layout
+//! - [`config`]: defaults < file < environment < flags, unknown keys refused
+//! - [`secret`]: a text that no log shows
+//! - [`log`]: where log lines go and in which form
+//! - [`shutdown`]: SIGINT and SIGTERM become a token; draining under a limit
+//! - [`listen`]: sockets that are free, and on loopback unless there is a token
+//! - [`rest`]: the HTTP server's frame: tokens, limits, errors with a stable code
+
+pub mod config;
+pub mod listen;
+pub mod log;
+pub mod rest;
+pub mod secret;
+pub mod shutdown;
+pub mod time;
+
+pub use secret::Secret;

@@ -1,0 +1,96 @@
+//! Sockets that are free, and on loopback unless there is a token.
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+};
+
+use crate::Secret;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another program has the port.
+    #[error(
+        "{key} = {address}: the port is in use by another program\n\
+         hint: end that program (`ss -ltnp 'sport = :{port}'` names it) or choose another port with `--set {key}={ip}:0` (0 takes any free one)",
+        ip = address.ip(), port = address.port()
+    )]
+    InUse {
+        /// The configuration key.
+        key: String,
+        /// The address that was asked for.
+        address: SocketAddr,
+    },
+    /// The address would be reachable from other machines and there is no token.
+    #[error(
+        "{key} = {address} is reachable from other machines, and no token is set\n\
+         hint: set one, as in `{token_key}` = the output of `openssl rand -hex 24`, or listen on 127.0.0.1"
+    )]
+    Open {
+        /// The configuration key.
+        key: String,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The configuration key of the token.
+        token_key: String,
+    },
+    /// Anything else that the system says.
+    #[error("{key} = {address}: cannot listen: {source}")]
+    Io {
+        /// The configuration key.
+        key: String,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Binds `address`, configured as `key`; refuses one that other machines can
+/// reach where `token`, configured as `token_key`, is not set.
+///
+/// # Errors
+/// See [`ListenError`]; each says what to change.
+pub fn bind(
+    key: &str,
+    address: SocketAddr,
+    token_key: &str,
+    token: &Secret,
+) -> Result<TcpListener, ListenError> {
+    let key = key.to_owned();
+    if !address.ip().is_loopback() && token.reveal().is_none() {
+        return Err(ListenError::Open { key, address, token_key: token_key.to_owned() });
+    }
+    let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
+    listener.map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => ListenError::InUse { key, address },
+        _ => ListenError::Io { key, address, source },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_names_the_key_and_the_way_out() {
+        let first =
+            bind("rest.listen", "127.0.0.1:0".parse().unwrap(), "rest.token", &Secret::default());
+        let address = first.as_ref().unwrap().local_addr().unwrap();
+        let second = bind("rest.listen", address, "rest.token", &Secret::default()).unwrap_err();
+        let text = second.to_string();
+        assert!(
+            text.contains("in use") && text.contains("--set rest.listen=127.0.0.1:0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn other_machines_need_a_token() {
+        let everywhere = "0.0.0.0:0".parse().unwrap();
+        let refused = bind("rest.listen", everywhere, "rest.token", &Secret::default());
+        assert!(matches!(refused, Err(ListenError::Open { .. })));
+        assert!(bind("rest.listen", everywhere, "rest.token", &Secret::from("s3cret")).is_ok());
+    }
+}

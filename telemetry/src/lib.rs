@@ -1,0 +1,29 @@
+//! The words that every part of Microclimate shares. Pure data: no I/O, no
+//! clock, no configuration files.
+//!
+//! # Layout
+//! In the order in which a message meets them:
+//! - [`topic`]: MQTT topic → site, zone, device, metric; names of log topics
+//! - [`payload`]: MQTT payload → [`Report`], or a reason why not
+//! - [`report`]: what one device said in one message, and its form in the log
+//! - [`zone`]: the entity that features and predictions are about
+//! - [`metric`]: the table of known quantities, their units and plausible ranges
+//! - [`quality`]: `ok`, or why a reading does not enter features
+//! - [`dead_letter`]: what could not become a report, with its reason
+
+pub mod dead_letter;
+pub mod metric;
+pub mod payload;
+pub mod quality;
+pub mod report;
+pub mod topic;
+pub mod zone;
+
+pub use dead_letter::{DeadLetter, Reason};
+pub use metric::{Metric, MetricTable};
+pub use payload::{Decoded, Limits};
+pub use quality::Quality;
+pub use report::{Reading, Report, Source};
+pub use smol_str::SmolStr;
+pub use topic::Address;
+pub use zone::ZoneId;

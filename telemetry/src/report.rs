@@ -1,0 +1,134 @@
+//! What one device said in one message, and its form in the log.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
+
+use crate::ZoneId;
+
+/// What one device said in one MQTT message. One report is one record of the
+/// log topic [`READINGS`](crate::topic::READINGS), as JSON, keyed by zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Site and zone.
+    pub zone: ZoneId,
+    /// The device within the zone.
+    pub device: SmolStr,
+    /// Identifies one run of the device; `seq` starts anew with each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<SmolStr>,
+    /// Counts the device's messages within one boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// When it arrived, UTC milliseconds: at the gateway for a live report; as
+    /// recorded (else its event time) for a replayed one.
+    pub arrival_ms: i64,
+    /// How it came.
+    #[serde(default)]
+    pub source: Source,
+    /// What was measured; never empty.
+    pub readings: Vec<Reading>,
+}
+
+/// One measured value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The quantity, a name of the metric table.
+    pub metric: SmolStr,
+    /// When it was measured, UTC milliseconds.
+    #[serde(rename = "ts")]
+    pub event_ms: i64,
+    /// In the metric's unit. NaN and infinities are `null` in JSON.
+    #[serde(serialize_with = "finite_or_null", deserialize_with = "null_as_nan")]
+    pub value: f64,
+}
+
+/// How a report came. The sender marks everything that is not live, so that
+/// no wall clock leaks into recorded time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Measured now.
+    #[default]
+    Live,
+    /// Recorded or simulated history, played again.
+    Replay,
+    /// Sent late by the device itself, from its own buffer.
+    Backfill,
+    /// A retained MQTT message: the last value, not a new one.
+    Retained,
+}
+
+impl Source {
+    /// The name used on the wire and in storage.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Replay => "replay",
+            Self::Backfill => "backfill",
+            Self::Retained => "retained",
+        }
+    }
+}
+
+impl Report {
+    /// The form in the log.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a report has only string keys and finite numbers")
+    }
+
+    /// Reads the form in the log back.
+    ///
+    /// # Errors
+    /// Where the bytes are not the JSON of a report.
+    pub fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+// `serialize_with` hands the field over by reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn finite_or_null<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() { to.serialize_f64(*value) } else { to.serialize_none() }
+}
+
+fn null_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn report(value: f64, event_ms: i64, seq: Option<u64>) -> Report {
+        Report {
+            zone: ZoneId::new("s", "z"),
+            device: "d".into(),
+            boot: None,
+            seq,
+            arrival_ms: event_ms,
+            source: Source::Replay,
+            readings: vec![Reading { metric: "temperature".into(), event_ms, value }],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn json_round_trip(value in -1e300..1e300f64, ts in any::<i64>(), seq in any::<Option<u64>>()) {
+            let report = report(value, ts, seq);
+            prop_assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
+        }
+    }
+
+    #[test]
+    fn nan_is_null_in_json_and_nan_again() {
+        let json = report(f64::NAN, 1, None).to_json();
+        assert!(String::from_utf8_lossy(&json).contains(r#""value":null"#));
+        assert!(Report::from_json(&json).unwrap().readings[0].value.is_nan());
+    }
+}

@@ -1,0 +1,29 @@
+//! What can go wrong in training and in predicting.
+
+/// Why training or predicting failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The feature store did not answer, or not as expected.
+    #[error("feature store: {0}")]
+    Source(String),
+    /// There is no such task.
+    #[error("there is no task `{0}`\nhint: the tasks are {tasks}", tasks = crate::tasks::NAMES.join(", "))]
+    UnknownTask(String),
+    /// There is no such model.
+    #[error("there is no model `{0}`\nhint: the models are {1}")]
+    UnknownModel(String, String),
+    /// A table of feature rows is not of the expected form.
+    #[error("feature rows: {0}")]
+    Frame(#[from] polars::error::PolarsError),
+    /// The registry refused, or is damaged.
+    #[error(transparent)]
+    Registry(#[from] models::RegistryError),
+    /// A report could not be written.
+    #[error("{path}: {source}")]
+    Report {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}

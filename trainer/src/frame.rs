@@ -1,0 +1,95 @@
+//! Feature rows of a zone, looked up by time.
+
+use std::collections::HashMap;
+
+use polars::prelude::DataFrame;
+use telemetry::{SmolStr, ZoneId};
+
+use crate::error::TrainError;
+
+/// The feature rows of one zone in the order of time.
+#[derive(Clone, Debug)]
+pub struct ZoneFrame {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Event time of each row, UTC milliseconds, ascending.
+    pub at_ms: Vec<i64>,
+    columns: HashMap<SmolStr, Vec<f64>>,
+}
+
+impl ZoneFrame {
+    /// A frame from its parts: `columns` have a value for each of `at_ms`, NaN
+    /// where there is none.
+    ///
+    /// # Panics
+    /// Where a column is not as long as `at_ms`, or time does not ascend.
+    #[must_use]
+    pub fn new(zone: ZoneId, at_ms: Vec<i64>, columns: HashMap<SmolStr, Vec<f64>>) -> Self {
+        assert!(at_ms.is_sorted(), "rows must be in the order of time");
+        assert!(columns.values().all(|column| column.len() == at_ms.len()), "a column is short");
+        Self { zone, at_ms, columns }
+    }
+
+    /// Divides a table with the columns `site`, `zone`, `at_ms` and features
+    /// by zone.
+    ///
+    /// # Errors
+    /// Where one of these columns is missing or of another type.
+    pub fn by_zone(table: &DataFrame) -> Result<Vec<Self>, TrainError> {
+        let (site, zone) = (table.column("site")?.str()?, table.column("zone")?.str()?);
+        let at_ms = table.column("at_ms")?.i64()?;
+        let mut rows: HashMap<(&str, &str), Vec<(i64, usize)>> = HashMap::new();
+        for (row, ((site, zone), at_ms)) in
+            site.iter().zip(zone.iter()).zip(at_ms.iter()).enumerate()
+        {
+            if let (Some(site), Some(zone), Some(at_ms)) = (site, zone, at_ms) {
+                rows.entry((site, zone)).or_default().push((at_ms, row));
+            }
+        }
+        let mut features: Vec<(SmolStr, Vec<f64>)> = Vec::new();
+        for column in table.columns() {
+            if let Ok(values) = column.f64() {
+                let values = values.iter().map(|value| value.unwrap_or(f64::NAN)).collect();
+                features.push((column.name().as_str().into(), values));
+            }
+        }
+        let mut frames: Vec<Self> = rows
+            .into_iter()
+            .map(|((site, zone), mut rows)| {
+                rows.sort_unstable();
+                let pick = |all: &Vec<f64>| rows.iter().map(|(_, row)| all[*row]).collect();
+                let columns =
+                    features.iter().map(|(name, all)| (name.clone(), pick(all))).collect();
+                let at_ms = rows.iter().map(|(at_ms, _)| *at_ms).collect();
+                Self { zone: ZoneId::new(site, zone), at_ms, columns }
+            })
+            .collect();
+        frames.sort_by(|a, b| a.zone.cmp(&b.zone));
+        Ok(frames)
+    }
+
+    /// The column of that name: one value a row, NaN where there is none.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&[f64]> {
+        self.columns.get(name).map(Vec::as_slice)
+    }
+
+    /// The names of all columns, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &SmolStr> {
+        self.columns.keys()
+    }
+
+    /// The row at exactly that time: targets are found by time, never by
+    /// counting rows, because rows may be missing.
+    #[must_use]
+    pub fn row_at(&self, at_ms: i64) -> Option<usize> {
+        self.at_ms.binary_search(&at_ms).ok()
+    }
+
+    /// The value of a column at exactly that time, where there is one.
+    #[must_use]
+    pub fn value_at(&self, name: &str, at_ms: i64) -> Option<f64> {
+        let value = *self.column(name)?.get(self.row_at(at_ms)?)?;
+        value.is_finite().then_some(value)
+    }
+}

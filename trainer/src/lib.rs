@@ -1,0 +1,40 @@
+//! Tasks and their targets, the comparison of models, and the serving of
+//! predictions.
+//!
+//! # Layout
+//! In the order in which data meets them:
+//! - [`settings`]: comfort bands, thresholds, splits, where things are kept
+//! - [`source`]: the feature store, in this process or over HTTP
+//! - [`frame`]: feature rows of a zone, looked up by time
+//! - [`input`]: model inputs by name, the same in training and in serving
+//! - [`tasks`]: what is predicted, exactly, and the baselines to beat
+//! - [`rows`]: inputs and targets of all zones as arrays
+//! - [`split`]: train, calibrate, test in the order of time, with embargoes
+//! - [`backtest`]: fits a task's models and scores them
+//! - [`anomaly`]: the one task without a target: injected faults label it
+//! - [`compare`]: every task, the leaderboards, the champions
+//! - [`report`]: the run folder: HTML, Markdown, CSV, JSON
+//! - [`serve`]: champions in memory, predictions for a zone
+//! - [`rest`]: the same over HTTP
+
+pub mod anomaly;
+pub mod backtest;
+pub mod compare;
+pub mod error;
+pub mod frame;
+pub mod input;
+pub mod report;
+pub mod rest;
+pub mod rows;
+pub mod serve;
+pub mod settings;
+pub mod source;
+pub mod split;
+pub mod tasks;
+
+pub use compare::{Comparison, Progress, Request, TaskResult};
+pub use error::TrainError;
+pub use rest::routes;
+pub use serve::{PredictError, Prediction, Trainer};
+pub use settings::Settings;
+pub use source::Source;

@@ -1,0 +1,224 @@
+//! The feature store, in this process or over HTTP.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::Cursor,
+    time::Duration,
+};
+
+use feature_store::{FeatureStore, FrameQuery};
+use polars::prelude::{DataFrame, ParquetReader, SerReader};
+use serde::Deserialize;
+use service::Secret;
+use telemetry::{SmolStr, ZoneId};
+
+use crate::{error::TrainError, settings};
+
+/// Where feature rows come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The feature store in this process.
+    Local(FeatureStore),
+    /// A feature store's REST API.
+    Remote(Remote),
+}
+
+/// A feature store's REST API.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    client: reqwest::Client,
+    url: String,
+    token: Secret,
+}
+
+/// The newest feature row of a zone.
+#[derive(Clone, Debug)]
+pub struct Latest {
+    /// Event time, UTC ms.
+    pub at_ms: i64,
+    /// `provisional` or `final`.
+    pub status: String,
+    /// Values by name; what is not there is missing.
+    pub features: HashMap<SmolStr, f64>,
+}
+
+impl Source {
+    /// A feature store's REST API.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn remote(settings: &settings::Source) -> Result<Self, TrainError> {
+        let timeout = Duration::from_secs_f64(settings.timeout_s);
+        let client = reqwest::Client::builder().timeout(timeout).build();
+        let client = client.map_err(|error| TrainError::Source(error.to_string()))?;
+        let url = settings.url.trim_end_matches('/').to_owned();
+        Ok(Self::Remote(Remote { client, url, token: settings.token.clone() }))
+    }
+
+    /// The zones that there are.
+    ///
+    /// # Errors
+    /// [`TrainError::Source`].
+    pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
+        match self {
+            Self::Local(store) => Ok(store.zones().into_iter().map(|zone| zone.zone).collect()),
+            Self::Remote(remote) => {
+                let answer: Zones = remote.json("/v1/zones", &[]).await?;
+                Ok(answer.zones.into_iter().map(|zone| zone.zone).collect())
+            }
+        }
+    }
+
+    /// The names of all feature columns.
+    ///
+    /// # Errors
+    /// [`TrainError::Source`].
+    pub async fn columns(&self) -> Result<BTreeSet<SmolStr>, TrainError> {
+        match self {
+            Self::Local(store) => Ok(store.schema().names.iter().cloned().collect()),
+            Self::Remote(remote) => {
+                let answer: Features = remote.json("/v1/features", &[]).await?;
+                Ok(answer.features.into_iter().collect())
+            }
+        }
+    }
+
+    /// The newest row of a zone, if there is one.
+    ///
+    /// # Errors
+    /// [`TrainError::Source`].
+    pub async fn latest(&self, zone: &ZoneId) -> Result<Option<Latest>, TrainError> {
+        match self {
+            Self::Local(store) => Ok(store.latest(zone).map(|row| Latest {
+                at_ms: row.at_ms,
+                status: "provisional".to_owned(),
+                features: row
+                    .schema
+                    .names
+                    .iter()
+                    .cloned()
+                    .zip(row.values.iter().copied())
+                    .collect(),
+            })),
+            Self::Remote(remote) => {
+                let known = self.zones_contain(zone).await?;
+                if !known {
+                    return Ok(None);
+                }
+                let zones = [("zones", zone.to_string())];
+                let answer: Rows = remote.json("/v1/features/latest", &zones).await?;
+                Ok(answer.rows.into_iter().next().map(|row| Latest {
+                    at_ms: row.at_ms,
+                    status: row.status,
+                    features: row.features.into_iter().filter_map(|(n, v)| Some((n, v?))).collect(),
+                }))
+            }
+        }
+    }
+
+    async fn zones_contain(&self, zone: &ZoneId) -> Result<bool, TrainError> {
+        // Boxed because `zones` is of this same type's future.
+        Ok(Box::pin(self.zones()).await?.contains(zone))
+    }
+
+    /// Final rows as a table: `site`, `zone`, `at_ms`, features.
+    ///
+    /// # Errors
+    /// [`TrainError::Source`].
+    pub async fn frame(&self, query: &FrameQuery) -> Result<DataFrame, TrainError> {
+        match self {
+            Self::Local(store) => {
+                let (store, query) = (store.clone(), query.clone());
+                let asked = tokio::task::spawn_blocking(move || store.frame(&query)).await;
+                let answer = asked.map_err(|error| TrainError::Source(error.to_string()))?;
+                answer.map_err(|error| TrainError::Source(error.to_string()))
+            }
+            Self::Remote(remote) => {
+                let mut params = Vec::new();
+                let mut add = |key, value: Option<String>| {
+                    if let Some(value) = value {
+                        params.push((key, value));
+                    }
+                };
+                let zones = query.zones.as_ref();
+                add(
+                    "zones",
+                    zones
+                        .map(|all| all.iter().map(ZoneId::to_string).collect::<Vec<_>>().join(",")),
+                );
+                add("from", query.from_ms.map(|ms| ms.to_string()));
+                add("to", query.to_ms.map(|ms| ms.to_string()));
+                add("columns", query.columns.as_ref().map(|columns| columns.join(",")));
+                add("step_s", query.step_s.map(|step_s| step_s.to_string()));
+                let bytes = remote.get("/v1/dataset.parquet", &params).await?.bytes().await;
+                let bytes = bytes.map_err(|error| TrainError::Source(error.to_string()))?;
+                Ok(ParquetReader::new(Cursor::new(bytes)).finish()?)
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Zones {
+    zones: Vec<ZoneName>,
+}
+
+#[derive(Deserialize)]
+struct ZoneName {
+    zone: ZoneId,
+}
+
+#[derive(Deserialize)]
+struct Features {
+    features: Vec<SmolStr>,
+}
+
+#[derive(Deserialize)]
+struct Rows {
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    at_ms: i64,
+    status: String,
+    features: HashMap<SmolStr, Option<f64>>,
+}
+
+impl Remote {
+    async fn get(
+        &self,
+        path: &str,
+        params: &[(&str, String)],
+    ) -> Result<reqwest::Response, TrainError> {
+        let url = format!("{}{path}", self.url);
+        let mut request = self.client.get(&url).query(params);
+        if let Some(token) = self.token.reveal() {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|error| {
+            TrainError::Source(format!(
+                "{url}: {}\nhint: is `feature-store run` running at source.url?",
+                error.without_url()
+            ))
+        })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.text().await.unwrap_or_default();
+        Err(TrainError::Source(format!(
+            "{url}: {status}: {}",
+            body.chars().take(500).collect::<String>()
+        )))
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        params: &[(&str, String)],
+    ) -> Result<T, TrainError> {
+        let answer = self.get(path, params).await?.json().await;
+        answer.map_err(|error| TrainError::Source(format!("{path}: {}", error.without_url())))
+    }
+}

@@ -1,0 +1,103 @@
+//! Train, calibrate, test: in the order of time, never at random.
+
+use models::ROWS_MIN;
+
+use crate::{rows::Rows, settings};
+
+/// Three spans of time, each [from, to) in UTC ms, with an embargo of the
+/// horizon between them: no target of one part is known only in the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spans {
+    /// Models are fitted on it.
+    pub train: (i64, i64),
+    /// Models are chosen and intervals calibrated on it.
+    pub calibration: (i64, i64),
+    /// Models are judged on it.
+    pub test: (i64, i64),
+}
+
+/// The rows of the three spans.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Of the first span.
+    pub train: Rows,
+    /// Of the second.
+    pub calibration: Rows,
+    /// Of the third.
+    pub test: Rows,
+    /// The spans.
+    pub spans: Spans,
+}
+
+/// Divides the time between the first and the last row.
+///
+/// # Errors
+/// Says why the time is too short.
+pub fn spans(
+    first_ms: i64,
+    last_ms: i64,
+    horizon_s: i64,
+    split: &settings::Split,
+) -> Result<Spans, String> {
+    let embargo_ms = horizon_s * 1000;
+    let usable_ms = last_ms - first_ms - 2 * embargo_ms;
+    if usable_ms <= 0 {
+        let hours = |ms: i64| ms as f64 / 3_600_000.0;
+        return Err(format!(
+            "too short: {:.0} h with known targets, and {:.0} h of it must stay between training, calibration and test",
+            hours(last_ms - first_ms),
+            hours(2 * embargo_ms)
+        ));
+    }
+    let share = |share: f64| (usable_ms as f64 * share) as i64;
+    let train_end = first_ms + share(split.train);
+    let calibration_end = train_end + embargo_ms + share(split.calibration);
+    Ok(Spans {
+        train: (first_ms, train_end),
+        calibration: (train_end + embargo_ms, calibration_end),
+        test: (calibration_end + embargo_ms, last_ms + 1),
+    })
+}
+
+/// Divides rows.
+///
+/// # Errors
+/// Says which part would have too few rows.
+pub fn parts(rows: &Rows, horizon_s: i64, split: &settings::Split) -> Result<Parts, String> {
+    let (Some(first_ms), Some(last_ms)) = (rows.at_ms.first(), rows.at_ms.last()) else {
+        return Err("too short: no row has a known target".to_owned());
+    };
+    let spans = spans(*first_ms, *last_ms, horizon_s, split)?;
+    let parts = Parts {
+        train: rows.between(spans.train, split.train_rows_max),
+        calibration: rows.between(spans.calibration, split.test_rows_max),
+        test: rows.between(spans.test, split.test_rows_max),
+        spans,
+    };
+    let each =
+        [("train", &parts.train), ("calibration", &parts.calibration), ("test", &parts.test)];
+    match each.iter().find(|(_, rows)| rows.len() < ROWS_MIN) {
+        Some((part, rows)) => Err(format!(
+            "too short: the {part} part has {} rows, expected at least {ROWS_MIN}",
+            rows.len()
+        )),
+        None => Ok(parts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    #[test]
+    fn parts_follow_one_another_with_the_horizon_between() {
+        let split = Settings::default().split;
+        let hour = 3_600_000;
+        let spans = spans(0, 102 * hour, 3600, &split).unwrap();
+        assert_eq!(spans.train, (0, 60 * hour));
+        assert_eq!(spans.calibration, (61 * hour, 76 * hour));
+        assert_eq!(spans.test, (77 * hour, 102 * hour + 1));
+        assert!(super::spans(0, 90 * hour, 48 * 3600, &split).unwrap_err().contains("too short"));
+    }
+}
