@@ -1,11 +1,41 @@
-//! Faults of the disk, on demand: tests and the fault bench hold a sync to see
-//! that nothing is acknowledged before it, or fail it to see that nothing is
-//! acknowledged after.
+//! Faults on demand, for tests and the fault bench: [`Faults`] holds a sync to
+//! see that nothing is acknowledged before it, or fails it to see that nothing
+//! is acknowledged after; [`point`] ends the process at a named place.
 
 use std::{
-    io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    env, io,
+    sync::{
+        Arc, Condvar, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+/// Names a [`point`] and how often it is passed before the process ends there.
+pub const KILL_AT: &str = "MICROCLIMATE_KILL_AT";
+
+/// A place where `MICROCLIMATE_KILL_AT=NAME:N` ends the process the N-th time
+/// that it is passed, by SIGKILL: no destructor runs, no buffer is written.
+///
+/// In the order in which a message passes them: `receive` (taken from the
+/// connection), `enqueue` (before it is given to Kafka), `report` (Kafka has
+/// it), `append` (before it is written to the local log or spool), `fsync`
+/// (written, not yet synced), `ack` (before its PUBACK).
+pub fn point(name: &'static str) {
+    static ARMED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let text = env::var(KILL_AT).ok()?;
+        let (name, nth) = text.rsplit_once(':')?;
+        Some((name.to_owned(), nth.parse().ok()?))
+    });
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    if let Some((armed, nth)) = &*ARMED
+        && armed == name
+        && PASSED.fetch_add(1, Ordering::Relaxed) + 1 >= *nth
+    {
+        // A process that cannot be killed must not go on either.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+        std::process::abort();
+    }
+}
 
 /// A handle on the embedded log's disk; all clones act on the same one. The
 /// default injects nothing.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use eventlog::{EventLog, LogError, Receipt, Writer};
+use eventlog::{EventLog, LogError, Receipt, Writer, fault};
 use telemetry::{DeadLetter, topic};
 use tokio::sync::{
     OwnedSemaphorePermit, Semaphore,
@@ -71,6 +71,7 @@ impl Inlet {
         let bytes = u32::try_from(bytes).map_err(|_| Full)?;
         let share = self.budget.clone().try_acquire_many_owned(bytes).map_err(|_| Full)?;
         let (done, answer) = oneshot::channel();
+        fault::point("receive");
         self.ledger.arrived();
         // A closed queue drops `done`, which is the answer then.
         let _ = self.queue.send(Job { message, done, share });
@@ -157,6 +158,7 @@ impl Pipeline {
                 self.dead_letters.add(letter);
             }
             self.ledger.settled(account, tally);
+            fault::point("ack");
             // A connection that is gone gets no acknowledgement: the message
             // comes again, as a duplicate.
             let _ = done.send(());

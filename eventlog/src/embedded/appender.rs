@@ -8,7 +8,7 @@ use super::{
     segment::{self, HEADER_BYTES},
     topic::{Durable, Pending, Shared},
 };
-use crate::{Faults, LogError};
+use crate::{Faults, LogError, fault};
 
 /// Most records of one write and sync.
 const GROUP_RECORDS_MAX: usize = 16 * 1024;
@@ -65,8 +65,10 @@ impl Appender {
             next += 1;
         }
         let path = segment::path(&self.shared.dir, base);
+        fault::point("append");
         let written = self.file.write_all_at(&self.buffer, len_bytes);
         written.map_err(|e| io_error(&path, "write", e))?;
+        fault::point("fsync");
         let synced = self.faults.before_sync().and_then(|()| self.file.sync_data());
         synced.map_err(|e| io_error(&path, "sync", e))?;
         len_bytes += self.buffer.len() as u64;

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::{Context, Kafka};
 use crate::{
-    LogError, Record,
+    LogError, Record, fault,
     writer::{Outcome, Receipt},
 };
 
@@ -61,6 +61,7 @@ impl Producer {
             let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
             return Err(LogError::TooLarge { topic, found_bytes, max_bytes });
         }
+        fault::point("enqueue");
         let (answer, receipt) = Receipt::new(self.topic.clone());
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
@@ -120,7 +121,10 @@ impl ProducerContext for Delivery {
 
     fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
         let outcome = match result {
-            Ok(message) => Ok((message.partition(), message.offset())),
+            Ok(message) => {
+                fault::point("report");
+                Ok((message.partition(), message.offset()))
+            }
             Err((error, message)) => Err(LogError::Kafka {
                 brokers: self.brokers.clone(),
                 topic: message.topic().to_owned(),
