@@ -54,6 +54,9 @@ pub enum LogError {
         /// The topic.
         topic: String,
     },
+    /// A spool works in the background, which needs a runtime.
+    #[error("a writer with a spool is opened within a tokio runtime")]
+    NoRuntime,
     /// A name that no topic can have.
     #[error("`{topic}` cannot name a topic, expected 1 to 200 of the characters a-z A-Z 0-9 . _ -")]
     BadTopic {

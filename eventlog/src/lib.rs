@@ -9,6 +9,7 @@
 //! - `writer`: takes records in order; a [`Receipt`] resolves once one is durable
 //! - `embedded`: segment files, one appender thread a topic, group commit
 //! - `kafka`: idempotent producer, manually assigned consumer
+//! - `spool`: takes records while Kafka is away, and brings them in order
 //! - `reader`: batches of what is durable, from given [`Positions`]
 //! - [`fault`]: holds or fails the embedded log's disk, for tests
 //! - `error`: what can go wrong, and what to do
@@ -36,6 +37,7 @@ mod log;
 mod reader;
 mod record;
 pub mod settings;
+mod spool;
 mod writer;
 
 pub use error::LogError;
@@ -44,4 +46,5 @@ pub use log::EventLog;
 pub use reader::Reader;
 pub use record::{Entry, Positions, Record};
 pub use settings::{Kind, Settings};
+pub use spool::SpoolStatus;
 pub use writer::{Receipt, Writer};

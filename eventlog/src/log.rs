@@ -1,7 +1,12 @@
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
-    Faults, Kind, LogError, Positions, Reader, Settings, Writer, embedded::Embedded, kafka::Kafka,
+    Faults, Kind, LogError, Positions, Reader, Settings, SpoolStatus, Writer, embedded::Embedded,
+    kafka::Kafka, spool::Spool,
 };
 
 /// The log: embedded, or Kafka. Clones share it.
@@ -11,7 +16,16 @@ pub struct EventLog(Inner);
 #[derive(Clone, Debug)]
 enum Inner {
     Embedded(Arc<Embedded>),
-    Kafka(Arc<Kafka>),
+    Kafka(Arc<Spooled>),
+}
+
+/// Kafka, and the spools of the topics that are written.
+#[derive(Debug)]
+struct Spooled {
+    settings: Settings,
+    kafka: Arc<Kafka>,
+    faults: Faults,
+    spools: Mutex<BTreeMap<String, Arc<Spool>>>,
 }
 
 impl EventLog {
@@ -24,7 +38,7 @@ impl EventLog {
         Self::open_with(settings, Faults::default())
     }
 
-    /// Opens the log with faults to be injected; Kafka has none of them.
+    /// Opens the log with faults to be injected into its local disk.
     ///
     /// # Errors
     /// As [`EventLog::open`].
@@ -32,21 +46,31 @@ impl EventLog {
         settings.check()?;
         Ok(Self(match settings.kind {
             Kind::Embedded => Inner::Embedded(Arc::new(Embedded::open(settings, faults)?)),
-            Kind::Kafka => Inner::Kafka(Arc::new(Kafka::new(settings))),
+            Kind::Kafka => Inner::Kafka(Arc::new(Spooled {
+                settings: settings.clone(),
+                kafka: Arc::new(Kafka::new(settings)),
+                faults,
+                spools: Mutex::default(),
+            })),
         }))
     }
 
     /// A writer of `topic`, which is created if need be. Kafka's brokers are
-    /// asked here for the first time: this blocks for a moment.
+    /// asked here for the first time: this blocks for a moment. With a spool,
+    /// they are looked for in the background, and may be away.
     ///
     /// # Errors
-    /// [`LogError::BadTopic`]; embedded: [`LogError::Corrupt`], [`LogError::Io`];
-    /// Kafka: [`LogError::Unreachable`], [`LogError::Kafka`].
+    /// [`LogError::BadTopic`]; embedded and spool: [`LogError::Locked`],
+    /// [`LogError::Corrupt`], [`LogError::Io`], [`LogError::NoRuntime`]; Kafka
+    /// without a spool: [`LogError::Unreachable`], [`LogError::Kafka`].
     pub fn writer(&self, topic: &str) -> Result<Writer, LogError> {
         check_topic(topic)?;
         match &self.0 {
             Inner::Embedded(log) => log.topic(topic).map(Writer::embedded),
-            Inner::Kafka(log) => log.writer(topic).map(Writer::kafka),
+            Inner::Kafka(log) if log.settings.spool.dir.as_os_str().is_empty() => {
+                log.kafka.writer(topic).map(Writer::kafka)
+            }
+            Inner::Kafka(log) => log.spool(topic).map(Writer::spool),
         }
     }
 
@@ -59,7 +83,7 @@ impl EventLog {
         check_topic(topic)?;
         match &self.0 {
             Inner::Embedded(log) => Reader::embedded(log.topic(topic)?, from.get(&0).copied()),
-            Inner::Kafka(log) => log.reader(topic, from).map(Reader::kafka),
+            Inner::Kafka(log) => log.kafka.reader(topic, from).map(Reader::kafka),
         }
     }
 
@@ -72,7 +96,7 @@ impl EventLog {
         check_topic(topic)?;
         match &self.0 {
             Inner::Embedded(log) => Ok(BTreeMap::from([(0, log.topic(topic)?.bounds())])),
-            Inner::Kafka(log) => log.bounds(topic),
+            Inner::Kafka(log) => log.kafka.bounds(topic),
         }
     }
 
@@ -89,6 +113,28 @@ impl EventLog {
             Inner::Embedded(log) => log.topic(topic)?.trim(below_offset),
             Inner::Kafka(_) => Ok(0),
         }
+    }
+
+    /// What the spool of each topic that is written holds; nothing where there
+    /// is no spool.
+    #[must_use]
+    pub fn spools(&self) -> BTreeMap<String, SpoolStatus> {
+        let Inner::Kafka(log) = &self.0 else { return BTreeMap::new() };
+        let spools = log.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.iter().map(|(topic, spool)| (topic.clone(), spool.status())).collect()
+    }
+}
+
+impl Spooled {
+    fn spool(&self, topic: &str) -> Result<Arc<Spool>, LogError> {
+        let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spool) = spools.get(topic) {
+            return Ok(spool.clone());
+        }
+        let spool = Spool::open(self.kafka.clone(), &self.settings, topic, self.faults.clone())?;
+        let spool = Arc::new(spool);
+        spools.insert(topic.to_owned(), spool.clone());
+        Ok(spool)
     }
 }
 

@@ -25,6 +25,29 @@ pub struct Settings {
     pub keep_bytes_min: u64,
     /// Apache Kafka.
     pub kafka: Kafka,
+    /// What takes records while Kafka is away.
+    #[serde(default)]
+    pub spool: Spool,
+}
+
+/// The spool in front of Apache Kafka.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spool {
+    /// Its folder; empty for none: then nothing is durable while Kafka is away.
+    pub dir: PathBuf,
+    /// At most this much on disk, bytes a topic.
+    pub bytes_max: u64,
+    /// Kafka is away when it has not acknowledged a record for so long,
+    /// milliseconds.
+    pub after_ms: u64,
+}
+
+impl Default for Spool {
+    /// None.
+    fn default() -> Self {
+        Self { dir: PathBuf::new(), bytes_max: 1 << 30, after_ms: 2_000 }
+    }
 }
 
 /// Which log.
@@ -82,6 +105,15 @@ impl Settings {
             let expected = format!("at least record_bytes_max, {}", self.record_bytes_max);
             return refuse("segment_bytes_max", self.segment_bytes_max.to_string(), expected);
         }
+        let Spool { bytes_max, after_ms, .. } = self.spool;
+        if bytes_max < 2 * self.record_bytes_max as u64 {
+            let expected =
+                format!("at least two records of record_bytes_max, {}", self.record_bytes_max);
+            return refuse("spool.bytes_max", bytes_max.to_string(), expected);
+        }
+        if !(10..=3_600_000).contains(&after_ms) {
+            return refuse("spool.after_ms", after_ms.to_string(), "10 to 3600000".to_owned());
+        }
         Ok(())
     }
 }
@@ -106,6 +138,7 @@ impl Default for Settings {
                 replication: 1,
                 connect_timeout_ms: 10_000,
             },
+            spool: Spool::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{LogError, Record, embedded::Topic, kafka::Producer};
+use crate::{LogError, Record, embedded::Topic, kafka::Producer, spool::Spool};
 
 /// Appends to one topic. Clones append to the same one.
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ pub struct Writer(Inner);
 enum Inner {
     Embedded(Arc<Topic>),
     Kafka(Arc<Producer>),
+    Spool(Arc<Spool>),
 }
 
 impl Writer {
@@ -26,6 +27,10 @@ impl Writer {
 
     pub(crate) fn kafka(producer: Arc<Producer>) -> Self {
         Self(Inner::Kafka(producer))
+    }
+
+    pub(crate) fn spool(spool: Arc<Spool>) -> Self {
+        Self(Inner::Spool(spool))
     }
 
     /// Queues a record; waits while the queue is full. Records are in the log
@@ -38,7 +43,8 @@ impl Writer {
     pub async fn append(&self, record: Record) -> Result<Receipt, LogError> {
         match &self.0 {
             Inner::Embedded(topic) => topic.append(record).await,
-            Inner::Kafka(producer) => producer.append(record).await,
+            Inner::Kafka(producer) => producer.append(&record).await,
+            Inner::Spool(spool) => spool.append(record).await,
         }
     }
 }
@@ -47,7 +53,8 @@ impl Writer {
 pub(crate) type Outcome = Result<(i32, i64), LogError>;
 
 /// Resolves to the record's partition and offset once it is durable: synced to
-/// the local disk, or acknowledged by all of Kafka's in-sync replicas.
+/// the local disk, or acknowledged by all of Kafka's in-sync replicas. Where it
+/// went through the spool, the offset is that in the spool.
 #[derive(Debug)]
 pub struct Receipt {
     topic: Arc<str>,

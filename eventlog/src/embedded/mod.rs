@@ -68,11 +68,11 @@ impl Embedded {
     }
 }
 
-fn io_error(path: &Path, doing: &'static str, source: io::Error) -> LogError {
+pub(crate) fn io_error(path: &Path, doing: &'static str, source: io::Error) -> LogError {
     LogError::Io { path: PathBuf::from(path), doing, source: Arc::new(source) }
 }
 
 /// Makes new names in a folder durable.
-fn sync_dir(dir: &Path) -> Result<(), LogError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), LogError> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| io_error(dir, "sync the folder", e))
 }

@@ -80,10 +80,6 @@ impl Shared {
         let cause = self.poison.get()?.clone();
         Some(LogError::Poisoned { topic: self.name.to_string(), cause: Box::new(cause) })
     }
-
-    fn closed(&self) -> LogError {
-        LogError::Closed { topic: self.name.to_string() }
-    }
 }
 
 /// One topic: a bounded queue, the thread behind it, and the segments.
@@ -155,18 +151,34 @@ impl Topic {
         if let Some(poisoned) = self.shared.poisoned() {
             return Err(poisoned);
         }
+        let (answer, receipt) = Receipt::new(self.shared.name.clone());
+        self.append_to(record, answer).await;
+        Ok(receipt)
+    }
+
+    /// Queues a record that is not over the limit; waits while the queue is
+    /// full. Everything else is said by the `answer`.
+    pub(crate) async fn append_to(&self, record: Record, answer: oneshot::Sender<Outcome>) {
         // A record of the largest size fits an empty queue, with its frame's
         // overhead left out so that it always does.
-        let share = found_bytes.max(frame::OVERHEAD_BYTES).min(self.record_bytes_max);
+        let share = record.len_bytes().max(frame::OVERHEAD_BYTES).min(self.record_bytes_max);
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let room = self.room.clone().acquire_many_owned(share).await;
-        let room = room.map_err(|_| self.shared.closed())?;
-        let (answer, receipt) = Receipt::new(self.shared.name.clone());
-        let pending = Pending { record, answer, _room: room };
-        match &self.queue {
-            Some(queue) if queue.send(pending).is_ok() => Ok(receipt),
-            _ => Err(self.shared.closed()),
+        // A closed queue drops the answer, which says that the topic is closed.
+        let Ok(room) = self.room.clone().acquire_many_owned(share).await else { return };
+        if let Some(queue) = &self.queue {
+            let _ = queue.send(Pending { record, answer, _room: room });
         }
+    }
+
+    /// The size of all its segments, bytes.
+    pub(crate) fn file_bytes(&self) -> Result<u64, LogError> {
+        let segments = self.shared.segments();
+        let sizes = segments.iter().map(|base| {
+            let path = segment::path(&self.shared.dir, *base);
+            let found = fs::metadata(&path).map(|metadata| metadata.len());
+            found.map_err(|e| io_error(&path, "read the size", e))
+        });
+        sizes.sum()
     }
 
     pub(crate) fn bounds(&self) -> Range<i64> {

@@ -24,7 +24,7 @@ use tracing::info;
 
 pub(crate) use consumer::Consumer;
 use context::Context;
-pub(crate) use producer::Producer;
+pub(crate) use producer::{Producer, Queued};
 
 use crate::{LogError, Positions, Settings, settings};
 

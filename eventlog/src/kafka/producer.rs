@@ -5,7 +5,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
-    producer::{BaseRecord, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 use tokio::sync::{Mutex, Notify, oneshot};
 
@@ -55,7 +55,19 @@ impl Producer {
         Ok(Self { inner, topic: topic.into(), brokers, record_bytes_max, room, turn })
     }
 
-    pub(crate) async fn append(&self, record: Record) -> Result<Receipt, LogError> {
+    /// Queues a record; waits while the queue is full.
+    pub(crate) async fn append(&self, record: &Record) -> Result<Receipt, LogError> {
+        let _turn = self.turn.lock().await;
+        loop {
+            match self.try_append(record)? {
+                Queued::Yes(receipt) => return Ok(receipt),
+                Queued::Full => self.room().await,
+            }
+        }
+    }
+
+    /// Queues a record if there is room.
+    pub(crate) fn try_append(&self, record: &Record) -> Result<Queued, LogError> {
         let found_bytes = record.len_bytes();
         if found_bytes > self.record_bytes_max {
             let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
@@ -67,31 +79,42 @@ impl Producer {
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let mut unsent = BaseRecord::with_opaque_to(&self.topic, Box::new(answer))
+        let queued = BaseRecord::with_opaque_to(&self.topic, Box::new(answer))
             .key(&record.key)
             .payload(&record.payload[..])
             .timestamp(record.timestamp_ms)
             .headers(headers);
-        let _turn = self.turn.lock().await;
-        loop {
-            match self.inner.send(unsent) {
-                Ok(()) => return Ok(receipt),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
-                    unsent = same;
-                    // A delivery just before this line is the timeout's case.
-                    let _ = tokio::time::timeout(RETRY_AFTER, self.room.notified()).await;
-                }
-                Err((error, _)) => {
-                    return Err(LogError::Kafka {
-                        brokers: self.brokers.clone(),
-                        topic: self.topic.to_string(),
-                        doing: "queue a record",
-                        cause: error.to_string(),
-                    });
-                }
+        match self.inner.send(queued) {
+            Ok(()) => Ok(Queued::Yes(receipt)),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Ok(Queued::Full)
             }
+            Err((error, _)) => Err(LogError::Kafka {
+                brokers: self.brokers.clone(),
+                topic: self.topic.to_string(),
+                doing: "queue a record",
+                cause: error.to_string(),
+            }),
         }
     }
+
+    /// Returns when a delivery may have made room.
+    pub(crate) async fn room(&self) {
+        // A delivery just before this line is the timeout's case.
+        let _ = tokio::time::timeout(RETRY_AFTER, self.room.notified()).await;
+    }
+
+    /// Takes back everything that is not delivered: the receipts say so. What
+    /// was sent to a broker may have been written all the same.
+    pub(crate) fn purge(&self) {
+        self.inner.purge(PurgeConfig::default().queue().inflight());
+    }
+}
+
+/// Whether a record was queued.
+pub(crate) enum Queued {
+    Yes(Receipt),
+    Full,
 }
 
 impl fmt::Debug for Producer {

@@ -1,0 +1,211 @@
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, mpsc::UnboundedReceiver, oneshot, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::warn;
+
+use super::store::Store;
+use crate::{
+    LogError, Record,
+    kafka::{Producer, Queued},
+    writer::{Outcome, Receipt},
+};
+
+/// A record and who waits for it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) record: Record,
+    pub(super) answer: oneshot::Sender<Outcome>,
+    /// Its share of the queue, given back when it is durable.
+    pub(super) room: OwnedSemaphorePermit,
+}
+
+/// A record in Kafka's hands.
+struct Sent {
+    pending: Pending,
+    receipt: Receipt,
+    since: Instant,
+}
+
+/// What the carrier found: a producer, while Kafka is there.
+pub(super) type Link = Option<Arc<Producer>>;
+
+/// Decides where each record goes: to Kafka directly while Kafka keeps up and
+/// the spool is empty, else through the spool.
+pub(super) struct Relay {
+    topic: Arc<str>,
+    queue: UnboundedReceiver<Pending>,
+    store: Arc<Store>,
+    link: watch::Receiver<Link>,
+    /// Tells the carrier that the producer is of no more use.
+    lost: Arc<Notify>,
+    /// Kafka is away when a record has waited for so long.
+    after: Duration,
+}
+
+impl Relay {
+    pub(super) fn new(
+        topic: &str,
+        queue: UnboundedReceiver<Pending>,
+        store: Arc<Store>,
+        link: watch::Receiver<Link>,
+        lost: Arc<Notify>,
+        after: Duration,
+    ) -> Self {
+        Self { topic: topic.into(), queue, store, link, lost, after }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(super) async fn run(mut self) {
+        let mut next = None;
+        loop {
+            let producer = self.link.borrow().clone();
+            if let Some(producer) = producer.filter(|_| self.store.is_drained()) {
+                self.store.set_direct(true);
+                match self.direct(&producer, next.take()).await {
+                    Some(rest) => self.fall_back(&producer, rest).await,
+                    None => return,
+                }
+                continue;
+            }
+            let pending = match next.take() {
+                Some(pending) => pending,
+                None => match self.queue.recv().await {
+                    Some(pending) => pending,
+                    None => return,
+                },
+            };
+            // Kafka may have come back while this one was waited for.
+            if self.store.is_drained() && self.link.borrow().is_some() {
+                next = Some(pending);
+            } else {
+                self.spool(pending).await;
+            }
+        }
+    }
+
+    /// Sends to Kafka until it is away; returns what it did not acknowledge, in
+    /// order, or `None` at the end of the queue.
+    async fn direct(
+        &mut self,
+        producer: &Producer,
+        mut stalled: Option<Pending>,
+    ) -> Option<VecDeque<Sent>> {
+        let mut sent = VecDeque::new();
+        let mut clock = interval(self.after / 4);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_open = true;
+        loop {
+            if let Some(pending) = stalled.take() {
+                match offer(producer, pending) {
+                    Offer::Sent(record) => sent.push_back(record),
+                    Offer::Full(pending) => stalled = Some(pending),
+                    Offer::Refused(pending, error) => {
+                        warn!(topic = %self.topic, %error, "Kafka's client takes no more records");
+                        sent.push_back(unsent(pending));
+                        return Some(sent);
+                    }
+                }
+            }
+            if !is_open && stalled.is_none() && sent.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                outcome = head(&mut sent) => match outcome {
+                    Ok(at) => answer(&mut sent, at),
+                    Err(error) => {
+                        warn!(topic = %self.topic, %error, "Kafka did not take a record");
+                        return Some(with(sent, stalled));
+                    }
+                },
+                pending = self.queue.recv(), if is_open && stalled.is_none() => match pending {
+                    Some(pending) => stalled = Some(pending),
+                    None => is_open = false,
+                },
+                _ = clock.tick() => {
+                    let waits = sent.front().map_or(Duration::ZERO, |sent| sent.since.elapsed());
+                    if waits > self.after {
+                        let waits_ms = waits.as_millis() as u64;
+                        warn!(topic = %self.topic, waits_ms, "Kafka does not acknowledge");
+                        return Some(with(sent, stalled));
+                    }
+                }
+                // Asked again at the latest when a delivery makes room.
+                () = producer.room(), if stalled.is_some() => {}
+            }
+        }
+    }
+
+    /// Takes back from the producer what it has not delivered, and spools it
+    /// before anything newer.
+    async fn fall_back(&mut self, producer: &Producer, rest: VecDeque<Sent>) {
+        self.store.set_direct(false);
+        producer.purge();
+        for Sent { pending, receipt, .. } in rest {
+            match receipt.await {
+                Ok(at) => {
+                    let _ = pending.answer.send(Ok(at));
+                }
+                Err(_) => self.spool(pending).await,
+            }
+        }
+        self.link.mark_unchanged();
+        self.lost.notify_one();
+        // Not the same producer again.
+        let gone = |link: &Link| !link.as_ref().is_some_and(|p| std::ptr::eq(&**p, producer));
+        let _ = self.link.wait_for(gone).await;
+    }
+
+    async fn spool(&self, Pending { record, answer, room }: Pending) {
+        self.store.append(record, answer).await;
+        // From here the spool's own queue bounds it.
+        drop(room);
+    }
+}
+
+enum Offer {
+    Sent(Sent),
+    Full(Pending),
+    Refused(Pending, LogError),
+}
+
+fn offer(producer: &Producer, pending: Pending) -> Offer {
+    match producer.try_append(&pending.record) {
+        Ok(Queued::Yes(receipt)) => Offer::Sent(Sent { pending, receipt, since: Instant::now() }),
+        Ok(Queued::Full) => Offer::Full(pending),
+        Err(error) => Offer::Refused(pending, error),
+    }
+}
+
+/// A record that Kafka was never given, as one that it did not take.
+fn unsent(pending: Pending) -> Sent {
+    let (_, receipt) = Receipt::new("".into());
+    Sent { pending, receipt, since: Instant::now() }
+}
+
+fn with(mut sent: VecDeque<Sent>, stalled: Option<Pending>) -> VecDeque<Sent> {
+    sent.extend(stalled.map(unsent));
+    sent
+}
+
+/// When Kafka has answered for the oldest record; never, if there is none.
+async fn head(sent: &mut VecDeque<Sent>) -> Outcome {
+    match sent.front_mut() {
+        Some(sent) => (&mut sent.receipt).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn answer(sent: &mut VecDeque<Sent>, at: (i32, i64)) {
+    if let Some(Sent { pending, .. }) = sent.pop_front() {
+        // Who dropped the receipt has nobody to tell.
+        let _ = pending.answer.send(Ok(at));
+    }
+}

@@ -1,0 +1,208 @@
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::{Notify, oneshot};
+use tracing::{error, info, warn};
+
+use super::SpoolStatus;
+use crate::{
+    Faults, LogError, Record, Settings,
+    embedded::{Embedded, Tail, Topic, io_error, sync_dir},
+    settings::Kind,
+    writer::Outcome,
+};
+
+/// The spool on disk: a topic of the embedded log that is trimmed as Kafka
+/// takes it over.
+#[derive(Debug)]
+pub(super) struct Store {
+    name: Arc<str>,
+    topic: Arc<Topic>,
+    /// Keeps how far Kafka has everything.
+    path: PathBuf,
+    bytes_max: u64,
+    state: Mutex<State>,
+    /// Something was drained.
+    room: Notify,
+    is_direct: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The offset after the last record that was appended, synced or not.
+    end: i64,
+    /// Kafka has everything below.
+    drained: i64,
+    held_bytes: u64,
+    /// Since when it holds records.
+    since: Option<Instant>,
+    is_full: bool,
+    counts: (u64, u64),
+}
+
+impl Store {
+    pub(super) fn open(settings: &Settings, topic: &str, faults: Faults) -> Result<Self, LogError> {
+        let spool = &settings.spool;
+        let own = Settings {
+            kind: Kind::Embedded,
+            dir: spool.dir.join(topic),
+            // Files go one by one as they are drained.
+            segment_bytes_max: (spool.bytes_max / 16).clamp(1 << 20, 16 << 20),
+            keep_bytes_min: 0,
+            ..settings.clone()
+        };
+        let log = Embedded::open(&own, faults)?;
+        let path = own.dir.join("drained");
+        let files = log.topic("records")?;
+        let there = files.bounds();
+        let drained = match fs::read_to_string(&path) {
+            Ok(text) => {
+                let what = || format!("`{}`, expected the offset that Kafka has", text.trim());
+                let found = text.trim().parse::<i64>();
+                found.map_err(|_| LogError::Corrupt {
+                    path: path.clone(),
+                    position: 0,
+                    what: what(),
+                })?
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => there.start,
+            Err(error) => return Err(io_error(&path, "read", error)),
+        };
+        let drained = drained.clamp(there.start, there.end);
+        let held = there.end - drained;
+        if held > 0 {
+            info!(topic, records = held, "the spool holds records from before; they go first");
+        }
+        let state = State {
+            end: there.end,
+            drained,
+            held_bytes: if held > 0 { files.file_bytes()? } else { 0 },
+            since: (held > 0).then(Instant::now),
+            is_full: false,
+            counts: (0, 0),
+        };
+        Ok(Self {
+            name: topic.into(),
+            topic: files,
+            path,
+            bytes_max: spool.bytes_max,
+            state: Mutex::new(state),
+            room: Notify::new(),
+            is_direct: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether Kafka has everything that was ever appended.
+    pub(super) fn is_drained(&self) -> bool {
+        let state = self.state();
+        state.drained == state.end
+    }
+
+    /// Appends a record, whose `answer` comes when it is synced. Waits while
+    /// the spool is full.
+    pub(super) async fn append(&self, record: Record, answer: oneshot::Sender<Outcome>) {
+        let bytes = cost_bytes(&record);
+        loop {
+            let drained = self.room.notified();
+            if self.reserve(bytes) {
+                break;
+            }
+            drained.await;
+        }
+        // The answer says what went wrong.
+        self.topic.append_to(record, answer).await;
+    }
+
+    /// Takes room for a record, or says loudly that there is none.
+    fn reserve(&self, bytes: u64) -> bool {
+        let mut state = self.state();
+        let fits = state.held_bytes + bytes <= self.bytes_max || state.end == state.drained;
+        if fits {
+            state.end += 1;
+            state.held_bytes += bytes;
+            state.since.get_or_insert_with(Instant::now);
+            state.counts.0 += 1;
+        } else if !state.is_full {
+            error!(
+                topic = %self.name, bytes_max = self.bytes_max,
+                "the spool is full: nothing is acknowledged until Kafka is back"
+            );
+        }
+        state.is_full = !fits;
+        fits
+    }
+
+    /// Kafka has the record at `offset`, and everything before it.
+    pub(super) fn advance(&self, offset: i64, record: &Record) {
+        let mut state = self.state();
+        state.drained = offset + 1;
+        state.held_bytes = state.held_bytes.saturating_sub(cost_bytes(record));
+        state.counts.1 += 1;
+        if state.drained == state.end {
+            (state.held_bytes, state.since) = (0, None);
+        }
+        drop(state);
+        self.room.notify_one();
+    }
+
+    /// The records that Kafka does not have, as they come.
+    pub(super) fn tail(&self) -> Result<Tail, LogError> {
+        Tail::open(self.topic.clone(), Some(self.state().drained))
+    }
+
+    /// Remembers how far it is drained and removes files that are. What is
+    /// forgotten by a crash before is sent to Kafka once more.
+    pub(super) fn settle(&self) -> Result<(), LogError> {
+        let drained = self.state().drained;
+        let new = self.path.with_extension("new");
+        let failed = |e| io_error(&new, "write", e);
+        let mut file = File::create(&new).map_err(failed)?;
+        writeln!(file, "{drained}").and_then(|()| file.sync_data()).map_err(failed)?;
+        fs::rename(&new, &self.path).map_err(failed)?;
+        sync_dir(self.path.parent().unwrap_or(&self.path))?;
+        self.topic.trim(drained).map(|_| ())
+    }
+
+    /// Says where new records go, once at each change.
+    pub(super) fn set_direct(&self, is_direct: bool) {
+        if self.is_direct.swap(is_direct, Ordering::Relaxed) != is_direct {
+            if is_direct {
+                info!(topic = %self.name, "Kafka takes records directly");
+            } else {
+                warn!(topic = %self.name, "Kafka is away: records go through the spool");
+            }
+        }
+    }
+
+    pub(super) fn status(&self) -> SpoolStatus {
+        let state = self.state();
+        SpoolStatus {
+            is_direct: self.is_direct.load(Ordering::Relaxed),
+            records: (state.end - state.drained).unsigned_abs(),
+            bytes: state.held_bytes,
+            bytes_max: self.bytes_max,
+            is_full: state.is_full,
+            age_ms: state.since.map_or(0, |since| since.elapsed().as_millis() as u64),
+            spooled: state.counts.0,
+            drained: state.counts.1,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a record takes on disk, about, bytes.
+fn cost_bytes(record: &Record) -> u64 {
+    const FRAME_BYTES: u64 = 48;
+    record.len_bytes() as u64 + FRAME_BYTES
+}

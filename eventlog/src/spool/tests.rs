@@ -1,0 +1,137 @@
+//! Over librdkafka's own mock of a cluster, which can be switched off.
+
+use std::{path::Path, time::Duration};
+
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+
+use crate::{EventLog, Faults, LogError, Positions, Record, Settings, SpoolStatus, Writer};
+
+const TOPIC: &str = "sensor.readings";
+const AGES: Duration = Duration::from_mins(1);
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster() -> Cluster {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 3, 1).unwrap();
+    cluster
+}
+
+fn settings(cluster: &Cluster, dir: &Path) -> Settings {
+    let mut settings = Settings::kafka(&cluster.bootstrap_servers());
+    settings.kafka.connect_timeout_ms = 500;
+    settings.spool.dir = dir.to_owned();
+    settings.spool.after_ms = 100;
+    settings
+}
+
+/// Appends the numbers, and waits until all are durable.
+async fn append(writer: &Writer, numbers: std::ops::Range<usize>) {
+    let mut receipts = Vec::new();
+    for n in numbers {
+        let record = Record::new(format!("farm/bay-{}", n % 5), n.to_string(), 1_700_000_000_000);
+        receipts.push(writer.append(record).await.unwrap());
+    }
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+}
+
+async fn until(log: &EventLog, is_so: impl Fn(&SpoolStatus) -> bool) {
+    let wait = async {
+        while !is_so(&log.spools()[TOPIC]) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(AGES, wait).await;
+    waited.unwrap_or_else(|_| panic!("{:?}", log.spools()));
+}
+
+/// Kafka has the numbers up to `count`, the first copies of each key in order.
+async fn check(log: &EventLog, count: usize) {
+    let bounds = log.bounds(TOPIC).unwrap();
+    let records: i64 = bounds.values().map(|there| there.end - there.start).sum();
+    let mut reader = log.reader(TOPIC, &Positions::new()).unwrap();
+    let mut read = Vec::new();
+    while read.len() < usize::try_from(records).unwrap() {
+        for entry in reader.next_batch(1_000, AGES).await.unwrap() {
+            let n: usize = std::str::from_utf8(&entry.record.payload).unwrap().parse().unwrap();
+            read.push(n);
+        }
+    }
+    for key in 0..5 {
+        let mut seen = std::collections::HashSet::new();
+        let first: Vec<_> = read.iter().filter(|n| *n % 5 == key && seen.insert(**n)).collect();
+        let expect: Vec<_> = (0..count).filter(|n| n % 5 == key).collect();
+        assert!(first.iter().copied().eq(&expect), "{key}: {first:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_durable_while_kafka_is_away_and_follow_in_order() {
+    let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
+    let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
+    let writer = log.writer(TOPIC).unwrap();
+    append(&writer, 0..200).await;
+    cluster.broker_down(1).unwrap();
+    append(&writer, 200..400).await;
+    let status = log.spools()[TOPIC];
+    assert!(!status.is_direct && status.records == 200, "{status:?}");
+    assert!(status.bytes > 0 && status.spooled == 200 && status.drained == 0, "{status:?}");
+    cluster.broker_up(1).unwrap();
+    append(&writer, 400..600).await;
+    until(&log, |status| status.records == 0).await;
+    append(&writer, 600..700).await;
+    assert!(log.spools()[TOPIC].is_direct);
+    check(&log, 700).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_starts_without_kafka_takes_records() {
+    let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
+    cluster.broker_down(1).unwrap();
+    let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
+    append(&log.writer(TOPIC).unwrap(), 0..300).await;
+    drop(log);
+    // What was spooled by one process goes first in the next.
+    let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
+    let writer = log.writer(TOPIC).unwrap();
+    assert_eq!(log.spools()[TOPIC].records, 300);
+    append(&writer, 300..400).await;
+    cluster.broker_up(1).unwrap();
+    until(&log, |status| status.records == 0).await;
+    check(&log, 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_waits_for_kafka() {
+    let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
+    cluster.broker_down(1).unwrap();
+    let mut settings = settings(&cluster, dir.path());
+    (settings.record_bytes_max, settings.spool.bytes_max) = (1024, 4096);
+    let log = EventLog::open(&settings).unwrap();
+    let writer = log.writer(TOPIC).unwrap();
+    let appending = tokio::spawn({
+        let writer = writer.clone();
+        async move { append(&writer, 0..500).await }
+    });
+    until(&log, |status| status.is_full).await;
+    assert!(log.spools()[TOPIC].bytes <= 4096 && !appending.is_finished());
+    cluster.broker_up(1).unwrap();
+    tokio::time::timeout(AGES, appending).await.unwrap().unwrap();
+    until(&log, |status| status.records == 0).await;
+    check(&log, 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_durable_after_the_disk_has_failed() {
+    let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
+    cluster.broker_down(1).unwrap();
+    let faults = Faults::default();
+    let log = EventLog::open_with(&settings(&cluster, dir.path()), faults.clone()).unwrap();
+    let writer = log.writer(TOPIC).unwrap();
+    append(&writer, 0..10).await;
+    faults.fail();
+    let receipt = writer.append(Record::new("k", "10", 1)).await.unwrap();
+    assert!(matches!(receipt.await, Err(LogError::Poisoned { .. })));
+}
