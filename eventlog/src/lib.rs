@@ -42,6 +42,7 @@ mod writer;
 
 pub use error::LogError;
 pub use fault::Faults;
+pub use kafka::KafkaStatistics;
 pub use log::EventLog;
 pub use reader::Reader;
 pub use record::{Entry, Positions, Record};

@@ -5,8 +5,10 @@ use std::{
 };
 
 use crate::{
-    Faults, Kind, LogError, Positions, Reader, Settings, SpoolStatus, Writer, embedded::Embedded,
-    kafka::Kafka, spool::Spool,
+    Faults, Kind, LogError, Positions, Reader, Settings, SpoolStatus, Writer,
+    embedded::Embedded,
+    kafka::{Kafka, KafkaStatistics},
+    spool::Spool,
 };
 
 /// The log: embedded, or Kafka. Clones share it.
@@ -112,6 +114,16 @@ impl EventLog {
         match &self.0 {
             Inner::Embedded(log) => log.topic(topic)?.trim(below_offset),
             Inner::Kafka(_) => Ok(0),
+        }
+    }
+
+    /// What librdkafka says of each topic that is written; nothing for the
+    /// embedded log.
+    #[must_use]
+    pub fn kafka_statistics(&self) -> BTreeMap<String, KafkaStatistics> {
+        match &self.0 {
+            Inner::Embedded(_) => BTreeMap::new(),
+            Inner::Kafka(log) => log.kafka.statistics(),
         }
     }
 

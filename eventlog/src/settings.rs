@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use service::Secret;
 
 use crate::LogError;
 
@@ -72,6 +73,69 @@ pub struct Kafka {
     pub replication: i32,
     /// How long to wait for the first answer of a broker, milliseconds.
     pub connect_timeout_ms: u64,
+    /// How connections are secured.
+    #[serde(default)]
+    pub security: Security,
+    /// PEM file of the authority of the brokers' certificates; empty for those
+    /// of the system.
+    #[serde(default)]
+    pub ca_file: PathBuf,
+    /// PEM file of the own certificate; empty for none.
+    #[serde(default)]
+    pub cert_file: PathBuf,
+    /// PEM file of its key.
+    #[serde(default)]
+    pub key_file: PathBuf,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    #[serde(default = "sasl_mechanism")]
+    pub sasl_mechanism: String,
+    /// Who logs in.
+    #[serde(default)]
+    pub user: String,
+    /// With which password.
+    #[serde(default)]
+    pub password: Secret,
+}
+
+/// How connections to Kafka are secured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Security {
+    /// Not at all.
+    #[default]
+    Plaintext,
+    /// Encrypted; both sides may show certificates.
+    Tls,
+    /// User and password, in the clear with `PLAIN`.
+    SaslPlaintext,
+    /// User and password, encrypted.
+    SaslTls,
+}
+
+impl Security {
+    /// librdkafka's `security.protocol`.
+    pub(crate) const fn protocol(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Tls => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslTls => "sasl_ssl",
+        }
+    }
+
+    pub(crate) const fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::SaslTls)
+    }
+
+    pub(crate) const fn has_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslTls)
+    }
+}
+
+const SASL_MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+fn sasl_mechanism() -> String {
+    "SCRAM-SHA-512".to_owned()
 }
 
 impl Settings {
@@ -105,6 +169,15 @@ impl Settings {
             let expected = format!("at least record_bytes_max, {}", self.record_bytes_max);
             return refuse("segment_bytes_max", self.segment_bytes_max.to_string(), expected);
         }
+        let Kafka { security, sasl_mechanism, user, password, .. } = &self.kafka;
+        if security.has_sasl() && !SASL_MECHANISMS.contains(&sasl_mechanism.as_str()) {
+            let expected = format!("one of {}", SASL_MECHANISMS.join(", "));
+            return refuse("kafka.sasl_mechanism", format!("{sasl_mechanism:?}"), expected);
+        }
+        if security.has_sasl() && (user.is_empty() || password.reveal().is_none()) {
+            let expected = "user and password, as log.kafka.security asks for them".to_owned();
+            return refuse("kafka.user", format!("{user:?}"), expected);
+        }
         let Spool { bytes_max, after_ms, .. } = self.spool;
         if bytes_max < 2 * self.record_bytes_max as u64 {
             let expected =
@@ -137,6 +210,13 @@ impl Default for Settings {
                 partitions: 6,
                 replication: 1,
                 connect_timeout_ms: 10_000,
+                security: Security::default(),
+                ca_file: PathBuf::new(),
+                cert_file: PathBuf::new(),
+                key_file: PathBuf::new(),
+                sasl_mechanism: sasl_mechanism(),
+                user: String::new(),
+                password: Secret::default(),
             },
             spool: Spool::default(),
         }

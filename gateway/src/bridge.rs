@@ -19,7 +19,7 @@ use std::{
 use rumqttc::{
     AckMode, AsyncClient, BrokerSessionResumePolicy, ConnectionError, Event, EventLoop, Incoming,
     ManualAck, MqttOptions, Outgoing, Publish, PublishOptions, QoS, RetainForwardRule,
-    SubscribeFilter, mqttbytes::v5::SubscribeReasonCode,
+    SubscribeFilter, TlsConfiguration, Transport, mqttbytes::v5::SubscribeReasonCode,
 };
 use telemetry::SmolStr;
 use tokio::sync::oneshot;
@@ -29,10 +29,11 @@ use tracing::{error, info, warn};
 use crate::{
     GatewayError,
     downlink::Downlink,
+    inlet::{Done, Full, Inlet},
     ledger::Ledger,
     message::{Message, now_ms},
-    pipeline::{Full, Inlet},
     settings::Mqtt,
+    tls,
 };
 
 /// Waits between attempts to connect, each twice the one before.
@@ -48,7 +49,7 @@ const UNACKNOWLEDGED_RATIO: usize = 4;
 struct Slot {
     ack: Option<ManualAck>,
     /// None once it is durable.
-    durable: Option<oneshot::Receiver<()>>,
+    durable: Option<oneshot::Receiver<Done>>,
 }
 
 pub(crate) struct Bridge<'a> {
@@ -62,6 +63,8 @@ pub(crate) struct Bridge<'a> {
     /// `max_inflight_messages 0` was seen not to after it restored a session,
     /// and then `limits.in_flight_bytes_max` does.
     ring: VecDeque<Slot>,
+    /// Filters of settings before, which the session still has.
+    dropped_filters: Vec<String>,
     /// Whether this process had a session before.
     had_session: bool,
     backoff: Duration,
@@ -73,8 +76,9 @@ impl<'a> Bridge<'a> {
         inlet: Inlet,
         ledger: Arc<Ledger>,
         is_connected: Arc<AtomicBool>,
+        dropped_filters: Vec<String>,
     ) -> Result<(Self, EventLoop), GatewayError> {
-        let mut options = options(mqtt, &mqtt.client_id);
+        let mut options = options(mqtt, &mqtt.client_id)?;
         options
             .set_ack_mode(AckMode::Manual)
             .set_clean_start(false)
@@ -88,7 +92,17 @@ impl<'a> Bridge<'a> {
             .try_build()
             .map_err(|e| ended(e.to_string()))?;
         let (ring, had_session, backoff) = (VecDeque::new(), false, BACKOFF_MIN);
-        let bridge = Self { mqtt, inlet, ledger, is_connected, client, ring, had_session, backoff };
+        let bridge = Self {
+            mqtt,
+            inlet,
+            ledger,
+            is_connected,
+            client,
+            ring,
+            dropped_filters,
+            had_session,
+            backoff,
+        };
         Ok((bridge, events))
     }
 
@@ -162,6 +176,11 @@ impl<'a> Bridge<'a> {
             );
         }
         (self.had_session, self.backoff) = (true, BACKOFF_MIN);
+        for filter in self.dropped_filters.drain(..) {
+            if let Err(error) = self.client.try_unsubscribe(&filter) {
+                error!(filter, %error, "cannot unsubscribe");
+            }
+        }
         let filters = filters.iter().map(|filter| SubscribeFilter {
             // A stored last value is worth having once, not at each connection.
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
@@ -236,7 +255,7 @@ impl<'a> Bridge<'a> {
 /// When the oldest message is durable; never, if there is none.
 async fn head(ring: &mut VecDeque<Slot>) -> Result<(), oneshot::error::RecvError> {
     match ring.front_mut() {
-        Some(Slot { durable: Some(durable), .. }) => durable.await,
+        Some(Slot { durable: Some(durable), .. }) => durable.await.map(|_| ()),
         Some(Slot { durable: None, .. }) => Ok(()),
         None => std::future::pending().await,
     }
@@ -254,7 +273,7 @@ pub(crate) async fn publish(
     downlink: &Downlink,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let options = options(mqtt, &format!("{}-downlink", mqtt.client_id));
+    let options = options(mqtt, &format!("{}-downlink", mqtt.client_id))?;
     let (client, mut events) = AsyncClient::builder(options)
         .capacity(REQUESTS_SPARE)
         .try_build()
@@ -286,12 +305,16 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-fn options(mqtt: &Mqtt, client_id: &str) -> MqttOptions {
+fn options(mqtt: &Mqtt, client_id: &str) -> Result<MqttOptions, GatewayError> {
     let mut options = MqttOptions::new(client_id, (mqtt.host.as_str(), mqtt.port));
     options.set_keep_alive(mqtt.keep_alive_s).set_max_packet_size(Some(mqtt.packet_bytes_max));
+    if mqtt.tls.enabled {
+        let config = TlsConfiguration::Rustls(tls::client(&mqtt.tls)?);
+        options.set_transport(Transport::tls_with_config(config));
+    }
     if !mqtt.user.is_empty() {
         let password = mqtt.password.reveal().unwrap_or_default().to_owned();
         options.set_credentials(mqtt.user.clone(), password);
     }
-    options
+    Ok(options)
 }

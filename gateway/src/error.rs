@@ -1,6 +1,6 @@
 //! Why the gateway ended, or did not begin.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use eventlog::LogError;
 use service::config::ConfigError;
@@ -25,6 +25,14 @@ pub enum GatewayError {
     #[error("the bridge to the MQTT broker ended: {what}")]
     Bridge {
         /// Why.
+        what: String,
+    },
+    /// A certificate or key cannot be used.
+    #[error("{}: {what}\nhint: `[mqtt.tls]` names PEM files; `openssl x509 -in FILE -text` shows one", file.display())]
+    Tls {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
         what: String,
     },
     /// The HTTP server failed.

@@ -6,28 +6,35 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use eventlog::EventLog;
-use service::shutdown::drain;
+use eventlog::{EventLog, LogError};
+use service::{config::ConfigError, shutdown::drain};
 use telemetry::{MetricTable, payload};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     GatewayError,
     blocking::blocking,
     bridge::{self, Bridge},
-    dead_letters::{DeadLetters, Shown},
+    dead_letters::{DeadLetters, Outcome as Reinjected, Selection, Shown},
     downlink::Downlink,
+    inlet::{Inlet, Job},
     intake::Decoder,
+    lag::Lag,
     ledger::{Ledger, Snapshot},
     listener::{self, Frontend},
-    pipeline::{Inlet, Job, Pipeline},
+    metrics,
+    pipeline::Pipeline,
     rest,
     settings::{Mode, Settings},
 };
+
+/// The start waits for the dead letters of before at most this long.
+const RECALL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// What the caller has bound.
 #[derive(Debug, Default)]
@@ -51,10 +58,12 @@ pub(crate) struct Inner {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Messages are taken: the listener is up, or the broker is connected.
     pub(crate) is_ready: Arc<AtomicBool>,
-    settings: Settings,
-    metrics: MetricTable,
-    log: EventLog,
-    inlet: Inlet,
+    pub(crate) lag: Arc<Lag>,
+    pub(crate) log: EventLog,
+    pub(crate) inlet: Inlet,
+    /// The newest; who needs one of them looks here.
+    settings: watch::Sender<Arc<Settings>>,
+    decoder: watch::Sender<Arc<Decoder>>,
     jobs: Mutex<Option<UnboundedReceiver<Job>>>,
 }
 
@@ -85,10 +94,11 @@ impl Gateway {
             downlink: Downlink::default(),
             connections: Arc::default(),
             is_ready: Arc::default(),
-            settings: settings.clone(),
-            metrics,
+            lag: Arc::default(),
             log,
             inlet,
+            settings: watch::Sender::new(Arc::new(settings.clone())),
+            decoder: watch::Sender::new(Arc::new(decoder(settings, metrics))),
             jobs: Mutex::new(Some(jobs)),
         }))
     }
@@ -105,6 +115,32 @@ impl Gateway {
         self.0.dead_letters.latest(limit)
     }
 
+    /// Hands dead letters in again, after their cause was mended.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub async fn reinject(&self, selection: &Selection) -> Result<Reinjected, LogError> {
+        selection.reinject(&self.0.log, &self.0.inlet).await
+    }
+
+    /// Takes over new settings, all of them or, where one cannot be changed
+    /// while it runs, none.
+    ///
+    /// # Errors
+    /// Names the settings that need a restart, or that make no sense.
+    pub fn reload(&self, settings: &Settings) -> Result<(), ConfigError> {
+        let metrics = settings.metric_table()?;
+        let fixed = self.0.settings.borrow().fixed_changes(settings);
+        if !fixed.is_empty() {
+            let what = "cannot change while the gateway runs; nothing was changed: restart it";
+            return Err(ConfigError::invalid(&fixed.join(", "), what));
+        }
+        self.0.decoder.send_replace(Arc::new(decoder(settings, metrics)));
+        self.0.settings.send_replace(Arc::new(settings.clone()));
+        info!("new settings are in force");
+        Ok(())
+    }
+
     /// Publishes to MQTT subscribers, or through the broker.
     #[must_use]
     pub fn downlink(&self) -> Downlink {
@@ -119,7 +155,7 @@ impl Gateway {
     /// Counts in the text format of Prometheus.
     #[must_use]
     pub fn metrics(&self) -> String {
-        rest::metrics(self)
+        metrics::metrics(self)
     }
 
     /// Takes messages until `shutdown`, then answers those under way, at most
@@ -137,34 +173,36 @@ impl Gateway {
         shutdown: CancellationToken,
     ) -> Result<(), GatewayError> {
         let Inner { settings, ledger, dead_letters, log, .. } = &*self.0;
+        let rest_token = settings.borrow().rest.token.clone();
+        let mode = settings.borrow().mqtt.mode;
         let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let jobs = jobs.expect("a gateway runs once");
-        let limits = payload::Limits {
-            payload_bytes_max: settings.limits.payload_bytes_max,
-            readings_max: settings.limits.readings_max,
-        };
-        let decoder = Decoder { metrics: self.0.metrics.clone(), limits };
         let opened = {
-            let (log, ledger, letters) = (log.clone(), ledger.clone(), dead_letters.clone());
+            let (log, decoder) = (log.clone(), self.0.decoder.subscribe());
+            let (ledger, letters, lag) = (ledger.clone(), dead_letters.clone(), self.0.lag.clone());
             // Recovers segments or asks Kafka's brokers, which takes its time.
-            blocking(move || Pipeline::open(&log, decoder, ledger, letters))
+            blocking(move || Pipeline::open(&log, decoder, ledger, letters, lag))
         };
         let pipeline = opened.await?;
-        dead_letters.load(log).await?;
+        // Kafka may be away now; what is only shown is not worth waiting for.
+        match tokio::time::timeout(RECALL_TIME_MAX, dead_letters.load(log)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "dead letters from before are not shown"),
+            Err(_) => warn!("dead letters from before are not shown: the log does not answer"),
+        }
 
         let rest = async {
             match sockets.rest {
                 Some(socket) => {
                     let routes = rest::service_routes(self.clone());
-                    let token = settings.rest.token.clone();
-                    let served = service::rest::serve(socket, routes, token, shutdown.clone());
+                    let served = service::rest::serve(socket, routes, rest_token, shutdown.clone());
                     served.await.map_err(GatewayError::Rest)
                 }
                 None => Ok(()),
             }
         };
         let transport = async {
-            match settings.mqtt.mode {
+            match mode {
                 Mode::Listener => self.listen(sockets.mqtt, &shutdown).await,
                 Mode::Bridge => Box::pin(self.bridge(&shutdown)).await,
             }
@@ -194,8 +232,13 @@ impl Gateway {
     ) -> Result<(), GatewayError> {
         let Inner { settings, inlet, downlink, connections, ledger, .. } = &*self.0;
         let socket = socket.ok_or(GatewayError::NoSocket)?;
-        let frontend =
-            Frontend::new(&settings.mqtt, inlet.clone(), downlink.clone(), connections.clone());
+        let mqtt = settings.borrow().mqtt.clone();
+        let frontend = Frontend::new(
+            settings.subscribe(),
+            inlet.clone(),
+            downlink.clone(),
+            connections.clone(),
+        );
         let close = CancellationToken::new();
         // The listener's thread ends too when this future is dropped, because
         // the log failed.
@@ -203,34 +246,73 @@ impl Gateway {
         let drained = async {
             shutdown.cancelled().await;
             frontend.is_draining.store(true, Ordering::Release);
-            drain("messages under way", settings.limits.drain(), ledger.drained()).await;
+            drain("messages under way", self.drain_time(), ledger.drained()).await;
             close.cancel();
             Ok(())
         };
         self.0.is_ready.store(true, Ordering::Relaxed);
-        let served = listener::serve(socket, &settings.mqtt, frontend.clone(), close.clone());
+        let served = listener::serve(socket, &mqtt, frontend.clone(), close.clone());
         tokio::try_join!(served, drained).map(|_| ())
     }
 
+    /// Runs a bridge, and after a change of its settings another, which takes
+    /// over the session.
     async fn bridge(&self, shutdown: &CancellationToken) -> Result<(), GatewayError> {
         let Inner { settings, inlet, downlink, ledger, is_ready, .. } = &*self.0;
-        let (bridge, events) =
-            Bridge::new(&settings.mqtt, inlet.clone(), ledger.clone(), is_ready.clone())?;
-        let work = async {
-            tokio::try_join!(
-                bridge.run(events, shutdown.clone()),
-                bridge::publish(&settings.mqtt, downlink, shutdown.clone()),
-            )
-            .map(|_| ())
-        };
-        let expired = async {
-            shutdown.cancelled().await;
-            drain("messages under way", settings.limits.drain(), std::future::pending::<()>())
-                .await;
-        };
-        tokio::select! {
-            ended = work => ended,
-            () = expired => Ok(()),
+        let mut settings = settings.subscribe();
+        let mut dropped_filters = Vec::new();
+        loop {
+            let mqtt = settings.borrow_and_update().mqtt.clone();
+            let stop = shutdown.child_token();
+            let (bridge, events) = Bridge::new(
+                &mqtt,
+                inlet.clone(),
+                ledger.clone(),
+                is_ready.clone(),
+                std::mem::take(&mut dropped_filters),
+            )?;
+            let work = async {
+                tokio::try_join!(
+                    bridge.run(events, stop.clone()),
+                    bridge::publish(&mqtt, downlink, stop.clone()),
+                )
+                .map(|_| ())
+            };
+            let changed = async {
+                let is_other = |new: &Arc<Settings>| new.mqtt.fingerprint() != mqtt.fingerprint();
+                // The sender lives as long as the gateway.
+                let _ = settings.wait_for(is_other).await;
+                stop.cancel();
+                std::future::pending::<()>().await;
+            };
+            let expired = async {
+                stop.cancelled().await;
+                let never = std::future::pending::<()>();
+                drain("messages under way", self.drain_time(), never).await;
+            };
+            tokio::select! {
+                ended = work => ended?,
+                () = changed => {}
+                () = expired => {}
+            }
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            let kept = &settings.borrow().mqtt.filters;
+            dropped_filters =
+                mqtt.filters.into_iter().filter(|filter| !kept.contains(filter)).collect();
         }
     }
+
+    fn drain_time(&self) -> Duration {
+        self.0.settings.borrow().limits.drain()
+    }
+}
+
+fn decoder(settings: &Settings, metrics: MetricTable) -> Decoder {
+    let limits = payload::Limits {
+        payload_bytes_max: settings.limits.payload_bytes_max,
+        readings_max: settings.limits.readings_max,
+    };
+    Decoder { metrics, limits }
 }

@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use eventlog::Record;
 use telemetry::{Address, DeadLetter, MetricTable, Reason, Report, Source, payload};
 
 use crate::{message::Message, sequence::Stamp};
@@ -24,6 +23,14 @@ impl Intake {
     /// Readings received with the message.
     pub(crate) fn readings(&self) -> u64 {
         self.logged() + self.dead_lettered
+    }
+
+    /// The device's own time of a live report, UTC milliseconds.
+    pub(crate) fn stamped_ms(&self, received_ms: i64) -> Option<i64> {
+        let report = self.report.as_ref().filter(|report| report.source == Source::Live)?;
+        let newest_ms = report.readings.iter().map(|reading| reading.event_ms).max()?;
+        // Without a time of its own it has that of its arrival.
+        (newest_ms != received_ms).then_some(newest_ms)
     }
 
     /// Readings in the report.
@@ -92,39 +99,10 @@ fn stamp(report: &Report, message: &Message) -> Option<Stamp> {
     })
 }
 
-/// A report as a record of `sensor.readings`.
-pub(crate) fn report_record(report: &Report) -> Record {
-    Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms)
-}
-
-/// A dead letter as a record of `sensor.dead-letters`.
-pub(crate) fn dead_letter_record(letter: &DeadLetter) -> Record {
-    let mut record = Record::new(letter.topic.clone(), letter.payload.clone(), letter.received_ms);
-    let text = |name: &str, value: String| (name.to_owned(), value.into_bytes());
-    record.headers = vec![
-        text("reason", letter.reason.to_string()),
-        text("detail", letter.detail.clone()),
-        text("topic", letter.topic.clone()),
-        text("received_ms", letter.received_ms.to_string()),
-    ];
-    record
-}
-
-/// Reads a record of `sensor.dead-letters` back; `None` where it is not one.
-pub(crate) fn dead_letter(record: &Record) -> Option<DeadLetter> {
-    let header = |name| record.header(name).and_then(|value| std::str::from_utf8(value).ok());
-    Some(DeadLetter {
-        reason: header("reason")?.parse().ok()?,
-        detail: header("detail")?.to_owned(),
-        topic: header("topic")?.to_owned(),
-        payload: record.payload.to_vec(),
-        received_ms: header("received_ms")?.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record;
 
     const NOW: i64 = 1_700_000_000_000;
 
@@ -141,7 +119,8 @@ mod tests {
         let reason = got.dead_letter.as_ref().map(|letter| letter.reason);
         assert_eq!((got.logged(), got.dead_lettered, reason), expect, "{topic} {payload}");
         if let Some(letter) = &got.dead_letter {
-            assert_eq!(dead_letter(&dead_letter_record(letter)).as_ref(), Some(letter));
+            let kept = record::Letter::read(&record::dead_letter(letter));
+            assert_eq!(kept, Some(record::Letter::Dead(letter.clone())));
         }
     }
 

@@ -14,6 +14,7 @@ use telemetry::{Address, SmolStr, ZoneId};
 use tokio::sync::watch;
 
 use crate::{
+    clock::ClockOffset,
     intake::Intake,
     message::now_ms,
     sequence::{Sequence, Verdict},
@@ -50,6 +51,11 @@ pub struct Line {
     /// What became of its readings.
     #[serde(flatten)]
     pub counts: Counts,
+    /// By how much its clock is behind, milliseconds, the shortest way of a
+    /// message included; negative where it is ahead. None for a device that
+    /// sends no times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// The whole ledger at one moment.
@@ -105,6 +111,7 @@ struct Account {
     in_flight: u64,
     settled: Tally,
     sequence: Sequence,
+    clock: ClockOffset,
 }
 
 /// The account of messages that name no device, or one over the limit.
@@ -124,19 +131,23 @@ impl Ledger {
     }
 
     /// A message was taken from the network. Every call is followed by one of
-    /// [`Ledger::received`] and one of [`Ledger::settled`].
+    /// [`Ledger::received`] and one of [`Ledger::settled`], or by
+    /// [`Ledger::left`].
     pub(crate) fn arrived(&self) {
         self.in_flight.send_modify(|count| *count += 1);
     }
 
     /// A message was decoded.
-    pub(crate) fn received(&self, intake: &Intake) -> (AccountId, Verdict) {
+    pub(crate) fn received(&self, intake: &Intake, received_ms: i64) -> (AccountId, Verdict) {
         let mut state = self.state();
         state.messages += 1;
         let index = state.account_of(intake.address.as_ref(), self.devices_max);
         let account = &mut state.accounts[index];
         account.received += intake.readings();
         account.in_flight += intake.readings();
+        if let Some(stamped_ms) = intake.stamped_ms(received_ms) {
+            account.clock.note(received_ms, stamped_ms);
+        }
         let verdict = match &intake.stamp {
             Some(stamp) if index != OTHERS => account.sequence.note(stamp, self.window),
             _ => Verdict::New,
@@ -153,6 +164,11 @@ impl Ledger {
         account.settled.dead_lettered += tally.dead_lettered;
         account.settled.duplicates += tally.duplicates;
         drop(state);
+        self.left();
+    }
+
+    /// A message that was looked at and not taken.
+    pub(crate) fn left(&self) {
         self.in_flight.send_modify(|count| *count -= 1);
     }
 
@@ -216,7 +232,7 @@ impl Account {
             resets: self.sequence.resets,
         };
         let (zone, device) = self.device.clone().unzip();
-        Some(Line { zone, device, counts })
+        Some(Line { zone, device, counts, clock_offset_ms: self.clock.estimate_ms() })
     }
 }
 
@@ -253,7 +269,7 @@ mod tests {
     fn take(ledger: &Ledger, topic: &str, payload: &str, is_durable: bool) {
         let intake = intake(topic, payload);
         ledger.arrived();
-        let (account, verdict) = ledger.received(&intake);
+        let (account, verdict) = ledger.received(&intake, 1);
         let tally = match verdict {
             Verdict::Duplicate => Tally { duplicates: intake.readings(), ..Tally::default() },
             Verdict::New => {

@@ -10,30 +10,42 @@
 //! - `listener`: devices connect here (MQTT 3.1.1 and 5), or
 //! - `bridge`: … to a broker, of which this is a client
 //! - `message`: a PUBLISH as received
+//! - `inlet`: where transports hand it in, and what they are told
 //! - `pipeline`: decodes and appends in order, acknowledges in order
 //! - `intake`: message → report, dead letter, or both
+//! - `record`: reports and dead letters as records of the log
 //! - `sequence`: the device's own numbers: gaps, restarts, duplicates
+//! - `clock`: how far the device's clock is off
 //! - [`ledger`]: received = logged + dead-lettered + duplicates + in flight
-//! - [`dead_letters`]: the latest of what could not be decoded
+//! - `lag`: from arrival to durability
+//! - [`dead_letters`]: what could not be decoded, and the way back in
+//! - `tls`: certificates and keys
 //! - `downlink`: messages back to MQTT subscribers
+//! - `metrics`: counts for Prometheus
 //! - `rest`: ledger, dead letters, metrics and health over HTTP
 //! - `gateway`: all of it put together
 //! - `blocking`: what takes its time, off the tasks
 
 mod blocking;
 mod bridge;
+mod clock;
 pub mod dead_letters;
 mod downlink;
 mod error;
 mod gateway;
+mod inlet;
 mod intake;
+mod lag;
 pub mod ledger;
 mod listener;
 mod message;
+mod metrics;
 mod pipeline;
+mod record;
 mod rest;
 mod sequence;
 pub mod settings;
+mod tls;
 
 pub use downlink::Downlink;
 pub use error::GatewayError;

@@ -1,12 +1,19 @@
 //! The gateway by itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{ErrorKind, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use gateway::{Settings, Sockets, settings::Mode};
+use gateway::{Gateway, Settings, Sockets, dead_letters::Selection, settings::Mode};
 use service::{listen, log, shutdown};
+use telemetry::Reason;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::error;
 
 /// Takes MQTT messages into a durable log.
 #[derive(Parser)]
@@ -28,14 +35,40 @@ enum Command {
     Run,
     /// Print the ledger of a running gateway as JSON.
     Ledger,
-    /// Print the latest dead letters of a running gateway as JSON.
-    DeadLetters {
+    /// Show the dead letters of a running gateway, or hand them in again.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Print the commented default configuration.
+    Defaults,
+}
+
+#[derive(Subcommand)]
+enum DeadLetters {
+    /// Print the latest as JSON, newest first.
+    List {
         /// At most this many.
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Print the commented default configuration.
-    Defaults,
+    /// Decode them once more, after a metric or mapping was mended (SIGHUP makes a
+    /// running gateway read its configuration again). What is readings now is not
+    /// shown any more; what is not stays as it is. Example:
+    /// gateway dead-letters reinject --reason unknown_metric --topic 'sensors/farm/#'
+    #[command(verbatim_doc_comment)]
+    Reinject {
+        /// Only those for this reason, as `list` shows it.
+        #[arg(long)]
+        reason: Option<Reason>,
+        /// Only those whose topic matches this MQTT filter.
+        #[arg(long)]
+        topic: Option<String>,
+        /// At most this many, the oldest first (10000).
+        #[arg(long)]
+        limit: Option<usize>,
+        /// Only count them.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[tokio::main]
@@ -44,10 +77,14 @@ async fn main() -> Result<()> {
     log::init(log::Format::default(), "info");
     let settings = Settings::load(args.config.as_deref(), &args.set)?;
     match args.command {
-        Command::Run => run(&settings).await,
-        Command::Ledger => print(&settings, "ledger").await,
-        Command::DeadLetters { limit } => {
-            print(&settings, &format!("dead-letters?limit={limit}")).await
+        Command::Run => run(&settings, args.config, args.set).await,
+        Command::Ledger => ask(&settings, "ledger", None).await,
+        Command::DeadLetters(DeadLetters::List { limit }) => {
+            ask(&settings, &format!("dead-letters?limit={limit}"), None).await
+        }
+        Command::DeadLetters(DeadLetters::Reinject { reason, topic, limit, dry_run }) => {
+            let selection = Selection { reason, topic, limit, dry_run, ..Selection::default() };
+            ask(&settings, "dead-letters/reinject", Some(&selection)).await
         }
         Command::Defaults => {
             print!("{}", gateway::settings::DEFAULTS);
@@ -56,7 +93,7 @@ async fn main() -> Result<()> {
     }
 }
 
-async fn run(settings: &Settings) -> Result<()> {
+async fn run(settings: &Settings, config: Option<PathBuf>, set: Vec<String>) -> Result<()> {
     let Settings { mqtt, rest, .. } = settings;
     let sockets = Sockets {
         mqtt: (mqtt.mode == Mode::Listener)
@@ -66,13 +103,30 @@ async fn run(settings: &Settings) -> Result<()> {
     };
     let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
     let shutdown = shutdown::on_signal()?;
-    Ok(gateway::run(settings, metrics, log, sockets, shutdown).await?)
+    let gateway = Gateway::new(settings, metrics, log);
+    tokio::spawn(reload(gateway.clone(), signal(SignalKind::hangup())?, config, set));
+    Ok(gateway.run(sockets, shutdown).await?)
 }
 
-/// Asks the running gateway that this configuration describes.
-async fn print(settings: &Settings, path: &str) -> Result<()> {
+/// At each SIGHUP reads the configuration again; a bad one changes nothing.
+async fn reload(gateway: Gateway, mut hangups: Signal, config: Option<PathBuf>, set: Vec<String>) {
+    while hangups.recv().await.is_some() {
+        let loaded = Settings::load(config.as_deref(), &set);
+        if let Err(error) = loaded.and_then(|settings| gateway.reload(&settings)) {
+            error!(%error, "SIGHUP: the old settings stay in force");
+        }
+    }
+}
+
+/// Asks the running gateway that this configuration describes, by GET, or by
+/// POST where there is something to say.
+async fn ask(settings: &Settings, path: &str, body: Option<&Selection>) -> Result<()> {
     let url = format!("http://{}/{path}", settings.rest.listen);
-    let mut request = reqwest::Client::new().get(&url).timeout(Duration::from_secs(10));
+    let client = reqwest::Client::new();
+    let mut request = match body {
+        None => client.get(&url).timeout(Duration::from_secs(10)),
+        Some(body) => client.post(&url).json(body),
+    };
     if let Some(token) = settings.rest.token.reveal() {
         request = request.bearer_auth(token);
     }
@@ -84,6 +138,9 @@ async fn print(settings: &Settings, path: &str) -> Result<()> {
         bail!("{url}: {status}: {body}");
     }
     let json: serde_json::Value = serde_json::from_str(&body)?;
-    println!("{}", serde_json::to_string_pretty(&json)?);
-    Ok(())
+    // `| head` may have seen enough.
+    match writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json)?) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

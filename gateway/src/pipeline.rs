@@ -4,85 +4,37 @@
 //! **Invariant:** `done` is answered only after everything of the message is
 //! durable, and never after a write has failed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use eventlog::{EventLog, LogError, Receipt, Writer, fault};
-use telemetry::{DeadLetter, topic};
+use telemetry::{DeadLetter, Source, topic};
 use tokio::sync::{
-    OwnedSemaphorePermit, Semaphore,
-    mpsc::{self, UnboundedReceiver, UnboundedSender},
-    oneshot,
+    OwnedSemaphorePermit,
+    mpsc::{self, UnboundedReceiver},
+    oneshot, watch,
 };
 use tracing::{debug, error};
 
 use crate::{
     dead_letters::DeadLetters,
-    intake::{self, Decoder},
+    inlet::{Done, Job, Origin},
+    intake::{Decoder, Intake},
+    lag::Lag,
     ledger::{AccountId, Ledger, Tally},
-    message::Message,
+    message::{Message, now_ms},
+    record,
     sequence::Verdict,
 };
 
 /// Messages between the two tasks.
 const SETTLING_MAX: usize = 8 * 1024;
 
-/// What a message costs beside its topic and payload, bytes.
-const MESSAGE_OVERHEAD_BYTES: usize = 256;
-
-/// Where transports hand in messages. What is handed in and not durable yet is
-/// bounded in bytes, whatever the log does and however often clients connect.
-#[derive(Clone, Debug)]
-pub(crate) struct Inlet {
-    queue: UnboundedSender<Job>,
-    budget: Arc<Semaphore>,
-    ledger: Arc<Ledger>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Job {
-    message: Message,
-    /// Resolves when everything of the message is durable.
-    done: oneshot::Sender<()>,
-    /// Its share of the budget, held until then.
-    share: OwnedSemaphorePermit,
-}
-
-/// The log is so far behind that the message was not taken. Whoever brought it
-/// closes the connection, so that the sender keeps the message and sends it
-/// again.
-#[derive(Debug, thiserror::Error)]
-#[error("limits.in_flight_bytes_max reached: the log is too slow or has stopped")]
-pub(crate) struct Full;
-
-impl Inlet {
-    /// An inlet for at most `bytes_max` bytes of messages at once.
-    pub(crate) fn new(ledger: Arc<Ledger>, bytes_max: u32) -> (Self, UnboundedReceiver<Job>) {
-        // The budget bounds the queue.
-        let (queue, jobs) = mpsc::unbounded_channel();
-        let budget = Arc::new(Semaphore::new(bytes_max as usize));
-        (Self { queue, budget, ledger }, jobs)
-    }
-
-    /// Hands in a message, never waiting: the order of calls is the order in
-    /// the log. The answer comes when the message may be acknowledged; an error
-    /// of it means that it never may be.
-    pub(crate) fn submit(&self, message: Message) -> Result<oneshot::Receiver<()>, Full> {
-        let bytes = message.topic.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
-        let bytes = u32::try_from(bytes).map_err(|_| Full)?;
-        let share = self.budget.clone().try_acquire_many_owned(bytes).map_err(|_| Full)?;
-        let (done, answer) = oneshot::channel();
-        fault::point("receive");
-        self.ledger.arrived();
-        // A closed queue drops `done`, which is the answer then.
-        let _ = self.queue.send(Job { message, done, share });
-        Ok(answer)
-    }
-}
-
 pub(crate) struct Pipeline {
-    pub(crate) decoder: Decoder,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) dead_letters: Arc<DeadLetters>,
+    /// The newest is taken before each message.
+    decoder: watch::Receiver<Arc<Decoder>>,
+    ledger: Arc<Ledger>,
+    dead_letters: Arc<DeadLetters>,
+    lag: Arc<Lag>,
     readings: Writer,
     letters: Writer,
 }
@@ -92,19 +44,22 @@ struct Settling {
     tally: Tally,
     receipts: [Option<Receipt>; 2],
     letter: Option<DeadLetter>,
-    done: oneshot::Sender<()>,
+    origin: Origin,
+    done: oneshot::Sender<Done>,
     share: OwnedSemaphorePermit,
+    since: Instant,
 }
 
 impl Pipeline {
     pub(crate) fn open(
         log: &EventLog,
-        decoder: Decoder,
+        decoder: watch::Receiver<Arc<Decoder>>,
         ledger: Arc<Ledger>,
         dead_letters: Arc<DeadLetters>,
+        lag: Arc<Lag>,
     ) -> Result<Self, LogError> {
         let (readings, letters) = (log.writer(topic::READINGS)?, log.writer(topic::DEAD_LETTERS)?);
-        Ok(Self { decoder, ledger, dead_letters, readings, letters })
+        Ok(Self { decoder, ledger, dead_letters, lag, readings, letters })
     }
 
     /// Runs until the log fails; then nothing more is acknowledged.
@@ -121,26 +76,27 @@ impl Pipeline {
         mut jobs: UnboundedReceiver<Job>,
         settling: mpsc::Sender<Settling>,
     ) -> Result<(), LogError> {
-        while let Some(Job { message, done, share }) = jobs.recv().await {
-            let intake = self.decoder.take(&message);
-            let (account, verdict) = self.ledger.received(&intake);
-            let next = if verdict == Verdict::Duplicate {
-                let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
-                Settling { account, tally, receipts: [None, None], letter: None, done, share }
-            } else {
-                let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-                let mut receipts = [None, None];
-                if let Some(report) = &intake.report {
-                    receipts[0] = Some(self.readings.append(intake::report_record(report)).await?);
+        while let Some(Job { message, origin, done, share, since }) = jobs.recv().await {
+            let decoder = self.decoder.borrow().clone();
+            let intake = match take(&decoder, &message, origin) {
+                Ok(intake) => intake,
+                Err(DeadLetter { reason, detail, .. }) => {
+                    self.ledger.left();
+                    // Who asked may be gone.
+                    let _ = done.send(Done::StillDead(reason, detail));
+                    continue;
                 }
-                if let Some(letter) = &intake.dead_letter {
-                    debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
-                    receipts[1] =
-                        Some(self.letters.append(intake::dead_letter_record(letter)).await?);
-                }
-                let tally = Tally { logged, dead_lettered, duplicates: 0 };
-                Settling { account, tally, receipts, letter: intake.dead_letter, done, share }
             };
+            let (account, verdict) = self.ledger.received(&intake, message.received_ms);
+            // A dead letter's number was noted when it came.
+            let is_new = verdict == Verdict::New || origin != Origin::Network;
+            let (tally, receipts, letter) = if !is_new {
+                let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
+                (tally, [None, None], None)
+            } else {
+                self.write(intake, origin).await?
+            };
+            let next = Settling { account, tally, receipts, letter, origin, done, share, since };
             if settling.send(next).await.is_err() {
                 break; // The other task ended, and says why.
             }
@@ -148,22 +104,68 @@ impl Pipeline {
         Ok(())
     }
 
+    async fn write(
+        &self,
+        intake: Intake,
+        origin: Origin,
+    ) -> Result<(Tally, [Option<Receipt>; 2], Option<DeadLetter>), LogError> {
+        let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
+        let mut receipts = [None, None];
+        if let Some(report) = &intake.report {
+            receipts[0] = Some(self.readings.append(record::report(report)).await?);
+        }
+        if let Some(letter) = &intake.dead_letter {
+            debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
+            receipts[1] = Some(self.letters.append(record::dead_letter(letter)).await?);
+        }
+        if let Origin::DeadLetter(id) = origin {
+            let record = record::reinjected(id, now_ms());
+            receipts[1] = Some(self.letters.append(record).await?);
+        }
+        let tally = Tally { logged, dead_lettered, duplicates: 0 };
+        Ok((tally, receipts, intake.dead_letter))
+    }
+
     async fn settle(&self, mut to_settle: mpsc::Receiver<Settling>) -> Result<(), LogError> {
         while let Some(settling) = to_settle.recv().await {
-            let Settling { account, tally, receipts, letter, done, share } = settling;
+            let Settling { account, tally, receipts, letter, origin, done, share, since } =
+                settling;
             for receipt in receipts.into_iter().flatten() {
                 receipt.await?;
             }
             if let Some(letter) = &letter {
                 self.dead_letters.add(letter);
             }
+            if let Origin::DeadLetter(id) = origin {
+                self.dead_letters.reinjected(id);
+            }
             self.ledger.settled(account, tally);
+            self.lag.note(since.elapsed());
             fault::point("ack");
             // A connection that is gone gets no acknowledgement: the message
             // comes again, as a duplicate.
-            let _ = done.send(());
+            let _ = done.send(Done::Durable);
             drop(share);
         }
         Ok(())
     }
+}
+
+/// What a message says; an error for a dead letter that still is one, or in
+/// part.
+fn take(decoder: &Decoder, message: &Message, origin: Origin) -> Result<Intake, DeadLetter> {
+    let mut intake = decoder.take(message);
+    if origin == Origin::Network {
+        return Ok(intake);
+    }
+    if let Some(letter) = intake.dead_letter {
+        return Err(letter);
+    }
+    if let Some(report) = &mut intake.report
+        && report.source == Source::Live
+    {
+        // Measured then, known only now.
+        (report.source, report.arrival_ms) = (Source::Backfill, now_ms());
+    }
+    Ok(intake)
 }

@@ -1,8 +1,14 @@
 //! The configuration: `default.toml` is its schema.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use service::{
     Secret,
     config::{self, ConfigError, Sources},
@@ -13,7 +19,7 @@ use telemetry::{Metric, MetricTable, SmolStr};
 pub const DEFAULTS: &str = include_str!("default.toml");
 
 /// Everything that can be set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// Where messages come from.
     pub mqtt: Mqtt,
@@ -28,7 +34,7 @@ pub struct Settings {
 }
 
 /// Which side opens the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Devices connect to this program.
@@ -38,7 +44,7 @@ pub enum Mode {
 }
 
 /// The table `[mqtt]`; see `default.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // each key is explained in default.toml
 pub struct Mqtt {
     pub mode: Mode,
@@ -55,10 +61,21 @@ pub struct Mqtt {
     pub packet_bytes_max: u32,
     pub connections_max: usize,
     pub forward: Vec<String>,
+    pub tls: Tls,
+}
+
+/// The table `[mqtt.tls]`; files are PEM.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)] // each key is explained in default.toml
+pub struct Tls {
+    pub enabled: bool,
+    pub ca_file: PathBuf,
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// The table `[rest]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // each key is explained in default.toml
 pub struct Rest {
     pub listen: SocketAddr,
@@ -66,7 +83,7 @@ pub struct Rest {
 }
 
 /// The table `[limits]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // each key is explained in default.toml
 pub struct Limits {
     pub payload_bytes_max: usize,
@@ -83,6 +100,29 @@ impl Limits {
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s)
+    }
+}
+
+impl Mqtt {
+    /// What tells two of them apart, the password included.
+    pub(crate) fn fingerprint(&self) -> (String, Option<&str>) {
+        (format!("{self:?}"), self.password.reveal())
+    }
+}
+
+impl Tls {
+    fn check(&self, mode: Mode) -> Result<(), ConfigError> {
+        let Self { enabled, cert_file, key_file, .. } = self;
+        let has = |file: &PathBuf| !file.as_os_str().is_empty();
+        if has(cert_file) != has(key_file) {
+            let what = "cert_file and key_file belong together: expected both or none";
+            return Err(ConfigError::invalid("mqtt.tls", what));
+        }
+        if *enabled && mode == Mode::Listener && !has(cert_file) {
+            let what = "\"\": expected the PEM file of the certificate that devices are shown";
+            return Err(ConfigError::invalid("mqtt.tls.cert_file", what));
+        }
+        Ok(())
     }
 }
 
@@ -112,6 +152,29 @@ impl Settings {
         MetricTable::extended(self.metrics.clone()).map_err(|e| ConfigError::invalid("metrics", e))
     }
 
+    /// The keys whose values differ from `new`'s and that a running gateway
+    /// cannot change.
+    #[must_use]
+    pub fn fixed_changes(&self, new: &Self) -> Vec<String> {
+        let mut changed = Vec::new();
+        let tables = [self, new].map(|settings| serde_json::to_value(settings).unwrap_or_default());
+        differences("", &tables[0], &tables[1], &mut changed);
+        // Secrets look alike.
+        if self.rest.token != new.rest.token {
+            changed.push("rest.token".to_owned());
+        }
+        if self.log.kafka.password != new.log.kafka.password {
+            changed.push("log.kafka.password".to_owned());
+        }
+        changed.retain(|key| {
+            !RELOADED.iter().any(|prefix| {
+                key.strip_prefix(prefix)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        });
+        changed
+    }
+
     /// Refuses values that have no meaning, before anything is opened.
     ///
     /// # Errors
@@ -130,6 +193,7 @@ impl Settings {
         if *mode == Mode::Bridge && filters.is_empty() {
             return Err(ConfigError::invalid("mqtt.filters", "[]: expected at least one filter"));
         }
+        self.mqtt.tls.check(*mode)?;
         let Limits {
             payload_bytes_max, readings_max, duplicates_window, in_flight_bytes_max, ..
         } = self.limits;
@@ -159,6 +223,37 @@ impl Settings {
     }
 }
 
+/// What a running gateway takes over.
+const RELOADED: [&str; 13] = [
+    "metrics",
+    "mqtt.host",
+    "mqtt.port",
+    "mqtt.client_id",
+    "mqtt.filters",
+    "mqtt.session_expiry_s",
+    "mqtt.keep_alive_s",
+    "mqtt.user",
+    "mqtt.password",
+    "mqtt.forward",
+    "limits.payload_bytes_max",
+    "limits.readings_max",
+    "limits.drain_s",
+];
+
+/// The paths of the values that differ.
+fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(old), Value::Object(new)) = (old, new) {
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let value = |table: &Map<String, Value>| table.get(key).cloned().unwrap_or_default();
+            differences(&path, &value(old), &value(new), found);
+        }
+    } else if old != new {
+        found.push(path.to_owned());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,12 +272,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_running_gateway_cannot_change_is_named() {
+        let check = |set: &[&str], expect: &[&str]| {
+            let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+            let (old, new) = (Settings::load(None, &[]), Settings::load(None, &set));
+            assert_eq!(old.unwrap().fixed_changes(&new.unwrap()), expect);
+        };
+        check(&[], &[]);
+        check(&["mqtt.filters=['a']", "mqtt.password='x'", "limits.readings_max=9"], &[]);
+        check(&["rest.token='x'"], &["rest.token"]);
+        check(&["mqtt.port=1", "log.dir='x'", "mqtt.mode='bridge'"], &["log.dir", "mqtt.mode"]);
+    }
+
+    #[test]
     fn refusals() {
         refuse(&["mqtt.receive_maximum=0"], "mqtt.receive_maximum");
         refuse(&["mqtt.mode=broker"], "mqtt.mode");
         refuse(&["mqtt.mode=bridge", "mqtt.filters=[]"], "mqtt.filters");
         refuse(&["limits.payload_bytes_max=2000000"], "log.record_bytes_max");
         refuse(&["limits.in_flight_bytes_max=1000"], "limits.in_flight_bytes_max");
+        refuse(&["mqtt.tls.enabled=true"], "mqtt.tls.cert_file");
+        refuse(&["mqtt.tls.key_file='k.pem'"], "expected both or none");
         refuse(&["mqtt.packet_bytes_mx=1"], "did you mean `packet_bytes_max`?");
     }
 }

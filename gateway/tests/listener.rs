@@ -8,7 +8,7 @@ use support::{
     wire::{Device, Hello, Packet, Version},
     within,
 };
-use telemetry::{Report, topic};
+use telemetry::{Report, Source, topic};
 
 const PROBE: &str = "sensors/farm/bay-1/probe";
 const BOTH: [Version; 2] = [Version::V3, Version::V5];
@@ -206,5 +206,91 @@ async fn only_the_right_password_opens() {
         check(Some(("bat", "s3cret")), false).await;
         check(Some(("bay", "s3cret")), true).await;
     }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_takes_the_place_of_its_connection_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    for version in BOTH {
+        let hello = Hello {
+            client: Some("bay-1-probe"),
+            will: Some(("status/p", "gone")),
+            ..Hello::default()
+        };
+        let (mut before, _) = Device::open(gateway.mqtt, version, hello).await;
+        before.deliver(1, PROBE, r#"{"temperature": 1}"#).await;
+        let (mut now, answer) = Device::open(gateway.mqtt, version, hello).await;
+        assert_eq!(answer, Packet::Connected(0));
+        loop {
+            match within(before.next()).await {
+                Packet::End => break,
+                // MQTT 5 says why: DISCONNECT.
+                other => assert_eq!(other, Packet::Other(14)),
+            }
+        }
+        now.deliver(2, PROBE, r#"{"temperature": 2}"#).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_become_readings_once_their_metric_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    device.deliver(1, PROBE, r#"{"warmth": 2, "ts": 1700000000000, "seq": 5, "boot": "b"}"#).await;
+    device.deliver(2, PROBE, "{").await;
+    let again = async |body: &str| gateway.post("/dead-letters/reinject", body).await;
+    assert_eq!(again(r#"{"dry_run": true}"#).await["selected"], 2);
+    let outcome = again("{}").await;
+    assert_eq!(
+        (&outcome["reinjected"], &outcome["still_dead"]["unknown_metric"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(gateway.read(topic::DEAD_LETTERS).await.len(), 2);
+
+    let mut settings = gateway.settings.clone();
+    let warmth = toml::from_str("unit = '°C'\nmin = -40.0\nmax = 60.0").unwrap();
+    settings.metrics.insert("warmth".into(), warmth);
+    gateway.gateway.reload(&settings).unwrap();
+    assert_eq!(again(r#"{"reason": "unknown_metric"}"#).await["reinjected"], 1);
+    let entries = gateway.read(topic::READINGS).await;
+    let report = Report::from_json(&entries[0].record.payload).unwrap();
+    assert_eq!((report.source, report.readings[0].event_ms), (Source::Backfill, 1_700_000_000_000));
+    assert!(report.arrival_ms > 1_700_000_000_000);
+    // Once, and shown no more.
+    assert_eq!(again("{}").await["selected"], 1);
+    let shown = gateway.get("/dead-letters").await;
+    assert_eq!(shown["dead_letters"].as_array().unwrap().len(), 1);
+    assert_eq!(gateway.gateway.ledger().totals.unaccounted, 0);
+    gateway.stop().await;
+
+    let restarted = start(dir.path(), &[]);
+    assert_eq!(restarted.gateway.dead_letters(9).len(), 1);
+    restarted.stop().await;
+}
+
+#[tokio::test]
+async fn new_settings_are_in_force_at_once_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut settings = gateway.settings.clone();
+    settings.limits.payload_bytes_max = 4;
+    settings.mqtt.receive_maximum = 7;
+    let refused = gateway.gateway.reload(&settings).unwrap_err().to_string();
+    assert!(refused.contains("mqtt.receive_maximum") && refused.contains("restart"), "{refused}");
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    device.deliver(1, PROBE, &message(0)).await;
+    gateway.check([1, 1, 0, 0]);
+
+    settings.mqtt.receive_maximum = gateway.settings.mqtt.receive_maximum;
+    settings.mqtt.password = "s3cret".into();
+    gateway.gateway.reload(&settings).unwrap();
+    device.deliver(2, PROBE, &message(1)).await;
+    gateway.check([2, 1, 1, 0]);
+    let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
+    assert_ne!(answer, Packet::Connected(0));
     gateway.stop().await;
 }

@@ -66,6 +66,7 @@ impl Settings {
         let mut defaults = parsed(TOP);
         let mut log = whole["gateway"]["log"].clone();
         put(&mut log, "dir", data_dir.join("log").display().to_string().into());
+        put(&mut log, "spool.dir", data_dir.join("spool").display().to_string().into());
         defaults.insert("log".to_owned(), log);
         for (name, shared) in SHARED {
             let mut own = whole[name].clone();

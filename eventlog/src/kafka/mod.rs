@@ -3,15 +3,23 @@
 //! # Layout
 //! - [`context`]: librdkafka's log lines and errors, as ours
 //! - [`producer`]: idempotent, in order, answers by delivery callback
+//! - [`statistics`]: what librdkafka says of itself
 //! - [`consumer`]: assigned by hand; offsets are kept by the reader's owner
 
 mod consumer;
 mod context;
 mod producer;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use rdkafka::{
     ClientConfig,
@@ -25,6 +33,8 @@ use tracing::info;
 pub(crate) use consumer::Consumer;
 use context::Context;
 pub(crate) use producer::{Producer, Queued};
+pub use statistics::KafkaStatistics;
+use statistics::Latest;
 
 use crate::{LogError, Positions, Settings, settings};
 
@@ -34,6 +44,7 @@ pub(crate) struct Kafka {
     settings: settings::Kafka,
     queue_bytes_max: usize,
     record_bytes_max: usize,
+    statistics: Mutex<BTreeMap<String, Latest>>,
 }
 
 impl Kafka {
@@ -42,7 +53,20 @@ impl Kafka {
             settings: settings.kafka.clone(),
             queue_bytes_max: settings.queue_bytes_max,
             record_bytes_max: settings.record_bytes_max,
+            statistics: Mutex::default(),
         }
+    }
+
+    /// What librdkafka says of each topic's producer.
+    pub(crate) fn statistics(&self) -> BTreeMap<String, KafkaStatistics> {
+        let all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(topic, latest)| (topic.clone(), latest.get())).collect()
+    }
+
+    /// Where a topic's producer puts what it says.
+    fn statistics_of(&self, topic: &str) -> Latest {
+        let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(topic.to_owned()).or_default().clone()
     }
 
     pub(crate) fn writer(&self, topic: &str) -> Result<Arc<Producer>, LogError> {
@@ -140,7 +164,32 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
         config.set("client.id", "microclimate");
+        self.secure(&mut config);
         config
+    }
+
+    fn secure(&self, config: &mut ClientConfig) {
+        let settings::Kafka { security, ca_file, cert_file, key_file, .. } = &self.settings;
+        config.set("security.protocol", security.protocol());
+        if security.has_tls() {
+            let files = [
+                ("ssl.ca.location", ca_file),
+                ("ssl.certificate.location", cert_file),
+                ("ssl.key.location", key_file),
+            ];
+            for (key, file) in files.into_iter().filter(|(_, file)| !file.as_os_str().is_empty()) {
+                config.set(key, file.display().to_string());
+            }
+            if ca_file.as_os_str().is_empty() {
+                // The OpenSSL that is built in knows no system's folder.
+                config.set("ssl.ca.location", "probe");
+            }
+        }
+        if security.has_sasl() {
+            config.set("sasl.mechanism", &self.settings.sasl_mechanism);
+            config.set("sasl.username", &self.settings.user);
+            config.set("sasl.password", self.settings.password.reveal().unwrap_or_default());
+        }
     }
 
     fn timeout(&self) -> Duration {

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use rdkafka::{
-    ClientContext, Message as _,
+    ClientContext, Message as _, Statistics,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
@@ -9,7 +9,7 @@ use rdkafka::{
 };
 use tokio::sync::{Mutex, Notify, oneshot};
 
-use super::{Context, Kafka};
+use super::{Context, Kafka, statistics::Latest};
 use crate::{
     LogError, Record, fault,
     writer::{Outcome, Receipt},
@@ -17,6 +17,8 @@ use crate::{
 
 /// The queue is asked again after this even if no delivery made room.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+const STATISTICS_EVERY_MS: &str = "5000";
 
 /// Produces to one topic, idempotently and in order.
 pub(crate) struct Producer {
@@ -34,7 +36,8 @@ impl Producer {
     pub(super) fn open(kafka: &Kafka, topic: &str) -> Result<Self, LogError> {
         let room = Arc::new(Notify::new());
         let brokers = kafka.settings.brokers.clone();
-        let delivery = Delivery { brokers: brokers.clone(), room: room.clone() };
+        let statistics = kafka.statistics_of(topic);
+        let delivery = Delivery { brokers: brokers.clone(), room: room.clone(), statistics };
         let config = kafka
             .config()
             .set("acks", "all")
@@ -44,6 +47,7 @@ impl Producer {
             // go on without it. The bounded queue is the limit instead.
             .set("message.timeout.ms", "0")
             .set("linger.ms", "2")
+            .set("statistics.interval.ms", STATISTICS_EVERY_MS)
             .set("queue.buffering.max.kbytes", (kafka.queue_bytes_max / 1024).max(1).to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("message.max.bytes", (kafka.record_bytes_max + 64 * 1024).to_string())
@@ -127,9 +131,14 @@ impl fmt::Debug for Producer {
 struct Delivery {
     brokers: String,
     room: Arc<Notify>,
+    statistics: Latest,
 }
 
 impl ClientContext for Delivery {
+    fn stats(&self, statistics: Statistics) {
+        self.statistics.set(&statistics);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         Context.log(level, facility, message);
     }

@@ -2,9 +2,11 @@
 //! own. A PUBLISH is answered when its record is durable.
 //!
 //! # Layout
+//! - `clients`: who is connected
 //! - `session`: one connection: its will, its subscriptions, its messages
 //! - `v3`, `v5`: the two protocol versions in the words of `session`
 
+mod clients;
 mod session;
 mod v3;
 mod v5;
@@ -18,19 +20,26 @@ use std::{
     thread,
 };
 
+use clients::Clients;
 use ntex::{
     SharedCfg,
-    service::fn_factory_with_config,
+    service::{chain_factory, fn_factory_with_config},
     time::{Millis, Seconds},
 };
-use ntex_mqtt::{MqttServer, MqttServiceConfig, QoS};
-use service::Secret;
-use telemetry::SmolStr;
-use tokio::sync::oneshot;
+use ntex_mqtt::{MqttError, MqttServer, MqttServiceConfig, QoS};
+use ntex_tls::rustls::TlsAcceptor;
+use session::Refused;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{GatewayError, downlink::Downlink, pipeline::Inlet, settings::Mqtt};
+use crate::{
+    GatewayError,
+    downlink::{Downlink, is_match},
+    inlet::Inlet,
+    settings::{Mqtt, Settings},
+    tls,
+};
 
 /// A client has this long to say who it is.
 const CONNECT_TIME_MAX: Seconds = Seconds(10);
@@ -48,15 +57,13 @@ pub(crate) struct Frontend {
     /// From here on nothing is handed in; what came before is answered.
     pub(crate) is_draining: AtomicBool,
     pub(crate) connections: Arc<AtomicUsize>,
-    user: String,
-    password: Secret,
-    /// Filters of topics that are passed on to subscribers, not logged.
-    forward: Vec<SmolStr>,
+    settings: watch::Receiver<Arc<Settings>>,
+    clients: Clients,
 }
 
 impl Frontend {
     pub(crate) fn new(
-        mqtt: &Mqtt,
+        settings: watch::Receiver<Arc<Settings>>,
         inlet: Inlet,
         downlink: Downlink,
         connections: Arc<AtomicUsize>,
@@ -66,20 +73,40 @@ impl Frontend {
             downlink,
             is_draining: AtomicBool::new(false),
             connections,
-            user: mqtt.user.clone(),
-            password: mqtt.password.clone(),
-            forward: mqtt.forward.iter().map(SmolStr::from).collect(),
+            settings,
+            clients: Clients::default(),
         })
     }
 
     /// Whether these are the configured credentials, or none are configured.
     fn admits(&self, user: Option<&str>, password: Option<&[u8]>) -> bool {
-        if self.password.reveal().is_none() {
-            return self.user.is_empty() || user == Some(self.user.as_str());
+        let mqtt = &self.settings.borrow().mqtt;
+        if mqtt.password.reveal().is_none() {
+            return mqtt.user.is_empty() || user == Some(mqtt.user.as_str());
         }
         let password = password.and_then(|password| std::str::from_utf8(password).ok());
-        user.unwrap_or_default() == self.user && self.password.matches(password.unwrap_or_default())
+        user.unwrap_or_default() == mqtt.user && mqtt.password.matches(password.unwrap_or_default())
     }
+
+    /// Whether messages on this topic are passed on to subscribers, not logged.
+    fn forwards(&self, topic: &str) -> bool {
+        self.settings.borrow().mqtt.forward.iter().any(|filter| is_match(filter, topic))
+    }
+}
+
+/// MQTT 3.1.1 and 5, whatever carries the bytes. A macro, for the type of the
+/// service names the bytes' carrier.
+macro_rules! protocols {
+    ($frontend:expr) => {{
+        let (for_v3, for_v5) = ($frontend.clone(), $frontend.clone());
+        MqttServer::new()
+            .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
+                .protocol(fn_factory_with_config(v3::protocol_service))
+                .publish(fn_factory_with_config(v3::publish_service)))
+            .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
+                .protocol(fn_factory_with_config(v5::protocol_service))
+                .publish(fn_factory_with_config(v5::publish_service)))
+    }};
 }
 
 /// Serves `socket` until `shutdown`, then closes every connection.
@@ -103,27 +130,28 @@ pub(crate) async fn serve(
         .set_handshake_timeout(CONNECT_TIME_MAX)
         .protocol_version_timeout(CONNECT_TIME_MAX);
     let connections_max = mqtt.connections_max;
+    let acceptor = match &mqtt.tls {
+        tls if tls.enabled => Some(TlsAcceptor::new(tls::server(tls)?)),
+        _ => None,
+    };
     let (ended, end) = oneshot::channel();
     let run = move || {
         let system = ntex::rt::System::new("mqtt", ntex::rt::DefaultRuntime);
         let result = system.block_on(async move {
-            let server = ntex::server::build()
+            let build = ntex::server::build()
                 .disable_signals()
                 .workers(1)
                 .maxconn(connections_max)
-                .shutdown_timeout(CLOSE_TIME_MAX)
-                .listen("mqtt", socket, async move |_| {
-                    let (for_v3, for_v5) = (frontend.clone(), frontend.clone());
-                    MqttServer::new()
-                        .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
-                            .protocol(fn_factory_with_config(v3::protocol_service))
-                            .publish(fn_factory_with_config(v3::publish_service)))
-                        .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
-                            .protocol(fn_factory_with_config(v5::protocol_service))
-                            .publish(fn_factory_with_config(v5::publish_service)))
-                })?
-                .config("mqtt", SharedCfg::new("mqtt").add(protocol))
-                .run();
+                .shutdown_timeout(CLOSE_TIME_MAX);
+            let build = match acceptor {
+                None => build.listen("mqtt", socket, async move |_| protocols!(frontend)),
+                Some(acceptor) => build.listen("mqtt", socket, async move |_| {
+                    chain_factory(acceptor.clone())
+                        .map_err(|_| MqttError::Service(Refused))
+                        .and_then(protocols!(frontend))
+                }),
+            };
+            let server = build?.config("mqtt", SharedCfg::new("mqtt").add(protocol)).run();
             info!(address = address.map(tracing::field::display), "MQTT listener is up");
             shutdown.cancelled().await;
             server.stop(true).await;

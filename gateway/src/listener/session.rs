@@ -10,9 +10,10 @@ use std::{
 use bytes::Bytes;
 use telemetry::{SmolStr, topic::SENSOR_FILTER};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Frontend;
+use super::{Frontend, clients::Place};
 use crate::{
     downlink::{Outgoing, Subscription, is_match},
     message::{Message, now_ms},
@@ -40,6 +41,7 @@ pub(super) struct Will {
 #[derive(Debug)]
 pub(super) struct Session {
     client: SmolStr,
+    place: Place,
     frontend: Arc<Frontend>,
     will: RefCell<Option<Will>>,
     subscription: Subscription,
@@ -65,6 +67,7 @@ impl Session {
         let (subscription, outgoing) = frontend.downlink.join();
         Some(Self {
             client: client.into(),
+            place: frontend.clients.enter(client),
             frontend: frontend.clone(),
             will: RefCell::new(will),
             subscription,
@@ -79,8 +82,8 @@ impl Session {
         payload: Bytes,
         retain: bool,
     ) -> Result<(), Refused> {
-        let Frontend { forward, downlink, .. } = &*self.frontend;
-        if forward.iter().any(|filter| is_match(filter, topic)) {
+        let downlink = &self.frontend.downlink;
+        if self.frontend.forwards(topic) {
             downlink.publish(topic, payload, retain);
             return Ok(());
         }
@@ -124,6 +127,12 @@ impl Session {
         self.outgoing.borrow_mut().take()
     }
 
+    /// Cancelled when the client is back on another connection, or this one has
+    /// ended.
+    pub(super) fn taken(&self) -> CancellationToken {
+        self.place.taken.clone()
+    }
+
     /// The client said goodbye: its will is not wanted.
     pub(super) fn goodbye(&self) {
         self.will.take();
@@ -133,7 +142,12 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Some(Will { topic, payload, retain }) = self.will.take() {
+        // One that is back on another connection has not vanished.
+        let is_back = self.place.taken.is_cancelled();
+        self.frontend.clients.leave(&self.place);
+        if is_back {
+            debug!(client = %self.client, "connected again; the connection before is closed");
+        } else if let Some(Will { topic, payload, retain }) = self.will.take() {
             debug!(client = %self.client, %topic, "vanished; its will is published");
             self.frontend.downlink.publish(&topic, payload, retain);
         }

@@ -54,8 +54,15 @@ pub(super) async fn open(
     let (user, password) = (connect.username.as_deref(), connect.password.as_deref());
     let session = Session::open(&frontend, &connect.client_id, user, password, will);
     Ok(match session {
-        // No session outlives its connection: there is never one to resume.
-        Some(session) => handshake.ack(Rc::new(session), false),
+        Some(session) => {
+            let (taken, sink) = (session.taken(), handshake.sink());
+            ntex::rt::spawn(async move {
+                taken.cancelled().await;
+                sink.force_close();
+            });
+            // No session outlives its connection: there is never one to resume.
+            handshake.ack(Rc::new(session), false)
+        }
         None => handshake.bad_username_or_pwd(),
     })
 }

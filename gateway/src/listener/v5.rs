@@ -12,7 +12,7 @@ use ntex_mqtt::{
     v5::{
         Handshake, HandshakeAck, MqttSink, ProtocolMessage, ProtocolMessageAck, Publish,
         PublishAck, Session as Of,
-        codec::{Auth, ConnectAckReason, DisconnectReasonCode, SubscribeAckReason},
+        codec::{Auth, ConnectAckReason, Disconnect, DisconnectReasonCode, SubscribeAckReason},
     },
 };
 
@@ -64,12 +64,20 @@ pub(super) async fn open(
     let (user, password) = (connect.username.as_deref(), connect.password.as_deref());
     let session = Session::open(&frontend, &connect.client_id, user, password, will);
     Ok(match session {
-        Some(session) => handshake.ack(Rc::new(session)).with(|ack| {
-            // No session outlives its connection: MQTT 5, 3.2.2.3.2.
-            ack.session_expiry_interval_secs = Some(0);
-            ack.shared_subscription_available = false;
-            ack.subscription_identifiers_available = false;
-        }),
+        Some(session) => {
+            let (taken, sink) = (session.taken(), handshake.sink());
+            ntex::rt::spawn(async move {
+                taken.cancelled().await;
+                sink.close_with_reason(Disconnect::new(DisconnectReasonCode::SessionTakenOver));
+                sink.force_close();
+            });
+            handshake.ack(Rc::new(session)).with(|ack| {
+                // No session outlives its connection: MQTT 5, 3.2.2.3.2.
+                ack.session_expiry_interval_secs = Some(0);
+                ack.shared_subscription_available = false;
+                ack.subscription_identifiers_available = false;
+            })
+        }
         None => handshake.failed(ConnectAckReason::BadUserNameOrPassword),
     })
 }

@@ -19,6 +19,7 @@ pub(crate) const AGES: Duration = Duration::from_mins(1);
 
 pub(crate) struct Running {
     pub(crate) gateway: Gateway,
+    pub(crate) settings: Settings,
     pub(crate) mqtt: SocketAddr,
     pub(crate) rest: SocketAddr,
     pub(crate) log: EventLog,
@@ -43,7 +44,7 @@ pub(crate) fn start(dir: &Path, set: &[&str]) -> Running {
         let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
         async move { gateway.run(sockets, shutdown).await }
     });
-    Running { gateway, mqtt, rest, log, faults, shutdown, task }
+    Running { gateway, settings, mqtt, rest, log, faults, shutdown, task }
 }
 
 fn socket() -> (TcpListener, SocketAddr) {
@@ -99,6 +100,14 @@ impl Running {
         let url = format!("http://{}{path}", self.rest);
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// POST of JSON, answered as JSON.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> serde_json::Value {
+        let url = format!("http://{}{path}", self.rest);
+        let request = reqwest::Client::new().post(url).body(body.to_owned());
+        let answer = request.header("content-type", "application/json").send().await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -21,6 +22,8 @@ pub(crate) enum Version {
 /// What CONNECT says.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Hello<'a> {
+    /// The client identifier; none for one that no other connection has.
+    pub(crate) client: Option<&'a str>,
     pub(crate) credentials: Option<(&'a str, &'a str)>,
     pub(crate) will: Option<(&'a str, &'a str)>,
 }
@@ -38,6 +41,8 @@ pub(crate) enum Packet {
     End,
 }
 
+static CLIENTS: AtomicU64 = AtomicU64::new(0);
+
 pub(crate) struct Device {
     stream: TcpStream,
     version: Version,
@@ -52,7 +57,9 @@ impl Device {
     ) -> (Self, Packet) {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut device = Self { stream, version };
-        let (mut flags, mut fields) = (0b10, text("device"));
+        let unique = || format!("device-{}", CLIENTS.fetch_add(1, Ordering::Relaxed));
+        let client = hello.client.map_or_else(unique, str::to_owned);
+        let (mut flags, mut fields) = (0b10, text(&client));
         if let Some((topic, payload)) = hello.will {
             flags |= 0b100;
             fields.extend(device.properties());

@@ -1,0 +1,95 @@
+//! Where transports hand in messages, and what they are told.
+
+use std::{sync::Arc, time::Instant};
+
+use eventlog::fault;
+use telemetry::Reason;
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+    oneshot,
+};
+
+use crate::{ledger::Ledger, message::Message};
+
+/// What a message costs beside its topic and payload, bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 256;
+
+/// Where transports hand in messages. What is handed in and not durable yet is
+/// bounded in bytes, whatever the log does and however often clients connect.
+#[derive(Clone, Debug)]
+pub(crate) struct Inlet {
+    queue: UnboundedSender<Job>,
+    budget: Arc<Semaphore>,
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) message: Message,
+    pub(crate) origin: Origin,
+    pub(crate) done: oneshot::Sender<Done>,
+    /// Its share of the budget, held until then.
+    pub(crate) share: OwnedSemaphorePermit,
+    /// When it was handed in.
+    pub(crate) since: Instant,
+}
+
+/// Where a message comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// From the network, now.
+    Network,
+    /// From the dead letters, once more; with the letter's id.
+    DeadLetter(u64),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Everything of it is durable: it may be acknowledged.
+    Durable,
+    /// A dead letter that still cannot be decoded; nothing was written.
+    StillDead(Reason, String),
+}
+
+/// The log is so far behind that the message was not taken. Whoever brought it
+/// closes the connection, so that the sender keeps the message and sends it
+/// again.
+#[derive(Debug, thiserror::Error)]
+#[error("limits.in_flight_bytes_max reached: the log is too slow or has stopped")]
+pub(crate) struct Full;
+
+impl Inlet {
+    /// An inlet for at most `bytes_max` bytes of messages at once.
+    pub(crate) fn new(ledger: Arc<Ledger>, bytes_max: u32) -> (Self, UnboundedReceiver<Job>) {
+        // The budget bounds the queue.
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let budget = Arc::new(Semaphore::new(bytes_max as usize));
+        (Self { queue, budget, ledger }, jobs)
+    }
+
+    /// Hands in a message, never waiting: the order of calls is the order in
+    /// the log. The answer comes when the message may be acknowledged; an error
+    /// of it means that it never may be.
+    pub(crate) fn submit(&self, message: Message) -> Result<oneshot::Receiver<Done>, Full> {
+        self.submit_from(Origin::Network, message)
+    }
+
+    /// Hands in a message of any origin.
+    pub(crate) fn submit_from(
+        &self,
+        origin: Origin,
+        message: Message,
+    ) -> Result<oneshot::Receiver<Done>, Full> {
+        let bytes = message.topic.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
+        let bytes = u32::try_from(bytes).map_err(|_| Full)?;
+        let share = self.budget.clone().try_acquire_many_owned(bytes).map_err(|_| Full)?;
+        let (done, answer) = oneshot::channel();
+        fault::point("receive");
+        self.ledger.arrived();
+        // A closed queue drops `done`, which is the answer then.
+        let _ = self.queue.send(Job { message, origin, done, share, since: Instant::now() });
+        Ok(answer)
+    }
+}

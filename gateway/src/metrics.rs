@@ -1,0 +1,151 @@
+//! Counts in the text format of Prometheus, version 0.0.4.
+
+use std::{
+    fmt::{Display, Write as _},
+    sync::atomic::Ordering,
+};
+
+use crate::{
+    gateway::{Gateway, Inner},
+    lag,
+    ledger::{Counts, Snapshot},
+};
+
+/// A page of metrics as it grows.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// One metric: its name, kind and help, and its samples, each with labels.
+    fn family<V: Display>(
+        &mut self,
+        (name, kind, help): (&str, &str, &str),
+        samples: impl IntoIterator<Item = (String, V)>,
+    ) {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            self.0,
+            "# HELP microclimate_gateway_{name} {help}\n# TYPE microclimate_gateway_{name} {kind}"
+        );
+        for (labels, value) in samples {
+            let _ = writeln!(self.0, "microclimate_gateway_{name}{labels} {value}");
+        }
+    }
+
+    fn one(&mut self, about: (&str, &str, &str), value: impl Display) {
+        self.family(about, [(String::new(), value)]);
+    }
+}
+
+pub(crate) fn metrics(gateway: &Gateway) -> String {
+    let mut page = Page::default();
+    readings(&mut page, gateway);
+    devices(&mut page, gateway);
+    connections(&mut page, gateway);
+    acknowledgements(&mut page, gateway);
+    spools(&mut page, gateway);
+    kafka(&mut page, gateway);
+    page.0
+}
+
+fn readings(page: &mut Page, gateway: &Gateway) {
+    let Snapshot { messages, totals, .. } = gateway.ledger();
+    let Counts { received, logged, dead_lettered, duplicates, in_flight, unaccounted, .. } = totals;
+    page.one(("messages_total", "counter", "MQTT messages that came"), messages);
+    page.one(("readings_received_total", "counter", "Readings that came"), received);
+    let outcomes =
+        [("logged", logged), ("dead_lettered", dead_lettered), ("duplicate", duplicates)];
+    let outcomes = outcomes.map(|(name, count)| (label("outcome", name), count));
+    page.family(("readings_total", "counter", "Readings settled, by outcome"), outcomes);
+    page.one(("readings_in_flight", "gauge", "Readings not yet durable"), in_flight);
+    page.one(("readings_unaccounted", "gauge", "Readings lost: must be 0"), unaccounted);
+    let letters = &gateway.0.dead_letters;
+    let reasons = letters.by_reason().into_iter();
+    let reasons = reasons.map(|(reason, count)| (label("reason", reason), count));
+    page.family(("dead_letters_total", "counter", "Dead letters, by reason"), reasons);
+    let about = ("dead_letters_reinjected_total", "counter", "Dead letters that became readings");
+    page.one(about, letters.reinjected_total());
+}
+
+fn devices(page: &mut Page, gateway: &Gateway) {
+    let Snapshot { totals, devices, .. } = gateway.ledger();
+    let about = ("sequence_gaps", "gauge", "Numbers missing in the devices' counting");
+    page.one(about, totals.sequence_gaps);
+    let about = ("device_resets_total", "counter", "Times that devices began to count anew");
+    page.one(about, totals.resets);
+    page.one(("devices", "gauge", "Devices seen"), devices.len());
+    let off = devices.iter().filter_map(|line| line.clock_offset_ms).map(i64::unsigned_abs).max();
+    let about = ("clock_offset_seconds_max", "gauge", "Largest offset of a device's clock");
+    page.one(about, off.unwrap_or(0) as f64 / 1000.0);
+}
+
+fn connections(page: &mut Page, gateway: &Gateway) {
+    let Inner { connections, downlink, is_ready, .. } = &*gateway.0;
+    let about = ("lost_sessions_total", "counter", "MQTT sessions that a broker lost");
+    page.one(about, gateway.ledger().lost_sessions);
+    let about = ("connections", "gauge", "MQTT clients connected");
+    page.one(about, connections.load(Ordering::Relaxed));
+    let about = ("downlink_missed_total", "counter", "Messages that slow subscribers missed");
+    page.one(about, downlink.missed());
+    let about = ("ready", "gauge", "Whether messages are taken");
+    page.one(about, u8::from(is_ready.load(Ordering::Relaxed)));
+}
+
+fn acknowledgements(page: &mut Page, gateway: &Gateway) {
+    let (lag, counts) = (&gateway.0.lag, gateway.0.lag.counts());
+    let bounds = lag::BOUNDS_MS.iter().map(|ms| (*ms as f64 / 1000.0).to_string());
+    let mut sum = 0;
+    let buckets = bounds.chain(["+Inf".to_owned()]).zip(counts).map(|(bound, count)| {
+        sum += count;
+        (format!("_bucket{}", label("le", bound)), sum)
+    });
+    let buckets: Vec<_> = buckets.map(|(name, count)| (name, count.to_string())).collect();
+    let rest =
+        [("_sum".to_owned(), lag.sum_s().to_string()), ("_count".to_owned(), sum.to_string())];
+    let about =
+        ("acknowledgement_seconds", "histogram", "From a message's arrival to its durability");
+    page.family(about, buckets.into_iter().chain(rest));
+}
+
+fn spools(page: &mut Page, gateway: &Gateway) {
+    let spools = gateway.0.log.spools();
+    let mut each = |about, value: &dyn Fn(&eventlog::SpoolStatus) -> f64| {
+        page.family(
+            about,
+            spools.iter().map(|(topic, spool)| (label("topic", topic), value(spool))),
+        );
+    };
+    each(("spool_records", "gauge", "Records that Kafka does not have yet"), &|s| s.records as f64);
+    each(("spool_bytes", "gauge", "Their size"), &|s| s.bytes as f64);
+    each(("spool_bytes_max", "gauge", "The spool's limit"), &|s| s.bytes_max as f64);
+    let about = ("spool_age_seconds", "gauge", "For how long the spool has held records");
+    each(about, &|s| s.age_ms as f64 / 1000.0);
+    each(("spool_full", "gauge", "Whether acknowledging has stopped"), &|s| f64::from(s.is_full));
+    each(("spool_direct", "gauge", "Whether Kafka takes records directly"), &|s| {
+        f64::from(s.is_direct)
+    });
+    each(("spooled_total", "counter", "Records that went to the spool"), &|s| s.spooled as f64);
+    each(("spool_drained_total", "counter", "Records brought from it to Kafka"), &|s| {
+        s.drained as f64
+    });
+}
+
+/// What librdkafka says of itself (its STATISTICS.md).
+fn kafka(page: &mut Page, gateway: &Gateway) {
+    let statistics = gateway.0.log.kafka_statistics();
+    let mut each = |about, value: &dyn Fn(&eventlog::KafkaStatistics) -> f64| {
+        page.family(about, statistics.iter().map(|(topic, s)| (label("topic", topic), value(s))));
+    };
+    each(("kafka_queue_records", "gauge", "Records in librdkafka's queues"), &|s| s.queue_records);
+    each(("kafka_queue_bytes", "gauge", "Bytes in librdkafka's queues"), &|s| s.queue_bytes);
+    each(("kafka_sent_records_total", "counter", "Records sent to brokers"), &|s| s.sent_records);
+    each(("kafka_sent_bytes_total", "counter", "Bytes sent to brokers"), &|s| s.sent_bytes);
+    each(("kafka_retries_total", "counter", "Requests sent again"), &|s| s.retries);
+    each(("kafka_errors_total", "counter", "Requests that failed"), &|s| s.errors);
+    let about = ("kafka_rtt_seconds_p99", "gauge", "Round trip to the slowest broker");
+    each(about, &|s| s.rtt_p99_us / 1e6);
+}
+
+fn label(name: &str, value: impl Display) -> String {
+    format!("{{{name}=\"{value}\"}}")
+}

@@ -1,0 +1,99 @@
+//! TLS on the MQTT side: the listener's, and mutual.
+
+mod support;
+
+use std::{fs, path::Path};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rumqttc::{
+    AsyncClient, ConnectionError, EventLoop, MqttOptions, QoS, TlsConfiguration, Transport,
+};
+use support::{Running, start, within};
+
+/// Writes an authority, and certificates by it for the server and a device.
+fn certificates(dir: &Path) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
+    for name in ["localhost", "device"] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
+fn listener(dir: &Path, client_ca: bool) -> Running {
+    let file = |name: &str| dir.join(name).display().to_string();
+    let ca = if client_ca { file("ca.pem") } else { String::new() };
+    start(
+        &dir.join("log"),
+        &[
+            "mqtt.tls.enabled=true",
+            &format!("mqtt.tls.cert_file={}", file("localhost.pem")),
+            &format!("mqtt.tls.key_file={}", file("localhost.key")),
+            &format!("mqtt.tls.ca_file={ca}"),
+        ],
+    )
+}
+
+/// A device's connection, with its own certificate or without.
+fn device(gateway: &Running, dir: &Path, own: bool) -> (AsyncClient, EventLoop) {
+    let read = |name: &str| fs::read(dir.join(name)).unwrap();
+    let client_auth = own.then(|| (read("device.pem"), read("device.key")));
+    let mut options = MqttOptions::new("probe", ("localhost", gateway.mqtt.port()));
+    let tls = TlsConfiguration::Simple { ca: read("ca.pem"), alpn: None, client_auth };
+    options.set_transport(Transport::tls_with_config(tls));
+    AsyncClient::builder(options).capacity(8).try_build().unwrap()
+}
+
+/// Publishes one reading; returns once it is acknowledged.
+async fn publish((client, mut events): (AsyncClient, EventLoop)) -> Result<(), ConnectionError> {
+    let topic = "sensors/farm/bay-1/probe/temperature";
+    let sent = client.publish_tracked(topic, "21.5", QoS::AtLeastOnce.into()).await.unwrap();
+    let poll = async {
+        loop {
+            events.poll().await?;
+        }
+    };
+    tokio::select! {
+        done = sent.wait_completion_async() => { done.unwrap(); Ok(()) }
+        failed = poll => failed,
+    }
+}
+
+#[tokio::test]
+async fn devices_publish_over_tls_and_not_without() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let gateway = listener(dir.path(), false);
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    gateway.check([1, 1, 0, 0]);
+    let options = MqttOptions::new("plain", ("localhost", gateway.mqtt.port()));
+    let plain = AsyncClient::builder(options).capacity(8).try_build().unwrap();
+    within(publish(plain)).await.unwrap_err();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn mutual_tls_takes_only_devices_with_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let gateway = listener(dir.path(), true);
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap_err();
+    within(publish(device(&gateway, dir.path(), true))).await.unwrap();
+    gateway.check([1, 1, 0, 0]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_certificate_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
+    let mut gateway = listener(dir.path(), false);
+    let error = gateway.ended().await.unwrap_err().to_string();
+    assert!(error.contains("localhost.pem") && error.contains("hint: "), "{error}");
+}
