@@ -9,7 +9,7 @@ use std::{
 };
 
 use eventlog::{EventLog, LogError, Positions, Record, Settings, settings::Security};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 const SOON: Duration = Duration::from_secs(30);
 /// The broker of one test; dropping it stops it.
@@ -34,7 +34,8 @@ impl Broker {
         certificates(dir, "localhost");
         let keystore = dir.join("localhost.both");
         let text = format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},\
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},\
              SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port},SSL://localhost:{tls},SASL_SSL://localhost:{sasl}\n\
              ssl.keystore.type=PEM\nssl.keystore.location={keystore}\n\
@@ -83,11 +84,13 @@ fn free_port() -> u16 {
 fn certificates(dir: &Path, server: &str) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     for name in [server, "client"] {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &authority).unwrap();
         fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
         fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -96,8 +99,8 @@ fn certificates(dir: &Path, server: &str) {
     }
 }
 
-/// Whether a record written with these settings is read back with them.
-async fn is_open(settings: Settings, topic: &str) -> bool {
+/// Writes a record with these settings and reads it back.
+async fn round_trip(settings: Settings, topic: &str) -> Result<(), LogError> {
     let opened = tokio::task::spawn_blocking({
         let (settings, topic) = (settings, topic.to_owned());
         move || {
@@ -105,11 +108,11 @@ async fn is_open(settings: Settings, topic: &str) -> bool {
             Ok::<_, LogError>((log.writer(&topic)?, log.reader(&topic, &Positions::new())?))
         }
     });
-    let Ok((writer, mut reader)) = opened.await.unwrap() else { return false };
-    let receipt = writer.append(Record::new("farm/bay-1", "21.5", 1)).await.unwrap();
-    receipt.await.unwrap();
-    let batch = reader.next_batch(10, SOON).await.unwrap();
-    &batch[0].record.payload[..] == b"21.5"
+    let (writer, mut reader) = opened.await.unwrap()?;
+    writer.append(Record::new("farm/bay-1", "21.5", 1)).await?.await?;
+    let batch = reader.next_batch(10, SOON).await?;
+    assert_eq!(&batch[0].record.payload[..], b"21.5");
+    Ok(())
 }
 
 #[tokio::test]
@@ -131,8 +134,8 @@ async fn certificates_and_passwords_open_and_wrong_ones_do_not() {
         settings.kafka.key_file = dir.path().join(format!("{name}.key"));
         settings
     };
-    assert!(is_open(mutual("client"), "tls").await);
-    assert!(!is_open(settings(tls, Security::Tls), "tls-no-certificate").await);
+    round_trip(mutual("client"), "tls").await.unwrap();
+    round_trip(settings(tls, Security::Tls), "tls-no-certificate").await.unwrap_err();
     let user = |mechanism: &str, password: &str| {
         let mut settings = settings(sasl, Security::SaslTls);
         settings.kafka.sasl_mechanism = mechanism.to_owned();
@@ -140,12 +143,12 @@ async fn certificates_and_passwords_open_and_wrong_ones_do_not() {
         settings.kafka.password = password.into();
         settings
     };
-    assert!(is_open(user("PLAIN", "s3cret"), "plain").await);
-    assert!(is_open(user("SCRAM-SHA-512", "s3cret"), "scram").await);
-    assert!(!is_open(user("PLAIN", "wrong"), "plain-wrong").await);
-    assert!(!is_open(user("SCRAM-SHA-512", "wrong"), "scram-wrong").await);
+    round_trip(user("PLAIN", "s3cret"), "plain").await.unwrap();
+    round_trip(user("SCRAM-SHA-512", "s3cret"), "scram").await.unwrap();
+    round_trip(user("PLAIN", "wrong"), "plain-wrong").await.unwrap_err();
+    round_trip(user("SCRAM-SHA-512", "wrong"), "scram-wrong").await.unwrap_err();
     let mut stranger = user("PLAIN", "s3cret");
     certificates(&dir.path().join("."), "other");
     stranger.kafka.ca_file = dir.path().join("ca.pem");
-    assert!(!is_open(stranger, "another-authority").await);
+    round_trip(stranger, "another-authority").await.unwrap_err();
 }

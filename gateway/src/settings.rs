@@ -159,13 +159,14 @@ impl Settings {
         let mut changed = Vec::new();
         let tables = [self, new].map(|settings| serde_json::to_value(settings).unwrap_or_default());
         differences("", &tables[0], &tables[1], &mut changed);
-        // Secrets look alike.
-        if self.rest.token != new.rest.token {
-            changed.push("rest.token".to_owned());
-        }
-        if self.log.kafka.password != new.log.kafka.password {
-            changed.push("log.kafka.password".to_owned());
-        }
+        // Two secrets look alike.
+        let secrets = [
+            ("rest.token", self.rest.token == new.rest.token),
+            ("log.kafka.password", self.log.kafka.password == new.log.kafka.password),
+        ];
+        changed.extend(secrets.iter().filter(|(_, same)| !same).map(|(key, _)| (*key).to_owned()));
+        changed.sort();
+        changed.dedup();
         changed.retain(|key| {
             !RELOADED.iter().any(|prefix| {
                 key.strip_prefix(prefix)
@@ -281,7 +282,7 @@ mod tests {
         check(&[], &[]);
         check(&["mqtt.filters=['a']", "mqtt.password='x'", "limits.readings_max=9"], &[]);
         check(&["rest.token='x'"], &["rest.token"]);
-        check(&["mqtt.port=1", "log.dir='x'", "mqtt.mode='bridge'"], &["log.dir", "mqtt.mode"]);
+        check(&["mqtt.port=1", "log.dir='x'", "mqtt.mode=bridge"], &["log.dir", "mqtt.mode"]);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::{fs, path::Path};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rumqttc::{
-    AsyncClient, ConnectionError, EventLoop, MqttOptions, QoS, TlsConfiguration, Transport,
+    AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions, TlsConfiguration,
+    Transport,
 };
 use support::{Running, start, within};
 
@@ -52,7 +53,8 @@ fn device(gateway: &Running, dir: &Path, own: bool) -> (AsyncClient, EventLoop) 
 /// Publishes one reading; returns once it is acknowledged.
 async fn publish((client, mut events): (AsyncClient, EventLoop)) -> Result<(), ConnectionError> {
     let topic = "sensors/farm/bay-1/probe/temperature";
-    let sent = client.publish_tracked(topic, "21.5", QoS::AtLeastOnce.into()).await.unwrap();
+    let sent =
+        client.publish_tracked(topic, "21.5", PublishOptions::at_least_once()).await.unwrap();
     let poll = async {
         loop {
             events.poll().await?;
