@@ -47,20 +47,24 @@ async fn until(log: &EventLog, is_so: impl Fn(&SpoolStatus) -> bool) {
     waited.unwrap_or_else(|_| panic!("{:?}", log.spools()));
 }
 
+/// What `attempt` gives in the end: the mock refuses connections at times, and a
+/// log that was dropped lets go of its folder a moment later.
+async fn patiently<T>(attempt: impl Fn() -> Result<T, LogError>) -> T {
+    let give_up = tokio::time::Instant::now() + AGES;
+    loop {
+        match attempt() {
+            Ok(found) => break found,
+            Err(error) => assert!(tokio::time::Instant::now() < give_up, "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Kafka has the numbers up to `count`, the first copies of each key in order.
 async fn check(log: &EventLog, count: usize) {
-    // The mock refuses a first connection at times.
-    let bounds = tokio::time::timeout(AGES, async {
-        loop {
-            match log.bounds(TOPIC) {
-                Ok(bounds) => break bounds,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    });
-    let bounds = bounds.await.unwrap();
+    let bounds = patiently(|| log.bounds(TOPIC)).await;
     let records: i64 = bounds.values().map(|there| there.end - there.start).sum();
-    let mut reader = log.reader(TOPIC, &Positions::new()).unwrap();
+    let mut reader = patiently(|| log.reader(TOPIC, &Positions::new())).await;
     let mut read = Vec::new();
     while read.len() < usize::try_from(records).unwrap() {
         for entry in reader.next_batch(1_000, AGES).await.unwrap() {
@@ -109,7 +113,7 @@ async fn a_gateway_that_starts_without_kafka_takes_records() {
     drop(log);
     // What was spooled by one process goes first in the next.
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
-    let writer = log.writer(TOPIC).unwrap();
+    let writer = patiently(|| log.writer(TOPIC)).await;
     assert_eq!(log.spools()[TOPIC].records, 300);
     append(&writer, 300..400).await;
     cluster.broker_up(1).unwrap();

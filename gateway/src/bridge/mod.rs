@@ -6,6 +6,8 @@
 //! connection cannot change between the check and the acknowledgement; what
 //! was queued when a connection ends is dropped by the client library.
 
+mod session;
+
 use std::{
     collections::VecDeque,
     pin::pin,
@@ -17,14 +19,16 @@ use std::{
 };
 
 use rumqttc::{
-    AckMode, AsyncClient, BrokerSessionResumePolicy, ConnectionError, Event, EventLoop, Incoming,
-    ManualAck, MqttOptions, Outgoing, Publish, PublishOptions, QoS, RetainForwardRule,
-    SubscribeFilter, TlsConfiguration, Transport, mqttbytes::v5::SubscribeReasonCode,
+    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,
+    Outgoing, Publish, PublishOptions, QoS, RetainForwardRule, SubscribeFilter, TlsConfiguration,
+    Transport, mqttbytes::v5::SubscribeReasonCode,
 };
 use telemetry::SmolStr;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+
+use session::NothingUnderWay;
 
 use crate::{
     GatewayError,
@@ -83,9 +87,12 @@ impl<'a> Bridge<'a> {
             .set_ack_mode(AckMode::Manual)
             .set_clean_start(false)
             .set_session_expiry_interval(Some(mqtt.session_expiry_s.max(1)))
-            .set_receive_maximum(Some(mqtt.receive_maximum))
-            // A restarted gateway has nothing of its own in flight to restore.
-            .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly);
+            .set_receive_maximum(Some(mqtt.receive_maximum));
+        let session = NothingUnderWay {
+            session_expiry_s: mqtt.session_expiry_s.max(1),
+            outgoing_inflight_max: options.get_outgoing_inflight_upper_limit(),
+        };
+        options.set_session_store(session);
         let capacity = usize::from(mqtt.receive_maximum) + REQUESTS_SPARE;
         let (client, events) = AsyncClient::builder(options)
             .capacity(capacity)
