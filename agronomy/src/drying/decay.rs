@@ -1,0 +1,159 @@
+use serde::{Deserialize, Serialize};
+
+use super::line::Line;
+
+/// Time constants that are tried, hours: 2 h to 50 d.
+const TRIED: usize = 20;
+const SHORTEST_H: f64 = 2.0;
+const RATIO: f64 = 1.4;
+/// Fewer readings than this do not tell a curve from a line.
+const COUNT_MIN: u64 = 8;
+/// The curve must be this much better than the line: the F of one more
+/// parameter, and the share of the line's squared residuals that may remain.
+const F_MIN: f64 = 10.0;
+const RESIDUAL_SHARE_MAX: f64 = 0.7;
+
+/// θ(t) = θr + A·e^(−t/τ), the dry-down of soil that loses water in proportion
+/// to what it can still lose: K. A. McColl et al., "Global characterization of
+/// surface soil moisture drydowns", Geophys. Res. Lett. 44, 2017.
+///
+/// For a given τ the curve is a straight line in e^(−t/τ), so that centred
+/// moments suffice; several τ are carried along and the best is interpolated
+/// (variable projection: G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10(2),
+/// 1973). Memory does not grow with the number of readings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Decay(Vec<Candidate>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Candidate {
+    /// Mean of e = e^(−t/τ), Σ (e − ē)², Σ (e − ē)(v − v̄)
+    mean: f64,
+    m2: f64,
+    co_m2: f64,
+}
+
+/// A fitted dry-down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Curve {
+    /// Hours in which what can still be lost falls to 1/e.
+    pub(super) tau_h: f64,
+    /// Moisture that it tends to, %.
+    pub(super) residual_pct: f64,
+}
+
+impl Default for Decay {
+    fn default() -> Self {
+        Self(vec![Candidate::default(); TRIED])
+    }
+}
+
+fn tau_h(candidate: usize) -> f64 {
+    SHORTEST_H * RATIO.powi(candidate as i32)
+}
+
+impl Decay {
+    /// Takes a reading that `line` has taken already.
+    pub(super) fn take(&mut self, hour: f64, pct: f64, line: &Line) {
+        let n = line.count as f64;
+        for (i, candidate) in self.0.iter_mut().enumerate() {
+            let e = (-hour / tau_h(i)).exp();
+            let de = e - candidate.mean;
+            candidate.mean += de / n;
+            candidate.m2 += de * (e - candidate.mean);
+            candidate.co_m2 += de * (pct - line.pct);
+        }
+    }
+
+    /// The best curve, if it falls, and is clearly better than a line.
+    pub(super) fn curve(&self, line: &Line) -> Option<Curve> {
+        if line.count < COUNT_MIN || line.pct_m2 <= 0.0 {
+            return None;
+        }
+        let residuals: Vec<f64> = self.0.iter().map(|c| c.residual_m2(line)).collect();
+        let best = (0..TRIED).min_by(|a, b| residuals[*a].total_cmp(&residuals[*b]))?;
+        // At an end of the range the best is not known to be one.
+        if best == 0 || best == TRIED - 1 {
+            return None;
+        }
+        let by_line = line.residual_m2();
+        let left = residuals[best].max(f64::EPSILON * line.pct_m2);
+        let f = (by_line - left) / (left / (line.count as f64 - 3.0));
+        if f < F_MIN || left > RESIDUAL_SHARE_MAX * by_line {
+            return None;
+        }
+        let around = [best - 1, best, best + 1];
+        let offset = vertex(around.map(|i| residuals[i]));
+        let curve = Curve {
+            tau_h: tau_h(best) * RATIO.powf(offset),
+            residual_pct: parabola(around.map(|i| self.0[i].residual_pct(line)), offset),
+        };
+        let falls = self.0[best].co_m2 > 0.0;
+        (falls && curve.residual_pct.is_finite()).then_some(curve)
+    }
+}
+
+impl Candidate {
+    fn residual_m2(&self, line: &Line) -> f64 {
+        if self.m2 > 0.0 {
+            (line.pct_m2 - self.co_m2 * (self.co_m2 / self.m2)).max(0.0)
+        } else {
+            line.pct_m2
+        }
+    }
+
+    fn residual_pct(&self, line: &Line) -> f64 {
+        line.pct - self.co_m2 / self.m2 * self.mean
+    }
+}
+
+/// Where the parabola through three values at −1, 0 and 1 is lowest, if the
+/// middle one is the lowest of them.
+fn vertex([before, middle, after]: [f64; 3]) -> f64 {
+    let bend = (before - middle) + (after - middle);
+    if bend > 0.0 { (0.5 * (before - after) / bend).clamp(-0.5, 0.5) } else { 0.0 }
+}
+
+/// The value at `x` of the parabola through three values at −1, 0 and 1.
+fn parabola([before, middle, after]: [f64; 3], x: f64) -> f64 {
+    middle + x * (0.5 * (after - before) + x * (0.5 * (after + before) - middle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(value: impl Fn(f64) -> f64, step_h: f64, count: u32) -> Option<Curve> {
+        let (mut line, mut decay) = (Line::default(), Decay::default());
+        for i in 0..count {
+            let hour = f64::from(i) * step_h;
+            line.take(hour, value(hour));
+            decay.take(hour, value(hour), &line);
+        }
+        decay.curve(&line)
+    }
+
+    fn check(tau_h: f64, residual_pct: f64, amplitude_pct: f64) {
+        let curve = of(|t| residual_pct + amplitude_pct * (-t / tau_h).exp(), tau_h / 40.0, 100)
+            .expect("a curve");
+        let off = (curve.tau_h / tau_h - 1.0).abs();
+        assert!(off < 0.01, "{curve:?} is not {tau_h} h");
+        let off = (curve.residual_pct - residual_pct).abs();
+        assert!(off < 0.01 * amplitude_pct, "{curve:?} does not tend to {residual_pct} %");
+    }
+
+    #[test]
+    fn the_constants_of_a_dry_down_are_found() {
+        check(5.0, 12.0, 30.0);
+        check(30.0, -4.0, 10.0);
+        check(100.0, 20.0, 1.0);
+        check(333.0, 0.0, 50.0);
+    }
+
+    #[test]
+    fn a_line_a_rise_and_a_flat_are_no_dry_down() {
+        assert_eq!(of(|t| 50.0 - 0.5 * t, 1.0, 60), None);
+        assert_eq!(of(|t| 50.0 - 20.0 * (-t / 20.0).exp(), 1.0, 60), None);
+        assert_eq!(of(|_| 50.0, 1.0, 60), None);
+        assert_eq!(of(|t| 20.0 * (-t / 3.0).exp(), 1.0, 5), None, "too few");
+    }
+}

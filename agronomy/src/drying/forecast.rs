@@ -1,0 +1,93 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Point, Settings, hours, rates::Drying, segment::Segment};
+
+/// When the critical moisture will be reached without watering.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Hours from now, 0 to the horizon; the horizon stands for "not within
+    /// it".
+    pub hours: f64,
+    /// Earliest, hours, ≤ `hours`.
+    pub low: f64,
+    /// Latest, hours, ≥ `hours`.
+    pub high: f64,
+    /// What it rests on.
+    pub basis: Basis,
+}
+
+/// What a forecast rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// It has been reached.
+    Reached,
+    /// The exponential dry-down of this segment.
+    Exponential,
+    /// The mean drying rate of the last days, by the rhythm of the day.
+    Rate,
+    /// The line through the readings since the last watering.
+    Slope,
+}
+
+/// The forecast at a time, from the newest reading `last` at or before it.
+pub(super) fn forecast(
+    at_ms: i64,
+    last: Point,
+    quantum_pct: f64,
+    segment: Option<&Segment>,
+    drying: Option<&Drying>,
+    settings: &Settings,
+) -> Option<Forecast> {
+    let Settings { critical_pct, horizon_h, interval_z: z, .. } = *settings;
+    let lost_pct = last.pct - critical_pct;
+    if lost_pct <= 0.0 {
+        return Some(Forecast { hours: 0.0, low: 0.0, high: 0.0, basis: Basis::Reached });
+    }
+    let age_h = hours(last.ms, at_ms).max(0.0);
+    // What a step of the converter hides, as the spread of an equal
+    // distribution.
+    let hidden_pct = z * quantum_pct / 12.0_f64.sqrt();
+    let curve = segment.and_then(|segment| segment.curve());
+    let by_rate = |mean: f64, spread: f64, even: &Drying, basis| {
+        let to_lose =
+            |pct: f64, rate: f64| even.hours_to_lose(pct, rate, last.ms, horizon_h + age_h);
+        Forecast {
+            hours: to_lose(lost_pct, mean),
+            low: to_lose(lost_pct - hidden_pct, mean + z * spread),
+            high: to_lose(lost_pct + hidden_pct, mean - z * spread),
+            basis,
+        }
+    };
+    let mut found = match (drying, segment) {
+        (Some(drying), _) => by_rate(drying.mean_pct_h, drying.spread_pct_h, drying, Basis::Rate),
+        (None, Some(segment)) => {
+            let slope = segment.line().slope()?;
+            let spread = segment.line().slope_se().unwrap_or(slope.abs());
+            by_rate(-slope, spread, &Drying::even(), Basis::Slope)
+        }
+        (None, None) => return None,
+    };
+    if let Some(curve) = curve {
+        // Beyond the curve's end the threshold is never reached; the rate's
+        // interval stays, as the wider of the two.
+        let above = (last.pct - curve.residual_pct).max(0.0);
+        let above_critical = critical_pct - curve.residual_pct;
+        let hours = if above_critical > 0.0 && above > 0.0 {
+            curve.tau_h * (above / above_critical).ln().max(0.0)
+        } else {
+            horizon_h + age_h
+        };
+        found.hours = hours.min(horizon_h + age_h);
+        found.low = found.low.min(found.hours);
+        found.high = found.high.max(found.hours);
+        found.basis = Basis::Exponential;
+    }
+    let from_now = |hours: f64| (hours - age_h).clamp(0.0, horizon_h);
+    Some(Forecast {
+        hours: from_now(found.hours),
+        low: from_now(found.low),
+        high: from_now(found.high),
+        basis: found.basis,
+    })
+}
