@@ -194,14 +194,15 @@ impl Waterings {
         }
         // The first knots say nothing of a rise that was under way before.
         let first = knots.points.first().map_or(0, |point| point.0);
-        spans.retain(|(from, _)| *from >= first);
+        let is_known = |row: usize| field.moisture[row].is_some();
+        spans.retain(|(from, to)| *from >= first && is_known(*from) && is_known(*to));
         let ms = |(from, to): (usize, usize)| (field.at_ms(from), field.at_ms(to));
         let runs = spans
             .iter()
             .map(|span| {
                 let (from_ms, to_ms) = ms(*span);
                 let found = onsets_ms.iter().any(|at_ms| near(from_ms, to_ms, *at_ms));
-                let pct = |row: usize| field.moisture[row].unwrap_or(f64::NAN);
+                let pct = |row: usize| field.moisture[row].unwrap_or_default();
                 (found, (pct(span.1) - pct(span.0)).round())
             })
             .collect();

@@ -2,10 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use super::line::Line;
 
-/// Time constants that are tried, hours: 2 h to 50 d.
-const TRIED: usize = 20;
+/// Time constants that are tried, hours: 2 h to 43 d, four to a doubling.
+const TRIED: usize = 37;
 const SHORTEST_H: f64 = 2.0;
-const RATIO: f64 = 1.4;
+const PER_DOUBLING: usize = 4;
 /// Fewer readings than this do not tell a curve from a line.
 const COUNT_MIN: u64 = 8;
 /// The curve must be this much better than the line: the F of one more
@@ -48,15 +48,23 @@ impl Default for Decay {
 }
 
 fn tau_h(candidate: usize) -> f64 {
-    SHORTEST_H * RATIO.powi(candidate as i32)
+    SHORTEST_H * 2.0_f64.powf(candidate as f64 / PER_DOUBLING as f64)
 }
 
 impl Decay {
     /// Takes a reading that `line` has taken already.
     pub(super) fn take(&mut self, hour: f64, pct: f64, line: &Line) {
         let n = line.count as f64;
-        for (i, candidate) in self.0.iter_mut().enumerate() {
-            let e = (-hour / tau_h(i)).exp();
+        // Twice the time constant is the square root, so that squaring gives
+        // all but the longest few.
+        let mut decayed = [0.0; TRIED];
+        for i in (0..TRIED).rev() {
+            decayed[i] = match decayed.get(i + PER_DOUBLING) {
+                Some(root) => root * root,
+                None => (-hour / tau_h(i)).exp(),
+            };
+        }
+        for (candidate, e) in self.0.iter_mut().zip(decayed) {
             let de = e - candidate.mean;
             candidate.mean += de / n;
             candidate.m2 += de * (e - candidate.mean);
@@ -84,7 +92,7 @@ impl Decay {
         let around = [best - 1, best, best + 1];
         let offset = vertex(around.map(|i| residuals[i]));
         let curve = Curve {
-            tau_h: tau_h(best) * RATIO.powf(offset),
+            tau_h: tau_h(best) * 2.0_f64.powf(offset / PER_DOUBLING as f64),
             residual_pct: parabola(around.map(|i| self.0[i].residual_pct(line)), offset),
         };
         let falls = self.0[best].co_m2 > 0.0;

@@ -48,7 +48,9 @@ pub(super) fn forecast(
     // What a step of the converter hides, as the spread of an equal
     // distribution.
     let hidden_pct = z * quantum_pct / 12.0_f64.sqrt();
-    let curve = segment.and_then(|segment| segment.curve());
+    // The evening slows drying as an exponential does: only a whole day tells
+    // the two apart.
+    let curve = segment.filter(|segment| segment.hours() >= 24.0).and_then(|s| s.curve());
     let by_rate = |mean: f64, spread: f64, even: &Drying, basis| {
         let to_lose =
             |pct: f64, rate: f64| even.hours_to_lose(pct, rate, last.ms, horizon_h + age_h);

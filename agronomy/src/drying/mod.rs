@@ -212,9 +212,12 @@ impl Drying {
         }
         let peaks = self.open && self.waterings.back().is_some_and(|w| point.pct > w.peak.pct);
         if peaks {
+            let rise_min_pct = self.rise_min_pct(settings);
             let watering = self.waterings.back_mut().expect("one peaks");
             self.rates.cut(watering.peak.ms, point.ms);
             watering.peak = point;
+            // Slowly, step by step, is as good as at once.
+            watering.risen |= watering.rise_pct() > rise_min_pct;
             self.rise.restart(point);
             self.segment = Some(Segment::new(point));
         } else if let Some(segment) = &mut self.segment {

@@ -130,7 +130,7 @@ impl Rates {
             let number = hour.number.div_euclid(BLOCK_H);
             match blocks.last_mut() {
                 Some(block) if block.0 == number => {
-                    *block = (number, block.1 + lost, block.2 + paced)
+                    *block = (number, block.1 + lost, block.2 + paced);
                 }
                 _ => blocks.push((number, lost, paced)),
             }

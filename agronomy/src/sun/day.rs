@@ -148,8 +148,11 @@ mod tests {
         check(LONDON, [2024, 6, 21], "4:43", "21:22");
         check(LONDON, [2024, 12, 21], "8:04", "15:53");
         check(SYDNEY, [2024, 1, 1], "5:47", "20:09");
-        // NREL/TP-560-34302, table A5.1: 6:12:43 and 17:20:19 by a clock of −7 h
-        check((39.742_476, -105.178_6, "Etc/GMT+7"), [2003, 10, 17], "6:12", "17:20");
+        // NREL/TP-560-34302, table A5.1, 17 October 2003 by UTC: 6:12:43, and
+        // 17:20:19 by a clock of −7 h, which is the evening of the 16th
+        let golden = (39.742_476, -105.178_6, "Etc/GMT+7");
+        check(golden, [2003, 10, 17], "6:12", "17:19");
+        check(golden, [2003, 10, 16], "6:11", "17:20");
     }
 
     #[test]

@@ -50,7 +50,8 @@ mod tests {
         }
     }
 
-    /// The integral over the day is what FAO 56 has in closed form.
+    /// The integral over the day is what FAO 56 has in closed form, with its
+    /// rough declination.
     #[test]
     fn the_day_adds_up_to_fao_56() {
         for (latitude, day_of_year, midnight_ms) in
@@ -60,7 +61,7 @@ mod tests {
             let minutes = (0..1440).map(|m| extraterrestrial_w_m2(midnight_ms + m * 60_000, place));
             let mj = minutes.sum::<f64>() * 60.0 / 1e6;
             let fao = crate::formula::radiation::extraterrestrial_daily(latitude, day_of_year);
-            assert!((mj / fao.unwrap() - 1.0).abs() < 0.01, "{mj} {fao:?}");
+            assert!((mj / fao.unwrap() - 1.0).abs() < 0.02, "{mj} {fao:?}");
         }
     }
 }

@@ -54,8 +54,10 @@ pub fn position(at_ms: i64, place: Place) -> Position {
 
 /// The sun's own motion at a time.
 pub(super) fn ephemeris(at_ms: i64) -> Ephemeris {
-    // Julian centuries since noon of 1 January 2000.
-    let t = (at_ms as f64 / 86_400_000.0 + 2_440_587.5 - 2_451_545.0) / 36_525.0;
+    // Julian centuries since noon of 1 January 2000; beyond ten millennia the
+    // polynomials run away.
+    let days = at_ms as f64 / 86_400_000.0 + 2_440_587.5 - 2_451_545.0;
+    let t = (days / 36_525.0).clamp(-100.0, 100.0);
     let mean_longitude =
         (280.466_46 + t * (36_000.769_83 + t * 0.000_303_2)).rem_euclid(360.0).to_radians();
     let anomaly = (357.529_11 + t * (35_999.050_29 - 0.000_153_7 * t)).to_radians();
