@@ -6,6 +6,17 @@ use super::line::Line;
 const TRIED: usize = 37;
 const SHORTEST_H: f64 = 2.0;
 const PER_DOUBLING: usize = 4;
+/// The fourth root of 2.
+const RATIO: f64 = 1.189_207_115_002_721;
+const TAU_H: [f64; TRIED] = {
+    let mut tau_h = [SHORTEST_H; TRIED];
+    let mut i = 1;
+    while i < TRIED {
+        tau_h[i] = tau_h[i - 1] * RATIO;
+        i += 1;
+    }
+    tau_h
+};
 /// Fewer readings than this do not tell a curve from a line.
 const COUNT_MIN: u64 = 8;
 /// The curve must be this much better than the line: the F of one more
@@ -22,7 +33,23 @@ const RESIDUAL_SHARE_MAX: f64 = 0.7;
 /// (variable projection: G. H. Golub, V. Pereyra, SIAM J. Numer. Anal. 10(2),
 /// 1973). Memory does not grow with the number of readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Candidate>")]
 pub(super) struct Decay(Vec<Candidate>);
+
+impl TryFrom<Vec<Candidate>> for Decay {
+    type Error = String;
+
+    /// Refuses what another version has saved.
+    fn try_from(candidates: Vec<Candidate>) -> Result<Self, String> {
+        match candidates.len() {
+            TRIED => Ok(Self(candidates)),
+            found => Err(format!(
+                "{found} time constants in the saved state, expected {TRIED}: it is of another \
+                 version; feed the readings anew"
+            )),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Candidate {
@@ -47,26 +74,22 @@ impl Default for Decay {
     }
 }
 
-fn tau_h(candidate: usize) -> f64 {
-    SHORTEST_H * 2.0_f64.powf(candidate as f64 / PER_DOUBLING as f64)
-}
-
 impl Decay {
     /// Takes a reading that `line` has taken already.
     pub(super) fn take(&mut self, hour: f64, pct: f64, line: &Line) {
-        let n = line.count as f64;
+        let share = 1.0 / line.count as f64;
         // Twice the time constant is the square root, so that squaring gives
         // all but the longest few.
         let mut decayed = [0.0; TRIED];
         for i in (0..TRIED).rev() {
             decayed[i] = match decayed.get(i + PER_DOUBLING) {
                 Some(root) => root * root,
-                None => (-hour / tau_h(i)).exp(),
+                None => (-hour / TAU_H[i]).exp(),
             };
         }
         for (candidate, e) in self.0.iter_mut().zip(decayed) {
             let de = e - candidate.mean;
-            candidate.mean += de / n;
+            candidate.mean += de * share;
             candidate.m2 += de * (e - candidate.mean);
             candidate.co_m2 += de * (pct - line.pct);
         }
@@ -92,7 +115,7 @@ impl Decay {
         let around = [best - 1, best, best + 1];
         let offset = vertex(around.map(|i| residuals[i]));
         let curve = Curve {
-            tau_h: tau_h(best) * 2.0_f64.powf(offset / PER_DOUBLING as f64),
+            tau_h: TAU_H[best] * RATIO.powf(offset),
             residual_pct: parabola(around.map(|i| self.0[i].residual_pct(line)), offset),
         };
         let falls = self.0[best].co_m2 > 0.0;
@@ -155,6 +178,14 @@ mod tests {
         check(30.0, -4.0, 10.0);
         check(100.0, 20.0, 1.0);
         check(333.0, 0.0, 50.0);
+    }
+
+    #[test]
+    fn the_state_of_another_version_is_refused() {
+        let saved = serde_json::to_string(&Decay::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Decay>(&saved).unwrap(), Decay::default());
+        let error = serde_json::from_str::<Decay>("[]").unwrap_err().to_string();
+        assert!(error.contains("another version"), "{error}");
     }
 
     #[test]
