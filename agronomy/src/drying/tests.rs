@@ -176,3 +176,21 @@ fn a_silent_sensor_has_no_forecast() {
     assert_eq!(at(9), None);
     assert_eq!(Drying::default().trend(&settings, 0), None);
 }
+
+#[test]
+fn a_late_and_weak_response_is_no_drying_either() {
+    let settings = Settings::default();
+    let mut drying = Drying::default();
+    // 3 %/h; irrigation after an hour, and 4 % of it an hour and a half later
+    let mut pct = 60.0;
+    for i in 0..=60_i64 {
+        let ms = i * 600_000;
+        drying.irrigation(&settings, ms, i == 6);
+        pct += if i == 15 { 4.0 } else { -0.5 };
+        drying.moisture(&settings, ms, pct);
+    }
+    let watering = drying.waterings()[0];
+    assert!(drying.waterings().len() == 1 && watering.risen, "{:?}", drying.waterings());
+    let rate = drying.trend(&settings, 60 * 600_000).unwrap().rate_pct_h.unwrap();
+    assert!((rate - 3.0).abs() < 1e-9, "{rate}");
+}
