@@ -200,14 +200,10 @@ impl Drying {
         let rises = rise_pct > settings.rise_min_pct && rise_pct > self.rise_min_pct(settings);
         if rises {
             let rise_min_pct = self.rise_min_pct(settings);
-            self.rates.cut(trough.ms, point.ms);
             let open = self.waterings.back_mut().filter(|_| self.open);
             match open.filter(|watering| watering.takes(trough, rise_min_pct)) {
-                Some(watering) => watering.risen = true,
-                None => {
-                    self.begin(trough, point.ms, false);
-                    self.waterings.back_mut().expect("it has begun").risen = true;
-                }
+                Some(watering) => watering.rise_from(trough),
+                None => self.begin(trough, point.ms, false),
             }
         }
         let peaks = self.open && self.waterings.back().is_some_and(|w| point.pct > w.peak.pct);

@@ -8,7 +8,8 @@ use super::Point;
 /// It is open while moisture can still rise: its peak and minutes may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watering {
-    /// The last reading before the rise, or when irrigation began.
+    /// The last reading before the rise; or when irrigation began, with the
+    /// lowest reading from then on to the rise.
     pub onset: Point,
     /// When it was first known of, event time in ms: not before `onset`.
     pub seen_ms: i64,
@@ -33,6 +34,16 @@ impl Watering {
     /// enough to tell.
     pub(super) fn response(&self) -> Option<f64> {
         (self.irrigation_min >= 0.5).then(|| self.rise_pct() / self.irrigation_min)
+    }
+
+    /// Notes that a rise from `trough` is its own. Until the water arrives
+    /// moisture goes on falling: the rise counts from there.
+    pub(super) fn rise_from(&mut self, trough: Point) {
+        if !self.risen && trough.pct < self.onset.pct {
+            self.onset.pct = trough.pct;
+            self.peak = trough;
+        }
+        self.risen = true;
     }
 
     /// Whether a rise from `trough` belongs to it: water is on its way after
