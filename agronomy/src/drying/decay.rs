@@ -113,10 +113,12 @@ impl Decay {
             return None;
         }
         let around = [best - 1, best, best + 1];
-        let offset = vertex(around.map(|i| residuals[i]));
+        // Between those tried everything is smoother in 1/τ than in τ.
+        let rates = around.map(|i| 1.0 / TAU_H[i]);
+        let rate = vertex(rates, around.map(|i| residuals[i]));
         let curve = Curve {
-            tau_h: TAU_H[best] * RATIO.powf(offset),
-            residual_pct: parabola(around.map(|i| self.0[i].residual_pct(line)), offset),
+            tau_h: 1.0 / rate,
+            residual_pct: parabola(rates, around.map(|i| self.0[i].residual_pct(line)), rate),
         };
         let falls = self.0[best].co_m2 > 0.0;
         (falls && curve.residual_pct.is_finite()).then_some(curve)
@@ -137,16 +139,23 @@ impl Candidate {
     }
 }
 
-/// Where the parabola through three values at −1, 0 and 1 is lowest, if the
-/// middle one is the lowest of them.
-fn vertex([before, middle, after]: [f64; 3]) -> f64 {
-    let bend = (before - middle) + (after - middle);
-    if bend > 0.0 { (0.5 * (before - after) / bend).clamp(-0.5, 0.5) } else { 0.0 }
+/// Where the parabola through three points is lowest, `y[1]` being the least of
+/// them; not nearer to another than to the middle one.
+fn vertex(x: [f64; 3], y: [f64; 3]) -> f64 {
+    let [before, after] = [x[0] - x[1], x[2] - x[1]];
+    let [rise_before, rise_after] = [y[0] - y[1], y[2] - y[1]];
+    let bend = rise_before * after - rise_after * before;
+    let lean = rise_before * after * after - rise_after * before * before;
+    let ends = [before / 2.0, after / 2.0];
+    let offset = if bend == 0.0 { 0.0 } else { lean / (2.0 * bend) };
+    x[1] + offset.clamp(ends[0].min(ends[1]), ends[0].max(ends[1]))
 }
 
-/// The value at `x` of the parabola through three values at −1, 0 and 1.
-fn parabola([before, middle, after]: [f64; 3], x: f64) -> f64 {
-    middle + x * (0.5 * (after - before) + x * (0.5 * (after + before) - middle))
+/// The value at `at` of the parabola through three points.
+fn parabola(x: [f64; 3], y: [f64; 3], at: f64) -> f64 {
+    let weight =
+        |i: usize, j: usize, k: usize| (at - x[j]) * (at - x[k]) / ((x[i] - x[j]) * (x[i] - x[k]));
+    y[0] * weight(0, 1, 2) + y[1] * weight(1, 0, 2) + y[2] * weight(2, 0, 1)
 }
 
 #[cfg(test)]
@@ -167,7 +176,7 @@ mod tests {
         let curve = of(|t| residual_pct + amplitude_pct * (-t / tau_h).exp(), tau_h / 40.0, 100)
             .expect("a curve");
         let off = (curve.tau_h / tau_h - 1.0).abs();
-        assert!(off < 0.01, "{curve:?} is not {tau_h} h");
+        assert!(off < 0.005, "{curve:?} is not {tau_h} h");
         let off = (curve.residual_pct - residual_pct).abs();
         assert!(off < 0.01 * amplitude_pct, "{curve:?} does not tend to {residual_pct} %");
     }

@@ -93,3 +93,62 @@ pub(super) fn forecast(
         basis: found.basis,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Drying as Sensor, *};
+
+    /// The forecast after readings `step_min` apart, with the threshold at
+    /// `critical_pct`.
+    fn of(
+        value: impl Fn(f64) -> f64,
+        step_min: i64,
+        count: i64,
+        critical_pct: f64,
+    ) -> Option<Forecast> {
+        let settings =
+            Settings { critical_pct, target_pct: critical_pct + 1.0, ..Settings::default() };
+        let mut sensor = Sensor::default();
+        for i in 0..count {
+            let ms = i * step_min * 60_000;
+            sensor.moisture(&settings, ms, value(hours(0, ms)));
+        }
+        sensor.trend(&settings, (count - 1) * step_min * 60_000).and_then(|trend| trend.forecast)
+    }
+
+    fn check(found: Option<Forecast>, basis: Basis, hours: f64) {
+        let found = found.expect("a forecast");
+        assert_eq!(found.basis, basis, "{found:?}");
+        assert!((found.hours - hours).abs() <= 0.02 * hours + 1e-9, "{found:?} is not {hours} h");
+        assert!(found.low <= found.hours && found.hours <= found.high, "{found:?}");
+    }
+
+    #[test]
+    fn it_rests_on_what_is_known() {
+        let line = |hour: f64| 50.0 - hour;
+        assert_eq!(of(line, 10, 1, 40.0), None, "one reading tells no rate");
+        check(of(line, 10, 4, 40.0), Basis::Slope, 9.5);
+        check(of(line, 10, 31, 40.0), Basis::Rate, 5.0);
+        check(of(line, 10, 61, 40.0), Basis::Reached, 0.0);
+        check(of(|hour| 40.0 + 0.01 * hour, 10, 61, 30.0), Basis::Rate, 48.0);
+        check(of(|hour| 40.0 + 0.01 * hour, 10, 4, 30.0), Basis::Slope, 48.0);
+    }
+
+    #[test]
+    fn a_curve_is_believed_after_a_day_and_its_time_constant() {
+        let curve = |hour: f64| 20.0 + 30.0 * (-hour / 20.0).exp();
+        let truth = |from: f64, to: f64| 20.0 * ((from - 20.0) / (to - 20.0)).ln();
+        check(of(curve, 30, 97, 22.0), Basis::Exponential, truth(curve(48.0), 22.0));
+        check(of(curve, 30, 97, 19.0), Basis::Exponential, 48.0);
+        assert_eq!(of(curve, 30, 41, 21.0).unwrap().basis, Basis::Rate, "20 h");
+        let slow = |hour: f64| 20.0 + 30.0 * (-hour / 60.0).exp();
+        assert_eq!(of(slow, 30, 97, 21.0).unwrap().basis, Basis::Rate, "48 of 60 h");
+    }
+
+    #[test]
+    fn a_coarse_probe_is_less_certain() {
+        let fine = of(|hour| 50.0 - hour + 0.01 * hour.sin(), 30, 49, 20.0).unwrap();
+        let coarse = of(|hour| (50.0 - hour).floor(), 30, 49, 20.0).unwrap();
+        assert!(coarse.high - coarse.low > fine.high - fine.low + 0.4, "{coarse:?} {fine:?}");
+    }
+}

@@ -6,6 +6,8 @@ use super::Point;
 
 /// Differences remembered; their median is taken.
 const MEMORY: usize = 63;
+/// Fewer steps than this may be multiples of one by chance.
+const STEPS_MIN: usize = 8;
 /// Three readings within this time say something of the sensor's noise; over
 /// a longer one the soil itself bends.
 const SPAN_MAX_MS: i64 = 3_600_000;
@@ -58,10 +60,18 @@ impl Noise {
         if self.bends.len() < MEMORY / 2 { 0.0 } else { median(&self.bends) / NORMAL_MEDIAN }
     }
 
-    /// The smallest step seen, %: that of the converter if it is a coarse one.
+    /// The step of a coarse converter, %: the smallest step seen, if all others
+    /// are multiples of it; else 0.
     pub(super) fn quantum_pct(&self) -> f64 {
+        if self.steps.len() < STEPS_MIN {
+            return 0.0;
+        }
         let smallest = self.steps.iter().copied().fold(f64::INFINITY, f64::min);
-        if self.steps.len() < MEMORY / 2 { 0.0 } else { smallest }
+        let is_multiple = |step: &f64| {
+            let times = step / smallest;
+            (times - times.round()).abs() < 0.01
+        };
+        if self.steps.iter().all(is_multiple) { smallest } else { 0.0 }
     }
 }
 
@@ -119,9 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn the_quantum_is_the_smallest_step() {
-        let coarse = of((0..60).map(|i| f64::from(i % 5) * 0.5));
-        assert_eq!(coarse.quantum_pct(), 0.5);
-        assert_eq!(of([1.0; 40]).quantum_pct(), 0.0, "no step, no quantum");
+    fn the_quantum_is_what_all_steps_are_multiples_of() {
+        assert_eq!(of((0..60).map(|i| f64::from(i % 5) * 0.5)).quantum_pct(), 0.5);
+        let tenths = of((0..60).map(|i| f64::from(i * i % 7) / 10.0)).quantum_pct();
+        assert!((tenths - 0.1).abs() < 1e-9, "{tenths}");
+        assert_eq!(of([1.0; 60]).quantum_pct(), 0.0, "no step");
+        assert_eq!(of([1.0, 2.0, 3.0]).quantum_pct(), 0.0, "too few");
+        let smooth = (0..60).map(|i| 50.0 * (-f64::from(i) / 30.0).exp());
+        assert_eq!(of(smooth).quantum_pct(), 0.0);
     }
 }

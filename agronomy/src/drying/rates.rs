@@ -258,6 +258,19 @@ mod tests {
         close(drying.hours_to_lose(1.0, -1.0, 0, 48.0), 48.0);
     }
 
+    /// Two mornings, one at 1 %/h and one at 2: a variance of 0.25 about their
+    /// mean, twice that for a sample of two, and half as much for the mean.
+    #[test]
+    fn the_spread_is_that_between_blocks() {
+        let mut rates = of(&[(0.0, 50.0), (3.0, 47.0)]);
+        rates.add(at(24.0, 50.0), at(27.0, 44.0));
+        let drying = rates.drying(27 * HOUR_MS, 3).unwrap();
+        close(drying.mean_pct_h, 1.5);
+        close(drying.spread_pct_h, 0.75_f64.sqrt());
+        let one = of(&[(0.0, 50.0), (3.0, 47.0)]).drying(3 * HOUR_MS, 3).unwrap();
+        close(one.spread_pct_h, 0.5);
+    }
+
     #[test]
     fn what_dries_evenly_has_no_spread() {
         let even: Vec<_> = (0..100).map(|i| (f64::from(i), 90.0 - 0.5 * f64::from(i))).collect();
