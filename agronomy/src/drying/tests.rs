@@ -51,6 +51,7 @@ fn check_waterings(readings: &[Point], days: &[i64]) {
 fn waterings_are_found_whatever_the_sensor() {
     check_waterings(&pot(7, 0.0, 0.0), &[0, 2, 4, 6]);
     check_waterings(&pot(7, 0.5, 0.0), &[0, 2, 4, 6]);
+    check_waterings(&pot(7, 2.0, 0.0), &[0, 2, 4, 6]);
     check_waterings(&pot(7, 0.5, 1.0), &[0, 2, 4, 6]);
     check_waterings(&pot(7, 0.0, 2.0), &[0, 2, 4, 6]);
     let every_quarter: Vec<_> = pot(7, 0.2, 0.1).into_iter().step_by(15).collect();
