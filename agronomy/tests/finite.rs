@@ -34,6 +34,8 @@ fn all_finite(answers: &[Option<f64>]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
     #[test]
     fn of_air_light_and_degrees([a, b, c, d] in [number(), number(), number(), number()]) {
         all_finite(&[
@@ -47,6 +49,7 @@ proptest! {
             air::heat_index_c(a, b),
             light::ppfd_umol_m2_s(a, b),
             light::integral_mol_m2(a, b),
+            light::supplement_h(a, b, c),
             degrees::heating_degree_hours(a, b, c),
             degrees::cooling_degree_hours(a, b, c),
             degrees::growing_degree_days(a, b, c, Some(d), degrees::Clamp::Mean),

@@ -50,6 +50,9 @@ const WATERINGS_MAX: usize = 16;
 const RESPONSES_MAX: usize = 15;
 /// What a soil probe can say, %, by far; keeps squares of it finite.
 const PCT_MAX: f64 = 1e6;
+/// What no soil probe resolves, %: it is 0, so that no square of a step is lost
+/// to underflow.
+const PCT_MIN: f64 = 1e-9;
 /// Event times are within this of 1970, ms: what calendars can say.
 const MS_MAX: i64 = 8_640_000_000_000_000;
 
@@ -114,6 +117,7 @@ impl Drying {
             return Taken::Refused;
         }
         self.pass_to(event_ms, settings);
+        let pct = if pct.abs() < PCT_MIN { 0.0 } else { pct };
         let point = Point { ms: event_ms, pct };
         let step_pct = self.last.map_or(0.0, |last| (pct - last.pct).abs());
         // Noise is only asked for where it matters: it never lowers the limit.

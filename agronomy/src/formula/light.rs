@@ -19,7 +19,7 @@ pub mod ppfd_per_lux {
 }
 
 /// Photosynthetic photon flux density, µmol/(m² s), from an illuminance of 0 to
-/// 200,000 lux and the lamp's factor (see [`ppfd_per_lux`]), above 0.
+/// 200,000 lux and the lamp's factor (see [`ppfd_per_lux`]), above 0, at most 1.
 ///
 /// ```
 /// use agronomy::formula::light::{ppfd_per_lux, ppfd_umol_m2_s};
@@ -29,9 +29,8 @@ pub mod ppfd_per_lux {
 /// ```
 #[must_use]
 pub fn ppfd_umol_m2_s(illuminance_lux: f64, ppfd_per_lux: f64) -> Option<f64> {
-    let is_factor = ppfd_per_lux > 0.0 && ppfd_per_lux.is_finite();
-    let lux = within(illuminance_lux, 0.0, 200_000.0).filter(|_| is_factor)?;
-    Some(lux * ppfd_per_lux)
+    let factor = within(ppfd_per_lux, f64::MIN_POSITIVE, 1.0)?;
+    Some(within(illuminance_lux, 0.0, 200_000.0)? * factor)
 }
 
 /// Light integral, mol/m², of a mean photon flux density, µmol/(m² s), ≥ 0,
@@ -50,7 +49,7 @@ pub fn integral_mol_m2(ppfd_umol_m2_s: f64, seconds: f64) -> Option<f64> {
 pub fn supplement_h(target_mol_m2: f64, got_mol_m2: f64, lamp_umol_m2_s: f64) -> Option<f64> {
     let lamp = within(lamp_umol_m2_s, f64::MIN_POSITIVE, 1e5)?;
     let missing = within(target_mol_m2, 0.0, 1e3)? - within(got_mol_m2, 0.0, 1e3)?;
-    Some(missing.max(0.0) * 1e6 / lamp / 3600.0)
+    Some(missing.max(0.0) * 1e6 / lamp / 3600.0).filter(|hours| hours.is_finite())
 }
 
 #[cfg(test)]
@@ -65,6 +64,7 @@ mod tests {
         close(ppfd_umol_m2_s(1000.0, ppfd_per_lux::SODIUM), 12.2, 0.05);
         assert_eq!(ppfd_umol_m2_s(-1.0, 0.0185), None);
         assert_eq!(ppfd_umol_m2_s(1.0, 0.0), None);
+        assert_eq!(ppfd_umol_m2_s(1.0, 1.1), None, "no lamp gives that much");
         assert_eq!(ppfd_umol_m2_s(f64::NAN, 0.0185), None);
     }
 
