@@ -203,5 +203,8 @@ mod tests {
         assert_eq!(of(|t| 50.0 - 20.0 * (-t / 20.0).exp(), 1.0, 60), None);
         assert_eq!(of(|_| 50.0, 1.0, 60), None);
         assert_eq!(of(|t| 20.0 * (-t / 3.0).exp(), 1.0, 5), None, "too few");
+        // certain for the many readings, but not worth speaking of
+        let noisy = |t: f64| if (t * 10.0).round() % 2.0 == 0.0 { 1.0 } else { -1.0 };
+        assert_eq!(of(|t| 50.0 - 0.1 * t + 2.0 * (-t / 20.0).exp() + noisy(t), 0.1, 1000), None);
     }
 }

@@ -195,3 +195,54 @@ fn a_late_and_weak_response_is_no_drying_either() {
     let rate = drying.trend(&settings, 60 * 600_000).unwrap().rate_pct_h.unwrap();
     assert!((rate - 3.0).abs() < 1e-9, "{rate}");
 }
+
+#[test]
+fn a_noisy_or_coarse_sensor_is_not_watered_by_itself() {
+    let mut seed = 3_u64;
+    let noisy = (0..3 * DAY_MIN).map(|minute| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+        let uniform = (seed >> 11) as f64 / (1_u64 << 53) as f64 - 0.5;
+        Point { ms: minute * 60_000, pct: 50.0 - minute as f64 / 400.0 + 5.0 * uniform }
+    });
+    // the first readings say nothing of the noise yet
+    let after = |drying: &Drying, minute: i64| {
+        drying.waterings().iter().filter(|w| w.seen_ms > minute * 60_000).count()
+    };
+    let noisy: Vec<_> = noisy.collect();
+    assert_eq!(after(&fed(&noisy, &Settings::default()), 60), 0);
+    // steps of 5 %, up and down every two hours
+    let coarse: Vec<_> = (0..3 * DAY_MIN)
+        .map(|minute| Point { ms: minute * 60_000, pct: 40.0 + 5.0 * (minute / 120 % 2) as f64 })
+        .collect();
+    assert_eq!(after(&fed(&coarse, &Settings::default()), 10 * 120), 0);
+}
+
+#[test]
+fn no_rate_is_taken_across_a_silence() {
+    // 1 %/h, and 30 % lost, or poured and lost, in the ten hours of which nothing is known
+    let at = |hour: i64, pct: f64| Point { ms: hour * HOUR_MS, pct };
+    let readings =
+        [at(0, 60.0), at(1, 59.0), at(2, 58.0), at(12, 28.0), at(13, 27.0), at(14, 26.0)];
+    let trend = fed(&readings, &Settings::default()).trend(&Settings::default(), 14 * HOUR_MS);
+    assert_eq!(trend.unwrap().rate_pct_h, Some(1.0));
+}
+
+#[test]
+fn a_long_drip_is_one_watering_and_advice_has_a_limit() {
+    let settings = Settings { critical_pct: 20.0, target_pct: 90.0, ..Settings::default() };
+    let mut drying = Drying::default();
+    let mut pct = 40.0;
+    // ten hours of drip irrigation that arrive in the ninth, then two days without
+    for i in 0..=58 * 6_i64 {
+        let ms = i * 600_000;
+        drying.irrigation(&settings, ms, (6..66).contains(&i));
+        pct += if (54..60).contains(&i) { 1.0 } else { -0.05 };
+        drying.moisture(&settings, ms, pct);
+    }
+    let waterings = drying.waterings();
+    assert!(waterings.len() == 1 && waterings[0].risen, "{waterings:?}");
+    assert_eq!(waterings[0].irrigation_min, 600.0);
+    let trend = drying.trend(&settings, 58 * HOUR_MS).unwrap();
+    assert!((trend.response_pct_min.unwrap() - 6.0 / 600.0).abs() < 1e-3, "{trend:?}");
+    assert_eq!(trend.irrigation_min, Some(settings.irrigation_max_min));
+}

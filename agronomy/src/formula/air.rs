@@ -92,19 +92,24 @@ pub fn heat_index_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
     if f64::midpoint(simple, t) < 80.0 {
         return None;
     }
-    let mut index = -42.379 + 2.049_015_23 * t + 10.143_331_27 * rh
-        - 0.224_755_41 * t * rh
-        - 6.837_83e-3 * t * t
-        - 5.481_717e-2 * rh * rh
-        + 1.228_74e-3 * t * t * rh
-        + 8.5282e-4 * t * rh * rh
-        - 1.99e-6 * t * t * rh * rh;
+    let mut index = rothfusz_f(t, rh);
     if rh < 13.0 && (80.0..=112.0).contains(&t) {
         index -= (13.0 - rh) / 4.0 * ((17.0 - (t - 95.0).abs()) / 17.0).sqrt();
     } else if rh > 85.0 && (80.0..=87.0).contains(&t) {
         index += (rh - 85.0) / 10.0 * (87.0 - t) / 5.0;
     }
     Some((index - 32.0) / 1.8)
+}
+
+/// The regression itself, in °F and %.
+fn rothfusz_f(t: f64, rh: f64) -> f64 {
+    -42.379 + 2.049_015_23 * t + 10.143_331_27 * rh
+        - 0.224_755_41 * t * rh
+        - 6.837_83e-3 * t * t
+        - 5.481_717e-2 * rh * rh
+        + 1.228_74e-3 * t * t * rh
+        + 8.5282e-4 * t * rh * rh
+        - 1.99e-6 * t * t * rh * rh
 }
 
 #[cfg(test)]
@@ -151,6 +156,11 @@ mod tests {
             close(fahrenheit(t, rh), index, 0.6);
         }
         assert_eq!(fahrenheit(70.0, 50.0), None);
+        // adjustments: −(13 − 9)/4·√(17/17) in dry air, +(95 − 85)/10·(87 − 82)/5
+        // in humid air, none between
+        for (t, rh, adjustment) in [(95.0, 9.0, -1.0), (82.0, 95.0, 1.0), (95.0, 50.0, 0.0)] {
+            close(fahrenheit(t, rh), rothfusz_f(t, rh) + adjustment, 1e-9);
+        }
     }
 
     #[test]

@@ -239,6 +239,14 @@ mod tests {
     }
 
     #[test]
+    fn the_sky_is_overcast_at_worst_and_clear_at_best() {
+        for (solar_mj, share) in [(0.0, 0.33), (15.0, 0.5), (40.0, 1.0)] {
+            close(clear_share(solar_mj, 30.0), share, 0.0);
+        }
+        close(clear_share(0.0, 0.0), 0.33, 0.0);
+    }
+
+    #[test]
     fn temperatures_alone_are_enough_for_hargreaves() {
         // example 20: Lyon in July, 26.6 and 14.8 °C, Ra 40.6 MJ/m² d: 5.0 mm
         close(hargreaves_mm(26.6, 14.8, 40.6), 5.0, 0.05);

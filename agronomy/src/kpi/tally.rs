@@ -166,6 +166,8 @@ mod tests {
         check(&half, 0.5, Some(1.0), 31.0 * 60.0, 25.0);
         let twice: Vec<_> = (0..120).map(|i| (i * 30, 20.0, Quality::Ok)).collect();
         check(&twice, 1.0, Some(1.0), 30.0, 100.0);
+        let twice_half: Vec<_> = (0..60).map(|i| (i * 30, 20.0, Quality::Ok)).collect();
+        check(&twice_half, 0.5, Some(1.0), 1830.0, 50.0 * (1.0 - 1770.0 / 3600.0));
         let flagged: Vec<_> = (0..120)
             .map(|i| (i * 30, 20.0, if i % 2 == 0 { Quality::Ok } else { Quality::Spike }))
             .collect();

@@ -238,6 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_is_as_comfortable_as_its_worst_metric() {
+        let rules = Rules::default();
+        let mut tally = ZoneTally::default();
+        for (metric, value) in [("temperature", 22.0), ("co2", 1600.0), ("humidity", 65.0)] {
+            let reading = Observation { event_ms: 0, value, quality: Quality::Ok };
+            tally.add(metric, &reading, &rules);
+        }
+        let kpis = tally.kpis(Period { start_ms: 0, end_ms: 3_600_000 }, &rules);
+        assert_eq!(kpis.comfort, Some(50.0), "{kpis:?}");
+    }
+
+    #[test]
     fn nothing_is_known_of_an_empty_zone() {
         let day = Period { start_ms: 0, end_ms: 86_400_000 };
         let kpis = ZoneTally::default().kpis(day, &Rules::default());
