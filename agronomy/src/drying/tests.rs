@@ -246,3 +246,21 @@ fn a_long_drip_is_one_watering_and_advice_has_a_limit() {
     assert!((trend.response_pct_min.unwrap() - 6.0 / 600.0).abs() < 1e-3, "{trend:?}");
     assert_eq!(trend.irrigation_min, Some(settings.irrigation_max_min));
 }
+
+#[test]
+fn a_watering_that_has_soaked_in_peaks_no_more() {
+    let settings = Settings::default();
+    // poured at the first hour, falling for eight, then creeping up for a day
+    let value = |hour: i64| match hour {
+        0 => 40.0,
+        1..=8 => 60.0 - 0.1 * (hour - 1) as f64,
+        _ => 59.3 + 0.09 * (hour - 8) as f64,
+    };
+    let readings: Vec<_> =
+        (0..40).map(|hour| Point { ms: hour * HOUR_MS, pct: value(hour) }).collect();
+    let drying = fed(&readings, &settings);
+    assert!(readings[39].pct > 61.0);
+    let peaks: Vec<_> =
+        drying.waterings().iter().map(|w| (w.peak.ms / HOUR_MS, w.peak.pct)).collect();
+    assert_eq!(peaks, [(1, 60.0)]);
+}
