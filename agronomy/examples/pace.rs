@@ -1,7 +1,7 @@
 //! How long one reading and one question take.
 //!
 //! ```text
-//! cargo run --release -p agronomy --example pace
+//! cargo run -p agronomy --example pace
 //! ```
 
 use std::{hint::black_box, time::Instant};

@@ -2,7 +2,7 @@
 //! soil moisture challenge (Zindi, 2019).
 //!
 //! ```text
-//! cargo run --release -p agronomy --example fields -- DIR/wazihub/Train.csv
+//! cargo run -p agronomy --example fields -- DIR/wazihub/Train.csv
 //! ```
 //!
 //! The published 5-minute series is a straight line between whole-numbered
