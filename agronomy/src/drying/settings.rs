@@ -1,0 +1,140 @@
+use serde::{Deserialize, Serialize};
+
+/// How one soil-moisture sensor is judged. Units of moisture are those of the
+/// sensor, called percent; scaling them all scales the answers with them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Moisture at which the crop wants water, %.
+    pub critical_pct: f64,
+    /// Moisture to water up to, %; above `critical_pct`.
+    pub target_pct: f64,
+    /// The smallest rise that is a watering, %, > 0. Noise and coarse probes
+    /// raise it on their own.
+    pub rise_min_pct: f64,
+    /// Rises slower than this are drift, %/h, ≥ 0.
+    pub drift_max_pct_h: f64,
+    /// A jump waits for the next reading to confirm it if that comes within
+    /// this time, s; what is further apart is believed at once.
+    pub confirm_max_s: u32,
+    /// For this long after its newest peak or the end of irrigation, s, a
+    /// watering can still rise.
+    pub soak_s: u32,
+    /// No drying rate is taken across a longer silence, s; nor is a forecast
+    /// made after one.
+    pub gap_max_s: u32,
+    /// Days over which the mean drying rate is taken, 1–7.
+    pub rate_days: u8,
+    /// Hours beyond which the threshold counts as not reached, above 0, at most
+    /// a year.
+    pub horizon_h: f64,
+    /// Half width of the interval in standard deviations, > 0: 1.645 is meant
+    /// to cover 90 %.
+    pub interval_z: f64,
+    /// Longest irrigation ever recommended, minutes, > 0.
+    pub irrigation_max_min: f64,
+    /// An irrigation signal is believed for this long after it was sent, s.
+    pub signal_hold_max_s: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            critical_pct: 25.0,
+            target_pct: 40.0,
+            rise_min_pct: 2.5,
+            drift_max_pct_h: 0.1,
+            confirm_max_s: 1_800,
+            soak_s: 21_600,
+            gap_max_s: 28_800,
+            rate_days: 3,
+            horizon_h: 48.0,
+            interval_z: 1.645,
+            irrigation_max_min: 120.0,
+            signal_hold_max_s: 21_600,
+        }
+    }
+}
+
+/// Settings that contradict themselves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("drying settings: {0}")]
+pub struct SettingsError(String);
+
+impl Settings {
+    /// Itself, if it makes sense.
+    ///
+    /// # Errors
+    /// Every field that is out of its range, with what was found and expected.
+    pub fn checked(self) -> Result<Self, SettingsError> {
+        let mut wrong = Vec::new();
+        let above_zero = [
+            ("rise_min_pct", self.rise_min_pct),
+            ("horizon_h", self.horizon_h),
+            ("interval_z", self.interval_z),
+            ("irrigation_max_min", self.irrigation_max_min),
+        ];
+        for (name, value) in above_zero {
+            if !(value > 0.0 && value.is_finite()) {
+                wrong.push(format!("{name} is {value}, expected a number above 0"));
+            }
+        }
+        if !(self.drift_max_pct_h >= 0.0 && self.drift_max_pct_h.is_finite()) {
+            wrong.push(format!(
+                "drift_max_pct_h is {}, expected 0 or a number above it",
+                self.drift_max_pct_h
+            ));
+        }
+        if !(self.critical_pct.is_finite() && self.target_pct.is_finite()) {
+            wrong.push("critical_pct and target_pct must be finite".into());
+        } else if self.critical_pct >= self.target_pct {
+            wrong.push(format!(
+                "target_pct is {}, expected more than critical_pct ({})",
+                self.target_pct, self.critical_pct
+            ));
+        }
+        if !(1..=7).contains(&self.rate_days) {
+            wrong.push(format!("rate_days is {}, expected 1 to 7", self.rate_days));
+        }
+        if self.horizon_h > 8784.0 {
+            wrong.push(format!("horizon_h is {}, expected at most 8784", self.horizon_h));
+        }
+        if self.gap_max_s == 0 {
+            wrong.push("gap_max_s is 0, expected at least the sensor's interval".into());
+        }
+        if wrong.is_empty() { Ok(self) } else { Err(SettingsError(wrong.join("; "))) }
+    }
+}
+
+/// Seconds of a setting in milliseconds of event time.
+pub(super) const fn ms(seconds: u32) -> i64 {
+    seconds as i64 * 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut Settings), names: &[&str]) {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let message = settings.checked().err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(message.is_empty(), names.is_empty(), "{message}");
+        for name in names {
+            assert!(message.contains(name), "{name} is not in: {message}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        check(|_| {}, &[]);
+        check(|s| s.rise_min_pct = 0.0, &["rise_min_pct"]);
+        check(|s| s.horizon_h = f64::NAN, &["horizon_h"]);
+        check(|s| s.target_pct = s.critical_pct, &["target_pct"]);
+        check(|s| s.critical_pct = f64::INFINITY, &["critical_pct"]);
+        check(
+            |s| (s.rate_days, s.gap_max_s, s.drift_max_pct_h) = (0, 0, -1.0),
+            &["rate_days", "gap_max_s", "drift_max_pct_h"],
+        );
+    }
+}

@@ -1,0 +1,112 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Drying, Forecast, Point, Settings, Watering, forecast::forecast, hours, noise, settings,
+};
+
+/// The drying of a sensor as of a time. What is not known is `None`, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trend {
+    /// As of when, ms.
+    pub at_ms: i64,
+    /// The newest reading that counts.
+    pub last: Point,
+    /// The newest watering.
+    pub watering: Option<Watering>,
+    /// Hours since its onset, ≥ 0.
+    pub since_watering_h: Option<f64>,
+    /// Slope of the least-squares line since the watering's peak, %/h; below 0
+    /// where it dries.
+    pub slope_pct_h: Option<f64>,
+    /// Standard error of the slope, %/h, autocorrelation allowed for.
+    pub slope_se_pct_h: Option<f64>,
+    /// Share of the variance that the line explains, 0–1.
+    pub r2: Option<f64>,
+    /// Time constant of the exponential dry-down, h, where one is clearly
+    /// better than the line.
+    pub tau_h: Option<f64>,
+    /// Moisture that the exponential dry-down tends to, %.
+    pub residual_pct: Option<f64>,
+    /// Mean drying rate of the last days, waterings cut out, %/h; above 0
+    /// where it dries.
+    pub rate_pct_h: Option<f64>,
+    /// Median rise per minute of irrigation, %/min, ≥ 0, over the last
+    /// waterings with a signal.
+    pub response_pct_min: Option<f64>,
+    /// Minutes of irrigation to reach the target, 0 to the longest allowed.
+    pub irrigation_min: Option<f64>,
+    /// When it will be too dry; none after a long silence.
+    pub forecast: Option<Forecast>,
+}
+
+impl Trend {
+    /// Names of [`Trend::values`], with units.
+    pub const NAMES: [&'static str; 13] = [
+        "since_watering_h",
+        "watering_rise_pct",
+        "slope_pct_h",
+        "slope_se_pct_h",
+        "r2",
+        "tau_h",
+        "residual_pct",
+        "rate_pct_h",
+        "response_pct_min",
+        "irrigation_min",
+        "hours_to_critical",
+        "hours_to_critical_low",
+        "hours_to_critical_high",
+    ];
+
+    /// The numbers of a feature row, in the order of [`Trend::NAMES`].
+    #[must_use]
+    pub fn values(&self) -> [Option<f64>; Self::NAMES.len()] {
+        [
+            self.since_watering_h,
+            self.watering.map(|watering| watering.rise_pct()),
+            self.slope_pct_h,
+            self.slope_se_pct_h,
+            self.r2,
+            self.tau_h,
+            self.residual_pct,
+            self.rate_pct_h,
+            self.response_pct_min,
+            self.irrigation_min,
+            self.forecast.map(|forecast| forecast.hours),
+            self.forecast.map(|forecast| forecast.low),
+            self.forecast.map(|forecast| forecast.high),
+        ]
+    }
+
+    pub(super) fn of(drying: &Drying, settings: &Settings, at_ms: i64) -> Option<Self> {
+        let last = drying.last?;
+        let at_ms = at_ms.max(last.ms);
+        let watering = drying.waterings.back().copied();
+        let line = drying.segment.as_ref().map(|segment| segment.line());
+        let curve = drying.segment.as_ref().and_then(|segment| segment.curve());
+        let rate = drying.rates.drying(last.ms, settings.rate_days);
+        let response = (!drying.responses.is_empty()).then(|| noise::median(&drying.responses));
+        let is_fresh = at_ms - last.ms <= settings::ms(settings.gap_max_s);
+        let forecast = is_fresh.then(|| {
+            let quantum_pct = drying.noise.quantum_pct();
+            forecast(at_ms, last, quantum_pct, drying.segment.as_ref(), rate.as_ref(), settings)
+        });
+        Some(Self {
+            at_ms,
+            last,
+            watering,
+            since_watering_h: watering.map(|watering| hours(watering.onset.ms, at_ms)),
+            slope_pct_h: line.and_then(|line| line.slope()),
+            slope_se_pct_h: line.and_then(|line| line.slope_se()),
+            r2: line.and_then(|line| line.r2()),
+            tau_h: curve.map(|curve| curve.tau_h),
+            residual_pct: curve.map(|curve| curve.residual_pct),
+            rate_pct_h: rate.map(|rate| rate.mean_pct_h),
+            response_pct_min: response,
+            irrigation_min: response.filter(|response| *response > 0.0).map(|response| {
+                let wanted_pct = (settings.target_pct - last.pct).max(0.0);
+                (wanted_pct / response).min(settings.irrigation_max_min)
+            }),
+            forecast: forecast.flatten(),
+        })
+    }
+}

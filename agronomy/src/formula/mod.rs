@@ -1,0 +1,33 @@
+//! Formulas of growers and climate engineers. Each says its units, the range
+//! in which it holds and its source; outside of that range, or without a
+//! number, the answer is `None`, never a guess.
+//!
+//! # Layout
+//! - [`air`]: vapour pressure, deficit, dew point, wet bulb, heat index
+//! - [`light`]: lux to photons, daily light integral
+//! - [`degrees`]: heating and cooling degree-hours, growing degree-days
+//! - [`radiation`]: sun on a horizontal surface, net radiation
+//! - [`evapotranspiration`]: what grass evaporates: Penman–Monteith, Hargreaves
+//! - [`soil`]: water in the root zone, minutes of irrigation
+//!
+//! "FAO 56" is R. G. Allen, L. S. Pereira, D. Raes, M. Smith, "Crop
+//! evapotranspiration", FAO Irrigation and Drainage Paper 56, Rome 1998; its
+//! equations and examples are named by number.
+
+pub mod air;
+pub mod degrees;
+pub mod evapotranspiration;
+pub mod light;
+pub mod radiation;
+pub mod soil;
+
+/// The value, if it is one and within a range, both ends included.
+pub(crate) fn within(value: f64, min: f64, max: f64) -> Option<f64> {
+    (min..=max).contains(&value).then_some(value)
+}
+
+#[cfg(test)]
+pub(crate) fn close(found: Option<f64>, expect: f64, tolerance: f64) {
+    let found = found.unwrap_or(f64::NAN);
+    assert!((found - expect).abs() <= tolerance, "{found} is not {expect} ± {tolerance}");
+}

@@ -1,0 +1,268 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use telemetry::SmolStr;
+
+use super::{Band, Held, MetricKpis, Observation, Period, Tally};
+
+/// How the KPIs of a zone are counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Expected interval of readings, s, above 0.
+    pub interval_s: u32,
+    /// Those of metrics that come at another one, s.
+    pub intervals_s: BTreeMap<SmolStr, u32>,
+    /// Comfortable values, by metric.
+    pub comfort: BTreeMap<SmolStr, Band>,
+    /// The metric that tells light from dark.
+    pub light_metric: SmolStr,
+    /// From which value on it is light, lux.
+    pub light_min_lux: f64,
+    /// The metric that is above 0 while someone is there.
+    pub motion_metric: SmolStr,
+    /// For how long a light or motion reading holds, s.
+    pub hold_max_s: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let band = |low, high, tolerance| Band { low, high, tolerance };
+        Self {
+            interval_s: 60,
+            intervals_s: BTreeMap::new(),
+            // Category II of EN 16798-1 for offices; CO₂ to about 800 ppm above
+            // outdoor air.
+            comfort: [
+                ("temperature", band(20.0, 26.0, 4.0)),
+                ("humidity", band(25.0, 60.0, 20.0)),
+                ("co2", band(0.0, 1200.0, 800.0)),
+            ]
+            .map(|(metric, band)| (SmolStr::new_static(metric), band))
+            .into(),
+            light_metric: SmolStr::new_static("light"),
+            light_min_lux: 50.0,
+            motion_metric: SmolStr::new_static("motion"),
+            hold_max_s: 600,
+        }
+    }
+}
+
+/// Rules that contradict themselves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("KPI rules: {0}")]
+pub struct RulesError(String);
+
+impl Rules {
+    /// Itself, if it makes sense.
+    ///
+    /// # Errors
+    /// Every interval of 0 and every band without two ends in order.
+    pub fn checked(self) -> Result<Self, RulesError> {
+        let mut wrong = Vec::new();
+        if self.interval_s == 0 {
+            wrong.push("interval_s is 0, expected seconds above it".to_owned());
+        }
+        for (metric, _) in self.intervals_s.iter().filter(|(_, seconds)| **seconds == 0) {
+            wrong.push(format!("intervals_s.{metric} is 0, expected seconds above it"));
+        }
+        for (metric, band) in self.comfort.iter().filter(|(_, band)| !band.is_valid()) {
+            wrong.push(format!(
+                "comfort.{metric} is {} to {} ± {}, expected low ≤ high and tolerance above 0",
+                band.low, band.high, band.tolerance
+            ));
+        }
+        if wrong.is_empty() { Ok(self) } else { Err(RulesError(wrong.join("; "))) }
+    }
+
+    fn interval_ms(&self, metric: &str) -> i64 {
+        i64::from(*self.intervals_s.get(metric).unwrap_or(&self.interval_s)) * 1000
+    }
+
+    fn hold_max_ms(&self) -> i64 {
+        i64::from(self.hold_max_s) * 1000
+    }
+}
+
+/// All metrics of a zone over one period, while it fills. Two merge if the
+/// second follows the first: 23, 24 or 25 hours make a day.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ZoneTally {
+    metrics: BTreeMap<SmolStr, Tally>,
+    light: Held,
+    occupied: Held,
+}
+
+/// The KPIs of a zone over one period: a row of a gold table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kpis {
+    /// Which hour or day.
+    pub period: Period,
+    /// By metric.
+    pub metrics: BTreeMap<SmolStr, MetricKpis>,
+    /// Comfort, 0–100: that of the metric with the least, since comfort in one
+    /// does not make up for discomfort in another. None without a band.
+    pub comfort: Option<f64>,
+    /// Data quality, 0–100: the mean over the metrics; none without any.
+    pub quality: Option<f64>,
+    /// Hours of light, ≥ 0.
+    pub light_h: Option<f64>,
+    /// Share of the watched time with someone there, 0–1.
+    pub occupied_share: Option<f64>,
+}
+
+impl ZoneTally {
+    /// Takes a reading of a metric, not older than those of it before.
+    ///
+    /// ```
+    /// use agronomy::kpi::{Observation, Period, Rules, ZoneTally};
+    /// use telemetry::Quality;
+    ///
+    /// let rules = Rules::default();
+    /// let hour = Period { start_ms: 0, end_ms: 3_600_000 };
+    /// let mut tally = ZoneTally::default();
+    /// for minute in 0..60 {
+    ///     let reading =
+    ///         Observation { event_ms: minute * 60_000, value: 27.0, quality: Quality::Ok };
+    ///     tally.add("temperature", &reading, &rules);
+    /// }
+    /// let kpis = tally.kpis(hour, &rules);
+    /// assert_eq!((kpis.comfort, kpis.quality), (Some(75.0), Some(100.0)));
+    /// ```
+    pub fn add(&mut self, metric: &str, reading: &Observation, rules: &Rules) {
+        if !self.metrics.contains_key(metric) {
+            self.metrics.insert(metric.into(), Tally::default());
+        }
+        let tally = self.metrics.get_mut(metric).expect("it was inserted");
+        tally.add(reading, rules.interval_ms(metric), rules.comfort.get(metric));
+        if !reading.quality.is_ok() {
+            return;
+        }
+        if metric == rules.light_metric {
+            let is_light = reading.value >= rules.light_min_lux;
+            self.light.add(reading.event_ms, is_light, rules.hold_max_ms());
+        }
+        if metric == rules.motion_metric {
+            self.occupied.add(reading.event_ms, reading.value > 0.0, rules.hold_max_ms());
+        }
+    }
+
+    /// Takes the tally of what follows.
+    pub fn merge(&mut self, later: &Self, rules: &Rules) {
+        for (metric, tally) in &later.metrics {
+            let own = self.metrics.entry(metric.clone()).or_default();
+            own.merge(tally, rules.interval_ms(metric));
+        }
+        self.light.merge(&later.light, rules.hold_max_ms());
+        self.occupied.merge(&later.occupied, rules.hold_max_ms());
+    }
+
+    /// The KPIs of the period that this is the tally of.
+    #[must_use]
+    pub fn kpis(&self, period: Period, rules: &Rules) -> Kpis {
+        let metrics: BTreeMap<_, _> = self
+            .metrics
+            .iter()
+            .map(|(name, tally)| (name.clone(), tally.kpis(period, rules.interval_ms(name))))
+            .collect();
+        let comfort = metrics.values().filter_map(|kpis| kpis.comfort).reduce(f64::min);
+        let quality = (!metrics.is_empty())
+            .then(|| metrics.values().map(|kpis| kpis.quality).sum::<f64>() / metrics.len() as f64);
+        let held = |held: Held| held.until(period.end_ms, rules.hold_max_ms());
+        Kpis {
+            period,
+            metrics,
+            comfort,
+            quality,
+            light_h: held(self.light).on_h(),
+            occupied_share: held(self.occupied).share(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+    use telemetry::Quality;
+
+    use super::*;
+
+    /// A day of a zone in Berlin from `start_ms`, a reading a minute: light from
+    /// 8 h to 20 h after midnight, motion in the first quarter of each hour.
+    fn tally(period: Period, day_ms: i64, rules: &Rules) -> ZoneTally {
+        let mut tally = ZoneTally::default();
+        for event_ms in (period.start_ms..period.end_ms).step_by(60_000) {
+            let minute = (event_ms - day_ms) / 60_000;
+            let light = if (480..1200).contains(&minute) { 800.0 } else { 1.0 };
+            let motion = f64::from(minute % 60 < 15);
+            let temperature = 18.0 + f64::from(minute as i32 % 7);
+            for (metric, value) in
+                [("light", light), ("motion", motion), ("temperature", temperature)]
+            {
+                let reading = Observation { event_ms, value, quality: Quality::Ok };
+                tally.add(metric, &reading, rules);
+            }
+        }
+        tally
+    }
+
+    fn check(noon_ms: i64, hours: f64) {
+        let rules = Rules::default();
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let day = Period::local_day(noon_ms, &berlin).unwrap();
+        assert_eq!(day.hours(), hours);
+        let mut merged = ZoneTally::default();
+        let mut now_ms = day.start_ms;
+        while now_ms < day.end_ms {
+            let hour = Period::local_hour(now_ms, &berlin).unwrap();
+            merged.merge(&tally(hour, day.start_ms, &rules), &rules);
+            now_ms = hour.end_ms;
+        }
+        let (merged, whole) =
+            (merged.kpis(day, &rules), tally(day, day.start_ms, &rules).kpis(day, &rules));
+        assert_eq!(whole.quality, Some(100.0), "{whole:?}");
+        assert_eq!((whole.light_h, whole.occupied_share), (Some(12.0), Some(0.25)));
+        assert_eq!((merged.light_h, merged.occupied_share), (Some(12.0), Some(0.25)));
+        let (a, b) = (merged.metrics["temperature"], whole.metrics["temperature"]);
+        assert_eq!((a.count, a.min, a.max, a.gap_max_s), (b.count, b.min, b.max, b.gap_max_s));
+        assert_eq!(a.count, (hours * 60.0) as u64);
+        let close = |a: Option<f64>, b: Option<f64>| (a.unwrap() - b.unwrap()).abs() < 1e-9;
+        assert!(close(a.mean, b.mean) && close(a.std, b.std) && close(a.comfort, b.comfort));
+    }
+
+    #[test]
+    fn the_hours_of_a_day_merge_into_it_whatever_the_clock_does() {
+        check(1_751_371_200_000, 24.0); // 1 July 2025
+        check(1_743_328_800_000, 23.0); // 30 March 2025
+        check(1_761_476_400_000, 25.0); // 26 October 2025
+    }
+
+    #[test]
+    fn a_zone_is_as_comfortable_as_its_worst_metric() {
+        let rules = Rules::default();
+        let mut tally = ZoneTally::default();
+        for (metric, value) in [("temperature", 22.0), ("co2", 1600.0), ("humidity", 65.0)] {
+            let reading = Observation { event_ms: 0, value, quality: Quality::Ok };
+            tally.add(metric, &reading, &rules);
+        }
+        let kpis = tally.kpis(Period { start_ms: 0, end_ms: 3_600_000 }, &rules);
+        assert_eq!(kpis.comfort, Some(50.0), "{kpis:?}");
+    }
+
+    #[test]
+    fn nothing_is_known_of_an_empty_zone() {
+        let day = Period { start_ms: 0, end_ms: 86_400_000 };
+        let kpis = ZoneTally::default().kpis(day, &Rules::default());
+        assert_eq!((kpis.comfort, kpis.quality), (None, None));
+        assert_eq!((kpis.light_h, kpis.occupied_share), (None, None));
+    }
+
+    #[test]
+    fn wrong_rules_are_named() {
+        assert!(Rules::default().checked().is_ok());
+        let mut rules = Rules { interval_s: 0, ..Rules::default() };
+        rules.comfort.insert("co2".into(), Band { low: 2.0, high: 1.0, tolerance: 1.0 });
+        let message = rules.checked().unwrap_err().to_string();
+        assert!(message.contains("interval_s") && message.contains("comfort.co2"), "{message}");
+    }
+}

@@ -1,0 +1,101 @@
+//! The sun over a place: when it is up, how high, and how bright a clear sky
+//! would be.
+//!
+//! By the equations of the NOAA Solar Calculator (NOAA Global Monitoring
+//! Laboratory, "General solar position calculations"), after J. Meeus,
+//! "Astronomical Algorithms", 1991: good to a minute for sunrise up to 72° of
+//! latitude, and to 0.02° for the elevation, in the years 1901–2099.
+
+mod day;
+mod irradiance;
+mod position;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    day::{Day, Daylight, day},
+    irradiance::{clear_sky_w_m2, extraterrestrial_w_m2},
+    position::{Position, position},
+};
+
+/// A place on the Earth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Coordinates", into = "Coordinates")]
+pub struct Place {
+    latitude_deg: f64,
+    longitude_deg: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Coordinates {
+    latitude: f64,
+    longitude: f64,
+}
+
+/// Coordinates that are not on the Earth.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "no such place: latitude {latitude_deg}, longitude {longitude_deg}; expected degrees, \
+     −90 to 90 and −180 to 180"
+)]
+pub struct PlaceError {
+    latitude_deg: f64,
+    longitude_deg: f64,
+}
+
+impl Place {
+    /// A place by its degrees, north and east above 0.
+    ///
+    /// # Errors
+    /// Degrees outside −90 to 90 and −180 to 180.
+    pub fn new(latitude_deg: f64, longitude_deg: f64) -> Result<Self, PlaceError> {
+        if latitude_deg.abs() <= 90.0 && longitude_deg.abs() <= 180.0 {
+            Ok(Self { latitude_deg, longitude_deg })
+        } else {
+            Err(PlaceError { latitude_deg, longitude_deg })
+        }
+    }
+
+    /// Degrees north.
+    #[must_use]
+    pub const fn latitude_deg(&self) -> f64 {
+        self.latitude_deg
+    }
+
+    /// Degrees east.
+    #[must_use]
+    pub const fn longitude_deg(&self) -> f64 {
+        self.longitude_deg
+    }
+}
+
+impl TryFrom<Coordinates> for Place {
+    type Error = PlaceError;
+
+    fn try_from(of: Coordinates) -> Result<Self, PlaceError> {
+        Self::new(of.latitude, of.longitude)
+    }
+}
+
+impl From<Place> for Coordinates {
+    fn from(place: Place) -> Self {
+        Self { latitude: place.latitude_deg, longitude: place.longitude_deg }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_on_the_earth() {
+        for (latitude, longitude) in [(90.1, 0.0), (0.0, -180.5), (f64::NAN, 0.0)] {
+            assert!(Place::new(latitude, longitude).is_err(), "{latitude} {longitude}");
+        }
+        let place: Place = serde_json::from_str(r#"{"latitude":52.1,"longitude":5.2}"#).unwrap();
+        assert_eq!(place, Place::new(52.1, 5.2).unwrap());
+        let error = serde_json::from_str::<Place>(r#"{"latitude":152,"longitude":5}"#).unwrap_err();
+        assert!(error.to_string().contains("latitude 152"), "{error}");
+    }
+}
