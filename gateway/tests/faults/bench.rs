@@ -56,7 +56,11 @@ impl Bench {
             Ok(AsyncMutex::new(Frail { kafka, line }))
         };
         match self.frail.get_or_init(start).await {
-            Ok(frail) => Ok(frail.lock().await),
+            Ok(frail) => {
+                let frail = frail.lock().await;
+                frail.mend()?;
+                Ok(frail)
+            }
             Err(failed) => failed.again(),
         }
     }
@@ -83,6 +87,13 @@ impl Bench {
 }
 
 impl Frail {
+    /// Undoes what a scenario that failed half-way left.
+    fn mend(&self) -> Result<()> {
+        self.line.heal();
+        self.kafka.thaw();
+        if self.kafka.is_running() { Ok(()) } else { self.kafka.restart() }
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings::kafka(&self.kafka.brokers())
     }

@@ -50,9 +50,13 @@ impl Kafka {
     pub(crate) fn kill(&self) {
         self.signal(Signal::SIGKILL);
         // Else its port would still be taken when it is started again.
-        while kill(self.pid(), None).is_ok_and(|()| !self.is_zombie()) {
+        while self.is_running() {
             std::thread::yield_now();
         }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        kill(self.pid(), None).is_ok_and(|()| !self.is_zombie())
     }
 
     /// Starts it again over the same data.

@@ -26,6 +26,7 @@ enum Fault {
     Frozen,
     Cut,
     Away,
+    AwayAtStart,
     HalfOpen,
     Far,
     Slow,
@@ -42,6 +43,7 @@ pub(super) fn all() -> Vec<Scenario> {
         (Fault::Slow, "20 kB/s, then drained beside live"),
         (Fault::Far, "2 s round trip"),
         (Fault::Away, "refuses connections"),
+        (Fault::AwayAtStart, "away while the gateway starts"),
         (Fault::Cut, "cut ten times"),
     ];
     let mut list = vec![scenario("Kafka: topic deleted", topic_deleted)];
@@ -87,6 +89,11 @@ async fn outage(bench: &Bench, name: &str, via: Via, fault: Fault) -> Result<()>
         }
         Fault::Away => {
             line.refuse();
+            sleep(OUTAGE).await;
+        }
+        Fault::AwayAtStart => {
+            line.refuse();
+            scene.gateway.signal(Signal::SIGKILL);
             sleep(OUTAGE).await;
         }
         Fault::HalfOpen => {
