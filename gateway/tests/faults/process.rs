@@ -60,7 +60,8 @@ impl Gateway {
     /// at a named place of the first run: `place:n`.
     pub(crate) fn start(dir: &Path, set: &[String], kill_at: Option<&str>) -> Result<Self> {
         let (mqtt, rest) = (free_port()?, free_port()?);
-        let own = [format!("mqtt.listen=127.0.0.1:{mqtt}"), format!("rest.listen=127.0.0.1:{rest}")];
+        let own =
+            [format!("mqtt.listen=127.0.0.1:{mqtt}"), format!("rest.listen=127.0.0.1:{rest}")];
         let mut args = vec!["run".to_owned()];
         for setting in own.iter().chain(set) {
             args.extend(["--set".to_owned(), setting.clone()]);
@@ -84,23 +85,25 @@ impl Gateway {
     fn supervise(&mut self, mut kill_at: Option<String>) {
         let Self { args, said, shared, .. } = self;
         let (args, said, shared) = (args.clone(), said.clone(), shared.clone());
-        self.supervisor = Some(thread::spawn(move || loop {
-            let log = OpenOptions::new().create(true).append(true).open(&said)?;
-            let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
-            command.args(&args).stdout(log.try_clone()?).stderr(log);
-            if let Some(place) = kill_at.take() {
-                command.env(KILL_AT, place);
-            }
-            let mut child = command.spawn()?;
-            shared.pid.store(child.id().cast_signed(), Ordering::SeqCst);
-            let status = child.wait()?;
-            shared.pid.store(0, Ordering::SeqCst);
-            shared.ends.fetch_add(1, Ordering::SeqCst);
-            if !shared.is_stopping.load(Ordering::SeqCst) {
-                thread::sleep(RESTART_AFTER);
-            }
-            if shared.is_stopping.load(Ordering::SeqCst) {
-                return Ok(status);
+        self.supervisor = Some(thread::spawn(move || {
+            loop {
+                let log = OpenOptions::new().create(true).append(true).open(&said)?;
+                let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+                command.args(&args).stdout(log.try_clone()?).stderr(log);
+                if let Some(place) = kill_at.take() {
+                    command.env(KILL_AT, place);
+                }
+                let mut child = command.spawn()?;
+                shared.pid.store(child.id().cast_signed(), Ordering::SeqCst);
+                let status = child.wait()?;
+                shared.pid.store(0, Ordering::SeqCst);
+                shared.ends.fetch_add(1, Ordering::SeqCst);
+                if !shared.is_stopping.load(Ordering::SeqCst) {
+                    thread::sleep(RESTART_AFTER);
+                }
+                if shared.is_stopping.load(Ordering::SeqCst) {
+                    return Ok(status);
+                }
             }
         }));
     }
@@ -108,8 +111,10 @@ impl Gateway {
     /// Waits until it takes messages.
     pub(crate) async fn ready(&self) -> Result<()> {
         let url = self.url("readyz");
-        self.until("ready", async || reqwest::get(&url).await.is_ok_and(|r| r.status().is_success()))
-            .await
+        self.until("ready", async || {
+            reqwest::get(&url).await.is_ok_and(|r| r.status().is_success())
+        })
+        .await
     }
 
     /// Waits until it has ended `times` times.
@@ -173,7 +178,11 @@ impl Gateway {
         self.ended(ends + 1).await?;
         let supervisor = self.supervisor.take().context("stopped twice")?;
         let status = supervisor.join().expect("the supervisor does not panic")?;
-        ensure!(status.success(), "SIGTERM: the gateway ended with {status}:\n{}", self.last_words());
+        ensure!(
+            status.success(),
+            "SIGTERM: the gateway ended with {status}:\n{}",
+            self.last_words()
+        );
         Ok(())
     }
 

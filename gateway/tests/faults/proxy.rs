@@ -136,7 +136,8 @@ impl Proxy {
     /// New connections are as they should be; dead ones stay dead.
     pub(crate) fn heal(&self) {
         self.line.send_modify(|line| {
-            *line = Line { cut_below: line.cut_below, dead_below: line.dead_below, ..Line::default() };
+            *line =
+                Line { cut_below: line.cut_below, dead_below: line.dead_below, ..Line::default() };
         });
     }
 }

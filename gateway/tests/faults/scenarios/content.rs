@@ -157,12 +157,8 @@ async fn retained(bench: &Bench) -> Result<()> {
     let brokers = format!("log.kafka.brokers={}", log.kafka.brokers);
     let name = "retained replay";
     let scene = Scene::open(bench, name, Via::Bridge, Some(log.clone()), &[], None).await?;
-    let plan = Plan {
-        devices: DEVICES as u64,
-        messages: Some(1),
-        flags: RETAIN,
-        ..Plan::default()
-    };
+    let plan =
+        Plan { devices: DEVICES as u64, messages: Some(1), flags: RETAIN, ..Plan::default() };
     let traffic = scene.send(&plan).finish().await;
     // One that never was there before: the broker gives it what it has stored.
     let (dir, port) = (tempfile::tempdir()?, format!("mqtt.port={}", scene.line.port));
@@ -186,7 +182,7 @@ async fn retained(bench: &Bench) -> Result<()> {
 /// A broker may hand over a message once for each subscription that it fits.
 async fn overlapping(bench: &Bench) -> Result<()> {
     let log = bench.steady().await?;
-    let set = [r#"mqtt.filters=["sensors/#", "sensors/+/+/+", "#"]"#];
+    let set = [r##"mqtt.filters=["sensors/#", "sensors/+/+/+", "#"]"##];
     let name = "overlapping wildcards";
     let scene = Scene::open(bench, name, Via::Bridge, Some(log), &set, None).await?;
     let fleet = scene.send(&Plan::default());

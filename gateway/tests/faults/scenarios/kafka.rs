@@ -142,8 +142,7 @@ async fn topic_deleted(bench: &Bench) -> Result<()> {
 async fn partitions_added(bench: &Bench) -> Result<()> {
     let frail = bench.frail().await?;
     let (name, log) = ("Kafka: partitions added", frail.settings());
-    let mut scene =
-        Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
+    let mut scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
     scene.is_ordered = false;
     let fleet = scene.send(&Plan::default());
     fleet.more(300).await;
