@@ -56,13 +56,17 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Starts it with the given settings (`key=value`) and, where given, an end
-    /// at a named place of the first run: `place:n`.
+    /// Starts it with `dir`/gateway.toml, where that is, over it the given
+    /// settings (`key=value`) and, where given, an end at a named place of the first run: `place:n`.
     pub(crate) fn start(dir: &Path, set: &[String], kill_at: Option<&str>) -> Result<Self> {
         let (mqtt, rest) = (free_port()?, free_port()?);
         let own =
             [format!("mqtt.listen=127.0.0.1:{mqtt}"), format!("rest.listen=127.0.0.1:{rest}")];
         let mut args = vec!["run".to_owned()];
+        let config = dir.join("gateway.toml");
+        if config.exists() {
+            args.extend(["--config".to_owned(), config.display().to_string()]);
+        }
         for setting in own.iter().chain(set) {
             args.extend(["--set".to_owned(), setting.clone()]);
         }

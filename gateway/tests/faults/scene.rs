@@ -45,6 +45,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) log: Settings,
     /// A zone's messages are in one partition; not where partitions are added.
     pub(crate) is_ordered: bool,
+    /// Everything that the gateway writes is in it.
     pub(crate) dir: TempDir,
     via: Via,
     began: Instant,
@@ -180,7 +181,6 @@ impl<'a> Scene<'a> {
         if peak_rss_bytes > RSS_BYTES_MAX {
             problems.push(format!("resident set {peak_rss_bytes} B, at most {RSS_BYTES_MAX}"));
         }
-        println!("{row}");
         self.bench.note(row);
         problems.truncate(10);
         ensure!(problems.is_empty(), "{}\n{}", problems.join("\n"), self.gateway.last_words());

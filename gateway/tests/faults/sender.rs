@@ -124,7 +124,8 @@ impl Fleet {
         }
     }
 
-    /// No new messages; waits until all that were sent are acknowledged.
+    /// No new messages but those of a limited plan; waits until all are
+    /// acknowledged.
     pub(crate) async fn finish(mut self) -> Traffic {
         self.shared.is_over.send_replace(true);
         let mut traffic = Traffic::default();
@@ -187,8 +188,10 @@ impl Device {
     }
 
     fn has_more(&self) -> bool {
-        let wanted = self.plan.messages.is_none_or(|messages| self.serial < messages);
-        wanted && !*self.shared.is_over.borrow()
+        match self.plan.messages {
+            Some(messages) => self.serial < messages,
+            None => !*self.shared.is_over.borrow(),
+        }
     }
 
     /// One connection.
@@ -327,7 +330,7 @@ pub(crate) async fn deliver(port: u16, topic: &str, payload: &[u8]) -> std::io::
 /// Sends bytes, whatever they are, over a connection of its own.
 pub(crate) async fn deliver_bytes(port: u16, bytes: &[u8]) -> std::io::Result<Answer> {
     /// For an answer that may never come.
-    const PATIENCE: Duration = Duration::from_secs(15);
+    const PATIENCE: Duration = Duration::from_secs(5);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(&mqtt::connect(Version::V3, "single", 0)).await?;
     let mut framer = Framer::default();

@@ -35,11 +35,11 @@ pub(super) fn all() -> Vec<Scenario> {
 }
 
 /// A small file system of its own.
-struct Small(PathBuf);
+pub(super) struct Small(PathBuf);
 
 impl Small {
     /// None where this user may not mount.
-    fn mount(dir: &Path) -> Result<Option<Self>> {
+    pub(super) fn mount(dir: &Path) -> Result<Option<Self>> {
         fs::create_dir_all(dir)?;
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(dir);
@@ -47,7 +47,7 @@ impl Small {
         Ok(is_mounted.then(|| Self(dir.to_owned())))
     }
 
-    fn enlarge(&self) -> Result<()> {
+    pub(super) fn enlarge(&self) -> Result<()> {
         let mut command = Command::new("mount");
         let status = command.args(["-o", "remount,size=256m"]).arg(&self.0).status()?;
         ensure!(status.success(), "cannot enlarge {}", self.0.display());

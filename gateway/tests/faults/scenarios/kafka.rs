@@ -15,8 +15,9 @@ use tokio::time::sleep;
 use super::{Scenario, scenario};
 use crate::{
     bench::{Bench, Frail},
+    process::HAS_SPOOL,
     scene::{Scene, Via},
-    sender::Plan,
+    sender::{Fleet, Plan},
 };
 
 /// What happens to Kafka, or on the way to it.
@@ -73,12 +74,12 @@ async fn outage(bench: &Bench, name: &str, via: Via, fault: Fault) -> Result<()>
     match fault {
         Fault::Killed => {
             kafka.kill();
-            sleep(OUTAGE).await;
+            last(&fleet).await;
             kafka.restart()?;
         }
         Fault::Frozen => {
             kafka.freeze();
-            sleep(OUTAGE).await;
+            last(&fleet).await;
             kafka.thaw();
         }
         Fault::Cut => {
@@ -89,16 +90,16 @@ async fn outage(bench: &Bench, name: &str, via: Via, fault: Fault) -> Result<()>
         }
         Fault::Away => {
             line.refuse();
-            sleep(OUTAGE).await;
+            last(&fleet).await;
         }
         Fault::AwayAtStart => {
             line.refuse();
             scene.gateway.signal(Signal::SIGKILL);
-            sleep(OUTAGE).await;
+            last(&fleet).await;
         }
         Fault::HalfOpen => {
             line.half_open();
-            sleep(OUTAGE).await;
+            last(&fleet).await;
         }
         Fault::Far => {
             line.delay(Duration::from_secs(1));
@@ -115,6 +116,14 @@ async fn outage(bench: &Bench, name: &str, via: Via, fault: Fault) -> Result<()>
     let ends = scene.gateway.ends();
     let note = if ends == 0 { String::new() } else { format!("the gateway ended {ends} times") };
     scene.judge(traffic, &note).await
+}
+
+/// Lets the outage last; a gateway with a spool goes on acknowledging.
+async fn last(fleet: &Fleet) {
+    sleep(OUTAGE).await;
+    if *HAS_SPOOL {
+        fleet.more(500).await;
+    }
 }
 
 /// What was in the topic is gone, by who deleted it. What is acknowledged from

@@ -4,13 +4,15 @@ use std::{env, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use telemetry::Report;
 use tokio::time::{Instant, sleep};
 
 use super::{Scenario, scenario};
 use crate::{
     bench::Bench,
     scene::{Scene, Via},
-    sender::Plan,
+    sender::{Answer, Plan, deliver},
+    verdict,
 };
 
 /// How long a soak takes unless `MICROCLIMATE_SOAK_S` says otherwise, seconds.
@@ -23,6 +25,7 @@ pub(super) fn all() -> Vec<Scenario> {
         let own = name.clone();
         list.push(scenario(name, move |bench| async move { terminate(bench, &own, via).await }));
     }
+    list.push(scenario("bad configuration at SIGHUP", reload));
     list.push(Scenario { is_long: true, ..scenario("soak", soak) });
     list
 }
@@ -39,6 +42,51 @@ async fn terminate(bench: &Bench, name: &str, via: Via) -> Result<()> {
     }
     fleet.more(300).await;
     scene.finish(fleet).await
+}
+
+/// A configuration that makes no sense, or that needs a restart, changes
+/// nothing; a good one comes into force without a lost connection.
+async fn reload(bench: &Bench) -> Result<()> {
+    let (dir, log) = (tempfile::tempdir()?, bench.steady().await?);
+    let (name, via) = ("bad configuration at SIGHUP", Via::Listener);
+    let config = dir.path().join("gateway.toml");
+    let write = |text: &str| std::fs::write(&config, text);
+    write("")?;
+    let scene = Scene::open_in(bench, name, via, dir, log.clone(), &[], None).await?;
+    let topic = format!("sensors/{}/bay-0/probe-0/leaf_wetness", scene.site);
+    let fleet = scene.send(&Plan::default());
+    let refusals = async |times| {
+        let count = async || scene.gateway.said().matches("the old settings stay in force").count();
+        scene.gateway.until("refusing the configuration", async || count().await == times).await
+    };
+    let bad = [
+        "[mqtt]\nreceive_maximum = 0",
+        "[mqtt]\nrecieve_maximum = 1",
+        "[mqtt",
+        "[log]\ndir = \"x\"",
+    ];
+    for (times, text) in (1..).zip(bad) {
+        fleet.more(100).await;
+        write(text)?;
+        scene.gateway.signal(Signal::SIGHUP);
+        refusals(times).await?;
+    }
+    ensure!(deliver(scene.port(), &topic, b"1").await? == Answer::Acknowledged, "not taken");
+    write("[metrics.leaf_wetness]\nunit = \"%\"\nmin = 0.0\nmax = 100.0")?;
+    scene.gateway.signal(Signal::SIGHUP);
+    let is_new = async || scene.gateway.said().contains("new settings are in force");
+    scene.gateway.until("taking the configuration", is_new).await?;
+    ensure!(deliver(scene.port(), &topic, b"1").await? == Answer::Acknowledged, "not taken");
+    fleet.more(100).await;
+    let (traffic, site, ends) = (fleet.finish().await, scene.site.clone(), scene.gateway.ends());
+    ensure!(ends == 0, "the gateway ended {ends} times:\n{}", scene.gateway.last_words());
+    ensure!(traffic.reconnections == 0, "{} connections were lost", traffic.reconnections);
+    scene.judge(traffic, "").await?;
+    let found = verdict::find(&log, &site).await?;
+    let is_wet = |report: &&Report| report.readings.iter().any(|r| r.metric == "leaf_wetness");
+    let counts = (found.letters.len(), found.reports.iter().filter(is_wet).count());
+    ensure!(counts == (1, 1), "before and after the new metric: {counts:?}");
+    Ok(())
 }
 
 /// One fault after the other for a long time; memory must stay flat.

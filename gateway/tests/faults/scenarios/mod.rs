@@ -5,6 +5,7 @@
 //! - `broker`: the MQTT broker ends, or another client takes the gateway's name
 //! - `kafka`: Kafka ends, freezes, is far, is slow, loses a topic
 //! - `network`: the line between the gateway and whoever sends to it
+//! - `spool`: Kafka is away, and the spool is torn, killed, full
 //! - `disk`: full, failing, torn, damaged
 //! - `content`: messages that are malformed, too large, repeated, off in time
 //! - `life`: SIGTERM, a bad configuration, a long run
@@ -16,6 +17,7 @@ mod kafka;
 mod kill;
 mod life;
 mod network;
+mod spool;
 
 use anyhow::Result;
 use futures_util::future::LocalBoxFuture;
@@ -34,7 +36,8 @@ pub(crate) struct Scenario {
 
 pub(crate) fn all() -> Vec<Scenario> {
     // The slowest first, so that none of them is left for the end.
-    let lists = [kafka::all(), network::all(), kill::all(), broker::all(), disk::all()];
+    let lists =
+        [kafka::all(), spool::all(), network::all(), kill::all(), broker::all(), disk::all()];
     lists.into_iter().flatten().chain(content::all()).chain(life::all()).collect()
 }
 
