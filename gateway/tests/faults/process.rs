@@ -144,6 +144,16 @@ impl Gateway {
         serde_json::from_str(&text).with_context(|| format!("/ledger: {text}"))
     }
 
+    /// Records that wait in the spool for Kafka; as many as can be where it does
+    /// not say.
+    pub(crate) async fn spooled(&self) -> u64 {
+        let text = async || reqwest::get(self.url("metrics")).await?.text().await;
+        let Ok(text) = text().await else { return u64::MAX };
+        let lines = text.lines();
+        let records = lines.filter(|line| line.starts_with("microclimate_gateway_spool_records{"));
+        records.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    }
+
     /// Sends a signal to the running process, if there is one.
     pub(crate) fn signal(&self, signal: Signal) {
         self.note_peak();

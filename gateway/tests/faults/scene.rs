@@ -155,6 +155,9 @@ impl<'a> Scene<'a> {
             ledger.is_ok_and(|ledger| ledger.totals.in_flight == 0)
         };
         self.gateway.until("settled", is_settled).await?;
+        self.gateway
+            .until("done with its spool", async || self.gateway.spooled().await == 0)
+            .await?;
         let unaccounted = self.gateway.ledger().await?.totals.unaccounted;
         if unaccounted != 0 {
             problems.push(format!("the ledger has unaccounted = {unaccounted}"));

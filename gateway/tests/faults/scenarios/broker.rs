@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::time::sleep;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
 use super::{Scenario, scenario};
 use crate::{
     bench::Bench,
+    mqtt::{self, Framer, Version},
     process::Gateway,
     scene::{Scene, Via},
-    sender::Plan,
+    sender::{Plan, next},
 };
 
 pub(super) fn all() -> Vec<Scenario> {
@@ -19,7 +20,8 @@ pub(super) fn all() -> Vec<Scenario> {
         scenario("MQTT broker killed, session lost", async |bench| {
             ends(bench, Via::ForgetfulBridge).await
         }),
-        scenario("duplicate client id", duplicate_client_id),
+        scenario("duplicate client id, bridge", duplicate_bridge),
+        scenario("duplicate client id, listener", duplicate_device),
     ]
 }
 
@@ -49,11 +51,12 @@ async fn ends(bench: &Bench, via: Via) -> Result<()> {
 }
 
 /// Two gateways of one name throw each other out, and each reconnects.
-async fn duplicate_client_id(bench: &Bench) -> Result<()> {
+async fn duplicate_bridge(bench: &Bench) -> Result<()> {
     let log = bench.steady().await?;
     let brokers = format!("log.kafka.brokers={}", log.kafka.brokers);
     let scene =
-        Scene::open(bench, "duplicate client id", Via::Bridge, Some(log), &[], None).await?;
+        Scene::open(bench, "duplicate client id, bridge", Via::Bridge, Some(log), &[], None)
+            .await?;
     let fleet = scene.send(&Plan::default());
     fleet.more(300).await;
     let (dir, port) = (tempfile::tempdir()?, format!("mqtt.port={}", scene.line.port));
@@ -66,4 +69,23 @@ async fn duplicate_client_id(bench: &Bench) -> Result<()> {
     fleet.more(300).await;
     let traffic = fleet.finish().await;
     scene.judge(traffic, &format!("{times} connections")).await
+}
+
+/// Another device of the same name takes the place of the first, again and again.
+async fn duplicate_device(bench: &Bench) -> Result<()> {
+    let (name, log) = ("duplicate client id, listener", bench.steady().await?);
+    let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
+    let fleet = scene.send(&Plan::default());
+    for _ in 0..10 {
+        fleet.more(50).await;
+        let client = format!("{}-probe-1", scene.site);
+        let packet = mqtt::connect(Version::V5, &client, 0);
+        let mut stream = TcpStream::connect(("127.0.0.1", scene.port())).await?;
+        stream.write_all(&packet).await?;
+        next(&mut stream, &mut Framer::default()).await?;
+    }
+    fleet.more(300).await;
+    let traffic = fleet.finish().await;
+    let times = traffic.reconnections;
+    scene.judge(traffic, &format!("{times} reconnections")).await
 }
