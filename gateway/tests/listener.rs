@@ -47,6 +47,24 @@ async fn a_message_is_acknowledged_once_it_is_durable_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_message_in_parts_is_not_overtaken_by_those_after_it() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &[]);
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        let payloads: Vec<String> = (0..16).map(message).collect();
+        // The topic and a part of the payload; then the listener has its turn.
+        let pause = async { Device::connect(gateway.mqtt, version).await.ping().await };
+        device.publish_in_parts(PROBE, &payloads, PROBE.len() + 20, pause).await;
+        for id in 1..=16 {
+            assert_eq!(within(device.next()).await, Packet::Acknowledged(id, 0), "{version:?}");
+        }
+        assert_eq!(logged(&gateway).await, (0..16).collect::<Vec<_>>(), "{version:?}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn after_a_failed_sync_nothing_is_acknowledged_and_the_gateway_ends() {
     for version in BOTH {
         let dir = tempfile::tempdir().unwrap();

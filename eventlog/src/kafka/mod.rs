@@ -164,6 +164,9 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
         config.set("client.id", "microclimate");
+        // librdkafka's defaults of 60 s and 10 s are how long a line that is
+        // dead without a word, or one that broke a few times, stays unused.
+        config.set("socket.timeout.ms", "10000").set("reconnect.backoff.max.ms", "1000");
         self.secure(&mut config);
         config
     }

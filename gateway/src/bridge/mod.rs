@@ -43,6 +43,8 @@ use crate::{
 /// Waits between attempts to connect, each twice the one before.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Own messages that the broker has not acknowledged.
+const OUTGOING_MAX: u16 = 64;
 /// Beside acknowledgements, the client queues a few requests of its own.
 const REQUESTS_SPARE: usize = 16;
 /// Messages that need no acknowledgement (QoS 0) and wait for the log, as a
@@ -314,7 +316,12 @@ pub(crate) async fn publish(
 
 fn options(mqtt: &Mqtt, client_id: &str) -> Result<MqttOptions, GatewayError> {
     let mut options = MqttOptions::new(client_id, (mqtt.host.as_str(), mqtt.port));
-    options.set_keep_alive(mqtt.keep_alive_s).set_max_packet_size(Some(mqtt.packet_bytes_max));
+    options
+        .set_keep_alive(mqtt.keep_alive_s)
+        .set_max_packet_size(Some(mqtt.packet_bytes_max))
+        // The client keeps tables of this size; for the 65,535 that brokers
+        // allow they take 20 MB a client.
+        .set_outgoing_inflight_upper_limit(OUTGOING_MAX);
     if mqtt.tls.enabled {
         let config = TlsConfiguration::Rustls(tls::client(&mqtt.tls)?);
         options.set_transport(Transport::tls_with_config(config));

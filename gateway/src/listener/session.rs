@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use telemetry::{SmolStr, topic::SENSOR_FILTER};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -37,6 +37,9 @@ pub(super) struct Will {
     pub(super) retain: bool,
 }
 
+/// The right to hand in the next message of a connection.
+pub(super) type Turn<'a> = MutexGuard<'a, ()>;
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -47,6 +50,8 @@ pub(super) struct Session {
     subscription: Subscription,
     /// Taken by the task that sends.
     outgoing: RefCell<Option<mpsc::Receiver<Outgoing>>>,
+    /// Fair: messages keep the order in which they began to come.
+    turn: Mutex<()>,
 }
 
 impl Session {
@@ -72,12 +77,31 @@ impl Session {
             will: RefCell::new(will),
             subscription,
             outgoing: RefCell::new(Some(outgoing)),
+            turn: Mutex::new(()),
         })
+    }
+
+    /// Waits until the messages before have been handed in. A PUBLISH may come in
+    /// parts, and meanwhile the ones after it, whole: they must not overtake.
+    ///
+    /// Refuses one whose topic is longer than the whole packet says: in
+    /// ntex-mqtt 8.2.1 the payload's length then wraps, to 4 GB.
+    pub(super) async fn turn(
+        &self,
+        payload_bytes: usize,
+        packet_bytes: u32,
+    ) -> Result<Turn<'_>, Refused> {
+        if payload_bytes > packet_bytes as usize {
+            warn!(client = %self.client, packet_bytes, "connection closed: a malformed PUBLISH");
+            return Err(Refused);
+        }
+        Ok(self.turn.lock().await)
     }
 
     /// A PUBLISH; returns when it may be acknowledged.
     pub(super) async fn publish(
         &self,
+        turn: Turn<'_>,
         topic: &str,
         payload: Bytes,
         retain: bool,
@@ -88,6 +112,7 @@ impl Session {
             return Ok(());
         }
         if self.frontend.is_draining.load(Ordering::Acquire) {
+            drop(turn);
             // Not taken: no acknowledgement, so the client sends it again.
             return pending().await;
         }
@@ -103,6 +128,7 @@ impl Session {
             warn!(client = %self.client, topic, %error, "connection closed");
             Refused
         })?;
+        drop(turn);
         durable.await.map_err(|_| Refused)?;
         requeue().await;
         if is_sensor {

@@ -68,9 +68,10 @@ pub(super) async fn open(
 }
 
 async fn publish(session: Shared, message: Publish) -> Result<(), Refused> {
+    let turn = session.turn(message.payload_size(), message.packet_size()).await?;
     let payload = message.read_all().await.map_err(|_| Refused)?;
     let payload = Bytes::copy_from_slice(&payload);
-    session.publish(message.publish_topic(), payload, message.packet().retain).await
+    session.publish(turn, message.publish_topic(), payload, message.packet().retain).await
 }
 
 fn protocol(session: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {

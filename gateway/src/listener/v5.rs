@@ -83,9 +83,10 @@ pub(super) async fn open(
 }
 
 async fn publish(session: Shared, message: Publish) -> Result<PublishAck, Refused> {
+    let turn = session.turn(message.payload_size(), message.packet_size()).await?;
     let payload = message.read_all().await.map_err(|_| Refused)?;
     let payload = Bytes::copy_from_slice(&payload);
-    session.publish(message.publish_topic(), payload, message.retain()).await?;
+    session.publish(turn, message.publish_topic(), payload, message.retain()).await?;
     Ok(message.ack())
 }
 

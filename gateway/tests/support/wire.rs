@@ -101,11 +101,34 @@ impl Device {
         topic: &str,
         payload: &str,
     ) -> io::Result<()> {
+        let body = self.publication(id, topic, payload);
+        self.send(first, &body).await
+    }
+
+    fn publication(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
         let mut body = text(topic);
         body.extend(id.to_be_bytes());
         body.extend(self.properties());
         body.extend(payload.as_bytes());
-        self.send(first, &body).await
+        body
+    }
+
+    /// Sends QoS 1 messages, identifiers from 1, all but the first bytes of them
+    /// only after `pause`.
+    pub(crate) async fn publish_in_parts(
+        &mut self,
+        topic: &str,
+        payloads: &[String],
+        first_bytes: usize,
+        pause: impl Future,
+    ) {
+        let messages = (1..).zip(payloads);
+        let packets =
+            messages.map(|(id, payload)| packet(0x32, &self.publication(id, topic, payload)));
+        let bytes = packets.collect::<Vec<_>>().concat();
+        self.stream.write_all(&bytes[..first_bytes]).await.unwrap();
+        pause.await;
+        self.stream.write_all(&bytes[first_bytes..]).await.unwrap();
     }
 
     /// Sends a message and waits for its acknowledgement.
@@ -159,19 +182,23 @@ impl Device {
     }
 
     async fn send(&mut self, first: u8, body: &[u8]) -> io::Result<()> {
-        let mut packet = vec![first];
-        let mut len = body.len();
-        loop {
-            let (low, rest) = (u8::try_from(len & 0x7F).unwrap(), len >> 7);
-            packet.push(if rest > 0 { low | 0x80 } else { low });
-            if rest == 0 {
-                break;
-            }
-            len = rest;
-        }
-        packet.extend(body);
-        self.stream.write_all(&packet).await
+        self.stream.write_all(&packet(first, body)).await
     }
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut len = body.len();
+    loop {
+        let (low, rest) = (u8::try_from(len & 0x7F).unwrap(), len >> 7);
+        packet.push(if rest > 0 { low | 0x80 } else { low });
+        if rest == 0 {
+            break;
+        }
+        len = rest;
+    }
+    packet.extend(body);
+    packet
 }
 
 fn text(text: &str) -> Vec<u8> {

@@ -1,0 +1,203 @@
+//! QoS 1 messages of 256 B from devices to Apache Kafka, on one machine:
+//! through Mosquitto and the gateway as its client, or through the gateway's
+//! own listener; and beside it what the peers can do alone.
+//!
+//! ```sh
+//! cargo run -p gateway --example kafka_throughput -- [SECONDS] [CONNECTIONS]
+//! ```
+//!
+//! Needs Mosquitto, Java and Maven. Every message is one reading, acknowledged
+//! by Mosquitto or the gateway, and looked for in Kafka at the end.
+//!
+//! # Layout
+//! - `load`: the devices
+//! - `node`: the gateway, a process of its own (this program once more)
+//! - `peers`: Mosquitto with a plain subscriber; Kafka with a plain producer
+//! - `kafka`, `mosquitto`, `mqtt`, `skip`: shared with the fault bench
+
+#[allow(dead_code)] // restarts are the fault bench's
+#[path = "../../tests/faults/kafka.rs"]
+mod kafka;
+mod load;
+#[allow(dead_code)]
+#[path = "../../tests/faults/mosquitto.rs"]
+mod mosquitto;
+#[allow(dead_code)]
+#[path = "../../tests/faults/mqtt.rs"]
+mod mqtt;
+mod node;
+mod peers;
+#[allow(dead_code)]
+#[path = "../../tests/faults/skip.rs"]
+mod skip;
+
+use std::{
+    collections::HashSet,
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use eventlog::{EventLog, Positions, Settings};
+use kafka::Kafka;
+use load::Load;
+use mosquitto::Mosquitto;
+use node::Node;
+use telemetry::{Report, topic::READINGS};
+use tokio::{runtime::Runtime, time::sleep};
+
+/// Longer than anything here takes.
+const AGES: Duration = Duration::from_secs(120);
+/// At which latency is measured, messages a second in all.
+const LIVE_PER_S: u64 = 5000;
+/// Beside which the backlog is drained, messages a second in all.
+const DRAINED_PER_S: u64 = 2000;
+/// For how long Kafka is away before that.
+const AWAY: Duration = Duration::from_secs(10);
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|first| first == node::ROLE) {
+        return node::run(&args[1..]);
+    }
+    let seconds: u64 = args.first().map_or(Ok(10), |text| text.parse())?;
+    let connections: u64 = args.get(1).map_or(Ok(12), |text| text.parse())?;
+    let dir = tempfile::tempdir()?;
+    let kafka = Kafka::start(&dir.path().join("kafka"), None)?;
+    let bench = Bench { log: EventLog::open(&Settings::kafka(&kafka.brokers()))?, kafka, seconds };
+    let load = |site: &'static str, port, per_s| Load { port, site, connections, per_s };
+    let runtime = Runtime::new()?;
+    println!("| what | measured |\n|---|--:|");
+    runtime.block_on(async {
+        let produced = peers::produce(&bench.kafka.brokers(), seconds).await?;
+        println!("| peer: plain rdkafka producer, acks=all, idempotent | {produced:.0} msg/s |");
+        let broker = Mosquitto::start(&dir.path().join("mosquitto"), true)?;
+        let relayed = peers::relay(&load("peer", broker.port, None), seconds).await?;
+        println!(
+            "| peer: Mosquitto → plain subscriber, acknowledges at once | {relayed:.0} msg/s |"
+        );
+        drop(broker);
+
+        let node = Node::start(&dir.path().join("listener"), &bench.kafka.brokers(), None)?;
+        let port = node.mqtt;
+        bench.sustained("listener", &node, load("listener-max", port, None)).await?;
+        bench.latency("listener", &node, load("listener-live", port, Some(LIVE_PER_S))).await?;
+        bench.drain("listener", load("listener-drain", port, Some(DRAINED_PER_S))).await?;
+        println!("| listener: largest resident set | {:.1} MB |", node.peak_rss_mb());
+        drop(node);
+
+        let broker = Mosquitto::start(&dir.path().join("mosquitto-2"), true)?;
+        let folder = dir.path().join("bridge");
+        let node = Node::start(&folder, &bench.kafka.brokers(), Some(broker.port))?;
+        let port = broker.port;
+        bench.sustained("bridge", &node, load("bridge-max", port, None)).await?;
+        bench.latency("bridge", &node, load("bridge-live", port, Some(LIVE_PER_S))).await?;
+        bench.drain("bridge", load("bridge-drain", port, Some(DRAINED_PER_S))).await?;
+        println!("| bridge: largest resident set | {:.1} MB |", node.peak_rss_mb());
+        Ok::<(), anyhow::Error>(())
+    })?;
+    let others = fs::read_to_string("/proc/loadavg")?;
+    let cores = std::thread::available_parallelism()?;
+    println!(
+        "\n`cargo run -p gateway --example kafka_throughput -- {seconds} {connections}`, \
+         {cores} cores shared by all of it, load averages at the end {}",
+        others.split(' ').take(3).collect::<Vec<_>>().join(" ")
+    );
+    Ok(())
+}
+
+struct Bench {
+    log: EventLog,
+    kafka: Kafka,
+    seconds: u64,
+}
+
+impl Bench {
+    /// As many messages as are taken, and then none missing.
+    async fn sustained(&self, via: &str, node: &Node, load: Load) -> Result<()> {
+        node.ready().await?;
+        let (site, before, began) = (load.site, self.records()?, Instant::now());
+        let running = load.start();
+        sleep(Duration::from_secs(self.seconds)).await;
+        let (after, took_s) = (self.records()?, began.elapsed().as_secs_f64());
+        let done = running.finish().await?;
+        self.complete(site, done.acknowledged).await?;
+        println!("| {via}: devices → … → Kafka | {:.0} msg/s |", (after - before) as f64 / took_s);
+        println!("| {via}: of these acknowledged, and lost | {}, 0 |", done.acknowledged);
+        Ok(())
+    }
+
+    /// How long a PUBACK takes at a moderate rate: to the device, and from the
+    /// gateway's receipt to its acknowledgement.
+    async fn latency(&self, via: &str, node: &Node, load: Load) -> Result<()> {
+        let (site, before, wanted_per_s) = (load.site, node.lag().await?, load.per_s);
+        let running = load.start();
+        sleep(Duration::from_secs(self.seconds)).await;
+        let done = running.finish().await?;
+        self.complete(site, done.acknowledged).await?;
+        let per_s = done.acknowledged as f64 / done.seconds;
+        println!("| {via}: at {per_s:.0} msg/s (wanted {wanted_per_s:?}) | |");
+        let [p50, p99] = [0.5, 0.99].map(|share| done.latency_ms(share));
+        println!("| {via}: PUBACK to the device, p50, p99 | {p50:.1}, {p99:.1} ms |");
+        if let (Some(before), Some(after)) = (before, node.lag().await?) {
+            let [p50, p99] = [0.5, 0.99].map(|share| after.since(&before).at_most_ms(share));
+            println!(
+                "| {via}: received → durable in the gateway, p50, p99 | ≤ {p50}, ≤ {p99} ms |"
+            );
+        }
+        Ok(())
+    }
+
+    /// How fast a backlog reaches Kafka beside live messages.
+    async fn drain(&self, via: &str, load: Load) -> Result<()> {
+        let site = load.site;
+        let start = self.records()?;
+        let running = load.start();
+        sleep(Duration::from_secs(2)).await;
+        self.kafka.freeze();
+        sleep(AWAY).await;
+        self.kafka.thaw();
+        let (thawed, began) = (self.records()?, Instant::now());
+        let backlog = running.acknowledged() as i64 - (thawed - start);
+        let nearly = DRAINED_PER_S as i64 / 5;
+        let mut now = thawed;
+        while now - start < running.acknowledged() as i64 - nearly {
+            ensure!(began.elapsed() < AGES, "{via}: the backlog does not drain");
+            sleep(Duration::from_millis(50)).await;
+            now = self.records()?;
+        }
+        let (drained, took_s) = (now - thawed, began.elapsed().as_secs_f64());
+        let done = running.finish().await?;
+        self.complete(site, done.acknowledged).await?;
+        println!(
+            "| {via}: drain of {backlog} beside live {DRAINED_PER_S} msg/s, after {} s without Kafka | {:.0} msg/s |",
+            AWAY.as_secs(),
+            drained as f64 / took_s
+        );
+        Ok(())
+    }
+
+    /// Records of the topic.
+    fn records(&self) -> Result<i64> {
+        let bounds = tokio::task::block_in_place(|| self.log.bounds(READINGS))?;
+        Ok(bounds.values().map(|offsets| offsets.end).sum())
+    }
+
+    /// Waits until all acknowledged messages of a site are in Kafka.
+    async fn complete(&self, site: &str, acknowledged: u64) -> Result<()> {
+        let opened = || self.log.reader(READINGS, &Positions::new());
+        let mut reader = tokio::task::block_in_place(opened)?;
+        let (mut found, began) = (HashSet::new(), Instant::now());
+        while (found.len() as u64) < acknowledged {
+            ensure!(began.elapsed() < AGES, "{site}: {} of {acknowledged} in Kafka", found.len());
+            for entry in reader.next_batch(10_000, Duration::from_secs(1)).await? {
+                let own = entry.record.key.split_once('/').is_some_and(|(own, _)| own == site);
+                if own {
+                    let report = Report::from_json(&entry.record.payload)?;
+                    found.insert((entry.record.key, report.seq));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! The gateway under measurement: this program once more, as a process of its
+//! own, so that its memory is its own.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use eventlog::EventLog;
+use gateway::{Settings, Sockets};
+use service::shutdown;
+use tokio::time::sleep;
+
+use super::AGES;
+
+/// The first argument of a process that is to be the gateway.
+pub(crate) const ROLE: &str = "as-gateway";
+
+/// Is the gateway, with settings as arguments, until SIGTERM.
+pub(crate) fn run(set: &[String]) -> Result<()> {
+    let settings = Settings::load(None, set)?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let bind = |address| {
+            let socket = TcpListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        let sockets = Sockets {
+            mqtt: Some(bind(settings.mqtt.listen)?),
+            rest: Some(bind(settings.rest.listen)?),
+        };
+        let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
+        Ok(gateway::run(&settings, metrics, log, sockets, shutdown::on_signal()?).await?)
+    })
+}
+
+/// A running gateway; dropping it kills it.
+pub(crate) struct Node {
+    pub(crate) mqtt: u16,
+    rest: u16,
+    child: Child,
+}
+
+impl Node {
+    /// Over Kafka; as a client of the broker on `broker`, or with its own listener.
+    pub(crate) fn start(dir: &Path, kafka: &str, broker: Option<u16>) -> Result<Self> {
+        let free =
+            || Ok::<_, anyhow::Error>(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
+        let (mqtt, rest) = (free()?, free()?);
+        let mut set = vec![
+            format!("mqtt.listen=127.0.0.1:{mqtt}"),
+            format!("rest.listen=127.0.0.1:{rest}"),
+            "log.kind=kafka".to_owned(),
+            format!("log.kafka.brokers={kafka}"),
+        ];
+        if let Some(port) = broker {
+            set.extend(["mqtt.mode=bridge".to_owned(), format!("mqtt.port={port}")]);
+        }
+        if gateway::settings::DEFAULTS.contains("[log.spool]") {
+            set.push(format!("log.spool.dir={}", dir.display()));
+        }
+        let mut command = Command::new(std::env::current_exe()?);
+        let child = command.arg(ROLE).args(set).stdout(Stdio::null()).spawn()?;
+        Ok(Self { mqtt, rest, child })
+    }
+
+    pub(crate) async fn ready(&self) -> Result<()> {
+        let (url, began) = (format!("http://127.0.0.1:{}/readyz", self.rest), Instant::now());
+        while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+            ensure!(began.elapsed() < AGES, "the gateway is not ready");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// VmHWM of proc(5).
+    pub(crate) fn peak_rss_mb(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let text = text.unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kib.unwrap_or(f64::NAN) * 1024.0 / 1e6
+    }
+
+    /// How long messages waited for their acknowledgement; `None` where the
+    /// gateway does not measure it.
+    pub(crate) async fn lag(&self) -> Result<Option<Lag>> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.rest);
+        let page = reqwest::get(&url).await?.text().await?;
+        let buckets: Vec<(f64, u64)> = page.lines().filter_map(bucket).collect();
+        Ok((!buckets.is_empty()).then_some(Lag(buckets)))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A histogram: upper bound in seconds, messages up to it.
+pub(crate) struct Lag(Vec<(f64, u64)>);
+
+fn bucket(line: &str) -> Option<(f64, u64)> {
+    let rest = line.strip_prefix("microclimate_gateway_acknowledgement_seconds_bucket{le=\"")?;
+    let (bound, count) = rest.split_once("\"} ")?;
+    let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
+    Some((bound, count.parse().ok()?))
+}
+
+impl Lag {
+    /// What came after `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let pairs = self.0.iter().zip(&before.0);
+        Self(pairs.map(|((bound, now), (_, then))| (*bound, now - then)).collect())
+    }
+
+    /// The bound that this share of messages did not exceed, ms.
+    pub(crate) fn at_most_ms(&self, share: f64) -> f64 {
+        let all = self.0.last().map_or(0, |(_, count)| *count) as f64;
+        let found = self.0.iter().find(|(_, count)| *count as f64 >= all * share);
+        found.map_or(f64::NAN, |(bound, _)| bound * 1e3)
+    }
+}

@@ -1,0 +1,96 @@
+//! A real Mosquitto, from the system's package.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{AGES, skip::Skip};
+
+/// A running Mosquitto; dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Mosquitto {
+    pub(crate) port: u16,
+    program: PathBuf,
+    dir: PathBuf,
+    child: Child,
+}
+
+impl Mosquitto {
+    /// Starts one. With `keeps` it writes its sessions to `dir` when it ends in
+    /// the orderly way; without, every end loses them.
+    ///
+    /// # Errors
+    /// [`Skip`] where Mosquitto is not installed.
+    pub(crate) fn start(dir: &Path, keeps: bool) -> Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+        let Some(program) = dirs.map(|dir| dir.join("mosquitto")).find(|path| path.exists()) else {
+            bail!(Skip("the program `mosquitto` in PATH or /usr/sbin".to_owned()));
+        };
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // `user`: as root, Mosquitto would give up the right to its own folder.
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n\
+             max_inflight_messages 100\nmax_queued_messages 0\n\
+             persistence {keeps}\npersistence_location {}/\n",
+            dir.display()
+        );
+        fs::create_dir_all(dir)?;
+        fs::write(dir.join("mosquitto.conf"), config)?;
+        let child = spawn(&program, dir)?;
+        let broker = Self { port, program, dir: dir.to_owned(), child };
+        broker.answers()?;
+        Ok(broker)
+    }
+
+    /// SIGKILL: what it had not written is gone.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.child = spawn(&self.program, &self.dir)?;
+        self.answers()
+    }
+
+    fn answers(&self) -> Result<()> {
+        let began = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            ensure!(began.elapsed() < AGES, "mosquitto does not listen on {}", self.port);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.kill();
+    }
+}
+
+fn spawn(program: &Path, dir: &Path) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.arg("-c").arg(dir.join("mosquitto.conf"));
+    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+}

@@ -1,0 +1,161 @@
+//! MQTT packets byte by byte: what the sender writes and what the tap reads.
+//! OASIS MQTT 3.1.1 and 5.0, section numbers as in both.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// MQTT 3.1.1 or 5, by its protocol level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    V3 = 4,
+    V5 = 5,
+}
+
+/// Packet types, 2.1.2 (2.2.1 in 3.1.1).
+pub(crate) const CONNACK: u8 = 2;
+pub(crate) const PUBLISH: u8 = 3;
+pub(crate) const PUBACK: u8 = 4;
+pub(crate) const SUBACK: u8 = 9;
+
+/// A packet: type and flags, then what follows the length.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) first: u8,
+    pub(crate) body: Bytes,
+}
+
+impl Packet {
+    pub(crate) fn kind(&self) -> u8 {
+        self.first >> 4
+    }
+
+    /// The packet identifier of a PUBACK; `None` where it is cut.
+    pub(crate) fn acknowledged(&self) -> Option<u16> {
+        self.body.clone().try_get_u16().ok()
+    }
+
+    /// A PUBLISH; `None` where it is cut.
+    pub(crate) fn publish(&self, version: Version) -> Option<Publish> {
+        let mut body = self.body.clone();
+        let len = usize::from(body.try_get_u16().ok()?);
+        let topic = (len <= body.len()).then(|| body.split_to(len))?;
+        let id = if self.first & 0b110 == 0 { None } else { Some(body.try_get_u16().ok()?) };
+        if version == Version::V5 {
+            let len = length(&mut body)?;
+            (len <= body.len()).then(|| body.advance(len))?;
+        }
+        let topic = String::from_utf8(topic.to_vec()).ok()?;
+        Some(Publish { topic, id, payload: body })
+    }
+}
+
+/// What a PUBLISH says; without an identifier it is QoS 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    pub(crate) id: Option<u16>,
+    pub(crate) payload: Bytes,
+}
+
+/// Cuts a stream of bytes into packets.
+#[derive(Debug, Default)]
+pub(crate) struct Framer(BytesMut);
+
+impl Framer {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The next whole packet.
+    pub(crate) fn next(&mut self) -> Option<Packet> {
+        let mut rest = &self.0[..];
+        let first = rest.try_get_u8().ok()?;
+        let len = length(&mut rest)?;
+        let header = self.0.len() - rest.len();
+        if rest.len() < len {
+            return None;
+        }
+        self.0.advance(header);
+        Some(Packet { first, body: self.0.split_to(len).freeze() })
+    }
+}
+
+/// A variable byte integer, 1.5.5; `None` where it is not all there.
+fn length(from: &mut impl Buf) -> Option<usize> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = from.try_get_u8().ok()?;
+        value |= usize::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// CONNECT of a device that keeps no session.
+pub(crate) fn connect(version: Version, client_id: &str, keep_alive_s: u8) -> Vec<u8> {
+    let clean = 0b10;
+    let mut body = [text(b"MQTT"), vec![version as u8, clean, 0, keep_alive_s]].concat();
+    body.extend(no_properties(version));
+    body.extend(text(client_id.as_bytes()));
+    packet(0x10, &body)
+}
+
+/// PUBLISH with QoS 1.
+pub(crate) fn publish(
+    version: Version,
+    flags: u8,
+    topic: &[u8],
+    id: u16,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut body = text(topic);
+    body.extend(id.to_be_bytes());
+    body.extend(no_properties(version));
+    body.extend(payload);
+    packet(0x32 | flags, &body)
+}
+
+/// Flags of a PUBLISH, 3.3.1.
+pub(crate) const DUP: u8 = 0b1000;
+pub(crate) const RETAIN: u8 = 0b0001;
+
+/// PUBACK, for a subscriber that acknowledges at once.
+#[allow(dead_code)] // the throughput example is one
+pub(crate) fn puback(id: u16) -> Vec<u8> {
+    packet(0x40, &id.to_be_bytes())
+}
+
+/// SUBSCRIBE to one filter with QoS 1.
+#[allow(dead_code)] // the throughput example does
+pub(crate) fn subscribe(version: Version, filter: &str) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    body.extend(no_properties(version));
+    body.extend(text(filter.as_bytes()));
+    body.push(1);
+    packet(0x82, &body)
+}
+
+fn no_properties(version: Version) -> &'static [u8] {
+    if version == Version::V5 { &[0] } else { &[] }
+}
+
+fn text(text: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(text.len()).expect("topics of tests are short");
+    [&len.to_be_bytes()[..], text].concat()
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut len = body.len();
+    loop {
+        let (low, rest) = ((len & 0x7F) as u8, len >> 7);
+        packet.push(if rest > 0 { low | 0x80 } else { low });
+        len = rest;
+        if len == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}

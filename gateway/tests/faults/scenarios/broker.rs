@@ -1,0 +1,91 @@
+//! The MQTT broker ends, or another client takes the gateway's name.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
+
+use super::{Scenario, scenario};
+use crate::{
+    bench::Bench,
+    mqtt::{self, Framer, Version},
+    process::Gateway,
+    scene::{Scene, Via},
+    sender::{Plan, next},
+};
+
+pub(super) fn all() -> Vec<Scenario> {
+    vec![
+        scenario("MQTT broker ends, session kept", async |bench| ends(bench, Via::Bridge).await),
+        scenario("MQTT broker killed, session lost", async |bench| {
+            ends(bench, Via::ForgetfulBridge).await
+        }),
+        scenario("duplicate client id, bridge", duplicate_bridge),
+        scenario("duplicate client id, listener", duplicate_device),
+    ]
+}
+
+async fn ends(bench: &Bench, via: Via) -> Result<()> {
+    let name = match via {
+        Via::ForgetfulBridge => "MQTT broker killed, session lost",
+        _ => "MQTT broker ends, session kept",
+    };
+    let mut scene = Scene::open(bench, name, via, Some(bench.steady().await?), &[], None).await?;
+    let fleet = scene.send(&Plan::default());
+    fleet.more(500).await;
+    let broker = scene.broker.as_mut().context("a bridge has a broker")?;
+    if via == Via::ForgetfulBridge {
+        broker.kill()?;
+    } else {
+        broker.stop()?;
+    }
+    broker.restart()?;
+    scene.subscribed(2).await?;
+    fleet.more(500).await;
+    let traffic = fleet.finish().await;
+    let lost = scene.gateway.ledger().await?.lost_sessions;
+    let expect = u64::from(via == Via::ForgetfulBridge);
+    ensure!(lost == expect, "the ledger counts {lost} lost sessions, expected {expect}");
+    let note = format!("lost sessions {lost}");
+    scene.judge(traffic, &note).await
+}
+
+/// Two gateways of one name throw each other out, and each reconnects.
+async fn duplicate_bridge(bench: &Bench) -> Result<()> {
+    let log = bench.steady().await?;
+    let brokers = format!("log.kafka.brokers={}", log.kafka.brokers);
+    let scene =
+        Scene::open(bench, "duplicate client id, bridge", Via::Bridge, Some(log), &[], None)
+            .await?;
+    let fleet = scene.send(&Plan::default());
+    fleet.more(300).await;
+    let (dir, port) = (tempfile::tempdir()?, format!("mqtt.port={}", scene.line.port));
+    let set = ["mqtt.mode=bridge", "log.kind=kafka", port.as_str(), brokers.as_str()];
+    let mut other = Gateway::start(dir.path(), &set.map(str::to_owned), None)?;
+    other.ready().await?;
+    sleep(Duration::from_secs(3)).await;
+    other.stop().await?;
+    let times = scene.tap.heard().connections;
+    fleet.more(300).await;
+    let traffic = fleet.finish().await;
+    scene.judge(traffic, &format!("{times} connections")).await
+}
+
+/// Another device of the same name takes the place of the first, again and again.
+async fn duplicate_device(bench: &Bench) -> Result<()> {
+    let (name, log) = ("duplicate client id, listener", bench.steady().await?);
+    let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
+    let fleet = scene.send(&Plan::default());
+    for _ in 0..10 {
+        fleet.more(50).await;
+        let client = format!("{}-probe-1", scene.site);
+        let packet = mqtt::connect(Version::V5, &client, 0);
+        let mut stream = TcpStream::connect(("127.0.0.1", scene.port())).await?;
+        stream.write_all(&packet).await?;
+        next(&mut stream, &mut Framer::default()).await?;
+    }
+    fleet.more(300).await;
+    let traffic = fleet.finish().await;
+    let times = traffic.reconnections;
+    scene.judge(traffic, &format!("{times} reconnections")).await
+}

@@ -1,0 +1,260 @@
+//! Messages that are malformed, too large, repeated, off in time.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Result, ensure};
+use telemetry::Source;
+
+use super::{Scenario, scenario};
+use crate::{
+    bench::Bench,
+    mqtt::RETAIN,
+    process::Gateway,
+    scene::{Scene, Via},
+    sender::{Answer, Plan, deliver, deliver_bytes},
+    traffic::SERIAL,
+    verdict,
+};
+
+pub(super) fn all() -> Vec<Scenario> {
+    vec![
+        scenario("malformed corpus, listener", async |bench| corpus(bench, Via::Listener).await),
+        scenario("malformed corpus, bridge", async |bench| corpus(bench, Via::Bridge).await),
+        scenario("broken packets", broken_packets),
+        scenario("at each limit and over it", limits),
+        scenario("retained replay", retained),
+        scenario("overlapping wildcards", overlapping),
+        scenario("clocks days off and stepping back", clocks),
+        scenario("device reboots to seq 0", async |bench| {
+            reboots(bench, "device reboots to seq 0", reboot_named).await
+        }),
+        scenario("device reboots to seq 0, no boot id", async |bench| {
+            reboots(bench, "device reboots to seq 0, no boot id", reboot_unnamed).await
+        }),
+        scenario("device reboots to seq 0 and 1970", async |bench| {
+            reboots(bench, "device reboots to seq 0 and 1970", reboot_in_1970).await
+        }),
+    ]
+}
+
+/// Every file of `corpus/<reason>/`: its first line is a topic, the rest a
+/// payload. It must become a dead letter of that reason, byte by byte; in
+/// `taken/`, a report.
+async fn corpus(bench: &Bench, via: Via) -> Result<()> {
+    let through = if via == Via::Listener { "listener" } else { "bridge" };
+    let log = bench.steady().await?;
+    let name = format!("malformed corpus, {through}");
+    let scene = Scene::open(bench, &name, via, Some(log.clone()), &[], None).await?;
+    let mut expect: BTreeMap<(String, Vec<u8>), String> = BTreeMap::new();
+    let mut taken = 0;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/corpus");
+    for reason in fs::read_dir(folder)? {
+        let (folder, reason) = (reason.as_ref().expect("read").path(), reason?.file_name());
+        for file in fs::read_dir(folder)? {
+            let bytes = fs::read(file?.path())?;
+            let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or_default();
+            let topic = String::from_utf8(bytes[..end].to_vec())?.replace("$SITE", &scene.site);
+            let payload = &bytes[end + 1..];
+            let answer = deliver(scene.port(), &topic, payload).await?;
+            ensure!(answer == Answer::Acknowledged, "{topic}: {answer:?}");
+            if reason == "taken" {
+                taken += 1;
+            } else {
+                let reason = reason.to_string_lossy().into_owned();
+                expect.insert((topic, payload.to_vec()), reason);
+            }
+        }
+    }
+    let fleet = scene.send(&Plan { messages: Some(20), ..Plan::default() });
+    let (site, count) = (scene.site.clone(), expect.len());
+    let traffic = fleet.finish().await;
+    scene.judge(traffic, &format!("{count} malformed, {taken} taken")).await?;
+    let found = verdict::find(&log, &site).await?;
+    for (topic, payload, reason) in found.letters {
+        let expected = expect.remove(&(topic.clone(), payload.clone()));
+        let shown = String::from_utf8_lossy(&payload[..payload.len().min(80)]).into_owned();
+        ensure!(
+            expected.as_ref() == Some(&reason),
+            "{topic} `{shown}`: {reason}, expected {expected:?}"
+        );
+    }
+    ensure!(expect.is_empty(), "not among the dead letters: {:?}", expect.keys());
+    let reports = found.reports.iter().filter(|report| report.seq.is_none()).count();
+    ensure!(reports == taken, "{reports} of {taken} became reports");
+    Ok(())
+}
+
+/// What MQTT does not allow closes that one connection and no other.
+async fn broken_packets(bench: &Bench) -> Result<()> {
+    let log = bench.steady().await?;
+    let name = "broken packets";
+    let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
+    let fleet = scene.send(&Plan::default());
+    let long = [&[0x32, 0xff, 0xff, 0x3f][..], &[b'x'; 70_000]].concat();
+    let cases: [(&str, &[u8]); 8] = [
+        ("a reserved type", &[0xF2, 0]),
+        ("a length of five bytes", &[0x32, 0xff, 0xff, 0xff, 0xff, 1]),
+        ("over mqtt.packet_bytes_max", &long),
+        ("an empty topic", &[0x32, 4, 0, 0, 0, 1]),
+        ("a wildcard in the topic", b"\x32\x06\x00\x02a#\x00\x01"),
+        ("a topic that is not UTF-8", b"\x32\x06\x00\x02\xff\xfe\x00\x01"),
+        ("packet identifier 0", b"\x32\x06\x00\x02aa\x00\x00"),
+        ("QoS 3", b"\x36\x06\x00\x02aa\x00\x01"),
+    ];
+    for (what, packet) in cases {
+        let answer = deliver_bytes(scene.port(), packet).await?;
+        // Some are taken, as topics that name no device: dead letters.
+        ensure!(answer != Answer::Nothing, "{what}: neither an answer nor an end");
+    }
+    // The listener waits for the rest of a topic that is longer than its packet
+    // says; that connection alone is of no more use.
+    let over = b"\x32\x06\x00\xf0aa\x00\x01";
+    for packet in [over.to_vec(), [&over[..], &[b'a'; 500]].concat()] {
+        let answer = deliver_bytes(scene.port(), &packet).await?;
+        ensure!(answer != Answer::Acknowledged, "half a topic is acknowledged");
+    }
+    fleet.more(300).await;
+    let traffic = fleet.finish().await;
+    ensure!(scene.gateway.ends() == 0, "{}", scene.gateway.last_words());
+    ensure!(traffic.reconnections == 0, "other connections were closed too");
+    scene.judge(traffic, "").await
+}
+
+async fn limits(bench: &Bench) -> Result<()> {
+    let log = bench.steady().await?;
+    let name = "at each limit and over it";
+    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
+    let topic = format!("sensors/{}/bay/probe", scene.site);
+    let padded = |bytes: usize| {
+        let reading = r#"{"temperature": 1}"#;
+        format!("{reading}{}", " ".repeat(bytes - reading.len()))
+    };
+    let metrics = |count: usize| {
+        let names = (1..count).map(|n| format!(r#", "m{n}": 1"#)).collect::<String>();
+        format!(r#"{{"temperature": 1{names}}}"#)
+    };
+    // Payload → report, dead letter.
+    let cases = [
+        (padded(16_384), 1, 0),
+        (padded(16_385), 0, 1),
+        (padded(250_000), 0, 1),
+        (metrics(64), 1, 1),
+        (metrics(65), 0, 1),
+    ];
+    let (mut reports, mut letters) = (0, 0);
+    for (payload, report, letter) in &cases {
+        let answer = deliver(scene.port(), &topic, payload.as_bytes()).await?;
+        ensure!(answer == Answer::Acknowledged, "{} bytes: {answer:?}", payload.len());
+        (reports, letters) = (reports + report, letters + letter);
+    }
+    let answer = deliver(scene.port(), &topic, padded(262_145).as_bytes()).await?;
+    ensure!(answer == Answer::Closed, "over mqtt.packet_bytes_max: {answer:?}");
+    let site = scene.site.clone();
+    let fleet = scene.send(&Plan { messages: Some(20), ..Plan::default() });
+    let traffic = fleet.finish().await;
+    scene.judge(traffic, "").await?;
+    let found = verdict::find(&log, &site).await?;
+    let own = found.reports.iter().filter(|report| report.seq.is_none()).count();
+    ensure!((own, found.letters.len()) == (reports, letters), "{own}, {}", found.letters.len());
+    Ok(())
+}
+
+/// A stored last value is marked as such, and is not a new message.
+async fn retained(bench: &Bench) -> Result<()> {
+    const DEVICES: usize = 12;
+    let log = bench.steady().await?;
+    let brokers = format!("log.kafka.brokers={}", log.kafka.brokers);
+    let name = "retained replay";
+    let scene = Scene::open(bench, name, Via::Bridge, Some(log.clone()), &[], None).await?;
+    let plan =
+        Plan { devices: DEVICES as u64, messages: Some(1), flags: RETAIN, ..Plan::default() };
+    let traffic = scene.send(&plan).finish().await;
+    // One that never was there before: the broker gives it what it has stored.
+    let (dir, port) = (tempfile::tempdir()?, format!("mqtt.port={}", scene.line.port));
+    let set = ["mqtt.mode=bridge", "log.kind=kafka", "mqtt.client_id=new", &port, &brokers];
+    let mut other = Gateway::start(dir.path(), &set.map(str::to_owned), None)?;
+    let has_all = async || {
+        let ledger = other.ledger().await;
+        ledger.is_ok_and(|l| l.messages == DEVICES as u64 && l.totals.in_flight == 0)
+    };
+    other.until("given the retained messages", has_all).await?;
+    other.stop().await?;
+    let site = scene.site.clone();
+    scene.judge(traffic, "").await?;
+    let found = verdict::find(&log, &site).await?;
+    let count = |source| found.reports.iter().filter(|report| report.source == source).count();
+    let counts = (count(Source::Live), count(Source::Retained));
+    ensure!(counts == (DEVICES, DEVICES), "live and retained: {counts:?}");
+    Ok(())
+}
+
+/// A broker may hand over a message once for each subscription that it fits.
+async fn overlapping(bench: &Bench) -> Result<()> {
+    let log = bench.steady().await?;
+    let set = [r##"mqtt.filters=["sensors/#", "sensors/+/+/+", "#"]"##];
+    let name = "overlapping wildcards";
+    let scene = Scene::open(bench, name, Via::Bridge, Some(log), &set, None).await?;
+    let fleet = scene.send(&Plan::default());
+    fleet.more(500).await;
+    let traffic = fleet.finish().await;
+    let duplicates = scene.gateway.ledger().await?.totals.duplicates;
+    scene.judge(traffic, &format!("{duplicates} readings twice from the broker")).await
+}
+
+/// Days ahead, days behind, a step back with every seventh message.
+fn clock_ms(serial: u64) -> i64 {
+    const DAY_MS: i64 = 86_400_000;
+    1_750_000_000_000 + serial as i64 * 1000 + (serial as i64 % 7 - 3) * DAY_MS
+}
+
+async fn clocks(bench: &Bench) -> Result<()> {
+    let log = bench.steady().await?;
+    let name = "clocks days off and stepping back";
+    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
+    let payload = |serial| {
+        let ts = clock_ms(serial);
+        format!(r#"{{"seq": {serial}, "boot": "b", "ts": {ts}, "{SERIAL}": {serial}}}"#)
+    };
+    let fleet = scene.send(&Plan { payload, ..Plan::default() });
+    fleet.more(300).await;
+    scene.line.cut();
+    fleet.more(300).await;
+    let site = scene.site.clone();
+    scene.finish(fleet).await?;
+    for report in verdict::find(&log, &site).await?.reports {
+        for reading in &report.readings {
+            let expect = clock_ms(reading.value as u64);
+            ensure!(reading.event_ms == expect, "{} for {expect}: {report:?}", reading.event_ms);
+        }
+    }
+    Ok(())
+}
+
+/// Messages of one boot.
+const BOOT_MESSAGES: u64 = 40;
+
+fn reboot_named(serial: u64) -> String {
+    let (boot, seq) = (serial / BOOT_MESSAGES, serial % BOOT_MESSAGES);
+    format!(r#"{{"seq": {seq}, "boot": "b{boot}", "{SERIAL}": {serial}}}"#)
+}
+
+fn reboot_unnamed(serial: u64) -> String {
+    let seq = serial % BOOT_MESSAGES;
+    format!(r#"{{"seq": {seq}, "{SERIAL}": {serial}}}"#)
+}
+
+/// No battery behind its clock: every boot begins at the same time.
+fn reboot_in_1970(serial: u64) -> String {
+    let seq = serial % BOOT_MESSAGES;
+    format!(r#"{{"seq": {seq}, "ts": {}, "{SERIAL}": {serial}}}"#, seq * 1000)
+}
+
+async fn reboots(bench: &Bench, name: &str, payload: fn(u64) -> String) -> Result<()> {
+    let log = bench.steady().await?;
+    let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
+    let fleet = scene.send(&Plan { payload, ..Plan::default() });
+    fleet.more(1000).await;
+    scene.line.cut();
+    fleet.more(1000).await;
+    scene.finish(fleet).await
+}
