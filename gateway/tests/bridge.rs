@@ -228,3 +228,35 @@ async fn predictions_go_to_the_broker() {
     assert_eq!(gateway.gateway.dead_letters(1)[0].topic, "predictions/frost");
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn filters_change_in_a_session_that_the_broker_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let mut device = broker.device().await;
+    let log = dir.path().join("log");
+    broker.gateway(&log, &[]).await.stop().await;
+
+    let gateway = broker.gateway(&log, &["mqtt.filters=['sensors/#', 'plant/#']"]).await;
+    // Until the new subscription is there.
+    while gateway.gateway.ledger().totals.dead_lettered == 0 {
+        device.deliver(1, "plant/pot", "1").await;
+    }
+    device.deliver(1, PROBE, &message(0)).await;
+    gateway.until("logged", |ledger| ledger.totals.logged == 1).await;
+
+    let mut settings = gateway.settings.clone();
+    settings.mqtt.filters = vec!["plant/#".to_owned()];
+    gateway.gateway.reload(&settings).unwrap();
+    // 16: the broker has nobody to give it to, once the old filter is gone.
+    loop {
+        device.publish(1, PROBE, &message(1)).await.unwrap();
+        if device.next().await == Packet::Acknowledged(1, 16) {
+            break;
+        }
+    }
+    let before = gateway.gateway.ledger().totals.dead_lettered;
+    device.deliver(1, "plant/pot", "2").await;
+    gateway.until("the other filter", |ledger| ledger.totals.dead_lettered > before).await;
+    gateway.stop().await;
+}

@@ -1,6 +1,11 @@
+use std::pin::Pin;
+
 use rumqttc::{
-    PersistedAckMode, PersistedSession, SessionStore, SessionStoreFuture, SessionStoreKey,
+    PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey,
 };
+
+/// What the client library calls `SessionStoreFuture` and does not export.
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
 
 /// Of the client library's model of a session.
 const FORMAT_VERSION: u16 = 1;
@@ -18,10 +23,7 @@ pub(super) struct NothingUnderWay {
 }
 
 impl SessionStore for NothingUnderWay {
-    fn load<'a>(
-        &'a self,
-        key: &'a SessionStoreKey,
-    ) -> SessionStoreFuture<'a, Option<PersistedSession>> {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> Answer<'a, Option<PersistedSession>> {
         let session = PersistedSession {
             format_version: FORMAT_VERSION,
             client_id: key.client_id().to_owned(),
@@ -37,15 +39,11 @@ impl SessionStore for NothingUnderWay {
         Box::pin(async move { Ok(Some(session)) })
     }
 
-    fn save<'a>(
-        &'a self,
-        _: &'a SessionStoreKey,
-        _: &'a PersistedSession,
-    ) -> SessionStoreFuture<'a, ()> {
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> Answer<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> SessionStoreFuture<'a, ()> {
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> Answer<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 }
