@@ -38,6 +38,15 @@ mod record;
 pub mod settings;
 mod writer;
 
+/// Doors for `fuzz/`.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Decodes a frame of the embedded log.
+    pub fn frame(bytes: &[u8]) {
+        crate::embedded::fuzz_frame(bytes);
+    }
+}
+
 pub use error::LogError;
 pub use fault::Faults;
 pub use log::EventLog;

@@ -53,6 +53,9 @@ struct Slot {
 
 pub(crate) struct Bridge<'a> {
     mqtt: &'a Mqtt,
+    /// Topics of mappings whose retained messages are wanted at each connection:
+    /// what they tell is not kept beyond the process.
+    metadata_filters: Vec<String>,
     inlet: Inlet,
     ledger: Arc<Ledger>,
     is_connected: Arc<AtomicBool>,
@@ -88,8 +91,25 @@ impl<'a> Bridge<'a> {
             .try_build()
             .map_err(|e| ended(e.to_string()))?;
         let (ring, had_session, backoff) = (VecDeque::new(), false, BACKOFF_MIN);
-        let bridge = Self { mqtt, inlet, ledger, is_connected, client, ring, had_session, backoff };
+        let metadata_filters = Vec::new();
+        let bridge = Self {
+            mqtt,
+            metadata_filters,
+            inlet,
+            ledger,
+            is_connected,
+            client,
+            ring,
+            had_session,
+            backoff,
+        };
         Ok((bridge, events))
+    }
+
+    /// Subscribes to these too, for what the broker has stored.
+    pub(crate) fn with_metadata(mut self, filters: Vec<String>) -> Self {
+        self.metadata_filters = filters;
+        self
     }
 
     /// Runs until `shutdown`, then acknowledges what is in the log and leaves,
@@ -167,6 +187,12 @@ impl<'a> Bridge<'a> {
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
             ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
         });
+        let metadata = self.metadata_filters.iter().map(|filter| SubscribeFilter {
+            retain_forward_rule: RetainForwardRule::OnEverySubscribe,
+            ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
+        });
+        // First, so that what is stored there comes before the values.
+        let filters = metadata.chain(filters);
         if let Err(error) = self.client.try_subscribe_many(filters) {
             error!(%error, "cannot subscribe; check mqtt.filters");
         }
@@ -175,7 +201,8 @@ impl<'a> Bridge<'a> {
 
     /// Says which filters the broker refused.
     fn subscribed(&self, codes: &[SubscribeReasonCode]) {
-        for (filter, code) in self.mqtt.filters.iter().zip(codes) {
+        let filters = self.metadata_filters.iter().chain(&self.mqtt.filters);
+        for (filter, code) in filters.zip(codes) {
             if !matches!(code, SubscribeReasonCode::Success(_)) {
                 error!(
                     filter,

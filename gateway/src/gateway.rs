@@ -19,6 +19,7 @@ use crate::{
     GatewayError,
     blocking::blocking,
     bridge::{self, Bridge},
+    conventions::Conventions,
     dead_letters::{DeadLetters, Shown},
     downlink::Downlink,
     intake::Decoder,
@@ -143,7 +144,14 @@ impl Gateway {
             payload_bytes_max: settings.limits.payload_bytes_max,
             readings_max: settings.limits.readings_max,
         };
-        let decoder = Decoder { metrics: self.0.metrics.clone(), limits };
+        let conventions = Conventions::new(&settings.mappings, &self.0.metrics)?;
+        let metadata_filters = conventions.metadata_filters();
+        let decoder = Decoder {
+            metrics: self.0.metrics.clone(),
+            limits,
+            conventions: Mutex::new(conventions),
+            downlink: self.0.downlink.clone(),
+        };
         let opened = {
             let (log, ledger, letters) = (log.clone(), ledger.clone(), dead_letters.clone());
             // Recovers segments or asks Kafka's brokers, which takes its time.
@@ -166,7 +174,7 @@ impl Gateway {
         let transport = async {
             match settings.mqtt.mode {
                 Mode::Listener => self.listen(sockets.mqtt, &shutdown).await,
-                Mode::Bridge => Box::pin(self.bridge(&shutdown)).await,
+                Mode::Bridge => Box::pin(self.bridge(metadata_filters, &shutdown)).await,
             }
         };
         let result = tokio::select! {
@@ -212,10 +220,15 @@ impl Gateway {
         tokio::try_join!(served, drained).map(|_| ())
     }
 
-    async fn bridge(&self, shutdown: &CancellationToken) -> Result<(), GatewayError> {
+    async fn bridge(
+        &self,
+        metadata_filters: Vec<String>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), GatewayError> {
         let Inner { settings, inlet, downlink, ledger, is_ready, .. } = &*self.0;
         let (bridge, events) =
             Bridge::new(&settings.mqtt, inlet.clone(), ledger.clone(), is_ready.clone())?;
+        let bridge = bridge.with_metadata(metadata_filters);
         let work = async {
             tokio::try_join!(
                 bridge.run(events, shutdown.clone()),

@@ -1,11 +1,19 @@
-//! Message → what is to be logged: a report, a dead letter, or both.
+//! Message → what is to be logged: reports, a dead letter, both, or nothing.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Mutex, PoisonError},
+};
 
 use eventlog::Record;
 use telemetry::{Address, DeadLetter, MetricTable, Reason, Report, Source, payload};
 
-use crate::{message::Message, sequence::Stamp};
+use crate::{
+    conventions::{Context, Conventions, Taken},
+    downlink::Downlink,
+    message::Message,
+    sequence::Stamp,
+};
 
 /// What a message says.
 #[derive(Debug, PartialEq)]
@@ -14,7 +22,8 @@ pub(crate) struct Intake {
     pub(crate) address: Option<Address>,
     /// The device's own numbering of it.
     pub(crate) stamp: Option<Stamp>,
-    pub(crate) report: Option<Report>,
+    /// Several, where a message of a mapping is of several devices.
+    pub(crate) reports: Vec<Report>,
     pub(crate) dead_letter: Option<DeadLetter>,
     /// Readings in the dead letter; one that cannot be decoded counts 1.
     pub(crate) dead_lettered: u64,
@@ -26,9 +35,9 @@ impl Intake {
         self.logged() + self.dead_lettered
     }
 
-    /// Readings in the report.
+    /// Readings in the reports.
     pub(crate) fn logged(&self) -> u64 {
-        self.report.as_ref().map_or(0, |report| report.readings.len() as u64)
+        self.reports.iter().map(|report| report.readings.len() as u64).sum()
     }
 }
 
@@ -37,18 +46,60 @@ impl Intake {
 pub(crate) struct Decoder {
     pub(crate) metrics: MetricTable,
     pub(crate) limits: payload::Limits,
+    /// What they learn changes with messages, of which one is decoded at a time.
+    pub(crate) conventions: Mutex<Conventions>,
+    /// Where a convention's answers go.
+    pub(crate) downlink: Downlink,
 }
 
 impl Decoder {
+    /// A decoder of the gateway's own convention alone.
+    #[cfg(test)]
+    pub(crate) fn new(metrics: MetricTable, limits: payload::Limits) -> Self {
+        let conventions = Mutex::default();
+        Self { metrics, limits, conventions, downlink: Downlink::default() }
+    }
+
     pub(crate) fn take(&self, message: &Message) -> Intake {
+        let mut conventions = self.conventions.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = Context { metrics: &self.metrics, limits: self.limits };
+        if let Some(taken) = conventions.take(message, &context) {
+            return self.mapped(taken, message);
+        }
+        let has_mappings = !conventions.is_empty();
+        drop(conventions);
+        let mut intake = self.own(message);
+        if let Some(letter) = &mut intake.dead_letter
+            && has_mappings
+            && letter.reason == Reason::BadTopic
+        {
+            letter.detail.push_str(", and no mapping claims it");
+        }
+        intake
+    }
+
+    /// A message of a mapping, decoded.
+    fn mapped(&self, taken: Taken, message: &Message) -> Intake {
+        for publication in &taken.publish {
+            self.downlink.publish(&publication.topic, publication.payload.clone(), false);
+        }
+        let refusals = taken.refusals();
+        let Taken { owner, reports, left_out, .. } = taken;
+        Intake {
+            address: owner.map(|(zone, device)| Address { zone, device, metric: None }),
+            stamp: match &reports[..] {
+                [report] => stamp(report, message),
+                _ => None,
+            },
+            reports,
+            dead_lettered: left_out.len() as u64,
+            dead_letter: refusals.map(|(reason, detail)| letter(message, reason, detail)),
+        }
+    }
+
+    /// A message in the gateway's own convention.
+    fn own(&self, message: &Message) -> Intake {
         let Message { topic, payload, is_retained, received_ms } = message;
-        let letter = |reason: Reason, detail: String| DeadLetter {
-            reason,
-            detail,
-            topic: topic.to_string(),
-            payload: payload.to_vec(),
-            received_ms: *received_ms,
-        };
         match payload::decode(topic, payload, *received_ms, &self.metrics, self.limits) {
             Ok(decoded) => {
                 let mut report = decoded.report;
@@ -62,19 +113,29 @@ impl Decoder {
                 Intake {
                     address: Address::parse(topic).ok(),
                     stamp: stamp(&report, message),
-                    report: Some(report),
-                    dead_letter: reason.map(|reason| letter(reason, details.join("; "))),
+                    reports: vec![report],
+                    dead_letter: reason.map(|reason| letter(message, reason, details.join("; "))),
                     dead_lettered,
                 }
             }
             Err((reason, detail)) => Intake {
                 address: Address::parse(topic).ok(),
                 stamp: None,
-                report: None,
-                dead_letter: Some(letter(reason, detail)),
+                reports: Vec::new(),
+                dead_letter: Some(letter(message, reason, detail)),
                 dead_lettered: 1,
             },
         }
+    }
+}
+
+fn letter(message: &Message, reason: Reason, detail: String) -> DeadLetter {
+    DeadLetter {
+        reason,
+        detail,
+        topic: message.topic.to_string(),
+        payload: message.payload.to_vec(),
+        received_ms: message.received_ms,
     }
 }
 
@@ -129,8 +190,7 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn take(topic: &str, payload: &str, is_retained: bool) -> Intake {
-        let decoder =
-            Decoder { metrics: MetricTable::default(), limits: payload::Limits::default() };
+        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
         let payload = payload.to_owned().into();
         decoder.take(&Message { topic: topic.into(), payload, is_retained, received_ms: NOW })
     }
@@ -167,7 +227,7 @@ mod tests {
     #[test]
     fn a_retained_message_is_marked_unless_it_says_what_it_is() {
         let source =
-            |payload| take("sensors/s/z/d/temperature", payload, true).report.unwrap().source;
+            |payload| take("sensors/s/z/d/temperature", payload, true).reports[0].source;
         assert_eq!(source("1"), Source::Retained);
         assert_eq!(source(r#"{"value": 1, "ts": 1, "source": "replay"}"#), Source::Replay);
     }

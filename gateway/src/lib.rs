@@ -11,7 +11,8 @@
 //! - `bridge`: … to a broker, of which this is a client
 //! - `message`: a PUBLISH as received
 //! - `pipeline`: decodes and appends in order, acknowledges in order
-//! - `intake`: message → report, dead letter, or both
+//! - `intake`: message → reports, dead letter, or both
+//! - [`conventions`]: topics and payloads of other systems
 //! - `sequence`: the device's own numbers: gaps, restarts, duplicates
 //! - [`ledger`]: received = logged + dead-lettered + duplicates + in flight
 //! - [`dead_letters`]: the latest of what could not be decoded
@@ -22,9 +23,12 @@
 
 mod blocking;
 mod bridge;
+pub mod conventions;
 pub mod dead_letters;
 mod downlink;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
 mod intake;
 pub mod ledger;

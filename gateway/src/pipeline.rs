@@ -89,7 +89,7 @@ pub(crate) struct Pipeline {
 struct Settling {
     account: AccountId,
     tally: Tally,
-    receipts: [Option<Receipt>; 2],
+    receipts: Vec<Receipt>,
     letter: Option<DeadLetter>,
     done: oneshot::Sender<()>,
     share: OwnedSemaphorePermit,
@@ -125,17 +125,16 @@ impl Pipeline {
             let (account, verdict) = self.ledger.received(&intake);
             let next = if verdict == Verdict::Duplicate {
                 let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
-                Settling { account, tally, receipts: [None, None], letter: None, done, share }
+                Settling { account, tally, receipts: Vec::new(), letter: None, done, share }
             } else {
                 let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-                let mut receipts = [None, None];
-                if let Some(report) = &intake.report {
-                    receipts[0] = Some(self.readings.append(intake::report_record(report)).await?);
+                let mut receipts = Vec::with_capacity(1);
+                for report in &intake.reports {
+                    receipts.push(self.readings.append(intake::report_record(report)).await?);
                 }
                 if let Some(letter) = &intake.dead_letter {
                     debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
-                    receipts[1] =
-                        Some(self.letters.append(intake::dead_letter_record(letter)).await?);
+                    receipts.push(self.letters.append(intake::dead_letter_record(letter)).await?);
                 }
                 let tally = Tally { logged, dead_lettered, duplicates: 0 };
                 Settling { account, tally, receipts, letter: intake.dead_letter, done, share }
@@ -150,7 +149,7 @@ impl Pipeline {
     async fn settle(&self, mut to_settle: mpsc::Receiver<Settling>) -> Result<(), LogError> {
         while let Some(settling) = to_settle.recv().await {
             let Settling { account, tally, receipts, letter, done, share } = settling;
-            for receipt in receipts.into_iter().flatten() {
+            for receipt in receipts {
                 receipt.await?;
             }
             if let Some(letter) = &letter {

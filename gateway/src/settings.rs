@@ -9,6 +9,8 @@ use service::{
 };
 use telemetry::{Metric, MetricTable, SmolStr};
 
+use crate::conventions::{self, Conventions};
+
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -23,6 +25,8 @@ pub struct Settings {
     pub rest: Rest,
     /// What one message, device and end may cost at most.
     pub limits: Limits,
+    /// Topics and payloads of other systems.
+    pub mappings: Vec<conventions::settings::Mapping>,
     /// Metrics beside the built-in ones.
     pub metrics: BTreeMap<SmolStr, Metric>,
 }
@@ -101,6 +105,7 @@ impl Settings {
         };
         let settings: Self = config::load(&sources)?;
         settings.check()?;
+        Conventions::new(&settings.mappings, &settings.metric_table()?)?;
         Ok(settings)
     }
 
