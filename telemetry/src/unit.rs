@@ -124,7 +124,10 @@ mod tests {
     fn check(value: f64, from: &str, to: &str, expect: Option<f64>) {
         match (convert(value, from, to).ok(), expect) {
             (Some(got), Some(expect)) => {
-                assert!((got - expect).abs() <= 1e-9 * expect.abs(), "{value} {from} → {to}: {got}");
+                assert!(
+                    (got - expect).abs() <= 1e-9 * expect.abs(),
+                    "{value} {from} → {to}: {got}"
+                );
             }
             (got, expect) => assert_eq!(got, expect, "{value} {from} → {to}"),
         }

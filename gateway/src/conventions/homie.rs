@@ -132,7 +132,10 @@ impl Homie {
         if !is_known {
             if self.properties >= self.entities_max {
                 let entities_max = self.entities_max;
-                warn!(entities_max, device, "more properties than entities_max: its unit is not learnt");
+                warn!(
+                    entities_max,
+                    device, "more properties than entities_max: its unit is not learnt"
+                );
                 return None;
             }
             self.properties += 1;
@@ -169,7 +172,8 @@ impl Homie {
         if !is_number && !self.quantities.is_ruled(&found) {
             return Ok(Taken::nothing());
         }
-        let (zone, owner) = (self.places.zone(&[&format!("{device}/{node}"), device])?, tidy(device));
+        let (zone, owner) =
+            (self.places.zone(&[&format!("{device}/{node}"), device])?, tidy(device));
         let mut taken = Taken::nothing().owned_by(&zone, &owner);
         let read = value::text(&message.payload)
             .and_then(|text| value::words(&full, text))

@@ -132,8 +132,11 @@ impl Quantities {
             Some(None) => Ok(None),
             None => match self.meaning(found.builtin) {
                 Some(Meaning::Metric(metric, unit)) => {
-                    let rule = FullRule { metric: metric.into(), unit: None, scale: 1.0, offset: 0.0 };
-                    let Some(unit) = found.unit.or(unit) else { return Err(no_unit(found, metric)) };
+                    let rule =
+                        FullRule { metric: metric.into(), unit: None, scale: 1.0, offset: 0.0 };
+                    let Some(unit) = found.unit.or(unit) else {
+                        return Err(no_unit(found, metric));
+                    };
                     apply(&rule, &Found { unit: Some(unit), ..*found }, value, metrics).map(Some)
                 }
                 Some(Meaning::NotAReading) => Ok(None),
@@ -209,8 +212,11 @@ fn no_unit(found: &Found<'_>, metric: &str) -> Refusal {
 mod tests {
     use super::*;
 
-    const BUILTIN: &[Builtin] =
-        &[is("temperature", "temperature", Some("°C")), is("voltage", "battery", None), no("linkquality")];
+    const BUILTIN: &[Builtin] = &[
+        is("temperature", "temperature", Some("°C")),
+        is("voltage", "battery", None),
+        no("linkquality"),
+    ];
 
     fn quantities(metrics: &str, unknown: &str) -> Result<Quantities, String> {
         let text = format!(
@@ -247,7 +253,8 @@ mod tests {
         check("{ warmth = \"temperature\" }", ("warmth", None, 1.0), temperature(1.0));
         check("{ \"*mth\" = \"temperature\" }", ("warmth", Some("°F"), 212.0), temperature(100.0));
         check("{ temperature = false }", ("temperature", None, 1.0), Ok(None));
-        let full = r#"{ "node/raw" = { metric = "temperature", unit = "°F", scale = 0.1, offset = 2 } }"#;
+        let full =
+            r#"{ "node/raw" = { metric = "temperature", unit = "°F", scale = 0.1, offset = 2 } }"#;
         check(full, ("raw", Some("°C"), 2100.0), temperature(100.0));
     }
 

@@ -67,10 +67,10 @@ pub(super) struct Tasmota {
 impl Tasmota {
     pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
         let topic = mapping.topic.as_deref().unwrap_or("tele/{device}/SENSOR");
-        let pattern = |text: &str| {
-            Pattern::parse(text, &["device"]).map_err(|what| format!("topic: {what}"))
-        };
-        let (Some(before), true) = (topic.strip_suffix("SENSOR"), topic.contains("{device}")) else {
+        let pattern =
+            |text: &str| Pattern::parse(text, &["device"]).map_err(|what| format!("topic: {what}"));
+        let (Some(before), true) = (topic.strip_suffix("SENSOR"), topic.contains("{device}"))
+        else {
             return Err(format!(
                 "topic = \"{topic}\": expected the device's FullTopic with {{device}} in it and SENSOR at the end, as in \"tele/{{device}}/SENSOR\""
             ));
@@ -93,7 +93,10 @@ impl Tasmota {
     ) -> Result<Taken, Refusal> {
         context.check_size(&message.payload)?;
         let Value::Object(fields) = value::document(&message.payload)? else {
-            let what = format!("{} is not an object of sensors", shorten(&String::from_utf8_lossy(&message.payload)));
+            let what = format!(
+                "{} is not an object of sensors",
+                shorten(&String::from_utf8_lossy(&message.payload))
+            );
             return Err((Reason::NotAReading, what));
         };
         let event_ms = match fields.get("Time") {
@@ -156,7 +159,10 @@ impl Reader<'_> {
                     let found = Found { names: &[&full, key], builtin: key, unit: None };
                     // ENERGY, ESP32: all of it at once, where no rule names one.
                     let is_known = BUILTIN.iter().any(|builtin| builtin.name == key);
-                    if is_known && !self.tasmota.quantities.wants(&found) && !self.is_ruled(&full, fields) {
+                    if is_known
+                        && !self.tasmota.quantities.wants(&found)
+                        && !self.is_ruled(&full, fields)
+                    {
                         continue;
                     }
                     self.object(&full, fields, depth - 1);

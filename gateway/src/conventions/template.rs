@@ -48,7 +48,9 @@ impl Template {
         )?;
         let pattern = Pattern::parse(topic, &CAPTURES).map_err(|what| format!("topic: {what}"))?;
         if !pattern.has("device") {
-            return Err(format!("topic = \"{topic}\" does not say the device; name it by {{device}}"));
+            return Err(format!(
+                "topic = \"{topic}\" does not say the device; name it by {{device}}"
+            ));
         }
         if !(pattern.has("zone") || mapping.zone.is_some() || !mapping.zones.is_empty()) {
             return Err(format!("topic = \"{topic}\" has no {{zone}}; set `zone` or `zones`"));
@@ -56,9 +58,10 @@ impl Template {
         if mapping.metrics.is_empty() && !pattern.has("metric") {
             return Err("`metrics` is empty, and the topic has no {metric}".to_owned());
         }
-        let rules = mapping.metrics.iter().map(|(key, rule)| {
-            Ok((key.to_string(), quantity::rule(key, rule, metrics)?))
-        });
+        let rules = mapping
+            .metrics
+            .iter()
+            .map(|(key, rule)| Ok((key.to_string(), quantity::rule(key, rule, metrics)?)));
         Ok(Self {
             places: Places::new(mapping)?,
             rules: rules.collect::<Result<_, String>>()?,
@@ -83,6 +86,13 @@ impl Template {
             // How a retained message is cleared.
             return Ok(Taken::nothing());
         }
+        let of_topic = match metric {
+            None => None,
+            Some(metric) => match self.rule_of(metric, context.metrics)? {
+                Some(rule) => Some((metric, rule)),
+                None => return Ok(Taken::nothing()),
+            },
+        };
         let document = value::document(&message.payload)?;
         let stamp = self.timestamp.as_ref().and_then(|at| Some((at, document.pointer(at)?)));
         let event_ms = match stamp {
@@ -103,11 +113,9 @@ impl Template {
                 Err(refusal) => taken.left_out.push(refusal),
             }
         };
-        if let Some(metric) = metric {
-            if let Some(rule) = self.rule_of(metric, context.metrics)? {
-                let value = document.pointer(&self.value).ok_or_else(|| missing(&self.value))?;
-                add(metric, value, &rule);
-            }
+        if let Some((metric, rule)) = of_topic {
+            let value = document.pointer(&self.value).ok_or_else(|| missing(&self.value))?;
+            add(metric, value, &rule);
         } else {
             let mut is_any = false;
             for (at, rule) in &self.rules {
@@ -177,9 +185,9 @@ fn at_of<'v>(document: &'v Value, at: &str) -> Option<&'v Value> {
 
 fn pointer(key: &str, text: Option<&str>) -> Result<Option<String>, String> {
     match text {
-        Some(text) if !text.is_empty() && !text.starts_with('/') => Err(format!(
-            "{key} = \"{text}\": expected a JSON pointer, as in \"/{text}\""
-        )),
+        Some(text) if !text.is_empty() && !text.starts_with('/') => {
+            Err(format!("{key} = \"{text}\": expected a JSON pointer, as in \"/{text}\""))
+        }
         text => Ok(text.map(str::to_owned)),
     }
 }

@@ -46,11 +46,17 @@ pub(super) fn words(name: &str, text: &str) -> Result<f64, Refusal> {
     }
 }
 
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// A time stamp, UTC milliseconds; one without a zone is in `zone`.
 pub(super) fn time_ms(name: &str, value: &Value, zone: &TimeZone) -> Result<i64, Refusal> {
     let Some(local) = value.as_str().and_then(local) else { return payload::time_ms(name, value) };
-    let ms = local.to_zoned(zone.clone()).map_or(-1, |time| time.timestamp().as_millisecond());
-    if ms < 0 { payload::time_ms(name, value) } else { Ok(ms) }
+    let ms = local.to_zoned(zone.clone()).map(|time| time.timestamp().as_millisecond());
+    match ms {
+        // Midnight of 1970 east of Greenwich, by a clock that was never set.
+        Ok(ms) if ms >= -DAY_MS => Ok(ms.max(0)),
+        _ => payload::time_ms(name, value),
+    }
 }
 
 /// A date and time that says no zone, with `T` or a space between them.
@@ -64,7 +70,9 @@ fn local(text: &str) -> Option<DateTime> {
 pub(super) fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
     let name = name.unwrap_or("UTC");
     TimeZone::get(name).map_err(|_| {
-        format!("time_zone = \"{name}\": expected a name of the IANA database, as in \"Europe/Berlin\"")
+        format!(
+            "time_zone = \"{name}\": expected a name of the IANA database, as in \"Europe/Berlin\""
+        )
     })
 }
 
@@ -91,6 +99,8 @@ mod tests {
         check(json!("2024-01-15T12:00:00+01:00"), "UTC", Some(1_705_316_400_000));
         check(json!("2024-01-15T12:00:00Z"), berlin, Some(1_705_320_000_000));
         check(json!(1_705_320_000), berlin, Some(1_705_320_000_000));
+        check(json!("1970-01-01T00:00:12"), berlin, Some(0));
+        check(json!("1969-01-01T00:00:00"), berlin, None);
         check(json!("0001-01-01T00:00:00"), berlin, None);
         check(json!("noon"), berlin, None);
     }

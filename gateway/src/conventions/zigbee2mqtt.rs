@@ -234,12 +234,7 @@ struct Exposed {
 }
 
 impl Exposed {
-    fn collect_units(
-        self,
-        depth: usize,
-        left: &mut usize,
-        units: &mut HashMap<SmolStr, SmolStr>,
-    ) {
+    fn collect_units(self, depth: usize, left: &mut usize, units: &mut HashMap<SmolStr, SmolStr>) {
         if let (Some(property), Some(unit)) = (self.property, self.unit)
             && *left > 0
             && units.insert(property, unit).is_none()

@@ -139,7 +139,8 @@ fn get<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
 /// Topics under a key such as `availability_topic`, `avty_t`, `cmd_t`, or in
 /// the list `availability`.
 fn topics_of<'v>(key: &str, value: &'v Value) -> Vec<&'v str> {
-    let is_topic = |key: &str| matches!(key, "topic" | "t") || key.ends_with("_topic") || key.ends_with("_t");
+    let is_topic =
+        |key: &str| matches!(key, "topic" | "t") || key.ends_with("_topic") || key.ends_with("_t");
     match value {
         Value::String(text) if is_topic(key) => vec![text],
         Value::Array(items) if matches!(key, "availability" | "avty") => {

@@ -106,7 +106,12 @@ impl HomeAssistant {
             match discovery::entities(topic, payload) {
                 Ok(entities) => entities,
                 Err(error) => {
-                    warn!(component = topic.component, id = topic.id, error, "discovery message not understood");
+                    warn!(
+                        component = topic.component,
+                        id = topic.id,
+                        error,
+                        "discovery message not understood"
+                    );
                     return;
                 }
             }
@@ -222,13 +227,13 @@ impl Convention for HomeAssistant {
         }
         let keys = self.by_topic.get(&message.topic)?;
         let states = keys.iter().filter_map(|key| self.entities.get(key));
-        let states: Vec<&Entity> = states
-            .filter(|entity| entity.state_topic.as_ref() == Some(&message.topic))
-            .collect();
+        let states: Vec<&Entity> =
+            states.filter(|entity| entity.state_topic.as_ref() == Some(&message.topic)).collect();
         if states.is_empty() || message.payload.is_empty() {
             return Some(Taken::nothing());
         }
-        let text = context.check_size(&message.payload).and_then(|()| value::text(&message.payload));
+        let text =
+            context.check_size(&message.payload).and_then(|()| value::text(&message.payload));
         let text = match text {
             Ok(text) => text,
             Err(refusal) => return Some(Taken::refused(refusal)),

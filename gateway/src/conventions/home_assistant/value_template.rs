@@ -324,7 +324,11 @@ mod tests {
         check("{{ value_json.x | int }}", r#"{"x": -2.7}"#, Some(-2.0));
         check("{{ (value | float * 1.8 + 32) | round(1) }}", "21.5", Some(70.7));
         check("{{ value_json.raw / 10 }}", r#"{"raw": 215}"#, Some(21.5));
-        check("{{ (value_json.raw | float / 1023 * 100) | round(0) }}", r#"{"raw": 512}"#, Some(50.0));
+        check(
+            "{{ (value_json.raw | float / 1023 * 100) | round(0) }}",
+            r#"{"raw": 512}"#,
+            Some(50.0),
+        );
         check("{{- value_json.x -}}", r#"{"x": true}"#, Some(1.0));
         check("{{ 100 - value | float }}", "30", Some(70.0));
         check("{{ -value_json.x | abs }}", r#"{"x": 3}"#, Some(3.0));
@@ -338,7 +342,8 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let refuse = |template: &str| assert_eq!(ValueTemplate::parse(template), None, "{template}");
+        let refuse =
+            |template: &str| assert_eq!(ValueTemplate::parse(template), None, "{template}");
         refuse("");
         refuse("value");
         refuse("{{ value");

@@ -213,8 +213,12 @@ impl Sparkplug {
             let definition = self.nodes.get(key).and_then(|node| node.definition(device, metric));
             let Some(definition) = definition else {
                 has_unnamed = true;
-                let alias = metric.alias.map_or("no alias".to_owned(), |alias| format!("alias {alias}"));
-                let what = format!("a metric of `{}` with {alias} that no birth has named", shorten(&full));
+                let alias =
+                    metric.alias.map_or("no alias".to_owned(), |alias| format!("alias {alias}"));
+                let what = format!(
+                    "a metric of `{}` with {alias} that no birth has named",
+                    shorten(&full)
+                );
                 taken.left_out.push((Reason::UnknownMetric, what));
                 continue;
             };
@@ -298,8 +302,5 @@ fn rebirth(base: &str, group: &str, node: &str, now_ms: i64) -> Publication {
         ..Metric::default()
     };
     let payload = Payload { timestamp, metrics: vec![command], seq: None };
-    Publication {
-        topic: format!("{base}/{group}/NCMD/{node}"),
-        payload: payload.encode_to_vec(),
-    }
+    Publication { topic: format!("{base}/{group}/NCMD/{node}"), payload: payload.encode_to_vec() }
 }

@@ -3,11 +3,17 @@ use super::{Bench, golden};
 #[test]
 fn attributes_of_version_3_and_4() {
     let mut bench = Bench::example("homie");
-    bench.check("homie/super-car/engine/temperature", "70.7", &[
-        "farm/house super-car.engine live now: temperature 70.7",
-    ]);
+    bench.check(
+        "homie/super-car/engine/temperature",
+        "70.7",
+        &["farm/house super-car.engine live now: temperature 70.7"],
+    );
     let property = "homie/greenhouse/climate/temperature";
-    bench.check(property, "70.7", &["unknown_unit: `greenhouse/climate/temperature` came without…"]);
+    bench.check(
+        property,
+        "70.7",
+        &["unknown_unit: `greenhouse/climate/temperature` came without…"],
+    );
     for (attribute, text) in
         [("$name", "Air"), ("$settable", "false"), ("$datatype", "float"), ("$unit", "°F")]
     {
@@ -24,12 +30,16 @@ fn description_of_version_5() {
     let mut bench = Bench::example("homie");
     bench.check("homie/5/device123/$description", golden("homie/description5.json"), &[]);
     let node = "homie/5/device123/mythermostat";
-    bench.check(&format!("{node}/temperature"), "71.6", &[
-        "farm/house device123.mythermostat live now: temperature 22",
-    ]);
-    bench.check(&format!("{node}/humidity"), "40", &[
-        "farm/house device123.mythermostat live now: humidity 40",
-    ]);
+    bench.check(
+        &format!("{node}/temperature"),
+        "71.6",
+        &["farm/house device123.mythermostat live now: temperature 22"],
+    );
+    bench.check(
+        &format!("{node}/humidity"),
+        "40",
+        &["farm/house device123.mythermostat live now: humidity 40"],
+    );
     bench.check(&format!("{node}/mode"), "heat", &[]);
     bench.check(&format!("{node}/temperature/set"), "20", &[]);
     bench.check(&format!("{node}/temperature/$target"), "20", &[]);
@@ -57,9 +67,11 @@ fn what_is_no_reading() {
     // A number of no known name.
     bench.check("homie/super-car/engine/oil/$datatype", "float", &[]);
     bench.check("homie/super-car/engine/oil/$unit", "L", &[]);
-    bench.check("homie/super-car/engine/oil", "3", &[
-        "unknown_metric: no metric is known for `super-car/engine/oil` (L)…",
-    ]);
+    bench.check(
+        "homie/super-car/engine/oil",
+        "3",
+        &["unknown_metric: no metric is known for `super-car/engine/oil` (L)…"],
+    );
     assert_eq!(bench.take("homier/x/y/z", b"1"), None);
 }
 

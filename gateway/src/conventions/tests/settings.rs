@@ -33,7 +33,8 @@ fn refusals() {
     refuse(&template("topic = \"x/{device}\""), "{zone}");
     refuse(&template("topic = \"x/{zone}/{device}\""), "`metrics` is empty");
     refuse(&template("topic = \"x/{zone}/{device}/{metric}\"\ntimestamp = \"t\""), "\"/t\"");
-    let tasmota = |rest: &str| format!("convention = \"tasmota\"\nsite = \"s\"\nzone = \"z\"\n{rest}");
+    let tasmota =
+        |rest: &str| format!("convention = \"tasmota\"\nsite = \"s\"\nzone = \"z\"\n{rest}");
     refuse(&tasmota("time_zone = \"Berlin\""), "Europe/Berlin");
     refuse(&tasmota("topic = \"tele/{device}\""), "SENSOR");
 }
@@ -61,7 +62,10 @@ fn each_example_is_tested() {
         })
         .collect();
     names.sort();
-    assert_eq!(names, ["home-assistant", "homie", "sparkplug", "tasmota", "template", "zigbee2mqtt"]);
+    assert_eq!(
+        names,
+        ["home-assistant", "homie", "sparkplug", "tasmota", "template", "zigbee2mqtt"]
+    );
     // Their filters are what the mappings add.
     let filters = |name| Bench::example(name).conventions.metadata_filters();
     assert_eq!(filters("zigbee2mqtt"), ["zigbee2mqtt/bridge/devices"]);

@@ -15,23 +15,33 @@ fn take(bench: &mut Bench, kind: &str, payload: &str, expect: &[&str]) {
 fn born() -> Bench {
     let mut bench = Bench::example("sparkplug");
     take(&mut bench, "NBIRTH", "nbirth", &["plant/hall edge.Cabinet live now: temperature 31.4"]);
-    take(&mut bench, "DBIRTH", "dbirth", &[
-        "plant/bay-1 edge.bay-1 live now: temperature -40",
-        "plant/bay-1 edge.bay-1.Inputs live now: soil_moisture 31.5",
-        "plant/bay-1 edge.bay-1 live now: pressure 1013.25",
-        "plant/bay-1 edge.bay-1 live now: irrigation 1",
-    ]);
+    take(
+        &mut bench,
+        "DBIRTH",
+        "dbirth",
+        &[
+            "plant/bay-1 edge.bay-1 live now: temperature -40",
+            "plant/bay-1 edge.bay-1.Inputs live now: soil_moisture 31.5",
+            "plant/bay-1 edge.bay-1 live now: pressure 1013.25",
+            "plant/bay-1 edge.bay-1 live now: irrigation 1",
+        ],
+    );
     bench
 }
 
 #[test]
 fn births_and_data() {
     let mut bench = born();
-    take(&mut bench, "DDATA", "ddata", &[
-        "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:21Z: temperature 10",
-        "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:21Z: pressure NaN",
-        "plant/bay-1 edge.bay-1.Inputs backfill 2023-11-14T22:12:20Z: soil_moisture 32",
-    ]);
+    take(
+        &mut bench,
+        "DDATA",
+        "ddata",
+        &[
+            "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:21Z: temperature 10",
+            "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:21Z: pressure NaN",
+            "plant/bay-1 edge.bay-1.Inputs backfill 2023-11-14T22:12:20Z: soil_moisture 32",
+        ],
+    );
 }
 
 #[test]
@@ -49,16 +59,23 @@ fn an_unknown_alias_asks_for_a_rebirth_once() {
 #[test]
 fn a_gap_asks_for_a_rebirth_and_loses_nothing() {
     let mut bench = born();
-    take(&mut bench, "DDATA", "ddata-gap", &[
-        "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:22Z: temperature 20",
-        REBIRTH,
-    ]);
+    take(
+        &mut bench,
+        "DDATA",
+        "ddata-gap",
+        &["plant/bay-1 edge.bay-1 live 2023-11-14T22:13:22Z: temperature 20", REBIRTH],
+    );
 }
 
 #[test]
 fn data_before_a_birth() {
     let mut bench = Bench::example("sparkplug");
-    take(&mut bench, "NDATA", "ndata", &["unknown_metric: …alias 0 that no birth has named", REBIRTH]);
+    take(
+        &mut bench,
+        "NDATA",
+        "ndata",
+        &["unknown_metric: …alias 0 that no birth has named", REBIRTH],
+    );
     // What names its metric can be read.
     take(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live now: humidity 55"]);
 }
@@ -68,17 +85,25 @@ fn deaths() {
     let mut bench = born();
     // The will of a session before says nothing of this one.
     take(&mut bench, "NDEATH", "ndeath-stale", &[]);
-    take(&mut bench, "NDATA", "ndata", &[
-        "plant/hall edge.Cabinet live 2023-11-14T22:13:25Z: temperature 32.1",
-    ]);
+    take(
+        &mut bench,
+        "NDATA",
+        "ndata",
+        &["plant/hall edge.Cabinet live 2023-11-14T22:13:25Z: temperature 32.1"],
+    );
     take(&mut bench, "DDEATH", "ddeath", &[]);
     bench.now += 1;
-    take(&mut bench, "DDATA", "ddata", &[
-        "unknown_metric: …alias 10…",
-        "unknown_metric: …alias 11…",
-        "unknown_metric: …alias 12…",
-        REBIRTH,
-    ]);
+    take(
+        &mut bench,
+        "DDATA",
+        "ddata",
+        &[
+            "unknown_metric: …alias 10…",
+            "unknown_metric: …alias 11…",
+            "unknown_metric: …alias 12…",
+            REBIRTH,
+        ],
+    );
     take(&mut bench, "NDEATH", "ndeath", &[]);
     bench.now += 60_000;
     take(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live…humidity 55", REBIRTH]);
@@ -111,6 +136,9 @@ fn memory_is_bounded() {
         take("NBIRTH", "nbirth");
         take("DBIRTH", "dbirth");
         let data = take("DDATA", "ddata");
-        assert!(data.iter().filter(|line| line.starts_with("unknown_metric")).count() == 3, "{data:?}");
+        assert!(
+            data.iter().filter(|line| line.starts_with("unknown_metric")).count() == 3,
+            "{data:?}"
+        );
     }
 }
