@@ -37,9 +37,9 @@ use crate::{
 
 /// Waits between attempts to connect, each twice the one before.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Beside acknowledgements, the client queues a few requests of its own.
-const REQUESTS_SPARE: usize = 16;
+pub(crate) const REQUESTS_SPARE: usize = 16;
 /// Messages that need no acknowledgement (QoS 0) and wait for the log, as a
 /// multiple of Receive Maximum; what is over it is lost, as QoS 0 may be.
 const UNACKNOWLEDGED_RATIO: usize = 4;
@@ -53,9 +53,6 @@ struct Slot {
 
 pub(crate) struct Bridge<'a> {
     mqtt: &'a Mqtt,
-    /// Topics of mappings whose retained messages are wanted at each connection:
-    /// what they tell is not kept beyond the process.
-    metadata_filters: Vec<String>,
     inlet: Inlet,
     ledger: Arc<Ledger>,
     is_connected: Arc<AtomicBool>,
@@ -91,25 +88,8 @@ impl<'a> Bridge<'a> {
             .try_build()
             .map_err(|e| ended(e.to_string()))?;
         let (ring, had_session, backoff) = (VecDeque::new(), false, BACKOFF_MIN);
-        let metadata_filters = Vec::new();
-        let bridge = Self {
-            mqtt,
-            metadata_filters,
-            inlet,
-            ledger,
-            is_connected,
-            client,
-            ring,
-            had_session,
-            backoff,
-        };
+        let bridge = Self { mqtt, inlet, ledger, is_connected, client, ring, had_session, backoff };
         Ok((bridge, events))
-    }
-
-    /// Subscribes to these too, for what the broker has stored.
-    pub(crate) fn with_metadata(mut self, filters: Vec<String>) -> Self {
-        self.metadata_filters = filters;
-        self
     }
 
     /// Runs until `shutdown`, then acknowledges what is in the log and leaves,
@@ -187,12 +167,6 @@ impl<'a> Bridge<'a> {
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
             ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
         });
-        let metadata = self.metadata_filters.iter().map(|filter| SubscribeFilter {
-            retain_forward_rule: RetainForwardRule::OnEverySubscribe,
-            ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
-        });
-        // First, so that what is stored there comes before the values.
-        let filters = metadata.chain(filters);
         if let Err(error) = self.client.try_subscribe_many(filters) {
             error!(%error, "cannot subscribe; check mqtt.filters");
         }
@@ -201,8 +175,7 @@ impl<'a> Bridge<'a> {
 
     /// Says which filters the broker refused.
     fn subscribed(&self, codes: &[SubscribeReasonCode]) {
-        let filters = self.metadata_filters.iter().chain(&self.mqtt.filters);
-        for (filter, code) in filters.zip(codes) {
+        for (filter, code) in self.mqtt.filters.iter().zip(codes) {
             if !matches!(code, SubscribeReasonCode::Success(_)) {
                 error!(
                     filter,
@@ -269,7 +242,7 @@ async fn head(ring: &mut VecDeque<Slot>) -> Result<(), oneshot::error::RecvError
     }
 }
 
-fn ended(what: impl Into<String>) -> GatewayError {
+pub(crate) fn ended(what: impl Into<String>) -> GatewayError {
     GatewayError::Bridge { what: what.into() }
 }
 
@@ -313,7 +286,7 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-fn options(mqtt: &Mqtt, client_id: &str) -> MqttOptions {
+pub(crate) fn options(mqtt: &Mqtt, client_id: &str) -> MqttOptions {
     let mut options = MqttOptions::new(client_id, (mqtt.host.as_str(), mqtt.port));
     options.set_keep_alive(mqtt.keep_alive_s).set_max_packet_size(Some(mqtt.packet_bytes_max));
     if !mqtt.user.is_empty() {

@@ -11,7 +11,7 @@ use std::{
 use eventlog::EventLog;
 use service::shutdown::drain;
 use telemetry::{MetricTable, payload};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -25,6 +25,7 @@ use crate::{
     intake::Decoder,
     ledger::{Ledger, Snapshot},
     listener::{self, Frontend},
+    metadata,
     pipeline::{Inlet, Job, Pipeline},
     rest,
     settings::{Mode, Settings},
@@ -228,10 +229,26 @@ impl Gateway {
         let Inner { settings, inlet, downlink, ledger, is_ready, .. } = &*self.0;
         let (bridge, events) =
             Bridge::new(&settings.mqtt, inlet.clone(), ledger.clone(), is_ready.clone())?;
-        let bridge = bridge.with_metadata(metadata_filters);
+        let (told, is_told) = oneshot::channel();
+        let values = async {
+            // They wait at the broker until it is known what they mean.
+            tokio::select! {
+                _ = is_told => {}
+                () = shutdown.cancelled() => {}
+            }
+            bridge.run(events, shutdown.clone()).await
+        };
+        let metadata = metadata::follow(
+            &settings.mqtt,
+            metadata_filters,
+            inlet.clone(),
+            told,
+            shutdown.clone(),
+        );
         let work = async {
             tokio::try_join!(
-                bridge.run(events, shutdown.clone()),
+                values,
+                metadata,
                 bridge::publish(&settings.mqtt, downlink, shutdown.clone()),
             )
             .map(|_| ())

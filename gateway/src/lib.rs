@@ -9,6 +9,7 @@
 //! - [`settings`]: what can be configured
 //! - `listener`: devices connect here (MQTT 3.1.1 and 5), or
 //! - `bridge`: … to a broker, of which this is a client
+//! - `metadata`: … with another for what tells the meaning of values
 //! - `message`: a PUBLISH as received
 //! - `pipeline`: decodes and appends in order, acknowledges in order
 //! - `intake`: message → reports, dead letter, or both
@@ -34,6 +35,7 @@ mod intake;
 pub mod ledger;
 mod listener;
 mod message;
+mod metadata;
 mod pipeline;
 mod rest;
 mod sequence;

@@ -71,8 +71,7 @@ trait Convention: fmt::Debug + Send {
     fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken>;
 
     /// Filters of the topics whose retained messages tell what the values of
-    /// others mean. Needed anew after each start, so that the bridge subscribes
-    /// to them by itself, and each time for what the broker has stored.
+    /// others mean. Needed anew after each start.
     fn metadata_filters(&self) -> Vec<String> {
         Vec::new()
     }
@@ -120,7 +119,7 @@ impl Conventions {
         })
     }
 
-    /// Filters that a client of a broker subscribes to beside `mqtt.filters`.
+    /// Filters that are subscribed to beside `mqtt.filters`.
     pub(crate) fn metadata_filters(&self) -> Vec<String> {
         let mut filters: Vec<String> =
             self.0.iter().flat_map(|mapped| mapped.convention.metadata_filters()).collect();
