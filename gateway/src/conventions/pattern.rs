@@ -30,7 +30,7 @@ impl Pattern {
                     regex.push_str(if i == 0 { ".*" } else { "(?:/.*)?" });
                 }
                 "#" => return Err(wrong("`#` must be the last level")),
-                "+" => regex.push_str(&format!("{slash}[^/]+")),
+                "+" => regex.extend([slash, "[^/]+"]),
                 _ => {
                     regex.push_str(slash);
                     push_level(&mut regex, level, captures).map_err(|what| wrong(&what))?;
@@ -73,7 +73,7 @@ fn push_level(regex: &mut String, mut level: &str, captures: &[&str]) -> Result<
                     let known = captures.join("}, {");
                     return Err(format!("`{{{name}}}` is not one of {{{known}}}"));
                 }
-                regex.push_str(&format!("(?P<{name}>[^/]+)"));
+                regex.extend(["(?P<", name, ">[^/]+)"]);
                 rest
             }
             _ => return Err("`}` has no `{`".to_owned()),

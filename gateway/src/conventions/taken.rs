@@ -105,7 +105,8 @@ impl Taken {
                 if i == 0 {
                     detail.push_str(&what[..what.floor_char_boundary(DETAIL_BYTES_MAX)]);
                 } else {
-                    detail.push_str(&format!("; and {} more", self.left_out.len() - i));
+                    let more = (self.left_out.len() - i).to_string();
+                    detail.extend(["; and ", &more, " more"]);
                 }
                 break;
             }

@@ -129,10 +129,10 @@ impl Convention for Tasmota {
             return Some(Taken::nothing());
         }
         let device = found.name("device").map_or("", |level| level.as_str());
-        let taken = self.places.zone(&[device]).and_then(|zone| {
+        let taken = self.places.zone(&[device]).map(|zone| {
             let device = tidy(device);
             let taken = self.readings(&zone, &device, message, context);
-            Ok(taken.unwrap_or_else(Taken::refused).owned_by(&zone, &device))
+            taken.unwrap_or_else(Taken::refused).owned_by(&zone, &device)
         });
         Some(taken.unwrap_or_else(Taken::refused))
     }

@@ -226,6 +226,7 @@ impl<'t> Parser<'t> {
     }
 
     /// `(2)`, or nothing; the outer `None` is anything else in parentheses.
+    #[allow(clippy::option_option)]
     fn argument(&mut self) -> Option<Option<f64>> {
         if !self.eat('(') {
             return Some(None);

@@ -156,7 +156,7 @@ mod tests {
         check(Value::Int(200), datatype::UINT8, Some(200.0));
         check(Value::Int(0xFFFF), datatype::UINT16, Some(65_535.0));
         check(Value::Long(0xFFFF_FFFF), datatype::UINT32, Some(4_294_967_295.0));
-        check(Value::Long(1 << 63), 8, Some(9.223_372_036_854_775_808e18));
+        check(Value::Long(1 << 63), 8, Some(9.223_372_036_854_776e18));
         check(Value::Float(21.4), 9, Some(21.4));
         check(Value::Double(21.4), 10, Some(21.4));
         check(Value::Boolean(true), datatype::BOOLEAN, Some(1.0));

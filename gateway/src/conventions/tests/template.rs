@@ -72,10 +72,10 @@ fn times_without_a_zone() {
 #[test]
 fn names_become_names_of_ours() {
     let mut bench = Bench::mapping(
-        r##"convention = "template"
+        r#"convention = "template"
         topic = "{site}/{zone}/{device}/{metric}"
         site = "s"
-        ignore = ["$SYS/#"]"##,
+        ignore = ["$SYS/#"]"#,
     );
     bench.check("north/bay 1/d/co2", "412", &["north/bay 1 d live now: co2 412"]);
     bench.check("$SYS/broker/clients/co2", "4", &[]);
