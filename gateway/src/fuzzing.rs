@@ -1,7 +1,7 @@
 //! Doors for `fuzz/`: what comes from the network, decoded, and what must hold
 //! whatever it is.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use eventlog::Record;
 use telemetry::{payload::Limits, topic::check_level};
@@ -29,6 +29,11 @@ impl Door {
         let limits = Limits { readings_max: READINGS_MAX, ..Limits::default() };
         let conventions = Mutex::new(conventions);
         Self(Decoder { metrics, limits, conventions, downlink: Downlink::default() })
+    }
+
+    /// Forgets what messages told.
+    pub fn forget(&self) {
+        self.0.conventions.lock().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
     /// Decodes a message; panics where a promise does not hold.

@@ -105,7 +105,6 @@ impl Settings {
         };
         let settings: Self = config::load(&sources)?;
         settings.check()?;
-        Conventions::new(&settings.mappings, &settings.metric_table()?)?;
         Ok(settings)
     }
 
@@ -160,7 +159,7 @@ impl Settings {
             );
             return Err(ConfigError::invalid("log.record_bytes_max", what));
         }
-        Ok(())
+        Conventions::new(&self.mappings, &self.metric_table()?).map(|_| ())
     }
 }
 

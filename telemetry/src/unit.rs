@@ -45,7 +45,7 @@ const UNITS: &[(&[&str], Dimension, f64, f64)] = &[
     (&["ppb"], MoleFraction, 1e-3, 0.0),
     (&["Pa"], Pressure, 1.0, 0.0),
     (&["hPa", "mbar", "mb"], Pressure, 100.0, 0.0),
-    (&["kPa"], Pressure, 1e3, 0.0),
+    (&["kPa", "cbar"], Pressure, 1e3, 0.0),
     (&["bar"], Pressure, 1e5, 0.0),
     (&["mmHg", "Torr"], Pressure, 133.322_4, 0.0),
     (&["inHg"], Pressure, 3_386.389, 0.0),

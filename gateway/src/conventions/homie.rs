@@ -225,6 +225,12 @@ impl Convention for Homie {
         Some(Taken::nothing())
     }
 
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {
+        self.devices.clear();
+        self.properties = 0;
+    }
+
     fn metadata_filters(&self) -> Vec<String> {
         let base = &self.base;
         vec![

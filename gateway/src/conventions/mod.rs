@@ -75,6 +75,10 @@ trait Convention: fmt::Debug + Send {
     fn metadata_filters(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Forgets what messages told: one input must not depend on those before.
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {}
 }
 
 /// All mappings, in order, with what they have learnt.
@@ -117,6 +121,12 @@ impl Conventions {
             }
             convention.take(message, context)
         })
+    }
+
+    /// Forgets what messages told.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget(&mut self) {
+        self.0.iter_mut().for_each(|mapped| mapped.convention.forget());
     }
 
     /// Filters that are subscribed to beside `mqtt.filters`.

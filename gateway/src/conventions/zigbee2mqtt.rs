@@ -193,6 +193,11 @@ impl Convention for Zigbee2Mqtt {
         Some(taken.unwrap_or_else(Taken::refused))
     }
 
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {
+        self.units.clear();
+    }
+
     fn metadata_filters(&self) -> Vec<String> {
         vec![format!("{}/bridge/devices", self.base)]
     }

@@ -46,6 +46,9 @@ pub(super) struct Entity {
     pub(super) names: Vec<SmolStr>,
 }
 
+/// `origin.name` of Microclimate's own discovery messages.
+const OWN_ORIGIN: &str = "microclimate";
+
 /// Topics of one entity, at most.
 const TOPICS_MAX: usize = 16;
 /// Longest text that is kept of a configuration, bytes.
@@ -58,6 +61,13 @@ const TEXT_BYTES_MAX: usize = 512;
 pub(super) fn entities(topic: &ConfigTopic<'_>, payload: &[u8]) -> Result<Vec<Entity>, String> {
     let config: Value = serde_json::from_slice(payload).map_err(|e| format!("not JSON: {e}"))?;
     let Value::Object(config) = config else { return Err("not a JSON object".to_owned()) };
+    // What this house announces itself are predictions: they must not come back
+    // as readings.
+    let origin = get(&config, "origin").and_then(Value::as_object);
+    let maker = origin.and_then(|origin| origin.get("name")).and_then(Value::as_str);
+    if maker.is_some_and(|maker| maker.eq_ignore_ascii_case(OWN_ORIGIN)) {
+        return Ok(Vec::new());
+    }
     if topic.component != "device" {
         return Ok(vec![entity(topic.component, topic.id, &config, &Map::new())]);
     }
@@ -124,6 +134,7 @@ fn get<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
         ("device", "dev"),
         ("device_class", "dev_cla"),
         ("identifiers", "ids"),
+        ("origin", "o"),
         ("payload_off", "pl_off"),
         ("payload_on", "pl_on"),
         ("platform", "p"),

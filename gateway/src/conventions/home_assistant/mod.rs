@@ -247,6 +247,12 @@ impl Convention for HomeAssistant {
         Some(taken)
     }
 
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {
+        self.entities.clear();
+        self.by_topic.clear();
+    }
+
     fn metadata_filters(&self) -> Vec<String> {
         vec![format!("{}/+/+/config", self.base), format!("{}/+/+/+/config", self.base)]
     }

@@ -276,6 +276,11 @@ impl Convention for Sparkplug {
         };
         Some(taken.unwrap_or_else(Taken::refused))
     }
+
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {
+        self.nodes.clear();
+    }
 }
 
 /// When a metric was measured: its own time, the message's, or its arrival.

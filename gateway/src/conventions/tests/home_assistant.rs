@@ -68,6 +68,10 @@ fn what_is_no_reading() {
         &["home/bedroom sensorBedroomT live now: temperature 20"],
     );
     assert_eq!(bench.take("home/nothing/announced", b"1"), None);
+    // Predictions of this house's own.
+    let own = r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
+    bench.check("homeassistant/sensor/p/config", own, &[]);
+    assert_eq!(bench.take("home/p", b"40"), None);
 }
 
 #[test]
