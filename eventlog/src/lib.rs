@@ -40,6 +40,15 @@ pub mod settings;
 mod spool;
 mod writer;
 
+/// Doors for `fuzz/`.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Decodes a frame of the embedded log.
+    pub fn frame(bytes: &[u8]) {
+        crate::embedded::fuzz_frame(bytes);
+    }
+}
+
 pub use error::LogError;
 pub use fault::Faults;
 pub use kafka::KafkaStatistics;

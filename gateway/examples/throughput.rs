@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
 
     let settings = Settings::load(None, &[format!("log.dir={}", dir.display())])?;
     let log = EventLog::open(&settings.log)?;
-    let gateway = Gateway::new(&settings, settings.metric_table()?, log.clone());
+    let gateway = Gateway::new(&settings, settings.metric_table()?, log.clone())?;
     let socket = TcpListener::bind("127.0.0.1:0")?;
     socket.set_nonblocking(true)?;
     let port = socket.local_addr()?.port();

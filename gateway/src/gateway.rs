@@ -11,8 +11,8 @@ use std::{
 
 use eventlog::{EventLog, LogError};
 use service::{config::ConfigError, shutdown::drain};
-use telemetry::{MetricTable, payload};
-use tokio::sync::{mpsc::UnboundedReceiver, watch};
+use telemetry::MetricTable;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,6 +20,7 @@ use crate::{
     GatewayError,
     blocking::blocking,
     bridge::{self, Bridge},
+    conventions::{Conventions, settings::Mapping},
     dead_letters::{DeadLetters, Outcome as Reinjected, Selection, Shown},
     downlink::Downlink,
     inlet::{Inlet, Job},
@@ -27,7 +28,7 @@ use crate::{
     lag::Lag,
     ledger::{Ledger, Snapshot},
     listener::{self, Frontend},
-    metrics,
+    metadata, metrics,
     pipeline::Pipeline,
     rest,
     settings::{Mode, Settings},
@@ -78,29 +79,38 @@ pub async fn run(
     sockets: Sockets,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    Gateway::new(settings, metrics, log).run(sockets, shutdown).await
+    Gateway::new(settings, metrics, log)?.run(sockets, shutdown).await
 }
 
 impl Gateway {
     /// A gateway that does not run yet.
-    #[must_use]
-    pub fn new(settings: &Settings, metrics: MetricTable, log: EventLog) -> Self {
+    ///
+    /// # Errors
+    /// Where a mapping cannot be.
+    pub fn new(
+        settings: &Settings,
+        metrics: MetricTable,
+        log: EventLog,
+    ) -> Result<Self, ConfigError> {
         let limits = &settings.limits;
         let ledger = Arc::new(Ledger::new(limits.devices_max, limits.duplicates_window));
         let (inlet, jobs) = Inlet::new(ledger.clone(), limits.in_flight_bytes_max);
-        Self(Arc::new(Inner {
+        let downlink = Downlink::default();
+        let conventions = Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?));
+        let decoder = Decoder::with(settings, metrics, conventions, downlink.clone());
+        Ok(Self(Arc::new(Inner {
             ledger,
             dead_letters: Arc::new(DeadLetters::new(limits.dead_letters_shown)),
-            downlink: Downlink::default(),
+            downlink,
             connections: Arc::default(),
             is_ready: Arc::default(),
             lag: Arc::default(),
             log,
             inlet,
             settings: watch::Sender::new(Arc::new(settings.clone())),
-            decoder: watch::Sender::new(Arc::new(decoder(settings, metrics))),
+            decoder: watch::Sender::new(Arc::new(decoder)),
             jobs: Mutex::new(Some(jobs)),
-        }))
+        })))
     }
 
     /// What became of every reading since the start.
@@ -135,7 +145,14 @@ impl Gateway {
             let what = "cannot change while the gateway runs; nothing was changed: restart it";
             return Err(ConfigError::invalid(&fixed.join(", "), what));
         }
-        self.0.decoder.send_replace(Arc::new(decoder(settings, metrics)));
+        let conventions = if same(&self.0.settings.borrow().mappings, &settings.mappings) {
+            // With what they have learnt.
+            self.0.decoder.borrow().conventions.clone()
+        } else {
+            Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?))
+        };
+        let decoder = Decoder::with(settings, metrics, conventions, self.0.downlink.clone());
+        self.0.decoder.send_replace(Arc::new(decoder));
         self.0.settings.send_replace(Arc::new(settings.clone()));
         info!("new settings are in force");
         Ok(())
@@ -262,7 +279,8 @@ impl Gateway {
         let mut settings = settings.subscribe();
         let mut dropped_filters = Vec::new();
         loop {
-            let mqtt = settings.borrow_and_update().mqtt.clone();
+            let Settings { mqtt, mappings, .. } = (**settings.borrow_and_update()).clone();
+            let metadata_filters = self.0.decoder.borrow().metadata_filters();
             let stop = shutdown.child_token();
             let (bridge, events) = Bridge::new(
                 &mqtt,
@@ -271,15 +289,27 @@ impl Gateway {
                 is_ready.clone(),
                 std::mem::take(&mut dropped_filters),
             )?;
+            let (told, is_told) = oneshot::channel();
+            let values = async {
+                // They wait at the broker until it is known what they mean.
+                tokio::select! {
+                    _ = is_told => {}
+                    () = stop.cancelled() => {}
+                }
+                bridge.run(events, stop.clone()).await
+            };
             let work = async {
                 tokio::try_join!(
-                    bridge.run(events, stop.clone()),
+                    values,
+                    metadata::follow(&mqtt, metadata_filters, inlet.clone(), told, stop.clone()),
                     bridge::publish(&mqtt, downlink, stop.clone()),
                 )
                 .map(|_| ())
             };
             let changed = async {
-                let is_other = |new: &Arc<Settings>| new.mqtt.fingerprint() != mqtt.fingerprint();
+                let is_other = |new: &Arc<Settings>| {
+                    new.mqtt.fingerprint() != mqtt.fingerprint() || !same(&new.mappings, &mappings)
+                };
                 // The sender lives as long as the gateway.
                 let _ = settings.wait_for(is_other).await;
                 stop.cancel();
@@ -309,10 +339,7 @@ impl Gateway {
     }
 }
 
-fn decoder(settings: &Settings, metrics: MetricTable) -> Decoder {
-    let limits = payload::Limits {
-        payload_bytes_max: settings.limits.payload_bytes_max,
-        readings_max: settings.limits.readings_max,
-    };
-    Decoder { metrics, limits }
+/// Whether two lists of mappings say the same.
+fn same(a: &[Mapping], b: &[Mapping]) -> bool {
+    format!("{a:?}") == format!("{b:?}")
 }

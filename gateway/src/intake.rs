@@ -1,10 +1,19 @@
-//! Message → what is to be logged: a report, a dead letter, or both.
+//! Message → what is to be logged: reports, a dead letter, both, or nothing.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use telemetry::{Address, DeadLetter, MetricTable, Reason, Report, Source, payload};
 
-use crate::{message::Message, sequence::Stamp};
+use crate::{
+    conventions::{Context, Conventions, Taken},
+    downlink::Downlink,
+    message::Message,
+    sequence::Stamp,
+    settings::Settings,
+};
 
 /// What a message says.
 #[derive(Debug, PartialEq)]
@@ -13,7 +22,8 @@ pub(crate) struct Intake {
     pub(crate) address: Option<Address>,
     /// The device's own numbering of it.
     pub(crate) stamp: Option<Stamp>,
-    pub(crate) report: Option<Report>,
+    /// Several, where a message of a mapping is of several devices.
+    pub(crate) reports: Vec<Report>,
     pub(crate) dead_letter: Option<DeadLetter>,
     /// Readings in the dead letter; one that cannot be decoded counts 1.
     pub(crate) dead_lettered: u64,
@@ -27,15 +37,15 @@ impl Intake {
 
     /// The device's own time of a live report, UTC milliseconds.
     pub(crate) fn stamped_ms(&self, received_ms: i64) -> Option<i64> {
-        let report = self.report.as_ref().filter(|report| report.source == Source::Live)?;
-        let newest_ms = report.readings.iter().map(|reading| reading.event_ms).max()?;
+        let live = self.reports.iter().filter(|report| report.source == Source::Live);
+        let newest_ms = live.flat_map(|report| &report.readings).map(|r| r.event_ms).max()?;
         // Without a time of its own it has that of its arrival.
         (newest_ms != received_ms).then_some(newest_ms)
     }
 
-    /// Readings in the report.
+    /// Readings in the reports.
     pub(crate) fn logged(&self) -> u64 {
-        self.report.as_ref().map_or(0, |report| report.readings.len() as u64)
+        self.reports.iter().map(|report| report.readings.len() as u64).sum()
     }
 }
 
@@ -44,18 +54,79 @@ impl Intake {
 pub(crate) struct Decoder {
     pub(crate) metrics: MetricTable,
     pub(crate) limits: payload::Limits,
+    /// What they learn changes with messages, of which one is decoded at a time.
+    pub(crate) conventions: Arc<Mutex<Conventions>>,
+    /// Where a convention's answers go.
+    pub(crate) downlink: Downlink,
 }
 
 impl Decoder {
-    pub(crate) fn take(&self, message: &Message) -> Intake {
-        let Message { topic, payload, is_retained, received_ms } = message;
-        let letter = |reason: Reason, detail: String| DeadLetter {
-            reason,
-            detail,
-            topic: topic.to_string(),
-            payload: payload.to_vec(),
-            received_ms: *received_ms,
+    /// The decoder of a configuration; `conventions` are those of its mappings.
+    pub(crate) fn with(
+        settings: &Settings,
+        metrics: MetricTable,
+        conventions: Arc<Mutex<Conventions>>,
+        downlink: Downlink,
+    ) -> Self {
+        let limits = payload::Limits {
+            payload_bytes_max: settings.limits.payload_bytes_max,
+            readings_max: settings.limits.readings_max,
         };
+        Self { metrics, limits, conventions, downlink }
+    }
+
+    /// Filters that are subscribed to beside `mqtt.filters`.
+    pub(crate) fn metadata_filters(&self) -> Vec<String> {
+        self.conventions.lock().unwrap_or_else(PoisonError::into_inner).metadata_filters()
+    }
+
+    /// A decoder of the gateway's own convention alone.
+    #[cfg(test)]
+    pub(crate) fn new(metrics: MetricTable, limits: payload::Limits) -> Self {
+        let conventions = Arc::default();
+        Self { metrics, limits, conventions, downlink: Downlink::default() }
+    }
+
+    pub(crate) fn take(&self, message: &Message) -> Intake {
+        let mut conventions = self.conventions.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = Context { metrics: &self.metrics, limits: self.limits };
+        if let Some(taken) = conventions.take(message, &context) {
+            return self.mapped(taken, message);
+        }
+        let has_mappings = !conventions.is_empty();
+        drop(conventions);
+        let mut intake = self.own(message);
+        if let Some(letter) = &mut intake.dead_letter
+            && has_mappings
+            && letter.reason == Reason::BadTopic
+        {
+            letter.detail.push_str(", and no mapping claims it");
+        }
+        intake
+    }
+
+    /// A message of a mapping, decoded.
+    fn mapped(&self, taken: Taken, message: &Message) -> Intake {
+        for publication in &taken.publish {
+            self.downlink.publish(&publication.topic, publication.payload.clone(), false);
+        }
+        let refusals = taken.refusals();
+        let Taken { owner, reports, left_out, .. } = taken;
+        Intake {
+            address: owner.map(|(zone, device)| Address { zone, device, metric: None }),
+            stamp: match &reports[..] {
+                [report] => stamp(report, message),
+                _ => None,
+            },
+            reports,
+            dead_lettered: left_out.len() as u64,
+            dead_letter: refusals.map(|(reason, detail)| letter(message, reason, detail)),
+        }
+    }
+
+    /// A message in the gateway's own convention.
+    fn own(&self, message: &Message) -> Intake {
+        let Message { topic, payload, is_retained, received_ms } = message;
         match payload::decode(topic, payload, *received_ms, &self.metrics, self.limits) {
             Ok(decoded) => {
                 let mut report = decoded.report;
@@ -69,19 +140,29 @@ impl Decoder {
                 Intake {
                     address: Address::parse(topic).ok(),
                     stamp: stamp(&report, message),
-                    report: Some(report),
-                    dead_letter: reason.map(|reason| letter(reason, details.join("; "))),
+                    reports: vec![report],
+                    dead_letter: reason.map(|reason| letter(message, reason, details.join("; "))),
                     dead_lettered,
                 }
             }
             Err((reason, detail)) => Intake {
                 address: Address::parse(topic).ok(),
                 stamp: None,
-                report: None,
-                dead_letter: Some(letter(reason, detail)),
+                reports: Vec::new(),
+                dead_letter: Some(letter(message, reason, detail)),
                 dead_lettered: 1,
             },
         }
+    }
+}
+
+fn letter(message: &Message, reason: Reason, detail: String) -> DeadLetter {
+    DeadLetter {
+        reason,
+        detail,
+        topic: message.topic.to_string(),
+        payload: message.payload.to_vec(),
+        received_ms: message.received_ms,
     }
 }
 
@@ -107,8 +188,7 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn take(topic: &str, payload: &str, is_retained: bool) -> Intake {
-        let decoder =
-            Decoder { metrics: MetricTable::default(), limits: payload::Limits::default() };
+        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
         let payload = payload.to_owned().into();
         decoder.take(&Message { topic: topic.into(), payload, is_retained, received_ms: NOW })
     }
@@ -145,8 +225,7 @@ mod tests {
 
     #[test]
     fn a_retained_message_is_marked_unless_it_says_what_it_is() {
-        let source =
-            |payload| take("sensors/s/z/d/temperature", payload, true).report.unwrap().source;
+        let source = |payload| take("sensors/s/z/d/temperature", payload, true).reports[0].source;
         assert_eq!(source("1"), Source::Retained);
         assert_eq!(source(r#"{"value": 1, "ts": 1, "source": "replay"}"#), Source::Replay);
     }

@@ -259,8 +259,7 @@ mod tests {
     use crate::{intake::Decoder, message::Message};
 
     fn intake(topic: &str, payload: &str) -> Intake {
-        let decoder =
-            Decoder { metrics: MetricTable::default(), limits: payload::Limits::default() };
+        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
         let payload = payload.to_owned().into();
         decoder.take(&Message { topic: topic.into(), payload, is_retained: false, received_ms: 1 })
     }

@@ -9,10 +9,12 @@
 //! - [`settings`]: what can be configured
 //! - `listener`: devices connect here (MQTT 3.1.1 and 5), or
 //! - `bridge`: … to a broker, of which this is a client
+//! - `metadata`: … with another for what tells the meaning of values
 //! - `message`: a PUBLISH as received
 //! - `inlet`: where transports hand it in, and what they are told
 //! - `pipeline`: decodes and appends in order, acknowledges in order
-//! - `intake`: message → report, dead letter, or both
+//! - `intake`: message → reports, dead letter, or both
+//! - [`conventions`]: topics and payloads of other systems
 //! - `record`: reports and dead letters as records of the log
 //! - `sequence`: the device's own numbers: gaps, restarts, duplicates
 //! - `clock`: how far the device's clock is off
@@ -29,9 +31,12 @@
 mod blocking;
 mod bridge;
 mod clock;
+pub mod conventions;
 pub mod dead_letters;
 mod downlink;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gateway;
 mod inlet;
 mod intake;
@@ -39,6 +44,7 @@ mod lag;
 pub mod ledger;
 mod listener;
 mod message;
+mod metadata;
 mod metrics;
 mod pipeline;
 mod record;

@@ -103,7 +103,7 @@ async fn run(settings: &Settings, config: Option<PathBuf>, set: Vec<String>) -> 
     };
     let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
     let shutdown = shutdown::on_signal()?;
-    let gateway = Gateway::new(settings, metrics, log);
+    let gateway = Gateway::new(settings, metrics, log)?;
     tokio::spawn(reload(gateway.clone(), signal(SignalKind::hangup())?, config, set));
     Ok(gateway.run(sockets, shutdown).await?)
 }

@@ -42,7 +42,7 @@ pub(crate) struct Pipeline {
 struct Settling {
     account: AccountId,
     tally: Tally,
-    receipts: [Option<Receipt>; 2],
+    receipts: Vec<Receipt>,
     letter: Option<DeadLetter>,
     origin: Origin,
     done: oneshot::Sender<Done>,
@@ -92,7 +92,7 @@ impl Pipeline {
             let is_new = verdict == Verdict::New || origin != Origin::Network;
             let (tally, receipts, letter) = if !is_new {
                 let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
-                (tally, [None, None], None)
+                (tally, Vec::new(), None)
             } else {
                 self.write(intake, origin).await?
             };
@@ -108,19 +108,19 @@ impl Pipeline {
         &self,
         intake: Intake,
         origin: Origin,
-    ) -> Result<(Tally, [Option<Receipt>; 2], Option<DeadLetter>), LogError> {
+    ) -> Result<(Tally, Vec<Receipt>, Option<DeadLetter>), LogError> {
         let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-        let mut receipts = [None, None];
-        if let Some(report) = &intake.report {
-            receipts[0] = Some(self.readings.append(record::report(report)).await?);
+        let mut receipts = Vec::with_capacity(1);
+        for report in &intake.reports {
+            receipts.push(self.readings.append(record::report(report)).await?);
         }
         if let Some(letter) = &intake.dead_letter {
             debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
-            receipts[1] = Some(self.letters.append(record::dead_letter(letter)).await?);
+            receipts.push(self.letters.append(record::dead_letter(letter)).await?);
         }
         if let Origin::DeadLetter(id) = origin {
             let record = record::reinjected(id, now_ms());
-            receipts[1] = Some(self.letters.append(record).await?);
+            receipts.push(self.letters.append(record).await?);
         }
         let tally = Tally { logged, dead_lettered, duplicates: 0 };
         Ok((tally, receipts, intake.dead_letter))
@@ -130,7 +130,7 @@ impl Pipeline {
         while let Some(settling) = to_settle.recv().await {
             let Settling { account, tally, receipts, letter, origin, done, share, since } =
                 settling;
-            for receipt in receipts.into_iter().flatten() {
+            for receipt in receipts {
                 receipt.await?;
             }
             if let Some(letter) = &letter {
@@ -161,9 +161,7 @@ fn take(decoder: &Decoder, message: &Message, origin: Origin) -> Result<Intake, 
     if let Some(letter) = intake.dead_letter {
         return Err(letter);
     }
-    if let Some(report) = &mut intake.report
-        && report.source == Source::Live
-    {
+    for report in intake.reports.iter_mut().filter(|report| report.source == Source::Live) {
         // Measured then, known only now.
         (report.source, report.arrival_ms) = (Source::Backfill, now_ms());
     }

@@ -15,6 +15,8 @@ use service::{
 };
 use telemetry::{Metric, MetricTable, SmolStr};
 
+use crate::conventions::{self, Conventions};
+
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -29,6 +31,8 @@ pub struct Settings {
     pub rest: Rest,
     /// What one message, device and end may cost at most.
     pub limits: Limits,
+    /// Topics and payloads of other systems.
+    pub mappings: Vec<conventions::settings::Mapping>,
     /// Metrics beside the built-in ones.
     pub metrics: BTreeMap<SmolStr, Metric>,
 }
@@ -220,12 +224,13 @@ impl Settings {
             );
             return Err(ConfigError::invalid("log.record_bytes_max", what));
         }
-        Ok(())
+        Conventions::new(&self.mappings, &self.metric_table()?).map(|_| ())
     }
 }
 
 /// What a running gateway takes over.
-const RELOADED: [&str; 13] = [
+const RELOADED: [&str; 14] = [
+    "mappings",
     "metrics",
     "mqtt.host",
     "mqtt.port",

@@ -260,3 +260,25 @@ async fn filters_change_in_a_session_that_the_broker_kept() {
     gateway.until("the other filter", |ledger| ledger.totals.dead_lettered > before).await;
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn what_metadata_told_is_asked_for_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let mut device = broker.device().await;
+    let config = r#"{"stat_t": "home/x", "dev_cla": "humidity"}"#;
+    device.retain(1, "homeassistant/sensor/x/config", config).await;
+    assert_eq!(device.next().await, Packet::Acknowledged(1, 16)); // no subscriber yet
+    let mapping = r#"mappings=[{ convention = "home-assistant", site = "s", zone = "z" }]"#;
+    // The second time there is a session, and its subscriptions are not new.
+    for _ in 0..2 {
+        let set = ["mqtt.filters=[\"home/#\"]", mapping];
+        let gateway = broker.gateway(&dir.path().join("log"), &set).await;
+        gateway.until("told", |ledger| ledger.messages == 1).await;
+        device.deliver(2, "home/x", "40").await;
+        gateway.until("logged", |ledger| ledger.messages == 2).await;
+        gateway.until("settled", |ledger| ledger.totals.in_flight == 0).await;
+        gateway.check([1, 1, 0, 0]);
+        gateway.stop().await;
+    }
+}

@@ -71,7 +71,7 @@ impl House {
         let log = EventLog::open(&of_gateway.log)?;
         let store = FeatureStore::open(&settings.feature_store, metrics.clone())?;
         let trainer = Trainer::new(settings.trainer.clone(), Source::Local(store.clone()))?;
-        let gateway = Gateway::new(of_gateway, metrics, log.clone());
+        let gateway = Gateway::new(of_gateway, metrics, log.clone())?;
 
         let failed = CancellationToken::new();
         let of_gateway =

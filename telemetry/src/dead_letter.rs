@@ -38,11 +38,13 @@ pub enum Reason {
     BadTime,
     /// The metric is not in the metric table.
     UnknownMetric,
+    /// The unit is missing, or not one that converts to the metric's.
+    UnknownUnit,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BadTopic,
         Self::Oversized,
         Self::Empty,
@@ -50,6 +52,7 @@ impl Reason {
         Self::NotAReading,
         Self::BadTime,
         Self::UnknownMetric,
+        Self::UnknownUnit,
     ];
 
     /// The name used on the wire and in storage.
@@ -63,6 +66,7 @@ impl Reason {
             Self::NotAReading => "not_a_reading",
             Self::BadTime => "bad_time",
             Self::UnknownMetric => "unknown_metric",
+            Self::UnknownUnit => "unknown_unit",
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`report`]: what one device said in one message, and its form in the log
 //! - [`zone`]: the entity that features and predictions are about
 //! - [`metric`]: the table of known quantities, their units and plausible ranges
+//! - [`unit`]: units as other systems write them, and their conversion
 //! - [`quality`]: `ok`, or why a reading does not enter features
 //! - [`dead_letter`]: what could not become a report, with its reason
 
@@ -17,6 +18,7 @@ pub mod payload;
 pub mod quality;
 pub mod report;
 pub mod topic;
+pub mod unit;
 pub mod zone;
 
 pub use dead_letter::{DeadLetter, Reason};

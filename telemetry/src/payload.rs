@@ -192,8 +192,12 @@ fn several(
 }
 
 /// JSON, or what `printf("%f")` of a firmware writes for no number: kept as a
-/// reading that is not a number, so that it is counted where people look.
-fn parse(text: &str) -> Result<Value, (Reason, String)> {
+/// reading that is not a number (`null`), so that it is counted where people
+/// look.
+///
+/// # Errors
+/// [`Reason::Malformed`] with where and what was expected.
+pub fn parse(text: &str) -> Result<Value, (Reason, String)> {
     let bare = text.trim_start_matches(['-', '+']);
     if ["nan", "inf", "infinity"].iter().any(|word| bare.eq_ignore_ascii_case(word)) {
         return Ok(Value::Null);
@@ -202,7 +206,16 @@ fn parse(text: &str) -> Result<Value, (Reason, String)> {
         .map_err(|e| (Reason::Malformed, format!("neither a number nor JSON: {e}")))
 }
 
-fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
+/// A value as payloads carry it: a number, or true and false as 1 and 0, or
+/// null for no number (NaN).
+///
+/// # Errors
+/// [`Reason::NotAReading`] with what was found.
+///
+/// ```
+/// assert_eq!(telemetry::payload::number("co2", &serde_json::json!(412)), Ok(412.0));
+/// ```
+pub fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
     match value {
         Value::Number(number) => Ok(number.as_f64().unwrap_or(f64::NAN)),
         Value::Bool(on) => Ok(f64::from(u8::from(*on))),
@@ -214,7 +227,19 @@ fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
     }
 }
 
-fn time_ms(key: &str, value: &Value) -> Result<i64, (Reason, String)> {
+/// A time stamp as payloads carry it: UTC milliseconds, seconds (below 10¹¹,
+/// fractions allowed) or RFC 3339 text, 1970 to 9999. `key` is what the message
+/// of a refusal calls it.
+///
+/// # Errors
+/// [`Reason::BadTime`] with what was found.
+///
+/// ```
+/// use telemetry::payload::time_ms;
+/// assert_eq!(time_ms("ts", &serde_json::json!(1_700_000_000.5)), Ok(1_700_000_000_500));
+/// assert_eq!(time_ms("ts", &serde_json::json!("2023-11-14T22:13:20Z")), Ok(1_700_000_000_000));
+/// ```
+pub fn time_ms(key: &str, value: &Value) -> Result<i64, (Reason, String)> {
     /// Below this a number is taken for seconds: as milliseconds it would be
     /// before March 1973, as seconds it reaches the year 5138.
     const SECONDS_BELOW: f64 = 1e11;

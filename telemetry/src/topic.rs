@@ -75,7 +75,10 @@ impl Address {
 
 /// A level of a topic is 1 to 64 bytes without `/`, wildcards or control
 /// characters, so that it is safe in topics, keys, file names and logs.
-pub(crate) fn check_level(level: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_level(level: &str) -> Result<(), String> {
     let shown: String = level.chars().take(MAX_LEVEL_BYTES).filter(|c| !c.is_control()).collect();
     if level.is_empty() {
         Err("a level of the topic is empty".into())

@@ -97,6 +97,28 @@ pub(super) fn decode(mut bytes: Bytes) -> Result<Frame, String> {
     Ok(Frame { offset, group, record: Record { key, payload: bytes, headers, timestamp_ms } })
 }
 
+/// For `fuzz/`: bytes as a damaged segment may hold them, as they are and with
+/// a checksum that fits.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let frame_of = |bytes: &[u8]| match len_bytes(bytes) {
+        Ok(Some(len)) if len <= bytes.len() => decode(Bytes::copy_from_slice(&bytes[..len])).ok(),
+        _ => None,
+    };
+    let mut mended = bytes.to_vec();
+    if let Some(body) = bytes.get(PREFIX_BYTES..) {
+        let len = length(body.len());
+        let crc = checksum(len, body).to_le_bytes();
+        mended[..4].copy_from_slice(&len);
+        mended[4..PREFIX_BYTES].copy_from_slice(&crc);
+    }
+    for Frame { offset, group, record } in frame_of(bytes).into_iter().chain(frame_of(&mended)) {
+        let mut again = Vec::new();
+        encode(&record, offset, group, &mut again);
+        assert_eq!(frame_of(&again), Some(Frame { offset, group, record }));
+    }
+}
+
 fn put(to: &mut Vec<u8>, field: &[u8]) {
     to.extend_from_slice(&length(field.len()));
     to.extend_from_slice(field);

@@ -24,6 +24,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+#[cfg(fuzzing)]
+pub(crate) use frame::fuzz as fuzz_frame;
 pub(crate) use tail::Tail;
 pub(crate) use topic::Topic;
 

@@ -42,11 +42,11 @@ use crate::{
 
 /// Waits between attempts to connect, each twice the one before.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// Own messages that the broker has not acknowledged.
 const OUTGOING_MAX: u16 = 64;
 /// Beside acknowledgements, the client queues a few requests of its own.
-const REQUESTS_SPARE: usize = 16;
+pub(crate) const REQUESTS_SPARE: usize = 16;
 /// Messages that need no acknowledgement (QoS 0) and wait for the log, as a
 /// multiple of Receive Maximum; what is over it is lost, as QoS 0 may be.
 const UNACKNOWLEDGED_RATIO: usize = 4;
@@ -270,7 +270,7 @@ async fn head(ring: &mut VecDeque<Slot>) -> Result<(), oneshot::error::RecvError
     }
 }
 
-fn ended(what: impl Into<String>) -> GatewayError {
+pub(crate) fn ended(what: impl Into<String>) -> GatewayError {
     GatewayError::Bridge { what: what.into() }
 }
 
@@ -314,7 +314,7 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-fn options(mqtt: &Mqtt, client_id: &str) -> Result<MqttOptions, GatewayError> {
+pub(crate) fn options(mqtt: &Mqtt, client_id: &str) -> Result<MqttOptions, GatewayError> {
     let mut options = MqttOptions::new(client_id, (mqtt.host.as_str(), mqtt.port));
     options
         .set_keep_alive(mqtt.keep_alive_s)

@@ -35,7 +35,7 @@ pub(crate) fn start(dir: &Path, set: &[&str]) -> Running {
     let settings = Settings::load(None, &set).unwrap();
     let faults = Faults::default();
     let log = EventLog::open_with(&settings.log, faults.clone()).unwrap();
-    let gateway = Gateway::new(&settings, settings.metric_table().unwrap(), log.clone());
+    let gateway = Gateway::new(&settings, settings.metric_table().unwrap(), log.clone()).unwrap();
     let (mqtt_socket, mqtt) = socket();
     let (rest_socket, rest) = socket();
     let sockets = Sockets { mqtt: Some(mqtt_socket), rest: Some(rest_socket) };

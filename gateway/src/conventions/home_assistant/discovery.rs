@@ -1,0 +1,186 @@
+//! Discovery messages: what an entity is, and where its states come.
+//!
+//! Source: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>;
+//! abbreviations from `homeassistant/components/mqtt/abbreviations.py`.
+
+use serde_json::{Map, Value};
+use telemetry::SmolStr;
+
+use super::value_template::ValueTemplate;
+
+/// A discovery topic, `<base>/<component>/[<node>/]<object>/config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ConfigTopic<'t> {
+    /// `sensor`, `binary_sensor`, …, or `device` for several at once.
+    pub(super) component: &'t str,
+    /// `<object>`, or `<node>/<object>`.
+    pub(super) id: &'t str,
+}
+
+impl<'t> ConfigTopic<'t> {
+    /// Reads the levels after the base; `None` for any other topic.
+    pub(super) fn parse(levels: &'t str) -> Option<Self> {
+        let (component, id) = levels.strip_suffix("/config")?.split_once('/')?;
+        let is_id = !id.is_empty() && id.split('/').count() <= 2;
+        (!component.is_empty() && is_id).then_some(Self { component, id })
+    }
+}
+
+/// What is kept of an entity.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entity {
+    pub(super) component: SmolStr,
+    /// As in its discovery topic: `<object>` or `<node>/<object>`, and for one
+    /// of a device's with `/<key>`.
+    pub(super) id: SmolStr,
+    pub(super) device_class: Option<SmolStr>,
+    pub(super) unit: Option<SmolStr>,
+    pub(super) state_topic: Option<SmolStr>,
+    /// Availability, commands, attributes: topics that carry no readings.
+    pub(super) other_topics: Vec<SmolStr>,
+    /// The text itself, where it is not one of the usual forms.
+    pub(super) template: Result<ValueTemplate, SmolStr>,
+    pub(super) payload_on: SmolStr,
+    pub(super) payload_off: SmolStr,
+    /// What the device goes by: its name, identifiers, suggested area.
+    pub(super) names: Vec<SmolStr>,
+}
+
+/// `origin.name` of Microclimate's own discovery messages.
+const OWN_ORIGIN: &str = "microclimate";
+
+/// Topics of one entity, at most.
+const TOPICS_MAX: usize = 16;
+/// Longest text that is kept of a configuration, bytes.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// The entities that a discovery message describes.
+///
+/// # Errors
+/// What is wrong with it, for the log of the program.
+pub(super) fn entities(topic: &ConfigTopic<'_>, payload: &[u8]) -> Result<Vec<Entity>, String> {
+    let config: Value = serde_json::from_slice(payload).map_err(|e| format!("not JSON: {e}"))?;
+    let Value::Object(config) = config else { return Err("not a JSON object".to_owned()) };
+    // What this house announces itself are predictions: they must not come back
+    // as readings.
+    let origin = get(&config, "origin").and_then(Value::as_object);
+    let maker = origin.and_then(|origin| origin.get("name")).and_then(Value::as_str);
+    if maker.is_some_and(|maker| maker.eq_ignore_ascii_case(OWN_ORIGIN)) {
+        return Ok(Vec::new());
+    }
+    if topic.component != "device" {
+        return Ok(vec![entity(topic.component, topic.id, &config, &Map::new())]);
+    }
+    let Some(Value::Object(components)) = get(&config, "components") else {
+        return Err("a device without `components`".to_owned());
+    };
+    let entities = components.iter().filter_map(|(key, own)| {
+        let own = own.as_object()?;
+        // Only `platform` means: remove this one.
+        if own.len() <= 1 {
+            return None;
+        }
+        let component = get(own, "platform")?.as_str()?;
+        Some(entity(component, &format!("{}/{key}", topic.id), own, &config))
+    });
+    Ok(entities.collect())
+}
+
+/// An entity's own keys, and those that its device gives to all.
+fn entity(
+    component: &str,
+    id: &str,
+    own: &Map<String, Value>,
+    shared: &Map<String, Value>,
+) -> Entity {
+    let field = |name| get(own, name).or_else(|| get(shared, name));
+    let text = |name| field(name).and_then(Value::as_str).map(short);
+    let root = text("~").unwrap_or_default();
+    let topic = |text: &str| expand(text, &root);
+    let state_topic = get(own, "state_topic")
+        .or_else(|| get(shared, "state_topic"))
+        .and_then(Value::as_str)
+        .map(topic);
+    let template = match field("value_template").and_then(Value::as_str) {
+        None => Ok(ValueTemplate::PLAIN),
+        Some(text) => ValueTemplate::parse(text).ok_or_else(|| short(text)),
+    };
+    let other_topics = own.iter().chain(shared).flat_map(|(key, value)| topics_of(key, value));
+    let other_topics = other_topics.map(|text| expand(text, &root));
+    let other_topics = other_topics.filter(|other| Some(other) != state_topic.as_ref());
+    let device = field("device").and_then(Value::as_object);
+    let names = device.into_iter().flat_map(|device| {
+        let of = |name| get(device, name).into_iter().flat_map(texts_of);
+        of("name").chain(of("identifiers")).chain(of("suggested_area"))
+    });
+    Entity {
+        component: short(component),
+        id: short(id),
+        device_class: text("device_class"),
+        unit: text("unit_of_measurement"),
+        other_topics: other_topics.take(TOPICS_MAX).collect(),
+        state_topic,
+        template,
+        payload_on: text("payload_on").unwrap_or_else(|| "ON".into()),
+        payload_off: text("payload_off").unwrap_or_else(|| "OFF".into()),
+        names: names.map(short).take(TOPICS_MAX).collect(),
+    }
+}
+
+/// A key by its full name or its abbreviation.
+fn get<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
+    const ABBREVIATIONS: &[(&str, &str)] = &[
+        ("components", "cmps"),
+        ("device", "dev"),
+        ("device_class", "dev_cla"),
+        ("identifiers", "ids"),
+        ("origin", "o"),
+        ("payload_off", "pl_off"),
+        ("payload_on", "pl_on"),
+        ("platform", "p"),
+        ("state_topic", "stat_t"),
+        ("suggested_area", "sa"),
+        ("unit_of_measurement", "unit_of_meas"),
+        ("value_template", "val_tpl"),
+    ];
+    let short = ABBREVIATIONS.iter().find(|(full, _)| *full == name).map(|(_, short)| *short);
+    fields.get(name).or_else(|| fields.get(short?))
+}
+
+/// Topics under a key such as `availability_topic`, `avty_t`, `cmd_t`, or in
+/// the list `availability`.
+fn topics_of<'v>(key: &str, value: &'v Value) -> Vec<&'v str> {
+    let is_topic =
+        |key: &str| matches!(key, "topic" | "t") || key.ends_with("_topic") || key.ends_with("_t");
+    match value {
+        Value::String(text) if is_topic(key) => vec![text],
+        Value::Array(items) if matches!(key, "availability" | "avty") => {
+            let fields = items.iter().filter_map(Value::as_object).flatten();
+            fields.filter(|(key, _)| is_topic(key)).filter_map(|(_, v)| v.as_str()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn texts_of(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// `~` at either end of a topic stands for the base that the message gives.
+fn expand(topic: &str, root: &str) -> SmolStr {
+    if let Some(rest) = topic.strip_prefix('~') {
+        short(&format!("{root}{rest}"))
+    } else if let Some(rest) = topic.strip_suffix('~') {
+        short(&format!("{rest}{root}"))
+    } else {
+        short(topic)
+    }
+}
+
+fn short(text: &str) -> SmolStr {
+    SmolStr::new(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
+}

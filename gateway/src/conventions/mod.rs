@@ -1,0 +1,193 @@
+//! Topics and payloads of other systems become the gateway's reports, by
+//! configuration: the tables `[[mappings]]`.
+//!
+//! A message belongs to the first mapping that claims its topic. What it says
+//! is reports; what it says of readings that cannot be understood is left out,
+//! each with its reason; and there may be nothing to log at all: metadata and
+//! states are learnt or passed over, and count as no readings.
+//!
+//! **Invariant:** what is remembered between messages is bounded by
+//! `entities_max` of its mapping, and a message is never refused because
+//! metadata of another cannot be read.
+//!
+//! # Layout
+//! - [`settings`]: the tables `[[mappings]]`, as the user writes them
+//! - `pattern`: topics and device names with levels left open
+//! - `place`: which zone a device belongs to
+//! - `quantity`: which metric a value is, and in which unit
+//! - `value`: numbers and times
+//! - `taken`: what a message said
+//! - `template`, `zigbee2mqtt`, `tasmota`, `home_assistant`, `homie`,
+//!   `sparkplug`: the conventions
+
+use std::fmt;
+
+use service::config::ConfigError;
+use telemetry::{MetricTable, Reason, payload};
+
+use crate::message::Message;
+use pattern::Pattern;
+use settings::{Mapping, Name};
+pub(crate) use taken::{Publication, Taken};
+
+mod home_assistant;
+mod homie;
+mod pattern;
+mod place;
+mod quantity;
+pub mod settings;
+mod sparkplug;
+mod taken;
+mod tasmota;
+mod template;
+mod value;
+mod zigbee2mqtt;
+
+/// Why a reading, or a whole message, was left out.
+type Refusal = (Reason, String);
+
+/// What decoding needs to know beside the message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) metrics: &'a MetricTable,
+    pub(crate) limits: payload::Limits,
+}
+
+impl Context<'_> {
+    /// Refuses a payload with readings that is over the limit; metadata is
+    /// limited by the size of an MQTT packet.
+    fn check_size(&self, payload: &[u8]) -> Result<(), Refusal> {
+        let (len, max) = (payload.len(), self.limits.payload_bytes_max);
+        if len <= max {
+            return Ok(());
+        }
+        Err((Reason::Oversized, format!("{len} bytes, at most {max} are taken")))
+    }
+}
+
+/// One way of naming topics and writing payloads.
+trait Convention: fmt::Debug + Send {
+    /// What a message says; `None` where its topic is of another convention.
+    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken>;
+
+    /// Filters of the topics whose retained messages tell what the values of
+    /// others mean. Needed anew after each start.
+    fn metadata_filters(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Forgets what messages told: one input must not depend on those before.
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {}
+}
+
+/// All mappings, in order, with what they have learnt.
+#[derive(Debug, Default)]
+pub(crate) struct Conventions(Vec<Mapped>);
+
+#[derive(Debug)]
+struct Mapped {
+    convention: Box<dyn Convention>,
+    ignore: Vec<Pattern>,
+}
+
+impl Conventions {
+    /// The mappings of a configuration.
+    ///
+    /// # Errors
+    /// What is wrong with each mapping that is, by its place.
+    pub(crate) fn new(mappings: &[Mapping], metrics: &MetricTable) -> Result<Self, ConfigError> {
+        let built: Vec<_> = mappings.iter().map(|mapping| build(mapping, metrics)).collect();
+        let wrong: Vec<String> = built
+            .iter()
+            .enumerate()
+            .filter_map(|(i, built)| Some(format!("[{i}]: {}", built.as_ref().err()?)))
+            .collect();
+        if !wrong.is_empty() {
+            return Err(ConfigError::invalid("mappings", wrong.join("\nmappings")));
+        }
+        Ok(Self(built.into_iter().flatten().collect()))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a message says; `None` where no mapping claims its topic.
+    pub(crate) fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
+        self.0.iter_mut().find_map(|Mapped { convention, ignore }| {
+            if ignore.iter().any(|pattern| pattern.is_match(&message.topic)) {
+                return Some(Taken::nothing());
+            }
+            convention.take(message, context)
+        })
+    }
+
+    /// Forgets what messages told.
+    #[cfg(fuzzing)]
+    pub(crate) fn forget(&mut self) {
+        self.0.iter_mut().for_each(|mapped| mapped.convention.forget());
+    }
+
+    /// Filters that are subscribed to beside `mqtt.filters`.
+    pub(crate) fn metadata_filters(&self) -> Vec<String> {
+        let mut filters: Vec<String> =
+            self.0.iter().flat_map(|mapped| mapped.convention.metadata_filters()).collect();
+        filters.sort();
+        filters.dedup();
+        filters
+    }
+}
+
+fn build(mapping: &Mapping, metrics: &MetricTable) -> Result<Mapped, String> {
+    refuse_foreign_keys(mapping)?;
+    let ignore = mapping.ignore.iter().map(|filter| Pattern::parse(filter, &[]));
+    let ignore = ignore.collect::<Result<_, _>>().map_err(|what| format!("ignore: {what}"))?;
+    let convention: Box<dyn Convention> = match mapping.convention {
+        Name::Template => Box::new(template::Template::new(mapping, metrics)?),
+        Name::Zigbee2mqtt => Box::new(zigbee2mqtt::Zigbee2Mqtt::new(mapping, metrics)?),
+        Name::Tasmota => Box::new(tasmota::Tasmota::new(mapping, metrics)?),
+        Name::HomeAssistant => Box::new(home_assistant::HomeAssistant::new(mapping, metrics)?),
+        Name::Homie => Box::new(homie::Homie::new(mapping, metrics)?),
+        Name::Sparkplug => Box::new(sparkplug::Sparkplug::new(mapping, metrics)?),
+    };
+    Ok(Mapped { convention, ignore })
+}
+
+/// A key that the convention does not read is a mistake, not a comment.
+fn refuse_foreign_keys(mapping: &Mapping) -> Result<(), String> {
+    use Name::{HomeAssistant, Homie, Sparkplug, Tasmota, Template, Zigbee2mqtt};
+    let Mapping { base, topic, time_zone, timestamp, sequence, value, .. } = mapping;
+    let with_base: &[Name] = &[Zigbee2mqtt, HomeAssistant, Homie, Sparkplug];
+    let keys: [(&str, bool, &[Name]); 6] = [
+        ("base", base.is_some(), with_base),
+        ("topic", topic.is_some(), &[Template, Tasmota]),
+        ("time_zone", time_zone.is_some(), &[Template, Tasmota]),
+        ("timestamp", timestamp.is_some(), &[Template]),
+        ("sequence", sequence.is_some(), &[Template]),
+        ("value", value.is_some(), &[Template]),
+    ];
+    let convention = mapping.convention;
+    match keys.iter().find(|(_, is_set, of)| *is_set && !of.contains(&convention)) {
+        Some((key, ..)) => Err(format!("`{key}` is not a key of this convention")),
+        None => Ok(()),
+    }
+}
+
+/// The levels after `base/`; `None` where the topic does not begin with it.
+fn below<'t>(topic: &'t str, base: &str) -> Option<&'t str> {
+    topic.strip_prefix(base)?.strip_prefix('/')
+}
+
+/// The `base` of a mapping, or the convention's usual one.
+fn base(mapping: &Mapping, usual: &str) -> Result<String, String> {
+    let base = mapping.base.as_deref().unwrap_or(usual);
+    let is_filter = base.contains(['+', '#']);
+    if base.is_empty() || base.starts_with('/') || base.ends_with('/') || is_filter {
+        return Err(format!("base = \"{base}\": expected levels of a topic, as in \"{usual}\""));
+    }
+    Ok(base.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

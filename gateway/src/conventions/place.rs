@@ -1,0 +1,173 @@
+//! Which zone a device of another system belongs to.
+
+use telemetry::{Reason, SmolStr, ZoneId, topic::check_level};
+
+use super::{Refusal, pattern::Pattern, settings::Mapping};
+
+/// The rules of one mapping, in order, and where the others go.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    rules: Vec<Rule>,
+    site: SmolStr,
+    zone: Option<SmolStr>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    pattern: Pattern,
+    zone: Option<SmolStr>,
+    site: Option<SmolStr>,
+}
+
+impl Places {
+    pub(super) fn new(mapping: &Mapping) -> Result<Self, String> {
+        let name = |key: &str, level: &SmolStr| {
+            check_level(level).map_err(|what| format!("{key} = \"{level}\": {what}"))
+        };
+        name("site", &mapping.site)?;
+        mapping.zone.as_ref().map_or(Ok(()), |zone| name("zone", zone))?;
+        let rules = mapping.zones.iter().map(|rule| {
+            let pattern = Pattern::parse(&rule.devices, &["site", "zone"])
+                .map_err(|what| format!("zones: {what}"))?;
+            if rule.zone.is_none() && !pattern.has("zone") {
+                return Err(format!(
+                    "zones: the rule for `{}` names no zone; add `zone = …` to it, or {{zone}} to its pattern",
+                    rule.devices
+                ));
+            }
+            rule.zone.as_ref().map_or(Ok(()), |zone| name("zones.zone", zone))?;
+            rule.site.as_ref().map_or(Ok(()), |site| name("zones.site", site))?;
+            Ok(Rule { pattern, zone: rule.zone.clone(), site: rule.site.clone() })
+        });
+        let rules = rules.collect::<Result<_, _>>()?;
+        Ok(Self { rules, site: mapping.site.clone(), zone: mapping.zone.clone() })
+    }
+
+    /// The zone of a device that goes by `names`, the most telling first.
+    pub(super) fn zone(&self, names: &[&str]) -> Result<ZoneId, Refusal> {
+        for Rule { pattern, zone, site } in &self.rules {
+            let Some(found) = names.iter().find_map(|name| pattern.captures(name)) else {
+                continue;
+            };
+            let level = |own: &Option<SmolStr>, name| {
+                own.clone().or_else(|| found.name(name).map(|level| tidy(level.as_str())))
+            };
+            let site = level(site, "site").unwrap_or_else(|| self.site.clone());
+            if let Some(zone) = level(zone, "zone") {
+                return Ok(ZoneId::new(site, zone));
+            }
+        }
+        match &self.zone {
+            Some(zone) => Ok(ZoneId::new(self.site.clone(), zone.clone())),
+            None => {
+                let name = shorten(names.first().copied().unwrap_or_default());
+                let what = format!(
+                    "no zone for `{name}`; add `zones = [{{ devices = \"{name}\", zone = \"…\" }}]` to the mapping, or `zone = \"…\"` for all others"
+                );
+                Err((Reason::BadTopic, what))
+            }
+        }
+    }
+
+    pub(super) fn site(&self) -> &SmolStr {
+        &self.site
+    }
+}
+
+/// Longest name of a site, zone or device, bytes.
+const NAME_BYTES_MAX: usize = telemetry::topic::MAX_LEVEL_BYTES;
+
+/// A name of theirs as a name of ours: levels are joined by dots, what may not
+/// stand in a topic becomes `_`. A name that is too long keeps its beginning
+/// and, so that two stay two, ends with its CRC-32C.
+pub(super) fn tidy(name: &str) -> SmolStr {
+    let tidied: String = name
+        .trim()
+        .chars()
+        .map(|c| match c {
+            '/' => '.',
+            '+' | '#' => '_',
+            c if c.is_control() => '_',
+            c => c,
+        })
+        .collect();
+    match tidied.as_str() {
+        "" | "." | ".." => SmolStr::new("_"),
+        short if short.len() <= NAME_BYTES_MAX => SmolStr::new(short),
+        long => {
+            let end = format!("~{:08x}", crc32c::crc32c(name.as_bytes()));
+            let beginning = &long[..long.floor_char_boundary(NAME_BYTES_MAX - end.len())];
+            SmolStr::new(format!("{beginning}{end}"))
+        }
+    }
+}
+
+/// A text of theirs for a message to people.
+pub(super) fn shorten(text: &str) -> String {
+    const SHOWN_CHARS: usize = 80;
+    let mut shown: String =
+        text.chars().take(SHOWN_CHARS).map(|c| if c.is_control() { '_' } else { c }).collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(toml: &str) -> Result<Places, String> {
+        let text = format!("convention = \"homie\"\nsite = \"farm\"\n{toml}");
+        Places::new(&toml::from_str(&text).unwrap())
+    }
+
+    /// Configuration, names → site/zone.
+    fn check(toml: &str, names: &[&str], expect: Option<&str>) {
+        let got = places(toml).unwrap().zone(names).ok().map(|zone| zone.to_string());
+        assert_eq!(got.as_deref(), expect, "{toml} {names:?}");
+    }
+
+    #[test]
+    fn zones() {
+        let rules = r#"
+            zone = "house"
+            zones = [
+                { devices = "bay1-*", zone = "bay-1" },
+                { devices = "{site}/{zone}/*" },
+                { devices = "{zone}/*" },
+                { devices = "attic", zone = "attic", site = "home" },
+            ]"#;
+        check(rules, &["bay1-probe"], Some("farm/bay-1"));
+        check(rules, &["south/bay-7/probe"], Some("south/bay-7"));
+        check(rules, &["kitchen/probe"], Some("farm/kitchen"));
+        check(rules, &["attic"], Some("home/attic"));
+        check(rules, &["probe"], Some("farm/house"));
+        check(rules, &["0x00158d", "attic"], Some("home/attic"));
+        check("", &["probe"], None);
+    }
+
+    #[test]
+    fn refusals() {
+        let refuse = |toml, expect: &str| {
+            let error = places(toml).unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        refuse("zones = [{ devices = \"x*\" }]", "names no zone");
+        refuse("zones = [{ devices = \"{room}\", zone = \"a\" }]", "{room}");
+        refuse("zone = \"a/b\"", "zone = \"a/b\"");
+    }
+
+    #[test]
+    fn names() {
+        let check = |name: &str, expect: &str| assert_eq!(tidy(name), expect, "{name}");
+        check("kitchen/floor light", "kitchen.floor light");
+        check("a+b#c\u{7}", "a_b_c_");
+        check("..", "_");
+        check("", "_");
+        check(&"x".repeat(64), &"x".repeat(64));
+        let long = "ü".repeat(40);
+        assert!(check_level(&tidy(&long)).is_ok());
+        assert_ne!(tidy(&format!("{long}1")), tidy(&format!("{long}2")));
+    }
+}

@@ -1,0 +1,280 @@
+//! What a value of another system is: which metric, in which unit, or no
+//! reading at all.
+
+use telemetry::{MetricTable, Reason, SmolStr, unit};
+
+use super::{
+    Refusal,
+    pattern::Pattern,
+    place::shorten,
+    settings::{FullRule, Mapping, MetricRule, Unknown},
+};
+
+/// The names that a convention itself gives meaning to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Builtin {
+    pub(super) name: &'static str,
+    pub(super) meaning: Meaning,
+}
+
+/// What a name means by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Meaning {
+    /// A metric, in the unit that the sender declares, else in this one.
+    Metric(&'static str, Option<&'static str>),
+    /// Known, and not a quantity that features are about.
+    NotAReading,
+}
+
+/// A built-in name of a metric; `unit` is that of values without a declared
+/// one, where the convention fixes it.
+pub(super) const fn is(
+    name: &'static str,
+    metric: &'static str,
+    unit: Option<&'static str>,
+) -> Builtin {
+    Builtin { name, meaning: Meaning::Metric(metric, unit) }
+}
+
+/// A built-in name of no reading.
+pub(super) const fn no(name: &'static str) -> Builtin {
+    Builtin { name, meaning: Meaning::NotAReading }
+}
+
+/// The rules of one mapping.
+#[derive(Clone, Debug)]
+pub(super) struct Quantities {
+    rules: Vec<(Pattern, Option<FullRule>)>,
+    builtin: &'static [Builtin],
+    unknown: Unknown,
+}
+
+/// A value as it was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    /// What it goes by, the most telling first; rules are matched with all.
+    pub(super) names: &'a [&'a str],
+    /// What the convention's own table calls it.
+    pub(super) builtin: &'a str,
+    /// The unit that the sender declares.
+    pub(super) unit: Option<&'a str>,
+}
+
+/// A rule that a user wrote, checked.
+pub(super) fn rule(
+    key: &str,
+    rule: &MetricRule,
+    metrics: &MetricTable,
+) -> Result<Option<FullRule>, String> {
+    let full = match rule {
+        MetricRule::Ignored(false) => return Ok(None),
+        MetricRule::Ignored(true) => {
+            return Err(format!("metrics.\"{key}\" = true: expected a metric's name or false"));
+        }
+        MetricRule::Metric(metric) => {
+            FullRule { metric: metric.clone(), unit: None, scale: 1.0, offset: 0.0 }
+        }
+        MetricRule::Full(full) => full.clone(),
+    };
+    let Some(metric) = metrics.get(&full.metric) else {
+        return Err(format!(
+            "metrics.\"{key}\": `{0}` is not a metric; add [metrics.{0}] with unit, min and max",
+            full.metric
+        ));
+    };
+    if !(full.scale.is_finite() && full.scale != 0.0 && full.offset.is_finite()) {
+        return Err(format!("metrics.\"{key}\": scale must be finite and not 0, offset finite"));
+    }
+    if let Some(own) = &full.unit {
+        unit::convert(0.0, own, &metric.unit)
+            .map_err(|e| format!("metrics.\"{key}\": {e}, the unit of `{}`", full.metric))?;
+    }
+    Ok(Some(full))
+}
+
+impl Quantities {
+    pub(super) fn new(
+        mapping: &Mapping,
+        builtin: &'static [Builtin],
+        metrics: &MetricTable,
+    ) -> Result<Self, String> {
+        let rules = mapping.metrics.iter().map(|(key, own)| {
+            let pattern = Pattern::parse(key, &[]).map_err(|what| format!("metrics: {what}"))?;
+            Ok((pattern, rule(key, own, metrics)?))
+        });
+        let rules = rules.collect::<Result<_, String>>()?;
+        Ok(Self { rules, builtin, unknown: mapping.unknown })
+    }
+
+    /// Whether a rule or a built-in name takes this for a metric; if not, its
+    /// value need not even be a number.
+    pub(super) fn wants(&self, found: &Found<'_>) -> bool {
+        match self.rule(found) {
+            Some(rule) => rule.is_some(),
+            None => matches!(self.meaning(found.builtin), Some(Meaning::Metric(..))),
+        }
+    }
+
+    /// Whether the user wrote a rule that takes this for a metric.
+    pub(super) fn is_ruled(&self, found: &Found<'_>) -> bool {
+        matches!(self.rule(found), Some(Some(_)))
+    }
+
+    /// The metric and the value in its unit; `None` where it is not a reading.
+    pub(super) fn read(
+        &self,
+        found: &Found<'_>,
+        value: f64,
+        metrics: &MetricTable,
+    ) -> Result<Option<(SmolStr, f64)>, Refusal> {
+        match self.rule(found) {
+            Some(Some(rule)) => apply(rule, found, value, metrics).map(Some),
+            Some(None) => Ok(None),
+            None => match self.meaning(found.builtin) {
+                Some(Meaning::Metric(metric, unit)) => {
+                    let rule =
+                        FullRule { metric: metric.into(), unit: None, scale: 1.0, offset: 0.0 };
+                    let Some(unit) = found.unit.or(unit) else {
+                        return Err(no_unit(found, metric));
+                    };
+                    apply(&rule, &Found { unit: Some(unit), ..*found }, value, metrics).map(Some)
+                }
+                Some(Meaning::NotAReading) => Ok(None),
+                None if self.unknown == Unknown::Ignore => Ok(None),
+                None => Err(unknown(found)),
+            },
+        }
+    }
+
+    fn rule(&self, found: &Found<'_>) -> Option<&Option<FullRule>> {
+        found.names.iter().find_map(|name| {
+            self.rules.iter().find(|(pattern, _)| pattern.is_match(name)).map(|(_, rule)| rule)
+        })
+    }
+
+    fn meaning(&self, name: &str) -> Option<Meaning> {
+        self.builtin
+            .iter()
+            .find(|builtin| builtin.name.eq_ignore_ascii_case(name))
+            .map(|builtin| builtin.meaning)
+    }
+}
+
+/// The value by a rule, in the unit of the rule's metric.
+pub(super) fn apply(
+    rule: &FullRule,
+    found: &Found<'_>,
+    value: f64,
+    metrics: &MetricTable,
+) -> Result<(SmolStr, f64), Refusal> {
+    let FullRule { metric, unit, scale, offset } = rule;
+    let Some(known) = metrics.get(metric) else {
+        // Rules are checked when they are read; this is a built-in name.
+        let what = format!("metric `{metric}` is not in the table; add [metrics.{metric}]");
+        return Err((Reason::UnknownMetric, what));
+    };
+    // Exactly the value, where there is nothing to change.
+    let value = if *scale == 1.0 && *offset == 0.0 { value } else { value * scale + offset };
+    let theirs = unit.as_deref().or(found.unit).unwrap_or(&known.unit);
+    match unit::convert(value, theirs, &known.unit) {
+        Ok(value) => Ok((metric.clone(), value)),
+        Err(error) => {
+            let name = name(found);
+            let what = format!(
+                "`{name}`: {error}, the unit of `{metric}`; set `\"{name}\" = {{ metric = \"…\", unit = \"…\" }}` in the mapping's metrics, or `\"{name}\" = false` if it is not a reading"
+            );
+            Err((Reason::UnknownUnit, what))
+        }
+    }
+}
+
+fn name(found: &Found<'_>) -> String {
+    shorten(found.names.first().copied().unwrap_or_default()).replace('"', "'")
+}
+
+fn unknown(found: &Found<'_>) -> Refusal {
+    let (name, unit) = (name(found), found.unit.map_or("no unit".to_owned(), shorten));
+    let what = format!(
+        "no metric is known for `{name}` ({unit}); add `\"{name}\" = \"<metric>\"` to the mapping's metrics, or `\"{name}\" = false` if it is not a reading"
+    );
+    (Reason::UnknownMetric, what)
+}
+
+fn no_unit(found: &Found<'_>, metric: &str) -> Refusal {
+    let name = name(found);
+    let what = format!(
+        "`{name}` came without a unit, and no message has told it; set `\"{name}\" = {{ metric = \"{metric}\", unit = \"…\" }}` in the mapping's metrics"
+    );
+    (Reason::UnknownUnit, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUILTIN: &[Builtin] = &[
+        is("temperature", "temperature", Some("°C")),
+        is("voltage", "battery", None),
+        no("linkquality"),
+    ];
+
+    fn quantities(metrics: &str, unknown: &str) -> Result<Quantities, String> {
+        let text = format!(
+            "convention = \"homie\"\nsite = \"farm\"\nunknown = \"{unknown}\"\nmetrics = {metrics}"
+        );
+        let mapping = toml::from_str(&text).map_err(|e| e.to_string())?;
+        Quantities::new(&mapping, BUILTIN, &MetricTable::default())
+    }
+
+    /// Rules, name, unit, value → metric and value, nothing, or a reason.
+    fn check(
+        rules: &str,
+        (name, unit, value): (&str, Option<&str>, f64),
+        expect: Result<Option<(&str, f64)>, Reason>,
+    ) {
+        let found = Found { names: &[&format!("node/{name}"), name], builtin: name, unit };
+        let got = quantities(rules, "dead-letter").unwrap();
+        let got = got.read(&found, value, &MetricTable::default());
+        let got = got.as_ref().map(|r| r.as_ref().map(|(metric, value)| (metric.as_str(), *value)));
+        assert_eq!(got.map_err(|(reason, _)| *reason), expect, "{rules} {name} {unit:?}");
+    }
+
+    #[test]
+    fn values() {
+        let temperature = |value| Ok(Some(("temperature", value)));
+        check("{}", ("temperature", None, 21.5), temperature(21.5));
+        check("{}", ("Temperature", None, 21.5), temperature(21.5));
+        check("{}", ("temperature", Some("°F"), 212.0), temperature(100.0));
+        check("{}", ("temperature", Some("lx"), 212.0), Err(Reason::UnknownUnit));
+        check("{}", ("linkquality", None, 212.0), Ok(None));
+        check("{}", ("voltage", None, 3.0), Err(Reason::UnknownUnit));
+        check("{}", ("voltage", Some("mV"), 3000.0), Ok(Some(("battery", 3.0))));
+        check("{}", ("warmth", None, 1.0), Err(Reason::UnknownMetric));
+        check("{ warmth = \"temperature\" }", ("warmth", None, 1.0), temperature(1.0));
+        check("{ \"*mth\" = \"temperature\" }", ("warmth", Some("°F"), 212.0), temperature(100.0));
+        check("{ temperature = false }", ("temperature", None, 1.0), Ok(None));
+        let full =
+            r#"{ "node/raw" = { metric = "temperature", unit = "°F", scale = 0.1, offset = 2 } }"#;
+        check(full, ("raw", Some("°C"), 2100.0), temperature(100.0));
+    }
+
+    #[test]
+    fn unknown_names_can_be_ignored() {
+        let found = Found { names: &["warmth"], builtin: "warmth", unit: None };
+        let got = quantities("{}", "ignore").unwrap().read(&found, 1.0, &MetricTable::default());
+        assert_eq!(got, Ok(None));
+    }
+
+    #[test]
+    fn refusals() {
+        let refuse = |rules, expect: &str| {
+            let error = quantities(rules, "dead-letter").unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        refuse("{ x = \"warmth\" }", "[metrics.warmth]");
+        refuse("{ x = true }", "or false");
+        refuse("{ x = { metric = \"co2\", unit = \"°C\" } }", "`°C` cannot be converted to `ppm`");
+        refuse("{ x = { metric = \"co2\", scale = 0 } }", "not 0");
+        refuse("{ x = { metric = \"co2\", sclae = 1 } }", "expected a metric's name");
+    }
+}

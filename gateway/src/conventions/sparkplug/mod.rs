@@ -1,0 +1,311 @@
+//! Eclipse Sparkplug B: `spBv1.0/<group>/<type>/<node>[/<device>]` with
+//! Protocol Buffers; births tell names, types and units, later messages may
+//! give aliases only.
+//!
+//! Source: Sparkplug specification 3.0.0, Eclipse Foundation, 2022.
+//!
+//! A gap in a node's numbering, data without a birth, or an alias that no birth
+//! gave, ask the node for a rebirth. This is no Sparkplug *host application*:
+//! it publishes no `STATE`, so that nodes that wait for a primary host must be
+//! told another.
+//!
+//! # Layout
+//! - `payload`: the Protocol Buffers
+//! - `node`: what is known of an edge node
+
+mod node;
+mod payload;
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use telemetry::{MetricTable, Reading, Reason, SmolStr, Source};
+use tracing::{info, warn};
+
+use self::{
+    node::{Node, TEXT_BYTES_MAX},
+    payload::{Metric, Payload, Value, datatype},
+};
+use super::{
+    Context, Convention, Publication, Refusal, Taken, base, below,
+    place::{Places, shorten, tidy},
+    quantity::{Builtin, Found, Quantities, is, no},
+    settings::Mapping,
+    taken::Origin,
+    value,
+};
+use crate::message::Message;
+
+/// Last levels of metric names that are common; Sparkplug fixes none of them.
+const BUILTIN: &[Builtin] = &[
+    is("temperature", "temperature", None),
+    is("humidity", "humidity", Some("%")),
+    is("co2", "co2", Some("ppm")),
+    is("illuminance", "light", Some("lx")),
+    is("soil_moisture", "soil_moisture", Some("%")),
+    is("soil moisture", "soil_moisture", Some("%")),
+    is("soil_temperature", "soil_temperature", None),
+    is("soil temperature", "soil_temperature", None),
+    is("pressure", "pressure", None),
+    is("wind_speed", "wind_speed", None),
+    is("motion", "motion", Some("count")),
+    is("irrigation", "irrigation", Some("0/1")),
+    no("bdSeq"),
+];
+
+/// First levels of metrics that describe or control the node or device.
+const NOT_READINGS: [&str; 3] = ["Node Control/", "Device Control/", "Properties/"];
+
+/// The metric by which a host asks for births.
+const REBIRTH: &str = "Node Control/Rebirth";
+
+/// Year 9999, the last that RFC 3339 can write.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+#[derive(Debug)]
+pub(super) struct Sparkplug {
+    base: String,
+    places: Places,
+    quantities: Quantities,
+    /// By `<group>/<node>`.
+    nodes: HashMap<SmolStr, Node>,
+    entities_max: usize,
+}
+
+/// A Sparkplug topic after its namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Topic<'t> {
+    group: &'t str,
+    /// `NBIRTH`, `NDATA`, …
+    kind: &'t str,
+    node: &'t str,
+    /// Empty for the node's own.
+    device: &'t str,
+}
+
+impl<'t> Topic<'t> {
+    /// Reads the levels after the namespace; `None` where it has no readings:
+    /// commands, and the state of hosts.
+    fn parse(levels: &'t str) -> Result<Option<Self>, Refusal> {
+        let bad = || {
+            let what = format!(
+                "`{}` is not `<group>/<type>/<node>[/<device>]` with a type that it can have",
+                shorten(levels)
+            );
+            (Reason::BadTopic, what)
+        };
+        let all: Vec<&str> = levels.split('/').take(5).collect();
+        let (group, kind, node, device) = match all[..] {
+            ["STATE", ..] => return Ok(None),
+            [group, kind, node] => (group, kind, node, ""),
+            [group, kind, node, device] if !device.is_empty() => (group, kind, node, device),
+            _ => return Err(bad()),
+        };
+        if [group, node].iter().any(|level| level.is_empty())
+            || [group, node, device].iter().any(|level| level.len() > TEXT_BYTES_MAX)
+        {
+            return Err(bad());
+        }
+        match (kind, device.is_empty()) {
+            ("NCMD", true) | ("DCMD", false) => Ok(None),
+            ("NBIRTH" | "NDATA" | "NDEATH", true) | ("DBIRTH" | "DDATA" | "DDEATH", false) => {
+                Ok(Some(Self { group, kind, node, device }))
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl Sparkplug {
+    pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
+        Ok(Self {
+            base: base(mapping, "spBv1.0")?,
+            places: Places::new(mapping)?,
+            quantities: Quantities::new(mapping, BUILTIN, metrics)?,
+            nodes: HashMap::new(),
+            entities_max: mapping.entities_max,
+        })
+    }
+
+    fn message(
+        &mut self,
+        topic: Topic<'_>,
+        message: &Message,
+        context: &Context<'_>,
+    ) -> Result<Taken, Refusal> {
+        let Topic { group, kind, node, device } = topic;
+        if kind.ends_with("DATA") {
+            context.check_size(&message.payload)?;
+        }
+        let payload = Payload::decode(message.payload.clone())
+            .map_err(|e| (Reason::Malformed, format!("not a Sparkplug B payload: {e}")))?;
+        let key = SmolStr::new(format!("{group}/{node}"));
+        if !self.nodes.contains_key(&key) && self.nodes.len() >= self.entities_max {
+            let what = format!("more edge nodes than entities_max = {}", self.entities_max);
+            return Err((Reason::NotAReading, what));
+        }
+        let state = self.nodes.entry(key.clone()).or_default();
+        let mut is_incomplete = match kind {
+            "NBIRTH" => {
+                state.born(&payload);
+                false
+            }
+            "NDEATH" => {
+                if state.died(&payload) {
+                    info!(node = %key, "edge node died");
+                }
+                return Ok(Taken::nothing());
+            }
+            _ => state.note(&payload),
+        };
+        if kind.ends_with("BIRTH") {
+            state.forget(device);
+            let known: usize = self.nodes.values().map(Node::len).sum();
+            let left = self.entities_max.saturating_sub(known);
+            let state = self.nodes.entry(key.clone()).or_default();
+            let taken = state.define(device, &payload.metrics, left);
+            if taken == left {
+                let entities_max = self.entities_max;
+                warn!(entities_max, node = %key, device, "as many metrics as entities_max: those over it are not learnt");
+            }
+        }
+        if kind == "DDEATH" {
+            self.nodes.entry(key.clone()).or_default().forget(device);
+        }
+        let mut taken = Taken::nothing();
+        if !kind.ends_with("DEATH") {
+            is_incomplete |= self.readings(topic, &key, &payload, message, context, &mut taken);
+        }
+        let state = self.nodes.entry(key.clone()).or_default();
+        if is_incomplete && state.may_ask(message.received_ms) {
+            info!(node = %key, "messages are missing; asking for a rebirth");
+            taken.publish.push(rebirth(&self.base, group, node, message.received_ms));
+        }
+        Ok(taken)
+    }
+
+    /// Adds the readings of a birth or of data. Returns whether there was a
+    /// metric that no birth has named.
+    fn readings(
+        &self,
+        topic: Topic<'_>,
+        key: &SmolStr,
+        payload: &Payload,
+        message: &Message,
+        context: &Context<'_>,
+        taken: &mut Taken,
+    ) -> bool {
+        let Topic { node, device, .. } = topic;
+        let (full, name) = match device {
+            "" => (key.to_string(), tidy(node)),
+            device => (format!("{key}/{device}"), tidy(&format!("{node}.{device}"))),
+        };
+        let zone = match self.places.zone(&[&full]) {
+            Ok(zone) => zone,
+            Err(refusal) => {
+                taken.left_out.push(refusal);
+                return false;
+            }
+        };
+        taken.owner = Some((zone.clone(), name.clone()));
+        let mut has_unnamed = false;
+        for metric in &payload.metrics {
+            let definition = self.nodes.get(key).and_then(|node| node.definition(device, metric));
+            let Some(definition) = definition else {
+                has_unnamed = true;
+                let alias =
+                    metric.alias.map_or("no alias".to_owned(), |alias| format!("alias {alias}"));
+                let what = format!(
+                    "a metric of `{}` with {alias} that no birth has named",
+                    shorten(&full)
+                );
+                taken.left_out.push((Reason::UnknownMetric, what));
+                continue;
+            };
+            let path = definition.name.as_str();
+            if NOT_READINGS.iter().any(|first| path.starts_with(first)) {
+                continue;
+            }
+            let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
+            let in_device = format!("{full}/{path}");
+            let found = Found {
+                names: &[&in_device, path, last],
+                builtin: last,
+                unit: definition.unit.as_deref(),
+            };
+            let value = match (metric.number(definition.datatype), &metric.value) {
+                (Some(number), _) => Ok(number),
+                (None, Some(Value::Text(text))) if self.quantities.wants(&found) => {
+                    value::words(path, text)
+                }
+                _ => continue, // A text, a date, a file, a data set.
+            };
+            let read = value.and_then(|value| {
+                let event_ms = event_ms(metric, payload, message)?;
+                let read = self.quantities.read(&found, value, context.metrics)?;
+                Ok(read.map(|(metric, value)| Reading { metric, event_ms, value }))
+            });
+            match read {
+                Ok(Some(reading)) => {
+                    // `Bench 1/Temperature` and `Bench 2/Temperature` are two.
+                    let device = match folder {
+                        "" => name.clone(),
+                        folder => tidy(&format!("{name}.{folder}")),
+                    };
+                    let mut origin = Origin::live(zone.clone(), device, message);
+                    if metric.is_historical == Some(true) {
+                        origin.source = Source::Backfill;
+                    }
+                    taken.add(&origin, reading, message, context.limits.readings_max);
+                }
+                Ok(None) => {}
+                Err(refusal) => taken.left_out.push(refusal),
+            }
+        }
+        has_unnamed
+    }
+}
+
+impl Convention for Sparkplug {
+    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
+        let levels = below(&message.topic, &self.base)?;
+        let taken = match Topic::parse(levels) {
+            Ok(None) => Ok(Taken::nothing()),
+            Ok(Some(topic)) => self.message(topic, message, context),
+            Err(refusal) => Err(refusal),
+        };
+        Some(taken.unwrap_or_else(Taken::refused))
+    }
+
+    #[cfg(fuzzing)]
+    fn forget(&mut self) {
+        self.nodes.clear();
+    }
+}
+
+/// When a metric was measured: its own time, the message's, or its arrival.
+fn event_ms(metric: &Metric, payload: &Payload, message: &Message) -> Result<i64, Refusal> {
+    match metric.timestamp.or(payload.timestamp) {
+        None => Ok(message.received_ms),
+        Some(stamp) if stamp <= LAST_MS => Ok(stamp as i64),
+        Some(stamp) => {
+            let what = format!("timestamp {stamp}: expected UTC milliseconds, 1970 to 9999");
+            Err((Reason::BadTime, what))
+        }
+    }
+}
+
+/// The command that makes a node publish its births again (specification 3.0,
+/// 6.4.20 and 5.11).
+fn rebirth(base: &str, group: &str, node: &str, now_ms: i64) -> Publication {
+    let timestamp = u64::try_from(now_ms).ok();
+    let command = Metric {
+        name: Some(REBIRTH.to_owned()),
+        timestamp,
+        datatype: Some(datatype::BOOLEAN),
+        value: Some(Value::Boolean(true)),
+        ..Metric::default()
+    };
+    let payload = Payload { timestamp, metrics: vec![command], seq: None };
+    Publication { topic: format!("{base}/{group}/NCMD/{node}"), payload: payload.encode_to_vec() }
+}

@@ -1,0 +1,150 @@
+//! What is known of an edge node: whether it was born, its numbering, and what
+//! its births said of each metric.
+
+use std::collections::HashMap;
+
+use telemetry::SmolStr;
+
+use super::payload::{Metric, Payload};
+
+/// Least time between two requests for a rebirth of one node, milliseconds: a
+/// node with a thousand metrics takes a while.
+const REBIRTH_WAIT_MS: i64 = 30_000;
+
+/// What a birth said of a metric.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Definition {
+    pub(super) name: SmolStr,
+    pub(super) datatype: Option<u32>,
+    pub(super) unit: Option<SmolStr>,
+}
+
+/// Metrics of a node, or of one of its devices.
+#[derive(Debug, Default)]
+struct Scope {
+    by_name: HashMap<SmolStr, Definition>,
+    names: HashMap<u64, SmolStr>,
+}
+
+/// One edge node.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    /// Its own metrics are under the empty name, those of a device under its.
+    scopes: HashMap<SmolStr, Scope>,
+    is_born: bool,
+    /// Of the last message.
+    seq: Option<u64>,
+    /// Of the last birth; the will of an earlier session has another.
+    bd_seq: Option<u64>,
+    rebirth_asked_ms: Option<i64>,
+}
+
+impl Node {
+    /// Notes a message's number. Returns whether messages before it are
+    /// missing, or no birth has been seen (specification 3.0, 6.4.7 and
+    /// `tck-id-operational-behavior-host-reordering-rebirth`).
+    pub(super) fn note(&mut self, payload: &Payload) -> bool {
+        let expected = self.seq.map(|seq| (seq + 1) % 256);
+        let is_next = expected.is_none() || payload.seq.is_none() || expected == payload.seq;
+        if payload.seq.is_some() {
+            self.seq = payload.seq.map(|seq| seq % 256);
+        }
+        !(is_next && self.is_born)
+    }
+
+    /// A node's birth begins everything anew, its devices' too.
+    pub(super) fn born(&mut self, payload: &Payload) {
+        self.scopes.clear();
+        (self.is_born, self.rebirth_asked_ms) = (true, None);
+        self.seq = payload.seq.map(|seq| seq % 256);
+        self.bd_seq = bd_seq(payload);
+    }
+
+    /// Whether a node's death is of its present session, which then ends.
+    pub(super) fn died(&mut self, payload: &Payload) -> bool {
+        let of = bd_seq(payload);
+        if of.is_some() && self.bd_seq.is_some() && of != self.bd_seq {
+            return false;
+        }
+        (self.is_born, self.seq) = (false, None);
+        true
+    }
+
+    /// Notes what a birth says of a node or a device, as far as there is room
+    /// for `left` metrics. Returns how many it took.
+    pub(super) fn define(&mut self, device: &str, metrics: &[Metric], left: usize) -> usize {
+        let mut scope = Scope::default();
+        for metric in metrics {
+            if scope.by_name.len() >= left {
+                break;
+            }
+            let Some(name) = metric.name.as_deref().filter(|name| is_kept(name)) else { continue };
+            let name = SmolStr::new(name);
+            if let Some(alias) = metric.alias {
+                scope.names.insert(alias, name.clone());
+            }
+            let unit = metric.unit().filter(|unit| is_kept(unit)).map(SmolStr::new);
+            let definition = Definition { name: name.clone(), datatype: metric.datatype, unit };
+            scope.by_name.insert(name, definition);
+        }
+        let taken = scope.by_name.len();
+        self.scopes.remove(device);
+        if taken > 0 && device.len() <= TEXT_BYTES_MAX {
+            self.scopes.insert(device.into(), scope);
+        }
+        taken
+    }
+
+    /// Forgets a device that died or is born anew.
+    pub(super) fn forget(&mut self, device: &str) {
+        self.scopes.remove(device);
+    }
+
+    /// Metrics known, of the node and all of its devices.
+    pub(super) fn len(&self) -> usize {
+        self.scopes.values().map(|scope| scope.by_name.len()).sum()
+    }
+
+    /// What a metric is: by its name, or by the alias that its birth gave it.
+    pub(super) fn definition(&self, device: &str, metric: &Metric) -> Option<Definition> {
+        let scope = self.scopes.get(device);
+        let named = |name: &str| scope.and_then(|scope| scope.by_name.get(name));
+        if let Some(name) = metric.name.as_deref().filter(|name| !name.is_empty()) {
+            let unit = metric.unit().map(SmolStr::new);
+            let born = named(name);
+            return Some(Definition {
+                name: name.into(),
+                datatype: metric.datatype.or_else(|| born.and_then(|born| born.datatype)),
+                unit: unit.or_else(|| born.and_then(|born| born.unit.clone())),
+            });
+        }
+        let born = named(scope?.names.get(&metric.alias?)?)?;
+        let datatype = metric.datatype.or(born.datatype);
+        Some(Definition { datatype, ..born.clone() })
+    }
+
+    /// Whether to ask for a rebirth now, or a request is under way.
+    pub(super) fn may_ask(&mut self, now_ms: i64) -> bool {
+        let may = self.rebirth_asked_ms.is_none_or(|asked| {
+            // A clock that was set back does not silence it.
+            now_ms.saturating_sub(asked) >= REBIRTH_WAIT_MS || now_ms < asked
+        });
+        if may {
+            self.rebirth_asked_ms = Some(now_ms);
+        }
+        may
+    }
+}
+
+/// Longest name or unit that is kept, bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 512;
+
+fn is_kept(text: &str) -> bool {
+    !text.is_empty() && text.len() <= TEXT_BYTES_MAX
+}
+
+/// The number that a birth and the will of its session share.
+fn bd_seq(payload: &Payload) -> Option<u64> {
+    let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("bdSeq"))?;
+    metric.number(None).map(|number| number as u64)
+}

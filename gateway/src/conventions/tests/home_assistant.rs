@@ -1,0 +1,135 @@
+use super::{Bench, golden};
+
+const BEDROOM: &str = "homeassistant/sensor/sensorBedroom/state";
+
+fn bench() -> Bench {
+    let mut bench = Bench::example("home-assistant");
+    for (topic, payload) in [
+        ("homeassistant/sensor/sensorBedroomT/config", "bedroom-temperature"),
+        ("homeassistant/sensor/sensorBedroomH/config", "bedroom-humidity"),
+        ("homeassistant/binary_sensor/garden/config", "garden-motion"),
+        ("homeassistant/switch/irrigation/config", "irrigation"),
+        ("homeassistant/device/kitchen/config", "device"),
+        ("homeassistant/sensor/gh/pressure/config", "esphome"),
+        ("homeassistant/sensor/odd/config", "odd-template"),
+    ] {
+        bench.check(topic, golden(&format!("home-assistant/{payload}.json")), &[]);
+    }
+    bench
+}
+
+#[test]
+fn readings() {
+    let mut bench = bench();
+    bench.check(
+        BEDROOM,
+        golden("home-assistant/bedroom-state.json"),
+        &[
+            "home/bedroom sensorBedroomT live now: temperature 23.2",
+            "home/bedroom sensorBedroomH live now: humidity 43.7",
+        ],
+    );
+    let garden = "homeassistant/binary_sensor/garden/state";
+    bench.check(garden, "ON", &["home/house garden live now: motion 1"]);
+    bench.check(garden, "OFF", &["home/house garden live now: motion 0"]);
+    // A device with several entities, one in °F.
+    bench.check(
+        "home/kitchen/state",
+        r#"{"temperature": 71.62, "humidity": 40}"#,
+        &[
+            "home/house kitchen.some_unique_component_id1 live now: temperature 22",
+            "home/house kitchen.some_unique_id2 live now: humidity 40",
+        ],
+    );
+    // Its suggested area is the zone.
+    bench.check(
+        "home/gh/sensor/pressure/state",
+        "29.92",
+        &["home/greenhouse gh.pressure live now: pressure 1013.2075888"],
+    );
+    // A switch is none, unless a rule says what it is.
+    bench.check(
+        "homeassistant/switch/irrigation/state",
+        "ON",
+        &["home/house irrigation live now: irrigation 1"],
+    );
+}
+
+#[test]
+fn what_is_no_reading() {
+    let mut bench = bench();
+    bench.check("homeassistant/switch/irrigation/set", "ON", &[]);
+    bench.check("home/kitchen/status", "online", &[]);
+    bench.check("homeassistant/status", "online", &[]);
+    // One entity's value only.
+    bench.check(
+        BEDROOM,
+        r#"{"temperature": 20}"#,
+        &["home/bedroom sensorBedroomT live now: temperature 20"],
+    );
+    assert_eq!(bench.take("home/nothing/announced", b"1"), None);
+    // Predictions of this house's own.
+    let own = r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
+    bench.check("homeassistant/sensor/p/config", own, &[]);
+    assert_eq!(bench.take("home/p", b"40"), None);
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let mut bench = bench();
+    bench.check(
+        "home/odd/state",
+        r#"{"ok": true, "t": 20}"#,
+        &["not_a_reading: entity `odd`: value_template `{% if value_json.ok %}…is not understood…"],
+    );
+    bench.check("homeassistant/binary_sensor/garden/state", "MAYBE", &["not_a_reading: …`MAYBE`…"]);
+    bench.check(BEDROOM, "warm", &["not_a_reading: …", "not_a_reading: …"]);
+    let config = |unit: &str, class: &str| {
+        format!(r#"{{"stat_t": "home/x", "dev_cla": "{class}", "unit_of_meas": "{unit}"}}"#)
+    };
+    let topic = "homeassistant/sensor/x/config";
+    bench.check(topic, config("µg/m³", "pm25"), &[]);
+    bench.check(
+        "home/x",
+        "12",
+        &["unknown_metric: no metric is known for `x` (µg/m³); add `\"x\" = \"<metric>\"`…"],
+    );
+    bench.check("home/x", "unavailable", &[]);
+    bench.check(topic, config("furlong", "temperature"), &[]);
+    bench.check("home/x", "12", &["unknown_unit: `x`: `furlong` cannot be converted to `°C`…"]);
+    bench.check(topic, config("", "battery"), &[]);
+    bench.check("home/x", "80", &[]);
+    // A configuration that cannot be read changes nothing.
+    bench.check(topic, "{", &[]);
+    bench.check("home/x", "80", &[]);
+}
+
+#[test]
+fn an_empty_configuration_removes() {
+    let mut bench = bench();
+    bench.check("homeassistant/sensor/sensorBedroomH/config", "", &[]);
+    bench.check(
+        BEDROOM,
+        r#"{"temperature": 20, "humidity": 40}"#,
+        &["home/bedroom sensorBedroomT live now: temperature 20"],
+    );
+    bench.check("homeassistant/device/kitchen/config", "", &[]);
+    assert_eq!(bench.take("home/kitchen/state", b"{}"), None);
+    assert_eq!(bench.take("home/kitchen/status", b"online"), None);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut bench = Bench::mapping(
+        "convention = \"home-assistant\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1",
+    );
+    for i in 0..3 {
+        let config = format!(r#"{{"stat_t": "x/{i}", "dev_cla": "humidity"}}"#);
+        bench.check(&format!("homeassistant/sensor/{i}/config"), config, &[]);
+    }
+    bench.check("x/0", "40", &["s/z 0 live now: humidity 40"]);
+    assert_eq!(bench.take("x/1", b"40"), None);
+    // What is announced again takes no more room.
+    bench.check("homeassistant/sensor/0/config", r#"{"stat_t": "y", "dev_cla": "humidity"}"#, &[]);
+    bench.check("y", "40", &["s/z 0 live now: humidity 40"]);
+}

@@ -1,0 +1,123 @@
+//! Messages as other systems send them (`gateway/tests/golden/`), by the
+//! configurations that users copy (`deploy/examples/`).
+
+use std::path::{Path, PathBuf};
+
+use telemetry::{MetricTable, payload::Limits};
+
+use super::{Context, Conventions};
+use crate::{Settings, message::Message};
+
+mod home_assistant;
+mod homie;
+mod settings;
+mod sparkplug;
+mod tasmota;
+mod template;
+mod zigbee2mqtt;
+
+/// When messages arrive: 2023-11-14T22:13:20Z.
+const NOW: i64 = 1_700_000_000_000;
+
+/// The mappings of one configuration, with what they have learnt.
+struct Bench {
+    conventions: Conventions,
+    metrics: MetricTable,
+    limits: Limits,
+    now: i64,
+    is_retained: bool,
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A payload of `gateway/tests/golden/`.
+fn golden(name: &str) -> Vec<u8> {
+    let path = repository().join("gateway/tests/golden").join(name);
+    std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+impl Bench {
+    /// By `deploy/examples/<name>.toml`.
+    fn example(name: &str) -> Self {
+        let path = repository().join(format!("deploy/examples/{name}.toml"));
+        let settings = Settings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}"));
+        Self::of(&settings)
+    }
+
+    /// By one mapping.
+    fn mapping(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, format!("[[mappings]]\n{text}")).unwrap();
+        Self::of(&Settings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    fn of(settings: &Settings) -> Self {
+        let metrics = settings.metric_table().unwrap();
+        let conventions = Conventions::new(&settings.mappings, &metrics).unwrap();
+        Self { conventions, metrics, limits: Limits::default(), now: NOW, is_retained: false }
+    }
+
+    /// Topic and payload → what it became, a line each: readings, dead letters
+    /// (`…` in the expected line stands for any text), answers.
+    #[track_caller]
+    fn check(&mut self, topic: &str, payload: impl AsRef<[u8]>, expect: &[&str]) {
+        let got = self.take(topic, payload.as_ref());
+        let mut left = got.unwrap_or_else(|| panic!("no mapping claims {topic}"));
+        let got = left.clone();
+        // The order of fields in JSON says nothing.
+        for line in expect {
+            match left.iter().position(|got| is_like(got, line)) {
+                Some(at) => drop(left.remove(at)),
+                None => panic!("{topic}: there is no `{line}` in {got:#?}"),
+            }
+        }
+        assert!(left.is_empty(), "{topic}: not expected {left:#?}");
+    }
+
+    /// `None` where no mapping claims the topic.
+    fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
+        let context = Context { metrics: &self.metrics, limits: self.limits };
+        let message = Message {
+            topic: topic.into(),
+            payload: payload.to_vec().into(),
+            is_retained: self.is_retained,
+            received_ms: self.now,
+        };
+        let taken = self.conventions.take(&message, &context)?;
+        for report in &taken.reports {
+            assert!((1..=self.limits.readings_max).contains(&report.readings.len()));
+            assert_eq!(report.arrival_ms, self.now);
+        }
+        let readings = taken.reports.iter().flat_map(|report| {
+            report.readings.iter().map(move |reading| {
+                let zone = &report.zone;
+                let at = if reading.event_ms == NOW {
+                    "now".to_owned()
+                } else {
+                    jiff::Timestamp::from_millisecond(reading.event_ms).unwrap().to_string()
+                };
+                let (device, source) = (&report.device, report.source.as_str());
+                // Conversions are exact to the last bits only.
+                let value = (reading.value * 1e9).round() / 1e9;
+                format!("{zone} {device} {source} {at}: {} {value}", reading.metric)
+            })
+        });
+        let letters = taken.left_out.iter().map(|(reason, what)| format!("{reason}: {what}"));
+        let answers = taken.publish.iter().map(|answer| format!("publish {}", answer.topic));
+        Some(readings.chain(letters).chain(answers).collect())
+    }
+}
+
+fn is_like(got: &str, expect: &str) -> bool {
+    let mut rest = got;
+    expect.split('…').all(|part| match rest.find(part) {
+        Some(at) => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        None => false,
+    }) && (expect.contains('…') || got == expect)
+}

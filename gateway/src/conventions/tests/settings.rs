@@ -1,0 +1,74 @@
+use std::path::Path;
+
+use super::{Bench, repository};
+use crate::Settings;
+
+fn load(text: &str) -> Result<Settings, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gateway.toml");
+    std::fs::write(&path, text).unwrap();
+    Settings::load(Some(&path), &[]).map_err(|e| e.to_string())
+}
+
+/// A mapping → what is said against it.
+fn refuse(text: &str, expect: &str) {
+    let error = load(&format!("[[mappings]]\n{text}")).unwrap_err();
+    assert!(error.contains(expect), "{text}\n{error}");
+}
+
+#[test]
+fn refusals() {
+    let homie = |rest: &str| format!("convention = \"homie\"\nsite = \"s\"\nzone = \"z\"\n{rest}");
+    refuse("convention = \"homey\"\nsite = \"s\"", "homey");
+    refuse("convention = \"homie\"", "site");
+    refuse(&homie("bsae = \"x\""), "bsae");
+    refuse(&homie("time_zone = \"UTC\""), "`time_zone` is not a key of this convention");
+    refuse(&homie("base = \"homie/#\""), "expected levels of a topic");
+    refuse(&homie("zones = [{ devices = \"{x}\" }]"), "{x}");
+    refuse(&homie("metrics = { x = \"warmth\" }"), "[metrics.warmth]");
+    refuse(&homie("ignore = [\"a/#/b\"]"), "ignore");
+    let template = |rest: &str| format!("convention = \"template\"\nsite = \"s\"\n{rest}");
+    refuse(&template(""), "`topic` is missing");
+    refuse(&template("topic = \"x/{zone}\""), "{device}");
+    refuse(&template("topic = \"x/{device}\""), "{zone}");
+    refuse(&template("topic = \"x/{zone}/{device}\""), "`metrics` is empty");
+    refuse(&template("topic = \"x/{zone}/{device}/{metric}\"\ntimestamp = \"t\""), "\"/t\"");
+    let tasmota =
+        |rest: &str| format!("convention = \"tasmota\"\nsite = \"s\"\nzone = \"z\"\n{rest}");
+    refuse(&tasmota("time_zone = \"Berlin\""), "Europe/Berlin");
+    refuse(&tasmota("topic = \"tele/{device}\""), "SENSOR");
+}
+
+#[test]
+fn all_wrong_mappings_are_named() {
+    let wrong = "[[mappings]]\nconvention = \"homie\"\nsite = \"a/b\"\n".repeat(2);
+    let error = load(&wrong).unwrap_err();
+    assert!(error.contains("mappings: [0]") && error.contains("mappings[1]"), "{error}");
+}
+
+#[test]
+fn a_mapping_may_use_an_own_metric() {
+    let own = "[metrics.ph]\nunit = \"pH\"\nmin = 0\nmax = 14\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { acid = \"ph\" }";
+    load(own).unwrap();
+}
+
+#[test]
+fn each_example_is_tested() {
+    let files = std::fs::read_dir(repository().join("deploy/examples")).unwrap();
+    let mut names: Vec<String> = files
+        .filter_map(|file| {
+            let path = file.unwrap().path();
+            Some(Path::new(path.file_name()?).file_stem()?.to_str()?.to_owned())
+        })
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["home-assistant", "homie", "sparkplug", "tasmota", "template", "zigbee2mqtt"]
+    );
+    // Their filters are what the mappings add.
+    let filters = |name| Bench::example(name).conventions.metadata_filters();
+    assert_eq!(filters("zigbee2mqtt"), ["zigbee2mqtt/bridge/devices"]);
+    assert_eq!(filters("template"), [""; 0]);
+    assert_eq!(filters("homie").len(), 3);
+}

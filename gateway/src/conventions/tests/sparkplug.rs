@@ -1,0 +1,144 @@
+use super::{Bench, NOW, golden};
+
+const NODE: &str = "spBv1.0/Greenhouses";
+const REBIRTH: &str = "publish spBv1.0/Greenhouses/NCMD/edge";
+
+fn take(bench: &mut Bench, kind: &str, payload: &str, expect: &[&str]) {
+    let device = if kind.starts_with('D') { "/bay-1" } else { "" };
+    bench.check(
+        &format!("{NODE}/{kind}/edge{device}"),
+        golden(&format!("sparkplug/{payload}.bin")),
+        expect,
+    );
+}
+
+fn born() -> Bench {
+    let mut bench = Bench::example("sparkplug");
+    take(&mut bench, "NBIRTH", "nbirth", &["plant/hall edge.Cabinet live now: temperature 31.4"]);
+    take(
+        &mut bench,
+        "DBIRTH",
+        "dbirth",
+        &[
+            "plant/bay-1 edge.bay-1 live now: temperature -40",
+            "plant/bay-1 edge.bay-1.Inputs live now: soil_moisture 31.5",
+            "plant/bay-1 edge.bay-1 live now: pressure 1013.25",
+            "plant/bay-1 edge.bay-1 live now: irrigation 1",
+        ],
+    );
+    bench
+}
+
+#[test]
+fn births_and_data() {
+    let mut bench = born();
+    take(
+        &mut bench,
+        "DDATA",
+        "ddata",
+        &[
+            "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:21Z: temperature 10",
+            "plant/bay-1 edge.bay-1 live 2023-11-14T22:13:21Z: pressure NaN",
+            "plant/bay-1 edge.bay-1.Inputs backfill 2023-11-14T22:12:20Z: soil_moisture 32",
+        ],
+    );
+}
+
+#[test]
+fn an_unknown_alias_asks_for_a_rebirth_once() {
+    let mut bench = born();
+    take(&mut bench, "DDATA", "ddata", &["…temperature…", "…pressure…", "…soil_moisture…"]);
+    let unknown = "unknown_metric: a metric of `Greenhouses/edge/bay-1` with alias 99…";
+    take(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
+    // The same number again is another gap, but the request is under way.
+    take(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown]);
+    bench.now = NOW + 30_000;
+    take(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
+}
+
+#[test]
+fn a_gap_asks_for_a_rebirth_and_loses_nothing() {
+    let mut bench = born();
+    take(
+        &mut bench,
+        "DDATA",
+        "ddata-gap",
+        &["plant/bay-1 edge.bay-1 live 2023-11-14T22:13:22Z: temperature 20", REBIRTH],
+    );
+}
+
+#[test]
+fn data_before_a_birth() {
+    let mut bench = Bench::example("sparkplug");
+    take(
+        &mut bench,
+        "NDATA",
+        "ndata",
+        &["unknown_metric: …alias 0 that no birth has named", REBIRTH],
+    );
+    // What names its metric can be read.
+    take(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live now: humidity 55"]);
+}
+
+#[test]
+fn deaths() {
+    let mut bench = born();
+    // The will of a session before says nothing of this one.
+    take(&mut bench, "NDEATH", "ndeath-stale", &[]);
+    take(
+        &mut bench,
+        "NDATA",
+        "ndata",
+        &["plant/hall edge.Cabinet live 2023-11-14T22:13:25Z: temperature 32.1"],
+    );
+    take(&mut bench, "DDEATH", "ddeath", &[]);
+    bench.now += 1;
+    take(
+        &mut bench,
+        "DDATA",
+        "ddata",
+        &[
+            "unknown_metric: …alias 10…",
+            "unknown_metric: …alias 11…",
+            "unknown_metric: …alias 12…",
+            REBIRTH,
+        ],
+    );
+    take(&mut bench, "NDEATH", "ndeath", &[]);
+    bench.now += 60_000;
+    take(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live…humidity 55", REBIRTH]);
+}
+
+#[test]
+fn what_is_no_reading_and_what_cannot_be_read() {
+    let mut bench = Bench::example("sparkplug");
+    bench.check("spBv1.0/STATE/scada", r#"{"online": true, "timestamp": 1}"#, &[]);
+    bench.check("spBv1.0/Greenhouses/NCMD/edge", golden("sparkplug/ddeath.bin"), &[]);
+    bench.check("spBv1.0/Greenhouses/DCMD/edge/bay-1", "", &[]);
+    bench.check("spBv1.0/Greenhouses/NDATA/edge", "{}", &["malformed: not a Sparkplug B payload…"]);
+    bench.check("spBv1.0/Greenhouses/NDATA", "", &["bad_topic: …"]);
+    bench.check("spBv1.0/Greenhouses/NDATA/edge/bay-1", "", &["bad_topic: …"]);
+    assert_eq!(bench.take("spAv1.0/Greenhouses/NDATA/edge", b""), None);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut bench = Bench::mapping(
+        "convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nunknown = \"ignore\"\nentities_max = 6",
+    );
+    let mut take = |kind: &str, payload: &str| {
+        let device = if kind.starts_with('D') { "/bay-1" } else { "" };
+        let topic = format!("{NODE}/{kind}/edge{device}");
+        bench.take(&topic, &golden(&format!("sparkplug/{payload}.bin"))).unwrap()
+    };
+    // Five of the node, one of the device: `Device Control/Reboot`.
+    for _ in 0..2 {
+        take("NBIRTH", "nbirth");
+        take("DBIRTH", "dbirth");
+        let data = take("DDATA", "ddata");
+        assert!(
+            data.iter().filter(|line| line.starts_with("unknown_metric")).count() == 3,
+            "{data:?}"
+        );
+    }
+}

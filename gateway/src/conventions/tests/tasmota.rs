@@ -1,0 +1,89 @@
+use super::{Bench, golden};
+
+#[test]
+fn readings() {
+    let mut bench = Bench::example("tasmota");
+    let at = "2018-12-31T23:00:00Z";
+    bench.check(
+        "tele/bay1-th/SENSOR",
+        golden("tasmota/am2301.json"),
+        &[
+            &format!("farm/bay-1 bay1-th.AM2301 live {at}: temperature 24.6"),
+            &format!("farm/bay-1 bay1-th.AM2301 live {at}: humidity 58.2"),
+        ],
+    );
+    let of = |what| format!("farm/house attic.BME280 live 2019-11-03T18:34:28Z: {what}");
+    bench.check(
+        "tele/attic/SENSOR",
+        golden("tasmota/bme280.json"),
+        &[&of("humidity 66.6"), &of("pressure 988.585596"), &of("temperature 21.7")],
+    );
+    bench.check(
+        "tele/bed/SENSOR",
+        golden("tasmota/ds18b20.json"),
+        &[
+            "farm/house bed.DS18B20-1 live 2021-01-02T08:09:44Z: temperature 24.9",
+            "farm/house bed.DS18B20-2 live 2021-01-02T08:09:44Z: soil_temperature 18.1",
+        ],
+    );
+    // A device that does not know the time yet; an analog input by a rule.
+    bench.check(
+        "tele/pot/SENSOR",
+        golden("tasmota/analog.json"),
+        &["farm/house pot.ANALOG live now: soil_moisture 63.833333333"],
+    );
+}
+
+#[test]
+fn what_is_no_reading() {
+    let mut bench = Bench::example("tasmota");
+    bench.check("tele/plug/SENSOR", golden("tasmota/energy.json"), &[]);
+    bench.check("tele/plug/STATE", golden("tasmota/state.json"), &[]);
+    bench.check("tele/plug/LWT", "Online", &[]);
+    bench.check("tele/plug/INFO1", r#"{"Info1": {"Module": "x"}}"#, &[]);
+    assert_eq!(bench.take("stat/plug/RESULT", b"{}"), None);
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let mut bench = Bench::example("tasmota");
+    let topic = "tele/x/SENSOR";
+    bench.check(
+        topic,
+        r#"{"SCD40": {"Sulfur": 1, "CarbonDioxide": 612}}"#,
+        &[
+            "farm/house x.SCD40 live now: co2 612",
+            "unknown_metric: no metric is known for `SCD40.Sulfur`…",
+        ],
+    );
+    bench.check(
+        topic,
+        r#"{"AM2301": {"Temperature": null}}"#,
+        &["farm/house x.AM2301 live now: temperature NaN"],
+    );
+    bench.check(
+        topic,
+        r#"{"AM2301": {"Temperature": 1}, "TempUnit": "R"}"#,
+        &["unknown_unit: …`R`…"],
+    );
+    bench.check(topic, "7", &["not_a_reading: …"]);
+    bench.check(topic, r#"{"Time": "noon"}"#, &["bad_time: …"]);
+}
+
+#[test]
+fn a_rule_reaches_into_what_is_passed_over() {
+    let mut bench = Bench::mapping(
+        r#"convention = "tasmota"
+        topic = "home/{device}/tele/SENSOR"
+        site = "s"
+        zone = "z"
+        metrics = { "ESP32.Temperature" = "temperature", Switch1 = "heater" }"#,
+    );
+    bench.check(
+        "home/x/tele/SENSOR",
+        golden("tasmota/energy.json"),
+        &["s/z x.ESP32 live 2024-02-05T15:04:58Z: temperature 53.3"],
+    );
+    bench.check("home/x/tele/SENSOR", r#"{"Switch1": "ON"}"#, &["s/z x live now: heater 1"]);
+    bench.check("home/x/tele/STATE", golden("tasmota/state.json"), &[]);
+}

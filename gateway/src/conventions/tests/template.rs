@@ -1,0 +1,84 @@
+use super::{Bench, golden};
+
+#[test]
+fn fields_pointers_and_units() {
+    let mut bench = Bench::example("template");
+    bench.check(
+        "plant/bay-1/probe-7/state",
+        golden("template/plant.json"),
+        &[
+            "farm/bay-1 probe-7 live now: soil_moisture 31",
+            "farm/bay-1 probe-7 live now: light 120",
+            "farm/bay-1 probe-7 live now: temperature 22",
+        ],
+    );
+    bench.check(
+        "plant/bay-1/probe-7/state",
+        r#"{"hum": "44.5"}"#,
+        &["farm/bay-1 probe-7 live now: humidity 44.5"],
+    );
+    bench.check("plant/bay-1/probe-7/state", "", &[]);
+}
+
+#[test]
+fn a_topic_may_name_the_metric() {
+    let mut bench = Bench::example("template");
+    bench.check(
+        "weather/mast/outdoor_temperature",
+        "-3.5",
+        &["farm/outside mast live now: outdoor_temperature -3.5"],
+    );
+    bench.check("weather/mast/wind", "36", &["farm/outside mast live now: wind_speed 10"]);
+    bench.check("weather/mast/status", "online", &[]);
+    bench.check("weather/mast/rain", "1", &["unknown_metric: …`\"rain\" = \"<metric>\"`…"]);
+    bench.check("weather/mast/wind", "strong", &["malformed: …"]);
+}
+
+#[test]
+fn what_cannot_be_read() {
+    let mut bench = Bench::example("template");
+    let topic = "plant/bay-1/probe-7/state";
+    bench.check(topic, "{", &["malformed: …"]);
+    bench.check(topic, r#"{"x": 1}"#, &["not_a_reading: …`temp`…"]);
+    bench.check(
+        topic,
+        r#"{"temp": 50, "hum": [1], "time": 1700000000}"#,
+        &["farm/bay-1 probe-7 live now: temperature 10", "not_a_reading: `hum` is…"],
+    );
+    bench.check(topic, r#"{"temp": 50, "time": "noon"}"#, &["bad_time: `/time`…"]);
+    bench.check(topic, "9".repeat(20_000), &["oversized: 20000 bytes…"]);
+    assert_eq!(bench.take("plant/bay-1/probe-7/set", b"1"), None);
+    assert_eq!(bench.take("sensors/farm/bay-1/probe/temperature", b"1"), None);
+}
+
+#[test]
+fn times_without_a_zone() {
+    let mut bench = Bench::mapping(
+        r#"convention = "template"
+        topic = "x/{device}"
+        site = "s"
+        zone = "z"
+        timestamp = "/at"
+        time_zone = "Europe/Berlin"
+        metrics = { t = "temperature" }"#,
+    );
+    bench.check(
+        "x/d",
+        r#"{"at": "2024-07-15 12:00:00", "t": 1}"#,
+        &["s/z d live 2024-07-15T10:00:00Z: temperature 1"],
+    );
+}
+
+#[test]
+fn names_become_names_of_ours() {
+    let mut bench = Bench::mapping(
+        r#"convention = "template"
+        topic = "{site}/{zone}/{device}/{metric}"
+        site = "s"
+        ignore = ["$SYS/#"]"#,
+    );
+    bench.check("north/bay 1/d/co2", "412", &["north/bay 1 d live now: co2 412"]);
+    bench.check("$SYS/broker/clients/co2", "4", &[]);
+    bench.is_retained = true;
+    bench.check("north/bay 1/d/co2", "412", &["north/bay 1 d retained now: co2 412"]);
+}

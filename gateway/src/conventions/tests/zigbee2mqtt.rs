@@ -1,0 +1,117 @@
+use super::{Bench, golden};
+
+fn bench() -> Bench {
+    let mut bench = Bench::example("zigbee2mqtt");
+    bench.check("zigbee2mqtt/bridge/devices", golden("zigbee2mqtt/devices.json"), &[]);
+    bench
+}
+
+#[test]
+fn readings() {
+    let mut bench = bench();
+    let of = |what| format!("home/kitchen kitchen.climate live 2024-05-01T08:00:00Z: {what}");
+    // The battery's charge is no voltage; its voltage is told in mV.
+    bench.check(
+        "zigbee2mqtt/kitchen/climate",
+        golden("zigbee2mqtt/climate.json"),
+        &[
+            &of("humidity 44.72"),
+            &of("pressure 987"),
+            &of("temperature 27.34"),
+            &of("battery 3.025"),
+        ],
+    );
+    bench.check(
+        "zigbee2mqtt/hall",
+        golden("zigbee2mqtt/motion.json"),
+        &["home/house hall live now: motion 1"],
+    );
+    bench.check(
+        "zigbee2mqtt/bay1-x",
+        r#"{"temperature": null}"#,
+        &["home/bay-1 bay1-x live now: temperature NaN"],
+    );
+}
+
+#[test]
+fn what_is_no_reading() {
+    let mut bench = bench();
+    // The voltage of the mains is none of a battery.
+    bench.check(
+        "zigbee2mqtt/bay1-plug",
+        golden("zigbee2mqtt/plug.json"),
+        &["unknown_metric: no metric is known for `bay1-plug/consumption`…"],
+    );
+    bench.check("zigbee2mqtt/plug/lamp", golden("zigbee2mqtt/plug.json"), &[]);
+    bench.check("zigbee2mqtt/lamp", golden("zigbee2mqtt/bulb.json"), &[]);
+    bench.check("zigbee2mqtt/button", golden("zigbee2mqtt/switch.json"), &[]);
+    bench.check("zigbee2mqtt/bridge/state", r#"{"state": "online"}"#, &[]);
+    bench.check("zigbee2mqtt/bridge/logging", r#"{"level": "info", "message": "x"}"#, &[]);
+    bench.check("zigbee2mqtt/lamp/availability", "online", &[]);
+    bench.check("zigbee2mqtt/lamp/set", r#"{"state": "ON"}"#, &[]);
+    bench.check("zigbee2mqtt/lamp/set/brightness", "10", &[]);
+    bench.check("zigbee2mqtt/lamp", "", &[]);
+    assert_eq!(bench.take("zigbee2mqtt2/lamp", b"{}"), None);
+}
+
+#[test]
+fn units_must_be_known() {
+    let mut bench = Bench::example("zigbee2mqtt");
+    bench.check(
+        "zigbee2mqtt/hall",
+        r#"{"voltage": 3025, "temperature": 20}"#,
+        &[
+            "home/house hall live now: temperature 20",
+            "unknown_unit: `hall/voltage` came without a unit…",
+        ],
+    );
+    let devices = r#"[{"friendly_name": "hall", "definition": {"exposes":
+        [{"type": "x", "features": [{"property": "temperature", "unit": "°F"}]}]}}]"#;
+    bench.check("zigbee2mqtt/bridge/devices", devices, &[]);
+    bench.check(
+        "zigbee2mqtt/hall",
+        r#"{"temperature": 50}"#,
+        &["home/house hall live now: temperature 10"],
+    );
+    // A list that cannot be read leaves what is known.
+    bench.check("zigbee2mqtt/bridge/devices", "{", &[]);
+    bench.check(
+        "zigbee2mqtt/hall",
+        r#"{"temperature": 50}"#,
+        &["home/house hall live now: temperature 10"],
+    );
+}
+
+#[test]
+fn rules_and_single_attributes() {
+    let mut bench = bench();
+    bench.check(
+        "zigbee2mqtt/greenhouse/valve",
+        r#"{"state": "ON"}"#,
+        &["home/greenhouse greenhouse.valve live now: irrigation 1"],
+    );
+    bench.check(
+        "zigbee2mqtt/kitchen/climate/temperature",
+        "21.5",
+        &["home/kitchen kitchen.climate live now: temperature 21.5"],
+    );
+    bench.check(
+        "zigbee2mqtt/hall",
+        r#"{"temperature": "warm"}"#,
+        &["not_a_reading: `temperature` is `warm`…"],
+    );
+    bench.check("zigbee2mqtt/hall", r#"{"temperature": 1, "last_seen": "noon"}"#, &["bad_time: …"]);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut bench = Bench::mapping(
+        "convention = \"zigbee2mqtt\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1",
+    );
+    let devices = r#"[{"friendly_name": "a", "definition": {"exposes":
+        [{"property": "voltage", "unit": "mV"}]}},
+        {"friendly_name": "b", "definition": {"exposes": [{"property": "voltage", "unit": "mV"}]}}]"#;
+    bench.check("zigbee2mqtt/bridge/devices", devices, &[]);
+    bench.check("zigbee2mqtt/a", r#"{"voltage": 3000}"#, &["s/z a live now: battery 3"]);
+    bench.check("zigbee2mqtt/b", r#"{"voltage": 3000}"#, &["unknown_unit: …"]);
+}

@@ -1,0 +1,79 @@
+//! Other systems' messages on real sockets: in the log, in the ledger, and
+//! answered.
+
+mod support;
+
+use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
+use support::{
+    start,
+    wire::{Device, Version},
+    within,
+};
+use telemetry::{Report, topic};
+
+#[tokio::test]
+async fn what_is_mapped_is_logged_and_what_is_no_reading_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mapping = r#"mappings=[{ convention = "tasmota", site = "farm", zone = "bay-1" }]"#;
+    let gateway = start(dir.path(), &[mapping]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    let two = r#"{"DS18B20-1": {"Temperature": 20}, "DS18B20-2": {"Temperature": 18}}"#;
+    let odd = r#"{"AM2301": {"Humidity": 58.2, "Sulfur": 1, "Argon": 2}}"#;
+    device.deliver(1, "tele/board/SENSOR", two).await;
+    device.deliver(2, "tele/board/STATE", r#"{"Uptime": "1T"}"#).await;
+    device.deliver(3, "tele/board/SENSOR", odd).await;
+    device.deliver(4, "tele/board/SENSOR", "{").await;
+    device.deliver(5, "nobody/knows", "1").await;
+    device.deliver(6, "sensors/farm/bay-1/probe/temperature", "21.5").await;
+    gateway.check([8, 4, 4, 0]);
+    let ledger = gateway.gateway.ledger();
+    assert_eq!(ledger.messages, 6);
+    let lines = ledger.devices.iter().map(|line| {
+        (line.device.as_deref().unwrap_or_default(), line.counts.logged, line.counts.dead_lettered)
+    });
+    assert_eq!(lines.collect::<Vec<_>>(), [("", 0, 1), ("board", 3, 3), ("probe", 1, 0)]);
+    let entries = gateway.read(topic::READINGS).await;
+    let devices = entries.iter().map(|entry| {
+        let report = Report::from_json(&entry.record.payload).unwrap();
+        (entry.record.key.clone(), report.device.to_string())
+    });
+    let of = |device: &str| ("farm/bay-1".to_owned(), device.to_owned());
+    assert_eq!(
+        devices.collect::<Vec<_>>(),
+        [of("board.DS18B20-1"), of("board.DS18B20-2"), of("board.AM2301"), of("probe")]
+    );
+    let letters = gateway.gateway.dead_letters(10);
+    assert!(letters[0].detail.ends_with("and no mapping claims it"), "{}", letters[0].detail);
+    assert!(letters[2].detail.contains("AM2301.Sulfur"), "{}", letters[2].detail);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_sparkplug_node_is_asked_for_its_birth() {
+    let dir = tempfile::tempdir().unwrap();
+    let mapping = r#"mappings=[{ convention = "sparkplug", site = "plant", zone = "hall" }]"#;
+    let gateway = start(dir.path(), &[mapping]);
+    // An edge node: it waits for commands, and starts in the middle.
+    let options = MqttOptions::new("edge", ("127.0.0.1", gateway.mqtt.port()));
+    let (client, mut events) = AsyncClient::builder(options).capacity(8).build();
+    client.subscribe("spBv1.0/g/NCMD/edge", QoS::AtLeastOnce).await.unwrap();
+    let command = async {
+        loop {
+            match events.poll().await.unwrap() {
+                Event::Incoming(Incoming::SubAck(_)) => {
+                    let data = include_bytes!("golden/sparkplug/ndata.bin").to_vec();
+                    let options = PublishOptions::at_least_once();
+                    client.publish("spBv1.0/g/NDATA/edge", data, options).await.unwrap();
+                }
+                Event::Incoming(Incoming::Publish(publish)) => return publish,
+                _ => {}
+            }
+        }
+    };
+    let command = within(command).await;
+    assert_eq!(&command.topic[..], b"spBv1.0/g/NCMD/edge");
+    let name = b"Node Control/Rebirth";
+    assert!(command.payload.windows(name.len()).any(|window| window == name));
+    gateway.until("settled", |ledger| ledger.totals.dead_lettered == 1).await;
+    gateway.stop().await;
+}

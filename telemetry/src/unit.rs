@@ -1,0 +1,180 @@
+//! Units as other systems write them, and their conversion.
+//!
+//! Sources of the factors: BIPM, "The International System of Units", 9th
+//! edition, 2019, table 8 and appendix of older editions; NIST SP 811 (2008),
+//! appendix B.8, for inches of mercury (0 °C), psi, feet, miles and knots.
+
+/// What a unit measures; only units of one dimension convert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dimension {
+    Temperature,
+    Ratio,
+    MoleFraction,
+    Pressure,
+    Illuminance,
+    Speed,
+    Voltage,
+    Irradiance,
+    Length,
+    Count,
+}
+
+use Dimension::{
+    Count, Illuminance, Irradiance, Length, MoleFraction, Pressure, Ratio, Speed, Temperature,
+    Voltage,
+};
+
+/// A way to write a quantity: `base = (value − zero) · scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Unit {
+    dimension: Dimension,
+    scale: f64,
+    zero: f64,
+}
+
+/// Spellings, dimension, scale to the dimension's base unit, and the value
+/// that the base unit calls 0. Bases: °C, %, ppm, Pa, lx, m/s, V, W/m², m, 1.
+const UNITS: &[(&[&str], Dimension, f64, f64)] = &[
+    (&["°C", "℃", "C", "degC", "celsius"], Temperature, 1.0, 0.0),
+    (&["°F", "℉", "F", "degF", "fahrenheit"], Temperature, 5.0 / 9.0, 32.0),
+    (&["K", "kelvin"], Temperature, 1.0, 273.15),
+    (&["%", "%RH", "% RH", "percent", "pct"], Ratio, 1.0, 0.0),
+    // A volume fraction, as soil probes give it.
+    (&["m³/m³", "m3/m3", "fraction"], Ratio, 100.0, 0.0),
+    (&["ppm"], MoleFraction, 1.0, 0.0),
+    (&["ppb"], MoleFraction, 1e-3, 0.0),
+    (&["Pa"], Pressure, 1.0, 0.0),
+    (&["hPa", "mbar", "mb"], Pressure, 100.0, 0.0),
+    (&["kPa", "cbar"], Pressure, 1e3, 0.0),
+    (&["bar"], Pressure, 1e5, 0.0),
+    (&["mmHg", "Torr"], Pressure, 133.322_4, 0.0),
+    (&["inHg"], Pressure, 3_386.389, 0.0),
+    (&["psi"], Pressure, 6_894.757, 0.0),
+    (&["lx", "lux"], Illuminance, 1.0, 0.0),
+    (&["klx", "klux"], Illuminance, 1e3, 0.0),
+    (&["m/s"], Speed, 1.0, 0.0),
+    (&["km/h", "kph"], Speed, 1.0 / 3.6, 0.0),
+    (&["mph", "mi/h"], Speed, 0.447_04, 0.0),
+    (&["kn", "kt"], Speed, 1_852.0 / 3_600.0, 0.0),
+    (&["ft/s"], Speed, 0.304_8, 0.0),
+    (&["V"], Voltage, 1.0, 0.0),
+    (&["mV"], Voltage, 1e-3, 0.0),
+    (&["W/m²", "W/m2"], Irradiance, 1.0, 0.0),
+    (&["m"], Length, 1.0, 0.0),
+    (&["cm"], Length, 1e-2, 0.0),
+    (&["mm"], Length, 1e-3, 0.0),
+    (&["in"], Length, 0.025_4, 0.0),
+    // A contact or a switch is the count 0 or 1.
+    (&["count", "0/1", "#"], Count, 1.0, 0.0),
+];
+
+fn unit(text: &str) -> Option<Unit> {
+    let text = text.trim();
+    let (_, dimension, scale, zero) = UNITS.iter().find(|(names, ..)| names.contains(&text))?;
+    Some(Unit { dimension: *dimension, scale: *scale, zero: *zero })
+}
+
+/// Why a value has no place in a unit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{from}` cannot be converted to `{to}`")]
+pub struct UnitError {
+    /// The unit that was found.
+    pub from: String,
+    /// The unit that was wanted.
+    pub to: String,
+}
+
+/// A value in another unit. The same unit, known or not, or another spelling
+/// of it leaves the value as it is, to the last bit.
+///
+/// # Errors
+/// [`UnitError`] where either unit is not known, or they measure different
+/// things.
+///
+/// ```
+/// use telemetry::unit::convert;
+/// assert_eq!(convert(212.0, "°F", "°C"), Ok(100.0));
+/// assert_eq!(convert(1013.25, "mbar", "hPa"), Ok(1013.25));
+/// assert_eq!(convert(3.0, "brix", "brix"), Ok(3.0));
+/// assert!(convert(80.0, "%", "V").is_err());
+/// ```
+pub fn convert(value: f64, from: &str, to: &str) -> Result<f64, UnitError> {
+    if from == to {
+        return Ok(value);
+    }
+    let (Some(own), Some(wanted)) = (unit(from), unit(to)) else { return Err(error(from, to)) };
+    if own == wanted {
+        Ok(value)
+    } else if own.dimension == wanted.dimension {
+        Ok((value - own.zero) * own.scale / wanted.scale + wanted.zero)
+    } else {
+        Err(error(from, to))
+    }
+}
+
+fn error(from: &str, to: &str) -> UnitError {
+    let short = |text: &str| text.chars().take(32).collect();
+    UnitError { from: short(from), to: short(to) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: f64, from: &str, to: &str, expect: Option<f64>) {
+        match (convert(value, from, to).ok(), expect) {
+            (Some(got), Some(expect)) => {
+                assert!(
+                    (got - expect).abs() <= 1e-9 * expect.abs(),
+                    "{value} {from} → {to}: {got}"
+                );
+            }
+            (got, expect) => assert_eq!(got, expect, "{value} {from} → {to}"),
+        }
+    }
+
+    #[test]
+    fn conversions() {
+        check(71.6, "°F", "°C", Some(22.0));
+        check(-40.0, "F", "°C", Some(-40.0));
+        check(-40.0, "°C", "°F", Some(-40.0));
+        check(300.0, "K", "°C", Some(26.85));
+        check(48.5, "%", "%RH", Some(48.5));
+        check(0.31, "m³/m³", "%", Some(31.0));
+        check(101_325.0, "Pa", "hPa", Some(1_013.25));
+        check(101.325, "kPa", "hPa", Some(1_013.25));
+        check(1_013.25, "mbar", "hPa", Some(1_013.25));
+        check(29.92, "inHg", "hPa", Some(1_013.207_588_8));
+        check(760.0, "mmHg", "hPa", Some(1_013.250_24));
+        check(3_020.0, "mV", "V", Some(3.02));
+        check(1.2, "klx", "lux", Some(1_200.0));
+        check(36.0, "km/h", "m/s", Some(10.0));
+        check(10.0, "kn", "m/s", Some(5.144_444_444_444));
+        check(420_000.0, "ppb", "ppm", Some(420.0));
+        check(1.0, "0/1", "count", Some(1.0));
+        check(0.1 + 0.2, "brix", "brix", Some(0.1 + 0.2));
+        check(1.0, "brix", "%", None);
+        check(80.0, "%", "V", None);
+        check(230.0, "V", "%", None);
+        check(1.0, "", "°C", None);
+    }
+
+    #[test]
+    fn there_and_back() {
+        for (names, dimension, ..) in UNITS {
+            for (others, ..) in UNITS.iter().filter(|(_, other, ..)| other == dimension) {
+                let there = convert(12.5, names[0], others[0]).unwrap();
+                check(there, others[0], names[0], Some(12.5));
+            }
+        }
+    }
+
+    #[test]
+    fn no_spelling_is_two_units() {
+        let mut names: Vec<_> = UNITS.iter().flat_map(|(names, ..)| names.iter()).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}
