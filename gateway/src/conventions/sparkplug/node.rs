@@ -148,3 +148,50 @@ fn bd_seq(payload: &Payload) -> Option<u64> {
     let metric = payload.metrics.iter().find(|metric| metric.name.as_deref() == Some("bdSeq"))?;
     metric.number(None).map(|number| number as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(seq: Option<u64>) -> Payload {
+        Payload { seq, ..Payload::default() }
+    }
+
+    /// The number of a birth, and those that follow → how many of them tell
+    /// that messages are missing.
+    fn check(birth: u64, seqs: &[u64], expect: usize) {
+        let mut node = Node::default();
+        node.born(&payload(Some(birth)));
+        let gaps = seqs.iter().filter(|seq| node.note(&payload(Some(**seq)))).count();
+        assert_eq!(gaps, expect, "{birth} {seqs:?}");
+    }
+
+    #[test]
+    fn numbers() {
+        check(0, &[1, 2, 3], 0);
+        check(254, &[255, 0, 1], 0);
+        check(0, &[1, 3, 4], 1);
+        check(0, &[1, 1, 2], 1);
+        check(255, &[255], 1);
+        check(u64::MAX, &[0], 0);
+    }
+
+    #[test]
+    fn without_a_birth_or_a_number() {
+        let mut node = Node::default();
+        assert!(node.note(&payload(Some(5))));
+        assert!(node.note(&payload(Some(6))));
+        node.born(&payload(None));
+        assert!(!node.note(&payload(None)));
+        assert!(!node.note(&payload(Some(6))));
+    }
+
+    #[test]
+    fn a_rebirth_is_asked_for_now_and_then() {
+        let mut node = Node::default();
+        let asked = [0, 1, 29_999, 30_000, 30_001, -5].map(|now_ms| node.may_ask(now_ms));
+        assert_eq!(asked, [true, false, false, true, false, true]);
+        node.born(&payload(Some(0)));
+        assert!(node.may_ask(0));
+    }
+}

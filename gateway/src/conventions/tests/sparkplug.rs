@@ -142,3 +142,25 @@ fn memory_is_bounded() {
         );
     }
 }
+
+#[test]
+fn births_may_be_long_and_are_logged_in_parts() {
+    let mut bench = Bench::example("sparkplug");
+    bench.limits = telemetry::Limits { payload_bytes_max: 20, readings_max: 1 };
+    take(&mut bench, "NBIRTH", "nbirth", &["…temperature 31.4"]);
+    take(
+        &mut bench,
+        "DBIRTH",
+        "dbirth",
+        &["…temperature -40", "…soil_moisture 31.5", "…pressure 1013.25", "…irrigation 1"],
+    );
+    take(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, at most 20 are taken"]);
+}
+
+#[test]
+fn nodes_are_bounded_too() {
+    let mut bench =
+        Bench::mapping("convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1");
+    bench.check("spBv1.0/g/NDATA/a", "", &["publish spBv1.0/g/NCMD/a"]);
+    bench.check("spBv1.0/g/NDATA/b", "", &["not_a_reading: more edge nodes than entities_max = 1"]);
+}
