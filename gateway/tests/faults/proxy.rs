@@ -181,7 +181,7 @@ async fn pump(
     tokio::join!(read, write);
     if is_dead() {
         // The other end is not told.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

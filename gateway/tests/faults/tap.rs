@@ -68,14 +68,14 @@ impl Wire {
         let (tap, talk) = &*self.0;
         let mut talk = talk.lock().unwrap_or_else(PoisonError::into_inner);
         match side {
-            Side::Server => talk.from_server(bytes, &mut tap.lock()),
-            Side::Client => talk.from_client(bytes, &mut tap.lock()),
+            Side::Server => talk.server_says(bytes, &mut tap.lock()),
+            Side::Client => talk.client_says(bytes, &mut tap.lock()),
         }
     }
 }
 
 impl Talk {
-    fn from_server(&mut self, bytes: &[u8], heard: &mut Heard) {
+    fn server_says(&mut self, bytes: &[u8], heard: &mut Heard) {
         self.server.push(bytes);
         while let Some(packet) = self.server.next() {
             match packet.kind() {
@@ -95,7 +95,7 @@ impl Talk {
         }
     }
 
-    fn from_client(&mut self, bytes: &[u8], heard: &mut Heard) {
+    fn client_says(&mut self, bytes: &[u8], heard: &mut Heard) {
         self.client.push(bytes);
         while let Some(packet) = self.client.next() {
             let Some(id) = (packet.kind() == PUBACK).then(|| packet.acknowledged()).flatten()

@@ -90,7 +90,7 @@ async fn broken_packets(bench: &Bench) -> Result<()> {
     let name = "broken packets";
     let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
     let fleet = scene.send(&Plan::default());
-    let long = [&[0x32, 0xff, 0xff, 0x3f][..], &[b'x'; 70_000]].concat();
+    let long = [&[0x32, 0xff, 0xff, 0x3f][..], &"x".repeat(70_000).into_bytes()].concat();
     let cases: [(&str, &[u8]); 8] = [
         ("a reserved type", &[0xF2, 0]),
         ("a length of five bytes", &[0x32, 0xff, 0xff, 0xff, 0xff, 1]),

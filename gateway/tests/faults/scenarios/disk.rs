@@ -109,7 +109,7 @@ async fn failing(bench: &Bench) -> Result<()> {
     let Err(error) = running.await? else { bail!("a gateway whose disk fails went on") };
     ensure!(error.to_string().contains("injected fault"), "{error}");
     let mut scene = Scene::open_in(bench, name, Via::Listener, dir, log, &[], None).await?;
-    scene.site = "eio".to_owned();
+    "eio".clone_into(&mut scene.site);
     line.lead_to(scene.gateway.mqtt);
     fleet.more(300).await;
     scene.finish(fleet).await
