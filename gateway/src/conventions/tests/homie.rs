@@ -87,4 +87,12 @@ fn memory_is_bounded() {
     bench.check("homie/a/$homie", "", &[]);
     bench.check("homie/b/n/temperature/$unit", "°C", &[]);
     bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
+    // A description that comes again takes no more room.
+    bench.check("homie/b/$homie", "", &[]);
+    let described =
+        r#"{"nodes": {"n": {"properties": {"temperature": {"unit": "°C", "datatype": "float"}}}}}"#;
+    for _ in 0..3 {
+        bench.check("homie/5/c/$description", described, &[]);
+        bench.check("homie/5/c/n/temperature", "1", &["s/z c.n live now: temperature 1"]);
+    }
 }
