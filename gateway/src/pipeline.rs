@@ -89,8 +89,8 @@ impl Pipeline {
             };
             let (account, verdict) = self.ledger.received(&intake, message.received_ms);
             // A dead letter's number was noted when it came.
-            let is_new = verdict == Verdict::New || origin != Origin::Network;
-            let (tally, receipts, letter) = if !is_new {
+            let is_again = verdict == Verdict::Duplicate && origin == Origin::Network;
+            let (tally, receipts, letter) = if is_again {
                 let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
                 (tally, Vec::new(), None)
             } else {

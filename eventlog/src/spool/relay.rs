@@ -145,7 +145,7 @@ impl Relay {
 
     /// Takes back from the producer what it has not delivered, and spools it
     /// before anything newer.
-    async fn fall_back(&mut self, producer: &Producer, rest: VecDeque<Sent>) {
+    async fn fall_back(&mut self, producer: &Arc<Producer>, rest: VecDeque<Sent>) {
         self.store.set_direct(false);
         producer.purge();
         for Sent { pending, receipt, .. } in rest {
@@ -159,7 +159,7 @@ impl Relay {
         self.link.mark_unchanged();
         self.lost.notify_one();
         // Not the same producer again.
-        let gone = |link: &Link| !link.as_ref().is_some_and(|p| std::ptr::eq(&**p, producer));
+        let gone = |link: &Link| !link.as_ref().is_some_and(|p| Arc::ptr_eq(p, producer));
         let _ = self.link.wait_for(gone).await;
     }
 

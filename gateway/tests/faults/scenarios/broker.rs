@@ -46,7 +46,10 @@ async fn ends(bench: &Bench, via: Via) -> Result<()> {
     let lost = scene.gateway.ledger().await?.lost_sessions;
     let expect = u64::from(via == Via::ForgetfulBridge);
     ensure!(lost == expect, "the ledger counts {lost} lost sessions, expected {expect}");
-    let note = format!("lost sessions {lost}");
+    let mut note = format!("lost sessions {lost}");
+    if via == Via::ForgetfulBridge {
+        note.push_str("; what only the broker had acknowledged went with it");
+    }
     scene.judge(traffic, &note).await
 }
 
