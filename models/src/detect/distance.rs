@@ -1,8 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough, spread};
-use crate::{FitError, dataset::Scaler, linalg};
+use super::{Detector, FittedDetector, enough};
+use crate::{FitError, dataset::spread, fill::Scaler, linalg};
 
 /// Distance from the mean, measured in the data's covariance: P. C.
 /// Mahalanobis, "On the generalised distance in statistics", 1936.
@@ -38,7 +38,7 @@ impl Detector for Mahalanobis {
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::fit(x);
+        let scaler = Scaler::watchful(x);
         let scaled = scaler.apply(x);
         let mut covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
         // Features that say the same make it singular.
@@ -67,9 +67,13 @@ impl Detector for Neighbours {
         "nearest neighbours"
     }
 
+    fn rows_max(&self) -> usize {
+        ROWS_MAX
+    }
+
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::fit(x);
+        let scaler = Scaler::watchful(x);
         let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
         Ok(FittedDetector::Neighbours(Memory { rows: scaler.apply(kept.view()), scaler }))
     }
