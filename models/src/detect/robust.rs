@@ -2,7 +2,7 @@ use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::median};
+use crate::{FitError, fill::median};
 
 /// The largest distance of a feature from its median, in median absolute
 /// deviations: B. Iglewicz, D. Hoaglin, "How to Detect and Handle Outliers",
