@@ -1,7 +1,7 @@
 //! How long every model takes to fit, and to predict one row, on rows from a
 //! seeded formula; how well it does on rows it has not seen; how large it is.
 //!
-//! `cargo run --release -p models --example fit_time -- [FOLDER] [ROWS]`
+//! `cargo run -p models --example fit_time -- [FOLDER] [ROWS]`
 //! writes the rows as `.npy` and the figures as `ours.csv` into the folder
 //! (`target/models-bench`), so that `bench/models_peers.py FOLDER` can set
 //! scikit-learn and LightGBM beside them. 100,000 rows × 100 inputs, 20,000
@@ -19,7 +19,7 @@ use models::{
     Dataset, Predictor, Schema, classify, classify::Labelled, detect, fit, metrics,
     stats::classes::roc_auc, zoo,
 };
-use ndarray::{Array1, Array2, Axis, s};
+use ndarray::{Array1, Array2, Axis, Slice};
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -116,10 +116,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write_npy(&folder.join("y.npy"), &format!("{},", y.len()), y.iter().copied())?;
     let features = (0..INPUTS).map(|number| format!("x{number}")).collect();
     let schema = Arc::new(Schema { features });
-    let (train_x, test_x) =
-        (x.slice(s![..train_rows, ..]).to_owned(), x.slice(s![train_rows.., ..]).to_owned());
-    let (train_y, test_y) =
-        (y.slice(s![..train_rows]).to_owned(), y.slice(s![train_rows..]).to_owned());
+    let ((train_x, test_x), (train_y, test_y)) =
+        (x.view().split_at(Axis(0), train_rows), y.view().split_at(Axis(0), train_rows));
+    let (train_x, test_x) = (train_x.to_owned(), test_x.to_owned());
+    let (train_y, test_y) = (train_y.to_owned(), test_y.to_owned());
     let data = Dataset::new(Arc::clone(&schema), train_x.clone(), train_y.clone())?;
     let mut lines = Vec::new();
 
@@ -155,8 +155,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         lines.extend(line(("classifier", classifier.name(), "roc_auc"), &test_x, fit, judge));
     }
     // Odd rows: ten inputs three times as far out.
-    let mut odd = test_x.slice(s![..DETECTED_ROWS, ..]).to_owned();
-    odd.slice_mut(s![..;50, ..10]).mapv_inplace(|value| 3.0 * value);
+    let mut odd = test_x.slice_axis(Axis(0), Slice::from(..DETECTED_ROWS)).to_owned();
+    for mut row in odd.rows_mut().into_iter().step_by(50) {
+        row.iter_mut().take(10).for_each(|value| *value *= 3.0);
+    }
     let labels: Vec<bool> = (0..DETECTED_ROWS).map(|row| row % 50 == 0).collect();
     for detector in detect::detectors() {
         let fit = || {

@@ -1,7 +1,7 @@
 //! What least squares need of the rows: sums of products, gathered block by
 //! block, so that rows are read once and never copied as a whole.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 
 use crate::fill::Scaler;
@@ -52,8 +52,9 @@ impl Gram {
         let starts: Vec<usize> = (0..x.nrows()).step_by(ROWS).collect();
         let block = |start: usize| {
             let end = x.nrows().min(start + ROWS);
-            let scaled = scaler.apply(x.slice(s![start..end, ..]));
-            Self::of_rows(scaled.view(), y.slice(s![start..end]))
+            let rows = Slice::from(start..end);
+            let scaled = scaler.apply(x.slice_axis(Axis(0), rows));
+            Self::of_rows(scaled.view(), y.slice_axis(Axis(0), rows))
         };
         let blocks: Vec<Self> = starts.into_par_iter().map(block).collect();
         blocks.iter().fold(Self::zero(scaler.width()), |sum, block| sum.plus(block))
@@ -63,8 +64,8 @@ impl Gram {
     pub(crate) fn stretches(scaler: &Scaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Vec<Self> {
         let edge = |i: usize| i * x.nrows() / STRETCHES;
         let part = |i: usize| {
-            let rows = edge(i)..edge(i + 1);
-            Self::of(scaler, x.slice(s![rows.clone(), ..]), y.slice(s![rows]))
+            let rows = Slice::from(edge(i)..edge(i + 1));
+            Self::of(scaler, x.slice_axis(Axis(0), rows), y.slice_axis(Axis(0), rows))
         };
         (0..STRETCHES).map(part).collect()
     }

@@ -97,6 +97,14 @@ impl Corrected {
     }
 }
 
+/// Rows that are said to mean the same.
+struct Pool {
+    first: f64,
+    last: f64,
+    rows: f64,
+    positives: f64,
+}
+
 fn log_odds(p: f64) -> f64 {
     let p = p.clamp(1e-9, 1.0 - 1e-9);
     (p / (1.0 - p)).ln()
@@ -168,13 +176,6 @@ impl Curve {
     fn isotonic(said: &[f64], labels: &[bool]) -> Self {
         let mut order: Vec<usize> = (0..said.len()).collect();
         order.sort_by(|a, b| said[*a].total_cmp(&said[*b]));
-        /// Rows that are said to mean the same.
-        struct Pool {
-            first: f64,
-            last: f64,
-            rows: f64,
-            positives: f64,
-        }
         let mut pools: Vec<Pool> = Vec::new();
         for equal in order.chunk_by(|a, b| said[*a] == said[*b]) {
             let own = said[equal[0]];

@@ -2,7 +2,7 @@ use linfa_linalg::{
     Order,
     eigh::{EigSort, Eigh},
 };
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FittedDetector, enough};
@@ -46,7 +46,7 @@ impl Detector for PrincipalComponents {
         // At least one component stays over.
         let major = explained.take_while(|sum| *sum < EXPLAINED * total).count() + 1;
         let major = major.min(variances.len() - 1);
-        let mut minor = directions.slice(s![.., major..]).to_owned();
+        let mut minor = directions.slice_axis(Axis(1), Slice::from(major..)).to_owned();
         for (mut direction, variance) in
             minor.columns_mut().into_iter().zip(variances.iter().skip(major))
         {

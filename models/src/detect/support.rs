@@ -11,7 +11,9 @@ use crate::{
     zoo::support::{KernelSum, width_squared},
 };
 
-/// How unlike the support vectors it is that surround 95 % of the rows, 0 to 1:
+/// How unlike the support vectors it is that surround 95 % of the rows: −ln of
+/// the weighted mean similarity to them (1 is the same), which orders rows as
+/// the decision function does and tells far from farther.
 /// B. Schölkopf et al., "Estimating the support of a high-dimensional
 /// distribution", Neural Computation 13(7), 2001, with a Gaussian kernel of
 /// width √inputs; fitted by linfa. At most 2,000 rows: it works on a matrix of
@@ -22,7 +24,7 @@ pub struct OneClassSupport;
 const OUTSIDE: f64 = 0.05;
 const ROWS_MAX: usize = 2000;
 
-/// One less the weighted similarity to the support vectors.
+/// The weighted similarity to the support vectors.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Surrounded(KernelSum);
@@ -50,14 +52,14 @@ impl Detector for OneClassSupport {
             .fit(&DatasetBase::new(rows.clone(), targets))
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         let total: f64 = model.alpha.iter().sum();
-        let weights: Vec<f64> = model.alpha.iter().map(|weight| -weight / total).collect();
-        let sum = KernelSum::of(scaler, rows.view(), &weights, 1.0, width);
+        let weights: Vec<f64> = model.alpha.iter().map(|weight| weight / total).collect();
+        let sum = KernelSum::of(scaler, rows.view(), &weights, 0.0, width);
         Ok(FittedDetector::Support(Surrounded(sum)))
     }
 }
 
 impl Surrounded {
     pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        self.0.predict(x).mapv_into(|own| own.max(0.0))
+        self.0.predict(x).mapv_into(|alike| -alike.clamp(f64::MIN_POSITIVE, 1.0).ln())
     }
 }

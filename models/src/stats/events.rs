@@ -80,7 +80,8 @@ const THRESHOLDS: usize = 250;
 /// The volume under the surface of precision and recall, 0 to 1: labels reach
 /// out to both sides of an event by up to half of `window_max` rows, weighing
 /// less further out, and the areas under the curves of all windows 0 …
-/// `window_max` are averaged. J. Paparrizos et al., "Volume under the surface",
+/// `window_max` are averaged, without interpolation, as in the authors' code. J.
+/// Paparrizos et al., "Volume under the surface",
 /// PVLDB 15(11), 2022. Takes rows × windows steps. None without an event, or
 /// where the shapes differ.
 #[must_use]
@@ -116,18 +117,22 @@ fn area(
         .into_iter()
         .map(|reach| scores[reach].iter().copied().fold(f64::NEG_INFINITY, f64::max))
         .collect();
-    let labelled: usize = events.iter().map(Range::len).sum();
-    let positives = f64::midpoint(labelled as f64, weights.iter().sum::<f64>());
-    let (mut found, mut seen, mut area) = (0.0, 0, 0.0);
-    let (mut recall_before, mut precision_before) = (0.0, 1.0);
+    let mut inside = vec![false; scores.len()];
+    events.iter().for_each(|event| inside[event.clone()].fill(true));
+    let labelled = events.iter().map(Range::len).sum::<usize>() as f64;
+    let (mut found, mut beside, mut seen, mut recall_before, mut area) = (0.0, 0.0, 0, 0.0, 0.0);
     for (threshold, rows) in alarms {
-        found += order[seen.min(*rows)..*rows].iter().map(|row| weights[*row]).sum::<f64>();
+        for row in &order[seen.min(*rows)..*rows] {
+            found += weights[*row];
+            beside += if inside[*row] { 0.0 } else { weights[*row] };
+        }
         seen = seen.max(*rows);
         let noticed = highest.iter().filter(|highest| *highest >= threshold).count();
+        // Rows beside an event ask to be found only once they are.
+        let positives = labelled + beside / 2.0;
         let recall = (found / positives).min(1.0) * noticed as f64 / highest.len() as f64;
-        let precision = found / *rows as f64;
-        area += (recall - recall_before) * f64::midpoint(precision, precision_before);
-        (recall_before, precision_before) = (recall, precision);
+        area += (recall - recall_before) * (found / *rows as f64);
+        recall_before = recall;
     }
     area
 }

@@ -18,7 +18,7 @@ const ROUNDS: usize = 200;
 
 /// Boosted trees with one or more outputs.
 #[derive(Debug)]
-pub struct Booster(BoostedModel);
+pub(crate) struct Booster(BoostedModel);
 
 /// Histogram trees of depth 6, learning rate 0.05, 8 of 10 rows a tree.
 pub(crate) fn params(objective: Objective, seed: u64) -> TrainingParamsBuilder {

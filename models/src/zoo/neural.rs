@@ -1,6 +1,6 @@
 //! A small neural net.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_distr::{Distribution, Normal};
 use rand_pcg::Pcg64;
@@ -63,6 +63,9 @@ impl Estimator for NeuralNet {
         let scaler = Scaler::with_flags(data.x.view());
         let x = scaler.apply(data.x.view());
         let (y, mean, spread) = standardised(&data.y);
+        if y.iter().all(|truth| *truth == 0.0) {
+            return Ok(Fitted::Constant(super::constant::Constant { value: mean }));
+        }
         let mut rng = Pcg64::seed_from_u64(seed);
         let layers = learn(x.view(), y.view(), &mut rng);
         Ok(Fitted::NeuralNet(Net { scaler, layers, mean, spread }))
@@ -71,7 +74,8 @@ impl Estimator for NeuralNet {
 
 fn learn(x: ArrayView2<f64>, y: ArrayView1<f64>, rng: &mut Pcg64) -> Layers {
     let learnt = x.nrows() - x.nrows() / 10;
-    let (late, late_y) = (x.slice(s![learnt.., ..]), y.slice(s![learnt..]));
+    let (_, late) = x.split_at(Axis(0), learnt);
+    let (_, late_y) = y.split_at(Axis(0), learnt);
     let mut layers = Layers::at_random(x.ncols(), rng);
     let mut adam = Adam::of(&layers);
     let mut order: Vec<usize> = (0..learnt).collect();

@@ -4,7 +4,7 @@ use ndarray::{Array1, Array2};
 
 use crate::{
     Dataset, Estimator, FitError, Fitted, Missing,
-    gram::{Gram, Weights, best_candidate},
+    gram::{Gram, best_candidate},
     zoo::linear::from_sums,
 };
 
@@ -38,8 +38,9 @@ impl Estimator for PartialLeastSquares {
             };
             let best = best_candidate(stretches, COMPONENTS_MAX + 1, each);
             let all = Gram::sum(stretches);
-            let weights: Option<Array1<f64>> = components(&all).into_iter().take(best + 1).last();
-            weights.map(|weights| -> Weights { all.with_intercept(weights) })
+            let mut weights = components(&all);
+            weights.truncate(best + 1);
+            weights.pop().map(|weights| all.with_intercept(weights))
         })
     }
 }

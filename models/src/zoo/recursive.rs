@@ -1,6 +1,6 @@
 //! Least squares that goes on learning, row by row.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::{Dataset, Estimator, FitError, Fitted, Missing, fill::Scaler};
@@ -49,8 +49,8 @@ impl Estimator for RecursiveLeastSquares {
         let width = scaler.width() + 1;
         let (weights, inverse) = (Array1::zeros(width), Array2::eye(width) * VARIANCE_MAX);
         let mut model = Recursive { scaler, weights, inverse };
-        for (row, truth) in data.x.axis_chunks_iter(Axis(0), 1).zip(&data.y) {
-            model.learn(row.row(0), *truth);
+        for (row, truth) in data.x.rows().into_iter().zip(&data.y) {
+            model.learn(row, *truth);
         }
         if model.weights.iter().any(|weight| !weight.is_finite()) {
             let what = "the weights grew beyond all bounds".to_owned();
@@ -65,7 +65,7 @@ impl Recursive {
     pub(crate) fn learn(&mut self, x: ArrayView1<f64>, truth: f64) {
         let scaled = self.scaler.apply(x.insert_axis(Axis(0)));
         let mut row = Array1::ones(self.weights.len());
-        row.slice_mut(s![1..]).assign(&scaled.row(0));
+        row.slice_axis_mut(Axis(0), Slice::from(1..)).assign(&scaled.row(0));
         let seen = self.inverse.dot(&row);
         let sure = self.inverse.diag().sum() > VARIANCE_MAX * self.weights.len() as f64;
         let forgetting = if sure { 1.0 } else { FORGETTING };
@@ -78,6 +78,7 @@ impl Recursive {
     }
 
     pub(crate) fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        self.scaler.apply(x).dot(&self.weights.slice(s![1..])) + self.weights[0]
+        let weights = self.weights.slice_axis(Axis(0), Slice::from(1..));
+        self.scaler.apply(x).dot(&weights) + self.weights[0]
     }
 }

@@ -46,14 +46,18 @@ impl Estimator for Tweedie {
             return Ok(Fitted::Constant(super::constant::Constant { value: 0.0 }));
         }
         // In multiples of the mean, so that the search begins where it should.
-        let rows = DatasetBase::new(scaler.apply(data.x.view()), &data.y / mean);
+        // linfa adds up deviances over rows, and its first step is as long as
+        // the gradient: small inputs keep it from leaping out of all bounds,
+        // and make the penalty one per row, as scikit-learn's.
+        let small = (data.rows() as f64).sqrt().recip();
+        let rows = DatasetBase::new(scaler.apply(data.x.view()) * small, &data.y / mean);
         let params = TweedieRegressor::params().power(1.5).link(Link::Log).alpha(1e-3);
         let model = params
             .max_iter(200)
             .tol(1e-5)
             .fit(&rows)
             .map_err(|error| FitError::Library { model: "tweedie", what: error.to_string() })?;
-        let (weights, intercept) = (model.coef, model.intercept + mean.ln());
+        let (weights, intercept) = (model.coef * small, model.intercept + mean.ln());
         Ok(Fitted::LogLinear(LogLinear { scaler, weights, intercept, most: 2.0 * largest }))
     }
 }

@@ -104,13 +104,21 @@ fn the_order_of_inputs_tells_nothing() {
     each(|subject| {
         let said = subject.fit(&train, 5).unwrap().0.predict(asked.view());
         let again = subject.fit(&other, 5).unwrap().0.predict(other_asked.view());
-        let gap = (&said - &again).mapv(|gap| gap * gap).mean().unwrap().sqrt();
-        let spread = said.std(0.0);
-        // Draws at random fall on other inputs, which may change a model a
-        // little; without draws only the last digits may.
-        let allowed = if subject.draws { 0.35 } else { 1e-6 };
-        assert!(gap <= allowed * spread.max(1e-9), "{}: {gap} of {spread}", subject.name);
+        if subject.draws {
+            // Draws at random fall on other inputs: alike, not the same.
+            let alike = correlation(&said, &again);
+            assert!(alike > 0.8, "{}: {alike}", subject.name);
+        } else {
+            // Only where a search for weights ends may differ.
+            let gap = (&said - &again).iter().fold(0.0_f64, |most, gap| most.max(gap.abs()));
+            assert!(gap <= 1e-3 * said.std(0.0), "{}: {gap}", subject.name);
+        }
     });
+}
+
+fn correlation(a: &Array1<f64>, b: &Array1<f64>) -> f64 {
+    let (a, b) = (a - a.mean().unwrap(), b - b.mean().unwrap());
+    a.dot(&b) / (a.dot(&a) * b.dot(&b)).sqrt()
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(crate) enum Kind {
 }
 
 /// Learns from rows with a seed; also says how many rows it used.
-type Fit = Box<dyn Fn(&Rows, u64) -> Result<(Predictor, usize), FitError>>;
+type Fit = Box<dyn Fn(&Rows, u64) -> Result<(Predictor, usize), FitError> + Send + Sync>;
 
 /// A model to be tested.
 pub(crate) struct Subject {
