@@ -60,7 +60,7 @@ REGRESSORS = [
     ("partial least squares", "PLSRegression(10)", lambda: PLSRegression(10)),
     ("nearest neighbours", "KNeighbors(20)", lambda: scaled(KNeighborsRegressor(20, weights="distance"))),
     ("support vectors", "SVR", lambda: scaled(SVR(C=2.0, epsilon=0.3))),
-    ("neural net", "MLP(32)", lambda: scaled(MLPRegressor(32, activation="tanh", batch_size=128,
+    ("neural net", "MLP(32)", lambda: scaled(MLPRegressor(hidden_layer_sizes=(32,), activation="tanh", batch_size=128,
      learning_rate_init=0.003, max_iter=40, early_stopping=True, n_iter_no_change=6, random_state=1))),
     ("decision tree", "DecisionTree", lambda: DecisionTreeRegressor(max_depth=8, min_samples_leaf=30)),
     ("random forest", "RandomForest(30)", lambda: RandomForestRegressor(30, **FOREST)),

@@ -8,6 +8,7 @@
 //! further rows to judge on; 15 minutes at most on two cores.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -171,9 +172,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut table = "kind,model,rows,fit_s,predict_us,size_bytes,metric,value\n".to_owned();
     for Line { kind, model, rows, fit_s, predict_us, size_bytes, metric, value } in lines {
-        table += &format!(
-            "{kind},\"{model}\",{rows},{fit_s:.4},{predict_us:.2},{size_bytes},{metric},{value:.6}\n"
-        );
+        writeln!(
+            table,
+            "{kind},\"{model}\",{rows},{fit_s:.4},{predict_us:.2},{size_bytes},{metric},{value:.6}"
+        )?;
     }
     fs::write(folder.join("ours.csv"), table)?;
     println!("written: {}", folder.display());

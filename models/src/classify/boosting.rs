@@ -1,7 +1,7 @@
 //! Gradient boosted trees for classes.
 
-use hessboost::objective::{Multiclass, Objective};
-use ndarray::{Array2, ArrayView2};
+use hessboost::objective::{Multiclass, Objective, RegLoss};
+use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{Classifier, FittedClassifier, Labelled};
@@ -12,12 +12,12 @@ use crate::{
 
 /// Histogram gradient boosting of the multinomial likelihood (J. H. Friedman,
 /// "Greedy function approximation", Ann. Statist. 29(5), 2001) by hessboost:
-/// 200 trees a class, as in the regressor. Missing inputs take a branch of
+/// 200 trees a class (200 in all for two classes), as in the regressor. Missing inputs take a branch of
 /// their own. At most 50,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct GradientBoosting;
 
-/// Boosted trees, one output a class.
+/// Boosted trees, one output a class; with two classes the second's alone.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct BoostedClasses {
     booster: Booster,
@@ -39,10 +39,15 @@ impl Classifier for GradientBoosting {
 
     fn fit(&self, data: &Labelled, seed: u64) -> Result<FittedClassifier, FitError> {
         data.several_classes()?;
-        let classes = Multiclass::new(data.classes.len())
+        let objective = match data.classes.len() {
+            2 => Ok(Objective::BinaryLogistic(RegLoss::default())),
+            many => Multiclass::new(many).map(Objective::Softprob),
+        };
+        let objective = objective
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         // Of a likelihood's curvature, of which a sure row has hardly any.
-        let params = params(Objective::Softprob(classes), seed).min_child_weight(1.0);
+        let (params, rounds) = params(objective, seed);
+        let params = (params.min_child_weight(1.0), rounds);
         let y: Vec<f32> = data.y.iter().map(|class| *class as f32).collect();
         let booster = Booster::fit(self.name(), data.x.view(), params, |m| m.with_labels(&y))?;
         Ok(FittedClassifier::Boosting(BoostedClasses { booster, shares: data.shares() }))
@@ -51,6 +56,11 @@ impl Classifier for GradientBoosting {
 
 impl BoostedClasses {
     pub(super) fn probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        super::normalised(self.booster.predict(x), &self.shares)
+        let said = self.booster.predict(x);
+        let all = match self.shares.len() {
+            2 => ndarray::concatenate![Axis(1), 1.0 - &said, said],
+            _ => said,
+        };
+        super::normalised(all, &self.shares)
     }
 }

@@ -94,9 +94,7 @@ impl Detector for KMeans {
 
 impl Centres {
     fn nearest(&self, row: ndarray::ArrayView1<f64>) -> (usize, f64) {
-        let squared = |centre: ndarray::ArrayView1<f64>| -> f64 {
-            centre.iter().zip(row).map(|(a, b)| (a - b) * (a - b)).sum()
-        };
+        let squared = |centre| linalg::squared_distance(centre, row);
         let all = self.centres.rows().into_iter().map(squared).enumerate();
         let (centre, squared) = all.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
         (centre, squared.sqrt())
@@ -129,7 +127,7 @@ impl Detector for Mixture {
         // are all the same.
         let model = GaussianMixtureModel::params_with_rng(NORMALS, rng)
             .reg_covariance(1e-3)
-            .max_n_iterations(200)
+            .max_n_iterations(100)
             .tolerance(1e-3)
             .fit(&rows)
             .map_err(|error| library(error.to_string()))?;

@@ -83,15 +83,13 @@ impl Memory {
     pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let scaled = self.scaler.apply(x);
         let mut distances = Vec::with_capacity(self.rows.nrows());
-        let mut score =
-            |row: ndarray::ArrayView1<f64>| {
-                distances.clear();
-                distances.extend(self.rows.rows().into_iter().map(|known| {
-                    known.iter().zip(row).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()
-                }));
-                let (_, tenth, _) = distances.select_nth_unstable_by(NEIGHBOUR - 1, f64::total_cmp);
-                tenth.sqrt()
-            };
+        let mut score = |row: ndarray::ArrayView1<f64>| {
+            distances.clear();
+            let known = self.rows.rows().into_iter();
+            distances.extend(known.map(|known| linalg::squared_distance(known, row)));
+            let (_, tenth, _) = distances.select_nth_unstable_by(NEIGHBOUR - 1, f64::total_cmp);
+            tenth.sqrt()
+        };
         scaled.rows().into_iter().map(&mut score).collect()
     }
 }

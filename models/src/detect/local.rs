@@ -3,7 +3,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::spread, fill::Scaler};
+use crate::{FitError, dataset::spread, fill::Scaler, linalg};
 
 /// How much thinner rows lie around it than around its 20 nearest neighbours;
 /// 1 is as thin. M. M. Breunig et al., "LOF: identifying density-based local
@@ -57,8 +57,7 @@ impl Densities {
     /// The distances of the nearest rows but `own`, and their numbers.
     fn nearest(&self, row: ArrayView1<f64>, own: Option<usize>) -> Vec<(f64, usize)> {
         let squared = |(number, known): (usize, ArrayView1<f64>)| {
-            let sum: f64 = known.iter().zip(row).map(|(a, b)| (a - b) * (a - b)).sum();
-            (sum, number)
+            (linalg::squared_distance(known, row), number)
         };
         let known = self.rows.rows().into_iter().enumerate();
         let mut all: Vec<(f64, usize)> =
@@ -103,7 +102,7 @@ mod tests {
         let asked = ndarray::array![[0.0, 0.0], [2.5, -2.5], [1.0, 0.7]];
         // scikit-learn 1.6.1: -LocalOutlierFactor(n_neighbors=20, novelty=True).score_samples,
         // after StandardScaler
-        let expect = [0.905410391648, 1.649604934260, 1.017696137971];
+        let expect = [0.905_410_391_648, 1.649_604_934_26, 1.017_696_137_971];
         for (got, expect) in fitted.score(asked.view()).iter().zip(expect) {
             assert!((got - expect).abs() < 1e-9, "{got} is not {expect}");
         }

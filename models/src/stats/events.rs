@@ -192,10 +192,10 @@ mod tests {
             let got = vus_pr(&scores, &labels, window).unwrap();
             assert!((got - expect).abs() < 1e-9, "window {window}: {got} is not {expect}");
         };
-        check(0, 0.488307347757);
-        check(5, 0.550650722949);
-        check(20, 0.723209966302);
-        check(100, 0.892011027585);
+        check(0, 0.488_307_347_757);
+        check(5, 0.550_650_722_949);
+        check(20, 0.723_209_966_302);
+        check(100, 0.892_011_027_585);
         assert_eq!(vus_pr(&scores, &[false; 200], 5), None);
     }
 

@@ -98,16 +98,16 @@ mod tests {
         let (predicted, time, censored) = rows();
         // scikit-survival 0.28.0: concordance_index_censored(~censored, time, -predicted)[0]
         let got = concordance(&predicted, &time, &censored);
-        assert!((got - 0.888675623800384).abs() < 1e-12, "{got}");
+        assert!((got - 0.888_675_623_800_384).abs() < 1e-12, "{got}");
         // scikit-survival 0.28.0: brier_score(rows, rows, exp(-until / predicted), until)[1][0]
         let check = |until: f64, expect: f64| {
             let lasting: Vec<f64> = predicted.iter().map(|p| (-until / p).exp()).collect();
             let got = brier(&lasting, &time, &censored, until);
             assert!((got - expect).abs() < 1e-12, "{until}: {got} is not {expect}");
         };
-        check(4.5, 0.067571476710289);
-        check(10.0, 0.142007172618297);
-        check(17.0, 0.166447812371381);
+        check(4.5, 0.067_571_476_710_289);
+        check(10.0, 0.142_007_172_618_297);
+        check(17.0, 0.166_447_812_371_381);
     }
 
     #[test]

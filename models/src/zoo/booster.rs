@@ -13,23 +13,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use crate::FitError;
 
-/// Trees of an ensemble.
+/// Trees of an ensemble, where nothing else is said.
 const ROUNDS: usize = 200;
 
 /// Boosted trees with one or more outputs.
 #[derive(Debug)]
 pub(crate) struct Booster(BoostedModel);
 
-/// Histogram trees of depth 6, learning rate 0.05, 8 of 10 rows a tree.
-pub(crate) fn params(objective: Objective, seed: u64) -> TrainingParamsBuilder {
-    TrainingParams::builder()
+/// 200 histogram trees of depth 6, learning rate 0.05, 8 of 10 rows a tree.
+pub(crate) fn params(objective: Objective, seed: u64) -> (TrainingParamsBuilder, usize) {
+    let params = TrainingParams::builder()
         .objective(objective)
         .tree_method(TreeMethod::Hist)
         .max_depth(6)
         .eta(0.05)
         .min_child_weight(20.0)
         .subsample(0.8)
-        .seed(seed)
+        .seed(seed);
+    (params, ROUNDS)
 }
 
 impl Booster {
@@ -38,13 +39,13 @@ impl Booster {
     pub(crate) fn fit(
         model: &'static str,
         x: ArrayView2<f64>,
-        params: TrainingParamsBuilder,
+        (params, rounds): (TrainingParamsBuilder, usize),
         label: impl FnOnce(DMatrix) -> Result<DMatrix, HessboostError>,
     ) -> Result<Self, FitError> {
         let values: Vec<f32> = x.iter().map(|value| narrow(*value)).collect();
         let fitted = DMatrix::from_dense_vec(values, x.nrows(), x.ncols())
             .and_then(label)
-            .and_then(|matrix| train(&params.build()?, &matrix, ROUNDS));
+            .and_then(|matrix| train(&params.build()?, &matrix, rounds));
         fitted.map(Self).map_err(|error| FitError::Library { model, what: error.to_string() })
     }
 

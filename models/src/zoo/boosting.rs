@@ -19,13 +19,17 @@ pub struct GradientBoosting;
 /// The same for the quantiles 5, 25, 50, 75 and 95 %: [`Fitted::predict`] says
 /// the median, [`Fitted::quantiles`] all five. R. Koenker, G. Bassett,
 /// "Regression quantiles", Econometrica 46(1), 1978; leaves hold the quantiles
-/// of their rows' residuals.
+/// of their rows' residuals. 100 trees a quantile, of depth 5, learning rate
+/// 0.1, on 64 bins an input: five quantiles cost five times as much. At most
+/// 50,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantileBoosting;
 
 /// The quantiles that are learnt; the median is among them.
 pub const LEVELS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 const MEDIAN: usize = 2;
+/// Trees a quantile.
+const ROUNDS: usize = 100;
 
 /// Boosted trees.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,6 +73,10 @@ impl Estimator for QuantileBoosting {
         "quantile boosting"
     }
 
+    fn rows_max(&self) -> usize {
+        50_000
+    }
+
     fn missing(&self) -> Missing {
         Missing::Branch
     }
@@ -76,11 +84,16 @@ impl Estimator for QuantileBoosting {
     fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
         let levels = Quantiles::new(LEVELS)
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
-        let params = params(Objective::Quantile(levels), seed)
+        let (params, _) = params(Objective::Quantile(levels), seed);
+        let params = params
             .leaf_estimation(LeafEstimation::Exact)
-            .min_child_weight(1.0);
+            .min_child_weight(1.0)
+            .max_depth(5)
+            .max_bin(64)
+            .eta(0.1);
         let y = labels(data);
-        let booster = Booster::fit(self.name(), data.x.view(), params, |m| m.with_labels(&y))?;
+        let booster =
+            Booster::fit(self.name(), data.x.view(), (params, ROUNDS), |m| m.with_labels(&y))?;
         Ok(Fitted::Quantiles(BoostedQuantiles(booster)))
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Dataset, Estimator, FitError, Fitted, Missing,
     fill::{Scaler, nan_as_null},
+    linalg,
 };
 
 /// The mean of the 20 nearest rows, the near ones counting more (1/distance),
@@ -82,14 +83,8 @@ impl Memory {
 
 /// Over the inputs that both have, times all over those; none where they have
 /// none in common.
-pub(crate) fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> Option<f64> {
-    let (mut sum, mut common) = (0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        let gap = a - b;
-        let both = !gap.is_nan();
-        sum += if both { gap * gap } else { 0.0 };
-        common += f64::from(u8::from(both));
-    }
+fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> Option<f64> {
+    let (sum, common) = linalg::common_squared_distance(a, b);
     (common > 0.0).then(|| sum * a.len() as f64 / common)
 }
 

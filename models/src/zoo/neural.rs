@@ -12,20 +12,20 @@ use crate::{
 };
 
 /// One hidden layer of 32 tanh units, fitted to squared errors by Adam (D. P.
-/// Kingma, J. Ba, "Adam", ICLR 2015; step 0.003, batches of 128) from weights
+/// Kingma, J. Ba, "Adam", ICLR 2015; step 0.005, batches of 128) from weights
 /// at random (X. Glorot, Y. Bengio, AISTATS 2010). It stops after 40 rounds, or
 /// once the last tenth of the rows, which it does not learn from, has not
-/// improved for 6, and keeps its best round. At most 10,000 rows.
+/// improved for 10, and keeps its best round. At most 10,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct NeuralNet;
 
 const HIDDEN: usize = 32;
-const STEP: f64 = 0.003;
+const STEP: f64 = 0.005;
 const BATCH: usize = 128;
 const ROUNDS_MAX: usize = 40;
-const PATIENCE: usize = 6;
+const PATIENCE: usize = 10;
 /// Weight decay, which keeps weights of useless inputs small.
-const DECAY: f64 = 1e-4;
+const DECAY: f64 = 3e-3;
 
 /// The layers, in standardised inputs and truths.
 #[derive(Debug, Serialize, Deserialize)]

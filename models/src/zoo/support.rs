@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Dataset, Estimator, FitError, Fitted, Missing,
     fill::{Scaler, standardised},
+    linalg,
 };
 
 /// Support vector regression with a Gaussian kernel of width √inputs in
@@ -50,7 +51,7 @@ impl KernelSum {
         let asked = self.scaler.apply(x);
         let of_row = |row: ndarray::ArrayView1<f64>| {
             let each = self.rows.rows().into_iter().zip(&self.weights).map(|(known, weight)| {
-                let squares: f64 = known.iter().zip(row).map(|(a, b)| (a - b) * (a - b)).sum();
+                let squares = linalg::squared_distance(known, row);
                 weight * (-squares / self.width_squared).exp()
             });
             each.sum::<f64>() + self.offset

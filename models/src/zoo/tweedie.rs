@@ -53,8 +53,8 @@ impl Estimator for Tweedie {
         let rows = DatasetBase::new(scaler.apply(data.x.view()) * small, &data.y / mean);
         let params = TweedieRegressor::params().power(1.5).link(Link::Log).alpha(1e-3);
         let model = params
-            .max_iter(200)
-            .tol(1e-5)
+            .max_iter(100)
+            .tol(1e-2)
             .fit(&rows)
             .map_err(|error| FitError::Library { model: "tweedie", what: error.to_string() })?;
         let (weights, intercept) = (model.coef * small, model.intercept + mean.ln());

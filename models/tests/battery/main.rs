@@ -107,11 +107,11 @@ fn the_order_of_inputs_tells_nothing() {
         if subject.draws {
             // Draws at random fall on other inputs: alike, not the same.
             let alike = correlation(&said, &again);
-            assert!(alike > 0.8, "{}: {alike}", subject.name);
+            assert!(alike > 0.7, "{}: {alike}", subject.name);
         } else {
             // Only where a search for weights ends may differ.
             let gap = (&said - &again).iter().fold(0.0_f64, |most, gap| most.max(gap.abs()));
-            assert!(gap <= 1e-3 * said.std(0.0), "{}: {gap}", subject.name);
+            assert!(gap <= 1e-2 * said.std(0.0), "{}: {gap}", subject.name);
         }
     });
 }

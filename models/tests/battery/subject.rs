@@ -35,13 +35,13 @@ impl Rows {
         Self { x: thinned.x, y: thinned.y }
     }
 
-    pub(crate) fn schema(&self) -> Arc<Schema> {
+    pub(crate) fn schema() -> Arc<Schema> {
         let names = ["a", "b", "c", "d"];
         Arc::new(Schema { features: names.map(str::to_owned).to_vec() })
     }
 
     pub(crate) fn dataset(&self, y: Array1<f64>) -> Dataset {
-        Dataset::new(self.schema(), self.x.clone(), y).unwrap()
+        Dataset::new(Self::schema(), self.x.clone(), y).unwrap()
     }
 
     /// Amounts: never below 0.
@@ -54,7 +54,7 @@ impl Rows {
         let class = |y: &f64| usize::from(*y > -1.0) + usize::from(*y > 1.0);
         let names = ["cool", "hold", "heat"].map(str::to_owned).to_vec();
         let y = self.y.iter().map(class).collect();
-        Labelled::new(self.schema(), self.x.clone(), y, names).unwrap()
+        Labelled::new(Self::schema(), self.x.clone(), y, names).unwrap()
     }
 }
 
