@@ -32,15 +32,20 @@ pub(crate) fn forward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
     b
 }
 
+/// x of Lᵀx = b.
+pub(crate) fn backward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
+    for i in (0..b.len()).rev() {
+        let known: f64 = l.column(i).iter().zip(&b).skip(i + 1).map(|(l, x)| l * x).sum();
+        b[i] = (b[i] - known) / l[(i, i)];
+    }
+    b
+}
+
 /// x of Ax = b, for a symmetric positive definite A.
 pub(crate) fn solve(a: Array2<f64>, b: Array1<f64>) -> Option<Array1<f64>> {
     let l = cholesky(a)?;
-    let mut x = forward(&l, b);
-    for i in (0..x.len()).rev() {
-        let known: f64 = l.column(i).iter().zip(&x).skip(i + 1).map(|(l, x)| l * x).sum();
-        x[i] = (x[i] - known) / l[(i, i)];
-    }
-    Some(x)
+    let half = forward(&l, b);
+    Some(backward(&l, half))
 }
 
 /// Numbers that are worked on at once. Sums of floats have an order, which
