@@ -11,7 +11,7 @@ use crate::{FitError, fill::Scaler};
 /// What the principal components that explain 90 % of the variance leave over,
 /// each further component in its own spread: rows that break how inputs usually
 /// move together. M.-L. Shyu et al., "A novel anomaly detection scheme based on
-/// principal component classifier", ICDM 2003 (its minor components).
+/// principal component classifier", ICDM workshops 2003 (its minor components).
 #[derive(Clone, Copy, Debug)]
 pub struct PrincipalComponents;
 

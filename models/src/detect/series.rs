@@ -58,9 +58,9 @@ pub struct Ewma;
 pub struct Cusum;
 
 /// How long the value has been one and the same, in the longest usual run (of
-/// all values, 99.9 % lie in runs as long or shorter). For stuck sensors. S. Gill
-/// et al. call it the persistence test (QARTOD manual of real-time quality
-/// control, U.S. IOOS, "flat line test").
+/// all values, 99.9 % lie in runs as long or shorter): the flat line test of
+/// the manual for real-time quality control of data, U.S. IOOS QARTOD. For
+/// stuck sensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Unchanged;
 

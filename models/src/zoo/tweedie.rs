@@ -9,10 +9,10 @@ use crate::{Dataset, Estimator, FitError, Fitted, Missing, fill::Scaler, linalg}
 /// degree-minutes. B. Jørgensen, "Exponential dispersion models", JRSS B 49(2),
 /// 1987; fitted by Fisher's scoring (P. McCullagh, J. A. Nelder, "Generalized
 /// Linear Models", 2nd ed., 1989, section 2.5) with the penalty 0.001‖w‖²/2 a
-/// row, of truths in multiples of their mean. (linfa-linear rests on an abandoned crate, and its first step left all
-/// bounds on our rows.) Truths below 0 are refused; predictions stay below
-/// twice the largest truth, as a logarithmic link would run away beyond what
-/// was learnt. At most 20,000 rows.
+/// row, of truths in multiples of their mean. (linfa-linear rests on an
+/// abandoned crate, and its first step left all bounds on our rows.) Truths
+/// below 0 are refused; predictions stay below twice the largest truth, as a
+/// logarithmic link would run away beyond what was learnt. At most 20,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Tweedie;
 

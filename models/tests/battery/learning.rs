@@ -1,7 +1,7 @@
 //! What models must have learnt.
 
 use models::{
-    FitError, Predictor, classify, detect, fit, metrics,
+    FitError, Missing, Predictor, classify, detect, fit, metrics,
     stats::{classes, quantile, survival},
     zoo,
 };
@@ -37,6 +37,28 @@ fn a_constant_truth_is_learnt_exactly() {
         let said = fit(estimator.as_ref(), &data, 1).unwrap().0.predict(rows.x.view());
         let off = said.iter().find(|value| (*value - 4.25).abs() > 1e-3);
         assert_eq!(off, None, "{}", estimator.name());
+    }
+}
+
+/// What models state about missing inputs is true: those with a flag or a branch
+/// learn that an input is silent where that is all there is to learn.
+#[test]
+fn that_a_sensor_is_silent_tells_something() {
+    let mut rows = Rows::of(2000, 3);
+    let silent = |row: usize| (row * row) % 7 < 3;
+    for row in (0..2000).filter(|row| silent(*row)) {
+        rows.x[(row, 2)] = f64::NAN;
+    }
+    let y = (0..2000).map(|row| if silent(row) { 2.0 } else { 0.0 }).collect();
+    let all = rows.dataset(y);
+    let part = |rows: std::ops::Range<usize>| all.select(&rows.collect::<Vec<_>>());
+    let (train, test) = (part(0..1500), part(1500..2000));
+    for estimator in zoo::regressors().into_iter().chain(zoo::of_amounts()) {
+        let said = fit(estimator.as_ref(), &train, 1).unwrap().0.predict(test.x.view());
+        let rmse = metrics::rmse(said.view(), test.y.view());
+        let learnt = rmse < 0.5 * test.y.std(0.0);
+        let stated = matches!(estimator.missing(), Missing::MedianAndFlag | Missing::Branch);
+        assert_eq!(learnt, stated, "{}: {rmse}", estimator.name());
     }
 }
 
