@@ -1,11 +1,11 @@
 //! How long every model takes to fit, and to predict one row, on rows from a
 //! seeded formula; how well it does on rows it has not seen; how large it is.
 //!
-//! `cargo run -p models --example fit_time -- [FOLDER] [ROWS]`
+//! `cargo run -p models --example fit_time -- [FOLDER] [ROWS] [MODEL]`
 //! writes the rows as `.npy` and the figures as `ours.csv` into the folder
 //! (`target/models-bench`), so that `bench/models_peers.py FOLDER` can set
 //! scikit-learn and LightGBM beside them. 100,000 rows × 100 inputs, 20,000
-//! further rows to judge on; 15 minutes at most on two cores.
+//! further rows to judge on. With MODEL, only those whose names contain it.
 
 use std::{
     fmt::Write as _,
@@ -111,6 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let folder = PathBuf::from(words.next().unwrap_or_else(|| "target/models-bench".to_owned()));
     let train_rows: usize = words.next().map_or(Ok(100_000), |word| word.parse())?;
+    let only = words.next().unwrap_or_default();
     fs::create_dir_all(&folder)?;
     let (x, y) = rows(train_rows + TEST_ROWS);
     write_npy(&folder.join("x.npy"), &format!("{}, {INPUTS}", x.nrows()), x.iter().copied())?;
@@ -124,7 +125,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = Dataset::new(Arc::clone(&schema), train_x.clone(), train_y.clone())?;
     let mut lines = Vec::new();
 
-    for estimator in zoo::regressors() {
+    for estimator in zoo::regressors().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
             let (fitted, rows) = fit(estimator.as_ref(), &data, 1)?;
             Ok((Predictor::Regressor(fitted), rows))
@@ -134,7 +135,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let amount = |y: &Array1<f64>| y.mapv(|y| (y / 4.0).exp());
     let amounts = Dataset::new(Arc::clone(&schema), train_x.clone(), amount(&train_y))?;
-    for estimator in zoo::of_amounts() {
+    for estimator in zoo::of_amounts().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
             let (fitted, rows) = models::fit(estimator.as_ref(), &amounts, 1)?;
             Ok((Predictor::Regressor(fitted), rows))
@@ -147,7 +148,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let names = vec!["low".to_owned(), "high".to_owned()];
     let labelled = Labelled::new(schema, train_x.clone(), class(&train_y), names)?;
     let labels: Vec<bool> = class(&test_y).into_iter().map(|class| class == 1).collect();
-    for classifier in classify::classifiers() {
+    for classifier in classify::classifiers().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
             let (fitted, rows) = classify::fit(classifier.as_ref(), &labelled, 1)?;
             Ok((Predictor::Classifier(fitted), rows))
@@ -161,7 +162,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         row.iter_mut().take(10).for_each(|value| *value *= 3.0);
     }
     let labels: Vec<bool> = (0..DETECTED_ROWS).map(|row| row % 50 == 0).collect();
-    for detector in detect::detectors() {
+    for detector in detect::detectors().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
             let fitted = detector.fit(train_x.view(), 1)?;
             Ok((Predictor::Detector(fitted), train_rows.min(detector.rows_max())))

@@ -15,7 +15,9 @@ use crate::{Dataset, Estimator, FitError, Fitted, Missing, fill::median};
 /// regression with accelerated failure time model in XGBoost", J. Comput.
 /// Graph. Stat. 31(4), 2022. [`Fitted::predict`] says the median time,
 /// [`Fitted::quantiles`] those at 5, 25, 50, 75 and 95 %. Truths are times,
-/// never below 0; ε is a hundredth of their median.
+/// never below 0; ε is a hundredth of their median. The spread of log time is
+/// assumed (half of that of the truths), so put intervals right with
+/// [`quantile_margin`](crate::stats::conformal::quantile_margin).
 #[derive(Clone, Copy, Debug)]
 pub struct SurvivalBoosting;
 

@@ -143,6 +143,17 @@ fn limits_of_rows_are_said_and_kept() {
 }
 
 #[test]
+fn more_inputs_than_rows_are_no_obstacle() {
+    let all = Rows::wide(90, 120, 3);
+    let (train, asked) = (all.select(0..60), all.select(60..90).x);
+    each(|subject| {
+        let said = subject.fit(&train, 5).unwrap().0.predict(asked.view());
+        let odd = said.iter().position(|value| !value.is_finite() || value.abs() > 1e6);
+        assert_eq!(odd, None, "{}: says {said}", subject.name);
+    });
+}
+
+#[test]
 fn too_few_rows_are_refused() {
     let few = Rows::of(29, 3);
     each(|subject| {

@@ -12,10 +12,10 @@ fn what_does_not_fit_is_no_data_set() {
     let rows = Rows::of(50, 3);
     let mut y = rows.y.clone();
     y[3] = f64::NAN;
-    let refused = Dataset::new(Rows::schema(), rows.x.clone(), y.clone()).unwrap_err();
+    let refused = Dataset::new(rows.schema(), rows.x.clone(), y.clone()).unwrap_err();
     assert!(refused.to_string().contains("row 3"), "{refused}");
     let few = y.iter().take(49).copied().collect();
-    let refused = Dataset::new(Rows::schema(), rows.x.clone(), few).unwrap_err();
+    let refused = Dataset::new(rows.schema(), rows.x.clone(), few).unwrap_err();
     assert!(matches!(refused, FitError::Shape { .. }));
     let refused = rows.dataset(rows.y.clone()).with_censored(vec![true; 49]).unwrap_err();
     assert!(refused.to_string().contains("49 flags"), "{refused}");

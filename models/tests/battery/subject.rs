@@ -8,7 +8,7 @@ use models::{
 use ndarray::{Array1, Array2, Axis};
 use rand::{RngExt, SeedableRng};
 
-/// Inputs a, b, c, d and truths 3a − 2b + noise; c and d say nothing.
+/// Inputs a, b, c, d … and truths 3a − 2b + noise; the others say nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) x: Array2<f64>,
@@ -17,8 +17,12 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn of(rows: usize, seed: u64) -> Self {
+        Self::wide(rows, 4, seed)
+    }
+
+    pub(crate) fn wide(rows: usize, inputs: usize, seed: u64) -> Self {
         let mut rng = rand_pcg::Pcg64::seed_from_u64(seed);
-        let x = Array2::from_shape_simple_fn((rows, 4), || rng.random_range(-1.0..1.0));
+        let x = Array2::from_shape_simple_fn((rows, inputs), || rng.random_range(-1.0..1.0));
         let noise =
             |r: ndarray::ArrayView1<f64>| 3.0 * r[0] - 2.0 * r[1] + rng.random_range(-0.05..0.05);
         let y = x.rows().into_iter().map(noise).collect();
@@ -35,13 +39,13 @@ impl Rows {
         Self { x: thinned.x, y: thinned.y }
     }
 
-    pub(crate) fn schema() -> Arc<Schema> {
-        let names = ["a", "b", "c", "d"];
-        Arc::new(Schema { features: names.map(str::to_owned).to_vec() })
+    pub(crate) fn schema(&self) -> Arc<Schema> {
+        let features = (0..self.x.ncols()).map(|number| format!("x{number}")).collect();
+        Arc::new(Schema { features })
     }
 
     pub(crate) fn dataset(&self, y: Array1<f64>) -> Dataset {
-        Dataset::new(Self::schema(), self.x.clone(), y).unwrap()
+        Dataset::new(self.schema(), self.x.clone(), y).unwrap()
     }
 
     /// Amounts: never below 0.
@@ -54,7 +58,7 @@ impl Rows {
         let class = |y: &f64| usize::from(*y > -1.0) + usize::from(*y > 1.0);
         let names = ["cool", "hold", "heat"].map(str::to_owned).to_vec();
         let y = self.y.iter().map(class).collect();
-        Labelled::new(Self::schema(), self.x.clone(), y, names).unwrap()
+        Labelled::new(self.schema(), self.x.clone(), y, names).unwrap()
     }
 }
 
