@@ -4,6 +4,7 @@ use ndarray::ArrayView2;
 use serde::Serialize;
 
 use super::ranks;
+pub use crate::metrics::average_precision;
 
 /// Area under the receiver operating characteristic: the probability that a
 /// positive has the higher score, ties counting half. J. A. Hanley, B. J.

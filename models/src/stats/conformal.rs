@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::metrics::conformal_quantile;
+
 /// The margin by which an interval between predicted quantiles is widened (or,
 /// below 0, narrowed) so that it covers a new truth with probability `level`;
 /// from rows that were not learnt from. Y. Romano, E. Patterson, E. J. Candès,
 /// "Conformalized quantile regression", NeurIPS 2019. None where there are too
 /// few rows for the level. For an interval of equal width around a prediction
-/// see [`conformal_quantile`](crate::metrics::conformal_quantile).
+/// see [`conformal_quantile`].
 ///
 /// ```
 /// let low = [0.0; 9];
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub fn quantile_margin(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> Option<f64> {
     let outside = low.iter().zip(high).zip(truth);
     let scores: Vec<f64> = outside.map(|((low, high), y)| (low - y).max(y - high)).collect();
-    crate::metrics::conformal_quantile(&scores, level)
+    conformal_quantile(&scores, level)
 }
 
 /// The share of truths within [`low`, `high`]; NaN without rows.
@@ -93,8 +95,7 @@ impl Adaptive {
             return 0.0;
         }
         let errors: Vec<f64> = self.errors.iter().copied().collect();
-        crate::metrics::conformal_quantile(&errors, 1.0 - self.outside.max(0.0))
-            .unwrap_or(f64::INFINITY)
+        conformal_quantile(&errors, 1.0 - self.outside.max(0.0)).unwrap_or(f64::INFINITY)
     }
 
     /// The truth came: a prediction with an interval of `half_width` was
@@ -131,7 +132,7 @@ mod tests {
     fn adaptive_intervals_cover_through_a_change_and_fixed_ones_do_not() {
         let errors = errors(6000);
         let (known, new) = errors.split_at(1000);
-        let fixed = crate::metrics::conformal_quantile(known, 0.9).unwrap();
+        let fixed = conformal_quantile(known, 0.9).unwrap();
         let within = |half_width: f64, error: f64| f64::from(u8::from(error <= half_width));
         let by_fixed: f64 = new.iter().map(|error| within(fixed, *error)).sum();
         let mut adaptive = Adaptive::new(0.9, known);
