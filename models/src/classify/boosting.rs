@@ -46,7 +46,7 @@ impl Classifier for GradientBoosting {
         let objective = objective
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         // Of a likelihood's curvature, of which a sure row has hardly any.
-        let (params, rounds) = params(objective, seed);
+        let (params, rounds) = params(objective, seed, data.rows());
         let params = (params.min_child_weight(1.0), rounds);
         let y: Vec<f32> = data.y.iter().map(|class| *class as f32).collect();
         let booster = Booster::fit(self.name(), data.x.view(), params, |m| m.with_labels(&y))?;

@@ -55,7 +55,7 @@ impl Estimator for GradientBoosting {
     }
 
     fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
-        let params = params(Objective::SquaredError(RegLoss::default()), seed);
+        let params = params(Objective::SquaredError(RegLoss::default()), seed, data.rows());
         let y = labels(data);
         let booster = Booster::fit(self.name(), data.x.view(), params, |m| m.with_labels(&y))?;
         Ok(Fitted::Boosting(Boosting(booster)))
@@ -84,7 +84,7 @@ impl Estimator for QuantileBoosting {
     fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
         let levels = Quantiles::new(LEVELS)
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
-        let (params, _) = params(Objective::Quantile(levels), seed);
+        let (params, _) = params(Objective::Quantile(levels), seed, data.rows());
         let params = params
             .leaf_estimation(LeafEstimation::Exact)
             .min_child_weight(1.0)

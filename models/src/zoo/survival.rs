@@ -62,7 +62,7 @@ impl Estimator for SurvivalBoosting {
             what: error.to_string(),
         };
         let noise = Aft::new(AftDistribution::Normal, spread).map_err(library)?;
-        let params = params(Objective::Aft(noise), seed);
+        let params = params(Objective::Aft(noise), seed, data.rows());
         let bounds = |matrix: hessboost::data::DMatrix| matrix.with_label_bounds(&lower, &upper);
         let booster = Booster::fit(self.name(), data.x.view(), params, bounds)?;
         Ok(Fitted::Survival(Survival { booster, unit, shift, spread }))
