@@ -20,6 +20,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import sklearn
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.ensemble import (
     ExtraTreesRegressor,
@@ -54,14 +55,20 @@ def scaled(model):
     return make_pipeline(StandardScaler(), model)
 
 
+def both_scaled(model):
+    return TransformedTargetRegressor(scaled(model), transformer=StandardScaler())
+
+
 REGRESSORS = [
     ("ridge", "Ridge", lambda: scaled(RidgeCV(np.geomspace(0.1, 1e5, 9), cv=TimeSeriesSplit(4)))),
     ("elastic net", "ElasticNet", lambda: scaled(ElasticNet(0.005, l1_ratio=0.5))),
     ("partial least squares", "PLSRegression(10)", lambda: PLSRegression(10)),
     ("nearest neighbours", "KNeighbors(20)", lambda: scaled(KNeighborsRegressor(20, weights="distance"))),
-    ("support vectors", "SVR", lambda: scaled(SVR(C=2.0, epsilon=0.3))),
-    ("neural net", "MLP(32)", lambda: scaled(MLPRegressor(hidden_layer_sizes=(32,), activation="tanh", batch_size=128,
-     learning_rate_init=0.003, max_iter=40, early_stopping=True, n_iter_no_change=6, random_state=1))),
+    ("support vectors", "SVR", lambda: both_scaled(SVR(C=1.0, epsilon=0.1, gamma=1 / 100))),
+    # Our decay is per step, alpha is per row of a batch.
+    ("neural net", "MLP(32)", lambda: both_scaled(MLPRegressor(
+     hidden_layer_sizes=(32,), activation="tanh", batch_size=128, learning_rate_init=0.005, alpha=0.003 * 128,
+     max_iter=40, early_stopping=True, n_iter_no_change=10, tol=0.0, random_state=1))),
     ("decision tree", "DecisionTree", lambda: DecisionTreeRegressor(max_depth=8, min_samples_leaf=30)),
     ("random forest", "RandomForest(30)", lambda: RandomForestRegressor(30, **FOREST)),
     ("extra trees", "ExtraTrees(30)", lambda: ExtraTreesRegressor(30, **FOREST)),
