@@ -6,34 +6,59 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Fitted, RegistryError, Schema, dataset::hex, detect::FittedDetector};
+use crate::{
+    Fitted, RegistryError, Schema, classify::FittedClassifier, dataset::hex, detect::FittedDetector,
+};
 
 /// The first word of the file; the second is the format, the third the
 /// SHA-256 of everything after the first line.
 const MAGIC: &str = "microclimate-model";
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// A file larger than this is no model of ours, bytes.
 const BYTES_MAX: u64 = 512 << 20;
 /// Rows that are predicted again when the file is read.
 const GOLDEN_ROWS: usize = 8;
 
-/// What a model says, in either way.
+/// What a model says, in one of three ways.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Predictor {
     /// Numbers.
     Regressor(Fitted),
+    /// Classes, with their probabilities.
+    Classifier(FittedClassifier),
     /// How unusual a row is.
     Detector(FittedDetector),
 }
 
 impl Predictor {
-    /// One number for each row.
+    /// One number for each row: of a classifier the mean class number, which
+    /// with two classes is the probability of the second.
     #[must_use]
     pub fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
             Self::Regressor(fitted) => fitted.predict(x),
+            Self::Classifier(fitted) => fitted.mean_class(x),
             Self::Detector(fitted) => fitted.score(x),
+        }
+    }
+
+    /// rows × classes, of a classifier.
+    #[must_use]
+    pub fn probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
+        match self {
+            Self::Classifier(fitted) => Some(fitted.probabilities(x)),
+            Self::Regressor(_) | Self::Detector(_) => None,
+        }
+    }
+
+    /// Levels and the quantiles at them, of a model that learns a distribution;
+    /// see [`Fitted::quantiles`].
+    #[must_use]
+    pub fn quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
+        match self {
+            Self::Regressor(fitted) => fitted.quantiles(x),
+            Self::Classifier(_) | Self::Detector(_) => None,
         }
     }
 }

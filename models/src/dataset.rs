@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -41,6 +41,10 @@ pub struct Dataset {
     pub x: Array2<f64>,
     /// One truth a row; always finite.
     pub y: Array1<f64>,
+    /// One flag a row, true where the truth is only known to be at least `y`
+    /// (the watching ended, or someone watered, before it came). Survival
+    /// models learn from it; the others take `y` as it is.
+    pub censored: Option<Vec<bool>>,
 }
 
 impl Dataset {
@@ -58,7 +62,21 @@ impl Dataset {
         if let Some(row) = y.iter().position(|truth| !truth.is_finite()) {
             return Err(FitError::Truth { row, found: y[row] });
         }
-        Ok(Self { schema, x, y })
+        Ok(Self { schema, x, y, censored: None })
+    }
+
+    /// The same rows, some truths of which are lower bounds.
+    ///
+    /// # Errors
+    /// Where there is not one flag a row.
+    pub fn with_censored(self, censored: Vec<bool>) -> Result<Self, FitError> {
+        if censored.len() != self.rows() {
+            return Err(FitError::Shape {
+                found: format!("{} rows and {} flags", self.rows(), censored.len()),
+                expected: "one flag a row".to_owned(),
+            });
+        }
+        Ok(Self { censored: Some(censored), ..self })
     }
 
     /// Number of rows.
@@ -74,71 +92,20 @@ impl Dataset {
         if rows <= rows_max {
             return self.clone();
         }
-        let kept: Vec<usize> = (0..rows_max).map(|i| i * rows / rows_max).collect();
-        self.select(&kept)
+        self.select(&spread(rows, rows_max))
     }
 
     /// These rows.
     #[must_use]
     pub fn select(&self, rows: &[usize]) -> Self {
         let (x, y) = (self.x.select(Axis(0), rows), self.y.select(Axis(0), rows));
-        Self { schema: self.schema.clone(), x, y }
+        let flags = |all: &Vec<bool>| rows.iter().map(|row| all[*row]).collect();
+        Self { schema: self.schema.clone(), x, y, censored: self.censored.as_ref().map(flags) }
     }
 }
 
-/// The median of a column's finite values, 0 where there are none.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-    if values.is_empty() {
-        return 0.0;
-    }
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
-    }
-}
-
-/// Fills what is missing with the medians of the training part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Imputer(Vec<f64>);
-
-impl Imputer {
-    pub(crate) fn fit(x: ArrayView2<f64>) -> Self {
-        Self(x.columns().into_iter().map(|column| median(column.iter().copied())).collect())
-    }
-
-    pub(crate) fn apply(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        let mut filled = x.to_owned();
-        for (mut column, median) in filled.columns_mut().into_iter().zip(&self.0) {
-            column.iter_mut().filter(|value| !value.is_finite()).for_each(|value| *value = *median);
-        }
-        filled
-    }
-}
-
-/// Brings columns to mean 0 and spread 1, after filling.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Scaler {
-    imputer: Imputer,
-    mean: Array1<f64>,
-    scale: Array1<f64>,
-}
-
-impl Scaler {
-    pub(crate) fn fit(x: ArrayView2<f64>) -> Self {
-        let imputer = Imputer::fit(x);
-        let filled = imputer.apply(x);
-        let mean = filled.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(x.ncols()));
-        // A constant column tells nothing; 1 keeps it at 0.
-        let spread = filled.std_axis(Axis(0), 0.0);
-        let scale = spread.mapv(|s| if s > 1e-12 { s } else { 1.0 });
-        Self { imputer, mean, scale }
-    }
-
-    pub(crate) fn apply(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        (self.imputer.apply(x) - &self.mean) / &self.scale
-    }
+/// At most `rows_max` of `rows` row numbers, evenly spread.
+pub(crate) fn spread(rows: usize, rows_max: usize) -> Vec<usize> {
+    let kept = rows.min(rows_max);
+    (0..kept).map(|i| i * rows / kept).collect()
 }

@@ -1,9 +1,22 @@
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Dataset,
-    zoo::{boosting::Boosting, column::Column, constant::Constant, linear::Linear, trees::Trees},
+    Dataset, Missing,
+    zoo::{
+        boosting::{BoostedQuantiles, Boosting, LEVELS},
+        column::Column,
+        constant::Constant,
+        ensemble::Members,
+        linear::Linear,
+        neighbours::Memory,
+        neural::Net,
+        recursive::Recursive,
+        support::KernelSum,
+        survival::Survival,
+        trees::Trees,
+        tweedie::LogLinear,
+    },
 };
 
 /// Fewest rows that a model is fitted on.
@@ -37,6 +50,19 @@ pub enum FitError {
     /// A column that the model is about is missing.
     #[error("there is no input `{0}`")]
     NoColumn(String),
+    /// A truth below 0, for a model of times and amounts.
+    #[error("{model}: the truth of row {row} is {found}, expected 0 or more")]
+    Negative {
+        /// The model's name.
+        model: &'static str,
+        /// Counted from 0.
+        row: usize,
+        /// Its value.
+        found: f64,
+    },
+    /// Truths that are all of one class.
+    #[error("all truths are of the class `{0}`, expected at least two classes")]
+    OneClass(String),
     /// The library that does the work gave up.
     #[error("{model}: {what}")]
     Library {
@@ -58,9 +84,11 @@ pub trait Estimator: Send + Sync {
         usize::MAX
     }
 
-    /// Learns from `data`, which is left as it is. Missing inputs (NaN) are
-    /// handled by every model: those of trees' libraries and linear ones see
-    /// the median of the training part, boosting learns a branch for them.
+    /// What it does where an input is missing (NaN); every model does
+    /// something.
+    fn missing(&self) -> Missing;
+
+    /// Learns from `data`, which is left as it is.
     ///
     /// # Errors
     /// See [`FitError`].
@@ -93,10 +121,26 @@ pub enum Fitted {
     Column(Column),
     /// A weighted sum of standardised inputs.
     Linear(Linear),
-    /// Trees, and neighbours: what smartcore fits.
+    /// The exponential of such a sum.
+    LogLinear(LogLinear),
+    /// Such a sum that goes on learning.
+    Recursive(Recursive),
+    /// Rows that are remembered.
+    Neighbours(Memory),
+    /// A sum of similarities to some rows.
+    Kernel(KernelSum),
+    /// A small neural net.
+    NeuralNet(Net),
+    /// Trees: what smartcore fits.
     Trees(Trees),
     /// Boosted trees.
     Boosting(Boosting),
+    /// Boosted trees for quantiles.
+    Quantiles(BoostedQuantiles),
+    /// Boosted trees for times, some of them censored.
+    Survival(Survival),
+    /// The middle of several.
+    Ensemble(Members),
 }
 
 impl Fitted {
@@ -112,8 +156,46 @@ impl Fitted {
             Self::Constant(model) => model.predict(x),
             Self::Column(model) => model.predict(x),
             Self::Linear(model) => model.predict(x),
+            Self::LogLinear(model) => model.predict(x),
+            Self::Recursive(model) => model.predict(x),
+            Self::Neighbours(model) => model.predict(x),
+            Self::Kernel(model) => model.predict(x),
+            Self::NeuralNet(model) => model.predict(x),
             Self::Trees(model) => model.predict(x),
             Self::Boosting(model) => model.predict(x),
+            Self::Quantiles(model) => model.predict(x),
+            Self::Survival(model) => model.predict(x),
+            Self::Ensemble(model) => model.predict(x),
+        }
+    }
+
+    /// Levels and the quantiles at them (rows × levels, never falling), of
+    /// models that learn a distribution; none of the others.
+    ///
+    /// # Panics
+    /// As [`Fitted::predict`].
+    #[must_use]
+    pub fn quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
+        match self {
+            Self::Quantiles(model) => Some((&LEVELS, model.quantiles(x))),
+            Self::Survival(model) => Some((&LEVELS, model.quantiles(x))),
+            _ => None,
+        }
+    }
+
+    /// Learns one more row, once its truth is known; says whether this model
+    /// can. A row with a truth that is not finite is passed over.
+    ///
+    /// # Panics
+    /// As [`Fitted::predict`].
+    pub fn learn(&mut self, row: ArrayView1<f64>, truth: f64) -> bool {
+        match self {
+            Self::Recursive(model) if truth.is_finite() => {
+                model.learn(row, truth);
+                true
+            }
+            Self::Recursive(_) => true,
+            _ => false,
         }
     }
 }

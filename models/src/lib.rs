@@ -3,23 +3,31 @@
 //!
 //! # Layout
 //! - `dataset`: rows of named numbers and truths
+//! - `fill`: missing values, standardised inputs
 //! - `estimator`: what learns, and what was learnt
 //! - [`zoo`]: the regressors
+//! - [`classify`]: the classifiers
 //! - [`detect`]: the anomaly detectors
 //! - [`metrics`]: errors, precision, intervals
+//! - [`stats`]: tests and intervals that make a comparison honest
 //! - [`artifact`]: a model in a file, checked when it is read
 //! - [`registry`]: the folder of artifacts, and which is the champion
 
 pub mod artifact;
+pub mod classify;
 mod dataset;
 pub mod detect;
 mod estimator;
+mod fill;
+mod gram;
 mod linalg;
 pub mod metrics;
 pub mod registry;
+pub mod stats;
 pub mod zoo;
 
 pub use artifact::{Artifact, Predictor};
 pub use dataset::{Dataset, Schema};
 pub use estimator::{Estimator, FitError, Fitted, ROWS_MIN, fit};
+pub use fill::Missing;
 pub use registry::{Registry, RegistryError};

@@ -1,6 +1,6 @@
 //! The little linear algebra that is needed, without LAPACK.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView1};
 
 /// The lower triangle L of A = LLᵀ, for a symmetric positive definite A; none
 /// where A is not. G. H. Golub, C. F. Van Loan, "Matrix Computations", 4th
@@ -32,21 +32,80 @@ pub(crate) fn forward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
     b
 }
 
+/// x of Lᵀx = b.
+pub(crate) fn backward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
+    for i in (0..b.len()).rev() {
+        let known: f64 = l.column(i).iter().zip(&b).skip(i + 1).map(|(l, x)| l * x).sum();
+        b[i] = (b[i] - known) / l[(i, i)];
+    }
+    b
+}
+
 /// x of Ax = b, for a symmetric positive definite A.
 pub(crate) fn solve(a: Array2<f64>, b: Array1<f64>) -> Option<Array1<f64>> {
     let l = cholesky(a)?;
-    let mut x = forward(&l, b);
-    for i in (0..x.len()).rev() {
-        let known: f64 = l.column(i).iter().zip(&x).skip(i + 1).map(|(l, x)| l * x).sum();
-        x[i] = (x[i] - known) / l[(i, i)];
+    let half = forward(&l, b);
+    Some(backward(&l, half))
+}
+
+/// Numbers that are worked on at once. Sums of floats have an order, which
+/// keeps the compiler from doing so by itself.
+const LANES: usize = 8;
+
+/// |a − b|².
+pub(crate) fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
+    let mut lanes = [0.0; LANES];
+    each_pair(a, b, |lane, gap| lanes[lane] += gap * gap);
+    lanes.iter().sum()
+}
+
+/// The same over what both have (neither is NaN), and how many that are.
+pub(crate) fn common_squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> (f64, f64) {
+    let (mut lanes, mut common) = ([0.0; LANES], [0.0; LANES]);
+    each_pair(a, b, |lane, gap| {
+        let both = !gap.is_nan();
+        lanes[lane] += if both { gap * gap } else { 0.0 };
+        common[lane] += if both { 1.0 } else { 0.0 };
+    });
+    (lanes.iter().sum(), common.iter().sum())
+}
+
+/// Gives each difference to one of the lanes in turn.
+#[inline]
+fn each_pair(a: ArrayView1<f64>, b: ArrayView1<f64>, mut take: impl FnMut(usize, f64)) {
+    let (Some(a), Some(b)) = (a.as_slice(), b.as_slice()) else {
+        a.iter().zip(b).enumerate().for_each(|(i, (a, b))| take(i % LANES, a - b));
+        return;
+    };
+    let (mut a, mut b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (a, b) in a.by_ref().zip(b.by_ref()) {
+        for lane in 0..LANES {
+            take(lane, a[lane] - b[lane]);
+        }
     }
-    Some(x)
+    let rest = a.remainder().iter().zip(b.remainder());
+    rest.enumerate().for_each(|(lane, (a, b))| take(lane, a - b));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ndarray::array;
+
+    #[test]
+    fn distances_are_the_same_whatever_the_layout() {
+        let rows = Array2::from_shape_fn((2, 21), |(i, j)| ((7 * i + 3 * j) % 11) as f64);
+        let columns = rows.t().as_standard_layout().to_owned();
+        let expect: f64 = (0..21).map(|j| (rows[(0, j)] - rows[(1, j)]).powi(2)).sum();
+        assert_eq!(squared_distance(rows.row(0), rows.row(1)), expect);
+        assert_eq!(squared_distance(columns.column(0), columns.column(1)), expect);
+        assert_eq!(common_squared_distance(rows.row(0), rows.row(1)), (expect, 21.0));
+        let mut holed = rows.row(0).to_owned();
+        holed[20] = f64::NAN;
+        let last = (rows[(0, 20)] - rows[(1, 20)]).powi(2);
+        let got = common_squared_distance(holed.view(), rows.row(1));
+        assert_eq!(got, (expect - last, 20.0));
+    }
 
     #[test]
     fn solves_and_refuses() {

@@ -1,8 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough, spread};
-use crate::{FitError, dataset::Scaler, linalg};
+use super::{Detector, FittedDetector, enough};
+use crate::{FitError, dataset::spread, fill::Scaler, linalg};
 
 /// Distance from the mean, measured in the data's covariance: P. C.
 /// Mahalanobis, "On the generalised distance in statistics", 1936.
@@ -38,7 +38,7 @@ impl Detector for Mahalanobis {
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::fit(x);
+        let scaler = Scaler::watchful(x);
         let scaled = scaler.apply(x);
         let mut covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
         // Features that say the same make it singular.
@@ -67,9 +67,13 @@ impl Detector for Neighbours {
         "nearest neighbours"
     }
 
+    fn rows_max(&self) -> usize {
+        ROWS_MAX
+    }
+
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::fit(x);
+        let scaler = Scaler::watchful(x);
         let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
         Ok(FittedDetector::Neighbours(Memory { rows: scaler.apply(kept.view()), scaler }))
     }
@@ -79,15 +83,13 @@ impl Memory {
     pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let scaled = self.scaler.apply(x);
         let mut distances = Vec::with_capacity(self.rows.nrows());
-        let mut score =
-            |row: ndarray::ArrayView1<f64>| {
-                distances.clear();
-                distances.extend(self.rows.rows().into_iter().map(|known| {
-                    known.iter().zip(row).map(|(a, b)| (a - b) * (a - b)).sum::<f64>()
-                }));
-                let (_, tenth, _) = distances.select_nth_unstable_by(NEIGHBOUR - 1, f64::total_cmp);
-                tenth.sqrt()
-            };
+        let mut score = |row: ndarray::ArrayView1<f64>| {
+            distances.clear();
+            let known = self.rows.rows().into_iter();
+            distances.extend(known.map(|known| linalg::squared_distance(known, row)));
+            let (_, tenth, _) = distances.select_nth_unstable_by(NEIGHBOUR - 1, f64::total_cmp);
+            tenth.sqrt()
+        };
         scaled.rows().into_iter().map(&mut score).collect()
     }
 }

@@ -4,7 +4,7 @@ use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FittedDetector, enough};
-use crate::FitError;
+use crate::{FitError, fill::Scaler};
 
 /// How few random cuts set a row apart: F. T. Liu, K. M. Ting, Z.-H. Zhou,
 /// "Isolation forest", ICDM 2008. 100 trees of 256 rows each, as there. (The
@@ -18,6 +18,7 @@ const ROWS: usize = 256;
 /// The trees.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Isolation {
+    scaler: Scaler,
     trees: Vec<Vec<Node>>,
     /// The depth that a tree of this many rows has on average.
     usual_depth: f64,
@@ -44,6 +45,8 @@ impl Detector for IsolationForest {
 
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
+        let scaler = Scaler::watchful(x);
+        let filled = scaler.fill(x);
         let rows = ROWS.min(x.nrows());
         let depth_max = (rows as f64).log2().ceil();
         let mut all: Vec<usize> = (0..x.nrows()).collect();
@@ -51,11 +54,12 @@ impl Detector for IsolationForest {
         let grow = |_| {
             let (some, _) = all.partial_shuffle(&mut rng, rows);
             let mut nodes = Vec::new();
-            grow(x, some, 0.0, depth_max, &mut rng, &mut nodes);
+            grow(filled.view(), some, 0.0, depth_max, &mut rng, &mut nodes);
             nodes
         };
         let trees = (0..TREES).map(grow).collect();
-        Ok(FittedDetector::Forest(Isolation { trees, usual_depth: average_depth(rows) }))
+        let usual_depth = average_depth(rows);
+        Ok(FittedDetector::Forest(Isolation { scaler, trees, usual_depth }))
     }
 }
 
@@ -106,7 +110,7 @@ impl Isolation {
             let total: f64 = self.trees.iter().map(|tree| depth(tree, row)).sum();
             2_f64.powf(-total / self.trees.len() as f64 / self.usual_depth)
         };
-        x.rows().into_iter().map(of_row).collect()
+        self.scaler.fill(x).rows().into_iter().map(of_row).collect()
     }
 }
 

@@ -1,24 +1,52 @@
 //! The anomaly detectors: they learn what is usual, without being told.
+//!
+//! # Layout
+//! Rows of inputs: `robust`, `tails`, `distance`, `local`, `clusters`,
+//! `components`, `forest`, `half_space`, `support`, `ensemble`. Series of one
+//! metric, minute by minute: [`series`].
 
+mod clusters;
+mod components;
 mod distance;
+mod ensemble;
 mod forest;
+mod half_space;
+mod local;
 mod robust;
+pub mod series;
+mod support;
+mod tails;
 
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::{FitError, ROWS_MIN};
 
+pub use clusters::{KMeans, Mixture};
+pub use components::PrincipalComponents;
 pub use distance::{Mahalanobis, Neighbours};
+pub use ensemble::RankEnsemble;
 pub use forest::IsolationForest;
+pub use half_space::HalfSpaceTrees;
+pub use local::LocalOutlierFactor;
 pub use robust::RobustZ;
+pub use support::OneClassSupport;
+pub use tails::EmpiricalTails;
 
-/// A way to learn what rows usually look like.
+/// A way to learn what rows usually look like. The same rows and seed give the
+/// same model, whatever the number of threads. A missing input (NaN) looks as
+/// usual: it takes the median of the training part, or is left out.
 pub trait Detector: Send + Sync {
     /// Its name in leaderboards and artifacts.
     fn name(&self) -> &'static str;
 
-    /// Learns from `x` (rows × features, all finite), most of it usual.
+    /// Of more rows than this it remembers, or learns from, that many spread
+    /// evenly; scales are those of all.
+    fn rows_max(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Learns from `x` (rows × features, NaN where missing), most of it usual.
     ///
     /// # Errors
     /// See [`FitError`].
@@ -28,7 +56,20 @@ pub trait Detector: Send + Sync {
 /// Every detector, the baseline first.
 #[must_use]
 pub fn detectors() -> Vec<Box<dyn Detector>> {
-    vec![Box::new(RobustZ), Box::new(IsolationForest), Box::new(Mahalanobis), Box::new(Neighbours)]
+    vec![
+        Box::new(RobustZ),
+        Box::new(EmpiricalTails),
+        Box::new(Mahalanobis),
+        Box::new(PrincipalComponents),
+        Box::new(Mixture),
+        Box::new(KMeans),
+        Box::new(Neighbours),
+        Box::new(LocalOutlierFactor),
+        Box::new(IsolationForest),
+        Box::new(HalfSpaceTrees),
+        Box::new(OneClassSupport),
+        Box::new(RankEnsemble),
+    ]
 }
 
 /// The detector of that name.
@@ -43,64 +84,63 @@ pub fn by_name(name: &str) -> Option<Box<dyn Detector>> {
 pub enum FittedDetector {
     /// Distance from the median in spreads.
     Robust(robust::Robust),
+    /// Rarity of each input.
+    Tails(tails::Tails),
     /// Ease of being set apart.
     Forest(forest::Isolation),
+    /// Rarity of the half-spaces that hold it.
+    HalfSpaces(half_space::HalfSpaces),
     /// Distance from the mean in the data's own metric.
     Mahalanobis(distance::Ellipsoid),
+    /// What principal components leave unexplained.
+    Components(components::Components),
+    /// Rarity in a mixture of normal distributions.
+    Mixture(clusters::Normals),
+    /// Distance from the nearest of some centres.
+    Centres(clusters::Centres),
     /// Distance from the nearest rows.
     Neighbours(distance::Memory),
+    /// That distance beside those of the nearest rows themselves.
+    Local(local::Densities),
+    /// Dissimilarity to support vectors.
+    Support(support::Surrounded),
+    /// The mean rarity of several scores.
+    Ensemble(ensemble::Members),
 }
 
 impl FittedDetector {
-    /// How unusual each row of `x` is: higher is more so. Scores of different
-    /// detectors are in different units.
+    /// How unusual each row of `x` is, 0 or more: higher is more so. Scores of
+    /// different detectors are in different units.
     #[must_use]
     pub fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
             Self::Robust(model) => model.score(x),
+            Self::Tails(model) => model.score(x),
             Self::Forest(model) => model.score(x),
+            Self::HalfSpaces(model) => model.score(x),
             Self::Mahalanobis(model) => model.score(x),
+            Self::Components(model) => model.score(x),
+            Self::Mixture(model) => model.score(x),
+            Self::Centres(model) => model.score(x),
             Self::Neighbours(model) => model.score(x),
+            Self::Local(model) => model.score(x),
+            Self::Support(model) => model.score(x),
+            Self::Ensemble(model) => model.score(x),
+        }
+    }
+
+    /// Learns one more row; says whether this detector can.
+    pub fn learn(&mut self, row: ArrayView1<f64>) -> bool {
+        match self {
+            Self::HalfSpaces(model) => {
+                model.learn(row);
+                true
+            }
+            _ => false,
         }
     }
 }
 
 fn enough(x: ArrayView2<f64>) -> Result<(), FitError> {
     if x.nrows() < ROWS_MIN { Err(FitError::FewRows { rows: x.nrows() }) } else { Ok(()) }
-}
-
-/// At most `rows_max` rows, evenly spread.
-fn spread(rows: usize, rows_max: usize) -> Vec<usize> {
-    let kept = rows.min(rows_max);
-    (0..kept).map(|i| i * rows / kept).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::{Array2, array};
-    use rand::{RngExt, SeedableRng};
-
-    /// The battery: every detector must pass it.
-    #[test]
-    fn each_finds_what_stands_out_and_survives_being_written() {
-        let mut rng = rand_pcg::Pcg64::seed_from_u64(1);
-        let usual = Array2::from_shape_fn((500, 4), |_| rng.random::<f64>() + rng.random::<f64>());
-        let asked = array![[1.0, 1.0, 1.0, 1.0], [9.0, 1.0, 1.0, -7.0]];
-        for detector in detectors() {
-            let name = detector.name();
-            let fitted = detector.fit(usual.view(), 7).unwrap();
-            let scores = fitted.score(asked.view());
-            assert!(scores[1] > scores[0], "{name}: {scores}");
-            let again = detector.fit(usual.view(), 7).unwrap().score(asked.view());
-            assert_eq!(again, scores, "{name}: the same seed");
-            let json = serde_json::to_string(&fitted).unwrap();
-            let read: FittedDetector = serde_json::from_str(&json).unwrap();
-            assert_eq!(read.score(asked.view()), scores, "{name}: written and read");
-            let one = fitted.score(asked.select(ndarray::Axis(0), &[1]).view());
-            assert_eq!(one[0], scores[1], "{name}: one row is as many");
-            let few = detector.fit(asked.view(), 7);
-            assert!(matches!(few, Err(FitError::FewRows { rows: 2 })), "{name}");
-        }
-    }
 }

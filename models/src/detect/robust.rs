@@ -1,8 +1,8 @@
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::median};
+use crate::{FitError, fill::median};
 
 /// The largest distance of a feature from its median, in median absolute
 /// deviations: B. Iglewicz, D. Hoaglin, "How to Detect and Handle Outliers",
@@ -33,7 +33,7 @@ impl Detector for RobustZ {
             let middle = median(column.iter().copied());
             let deviation = NORMAL * median(column.iter().map(|value| (value - middle).abs()));
             // More than half of the values may be one and the same.
-            let spread = if deviation > 1e-9 { deviation } else { column.std(0.0).max(1e-9) };
+            let spread = if deviation > 1e-9 { deviation } else { spread(column).max(1e-9) };
             medians.push(middle);
             spreads.push(spread);
         }
@@ -41,11 +41,18 @@ impl Detector for RobustZ {
     }
 }
 
+/// The standard deviation of the values that are there.
+fn spread(column: ArrayView1<f64>) -> f64 {
+    let there: Array1<f64> = column.iter().copied().filter(|value| value.is_finite()).collect();
+    if there.is_empty() { 0.0 } else { there.std(0.0) }
+}
+
 impl Robust {
     pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row: ndarray::ArrayView1<f64>| {
             let each = row.iter().zip(&self.median).zip(&self.spread);
-            each.map(|((value, median), spread)| (value - median).abs() / spread)
+            each.filter(|((value, _), _)| value.is_finite())
+                .map(|((value, median), spread)| (value - median).abs() / spread)
                 .fold(0.0, f64::max)
         };
         x.rows().into_iter().map(of_row).collect()

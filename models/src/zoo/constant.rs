@@ -3,7 +3,7 @@
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use crate::{Dataset, Estimator, FitError, Fitted};
+use crate::{Dataset, Estimator, FitError, Fitted, Missing};
 
 /// Learns the mean.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,10 @@ pub struct Constant {
 impl Estimator for Mean {
     fn name(&self) -> &'static str {
         "mean"
+    }
+
+    fn missing(&self) -> Missing {
+        Missing::Unused
     }
 
     fn fit(&self, data: &Dataset, _: u64) -> Result<Fitted, FitError> {

@@ -1,30 +1,62 @@
 //! The regressors.
 
+mod booster;
 pub mod boosting;
 pub mod column;
 pub mod constant;
+pub mod elastic_net;
+pub mod ensemble;
 pub mod linear;
+pub mod neighbours;
+pub mod neural;
+pub mod pls;
+pub mod recursive;
+pub mod ridge;
+pub mod support;
+pub mod survival;
 pub mod trees;
+pub mod tweedie;
 
-use crate::Estimator;
+pub(crate) use booster::{Booster, params};
 
-/// Every regressor that learns, simple ones first.
+use crate::{Dataset, Estimator, FitError};
+
+/// Every regressor that learns any truth, simple ones first.
 #[must_use]
 pub fn regressors() -> Vec<Box<dyn Estimator>> {
     vec![
-        Box::new(linear::Ridge),
-        Box::new(linear::ElasticNet),
-        Box::new(linear::RecursiveLeastSquares),
-        Box::new(trees::Neighbours),
+        Box::new(ridge::Ridge),
+        Box::new(elastic_net::ElasticNet),
+        Box::new(pls::PartialLeastSquares),
+        Box::new(recursive::RecursiveLeastSquares),
+        Box::new(neighbours::Neighbours),
+        Box::new(support::SupportVectors),
+        Box::new(neural::NeuralNet),
         Box::new(trees::DecisionTree),
         Box::new(trees::RandomForest),
         Box::new(trees::ExtraTrees),
         Box::new(boosting::GradientBoosting),
+        Box::new(boosting::QuantileBoosting),
+        Box::new(ensemble::MedianEnsemble),
     ]
+}
+
+/// The regressors of times and amounts, which refuse truths below 0.
+#[must_use]
+pub fn of_amounts() -> Vec<Box<dyn Estimator>> {
+    vec![Box::new(tweedie::Tweedie), Box::new(survival::SurvivalBoosting)]
 }
 
 /// The regressor of that name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Estimator>> {
-    regressors().into_iter().find(|estimator| estimator.name() == name)
+    regressors().into_iter().chain(of_amounts()).find(|estimator| estimator.name() == name)
+}
+
+/// Refuses truths below 0.
+fn not_negative(model: &'static str, data: &Dataset) -> Result<(), FitError> {
+    match data.y.iter().position(|truth| *truth < 0.0) {
+        Some(row) => Err(FitError::Negative { model, row, found: data.y[row] }),
+        None => Ok(()),
+    }
 }

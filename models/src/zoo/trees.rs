@@ -1,4 +1,4 @@
-//! Trees and neighbours, fitted by smartcore.
+//! Trees, fitted by smartcore.
 
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -8,32 +8,25 @@ use smartcore::{
         random_forest_regressor::{RandomForestRegressor, RandomForestRegressorParameters},
     },
     linalg::basic::matrix::DenseMatrix,
-    metrics::distance::euclidian::Euclidian,
-    neighbors::{
-        KNNWeightFunction,
-        knn_regressor::{KNNRegressor, KNNRegressorParameters},
-    },
     tree::decision_tree_regressor::{DecisionTreeRegressor, DecisionTreeRegressorParameters},
 };
 
-use crate::{Dataset, Estimator, FitError, Fitted, dataset::Scaler};
+use crate::{Dataset, Estimator, FitError, Fitted, Missing, fill::Scaler};
 
 type Matrix = DenseMatrix<f64>;
 type Truths = Vec<f64>;
 
-/// The mean of the 20 nearest of at most 4,000 rows, the near ones counting
-/// more, in standardised inputs.
-#[derive(Clone, Copy, Debug)]
-pub struct Neighbours;
-/// One tree of depth 8 or less, 30 rows or more a leaf.
+/// One tree of depth 8 or less, 30 rows or more a leaf. At most 20,000
+/// rows.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionTree;
 /// L. Breiman, "Random forests", Machine Learning 45(1), 2001: 30 trees on a
-/// third of the inputs a split, 10 rows or more a leaf.
+/// third of the inputs a split, 10 rows or more a leaf. At most
+/// 10,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomForest;
 /// P. Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine
-/// Learning 63(1), 2006: as the forest, with cuts at random.
+/// Learning 63(1), 2006: as the forest, with cuts at random. At most 10,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct ExtraTrees;
 
@@ -47,7 +40,6 @@ pub struct Trees {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Model {
-    Neighbours(KNNRegressor<f64, f64, Matrix, Truths, Euclidian<f64>>),
     Tree(DecisionTreeRegressor<f64, f64, Matrix, Truths>),
     Forest(RandomForestRegressor<f64, f64, Matrix, Truths>),
     ExtraTrees(ExtraTreesRegressor<f64, f64, Matrix, Truths>),
@@ -65,26 +57,10 @@ fn fit(
     fit: impl FnOnce(&Matrix, &Truths) -> Result<Model, smartcore::error::Failed>,
 ) -> Result<Fitted, FitError> {
     let library = |what: String| FitError::Library { model: name, what };
-    let scaler = Scaler::fit(data.x.view());
+    let scaler = Scaler::with_flags(data.x.view());
     let x = matrix(scaler.apply(data.x.view()).view()).map_err(library)?;
     let model = fit(&x, &data.y.to_vec()).map_err(|error| library(error.to_string()))?;
     Ok(Fitted::Trees(Trees { scaler, model }))
-}
-
-impl Estimator for Neighbours {
-    fn name(&self) -> &'static str {
-        "nearest neighbours"
-    }
-
-    fn rows_max(&self) -> usize {
-        4000
-    }
-
-    fn fit(&self, data: &Dataset, _: u64) -> Result<Fitted, FitError> {
-        let params =
-            KNNRegressorParameters::default().with_k(20).with_weight(KNNWeightFunction::Distance);
-        fit(self.name(), data, |x, y| KNNRegressor::fit(x, y, params).map(Model::Neighbours))
-    }
 }
 
 impl Estimator for DecisionTree {
@@ -94,6 +70,10 @@ impl Estimator for DecisionTree {
 
     fn rows_max(&self) -> usize {
         20_000
+    }
+
+    fn missing(&self) -> Missing {
+        Missing::MedianAndFlag
     }
 
     fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
@@ -111,6 +91,10 @@ impl Estimator for RandomForest {
 
     fn rows_max(&self) -> usize {
         10_000
+    }
+
+    fn missing(&self) -> Missing {
+        Missing::MedianAndFlag
     }
 
     fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
@@ -133,6 +117,10 @@ impl Estimator for ExtraTrees {
         10_000
     }
 
+    fn missing(&self) -> Missing {
+        Missing::MedianAndFlag
+    }
+
     fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError> {
         let params = ExtraTreesRegressorParameters::default()
             .with_n_trees(30)
@@ -150,7 +138,6 @@ impl Trees {
             return Array1::from_elem(x.nrows(), f64::NAN);
         };
         let predicted = match &self.model {
-            Model::Neighbours(model) => model.predict(&inputs),
             Model::Tree(model) => model.predict(&inputs),
             Model::Forest(model) => model.predict(&inputs),
             Model::ExtraTrees(model) => model.predict(&inputs),

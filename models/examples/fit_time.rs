@@ -1,0 +1,184 @@
+//! How long every model takes to fit, and to predict one row, on rows from a
+//! seeded formula; how well it does on rows it has not seen; how large it is.
+//!
+//! `cargo run -p models --example fit_time -- [FOLDER] [ROWS] [MODEL]`
+//! writes the rows as `.npy` and the figures as `ours.csv` into the folder
+//! (`target/models-bench`), so that `bench/models_peers.py FOLDER` can set
+//! scikit-learn and LightGBM beside them. 100,000 rows × 100 inputs, 20,000
+//! further rows to judge on. With MODEL, only those whose names contain it.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use models::{
+    Dataset, Predictor, Schema, classify, classify::Labelled, detect, fit, metrics,
+    stats::classes::roc_auc, zoo,
+};
+use ndarray::{Array1, Array2, Axis, Slice};
+use rand::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+
+const INPUTS: usize = 100;
+const TEST_ROWS: usize = 20_000;
+/// Rows that are predicted one by one.
+const SINGLE_ROWS: usize = 200;
+/// Rows of the test part that detectors are judged on, every 50th of them odd.
+const DETECTED_ROWS: usize = 2000;
+
+/// Independent normal inputs, of which six tell something, and noise of 1.
+fn rows(rows: usize) -> (Array2<f64>, Array1<f64>) {
+    let mut rng = rand_pcg::Pcg64::seed_from_u64(2026);
+    let mut normal = || -> f64 { StandardNormal.sample(&mut rng) };
+    let x = Array2::from_shape_simple_fn((rows, INPUTS), &mut normal);
+    let truth = |r: ndarray::ArrayView1<f64>| {
+        2.0 * r[0] - 1.5 * r[1] + r[2] * r[3] + 2.0 * (2.0 * r[4]).sin() + r[5].abs() + normal()
+    };
+    let y = x.rows().into_iter().map(truth).collect();
+    (x, y)
+}
+
+/// An array as numpy reads it: format 1.0 of its manual.
+fn write_npy(path: &Path, shape: &str, values: impl Iterator<Item = f64>) -> io::Result<()> {
+    let mut header =
+        format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({shape}), }}").into_bytes();
+    // Magic, version, length and header fill a multiple of 64 bytes.
+    header.resize((header.len() + 11).next_multiple_of(64) - 11, b' ');
+    header.push(b'\n');
+    let mut file = BufWriter::new(File::create(path)?);
+    file.write_all(b"\x93NUMPY\x01\x00")?;
+    file.write_all(&(header.len() as u16).to_le_bytes())?;
+    file.write_all(&header)?;
+    for value in values {
+        file.write_all(&value.to_le_bytes())?;
+    }
+    file.flush()
+}
+
+/// The figures of one model.
+struct Line {
+    kind: &'static str,
+    model: &'static str,
+    rows: usize,
+    fit_s: f64,
+    predict_us: f64,
+    size_bytes: usize,
+    metric: &'static str,
+    value: f64,
+}
+
+fn line(
+    (kind, model, metric): (&'static str, &'static str, &'static str),
+    test: &Array2<f64>,
+    fit: impl FnOnce() -> Result<(Predictor, usize), models::FitError>,
+    judge: impl FnOnce(&Predictor) -> f64,
+) -> Option<Line> {
+    let start = Instant::now();
+    let fitted = fit();
+    let fit_s = start.elapsed().as_secs_f64();
+    let (predictor, rows) = match fitted {
+        Ok(fitted) => fitted,
+        Err(error) => {
+            println!("{kind:10} {model:28} {error}");
+            return None;
+        }
+    };
+    let mut took: Vec<f64> = (0..SINGLE_ROWS)
+        .map(|row| {
+            let x = test.select(Axis(0), &[row]);
+            let start = Instant::now();
+            std::hint::black_box(predictor.predict(x.view()));
+            start.elapsed().as_secs_f64() * 1e6
+        })
+        .collect();
+    took.sort_unstable_by(f64::total_cmp);
+    let size_bytes = serde_json::to_vec(&predictor).map_or(0, |bytes| bytes.len());
+    let value = judge(&predictor);
+    let predict_us = took[SINGLE_ROWS / 2];
+    println!(
+        "{kind:10} {model:28} {rows:7} rows {fit_s:8.2} s {predict_us:9.1} µs {:8} kB {metric} {value:.4}",
+        size_bytes / 1024
+    );
+    Some(Line { kind, model, rows, fit_s, predict_us, size_bytes, metric, value })
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let folder = PathBuf::from(words.next().unwrap_or_else(|| "target/models-bench".to_owned()));
+    let train_rows: usize = words.next().map_or(Ok(100_000), |word| word.parse())?;
+    let only = words.next().unwrap_or_default();
+    fs::create_dir_all(&folder)?;
+    let (x, y) = rows(train_rows + TEST_ROWS);
+    write_npy(&folder.join("x.npy"), &format!("{}, {INPUTS}", x.nrows()), x.iter().copied())?;
+    write_npy(&folder.join("y.npy"), &format!("{},", y.len()), y.iter().copied())?;
+    let features = (0..INPUTS).map(|number| format!("x{number}")).collect();
+    let schema = Arc::new(Schema { features });
+    let ((train_x, test_x), (train_y, test_y)) =
+        (x.view().split_at(Axis(0), train_rows), y.view().split_at(Axis(0), train_rows));
+    let (train_x, test_x) = (train_x.to_owned(), test_x.to_owned());
+    let (train_y, test_y) = (train_y.to_owned(), test_y.to_owned());
+    let data = Dataset::new(Arc::clone(&schema), train_x.clone(), train_y.clone())?;
+    let mut lines = Vec::new();
+
+    for estimator in zoo::regressors().iter().filter(|own| own.name().contains(&only)) {
+        let fit = || {
+            let (fitted, rows) = fit(estimator.as_ref(), &data, 1)?;
+            Ok((Predictor::Regressor(fitted), rows))
+        };
+        let judge = |p: &Predictor| metrics::rmse(p.predict(test_x.view()).view(), test_y.view());
+        lines.extend(line(("regressor", estimator.name(), "rmse"), &test_x, fit, judge));
+    }
+    let amount = |y: &Array1<f64>| y.mapv(|y| (y / 4.0).exp());
+    let amounts = Dataset::new(Arc::clone(&schema), train_x.clone(), amount(&train_y))?;
+    for estimator in zoo::of_amounts().iter().filter(|own| own.name().contains(&only)) {
+        let fit = || {
+            let (fitted, rows) = models::fit(estimator.as_ref(), &amounts, 1)?;
+            Ok((Predictor::Regressor(fitted), rows))
+        };
+        let judge =
+            |p: &Predictor| metrics::mae(p.predict(test_x.view()).view(), amount(&test_y).view());
+        lines.extend(line(("of amounts", estimator.name(), "mae"), &test_x, fit, judge));
+    }
+    let class = |y: &Array1<f64>| y.iter().map(|y| usize::from(*y > 1.0)).collect::<Vec<_>>();
+    let names = vec!["low".to_owned(), "high".to_owned()];
+    let labelled = Labelled::new(schema, train_x.clone(), class(&train_y), names)?;
+    let labels: Vec<bool> = class(&test_y).into_iter().map(|class| class == 1).collect();
+    for classifier in classify::classifiers().iter().filter(|own| own.name().contains(&only)) {
+        let fit = || {
+            let (fitted, rows) = classify::fit(classifier.as_ref(), &labelled, 1)?;
+            Ok((Predictor::Classifier(fitted), rows))
+        };
+        let judge = |p: &Predictor| roc_auc(&p.predict(test_x.view()).to_vec(), &labels);
+        lines.extend(line(("classifier", classifier.name(), "roc_auc"), &test_x, fit, judge));
+    }
+    // Odd rows: ten inputs three times as far out.
+    let mut odd = test_x.slice_axis(Axis(0), Slice::from(..DETECTED_ROWS)).to_owned();
+    for mut row in odd.rows_mut().into_iter().step_by(50) {
+        row.iter_mut().take(10).for_each(|value| *value *= 3.0);
+    }
+    let labels: Vec<bool> = (0..DETECTED_ROWS).map(|row| row % 50 == 0).collect();
+    for detector in detect::detectors().iter().filter(|own| own.name().contains(&only)) {
+        let fit = || {
+            let fitted = detector.fit(train_x.view(), 1)?;
+            Ok((Predictor::Detector(fitted), train_rows.min(detector.rows_max())))
+        };
+        let judge =
+            |p: &Predictor| metrics::average_precision(&p.predict(odd.view()).to_vec(), &labels);
+        lines.extend(line(("detector", detector.name(), "pr_auc"), &test_x, fit, judge));
+    }
+    let mut table = "kind,model,rows,fit_s,predict_us,size_bytes,metric,value\n".to_owned();
+    for Line { kind, model, rows, fit_s, predict_us, size_bytes, metric, value } in lines {
+        writeln!(
+            table,
+            "{kind},\"{model}\",{rows},{fit_s:.4},{predict_us:.2},{size_bytes},{metric},{value:.6}"
+        )?;
+    }
+    fs::write(folder.join("ours.csv"), table)?;
+    println!("written: {}", folder.display());
+    Ok(())
+}

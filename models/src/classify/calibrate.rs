@@ -1,0 +1,272 @@
+//! Probabilities that come true as often as they say.
+
+use ndarray::{Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use super::{Classifier, FittedClassifier, Labelled};
+use crate::{FitError, Missing};
+
+/// How probabilities are put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A logistic curve of the log odds; for few rows. J. Platt, "Probabilistic
+    /// outputs for support vector machines", 1999, fitted as by H.-T. Lin,
+    /// C.-J. Lin, R. C. Weng, Machine Learning 68, 2007.
+    Platt,
+    /// The best curve that never falls; for about 1,000 rows and more. B.
+    /// Zadrozny, C. Elkan, KDD 2002.
+    Isotonic,
+}
+
+/// Another classifier, fitted on the first four fifths of the rows and put
+/// right on the last fifth, one class against the rest, rows brought back to
+/// a sum of 1 (Zadrozny and Elkan, 2002). A class with fewer than 5 rows for or
+/// against it in the last fifth is left as it is.
+pub struct Calibrated {
+    /// Its name in leaderboards.
+    pub name: &'static str,
+    /// What learns.
+    pub inner: Box<dyn Classifier>,
+    /// How it is put right.
+    pub method: Method,
+}
+
+/// Rows of a class, and of the others, that a curve is fitted to.
+const ROWS_MIN: usize = 5;
+
+/// A classifier and a curve a class.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Corrected {
+    inner: Box<FittedClassifier>,
+    curves: Vec<Curve>,
+    shares: Vec<f64>,
+}
+
+/// From what was said to what is meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Curve {
+    /// As it is.
+    Straight,
+    /// 1/(1 + exp(−(slope · log odds + offset))).
+    Logistic { slope: f64, offset: f64 },
+    /// Corners of a curve that never falls, straight between them.
+    Rising { said: Vec<f64>, meant: Vec<f64> },
+}
+
+impl Classifier for Calibrated {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn rows_max(&self) -> usize {
+        self.inner.rows_max()
+    }
+
+    fn missing(&self) -> Missing {
+        self.inner.missing()
+    }
+
+    fn fit(&self, data: &Labelled, seed: u64) -> Result<FittedClassifier, FitError> {
+        let cut = data.rows() * 4 / 5;
+        let early = data.select(&(0..cut).collect::<Vec<_>>());
+        let late = data.select(&(cut..data.rows()).collect::<Vec<_>>());
+        let inner = self.inner.fit(&early, seed)?;
+        let said = inner.probabilities(late.x.view());
+        let curve = |class: usize| {
+            let labels: Vec<bool> = late.y.iter().map(|own| *own == class).collect();
+            let positives = labels.iter().filter(|label| **label).count();
+            if positives.min(labels.len() - positives) < ROWS_MIN {
+                return Curve::Straight;
+            }
+            Curve::fit(self.method, &said.column(class).to_vec(), &labels)
+        };
+        let curves = (0..data.classes.len()).map(curve).collect();
+        let inner = Box::new(inner);
+        Ok(FittedClassifier::Calibrated(Corrected { inner, curves, shares: data.shares() }))
+    }
+}
+
+impl Corrected {
+    pub(super) fn probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
+        let mut rows = self.inner.probabilities(x);
+        for (mut column, curve) in rows.columns_mut().into_iter().zip(&self.curves) {
+            column.mapv_inplace(|p| curve.at(p));
+        }
+        super::normalised(rows, &self.shares)
+    }
+}
+
+/// Rows that are said to mean the same.
+struct Pool {
+    first: f64,
+    last: f64,
+    rows: f64,
+    positives: f64,
+}
+
+fn log_odds(p: f64) -> f64 {
+    let p = p.clamp(1e-9, 1.0 - 1e-9);
+    (p / (1.0 - p)).ln()
+}
+
+fn logistic(sum: f64) -> f64 {
+    1.0 / (1.0 + (-sum).exp())
+}
+
+impl Curve {
+    pub(crate) fn fit(method: Method, said: &[f64], labels: &[bool]) -> Self {
+        match method {
+            Method::Platt => Self::platt(said, labels),
+            Method::Isotonic => Self::isotonic(said, labels),
+        }
+    }
+
+    /// Newton's method on the likelihood; targets are a little inside of 0 and
+    /// 1, so that it has a finite maximum.
+    fn platt(said: &[f64], labels: &[bool]) -> Self {
+        let positives = labels.iter().filter(|label| **label).count() as f64;
+        let negatives = labels.len() as f64 - positives;
+        let (high, low) = ((positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0));
+        let rows: Vec<(f64, f64)> = said
+            .iter()
+            .zip(labels)
+            .map(|(p, label)| (log_odds(*p), if *label { high } else { low }))
+            .collect();
+        // ln(1 + eˢ) − ts, without overflow
+        let loss = |slope: f64, offset: f64| -> f64 {
+            let each = rows.iter().map(|(x, t)| {
+                let sum = slope * x + offset;
+                sum.max(0.0) + (-sum.abs()).exp().ln_1p() - t * sum
+            });
+            each.sum()
+        };
+        let (mut slope, mut offset) = (1.0, 0.0);
+        let mut best = loss(slope, offset);
+        for _ in 0..100 {
+            let (mut a, mut b, mut aa, mut ab, mut bb) = (0.0, 0.0, 1e-9, 0.0, 1e-9);
+            for (x, target) in &rows {
+                let p = logistic(slope * x + offset);
+                let (error, curvature) = (p - target, p * (1.0 - p));
+                a += error * x;
+                b += error;
+                aa += curvature * x * x;
+                ab += curvature * x;
+                bb += curvature;
+            }
+            let determinant = aa * bb - ab * ab;
+            let (da, db) = ((bb * a - ab * b) / determinant, (aa * b - ab * a) / determinant);
+            let step = (0..30).map(|halvings| 0.5_f64.powi(halvings)).find_map(|size| {
+                let next = (slope - size * da, offset - size * db);
+                let own = loss(next.0, next.1);
+                (own < best).then_some((next, own))
+            });
+            let Some((next, own)) = step else { break };
+            let gained = best - own;
+            ((slope, offset), best) = (next, own);
+            if gained < 1e-12 * best.abs() {
+                break;
+            }
+        }
+        Self::Logistic { slope, offset }
+    }
+
+    /// Pool adjacent violators: R. E. Barlow et al., "Statistical Inference
+    /// under Order Restrictions", 1972.
+    fn isotonic(said: &[f64], labels: &[bool]) -> Self {
+        let mut order: Vec<usize> = (0..said.len()).collect();
+        order.sort_by(|a, b| said[*a].total_cmp(&said[*b]));
+        let mut pools: Vec<Pool> = Vec::new();
+        for equal in order.chunk_by(|a, b| said[*a] == said[*b]) {
+            let own = said[equal[0]];
+            let positives = equal.iter().filter(|row| labels[**row]).count() as f64;
+            pools.push(Pool { first: own, last: own, rows: equal.len() as f64, positives });
+            while let [.., before, last] = pools.as_mut_slice() {
+                if before.positives * last.rows < last.positives * before.rows {
+                    break;
+                }
+                before.last = last.last;
+                before.rows += last.rows;
+                before.positives += last.positives;
+                pools.pop();
+            }
+        }
+        let (mut at, mut meant) = (Vec::new(), Vec::new());
+        for pool in pools {
+            at.push(pool.first);
+            meant.push(pool.positives / pool.rows);
+            if pool.last > pool.first {
+                at.push(pool.last);
+                meant.push(pool.positives / pool.rows);
+            }
+        }
+        Self::Rising { said: at, meant }
+    }
+
+    pub(crate) fn at(&self, p: f64) -> f64 {
+        match self {
+            Self::Straight => p,
+            Self::Logistic { slope, offset } => logistic(slope * log_odds(p) + offset),
+            Self::Rising { said, meant } => {
+                let above = said.partition_point(|corner| *corner <= p);
+                if above == 0 || above == said.len() {
+                    return meant[above.saturating_sub(1)];
+                }
+                let share = (p - said[above - 1]) / (said[above] - said[above - 1]);
+                meant[above - 1] + share * (meant[above] - meant[above - 1])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// p = 0.02 … 0.98, of which p² comes true, at odd places.
+    fn rows() -> (Vec<f64>, Vec<bool>) {
+        let rows = (1..50).flat_map(|i| (0..20).map(move |j| (f64::from(i) / 50.0, j)));
+        rows.map(|(p, j)| (p, f64::from((j * 7) % 20) < 20.0 * p * p - 0.5)).unzip()
+    }
+
+    #[test]
+    fn curves_are_those_of_scikit_learn() {
+        let (said, labels) = rows();
+        // scikit-learn 1.6.1: IsotonicRegression(out_of_bounds="clip"); sklearn.calibration's
+        // _sigmoid_calibration on the log odds
+        let check = |method, expect: &[(f64, f64)], within: f64| {
+            let curve = Curve::fit(method, &said, &labels);
+            for (p, expect) in expect {
+                let got = curve.at(*p);
+                assert!((got - expect).abs() < within, "{method:?} at {p}: {got} is not {expect}");
+            }
+        };
+        check(
+            Method::Isotonic,
+            &[(0.01, 0.0), (0.25, 0.05), (0.333, 0.1), (0.5, 0.25), (0.71, 0.5), (0.95, 0.9)],
+            1e-9,
+        );
+        check(
+            Method::Platt,
+            &[
+                (0.01, 0.001_120_158),
+                (0.25, 0.075_424_161),
+                (0.333, 0.118_061_256),
+                (0.5, 0.238_806_584),
+                (0.71, 0.484_646_98),
+                (0.95, 0.920_623_605),
+            ],
+            1e-5,
+        );
+    }
+
+    #[test]
+    fn a_curve_that_falls_is_pooled() {
+        let said = [0.1, 0.2, 0.3, 0.4];
+        let curve = Curve::fit(Method::Isotonic, &said, &[true, false, false, true]);
+        let third = 1.0 / 3.0;
+        let expect = Curve::Rising { said: vec![0.1, 0.3, 0.4], meant: vec![third, third, 1.0] };
+        assert_eq!(curve, expect);
+        assert_eq!((curve.at(0.0), curve.at(0.9)), (third, 1.0), "beyond the corners");
+    }
+}

@@ -1,0 +1,70 @@
+//! One regressor a class.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Classifier, FittedClassifier, Labelled};
+use crate::{Dataset, Estimator, FitError, Fitted, Missing};
+
+/// Learns for each class a regression of "is it this one" (0 or 1), whose mean
+/// is its probability: J. D. Malley et al., "Probability machines", Methods
+/// Inf. Med. 51(1), 2012. With two classes one regression says both.
+pub struct OneVsRest {
+    /// Of the classifier.
+    pub name: &'static str,
+    /// What learns.
+    pub estimator: Box<dyn Estimator>,
+}
+
+/// One regressor a class; with two classes that of the second alone.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PerClass {
+    regressors: Vec<Fitted>,
+    shares: Vec<f64>,
+}
+
+impl Classifier for OneVsRest {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn rows_max(&self) -> usize {
+        self.estimator.rows_max()
+    }
+
+    fn missing(&self) -> Missing {
+        self.estimator.missing()
+    }
+
+    fn fit(&self, data: &Labelled, seed: u64) -> Result<FittedClassifier, FitError> {
+        data.several_classes()?;
+        let first = usize::from(data.classes.len() == 2);
+        let fit = |class: usize| {
+            let (schema, x) = (Arc::clone(&data.schema), data.x.clone());
+            let rows = Dataset::new(schema, x, data.indicator(class))?;
+            self.estimator.fit(&rows, seed)
+        };
+        let regressors: Result<Vec<Fitted>, FitError> =
+            (first..data.classes.len()).into_par_iter().map(fit).collect();
+        let model = PerClass { regressors: regressors?, shares: data.shares() };
+        Ok(FittedClassifier::OneVsRest(model))
+    }
+}
+
+impl PerClass {
+    pub(super) fn probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
+        let mut rows = Array2::zeros((x.nrows(), self.shares.len()));
+        let first = self.shares.len() - self.regressors.len();
+        for (class, regressor) in self.regressors.iter().enumerate() {
+            rows.column_mut(first + class).assign(&regressor.predict(x));
+        }
+        if first == 1 {
+            let second = rows.column(1).mapv(|p| 1.0 - p.clamp(0.0, 1.0));
+            rows.column_mut(0).assign(&second);
+        }
+        super::normalised(rows, &self.shares)
+    }
+}

@@ -1,0 +1,171 @@
+use linfa::{DatasetBase, traits::Fit};
+use linfa_clustering::GaussianMixtureModel;
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use rand_xoshiro::{Xoshiro256Plus, rand_core::SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, FittedDetector, enough};
+use crate::{FitError, dataset::spread, fill::Scaler, linalg};
+
+/// Distance from the nearest of 8 centres in standardised inputs, in the mean
+/// distance of that centre's own rows: S. Lloyd, "Least squares quantization in
+/// PCM", IEEE Trans. Inf. Theory 28(2), 1982, begun as by D. Arthur, S.
+/// Vassilvitskii, "k-means++", SODA 2007; fitted by linfa. At most 5,000 rows.
+#[derive(Clone, Copy, Debug)]
+pub struct KMeans;
+
+/// How unlikely a row is in a mixture of 4 normal distributions: ln of the
+/// largest possible density over its own. G. McLachlan, D. Peel, "Finite
+/// Mixture Models", 2000; fitted by linfa. At most 5,000 rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixture;
+
+const CENTRES: usize = 8;
+const NORMALS: usize = 4;
+const ROWS_MAX: usize = 5000;
+
+/// Centres in standardised inputs, and how near their rows usually are.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Centres {
+    scaler: Scaler,
+    centres: Array2<f64>,
+    usual: Vec<f64>,
+}
+
+/// Weighted normal distributions of standardised inputs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Normals {
+    scaler: Scaler,
+    normals: Vec<Normal>,
+    /// ln of the sum of the densities at their own means.
+    highest: f64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Normal {
+    mean: Array1<f64>,
+    /// The Cholesky factor of the covariance.
+    factor: Array2<f64>,
+    /// ln of weight × density at the mean.
+    peak: f64,
+}
+
+fn some_scaled(x: ArrayView2<f64>) -> (Scaler, DatasetBase<Array2<f64>, Array1<()>>) {
+    let scaler = Scaler::watchful(x);
+    let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
+    let rows = scaler.apply(kept.view());
+    (scaler, DatasetBase::from(rows))
+}
+
+impl Detector for KMeans {
+    fn name(&self) -> &'static str {
+        "k-means"
+    }
+
+    fn rows_max(&self) -> usize {
+        ROWS_MAX
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let (scaler, rows) = some_scaled(x);
+        let rng = Xoshiro256Plus::seed_from_u64(seed);
+        let model = linfa_clustering::KMeans::params_with_rng(CENTRES, rng)
+            .n_runs(3)
+            .max_n_iterations(100)
+            .tolerance(1e-4)
+            .fit(&rows)
+            .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
+        let mut model =
+            Centres { scaler, centres: model.centroids().clone(), usual: vec![1.0; CENTRES] };
+        let mut sums = vec![(0.0, 0.0); CENTRES];
+        for row in rows.records().rows() {
+            let (centre, distance) = model.nearest(row);
+            sums[centre].0 += distance;
+            sums[centre].1 += 1.0;
+        }
+        let overall = sums.iter().map(|(sum, _)| sum).sum::<f64>() / rows.records().nrows() as f64;
+        // A centre of rows that are all the same, or of few, knows no distance.
+        let usual = |(sum, rows): (f64, f64)| (sum / rows).max(overall / 2.0).max(1e-6);
+        model.usual = sums.into_iter().map(usual).collect();
+        Ok(FittedDetector::Centres(model))
+    }
+}
+
+impl Centres {
+    fn nearest(&self, row: ndarray::ArrayView1<f64>) -> (usize, f64) {
+        let squared = |centre| linalg::squared_distance(centre, row);
+        let all = self.centres.rows().into_iter().map(squared).enumerate();
+        let (centre, squared) = all.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
+        (centre, squared.sqrt())
+    }
+
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let of_row = |row| {
+            let (centre, distance) = self.nearest(row);
+            distance / self.usual[centre]
+        };
+        self.scaler.apply(x).rows().into_iter().map(of_row).collect()
+    }
+}
+
+impl Detector for Mixture {
+    fn name(&self) -> &'static str {
+        "gaussian mixture"
+    }
+
+    fn rows_max(&self) -> usize {
+        ROWS_MAX
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let library = |what: String| FitError::Library { model: "gaussian mixture", what };
+        let (scaler, rows) = some_scaled(x);
+        let rng = Xoshiro256Plus::seed_from_u64(seed);
+        // The floor of variances keeps a normal from closing in on rows that
+        // are all the same.
+        let model = GaussianMixtureModel::params_with_rng(NORMALS, rng)
+            .reg_covariance(1e-3)
+            .max_n_iterations(100)
+            .tolerance(1e-3)
+            .fit(&rows)
+            .map_err(|error| library(error.to_string()))?;
+        let mut normals = Vec::new();
+        for (number, weight) in model.weights().iter().enumerate() {
+            let mean = model.means().row(number).to_owned();
+            let covariance = model.covariances().index_axis(Axis(0), number).to_owned();
+            let factor = linalg::cholesky(covariance)
+                .ok_or_else(|| library("a covariance is not positive definite".to_owned()))?;
+            let volume: f64 = factor.diag().iter().map(|own| own.ln()).sum();
+            let constant = mean.len() as f64 / 2.0 * std::f64::consts::TAU.ln();
+            normals.push(Normal { peak: weight.ln() - volume - constant, mean, factor });
+        }
+        let highest = log_sum_exp(normals.iter().map(|normal| normal.peak));
+        Ok(FittedDetector::Mixture(Normals { scaler, normals, highest }))
+    }
+}
+
+impl Normals {
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let of_row = |row: ndarray::ArrayView1<f64>| {
+            let each = self.normals.iter().map(|normal| {
+                let whitened = linalg::forward(&normal.factor, &row - &normal.mean);
+                normal.peak - whitened.dot(&whitened) / 2.0
+            });
+            (self.highest - log_sum_exp(each)).max(0.0)
+        };
+        self.scaler.apply(x).rows().into_iter().map(of_row).collect()
+    }
+}
+
+/// ln Σ exp, without overflow.
+fn log_sum_exp(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if largest.is_finite() {
+        largest + values.iter().map(|value| (value - largest).exp()).sum::<f64>().ln()
+    } else {
+        largest
+    }
+}

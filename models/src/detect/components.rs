@@ -1,0 +1,65 @@
+use linfa_linalg::{
+    Order,
+    eigh::{EigSort, Eigh},
+};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, FittedDetector, enough};
+use crate::{FitError, fill::Scaler};
+
+/// What the principal components that explain 90 % of the variance leave over,
+/// each further component in its own spread: rows that break how inputs usually
+/// move together. M.-L. Shyu et al., "A novel anomaly detection scheme based on
+/// principal component classifier", ICDM workshops 2003 (its minor components).
+#[derive(Clone, Copy, Debug)]
+pub struct PrincipalComponents;
+
+const EXPLAINED: f64 = 0.9;
+
+/// The minor components of standardised inputs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Components {
+    scaler: Scaler,
+    /// inputs × minor components, each over its spread.
+    minor: Array2<f64>,
+}
+
+impl Detector for PrincipalComponents {
+    fn name(&self) -> &'static str {
+        "principal components"
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let scaler = Scaler::watchful(x);
+        let scaled = scaler.apply(x);
+        let covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
+        let found = covariance.eigh().map(|found| found.sort_eig(Order::Largest));
+        let (variances, directions) = found
+            .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
+        let total = variances.sum();
+        let explained = variances.iter().scan(0.0, |sum, own| {
+            *sum += own;
+            Some(*sum)
+        });
+        // At least one component stays over.
+        let major = explained.take_while(|sum| *sum < EXPLAINED * total).count() + 1;
+        let major = major.min(variances.len() - 1);
+        let mut minor = directions.slice_axis(Axis(1), Slice::from(major..)).to_owned();
+        for (mut direction, variance) in
+            minor.columns_mut().into_iter().zip(variances.iter().skip(major))
+        {
+            // Inputs that always say the same leave exactly nothing over.
+            direction /= variance.max(1e-6).sqrt();
+        }
+        Ok(FittedDetector::Components(Components { scaler, minor }))
+    }
+}
+
+impl Components {
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let left = self.scaler.apply(x).dot(&self.minor);
+        left.rows().into_iter().map(|row| row.dot(&row).sqrt()).collect()
+    }
+}

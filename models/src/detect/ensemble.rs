@@ -1,0 +1,84 @@
+use ndarray::{Array1, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Detector, FittedDetector, IsolationForest, LocalOutlierFactor, Mahalanobis,
+    PrincipalComponents, RobustZ, enough,
+};
+use crate::{FitError, dataset::spread};
+
+/// The mean rarity of what robust z-score, principal components, Mahalanobis
+/// distance, local outlier factor and isolation forest say: −ln of the share of
+/// training rows with a score at least as high, so that scores in different
+/// units add up. C. C. Aggarwal, S. Sathe, "Theoretical foundations and
+/// algorithms for outlier ensembles", SIGKDD Explorations 17(1), 2015. Beyond
+/// all training rows the score goes on rising, by at most 1.
+#[derive(Clone, Copy, Debug)]
+pub struct RankEnsemble;
+
+/// Training rows that scores are compared with.
+const ROWS: usize = 1000;
+
+/// The members, each with scores of training rows.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Members(Vec<(FittedDetector, Vec<f64>)>);
+
+impl Detector for RankEnsemble {
+    fn name(&self) -> &'static str {
+        "rank ensemble"
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let members: [&dyn Detector; 5] =
+            [&RobustZ, &PrincipalComponents, &Mahalanobis, &LocalOutlierFactor, &IsolationForest];
+        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS));
+        let fit = |member: &dyn Detector| {
+            let fitted = member.fit(x, seed)?;
+            let mut scores = fitted.score(kept.view()).to_vec();
+            scores.sort_unstable_by(f64::total_cmp);
+            Ok((fitted, scores))
+        };
+        let fitted: Result<Vec<_>, FitError> = members.into_iter().map(fit).collect();
+        Ok(FittedDetector::Ensemble(Members(fitted?)))
+    }
+}
+
+impl Members {
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let mut sum = Array1::zeros(x.nrows());
+        for (member, known) in &self.0 {
+            sum += &member.score(x).mapv_into(|score| rarity(score, known));
+        }
+        sum / self.0.len() as f64
+    }
+}
+
+/// Of a score among those of training rows, which rise.
+fn rarity(score: f64, known: &[f64]) -> f64 {
+    let at_least = known.len() - known.partition_point(|own| *own < score);
+    let share = (1 + at_least) as f64 / (1 + known.len()) as f64;
+    let (middle, most) = (known[known.len() / 2], known[known.len() - 1]);
+    let beyond = (score - most) / (most - middle).max(1e-9);
+    // Half way to 1 where it is once more as far from the middle.
+    let further = if beyond > 0.0 { beyond / (1.0 + beyond) } else { 0.0 };
+    -share.ln() + further
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rarer_is_more() {
+        let known = [1.0, 2.0, 3.0, 5.0];
+        let check = |score: f64, expect: f64| {
+            assert!((rarity(score, &known) - expect).abs() < 1e-12, "{score}");
+        };
+        check(0.0, 0.0);
+        check(3.0, -(0.6_f64.ln()));
+        check(5.0, -(0.4_f64.ln()));
+        check(7.0, -(0.2_f64.ln()) + 0.5);
+        assert!(rarity(1e9, &known) > rarity(1e6, &known));
+    }
+}

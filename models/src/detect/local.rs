@@ -1,0 +1,110 @@
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, FittedDetector, enough};
+use crate::{FitError, dataset::spread, fill::Scaler, linalg};
+
+/// How much thinner rows lie around it than around its 20 nearest neighbours;
+/// 1 is as thin. M. M. Breunig et al., "LOF: identifying density-based local
+/// outliers", SIGMOD 2000. A row that is asked for is compared with the
+/// remembered ones, as scikit-learn does with `novelty=True`. It remembers at
+/// most 2,000 rows.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalOutlierFactor;
+
+const NEIGHBOURS: usize = 20;
+const ROWS_MAX: usize = 2000;
+
+/// The rows that are remembered, standardised, and how dense they lie.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Densities {
+    scaler: Scaler,
+    rows: Array2<f64>,
+    /// From each row to its 20th neighbour.
+    reach: Vec<f64>,
+    /// The local reachability density of each row.
+    density: Vec<f64>,
+}
+
+impl Detector for LocalOutlierFactor {
+    fn name(&self) -> &'static str {
+        "local outlier factor"
+    }
+
+    fn rows_max(&self) -> usize {
+        ROWS_MAX
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let scaler = Scaler::watchful(x);
+        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
+        let rows = scaler.apply(kept.view());
+        let (reach, density) = (Vec::new(), Vec::new());
+        let mut model = Densities { scaler, rows, reach, density };
+        let near: Vec<Vec<(f64, usize)>> = (0..model.rows.nrows())
+            .into_par_iter()
+            .map(|row| model.nearest(model.rows.row(row), Some(row)))
+            .collect();
+        model.reach = near.iter().map(|near| near[near.len() - 1].0).collect();
+        model.density = near.iter().map(|near| model.density_among(near)).collect();
+        Ok(FittedDetector::Local(model))
+    }
+}
+
+impl Densities {
+    /// The distances of the nearest rows but `own`, and their numbers.
+    fn nearest(&self, row: ArrayView1<f64>, own: Option<usize>) -> Vec<(f64, usize)> {
+        let squared = |(number, known): (usize, ArrayView1<f64>)| {
+            (linalg::squared_distance(known, row), number)
+        };
+        let known = self.rows.rows().into_iter().enumerate();
+        let mut all: Vec<(f64, usize)> =
+            known.filter(|(number, _)| Some(*number) != own).map(squared).collect();
+        let order = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        let kept = NEIGHBOURS.min(all.len());
+        all.select_nth_unstable_by(kept - 1, order);
+        all.truncate(kept);
+        all.sort_unstable_by(order);
+        all.iter_mut().for_each(|(distance, _)| *distance = distance.sqrt());
+        all
+    }
+
+    /// One over the mean distance to the nearest rows, none of them counted as
+    /// nearer than its own neighbourhood is wide.
+    fn density_among(&self, near: &[(f64, usize)]) -> f64 {
+        let sum: f64 = near.iter().map(|(distance, row)| distance.max(self.reach[*row])).sum();
+        // As scikit-learn, so that rows that are all the same have a density.
+        1.0 / (sum / near.len() as f64 + 1e-10)
+    }
+
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let of_row = |row: ArrayView1<f64>| {
+            let near = self.nearest(row, None);
+            let around: f64 = near.iter().map(|(_, row)| self.density[*row]).sum();
+            around / near.len() as f64 / self.density_among(&near)
+        };
+        self.scaler.apply(x).rows().into_iter().map(of_row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_that_of_scikit_learn() {
+        let value = |row: usize, by: f64| (row as f64 * by).sin() * (1.0 + row as f64 / 60.0);
+        let x =
+            Array2::from_shape_fn((60, 2), |(row, j)| value(row, if j == 0 { 1.3 } else { 2.1 }));
+        let fitted = LocalOutlierFactor.fit(x.view(), 0).unwrap();
+        let asked = ndarray::array![[0.0, 0.0], [2.5, -2.5], [1.0, 0.7]];
+        // scikit-learn 1.6.1: -LocalOutlierFactor(n_neighbors=20, novelty=True).score_samples,
+        // after StandardScaler
+        let expect = [0.905_410_391_648, 1.649_604_934_26, 1.017_696_137_971];
+        for (got, expect) in fitted.score(asked.view()).iter().zip(expect) {
+            assert!((got - expect).abs() < 1e-9, "{got} is not {expect}");
+        }
+    }
+}

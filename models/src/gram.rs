@@ -1,0 +1,157 @@
+//! What least squares need of the rows: sums of products, gathered block by
+//! block, so that rows are read once and never copied as a whole.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
+use rayon::prelude::*;
+
+use crate::fill::Scaler;
+
+/// Rows that are scaled and multiplied at once.
+const ROWS: usize = 4096;
+/// Stretches of time that settings are chosen on.
+const STRETCHES: usize = 5;
+
+/// Sums over rows of standardised inputs x and truths y.
+#[derive(Clone, Debug)]
+pub(crate) struct Gram {
+    rows: f64,
+    x: Array1<f64>,
+    y: f64,
+    xx: Array2<f64>,
+    xy: Array1<f64>,
+    yy: f64,
+}
+
+/// A weighted sum with its intercept, in standardised inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Weights {
+    pub(crate) weights: Array1<f64>,
+    pub(crate) intercept: f64,
+}
+
+impl Gram {
+    fn zero(width: usize) -> Self {
+        let (x, xx) = (Array1::zeros(width), Array2::zeros((width, width)));
+        Self { rows: 0.0, xy: x.clone(), x, y: 0.0, xx, yy: 0.0 }
+    }
+
+    fn of_rows(x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
+        Self {
+            rows: x.nrows() as f64,
+            x: x.sum_axis(Axis(0)),
+            y: y.sum(),
+            xx: x.t().dot(&x),
+            xy: x.t().dot(&y),
+            yy: y.dot(&y),
+        }
+    }
+
+    /// The rows of one stretch. Blocks are added in their order, so the sums
+    /// are the same on any number of threads.
+    fn of(scaler: &Scaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
+        let starts: Vec<usize> = (0..x.nrows()).step_by(ROWS).collect();
+        let block = |start: usize| {
+            let end = x.nrows().min(start + ROWS);
+            let rows = Slice::from(start..end);
+            let scaled = scaler.apply(x.slice_axis(Axis(0), rows));
+            Self::of_rows(scaled.view(), y.slice_axis(Axis(0), rows))
+        };
+        let blocks: Vec<Self> = starts.into_par_iter().map(block).collect();
+        blocks.iter().fold(Self::zero(scaler.width()), |sum, block| sum.plus(block))
+    }
+
+    /// The sums of five stretches of time of equal length.
+    pub(crate) fn stretches(scaler: &Scaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Vec<Self> {
+        let edge = |i: usize| i * x.nrows() / STRETCHES;
+        let part = |i: usize| {
+            let rows = Slice::from(edge(i)..edge(i + 1));
+            Self::of(scaler, x.slice_axis(Axis(0), rows), y.slice_axis(Axis(0), rows))
+        };
+        (0..STRETCHES).map(part).collect()
+    }
+
+    fn plus(mut self, other: &Self) -> Self {
+        self.rows += other.rows;
+        self.x += &other.x;
+        self.y += other.y;
+        self.xx += &other.xx;
+        self.xy += &other.xy;
+        self.yy += other.yy;
+        self
+    }
+
+    pub(crate) fn sum(all: &[Self]) -> Self {
+        all[1..].iter().fold(all[0].clone(), Self::plus)
+    }
+
+    pub(crate) fn rows(&self) -> f64 {
+        self.rows
+    }
+
+    /// Σ(x − x̄)(x − x̄)ᵀ and Σ(x − x̄)(y − ȳ).
+    pub(crate) fn centred(&self) -> (Array2<f64>, Array1<f64>) {
+        let column = self.x.view().insert_axis(Axis(1));
+        let xx = &self.xx - &(column.dot(&column.t()) / self.rows);
+        let xy = &self.xy - &(&self.x * (self.y / self.rows));
+        (xx, xy)
+    }
+
+    /// Adds the intercept that makes the mean error 0.
+    pub(crate) fn with_intercept(&self, weights: Array1<f64>) -> Weights {
+        let intercept = (self.y - self.x.dot(&weights)) / self.rows;
+        Weights { weights, intercept }
+    }
+
+    /// Σ(y − b − w·x)², without reading the rows again.
+    pub(crate) fn squared_error(&self, model: &Weights) -> f64 {
+        let Weights { weights: w, intercept: b } = model;
+        let explained = w.dot(&self.xx.dot(w)) + 2.0 * b * self.x.dot(w) + b * b * self.rows;
+        (self.yy - 2.0 * (w.dot(&self.xy) + b * self.y) + explained).max(0.0)
+    }
+}
+
+/// The candidate that predicts each stretch best from those before it: cross-
+/// validation that never looks ahead (L. J. Tashman, "Out-of-sample tests of
+/// forecasting accuracy", Int. J. Forecasting 16(4), 2000). `fit` gives one
+/// model a candidate.
+pub(crate) fn best_candidate(
+    stretches: &[Gram],
+    candidates: usize,
+    fit: impl Fn(&Gram) -> Vec<Option<Weights>>,
+) -> usize {
+    let mut errors = vec![0.0; candidates];
+    for next in 1..stretches.len() {
+        let fitted = fit(&Gram::sum(&stretches[..next]));
+        for (error, model) in errors.iter_mut().zip(&fitted) {
+            let own = model.as_ref().map(|model| stretches[next].squared_error(model));
+            *error += own.filter(|own| own.is_finite()).unwrap_or(f64::INFINITY);
+        }
+    }
+    (0..candidates).min_by(|a, b| errors[*a].total_cmp(&errors[*b])).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn errors_are_those_of_the_rows() {
+        let x = array![[1.0, 2.0], [0.0, -1.0], [3.0, 0.5], [2.0, 2.0], [1.0, 1.0], [0.0, 4.0]];
+        let y = array![1.0, 2.0, -1.0, 0.5, 3.0, 2.0];
+        let scaler = Scaler::fit(x.view());
+        let stretches = Gram::stretches(&scaler, x.view(), y.view());
+        assert_eq!(stretches.len(), STRETCHES);
+        let sum = Gram::sum(&stretches);
+        assert_eq!(sum.rows(), 6.0);
+        let model = sum.with_intercept(array![0.3, -0.7]);
+        let scaled = scaler.apply(x.view());
+        let errors = &y - &(scaled.dot(&model.weights) + model.intercept);
+        assert!(errors.sum().abs() < 1e-12, "the intercept makes the mean error 0");
+        assert!((sum.squared_error(&model) - errors.dot(&errors)).abs() < 1e-12);
+        let (xx, xy) = sum.centred();
+        let centred = &y - y.mean().unwrap();
+        assert!((xx - scaled.t().dot(&scaled)).iter().all(|e| e.abs() < 1e-12));
+        assert!((xy - scaled.t().dot(&centred)).iter().all(|e| e.abs() < 1e-12));
+    }
+}

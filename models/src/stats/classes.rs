@@ -1,0 +1,170 @@
+//! Scores of classes and of their probabilities.
+
+use ndarray::ArrayView2;
+use serde::Serialize;
+
+use super::ranks;
+pub use crate::metrics::average_precision;
+
+/// Area under the receiver operating characteristic: the probability that a
+/// positive has the higher score, ties counting half. J. A. Hanley, B. J.
+/// McNeil, Radiology 143(1), 1982. NaN where either class is missing.
+///
+/// ```
+/// // scikit-learn 1.6.1: roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+/// let roc_auc = models::stats::classes::roc_auc;
+/// assert_eq!(roc_auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), 0.75);
+/// ```
+#[must_use]
+pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
+    let positives = labels.iter().filter(|label| **label).count() as f64;
+    let negatives = labels.len() as f64 - positives;
+    let ranks = ranks(scores);
+    let sum: f64 =
+        ranks.iter().zip(labels).filter(|(_, label)| **label).map(|(rank, _)| rank).sum();
+    (sum - positives * (positives + 1.0) / 2.0) / (positives * negatives)
+}
+
+/// The mean F1 score (harmonic mean of precision and recall) of the classes
+/// that are predicted or true in any row; a class that never comes at all does
+/// not count. C. J. van Rijsbergen, "Information Retrieval", 1979.
+///
+/// ```
+/// // scikit-learn 1.6.1: f1_score([0, 1, 2, 0, 1, 2], [0, 2, 1, 0, 0, 1], average="macro")
+/// let got = models::stats::classes::macro_f1(&[0, 2, 1, 0, 0, 1], &[0, 1, 2, 0, 1, 2]);
+/// assert!((got - 0.266_666_666_666_666_66).abs() < 1e-12);
+/// ```
+#[must_use]
+pub fn macro_f1(predicted: &[usize], truth: &[usize]) -> f64 {
+    let classes = predicted.iter().chain(truth).max().map_or(0, |most| most + 1);
+    let f1 = |class: usize| {
+        let hits =
+            predicted.iter().zip(truth).filter(|(p, t)| **p == class && **t == class).count();
+        let either = predicted.iter().chain(truth).filter(|own| **own == class).count();
+        (either > 0).then(|| 2.0 * hits as f64 / either as f64)
+    };
+    let scores: Vec<f64> = (0..classes).filter_map(f1).collect();
+    scores.iter().sum::<f64>() / scores.len() as f64
+}
+
+/// The mean F1 score over the rows that follow a row of another class: where
+/// staying in the class is no answer. NaN where the class never changes.
+#[must_use]
+pub fn macro_f1_at_changes(predicted: &[usize], truth: &[usize], before: &[usize]) -> f64 {
+    let changed: Vec<usize> = (0..truth.len()).filter(|row| truth[*row] != before[*row]).collect();
+    let of = |all: &[usize]| -> Vec<usize> { changed.iter().map(|row| all[*row]).collect() };
+    macro_f1(&of(predicted), &of(truth))
+}
+
+/// The mean squared distance of probabilities (rows × classes) from the truth
+/// (1 for the class that came, else 0), 0 to 2; less is better. G. W. Brier,
+/// Monthly Weather Review 78(1), 1950. For two classes it is twice
+/// scikit-learn's `brier_score_loss`.
+#[must_use]
+pub fn brier(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
+    let of_row = |(row, class): (ndarray::ArrayView1<f64>, &usize)| -> f64 {
+        let came = |own| f64::from(u8::from(own == *class));
+        row.iter().enumerate().map(|(own, p)| (p - came(own)).powi(2)).sum()
+    };
+    probabilities.rows().into_iter().zip(truth).map(of_row).sum::<f64>() / truth.len() as f64
+}
+
+/// The mean of −ln of the probability of the class that came, at least 10⁻¹⁵;
+/// less is better. I. J. Good, "Rational decisions", JRSS B 14(1), 1952.
+#[must_use]
+pub fn log_loss(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
+    let each = truth.iter().enumerate().map(|(row, class)| probabilities[(row, *class)]);
+    each.map(|p| -p.max(1e-15).ln()).sum::<f64>() / truth.len() as f64
+}
+
+/// Rows whose probability of a class is about the same.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Calibration {
+    /// How many.
+    pub rows: usize,
+    /// Their mean probability.
+    pub predicted: f64,
+    /// The share of them that was of the class.
+    pub observed: f64,
+}
+
+/// How often what was said with a probability came: `bins` groups of equal
+/// width in [0, 1], empty ones left out. A. H. Murphy, R. L. Winkler,
+/// "Reliability of subjective probability forecasts", Applied Statistics
+/// 26(1), 1977.
+#[must_use]
+pub fn calibration(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<Calibration> {
+    let mut sums = vec![(0_usize, 0.0, 0.0); bins.max(1)];
+    for (p, label) in probabilities.iter().zip(labels) {
+        let bin = ((p * sums.len() as f64) as usize).min(sums.len() - 1);
+        let (rows, predicted, observed) = &mut sums[bin];
+        *rows += 1;
+        *predicted += p;
+        *observed += f64::from(u8::from(*label));
+    }
+    let mean = |(rows, predicted, observed): (usize, f64, f64)| Calibration {
+        rows,
+        predicted: predicted / rows as f64,
+        observed: observed / rows as f64,
+    };
+    sums.into_iter().filter(|(rows, ..)| *rows > 0).map(mean).collect()
+}
+
+/// The mean distance between the predicted and the observed share of a
+/// [`calibration`] table, weighted by rows. M. P. Naeini, G. Cooper, M.
+/// Hauskrecht, "Obtaining well calibrated probabilities", AAAI 2015.
+#[must_use]
+pub fn calibration_error(table: &[Calibration]) -> f64 {
+    let rows: usize = table.iter().map(|group| group.rows).sum();
+    let gap = |group: &Calibration| group.rows as f64 * (group.predicted - group.observed).abs();
+    table.iter().map(gap).sum::<f64>() / rows as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn areas_under_the_curve() {
+        let check = |scores: &[f64], labels: &[u8], expect: f64| {
+            let labels: Vec<bool> = labels.iter().map(|label| *label == 1).collect();
+            assert!((roc_auc(scores, &labels) - expect).abs() < 1e-12, "{scores:?}");
+        };
+        check(&[1.0, 2.0, 3.0, 4.0], &[0, 0, 1, 1], 1.0);
+        check(&[4.0, 3.0, 2.0, 1.0], &[0, 0, 1, 1], 0.0);
+        check(&[1.0, 1.0, 1.0, 1.0], &[0, 1, 0, 1], 0.5);
+        assert!(roc_auc(&[1.0, 2.0], &[true, true]).is_nan());
+    }
+
+    #[test]
+    fn f1_counts_classes_alike_and_changes_alone() {
+        assert_eq!(macro_f1(&[0, 0, 3], &[0, 0, 3]), 1.0, "classes 1 and 2 never come");
+        assert_eq!(macro_f1(&[0, 0, 0, 0], &[0, 0, 0, 1]), 3.0 / 7.0);
+        // as before everywhere: right in three of four rows, at no change
+        let (truth, before) = ([0, 0, 1, 1], [0, 0, 0, 1]);
+        assert_eq!(macro_f1_at_changes(&before, &truth, &before), 0.0);
+        assert_eq!(macro_f1_at_changes(&truth, &truth, &before), 1.0);
+    }
+
+    #[test]
+    fn probabilities_are_scored() {
+        let said = array![[0.8, 0.2], [0.4, 0.6], [1.0, 0.0]];
+        // scikit-learn 1.6.1: 2 * brier_score_loss([0, 1, 0], [0.2, 0.6, 0.0])
+        assert!((brier(said.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
+        // scikit-learn 1.6.1: log_loss([0, 1, 0], said)
+        let expect = -(0.8_f64.ln() + 0.6_f64.ln()) / 3.0;
+        assert!((log_loss(said.view(), &[0, 1, 0]) - expect).abs() < 1e-12);
+        assert!(log_loss(said.view(), &[0, 1, 1]) > 10.0, "sure and wrong");
+    }
+
+    #[test]
+    fn what_is_said_is_set_beside_what_came() {
+        let said = [0.05, 0.15, 0.15, 1.0];
+        let table = calibration(&said, &[false, true, false, true], 10);
+        assert_eq!(table.len(), 3);
+        assert_eq!(table[1], Calibration { rows: 2, predicted: 0.15, observed: 0.5 });
+        assert_eq!(table[2], Calibration { rows: 1, predicted: 1.0, observed: 1.0 });
+        assert!((calibration_error(&table) - (0.05 + 2.0 * 0.35) / 4.0).abs() < 1e-12);
+    }
+}

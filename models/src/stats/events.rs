@@ -1,0 +1,220 @@
+//! Scores of alarms over time. Faults are events of many minutes: point-
+//! adjusted F1, which counts an event as wholly found once any minute is,
+//! makes random scores look best (S. Kim et al., "Towards a rigorous evaluation
+//! of time-series anomaly detection", AAAI 2022), so it is not here.
+
+use std::ops::Range;
+
+/// What a detector finds if it may raise so many false alarms.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recall {
+    /// The score from which it raises alarms.
+    pub threshold: f64,
+    /// The share of events with an alarm within.
+    pub events: f64,
+    /// From the beginning of an event to its first alarm, in rows; the mean of
+    /// the events that were found, NaN where none was.
+    pub delay_rows: f64,
+    /// That it really raised.
+    pub false_alarms_per_day: f64,
+}
+
+/// Rows that follow one another and are labelled.
+#[must_use]
+pub fn events(labels: &[bool]) -> Vec<Range<usize>> {
+    let mut events: Vec<Range<usize>> = Vec::new();
+    for row in (0..labels.len()).filter(|row| labels[*row]) {
+        match events.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => events.push(row..row + 1),
+        }
+    }
+    events
+}
+
+/// The recall of events at the lowest threshold with at most
+/// `false_alarms_per_day` alarms a day that begin outside of events; rows
+/// follow one another at `rows_per_day`. Alarms in rows that follow one another
+/// are one. Both counts are of one series: several series are scored apart. A.
+/// Lavin, S. Ahmad, "Evaluating real-time anomaly detection algorithms: the
+/// Numenta anomaly benchmark", ICMLA 2015, counts alarms likewise. None without
+/// an event, or where the shapes differ.
+#[must_use]
+pub fn recall_at(
+    scores: &[f64],
+    labels: &[bool],
+    rows_per_day: f64,
+    false_alarms_per_day: f64,
+) -> Option<Recall> {
+    let events = events(labels);
+    if events.is_empty() || scores.len() != labels.len() {
+        return None;
+    }
+    let days = scores.len() as f64 / rows_per_day;
+    let false_alarms = |threshold: f64| {
+        let alarm = |row: usize| scores[row] >= threshold && !labels[row];
+        let begins = (0..scores.len()).filter(|row| alarm(*row) && (*row == 0 || !alarm(*row - 1)));
+        begins.count() as f64 / days
+    };
+    let mut thresholds: Vec<f64> = scores.iter().copied().filter(|s| !s.is_nan()).collect();
+    thresholds.sort_unstable_by(|a, b| b.total_cmp(a));
+    thresholds.dedup();
+    // Lower thresholds may join alarms, so the count may fall again; the first
+    // threshold from above that is too many ends the search.
+    let allowed = |threshold: &&f64| false_alarms(**threshold) <= false_alarms_per_day;
+    let threshold = thresholds.iter().take_while(allowed).last().copied();
+    let threshold = threshold.unwrap_or(f64::INFINITY);
+    let delay = |event: &Range<usize>| event.clone().position(|row| scores[row] >= threshold);
+    let delays: Vec<usize> = events.iter().filter_map(delay).collect();
+    Some(Recall {
+        threshold,
+        events: delays.len() as f64 / events.len() as f64,
+        delay_rows: delays.iter().sum::<usize>() as f64 / delays.len() as f64,
+        false_alarms_per_day: false_alarms(threshold),
+    })
+}
+
+/// Thresholds that the surface is cut at; as in the authors' code.
+const THRESHOLDS: usize = 250;
+
+/// The volume under the surface of precision and recall, 0 to 1: labels reach
+/// out to both sides of an event by up to half of `window_max` rows, weighing
+/// less further out, and the areas under the curves of all windows 0 …
+/// `window_max` are averaged, without interpolation, as in the authors' code. J.
+/// Paparrizos et al., "Volume under the surface",
+/// PVLDB 15(11), 2022. Takes rows × windows steps. None without an event, or
+/// where the shapes differ.
+#[must_use]
+pub fn vus_pr(scores: &[f64], labels: &[bool], window_max: usize) -> Option<f64> {
+    let events = events(labels);
+    if events.is_empty() || scores.len() != labels.len() {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    // The rows that are alarms at each threshold: equal scores together.
+    let last = scores.len() - 1;
+    let alarms: Vec<(f64, usize)> = (0..THRESHOLDS)
+        .map(|i| {
+            let threshold = scores[order[i * last / (THRESHOLDS - 1)]];
+            (threshold, order.partition_point(|row| scores[*row] >= threshold))
+        })
+        .collect();
+    let areas = (0..=window_max).map(|window| area(scores, &events, window, &order, &alarms));
+    Some(areas.sum::<f64>() / (window_max + 1) as f64)
+}
+
+/// Under the curve of one window.
+fn area(
+    scores: &[f64],
+    events: &[Range<usize>],
+    window: usize,
+    order: &[usize],
+    alarms: &[(f64, usize)],
+) -> f64 {
+    let weights = reaching_out(scores.len(), events, window);
+    let highest: Vec<f64> = joined(scores.len(), events, window)
+        .into_iter()
+        .map(|reach| scores[reach].iter().copied().fold(f64::NEG_INFINITY, f64::max))
+        .collect();
+    let mut inside = vec![false; scores.len()];
+    events.iter().for_each(|event| inside[event.clone()].fill(true));
+    let labelled = events.iter().map(Range::len).sum::<usize>() as f64;
+    let (mut found, mut beside, mut seen, mut recall_before, mut area) = (0.0, 0.0, 0, 0.0, 0.0);
+    for (threshold, rows) in alarms {
+        for row in &order[seen.min(*rows)..*rows] {
+            found += weights[*row];
+            beside += if inside[*row] { 0.0 } else { weights[*row] };
+        }
+        seen = seen.max(*rows);
+        let noticed = highest.iter().filter(|highest| *highest >= threshold).count();
+        // Rows beside an event ask to be found only once they are.
+        let positives = labelled + beside / 2.0;
+        let recall = (found / positives).min(1.0) * noticed as f64 / highest.len() as f64;
+        area += (recall - recall_before) * (found / *rows as f64);
+        recall_before = recall;
+    }
+    area
+}
+
+/// 1 within events, and √(1 − distance/window) up to half a window beside them.
+fn reaching_out(rows: usize, events: &[Range<usize>], window: usize) -> Vec<f64> {
+    let mut weights = vec![0.0; rows];
+    for event in events {
+        weights[event.clone()].fill(1.0);
+    }
+    for event in events {
+        for distance in 1..=window / 2 {
+            let weight = (1.0 - distance as f64 / window as f64).sqrt();
+            let before = event.start.checked_sub(distance);
+            let after = Some(event.end - 1 + distance).filter(|row| *row < rows);
+            for row in before.into_iter().chain(after) {
+                weights[row] = (weights[row] + weight).min(1.0);
+            }
+        }
+    }
+    weights
+}
+
+/// Events with what they reach out to; those that meet are one.
+fn joined(rows: usize, events: &[Range<usize>], window: usize) -> Vec<Range<usize>> {
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for event in events {
+        let reach = event.start.saturating_sub(window / 2)..(event.end + window / 2).min(rows);
+        match joined.last_mut() {
+            Some(last) if reach.start < last.end => last.end = reach.end,
+            _ => joined.push(reach),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two events, scores that see one early and one late, and some noise.
+    fn series() -> (Vec<f64>, Vec<bool>) {
+        let label = |i: usize| (40..52).contains(&i) || (130..140).contains(&i);
+        let score = |i: usize| {
+            let noise = 0.3 * (i as f64 * 1.7).sin() + 0.2 * (i as f64 * 0.37).cos();
+            let seen = (37..50).contains(&i) || (135..146).contains(&i);
+            noise + if seen { 0.6 } else { 0.0 }
+        };
+        ((0..200).map(score).collect(), (0..200).map(label).collect())
+    }
+
+    #[test]
+    fn the_volume_is_that_of_its_authors() {
+        let (scores, labels) = series();
+        // VUS 0.0.6: metricor().RangeAUC_volume_opt(labels, scores, window)[-1]
+        let check = |window: usize, expect: f64| {
+            let got = vus_pr(&scores, &labels, window).unwrap();
+            assert!((got - expect).abs() < 1e-9, "window {window}: {got} is not {expect}");
+        };
+        check(0, 0.488_307_347_757);
+        check(5, 0.550_650_722_949);
+        check(20, 0.723_209_966_302);
+        check(100, 0.892_011_027_585);
+        assert_eq!(vus_pr(&scores, &[false; 200], 5), None);
+    }
+
+    #[test]
+    fn recall_at_a_number_of_false_alarms() {
+        //            0    1    2    3    4    5    6    7    8    9
+        let scores = [0.1, 0.9, 0.1, 0.2, 0.8, 0.1, 0.3, 0.7, 0.7, 0.1];
+        let labels = [3, 4, 6].map(|row| row);
+        let labels: Vec<bool> = (0..10).map(|row| labels.contains(&row)).collect();
+        assert_eq!(events(&labels), [3..5, 6..7]);
+        let check = |allowed: f64, threshold: f64, events: f64, false_alarms: f64| {
+            let got = recall_at(&scores, &labels, 10.0, allowed).unwrap();
+            assert_eq!((got.threshold, got.events), (threshold, events));
+            assert_eq!(got.false_alarms_per_day, false_alarms);
+        };
+        check(0.0, f64::INFINITY, 0.0, 0.0);
+        check(1.0, 0.8, 0.5, 1.0);
+        check(2.0, 0.2, 1.0, 2.0);
+        assert_eq!(recall_at(&scores, &labels, 10.0, 1.0).unwrap().delay_rows, 1.0);
+        assert_eq!(recall_at(&scores, &[false; 10], 10.0, 1.0), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! Statistics that make a comparison honest: tests and intervals that know
+//! that neighbouring rows tell the same, intervals that keep their promise,
+//! and scores for classes, events, times and distributions.
+//!
+//! # Layout
+//! - [`dm`]: whether one model's errors are smaller than another's
+//! - [`bootstrap`]: intervals from blocks of rows
+//! - [`conformal`]: prediction intervals that cover what they promise
+//! - [`quantile`]: scores of predicted distributions
+//! - [`classes`]: scores of classes and of their probabilities
+//! - [`events`]: scores of alarms over time
+//! - [`survival`]: scores of times, some of them censored
+//! - [`importance`]: what a prediction rests on
+
+pub mod bootstrap;
+pub mod classes;
+pub mod conformal;
+pub mod dm;
+pub mod events;
+pub mod importance;
+pub mod quantile;
+pub mod survival;
+
+/// Ranks from 1, equal values sharing their mean rank.
+pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut below = 0;
+    for equal in order.chunk_by(|a, b| values[*a] == values[*b]) {
+        let rank = below as f64 + f64::midpoint(1.0, equal.len() as f64);
+        equal.iter().for_each(|i| ranks[*i] = rank);
+        below += equal.len();
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn equal_values_share_their_rank() {
+        let check = |values: &[f64], expect: &[f64]| assert_eq!(super::ranks(values), expect);
+        check(&[], &[]);
+        check(&[3.0, 1.0, 2.0], &[3.0, 1.0, 2.0]);
+        check(&[5.0, 1.0, 5.0, 5.0], &[3.0, 1.0, 3.0, 3.0]);
+    }
+}
