@@ -55,11 +55,12 @@ async fn publish((client, mut events): (AsyncClient, EventLoop)) -> Result<(), C
     let topic = "sensors/farm/bay-1/probe/temperature";
     let sent =
         client.publish_tracked(topic, "21.5", PublishOptions::at_least_once()).await.unwrap();
-    let poll = async {
+    // The client's future is a large one.
+    let poll = Box::pin(async {
         loop {
             events.poll().await?;
         }
-    };
+    });
     tokio::select! {
         done = sent.wait_completion_async() => { done.unwrap(); Ok(()) }
         failed = poll => failed,
