@@ -3,8 +3,10 @@
 //! own listener; and beside it what the peers can do alone.
 //!
 //! ```sh
-//! cargo run -p gateway --example kafka_throughput -- [SECONDS] [CONNECTIONS]
+//! cargo run -p gateway --example kafka_throughput -- [SECONDS] [CONNECTIONS] [PART…]
 //! ```
+//!
+//! Parts are `peers`, `listener` and `bridge`; all where none is named.
 //!
 //! Needs Mosquitto, Java and Maven. Every message is one reading, acknowledged
 //! by Mosquitto or the gateway, and looked for in Kafka at the end.
@@ -68,38 +70,44 @@ fn main() -> Result<()> {
     let load = |site: &'static str, port, per_s| Load { port, site, connections, per_s };
     let runtime = Runtime::new()?;
     println!("| what | measured |\n|---|--:|");
+    let parts: Vec<&str> = args.iter().skip(2).map(String::as_str).collect();
+    let is_wanted = |part| parts.is_empty() || parts.contains(&part);
     runtime.block_on(async {
-        let produced = peers::produce(&bench.kafka.brokers(), seconds).await?;
-        println!("| peer: plain rdkafka producer, acks=all, idempotent | {produced:.0} msg/s |");
-        let broker = Mosquitto::start(&dir.path().join("mosquitto"), true)?;
-        let relayed = peers::relay(&load("peer", broker.port, None), seconds).await?;
-        println!(
-            "| peer: Mosquitto → plain subscriber, acknowledges at once | {relayed:.0} msg/s |"
-        );
-        drop(broker);
-
-        let node = Node::start(&dir.path().join("listener"), &bench.kafka.brokers(), None)?;
-        let port = node.mqtt;
-        bench.sustained("listener", &node, load("listener-max", port, None)).await?;
-        bench.latency("listener", &node, load("listener-live", port, Some(LIVE_PER_S))).await?;
-        bench.drain("listener", load("listener-drain", port, Some(DRAINED_PER_S))).await?;
-        println!("| listener: largest resident set | {:.1} MB |", node.peak_rss_mb());
-        drop(node);
-
-        let broker = Mosquitto::start(&dir.path().join("mosquitto-2"), true)?;
-        let folder = dir.path().join("bridge");
-        let node = Node::start(&folder, &bench.kafka.brokers(), Some(broker.port))?;
-        let port = broker.port;
-        bench.sustained("bridge", &node, load("bridge-max", port, None)).await?;
-        bench.latency("bridge", &node, load("bridge-live", port, Some(LIVE_PER_S))).await?;
-        bench.drain("bridge", load("bridge-drain", port, Some(DRAINED_PER_S))).await?;
-        println!("| bridge: largest resident set | {:.1} MB |", node.peak_rss_mb());
+        if is_wanted("peers") {
+            let produced = peers::produce(&bench.kafka.brokers(), seconds).await?;
+            println!(
+                "| peer: plain rdkafka producer, acks=all, idempotent | {produced:.0} msg/s |"
+            );
+            let broker = Mosquitto::start(&dir.path().join("mosquitto"), true)?;
+            let relayed = peers::relay(&load("peer", broker.port, None), seconds).await?;
+            println!(
+                "| peer: Mosquitto → plain subscriber, acknowledges at once | {relayed:.0} msg/s |"
+            );
+        }
+        if is_wanted("listener") {
+            let node = Node::start(&dir.path().join("listener"), &bench.kafka.brokers(), None)?;
+            let port = node.mqtt;
+            bench.sustained("listener", &node, load("listener-max", port, None)).await?;
+            bench.latency("listener", &node, load("listener-live", port, Some(LIVE_PER_S))).await?;
+            bench.drain("listener", load("listener-drain", port, Some(DRAINED_PER_S))).await?;
+            println!("| listener: largest resident set | {:.1} MB |", node.peak_rss_mb());
+        }
+        if is_wanted("bridge") {
+            let broker = Mosquitto::start(&dir.path().join("mosquitto-2"), true)?;
+            let (folder, port) = (dir.path().join("bridge"), broker.port);
+            let node = Node::start(&folder, &bench.kafka.brokers(), Some(port))?;
+            bench.sustained("bridge", &node, load("bridge-max", port, None)).await?;
+            bench.latency("bridge", &node, load("bridge-live", port, Some(LIVE_PER_S))).await?;
+            bench.drain("bridge", load("bridge-drain", port, Some(DRAINED_PER_S))).await?;
+            println!("| bridge: largest resident set | {:.1} MB |", node.peak_rss_mb());
+        }
         Ok::<(), anyhow::Error>(())
     })?;
     let others = fs::read_to_string("/proc/loadavg")?;
     let cores = std::thread::available_parallelism()?;
+    let asked = args.join(" ");
     println!(
-        "\n`cargo run -p gateway --example kafka_throughput -- {seconds} {connections}`, \
+        "\n`cargo run -p gateway --example kafka_throughput -- {asked}`, \
          {cores} cores shared by all of it, load averages at the end {}",
         others.split(' ').take(3).collect::<Vec<_>>().join(" ")
     );

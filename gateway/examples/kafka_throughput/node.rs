@@ -5,7 +5,7 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ pub(crate) const ROLE: &str = "as-gateway";
 
 /// Is the gateway, with settings as arguments, until SIGTERM.
 pub(crate) fn run(set: &[String]) -> Result<()> {
+    service::log::init(service::log::Format::default(), "info");
     let settings = Settings::load(None, set)?;
     tokio::runtime::Runtime::new()?.block_on(async {
         let bind = |address| {
@@ -64,7 +65,8 @@ impl Node {
             set.push(format!("log.spool.dir={}", dir.display()));
         }
         let mut command = Command::new(std::env::current_exe()?);
-        let child = command.arg(ROLE).args(set).stdout(Stdio::null()).spawn()?;
+        let said = fs::File::create(dir.with_extension("log"))?;
+        let child = command.arg(ROLE).args(set).stdout(said.try_clone()?).stderr(said).spawn()?;
         Ok(Self { mqtt, rest, child })
     }
 
