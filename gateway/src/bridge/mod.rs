@@ -6,6 +6,7 @@
 //! connection cannot change between the check and the acknowledgement; what
 //! was queued when a connection ends is dropped by the client library.
 
+mod gate;
 mod session;
 
 use std::{
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use gate::Gate;
 use session::NothingUnderWay;
 
 use crate::{
@@ -47,9 +49,10 @@ pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(10);
 const OUTGOING_MAX: u16 = 64;
 /// Beside acknowledgements, the client queues a few requests of its own.
 pub(crate) const REQUESTS_SPARE: usize = 16;
-/// Messages that need no acknowledgement (QoS 0) and wait for the log, as a
-/// multiple of Receive Maximum; what is over it is lost, as QoS 0 may be.
-const UNACKNOWLEDGED_RATIO: usize = 4;
+/// Messages that wait for the log, as a multiple of Receive Maximum. Over it the
+/// broker is held back; and what needs no acknowledgement (QoS 0) is lost, as it
+/// may be.
+const WAITING_RATIO: usize = 4;
 
 /// A message on its way to the log; without `ack` it is QoS 0.
 struct Slot {
@@ -65,10 +68,10 @@ pub(crate) struct Bridge<'a> {
     is_connected: Arc<AtomicBool>,
     client: AsyncClient,
     /// Messages of this connection in the order of arrival. Receive Maximum
-    /// bounds it where the broker keeps to it; Mosquitto with
-    /// `max_inflight_messages 0` was seen not to after it restored a session,
-    /// and then `limits.in_flight_bytes_max` does.
+    /// bounds it where the broker keeps to it; where not, `gate` does, and at
+    /// last `limits.in_flight_bytes_max`.
     ring: VecDeque<Slot>,
+    gate: Gate,
     /// Filters of settings before, which the session still has.
     dropped_filters: Vec<String>,
     /// Whether this process had a session before.
@@ -95,6 +98,12 @@ impl<'a> Bridge<'a> {
             outgoing_inflight_max: options.get_outgoing_inflight_upper_limit(),
         };
         options.set_session_store(session);
+        let gate = Gate::default();
+        let guard = gate.clone();
+        options.set_socket_connector(move |host, network| {
+            let guard = guard.clone();
+            async move { Ok(guard.guard(rumqttc::default_socket_connect(host, network).await?)) }
+        });
         let capacity = usize::from(mqtt.receive_maximum) + REQUESTS_SPARE;
         let (client, events) = AsyncClient::builder(options)
             .capacity(capacity)
@@ -108,6 +117,7 @@ impl<'a> Bridge<'a> {
             is_connected,
             client,
             ring,
+            gate,
             dropped_filters,
             had_session,
             backoff,
@@ -218,6 +228,7 @@ impl<'a> Bridge<'a> {
         // What is in the ring goes on to the log, but its acknowledgements
         // belong to a connection that is gone. The broker sends it again.
         self.ring.clear();
+        self.gate.open();
         self.is_connected.store(false, Ordering::Relaxed);
     }
 
@@ -230,9 +241,7 @@ impl<'a> Bridge<'a> {
 
     fn take(&mut self, publish: &Publish) -> Result<(), Full> {
         let ack = self.client.prepare_ack(publish);
-        if ack.is_none()
-            && self.ring.len() >= UNACKNOWLEDGED_RATIO * usize::from(self.mqtt.receive_maximum)
-        {
+        if ack.is_none() && self.ring.len() >= self.waiting_max() {
             warn!(topic = %String::from_utf8_lossy(&publish.topic), "log too slow: QoS 0 message lost");
             return Ok(());
         }
@@ -242,8 +251,16 @@ impl<'a> Bridge<'a> {
             is_retained: publish.retain,
             received_ms: now_ms(),
         };
+        let is_held = ack.is_some() && self.ring.len() >= self.waiting_max();
         self.ring.push_back(Slot { ack, durable: Some(self.inlet.submit(message)?) });
+        if is_held {
+            self.gate.shut();
+        }
         Ok(())
+    }
+
+    fn waiting_max(&self) -> usize {
+        WAITING_RATIO * usize::from(self.mqtt.receive_maximum)
     }
 
     /// Acknowledges the oldest message, which is durable. Returns whether the
@@ -257,6 +274,9 @@ impl<'a> Bridge<'a> {
             return false;
         }
         self.ring.pop_front();
+        if self.ring.len() <= self.waiting_max() / 2 {
+            self.gate.open();
+        }
         true
     }
 }

@@ -192,7 +192,7 @@ impl<'a> Scene<'a> {
 
     /// Waits until the broker has handed over, and the gateway acknowledged,
     /// each device's last message.
-    async fn delivered(&self, traffic: &Traffic) -> Result<()> {
+    pub(crate) async fn delivered(&self, traffic: &Traffic) -> Result<()> {
         let last = |(device, serials): (&String, &Vec<u64>)| {
             serials.iter().max().map(|&serial| (device.clone(), serial))
         };

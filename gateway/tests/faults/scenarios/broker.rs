@@ -20,6 +20,7 @@ pub(super) fn all() -> Vec<Scenario> {
         scenario("MQTT broker killed, session lost", async |bench| {
             ends(bench, Via::ForgetfulBridge).await
         }),
+        scenario("MQTT broker with a backlog", backlog),
         scenario("duplicate client id, bridge", duplicate_bridge),
         scenario("duplicate client id, listener", duplicate_device),
     ]
@@ -51,6 +52,28 @@ async fn ends(bench: &Bench, via: Via) -> Result<()> {
         note.push_str("; what only the broker had acknowledged went with it");
     }
     scene.judge(traffic, &note).await
+}
+
+/// Mosquitto 2.0.11 with a backlog does not keep to Receive Maximum. The gateway
+/// holds it back; else it would run into its limit, leave, and get the same
+/// messages again.
+async fn backlog(bench: &Bench) -> Result<()> {
+    const BACKLOG: u64 = 20_000;
+    let (name, set) = ("MQTT broker with a backlog", ["limits.in_flight_bytes_max=600000"]);
+    let log = Some(bench.steady().await?);
+    let mut scene = Scene::open(bench, name, Via::Bridge, log, &set, None).await?;
+    scene.gateway.stop().await?;
+    let before = scene.tap.heard().connections;
+    let (messages, every) = (Some(BACKLOG / 6), Duration::ZERO);
+    let traffic =
+        scene.send(&Plan { messages, every, window: 128, ..Plan::default() }).finish().await;
+    scene.gateway.start_again();
+    scene.subscribed(2).await?;
+    scene.delivered(&traffic).await?;
+    // One to subscribe and one to publish.
+    let times = scene.tap.heard().connections - before;
+    ensure!(times <= 2, "{times} connections:\n{}", scene.gateway.last_words());
+    scene.judge(traffic, "").await
 }
 
 /// Two gateways of one name throw each other out, and each reconnects.
