@@ -271,8 +271,10 @@ fn print(
         if let Some(why) = &task.not_applicable {
             println!("  {:16} not applicable: {why}", task.task);
         } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
+            // An anomaly's is what 90 % of usual minutes score.
+            let usual = if p.task == "anomaly" { "usually " } else { "" };
             let interval = p.interval.map_or(String::new(), |[low, high]| {
-                format!(" [{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
+                format!(" [{usual}{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
             });
             let zone = p.zone.to_string();
             println!("  {:16} {zone:14} {:.2} {}{interval}  {}", p.task, p.value, p.unit, p.model);

@@ -95,7 +95,7 @@ async function showPredictions(zone, tasks) {
   const rows = answers.filter((a) => a.status === "fulfilled").map(({ value: p }) =>
     h("tr", { title: `${p.model} v${p.version}` }, h("td", {}, words(p.task)),
       h("td", { className: "value" }, number(p.value), h("span", { className: "unit" }, ` ${p.unit}`),
-        p.interval ? h("div", { className: "interval" }, `${number(p.interval[0])} to ${number(p.interval[1])}`) : "")));
+        p.interval ? h("div", { className: "interval" }, `${p.task === "anomaly" ? "usually " : ""}${number(p.interval[0])} to ${number(p.interval[1])}`) : "")));
   card(zone).predictions.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", {}, "none yet"))]));
 }
 
