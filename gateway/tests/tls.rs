@@ -1,25 +1,32 @@
-//! TLS on the MQTT side: the listener's, and mutual.
+//! TLS on the MQTT side: the listener's and the bridge's, and mutual.
 
 mod support;
 
 use std::{fs, path::Path};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions, TlsConfiguration,
     Transport,
 };
-use support::{Running, start, within};
+use support::{
+    Running,
+    broker::{Broker, free_port},
+    start, within,
+};
 
 /// Writes an authority, and certificates by it for the server and a device.
 fn certificates(dir: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // OpenSSL tells certificates apart by their names.
+    params.distinguished_name.push(DnType::CommonName, "authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     for name in ["localhost", "device"] {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &authority).unwrap();
         fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
         fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -99,4 +106,45 @@ async fn a_file_that_is_no_certificate_is_named() {
     let mut gateway = listener(dir.path(), false);
     let error = gateway.ended().await.unwrap_err().to_string();
     assert!(error.contains("localhost.pem") && error.contains("hint: "), "{error}");
+}
+
+#[tokio::test]
+async fn the_bridge_shows_the_broker_its_certificate_and_password() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let port = free_port();
+    let more = format!(
+        "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
+         allow_anonymous false\npassword_file {}\n",
+        file("ca.pem"),
+        file("localhost.pem"),
+        file("localhost.key"),
+        file("users"),
+    );
+    let Some(broker) = Broker::start_with(dir.path(), &more) else { return };
+    drop(broker); // It is installed, and so is what makes the file of users.
+    let made = std::process::Command::new("mosquitto_passwd")
+        .args(["-c", "-b", &file("users"), "bay", "s3cret"])
+        .status();
+    assert!(made.unwrap().success());
+    let broker = Broker::start_with(dir.path(), &more).unwrap();
+    let mut device = broker.device().await;
+    let set = [
+        "mqtt.host=localhost",
+        &format!("mqtt.port={port}"),
+        "mqtt.user=bay",
+        "mqtt.password=s3cret",
+        "mqtt.tls.enabled=true",
+        &format!("mqtt.tls.ca_file={}", file("ca.pem")),
+        &format!("mqtt.tls.cert_file={}", file("device.pem")),
+        &format!("mqtt.tls.key_file={}", file("device.key")),
+    ];
+    let gateway = broker.gateway(&dir.path().join("log"), &set).await;
+    // The first may come before the subscription.
+    while gateway.gateway.ledger().messages == 0 {
+        device.deliver(1, "sensors/farm/bay-1/probe/temperature", "21.5").await;
+    }
+    gateway.until("logged", |ledger| ledger.totals.logged >= 1).await;
+    gateway.stop().await;
 }

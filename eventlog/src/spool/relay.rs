@@ -122,6 +122,10 @@ impl Relay {
                     Ok(at) => answer(&mut sent, at),
                     Err(error) => {
                         warn!(topic = %self.topic, %error, "Kafka did not take a record");
+                        // Its receipt has answered and must not be asked again.
+                        if let Some(Sent { pending, .. }) = sent.pop_front() {
+                            sent.push_front(unsent(pending));
+                        }
                         return Some(with(sent, stalled));
                     }
                 },

@@ -2,7 +2,11 @@
 
 use std::{path::Path, time::Duration};
 
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use rdkafka::{
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 
 use crate::{EventLog, Faults, LogError, Positions, Record, Settings, SpoolStatus, Writer};
 
@@ -152,4 +156,35 @@ async fn nothing_is_durable_after_the_disk_has_failed() {
     faults.fail();
     let receipt = writer.append(Record::new("k", "10", 1)).await.unwrap();
     assert!(matches!(receipt.await, Err(LogError::Poisoned { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_to_the_errors_of_brokers_fatal_ones_among_them() {
+    use RDKafkaRespErr as Code;
+    let errors = [
+        Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+        // An idempotent producer gives up at these.
+        Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        Code::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+        Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+        // No record is ever too large here, and still it is kept.
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+    ];
+    for error in errors {
+        let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
+        let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
+        let writer = log.writer(TOPIC).unwrap();
+        append(&writer, 0..10).await;
+        until(&log, |status| status.records == 0).await;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[error; 3]);
+        append(&writer, 10..200).await;
+        until(&log, |status| status.records == 0).await;
+        append(&writer, 200..210).await;
+        until(&log, |status| status.records == 0).await;
+        check(&log, 210).await;
+    }
 }

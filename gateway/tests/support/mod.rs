@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test file uses its part of it
 
+pub(crate) mod broker;
 pub(crate) mod wire;
 
 use std::{net::SocketAddr, net::TcpListener, path::Path, time::Duration};
