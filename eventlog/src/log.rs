@@ -70,7 +70,7 @@ impl EventLog {
         match &self.0 {
             Inner::Embedded(log) => log.topic(topic).map(Writer::embedded),
             Inner::Kafka(log) if log.settings.spool.dir.as_os_str().is_empty() => {
-                log.kafka.writer(topic).map(Writer::kafka)
+                log.kafka.producer(topic).map(Writer::kafka)
             }
             Inner::Kafka(log) => log.spool(topic).map(Writer::spool),
         }

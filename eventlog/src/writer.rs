@@ -25,8 +25,8 @@ impl Writer {
         Self(Inner::Embedded(topic))
     }
 
-    pub(crate) fn kafka(producer: Arc<Producer>) -> Self {
-        Self(Inner::Kafka(producer))
+    pub(crate) fn kafka(producer: Producer) -> Self {
+        Self(Inner::Kafka(Arc::new(producer)))
     }
 
     pub(crate) fn spool(spool: Arc<Spool>) -> Self {

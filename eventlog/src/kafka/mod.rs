@@ -16,7 +16,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -69,9 +69,9 @@ impl Kafka {
         all.entry(topic.to_owned()).or_default().clone()
     }
 
-    pub(crate) fn writer(&self, topic: &str) -> Result<Arc<Producer>, LogError> {
+    pub(crate) fn producer(&self, topic: &str) -> Result<Producer, LogError> {
         self.partitions(topic)?;
-        Producer::open(self, topic).map(Arc::new)
+        Producer::open(self, topic)
     }
 
     pub(crate) fn reader(&self, topic: &str, from: &Positions) -> Result<Consumer, LogError> {

@@ -7,7 +7,10 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{relay::Link, store::Store};
+use super::{
+    relay::{Line, Link},
+    store::Store,
+};
 use crate::{
     LogError,
     kafka::{Kafka, Producer},
@@ -27,7 +30,6 @@ pub(super) struct Carrier {
     topic: Arc<str>,
     store: Arc<Store>,
     link: watch::Sender<Link>,
-    lost: Arc<Notify>,
 }
 
 impl Carrier {
@@ -36,19 +38,18 @@ impl Carrier {
         topic: &str,
         store: Arc<Store>,
         link: watch::Sender<Link>,
-        lost: Arc<Notify>,
     ) -> Self {
-        Self { kafka, topic: topic.into(), store, link, lost }
+        Self { kafka, topic: topic.into(), store, link }
     }
 
     /// Runs until it is aborted.
     pub(super) async fn run(self) {
         loop {
-            let producer = self.connect().await;
-            self.link.send_replace(Some(producer.clone()));
+            let line = Arc::new(Line { producer: self.connect().await, lost: Notify::new() });
+            self.link.send_replace(Some(line.clone()));
             tokio::select! {
-                () = self.lost.notified() => {}
-                ended = self.carry(&producer) => {
+                () = line.lost.notified() => {}
+                ended = self.carry(&line.producer) => {
                     if let Err(error) = ended {
                         error!(topic = %self.topic, %error, "draining the spool stopped; trying again");
                     }
@@ -57,19 +58,19 @@ impl Carrier {
             self.link.send_replace(None);
             // Closing a client takes its time.
             let closed = spawn_blocking(move || {
-                producer.purge();
-                drop(producer);
+                line.producer.purge();
+                drop(line);
             });
             let _ = closed.await;
             tokio::time::sleep(BACKOFF_MIN).await;
         }
     }
 
-    async fn connect(&self) -> Arc<Producer> {
+    async fn connect(&self) -> Producer {
         let mut backoff = BACKOFF_MIN;
         loop {
             let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
-            match spawn_blocking(move || kafka.writer(&topic)).await {
+            match spawn_blocking(move || kafka.producer(&topic)).await {
                 Ok(Ok(producer)) => return producer,
                 Ok(Err(error)) => {
                     warn!(topic = %self.topic, %error, "no Kafka yet; the spool takes records");

@@ -21,11 +21,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
 };
 
@@ -58,12 +58,11 @@ impl Spool {
     ) -> Result<Self, LogError> {
         let runtime = Handle::try_current().map_err(|_| LogError::NoRuntime)?;
         let store = Arc::new(Store::open(settings, topic, faults)?);
-        let lost = Arc::new(Notify::new());
         let (link, linked) = watch::channel(None);
-        let carrier = Carrier::new(kafka, topic, store.clone(), link, lost.clone());
+        let carrier = Carrier::new(kafka, topic, store.clone(), link);
         let (queue, pending) = mpsc::unbounded_channel();
-        let after = std::time::Duration::from_millis(settings.spool.after_ms);
-        let relay = Relay::new(topic, pending, store.clone(), linked, lost, after);
+        let after = Duration::from_millis(settings.spool.after_ms);
+        let relay = Relay::new(topic, pending, store.clone(), linked, after);
         let tasks = [runtime.spawn(carrier.run()), runtime.spawn(relay.run())];
         Ok(Self {
             topic: topic.into(),

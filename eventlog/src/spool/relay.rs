@@ -33,8 +33,17 @@ struct Sent {
     since: Instant,
 }
 
-/// What the carrier found: a producer, while Kafka is there.
-pub(super) type Link = Option<Arc<Producer>>;
+/// A producer that the carrier made when Kafka was there. What is said of one
+/// line says nothing of the next.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) producer: Producer,
+    /// Tells the carrier that this producer is of no more use.
+    pub(super) lost: Notify,
+}
+
+/// The line there is, if any.
+pub(super) type Link = Option<Arc<Line>>;
 
 /// Decides where each record goes: to Kafka directly while Kafka keeps up and
 /// the spool is empty, else through the spool.
@@ -43,8 +52,6 @@ pub(super) struct Relay {
     queue: UnboundedReceiver<Pending>,
     store: Arc<Store>,
     link: watch::Receiver<Link>,
-    /// Tells the carrier that the producer is of no more use.
-    lost: Arc<Notify>,
     /// Kafka is away when a record has waited for so long.
     after: Duration,
 }
@@ -55,21 +62,20 @@ impl Relay {
         queue: UnboundedReceiver<Pending>,
         store: Arc<Store>,
         link: watch::Receiver<Link>,
-        lost: Arc<Notify>,
         after: Duration,
     ) -> Self {
-        Self { topic: topic.into(), queue, store, link, lost, after }
+        Self { topic: topic.into(), queue, store, link, after }
     }
 
     /// Runs until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         let mut next = None;
         loop {
-            let producer = self.link.borrow().clone();
-            if let Some(producer) = producer.filter(|_| self.store.is_drained()) {
+            let line = self.link.borrow().clone();
+            if let Some(line) = line.filter(|_| self.store.is_drained()) {
                 self.store.set_direct(true);
-                match self.direct(&producer, next.take()).await {
-                    Some(rest) => self.fall_back(&producer, rest).await,
+                match self.direct(&line.producer, next.take()).await {
+                    Some(rest) => self.fall_back(&line, rest).await,
                     None => return,
                 }
                 continue;
@@ -149,9 +155,9 @@ impl Relay {
 
     /// Takes back from the producer what it has not delivered, and spools it
     /// before anything newer.
-    async fn fall_back(&mut self, producer: &Arc<Producer>, rest: VecDeque<Sent>) {
+    async fn fall_back(&mut self, line: &Arc<Line>, rest: VecDeque<Sent>) {
         self.store.set_direct(false);
-        producer.purge();
+        line.producer.purge();
         for Sent { pending, receipt, .. } in rest {
             match receipt.await {
                 Ok(at) => {
@@ -160,10 +166,9 @@ impl Relay {
                 Err(_) => self.spool(pending).await,
             }
         }
-        self.link.mark_unchanged();
-        self.lost.notify_one();
-        // Not the same producer again.
-        let gone = |link: &Link| !link.as_ref().is_some_and(|p| Arc::ptr_eq(p, producer));
+        line.lost.notify_one();
+        // Not the same line again.
+        let gone = |link: &Link| !link.as_ref().is_some_and(|now| Arc::ptr_eq(now, line));
         let _ = self.link.wait_for(gone).await;
     }
 
