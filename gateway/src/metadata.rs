@@ -2,22 +2,20 @@
 //! of others mean (`conventions`).
 //!
 //! What they told is not kept beyond the process, so that they are wanted at
-//! each connection, while the bridge's session gives each message once: in a
-//! session that a broker kept, the client library takes no subscriptions.
+//! each connection, and before the values, which wait at the broker meanwhile;
+//! the bridge's session gives each message once.
 
 use std::{pin::pin, time::Duration};
 
 use rumqttc::{AsyncClient, Event, Incoming, QoS, SubscribeFilter};
-use telemetry::SmolStr;
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
     GatewayError,
-    bridge::{BACKOFF_MAX, REQUESTS_SPARE, ended, options},
+    bridge::{BACKOFF_MAX, REQUESTS_SPARE, ended, message, options},
     inlet::Inlet,
-    message::{Message, now_ms},
     settings::Mqtt,
 };
 
@@ -81,13 +79,7 @@ pub(crate) async fn follow(
             }
             Ok(Event::Incoming(Incoming::Publish(publish))) => {
                 latest = Instant::now();
-                let message = Message {
-                    topic: SmolStr::from(String::from_utf8_lossy(&publish.topic)),
-                    payload: publish.payload.clone(),
-                    is_retained: publish.retain,
-                    received_ms: now_ms(),
-                };
-                if let Err(error) = inlet.submit(message) {
+                if let Err(error) = inlet.submit(message(&publish)) {
                     // The broker still has it, and sends it on the next
                     // connection.
                     error!(%error, "not taking metadata; leaving the broker for a while");

@@ -245,14 +245,8 @@ impl<'a> Bridge<'a> {
             warn!(topic = %String::from_utf8_lossy(&publish.topic), "log too slow: QoS 0 message lost");
             return Ok(());
         }
-        let message = Message {
-            topic: SmolStr::from(String::from_utf8_lossy(&publish.topic)),
-            payload: publish.payload.clone(),
-            is_retained: publish.retain,
-            received_ms: now_ms(),
-        };
         let is_held = ack.is_some() && self.ring.len() >= self.waiting_max();
-        self.ring.push_back(Slot { ack, durable: Some(self.inlet.submit(message)?) });
+        self.ring.push_back(Slot { ack, durable: Some(self.inlet.submit(message(publish))?) });
         if is_held {
             self.gate.shut();
         }
@@ -287,6 +281,16 @@ async fn head(ring: &mut VecDeque<Slot>) -> Result<(), oneshot::error::RecvError
         Some(Slot { durable: Some(durable), .. }) => durable.await.map(|_| ()),
         Some(Slot { durable: None, .. }) => Ok(()),
         None => std::future::pending().await,
+    }
+}
+
+/// A PUBLISH that has just come.
+pub(crate) fn message(publish: &Publish) -> Message {
+    Message {
+        topic: SmolStr::from(String::from_utf8_lossy(&publish.topic)),
+        payload: publish.payload.clone(),
+        is_retained: publish.retain,
+        received_ms: now_ms(),
     }
 }
 
