@@ -4,8 +4,8 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand_xoshiro::{Xoshiro256Plus, rand_core::SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::spread, fill::Scaler, linalg};
+use super::{Detector, FittedDetector, enough, remembered};
+use crate::{FitError, fill::Scaler, linalg};
 
 /// Distance from the nearest of 8 centres in standardised inputs, in the mean
 /// distance of that centre's own rows: S. Lloyd, "Least squares quantization in
@@ -51,9 +51,7 @@ struct Normal {
 }
 
 fn some_scaled(x: ArrayView2<f64>) -> (Scaler, DatasetBase<Array2<f64>, Array1<()>>) {
-    let scaler = Scaler::watchful(x);
-    let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
-    let rows = scaler.apply(kept.view());
+    let (scaler, rows) = remembered(x, ROWS_MAX);
     (scaler, DatasetBase::from(rows))
 }
 

@@ -1,8 +1,8 @@
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::spread, fill::Scaler, linalg};
+use super::{Detector, FittedDetector, enough, remembered};
+use crate::{FitError, fill::Scaler, linalg};
 
 /// Distance from the mean, measured in the data's covariance: P. C.
 /// Mahalanobis, "On the generalised distance in statistics", 1936.
@@ -73,9 +73,8 @@ impl Detector for Neighbours {
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::watchful(x);
-        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
-        Ok(FittedDetector::Neighbours(Memory { rows: scaler.apply(kept.view()), scaler }))
+        let (scaler, rows) = remembered(x, ROWS_MAX);
+        Ok(FittedDetector::Neighbours(Memory { scaler, rows }))
     }
 }
 

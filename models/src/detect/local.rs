@@ -1,9 +1,9 @@
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::spread, fill::Scaler, linalg};
+use super::{Detector, FittedDetector, enough, remembered};
+use crate::{FitError, fill::Scaler, linalg};
 
 /// How much thinner rows lie around it than around its 20 nearest neighbours;
 /// 1 is as thin. M. M. Breunig et al., "LOF: identifying density-based local
@@ -38,9 +38,7 @@ impl Detector for LocalOutlierFactor {
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::watchful(x);
-        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
-        let rows = scaler.apply(kept.view());
+        let (scaler, rows) = remembered(x, ROWS_MAX);
         let (reach, density) = (Vec::new(), Vec::new());
         let mut model = Densities { scaler, rows, reach, density };
         let near: Vec<Vec<(f64, usize)>> = (0..model.rows.nrows())

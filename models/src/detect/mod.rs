@@ -17,10 +17,10 @@ pub mod series;
 mod support;
 mod tails;
 
-use ndarray::{Array1, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::{FitError, ROWS_MIN};
+use crate::{FitError, ROWS_MIN, dataset::spread, fill::Scaler};
 
 pub use clusters::{KMeans, Mixture};
 pub use components::PrincipalComponents;
@@ -139,6 +139,14 @@ impl FittedDetector {
             _ => false,
         }
     }
+}
+
+/// At most `rows_max` rows, spread evenly, brought to one scale by all of them.
+fn remembered(x: ArrayView2<f64>, rows_max: usize) -> (Scaler, Array2<f64>) {
+    let scaler = Scaler::watchful(x);
+    let kept = x.select(Axis(0), &spread(x.nrows(), rows_max));
+    let rows = scaler.apply(kept.view());
+    (scaler, rows)
 }
 
 fn enough(x: ArrayView2<f64>) -> Result<(), FitError> {

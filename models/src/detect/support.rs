@@ -1,13 +1,11 @@
 use linfa::{DatasetBase, dataset::Pr, traits::Fit};
 use linfa_svm::Svm;
-use ndarray::{Array1, ArrayView2, Axis};
+use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
+use super::{Detector, FittedDetector, enough, remembered};
 use crate::{
     FitError,
-    dataset::spread,
-    fill::Scaler,
     zoo::support::{KernelSum, width_squared},
 };
 
@@ -40,9 +38,7 @@ impl Detector for OneClassSupport {
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
         enough(x)?;
-        let scaler = Scaler::watchful(x);
-        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
-        let rows = scaler.apply(kept.view());
+        let (scaler, rows) = remembered(x, ROWS_MAX);
         let width = width_squared(rows.view());
         let targets = Array1::from_elem(rows.nrows(), ());
         let model = Svm::<f64, Pr>::params()
