@@ -8,6 +8,7 @@
 //! # Layout
 //! In the order in which data meets them:
 //! - [`settings`]: windows, grid, lateness, where things are kept
+//! - [`definitions`]: `features.toml`: windows, aggregates, joins
 //! - [`intake`]: log records → reports
 //! - [`engine`]: reports → quality flags and feature rows
 //! - `worker`: moves batches from the log through the engine into the store
@@ -16,6 +17,7 @@
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `rest`: the same over HTTP
 
+pub mod definitions;
 pub mod engine;
 mod error;
 mod feature_store;

@@ -1,0 +1,129 @@
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What is computed of the readings of a window (t − w, t]. All but the counting
+/// ones are null where the window is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Aggregate {
+    /// Number of readings; 0 where there are none.
+    Count,
+    /// Arithmetic mean of the readings.
+    Mean,
+    /// Sample standard deviation (n − 1); needs two readings.
+    Std,
+    /// Smallest value.
+    Min,
+    /// Largest value.
+    Max,
+    /// Oldest value.
+    First,
+    /// Newest value.
+    Last,
+    /// Newest less oldest value; needs two readings.
+    Delta,
+    /// Slope of the least-squares line, units an hour; needs two times.
+    Slope,
+    /// Mean over time: each value holds until the next one, at most the gap cap.
+    TimeMean,
+    /// Integral over time, unit·hours, with the same cap.
+    Integral,
+    /// Quantile at 0.1, at the resolution of the metric.
+    P10,
+    /// Median, at the resolution of the metric.
+    P50,
+    /// Quantile at 0.9, at the resolution of the metric.
+    P90,
+    /// Share of the expected minutes that have a reading, %; 0 where there is none.
+    Coverage,
+    /// Longest time without a reading within the window, its two ends included, s.
+    GapMax,
+}
+
+impl Aggregate {
+    /// Every aggregate, in the order of columns.
+    pub const ALL: [Self; 16] = [
+        Self::Count,
+        Self::Mean,
+        Self::Std,
+        Self::Min,
+        Self::Max,
+        Self::First,
+        Self::Last,
+        Self::Delta,
+        Self::Slope,
+        Self::TimeMean,
+        Self::Integral,
+        Self::P10,
+        Self::P50,
+        Self::P90,
+        Self::Coverage,
+        Self::GapMax,
+    ];
+
+    /// Its name in definitions and in the names of features.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Mean => "mean",
+            Self::Std => "std",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::First => "first",
+            Self::Last => "last",
+            Self::Delta => "delta",
+            Self::Slope => "slope",
+            Self::TimeMean => "time_mean",
+            Self::Integral => "integral",
+            Self::P10 => "p10",
+            Self::P50 => "p50",
+            Self::P90 => "p90",
+            Self::Coverage => "coverage",
+            Self::GapMax => "gap_max_s",
+        }
+    }
+
+    /// The quantile that it is, if it is one.
+    #[must_use]
+    pub const fn quantile(self) -> Option<f64> {
+        match self {
+            Self::P10 => Some(0.1),
+            Self::P50 => Some(0.5),
+            Self::P90 => Some(0.9),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Aggregate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|own| own.as_str() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::as_str).join(", ");
+            format!("`{text}` is no aggregate; there are {names}")
+        })
+    }
+}
+
+impl TryFrom<String> for Aggregate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Aggregate> for String {
+    fn from(aggregate: Aggregate) -> Self {
+        aggregate.as_str().to_owned()
+    }
+}

@@ -1,0 +1,192 @@
+//! What is computed of every zone's readings: `features.toml`.
+//!
+//! # Layout
+//! - `aggregate`: what there is to compute of a window
+//! - `features.toml`: the built-in definitions
+
+mod aggregate;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use telemetry::SmolStr;
+
+pub use aggregate::Aggregate;
+
+use crate::settings::Window;
+
+/// The built-in definitions, as a file.
+pub const BUILT_IN: &str = include_str!("features.toml");
+
+/// Changes when the program computes something else by the same name.
+const ENGINE_VERSION: u32 = 2;
+
+/// A window's width, with what is computed of it.
+pub type Windows = BTreeMap<Window, Vec<Aggregate>>;
+
+/// What is computed of every zone's readings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definitions {
+    /// Of the form of the file.
+    pub version: u32,
+    /// Windows of every metric.
+    #[serde(default)]
+    pub windows: Windows,
+    /// What is different for single metrics.
+    #[serde(default)]
+    pub metrics: BTreeMap<SmolStr, MetricDefinition>,
+    /// Readings made of readings.
+    #[serde(default)]
+    pub derived: BTreeMap<SmolStr, Derived>,
+    /// Features made of features.
+    #[serde(default)]
+    pub joins: BTreeMap<SmolStr, Join>,
+}
+
+/// What is different for one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricDefinition {
+    /// Whether it has the windows of every metric.
+    #[serde(default = "yes")]
+    pub inherit: bool,
+    /// Windows that are different; without aggregates: that are not there.
+    #[serde(default)]
+    pub windows: Windows,
+    /// SQL over a reading; where it is not true, the reading enters no feature.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+}
+
+/// A metric made, reading by reading, of another. Exactly one of `value`, `below`,
+/// `above` says how; without any it is the value itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Derived {
+    /// The metric that it is made of.
+    pub from: SmolStr,
+    /// Only by day, or only by night; needs the site's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// SQL over a reading; only readings for which it is true.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// SQL over a reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// max(0, below − value).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<f64>,
+    /// max(0, value − above).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+    /// The windows that it has; it inherits none.
+    pub windows: Windows,
+}
+
+/// Sun up, or sun down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// From sunrise to sunset.
+    Day,
+    /// From sunset to sunrise.
+    Night,
+}
+
+/// A feature made of others of the same row: by a formula of the program, or by SQL.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Join {
+    /// By a formula of the program.
+    Formula {
+        /// Its name.
+        formula: SmolStr,
+        /// The features that it is computed of, in the formula's order.
+        inputs: Vec<SmolStr>,
+    },
+    /// By SQL over the names of features.
+    Sql {
+        /// The expression.
+        value: String,
+    },
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Definitions {
+    /// The built-in ones.
+    ///
+    /// # Panics
+    /// Never: a test reads them.
+    #[must_use]
+    pub fn built_in() -> Arc<Self> {
+        Arc::new(toml::from_str(BUILT_IN).expect("the built-in definitions are well-formed"))
+    }
+
+    /// The windows of a metric, derived ones too, narrowest first.
+    #[must_use]
+    pub fn windows_of(&self, metric: &str) -> Vec<(Window, Vec<Aggregate>)> {
+        if let Some(derived) = self.derived.get(metric) {
+            return derived.windows.clone().into_iter().collect();
+        }
+        let own = self.metrics.get(metric);
+        let mut windows = match own {
+            Some(own) if !own.inherit => Windows::new(),
+            _ => self.windows.clone(),
+        };
+        windows.extend(own.map(|own| own.windows.clone()).unwrap_or_default());
+        windows.retain(|_, aggregates| !aggregates.is_empty());
+        windows.into_iter().collect()
+    }
+
+    /// The metrics that are made of this one, by name.
+    pub fn derived_from(&self, metric: &str) -> impl Iterator<Item = (&SmolStr, &Derived)> {
+        self.derived.iter().filter(move |(_, derived)| derived.from == metric)
+    }
+
+    /// The widest window of all, ms.
+    #[must_use]
+    pub fn widest_ms(&self) -> i64 {
+        let of_metrics = self.metrics.values().map(|metric| &metric.windows);
+        let of_derived = self.derived.values().map(|derived| &derived.windows);
+        let all = std::iter::once(&self.windows).chain(of_metrics).chain(of_derived);
+        all.flat_map(|windows| windows.keys()).map(|window| window.width_ms()).max().unwrap_or(0)
+    }
+
+    /// SHA-256 over what is defined and how this program computes it, hexadecimal:
+    /// equal for files that differ in comments and order only.
+    ///
+    /// # Panics
+    /// Never: definitions have a JSON form.
+    #[must_use]
+    pub fn hash(&self) -> SmolStr {
+        let json = serde_json::to_vec(self).expect("definitions have a JSON form");
+        let mut hasher = Sha256::new();
+        hasher.update(ENGINE_VERSION.to_le_bytes());
+        hasher.update(&json);
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_has_the_common_windows_and_its_own() {
+        let built_in = Definitions::built_in();
+        let widths = |metric: &str| {
+            let windows = built_in.windows_of(metric);
+            windows.iter().map(|(window, _)| window.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(widths("co2"), "10m 1h 24h 7d");
+        assert_eq!(widths("soil_moisture"), "10m 30m 1h 24h 7d");
+        assert_eq!(widths("battery"), "");
+        assert_eq!(widths("light_day"), "24h");
+    }
+}
