@@ -61,6 +61,24 @@ pub enum StoreError {
         /// The nearest that there is.
         hint: Option<String>,
     },
+    /// More was asked for than is answered at once.
+    #[error("{found} {what}, above {max}\nhint: {hint}")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there may be.
+        max: u64,
+        /// How to ask for less.
+        hint: &'static str,
+    },
+    /// DuckDB does not understand a stranger's query.
+    #[error("{0}")]
+    Sql(String),
+    /// A stranger's query was interrupted.
+    #[error("the query was stopped: {0}")]
+    Stopped(&'static str),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] eventlog::LogError),

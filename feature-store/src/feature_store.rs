@@ -1,30 +1,27 @@
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use eventlog::EventLog;
-use polars::prelude::DataFrame;
 use serde::Serialize;
 use telemetry::{MetricTable, Quality, ZoneId};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::{
     Settings, StoreError,
     engine::{Row, catalog::Schema},
-    online::{Online, ZoneSummary},
-    store::{
-        self, FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, Readers,
-        ReadingQuery, ReadingRow, Restored, Writer,
-    },
+    online::{Latest, Online, Status, ZoneSummary},
+    store::{self, Readers, Restored, Writer},
     worker,
 };
 
 /// Windows over everything in the log, kept in one DuckDB file, served from
 /// memory. Clones share it.
 #[derive(Clone, Debug)]
-pub struct FeatureStore(Arc<Shared>);
+pub struct FeatureStore(pub(crate) Arc<Shared>);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -32,10 +29,12 @@ pub(crate) struct Shared {
     pub(crate) metrics: MetricTable,
     pub(crate) online: Online,
     pub(crate) counters: Counters,
-    readers: Readers,
+    pub(crate) readers: Readers,
     schema: Mutex<Arc<Schema>>,
     /// The file's writer, until `run` takes it.
     parts: Mutex<Option<(Writer, Restored)>>,
+    /// Whether readings are taken in now.
+    is_running: AtomicBool,
 }
 
 /// What has been committed.
@@ -47,7 +46,7 @@ pub(crate) struct Counters {
 }
 
 /// How much has been committed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counts {
     /// All readings, whatever their quality.
     pub readings: u64,
@@ -84,8 +83,16 @@ impl FeatureStore {
         counters.rows.store(restored.rows, Ordering::Relaxed);
         let schema = Mutex::new(restored.engine.schema().clone());
         let parts = Mutex::new(Some((Writer::new(connection)?, restored)));
-        let settings = settings.clone();
-        Ok(Self(Arc::new(Shared { settings, metrics, online, counters, readers, schema, parts })))
+        Ok(Self(Arc::new(Shared {
+            settings: settings.clone(),
+            metrics,
+            online,
+            counters,
+            readers,
+            schema,
+            parts,
+            is_running: AtomicBool::new(false),
+        })))
     }
 
     /// Takes in the log from where it was left until `shutdown`, then commits
@@ -100,7 +107,16 @@ impl FeatureStore {
     pub async fn run(&self, log: &EventLog, shutdown: CancellationToken) -> Result<(), StoreError> {
         let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (writer, restored) = parts.expect("a feature store runs once");
-        worker::run(self.0.clone(), log, writer, restored, shutdown).await
+        self.0.is_running.store(true, Ordering::Relaxed);
+        let ended = worker::run(self.0.clone(), log, writer, restored, shutdown).await;
+        self.0.is_running.store(false, Ordering::Relaxed);
+        ended
+    }
+
+    /// Whether readings are taken in now.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.0.is_running.load(Ordering::Relaxed)
     }
 
     /// The zones that there are.
@@ -112,6 +128,12 @@ impl FeatureStore {
     /// The row of a zone at its newest event time, from memory.
     #[must_use]
     pub fn latest(&self, zone: &ZoneId) -> Option<Arc<Row>> {
+        self.0.online.latest(zone).map(|(latest, _)| latest.row().clone())
+    }
+
+    /// The same with its JSON, and how sure it is.
+    #[must_use]
+    pub fn online(&self, zone: &ZoneId) -> Option<(Arc<Latest>, Status)> {
         self.0.online.latest(zone)
     }
 
@@ -119,47 +141,6 @@ impl FeatureStore {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Row>> {
         self.0.online.subscribe()
-    }
-
-    /// Final rows as a table: `site`, `zone`, `at_ms` (UTC), then features,
-    /// null where a window is empty; by zone, in the order of time.
-    ///
-    /// # Errors
-    /// [`StoreError::UnknownFeature`], or what DuckDB says.
-    pub fn frame(&self, query: &FrameQuery) -> Result<DataFrame, StoreError> {
-        store::frame(&self.0.readers.connection()?, query, &self.columns())
-    }
-
-    /// Final rows of one zone, in the order of time.
-    ///
-    /// # Errors
-    /// As [`FeatureStore::frame`].
-    pub fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
-        store::history(&self.0.readers.connection()?, query, &self.columns())
-    }
-
-    /// Readings as they are kept, newest first.
-    ///
-    /// # Errors
-    /// What DuckDB says.
-    pub fn readings(&self, query: &ReadingQuery) -> Result<Vec<ReadingRow>, StoreError> {
-        store::readings(&self.0.readers.connection()?, query)
-    }
-
-    /// Readings by zone, metric and quality.
-    ///
-    /// # Errors
-    /// What DuckDB says.
-    pub fn quality(&self) -> Result<Vec<QualityCount>, StoreError> {
-        store::quality(&self.0.readers.connection()?)
-    }
-
-    /// Hours of one zone, newest first.
-    ///
-    /// # Errors
-    /// What DuckDB says.
-    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, StoreError> {
-        store::kpis(&self.0.readers.connection()?, query)
     }
 
     /// The names of all features, in the order of their columns.

@@ -15,23 +15,31 @@
 //! - [`store`]: the DuckDB file: written, restored from, read
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
+//! - `questions`: what it can be asked: rows, readings, data sets, explanations
+//! - `statistics`: of values over a span, and whether they have moved
+//! - `query`: SQL of strangers, and what is refused in it
 //! - `rest`: the same over HTTP
 
 pub mod definitions;
 pub mod engine;
 mod error;
+mod explain;
 mod feature_store;
 pub mod intake;
 pub mod online;
+mod query;
+mod questions;
 mod rest;
 pub mod settings;
+pub mod statistics;
 pub mod store;
 mod worker;
 
 pub use engine::Row;
 pub use error::StoreError;
 pub use feature_store::{Counts, FeatureStore};
-pub use online::{Status, ZoneSummary};
-pub use rest::routes;
+pub use online::{Latest, Status, ZoneSummary};
+pub use query::{Query, Refused};
+pub use rest::{openapi, routes, service_routes};
 pub use settings::Settings;
-pub use store::{FrameQuery, HistoryQuery, HistoryRow, ReadingQuery};
+pub use store::{Cursor, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingQuery};

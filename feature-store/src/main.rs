@@ -67,7 +67,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let log = EventLog::open(&settings.log)?;
     let shutdown = shutdown::on_signal()?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
-    let routes = feature_store::routes(store.clone());
+    let routes = feature_store::service_routes(store.clone());
     let token = settings.rest.token.clone();
     let server = tokio::spawn(rest::serve(socket, routes, token, shutdown.clone()));
     let ran = store.run(&log, shutdown.clone()).await;

@@ -1,9 +1,8 @@
-//! Counts in the text format of Prometheus, version 0.0.4.
+//! The gateway's counts, for Prometheus.
 
-use std::{
-    fmt::{Display, Write as _},
-    sync::atomic::Ordering,
-};
+use std::sync::atomic::Ordering;
+
+use service::prometheus::{Page, label};
 
 use crate::{
     gateway::{Gateway, Inner},
@@ -11,41 +10,15 @@ use crate::{
     ledger::{Counts, Snapshot},
 };
 
-/// A page of metrics as it grows.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    /// One metric: its name, kind and help, and its samples, each with labels.
-    fn family<V: Display>(
-        &mut self,
-        (name, kind, help): (&str, &str, &str),
-        samples: impl IntoIterator<Item = (String, V)>,
-    ) {
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            self.0,
-            "# HELP microclimate_gateway_{name} {help}\n# TYPE microclimate_gateway_{name} {kind}"
-        );
-        for (labels, value) in samples {
-            let _ = writeln!(self.0, "microclimate_gateway_{name}{labels} {value}");
-        }
-    }
-
-    fn one(&mut self, about: (&str, &str, &str), value: impl Display) {
-        self.family(about, [(String::new(), value)]);
-    }
-}
-
 pub(crate) fn metrics(gateway: &Gateway) -> String {
-    let mut page = Page::default();
+    let mut page = Page::new("microclimate_gateway");
     readings(&mut page, gateway);
     devices(&mut page, gateway);
     connections(&mut page, gateway);
     acknowledgements(&mut page, gateway);
     spools(&mut page, gateway);
     kafka(&mut page, gateway);
-    page.0
+    page.finish()
 }
 
 fn readings(page: &mut Page, gateway: &Gateway) {
@@ -144,8 +117,4 @@ fn kafka(page: &mut Page, gateway: &Gateway) {
     each(("kafka_errors_total", "counter", "Requests that failed"), &|s| s.errors);
     let about = ("kafka_rtt_seconds_p99", "gauge", "Round trip to the slowest broker");
     each(about, &|s| s.rtt_p99_us / 1e6);
-}
-
-fn label(name: &str, value: impl Display) -> String {
-    format!("{{{name}=\"{value}\"}}")
 }

@@ -119,5 +119,5 @@ async fn readyz(State(gateway): State<Gateway>) -> Result<&'static str, Problem>
 }
 
 async fn metrics_text(State(gateway): State<Gateway>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics(&gateway))
+    ([(header::CONTENT_TYPE, service::prometheus::CONTENT_TYPE)], metrics(&gateway))
 }

@@ -117,8 +117,8 @@ impl House {
 /// Everything that is served, and the first page.
 fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
     let metrics = {
-        let gateway = gateway.clone();
-        move || async move { gateway.metrics() }
+        let (gateway, store) = (gateway.clone(), store.clone());
+        move || async move { gateway.metrics() + &store.prometheus() }
     };
     Router::new()
         .merge(page::routes())

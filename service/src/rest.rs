@@ -5,16 +5,18 @@ use std::{net::TcpListener, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
-    http::{StatusCode, header},
+    extract::{FromRequest, FromRequestParts, Query, Request, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
+    serve::ListenerExt,
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
 };
+use utoipa::ToSchema;
 
 use crate::Secret;
 
@@ -26,7 +28,7 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// An error as a client sees it. The cause goes to the log, not to the client.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(skip)]
     status: StatusCode,
@@ -37,6 +39,12 @@ pub struct Problem {
     /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
+}
+
+/// The body of every answer that is an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemAnswer {
+    error: Problem,
 }
 
 impl Problem {
@@ -74,6 +82,18 @@ impl Problem {
         )
     }
 
+    /// 413: more was asked for than one answer holds.
+    pub fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// The same with a code of its own, for programs.
+    #[must_use]
+    pub const fn coded(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
     /// The same with a way to mend it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -84,7 +104,40 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.status, Json(serde_json::json!({ "error": self }))).into_response()
+        (self.status, Json(ProblemAnswer { error: self })).into_response()
+    }
+}
+
+/// The query of a request; what is wrong with it is a [`Problem`].
+#[derive(Clone, Copy, Debug)]
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(rejection) => Err(Problem::bad_request(rejection.body_text()).coded("bad_query")),
+        }
+    }
+}
+
+/// The JSON body of a request; what is wrong with it is a [`Problem`].
+#[derive(Clone, Copy, Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Problem::too_large(format!("the body is above {BODY_BYTES_MAX} bytes")))
+            }
+            Err(rejection) => Err(Problem::bad_request(rejection.body_text()).coded("bad_body")),
+        }
     }
 }
 
@@ -99,7 +152,12 @@ pub async fn serve(
     token: Secret,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    // An answer in two writes would else wait for the client's acknowledgement.
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+    });
     axum::serve(listener, framed(routes, token))
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await
@@ -118,11 +176,9 @@ pub fn framed(routes: Router, token: Secret) -> Router {
 }
 
 async fn check_token(State(token): State<Secret>, request: Request, next: Next) -> Response {
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
+    let given = text(request.headers(), header::AUTHORIZATION)
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .or_else(|| token_of_stream(&request));
     let open = token.reveal().is_none() || OPEN_PATHS.contains(&request.uri().path());
     if open || given.is_some_and(|given| token.matches(given)) {
         next.run(request).await
@@ -131,4 +187,17 @@ async fn check_token(State(token): State<Secret>, request: Request, next: Next) 
             .hint("send the header `Authorization: Bearer <token>`")
             .into_response()
     }
+}
+
+/// A browser's `EventSource` can send no header: for a stream of events, and for
+/// nothing else, the token may be in the query.
+fn token_of_stream(request: &Request) -> Option<&str> {
+    if text(request.headers(), header::ACCEPT) != Some("text/event-stream") {
+        return None;
+    }
+    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }

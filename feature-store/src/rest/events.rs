@@ -1,27 +1,45 @@
 use std::convert::Infallible;
 
 use axum::{
-    extract::{Query, State},
+    extract::State,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures_util::{Stream, StreamExt};
-use service::rest::Problem;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service::rest::{Params, Problem, ProblemAnswer};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use utoipa::IntoParams;
 
-use super::{
-    as_json,
-    query::{self, EventParams},
-};
-use crate::FeatureStore;
+use super::query;
+use crate::{FeatureStore, Row, Status};
 
-/// Rows as they change: only newest values, unless names are given. Whoever
-/// falls behind is told how many rows were left out.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventParams {
+    /// Zones, separated by commas; every zone without it.
+    zones: Option<String>,
+    /// Features, separated by commas; newest values (`…_last`) without it.
+    names: Option<String>,
+    /// The bearer token, for browsers, whose `EventSource` sends no header.
+    #[serde(rename = "token")]
+    #[allow(dead_code)] // read by the frame
+    token: Option<String>,
+}
+
+/// Rows as they change, as server-sent events: `row` with a row of
+/// `/v1/features/latest`, and `left_out` with a number of rows for whoever falls
+/// behind.
+#[utoipa::path(get, path = "/v1/events", tag = "online", params(EventParams),
+    responses((status = 200, content_type = "text/event-stream"),
+        (status = 400, body = ProblemAnswer)))]
 pub(super) async fn events(
     State(store): State<FeatureStore>,
-    Query(params): Query<EventParams>,
+    Params(params): Params<EventParams>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let zones = query::zones(params.zones.as_deref())?;
-    let names = query::list(params.names.as_deref());
+    let names = query::list(params.names.as_deref())?;
     let stream = BroadcastStream::new(store.subscribe()).filter_map(move |row| {
         let event = match row {
             Ok(row) if zones.as_ref().is_none_or(|zones| zones.contains(&row.zone)) => {
@@ -39,4 +57,20 @@ pub(super) async fn events(
         std::future::ready(event.map(Ok))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+/// A row with the features that `wanted` wants.
+fn as_json(row: &Row, wanted: impl Fn(&str) -> bool) -> Value {
+    let named = row.schema.names.iter().zip(row.values.iter());
+    let features: serde_json::Map<String, Value> = named
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, value)| (name.to_string(), json!(Some(*value).filter(|v| v.is_finite()))))
+        .collect();
+    json!({
+        "zone": row.zone,
+        "at_ms": row.at_ms,
+        "status": Status::Provisional,
+        "schema_hash": row.schema.hash,
+        "features": features,
+    })
 }

@@ -1,5 +1,6 @@
-//! What can be asked, and what is refused.
+//! What many requests have in common, and what is refused in it.
 
+use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use serde::Deserialize;
 use service::{rest::Problem, time::parse_ms};
 use telemetry::ZoneId;
@@ -7,87 +8,62 @@ use telemetry::ZoneId;
 /// Most names or zones in one request.
 const LIST_MAX: usize = 2000;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct LatestParams {
-    zones: Option<String>,
-    names: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HistoryParams {
-    pub(super) zone: ZoneId,
-    pub(super) from: Option<String>,
-    pub(super) to: Option<String>,
-    pub(super) names: Option<String>,
-    pub(super) step_s: Option<i64>,
-    pub(super) limit: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ReadingParams {
-    pub(super) zone: Option<ZoneId>,
-    pub(super) metric: Option<String>,
-    pub(super) quality: Option<String>,
-    pub(super) from: Option<String>,
-    pub(super) to: Option<String>,
-    pub(super) limit: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct KpiParams {
-    pub(super) zone: ZoneId,
-    pub(super) limit: Option<usize>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DatasetParams {
-    pub(super) zones: Option<String>,
-    pub(super) from: Option<String>,
-    pub(super) to: Option<String>,
-    pub(super) columns: Option<String>,
-    pub(super) step_s: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct EventParams {
-    pub(super) zones: Option<String>,
-    pub(super) names: Option<String>,
-}
-
-impl LatestParams {
-    pub(super) fn zones(&self) -> Result<Option<Vec<ZoneId>>, Problem> {
-        zones(self.zones.as_deref())
-    }
-
-    pub(super) fn names(&self) -> Option<Vec<&str>> {
-        self.names.as_deref().map(|names| parts(names).take(LIST_MAX).collect())
-    }
-}
-
 /// Zones, separated by commas.
 pub(super) fn zones(text: Option<&str>) -> Result<Option<Vec<ZoneId>>, Problem> {
-    let Some(text) = text else { return Ok(None) };
-    let zones: Result<Vec<ZoneId>, _> = parts(text).take(LIST_MAX).map(str::parse).collect();
-    zones.map(Some).map_err(|error| Problem::bad_request(format!("zones: {error}")))
+    let Some(parts) = parts("zones", text)? else { return Ok(None) };
+    let zones: Result<Vec<ZoneId>, _> = parts.into_iter().map(str::parse).collect();
+    zones.map(Some).map_err(|error| {
+        Problem::bad_request(format!("zones: {error}")).hint("as in zones=farm/bay-1,farm/bay-2")
+    })
 }
 
 /// Names, separated by commas.
-pub(super) fn list(text: Option<&str>) -> Option<Vec<String>> {
-    text.map(|text| parts(text).take(LIST_MAX).map(str::to_owned).collect())
+pub(super) fn list(text: Option<&str>) -> Result<Option<Vec<String>>, Problem> {
+    Ok(parts("names", text)?.map(|parts| parts.into_iter().map(str::to_owned).collect()))
 }
 
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+/// What is separated by commas.
+pub(super) fn parts<'a>(
+    key: &str,
+    text: Option<&'a str>,
+) -> Result<Option<Vec<&'a str>>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts: Vec<&str> = parts.take(LIST_MAX + 1).collect();
+    if parts.len() > LIST_MAX {
+        return Err(Problem::too_large(format!("{key}: more than {LIST_MAX}")));
+    }
+    Ok(Some(parts))
 }
 
 /// A time as people write it.
 pub(super) fn time(text: Option<&str>) -> Result<Option<i64>, Problem> {
     text.map(parse_ms).transpose().map_err(Problem::bad_request)
+}
+
+/// From and to, both inclusive, UTC ms; or a whole day at the site.
+pub(super) fn span(
+    date: Option<&str>,
+    from: Option<&str>,
+    to: Option<&str>,
+    time_zone: &TimeZone,
+) -> Result<(Option<i64>, Option<i64>), Problem> {
+    let Some(date) = date else { return Ok((time(from)?, time(to)?)) };
+    if from.is_some() || to.is_some() {
+        return Err(Problem::bad_request("`date` beside `from` or `to`")
+            .hint("give a day, or where the span begins and ends"));
+    }
+    let no_date = || {
+        Problem::bad_request(format!("date = `{}` is none", date.chars().take(60).collect::<String>()))
+            .hint("as in date=2013-08-24, a day at the site")
+    };
+    let day: Date = date.parse().map_err(|_| no_date())?;
+    let start_ms = |day: Date| {
+        let midnight = day.to_zoned(time_zone.clone()).map_err(|_| no_date())?;
+        Ok(midnight.timestamp().as_millisecond())
+    };
+    let next = day.checked_add(1.day()).map_err(|_| no_date())?;
+    Ok((Some(start_ms(day)?), Some(start_ms(next)? - 1)))
 }
 
 pub(super) fn step(step_s: Option<i64>) -> Result<Option<i64>, Problem> {
@@ -104,7 +80,43 @@ pub(super) fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<
     match asked {
         None => Ok(default.min(max)),
         Some(asked) if (1..=max).contains(&asked) => Ok(asked),
-        Some(asked) => Err(Problem::bad_request(format!("limit = {asked} is not 1 to {max}"))),
+        Some(asked) => Err(Problem::bad_request(format!("limit = {asked} is not 1 to {max}"))
+            .hint("go on with the `next` of the answer as `after`")),
+    }
+}
+
+/// One page of a sorted list: what follows `after`, and where the next page begins.
+pub(super) fn page<T>(
+    all: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> String,
+    after: Option<&str>,
+    limit: usize,
+) -> (Vec<T>, Option<String>) {
+    let mut page: Vec<T> = all
+        .into_iter()
+        .filter(|one| after.is_none_or(|after| key(one).as_str() > after))
+        .take(limit + 1)
+        .collect();
+    let has_more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().map(&key).filter(|_| has_more);
+    (page, next)
+}
+
+/// A time in a body: UTC milliseconds, or as people write it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Time {
+    Ms(i64),
+    Text(String),
+}
+
+impl Time {
+    pub(super) fn ms(&self) -> Result<i64, Problem> {
+        match self {
+            Self::Ms(ms) => Ok(*ms),
+            Self::Text(text) => parse_ms(text).map_err(Problem::bad_request),
+        }
     }
 }
 
@@ -114,9 +126,33 @@ mod tests {
 
     #[test]
     fn lists_and_limits() {
-        assert_eq!(list(Some("a, b,,c")).unwrap(), ["a", "b", "c"]);
+        assert_eq!(list(Some("a, b,,c")).unwrap().unwrap(), ["a", "b", "c"]);
         assert!(zones(Some("farm/bay-1,nonsense")).is_err());
+        assert!(list(Some(&"a,".repeat(LIST_MAX + 1))).is_err());
         assert_eq!(limit(None, 1000, 10).unwrap(), 10);
         assert!(limit(Some(11), 5, 10).is_err() && limit(Some(0), 5, 10).is_err());
+    }
+
+    #[test]
+    fn a_day_is_one_of_the_site_and_may_have_23_hours() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let check = |date, zone: &TimeZone, hours: i64| {
+            let (from, to) = span(Some(date), None, None, zone).unwrap();
+            assert_eq!(to.unwrap() + 1 - from.unwrap(), hours * 3_600_000, "{date}");
+        };
+        check("2013-08-24", &TimeZone::UTC, 24);
+        check("2025-03-30", &berlin, 23);
+        check("2025-10-26", &berlin, 25);
+        assert!(span(Some("2013-02-30"), None, None, &berlin).is_err());
+        assert!(span(Some("2013-02-03"), Some("2013-02-03"), None, &berlin).is_err());
+    }
+
+    #[test]
+    fn pages_follow_one_another_and_end() {
+        let key = |n: &u32| format!("{n:02}");
+        assert_eq!(page(1..=5, key, None, 2), (vec![1, 2], Some("02".to_owned())));
+        assert_eq!(page(1..=5, key, Some("02"), 2), (vec![3, 4], Some("04".to_owned())));
+        assert_eq!(page(1..=5, key, Some("04"), 2), (vec![5], None));
+        assert_eq!(page(1..=4, key, Some("02"), 2), (vec![3, 4], None));
     }
 }

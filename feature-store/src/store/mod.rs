@@ -13,9 +13,14 @@ use std::{
 use duckdb::{AccessMode, Config, Connection};
 
 pub use read::{
-    FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, ReadingQuery, ReadingRow,
+    BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, KpiQuery,
+    Mode, Period, PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits,
+    Table,
 };
-pub(crate) use read::{frame, history, kpis, quality, readings};
+pub(crate) use read::{
+    Behind, behind, frame, history, kpis, points, quality, readings, replay, sql, stored,
+    unknown_feature, values,
+};
 pub(crate) use restore::{Restored, restore};
 pub(crate) use write::{Batch, Writer};
 

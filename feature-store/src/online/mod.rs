@@ -1,0 +1,148 @@
+//! The latest row of each zone, in memory: the online read path never asks
+//! DuckDB, and writes a row as JSON once, when it is first asked for.
+//!
+//! # Layout
+//! - `latest`: a row, and its JSON; `names`: what is the same for all rows of a
+//!   schema
+
+mod latest;
+mod names;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use serde::Serialize;
+use telemetry::{SmolStr, ZoneId};
+use tokio::sync::broadcast;
+use utoipa::ToSchema;
+
+pub use latest::Latest;
+pub(crate) use names::Names;
+
+use crate::engine::{Progress, Row, catalog::Schema};
+
+/// Rows that a slow subscriber may be behind before it loses some.
+const EVENTS_BEHIND_MAX: usize = 1024;
+
+/// How sure a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// At the newest event time; readings of that time may still come.
+    Provisional,
+    /// The watermark has passed it.
+    Final,
+}
+
+impl Status {
+    /// As JSON has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisional => "provisional",
+            Self::Final => "final",
+        }
+    }
+}
+
+/// A zone, the metrics it has, and how far it has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZoneSummary {
+    /// The zone.
+    pub zone: ZoneId,
+    /// By name.
+    pub metrics: Vec<SmolStr>,
+    /// Its newest event time, UTC ms.
+    pub latest_ms: Option<i64>,
+    /// The newest time whose row is final, UTC ms.
+    pub final_ms: Option<i64>,
+}
+
+/// All zones. Whoever reads one waits for nobody but whoever writes that one, and
+/// that for no longer than a pointer is set.
+#[derive(Debug)]
+pub(crate) struct Online {
+    /// Written only when a zone is first seen.
+    zones: RwLock<HashMap<ZoneId, Arc<Slot>>>,
+    /// Of the newest schema.
+    names: RwLock<Option<Arc<Names>>>,
+    events: broadcast::Sender<Arc<Row>>,
+}
+
+/// What is known of a zone, and its newest row once there is one.
+#[derive(Debug)]
+struct Slot(RwLock<(ZoneSummary, Option<Arc<Latest>>)>);
+
+impl Default for Online {
+    fn default() -> Self {
+        let events = broadcast::channel(EVENTS_BEHIND_MAX).0;
+        Self { zones: RwLock::default(), names: RwLock::default(), events }
+    }
+}
+
+impl Online {
+    pub(crate) fn note(&self, zone: &ZoneId, metrics: Vec<SmolStr>, progress: &Progress) {
+        let Progress { newest_ms: latest_ms, final_ms, .. } = *progress;
+        let summary = ZoneSummary { zone: zone.clone(), metrics, latest_ms, final_ms };
+        if let Some(slot) = self.slot(zone) {
+            slot.0.write().unwrap_or_else(PoisonError::into_inner).0 = summary;
+        } else {
+            let slot = Arc::new(Slot(RwLock::new((summary, None))));
+            let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
+            zones.insert(zone.clone(), slot);
+        }
+    }
+
+    pub(crate) fn put(&self, row: Row) {
+        let Some(slot) = self.slot(&row.zone) else { return };
+        let (names, row) = (self.names(&row.schema), Arc::new(row));
+        let latest = Arc::new(Latest::new(row.clone(), names));
+        let mut state = slot.0.write().unwrap_or_else(PoisonError::into_inner);
+        state.1 = Some(latest);
+        drop(state);
+        // Nobody listening is fine.
+        let _ = self.events.send(row);
+    }
+
+    /// Every zone, by name.
+    pub(crate) fn zones(&self) -> Vec<ZoneSummary> {
+        let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
+        let mut summaries: Vec<ZoneSummary> = zones
+            .values()
+            .map(|slot| slot.0.read().unwrap_or_else(PoisonError::into_inner).0.clone())
+            .collect();
+        drop(zones);
+        summaries.sort_unstable_by(|a, b| a.zone.cmp(&b.zone));
+        summaries
+    }
+
+    /// The newest row of a zone, and how sure it is.
+    pub(crate) fn latest(&self, zone: &ZoneId) -> Option<(Arc<Latest>, Status)> {
+        let slot = self.slot(zone)?;
+        let state = slot.0.read().unwrap_or_else(PoisonError::into_inner);
+        let latest = state.1.clone()?;
+        let is_final = state.0.final_ms.is_some_and(|final_ms| final_ms >= latest.row().at_ms);
+        Some((latest, if is_final { Status::Final } else { Status::Provisional }))
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Row>> {
+        self.events.subscribe()
+    }
+
+    fn slot(&self, zone: &ZoneId) -> Option<Arc<Slot>> {
+        self.zones.read().unwrap_or_else(PoisonError::into_inner).get(zone).cloned()
+    }
+
+    /// The names of a schema, made once.
+    pub(crate) fn names(&self, schema: &Arc<Schema>) -> Arc<Names> {
+        let known = self.names.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(names) = known.filter(|names| names.is_of(schema)) {
+            return names;
+        }
+        let names = Arc::new(Names::new(schema.clone()));
+        *self.names.write().unwrap_or_else(PoisonError::into_inner) = Some(names.clone());
+        names
+    }
+}

@@ -1,0 +1,135 @@
+//! What a feature store can be asked that is not in memory.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use polars::prelude::DataFrame;
+use telemetry::ZoneId;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    FeatureStore, StoreError,
+    definitions::Definitions,
+    explain::{self, Explanation},
+    query::Query,
+    store::{
+        self, Cursor, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, KpiQuery, Mode,
+        PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
+    },
+};
+
+impl FeatureStore {
+    /// Final rows as a table, corrections in: `site`, `zone`, `at_ms` (UTC), then
+    /// features, null where a window is empty; by zone, in the order of time.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFeature`], or what DuckDB says.
+    pub fn frame(&self, query: &FrameQuery) -> Result<DataFrame, StoreError> {
+        self.frame_as(query, Mode::AsCorrected)
+    }
+
+    /// The same as it was known at each row's time, or as it is known now.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::frame`].
+    pub fn frame_as(&self, query: &FrameQuery, mode: Mode) -> Result<DataFrame, StoreError> {
+        store::frame(&self.0.readers.connection()?, query, mode, &self.columns())
+    }
+
+    /// A line for each zone and time asked for: `zone`, `at_ms`, `row_ms`, `revision`,
+    /// `schema_hash`, features.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::frame`].
+    pub fn points(&self, query: &PointQuery) -> Result<Table, StoreError> {
+        store::points(&self.0.readers.connection()?, query, &self.columns())
+    }
+
+    /// The values of features over a span.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::frame`], and [`StoreError::TooMuch`].
+    pub fn values(&self, query: &FrameQuery, mode: Mode) -> Result<Vec<FeatureValues>, StoreError> {
+        store::values(&self.0.readers.connection()?, query, mode, &self.columns())
+    }
+
+    /// Final rows of one zone, in the order of time.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::frame`].
+    pub fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
+        store::history(&self.0.readers.connection()?, query, &self.columns())
+    }
+
+    /// Readings as they are kept, newest first, and where the next page begins.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn readings(
+        &self,
+        query: &ReadingQuery,
+    ) -> Result<(Vec<ReadingRow>, Option<Cursor>), StoreError> {
+        store::readings(&self.0.readers.connection()?, query)
+    }
+
+    /// Readings by zone, metric and quality, and where the next page begins.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn quality(
+        &self,
+        query: &QualityQuery,
+    ) -> Result<(Vec<QualityCount>, Option<String>), StoreError> {
+        store::quality(&self.0.readers.connection()?, query)
+    }
+
+    /// Hours or days of one zone, newest first; `None` where they are not computed.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn kpis(&self, query: &KpiQuery) -> Result<Option<Table>, StoreError> {
+        store::kpis(&self.0.readers.connection()?, query)
+    }
+
+    /// What is behind one value: its window, tiles and readings, and the value
+    /// computed anew of them. At most `limit` readings are shown.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownFeature`], [`StoreError::TooMuch`], or what DuckDB says.
+    pub fn explain(
+        &self,
+        zone: &ZoneId,
+        feature: &str,
+        at_ms: i64,
+        limit: usize,
+    ) -> Result<Explanation, StoreError> {
+        explain::explain(self, zone, feature, at_ms, limit)
+    }
+
+    /// Runs a checked query, read-only and under limits; tells whether there were more
+    /// rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`], [`StoreError::Stopped`], [`StoreError::TooMuch`].
+    pub fn sql(
+        &self,
+        query: &Query,
+        limits: SqlLimits,
+        gone: &CancellationToken,
+    ) -> Result<(Table, bool), StoreError> {
+        let readers = &self.0.readers;
+        store::sql(&readers.connection()?, readers.connection()?, query, limits, gone)
+    }
+
+    /// What is computed.
+    #[must_use]
+    pub fn definitions(&self) -> Arc<Definitions> {
+        Definitions::built_in()
+    }
+
+    /// The site's time zone.
+    #[must_use]
+    pub fn time_zone(&self) -> TimeZone {
+        self.0.settings.engine.time_zone().unwrap_or(TimeZone::UTC)
+    }
+}

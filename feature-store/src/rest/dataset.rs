@@ -1,0 +1,218 @@
+//! Tables to train on.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use service::rest::{Body, Params, Problem, ProblemAnswer};
+use telemetry::ZoneId;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    format::{self, Format},
+    problem::blocking,
+    query::{self, Time},
+};
+use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
+
+/// Most values of one data set.
+const CELLS_MAX: usize = 20_000_000;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DatasetParams {
+    /// Zones, separated by commas; every zone without it.
+    zones: Option<String>,
+    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    from: Option<String>,
+    /// Event time, this and earlier.
+    to: Option<String>,
+    /// Features, separated by commas; every feature without it.
+    columns: Option<String>,
+    /// Only rows whose time is a multiple of this, seconds.
+    step_s: Option<i64>,
+    /// Which revision of each row.
+    #[serde(default)]
+    #[param(inline)]
+    mode: Mode,
+}
+
+/// Stored rows of a span as Parquet: `site`, `zone`, `at_ms` (UTC), then features; by
+/// zone, in the order of time.
+#[utoipa::path(get, path = "/v1/dataset.parquet", tag = "offline", params(DatasetParams),
+    responses((status = 200, content_type = "application/vnd.apache.parquet"),
+        (status = 400, body = ProblemAnswer)))]
+pub(super) async fn stored(
+    State(store): State<FeatureStore>,
+    Params(params): Params<DatasetParams>,
+) -> Result<Response, Problem> {
+    let query = FrameQuery {
+        zones: query::zones(params.zones.as_deref())?,
+        from_ms: query::time(params.from.as_deref())?,
+        to_ms: query::time(params.to.as_deref())?,
+        columns: query::list(params.columns.as_deref())?,
+        step_s: query::step(params.step_s)?,
+    };
+    let mode = params.mode;
+    let bytes = blocking(move || format::parquet(&mut store.frame_as(&query, mode)?)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/vnd.apache.parquet")], bytes).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FormatParams {
+    /// Wins over the `Accept` header; JSON where there is neither.
+    #[param(inline)]
+    pub(super) format: Option<Format>,
+}
+
+/// Zones at times; either `points` or `grid`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DatasetRequest {
+    /// Any zones at any times, each a line of the answer, in this order.
+    points: Option<Vec<Point>>,
+    /// Zones at the same times, one after another.
+    grid: Option<Grid>,
+    /// As it was known at each point, or with what has arrived since. The two are
+    /// never mixed.
+    mode: Mode,
+    /// Features; every feature without it.
+    names: Option<Vec<String>>,
+    /// The newest row before a point may be this old, 3600 s without it.
+    age_s_max: Option<i64>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Point {
+    #[schema(value_type = String, example = "farm/bay-1")]
+    zone: ZoneId,
+    /// Event time: UTC ms, a date or RFC 3339.
+    #[schema(value_type = String, example = "2025-06-02T10:00:00Z")]
+    at: Time,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Grid {
+    /// Every zone without it.
+    #[schema(value_type = Option<Vec<String>>)]
+    zones: Option<Vec<ZoneId>>,
+    /// The first time.
+    #[schema(value_type = String)]
+    from: Time,
+    /// No time is after this.
+    #[schema(value_type = String)]
+    to: Time,
+    /// How far the times are apart, seconds.
+    step_s: i64,
+}
+
+/// What was known of zones at times: a line for each, with `row_ms`, the time of the
+/// row of the grid that it is of, and null where there is none.
+#[utoipa::path(post, path = "/v1/dataset", tag = "offline", params(FormatParams),
+    request_body = DatasetRequest,
+    responses((status = 200, content(
+            (DatasetRows = "application/json"), (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+            (Vec<u8> = "application/vnd.apache.parquet"))),
+        (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer)))]
+pub(super) async fn at_points(
+    State(store): State<FeatureStore>,
+    Params(params): Params<FormatParams>,
+    headers: HeaderMap,
+    Body(request): Body<DatasetRequest>,
+) -> Result<Response, Problem> {
+    let format = Format::asked(params.format, &headers);
+    let mode = request.mode;
+    let query = PointQuery {
+        points: points(&store, &request)?,
+        mode,
+        age_s_max: age_s_max(request.age_s_max)?,
+        columns: request.names,
+    };
+    let columns = query.columns.as_ref().map_or(store.schema().names.len(), Vec::len);
+    if query.points.len().saturating_mul(columns) > CELLS_MAX {
+        return Err(Problem::too_large(format!(
+            "{} points of {columns} features are above {CELLS_MAX} values",
+            query.points.len()
+        ))
+        .hint("ask for fewer features with `names`, or for fewer points"));
+    }
+    let about = format!("\"mode\":{},", serde_json::json!(mode));
+    let bytes = blocking(move || format.write(&store.points(&query)?, &about)).await?;
+    Ok(format.answer(bytes))
+}
+
+fn age_s_max(asked: Option<i64>) -> Result<i64, Problem> {
+    match asked {
+        None => Ok(3600),
+        Some(age_s) if (0..=31 * 86_400).contains(&age_s) => Ok(age_s),
+        Some(age_s) => {
+            Err(Problem::bad_request(format!("age_s_max = {age_s} is not 0 to 2678400")))
+        }
+    }
+}
+
+fn points(store: &FeatureStore, request: &DatasetRequest) -> Result<Vec<(ZoneId, i64)>, Problem> {
+    let rows_max = store.rows_max();
+    let too_many = |points: usize| {
+        Problem::too_large(format!("{points} points, above {rows_max}"))
+            .hint("ask for a part at a time, or for a longer `step_s`")
+    };
+    match (&request.points, &request.grid) {
+        (Some(points), None) if points.len() > rows_max => Err(too_many(points.len())),
+        (Some(points), None) if !points.is_empty() => {
+            points.iter().map(|point| Ok((point.zone.clone(), point.at.ms()?))).collect()
+        }
+        (None, Some(grid)) => {
+            let (from_ms, to_ms) = (grid.from.ms()?, grid.to.ms()?);
+            if grid.step_s < 1 || to_ms < from_ms {
+                return Err(Problem::bad_request("grid: `to` is before `from`, or `step_s` below 1"));
+            }
+            let zones = grid.zones.clone().unwrap_or_else(|| {
+                store.zones().into_iter().map(|zone| zone.zone).collect()
+            });
+            let step_ms = grid.step_s.saturating_mul(1000);
+            let times = to_ms.abs_diff(from_ms) / step_ms.unsigned_abs() + 1;
+            let points = times.saturating_mul(zones.len() as u64);
+            if points > rows_max as u64 {
+                return Err(too_many(usize::try_from(points).unwrap_or(usize::MAX)));
+            }
+            let at = (0..times as i64).map(|i| from_ms + i * step_ms);
+            let of = |zone: &ZoneId| at.clone().map(move |at_ms| (zone.clone(), at_ms)).collect::<Vec<_>>();
+            Ok(zones.iter().flat_map(of).collect())
+        }
+        _ => Err(Problem::bad_request("either `points`, at least one, or `grid`").hint(
+            r#"as in {"mode": "as_known", "points": [{"zone": "farm/bay-1", "at": "2025-06-02T10:00:00Z"}]}"#,
+        )),
+    }
+}
+
+/// A data set as JSON.
+#[derive(ToSchema)]
+#[allow(dead_code)] // written by hand; this is its schema
+struct DatasetRows {
+    mode: Mode,
+    rows: Vec<DatasetRow>,
+}
+
+/// Beside these fields there is one for each feature.
+#[derive(ToSchema)]
+#[allow(dead_code)] // as above
+struct DatasetRow {
+    zone: String,
+    /// The time asked for, UTC ms.
+    at_ms: i64,
+    /// The time of the row, UTC ms; null where there is none.
+    row_ms: Option<i64>,
+    /// 0 as it was known at its time; higher ones have readings that came later.
+    revision: Option<i64>,
+    /// Of the names and meaning of its features.
+    schema_hash: Option<String>,
+}

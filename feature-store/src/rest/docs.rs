@@ -1,0 +1,62 @@
+//! The description of this interface, for programs and for people.
+
+use std::fmt::Write as _;
+
+use axum::{Json, extract::State, response::Html};
+use std::sync::Arc;
+use utoipa::openapi::{OpenApi, path::Operation};
+
+pub(super) async fn openapi(State(document): State<Arc<OpenApi>>) -> Json<OpenApi> {
+    Json((*document).clone())
+}
+
+pub(super) async fn page(State(document): State<Arc<OpenApi>>) -> Html<String> {
+    Html(html(&document))
+}
+
+/// Every path with its parameters, without a script.
+fn html(document: &OpenApi) -> String {
+    let mut out = String::from(
+        "<!doctype html><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>Feature store</title><style>body{font:15px/1.5 system-ui;max-width:52rem;margin:2rem auto;\
+         padding:0 1rem}code{background:#8881;padding:0 .2em}dt{margin-top:.3rem}dd{margin-left:1.5rem}\
+         h2{margin-top:2rem}</style>",
+    );
+    // Writing to a string does not fail.
+    let _ = write!(
+        out,
+        "<h1>{}</h1><p>{}</p><p>For programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>",
+        escaped(&document.info.title),
+        escaped(document.info.description.as_deref().unwrap_or_default()),
+    );
+    for (path, item) in &document.paths.paths {
+        for (method, operation) in [("GET", &item.get), ("POST", &item.post)] {
+            if let Some(operation) = operation {
+                write_operation(&mut out, method, path, operation);
+            }
+        }
+    }
+    out
+}
+
+fn write_operation(out: &mut String, method: &str, path: &str, operation: &Operation) {
+    let _ = write!(out, "<h2><code>{method} {}</code></h2>", escaped(path));
+    for text in [&operation.summary, &operation.description].into_iter().flatten() {
+        let _ = write!(out, "<p>{}</p>", escaped(text));
+    }
+    let Some(parameters) = operation.parameters.as_ref().filter(|all| !all.is_empty()) else { return };
+    out.push_str("<dl>");
+    for parameter in parameters {
+        let _ = write!(
+            out,
+            "<dt><code>{}</code></dt><dd>{}</dd>",
+            escaped(&parameter.name),
+            escaped(parameter.description.as_deref().unwrap_or_default()),
+        );
+    }
+    out.push_str("</dl>");
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,45 @@
+use axum::{Json, extract::State};
+use serde::Deserialize;
+use service::rest::{Params, Problem, ProblemAnswer};
+use telemetry::ZoneId;
+use utoipa::IntoParams;
+
+use super::{problem::{blocking, unknown_zone}, query};
+use crate::{FeatureStore, explain::Explanation};
+
+/// Most readings of one explanation.
+const READINGS_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExplainParams {
+    #[param(value_type = String, example = "farm/bay-1")]
+    zone: ZoneId,
+    #[param(example = "temperature_mean_1h")]
+    feature: String,
+    /// Event time: a date, RFC 3339 or UTC ms. A stored value is shown where this is
+    /// a time of the grid.
+    at: String,
+    /// At most this many readings, 100 without it.
+    limit: Option<usize>,
+}
+
+/// What is behind one value: its window, tiles and readings, what is stored, and the
+/// same computed anew.
+#[utoipa::path(get, path = "/v1/features/explain", tag = "offline", params(ExplainParams),
+    responses((status = 200, body = Explanation), (status = 400, body = ProblemAnswer),
+        (status = 404, body = ProblemAnswer)))]
+pub(super) async fn explain(
+    State(store): State<FeatureStore>,
+    Params(params): Params<ExplainParams>,
+) -> Result<Json<Explanation>, Problem> {
+    let at_ms = query::time(Some(&params.at))?.unwrap_or_default();
+    let limit = query::limit(params.limit, 100, READINGS_MAX)?;
+    let ExplainParams { zone, feature, .. } = params;
+    if !store.zones().iter().any(|own| own.zone == zone) {
+        return Err(unknown_zone(&zone));
+    }
+    let explained = blocking(move || store.explain(&zone, &feature, at_ms, limit));
+    Ok(Json(explained.await?))
+}

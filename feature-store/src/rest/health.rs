@@ -1,0 +1,62 @@
+//! What supervisors and Prometheus ask.
+
+use axum::{extract::State, http::header, response::IntoResponse};
+use service::{
+    prometheus::{CONTENT_TYPE, Page, label},
+    rest::{Problem, ProblemAnswer},
+};
+
+use super::latest::now_ms;
+use crate::{Counts, FeatureStore};
+
+/// The process lives.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok"
+}
+
+/// Readings are taken in.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
+pub(super) async fn readyz(State(store): State<FeatureStore>) -> Result<&'static str, Problem> {
+    if store.is_running() {
+        Ok("ready")
+    } else {
+        Err(Problem::unavailable("no readings are taken in").hint("the log of the service says why"))
+    }
+}
+
+/// Counts for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(store): State<FeatureStore>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], store.prometheus())
+}
+
+impl FeatureStore {
+    /// What has been committed, and how far the zones have come, in Prometheus's text
+    /// format.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let mut page = Page::new("microclimate_feature_store");
+        let Counts { by_quality, rejects, rows, columns, .. } = self.counts();
+        let by_quality = by_quality.into_iter();
+        let by_quality = by_quality.map(|(quality, count)| (label("quality", quality), count));
+        page.family(("readings_total", "counter", "Readings committed, by quality"), by_quality);
+        page.one(("rejects_total", "counter", "Log records that held no readings"), rejects);
+        page.one(("rows_total", "counter", "Feature rows, each revision counted"), rows);
+        page.one(("columns", "gauge", "Feature columns"), columns);
+        let zones = self.zones();
+        page.one(("zones", "gauge", "Zones seen"), zones.len());
+        let now_ms = now_ms();
+        let lag = |at_ms: Option<i64>| at_ms.map(|at_ms| (now_ms - at_ms) as f64 / 1000.0);
+        let newest = lag(zones.iter().filter_map(|zone| zone.latest_ms).max());
+        let about = ("newest_age_seconds", "gauge", "Age of the newest event of any zone");
+        page.family(about, newest.map(|age_s| (String::new(), age_s)));
+        let behind = zones.iter().filter_map(|zone| Some(zone.latest_ms? - zone.final_ms?)).max();
+        let about = ("final_lag_seconds_max", "gauge", "How far final rows are behind, in event time");
+        page.family(about, behind.map(|ms| (String::new(), ms as f64 / 1000.0)));
+        page.one(("running", "gauge", "Whether readings are taken in"), u8::from(self.is_running()));
+        page.finish()
+    }
+}

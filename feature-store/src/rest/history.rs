@@ -1,0 +1,127 @@
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use service::rest::{Params, Problem, ProblemAnswer};
+use telemetry::ZoneId;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{problem::blocking, query};
+use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, Mode};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryParams {
+    #[param(value_type = String, example = "farm/bay-1")]
+    zone: ZoneId,
+    /// A day at the site, as in 2013-08-24.
+    date: Option<String>,
+    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    from: Option<String>,
+    /// Event time, this and earlier.
+    to: Option<String>,
+    /// Features, separated by commas; every feature without it.
+    names: Option<String>,
+    /// Only rows whose time is a multiple of this, seconds.
+    step_s: Option<i64>,
+    /// Which revision of each row.
+    #[serde(default)]
+    revisions: Revisions,
+    /// Only rows before this time: the `next` of the answer before.
+    before: Option<i64>,
+    /// The newest this many, 1000 without it.
+    limit: Option<usize>,
+}
+
+/// Which revisions of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Revisions {
+    /// The newest.
+    #[default]
+    AsCorrected,
+    /// The first: without what arrived later.
+    AsKnown,
+    /// Every one, the oldest of a time first.
+    All,
+}
+
+/// Rows of one zone, in the order of time.
+#[derive(Serialize, ToSchema)]
+pub(super) struct History {
+    #[schema(value_type = String)]
+    zone: ZoneId,
+    rows: Vec<HistoryRow>,
+    /// Go on with this as `before`, where there are older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+/// The final rows of a zone, the newest ones of the span.
+#[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams),
+    responses((status = 200, body = History), (status = 400, body = ProblemAnswer)))]
+pub(super) async fn history(
+    State(store): State<FeatureStore>,
+    Params(params): Params<HistoryParams>,
+) -> Result<Json<History>, Problem> {
+    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
+    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let before = params.before.map(|before| before.saturating_sub(1));
+    let limit = query::limit(params.limit, 1000, store.rows_max())?;
+    let query = HistoryQuery {
+        zone: params.zone.clone(),
+        frame: FrameQuery {
+            zones: None,
+            from_ms,
+            to_ms: [to_ms, before].into_iter().flatten().min(),
+            columns: query::list(params.names.as_deref())?,
+            step_s: query::step(params.step_s)?,
+        },
+        mode: match params.revisions {
+            Revisions::AsCorrected => Some(Mode::AsCorrected),
+            Revisions::AsKnown => Some(Mode::AsKnown),
+            Revisions::All => None,
+        },
+        limit: limit + 1,
+    };
+    let rows = blocking(move || store.history(&query)).await?;
+    let (rows, next) = page(rows, limit);
+    Ok(Json(History { zone: params.zone, rows, next }))
+}
+
+/// The newest `limit` of rows in the order of time, and where the next page ends.
+/// The revisions of one time stay together, unless a page has no other time.
+fn page(mut rows: Vec<HistoryRow>, limit: usize) -> (Vec<HistoryRow>, Option<i64>) {
+    if rows.len() <= limit {
+        return (rows, None);
+    }
+    let cut_ms = rows[0].at_ms;
+    let whole = rows.iter().position(|row| row.at_ms > cut_ms).unwrap_or(0);
+    rows.drain(..whole);
+    let next = rows.first().map(|row| row.at_ms);
+    (rows, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_of_one_time_stay_together() {
+        let check = |times: &[i64], limit, expect: &[i64], next| {
+            let row = |at_ms: &i64| HistoryRow {
+                at_ms: *at_ms,
+                status: "final",
+                revision: 0,
+                schema_hash: String::new(),
+                features: std::collections::BTreeMap::new(),
+            };
+            let (rows, found) = page(times.iter().map(row).collect(), limit);
+            let times: Vec<i64> = rows.iter().map(|row| row.at_ms).collect();
+            assert_eq!((&times[..], found), (expect, next));
+        };
+        check(&[1, 2, 3], 3, &[1, 2, 3], None);
+        check(&[1, 2, 3], 2, &[2, 3], Some(2));
+        check(&[1, 1, 2, 3], 3, &[2, 3], Some(2));
+        check(&[1, 1, 1], 2, &[1, 1, 1], Some(1));
+    }
+}

@@ -1,0 +1,134 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use service::rest::{Params, Problem, ProblemAnswer};
+use telemetry::ZoneId;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    problem::{problem, unknown_zone},
+    query,
+};
+use crate::{FeatureStore, Latest, Status, store};
+
+/// Most rows of one answer.
+const ROWS_MAX: usize = 10_000;
+/// What a row of usual width has, bytes.
+const ROW_BYTES: usize = 8 * 1024;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LatestParams {
+    /// Zones, separated by commas; every zone without it.
+    #[param(example = "farm/bay-1,farm/bay-2")]
+    zones: Option<String>,
+    /// Features, separated by commas; every feature without it.
+    #[param(example = "temperature_last,temperature_mean_1h")]
+    names: Option<String>,
+    /// Without `zones`: only zones that follow this one.
+    after: Option<String>,
+    /// Without `zones`: at most this many, 1000 without it.
+    limit: Option<usize>,
+}
+
+/// The newest row of each zone.
+#[derive(ToSchema)]
+#[allow(dead_code)] // written by hand, for speed; this is its schema
+pub(super) struct LatestRows {
+    rows: Vec<LatestRow>,
+    /// Where the next page begins, where there is one.
+    next: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[allow(dead_code)] // as above
+struct LatestRow {
+    #[schema(example = "farm/bay-1")]
+    zone: String,
+    /// Its event time, UTC ms.
+    at_ms: i64,
+    /// Of the names and meaning of its features.
+    schema_hash: String,
+    /// Now less its event time, seconds.
+    age_s: f64,
+    status: Status,
+    /// By window, the lowest share of minutes with a reading of any metric, %.
+    coverage_pct: std::collections::BTreeMap<String, Option<f64>>,
+    /// `null` where there is no value.
+    features: std::collections::BTreeMap<String, Option<f64>>,
+}
+
+/// The features of zones at their newest event time, from memory. Zones that have
+/// no reading that counts are left out where zones are not named.
+#[utoipa::path(get, path = "/v1/features/latest", tag = "online", params(LatestParams),
+    responses((status = 200, body = LatestRows), (status = 400, body = ProblemAnswer),
+        (status = 404, body = ProblemAnswer)))]
+pub(super) async fn latest(
+    State(store): State<FeatureStore>,
+    Params(params): Params<LatestParams>,
+) -> Result<Response, Problem> {
+    let names = query::parts("names", params.names.as_deref())?;
+    let (rows, next) = match query::zones(params.zones.as_deref())? {
+        Some(zones) => {
+            let row = |zone: &ZoneId| store.online(zone).ok_or_else(|| unknown_zone(zone));
+            (zones.iter().map(row).collect::<Result<Vec<_>, _>>()?, None)
+        }
+        None => all(&store, &params)?,
+    };
+    if let (Some(names), Some((latest, _))) = (&names, rows.first()) {
+        check_names(&store, latest, names)?;
+    }
+    let now_ms = now_ms();
+    let mut body = Vec::with_capacity(32 + rows.len() * ROW_BYTES);
+    body.extend_from_slice(b"{\"rows\":[");
+    for (i, (latest, status)) in rows.iter().enumerate() {
+        if i > 0 {
+            body.push(b',');
+        }
+        latest.write(&mut body, names.as_deref(), *status, now_ms);
+    }
+    body.push(b']');
+    if let Some(next) = next {
+        body.extend_from_slice(format!(",\"next\":{}", serde_json::Value::from(next)).as_bytes());
+    }
+    body.push(b'}');
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+type Rows = Vec<(std::sync::Arc<Latest>, Status)>;
+
+fn all(store: &FeatureStore, params: &LatestParams) -> Result<(Rows, Option<String>), Problem> {
+    let limit = query::limit(params.limit, 1000, ROWS_MAX)?;
+    // In the order of the cursor, which is that of the text.
+    let mut zones: Vec<ZoneId> = store.zones().into_iter().map(|zone| zone.zone).collect();
+    zones.sort_by_cached_key(ToString::to_string);
+    let (zones, next) = query::page(zones, ToString::to_string, params.after.as_deref(), limit);
+    Ok((zones.iter().filter_map(|zone| store.online(zone)).collect(), next))
+}
+
+/// A row may be older than a column: what is in no row and no column is unknown.
+pub(super) fn check_names(
+    store: &FeatureStore,
+    latest: &Latest,
+    names: &[&str],
+) -> Result<(), Problem> {
+    for name in names.iter().filter(|name| latest.names().place(name).is_none()) {
+        let schema = store.schema();
+        if !schema.names.iter().any(|own| own == name) {
+            let known = latest.names().all().iter().map(|own| own.as_str());
+            return Err(problem(store::unknown_feature(name, known)));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,129 @@
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use service::rest::{Params, Problem, ProblemAnswer};
+use telemetry::{Quality, ZoneId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{problem::blocking, query};
+use crate::{
+    Cursor, FeatureStore, ReadingQuery,
+    store::{QualityCount, QualityQuery, ReadingRow},
+};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReadingParams {
+    #[param(value_type = Option<String>, example = "farm/bay-1")]
+    zone: Option<ZoneId>,
+    device: Option<String>,
+    metric: Option<String>,
+    /// `ok`, `out_of_range`, `stuck`, `spike`, `late`, `future`, `duplicate` or
+    /// `not_a_number`.
+    quality: Option<String>,
+    /// A day at the site, as in 2013-08-24.
+    date: Option<String>,
+    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    from: Option<String>,
+    /// Event time, this and earlier.
+    to: Option<String>,
+    /// The `next` of the answer before.
+    after: Option<String>,
+    /// At most this many, 100 without it.
+    limit: Option<usize>,
+}
+
+/// Readings, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readings {
+    readings: Vec<ReadingRow>,
+    /// Go on with this as `after`, where there are older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Readings as they are kept, flagged ones too, newest first.
+#[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams),
+    responses((status = 200, body = Readings), (status = 400, body = ProblemAnswer)))]
+pub(super) async fn readings(
+    State(store): State<FeatureStore>,
+    Params(params): Params<ReadingParams>,
+) -> Result<Json<Readings>, Problem> {
+    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
+    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let after: Option<Cursor> = params
+        .after
+        .map(|after| after.parse())
+        .transpose()
+        .map_err(|what: String| Problem::bad_request(format!("after: {what}")))?;
+    let query = ReadingQuery {
+        zone: params.zone,
+        device: params.device,
+        metric: params.metric,
+        quality: params.quality.map(quality_of).transpose()?,
+        from_ms,
+        to_ms,
+        after,
+        limit: query::limit(params.limit, 100, store.rows_max())?,
+    };
+    let (readings, next) = blocking(move || store.readings(&query)).await?;
+    Ok(Json(Readings { readings, next: next.map(|next| next.to_string()) }))
+}
+
+fn quality_of(name: String) -> Result<String, Problem> {
+    if Quality::ALL.iter().any(|quality| quality.as_str() == name) {
+        return Ok(name);
+    }
+    let names: Vec<&str> = Quality::ALL.iter().map(|quality| quality.as_str()).collect();
+    let hint = format!("there are {}", names.join(", "));
+    Err(Problem::bad_request(format!("there is no quality `{name}`")).hint(hint))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct QualityParams {
+    #[param(value_type = Option<String>, example = "farm/bay-1")]
+    zone: Option<ZoneId>,
+    metric: Option<String>,
+    /// A day at the site, as in 2013-08-24.
+    date: Option<String>,
+    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    from: Option<String>,
+    /// Event time, this and earlier.
+    to: Option<String>,
+    /// The `next` of the answer before.
+    after: Option<String>,
+    /// At most this many, 10000 without it.
+    limit: Option<usize>,
+}
+
+/// Readings by zone, metric and quality.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Qualities {
+    quality: Vec<QualityCount>,
+    /// Go on with this as `after`, where there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// How many readings there are of each quality.
+#[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams),
+    responses((status = 200, body = Qualities), (status = 400, body = ProblemAnswer)))]
+pub(super) async fn quality(
+    State(store): State<FeatureStore>,
+    Params(params): Params<QualityParams>,
+) -> Result<Json<Qualities>, Problem> {
+    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
+    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let query = QualityQuery {
+        zone: params.zone,
+        metric: params.metric,
+        from_ms,
+        to_ms,
+        after: params.after,
+        limit: query::limit(params.limit, 10_000, store.rows_max())?,
+    };
+    let (quality, next) = blocking(move || store.quality(&query)).await?;
+    Ok(Json(Qualities { quality, next }))
+}

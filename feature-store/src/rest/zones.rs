@@ -1,0 +1,134 @@
+//! What there is: zones, metrics, features, counts.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use service::rest::{Params, Problem, ProblemAnswer};
+use telemetry::{MetricTable, SmolStr, ZoneId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::query;
+use crate::{Counts, FeatureStore};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageParams {
+    /// Only what follows this: the `next` of the answer before.
+    after: Option<String>,
+    /// At most this many.
+    limit: Option<usize>,
+}
+
+/// The zones that have sent anything.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Zones {
+    zones: Vec<ZoneLine>,
+    /// Where the next page begins, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ZoneLine {
+    /// `site/zone`
+    #[schema(value_type = String, example = "farm/bay-1")]
+    zone: ZoneId,
+    metrics: Vec<ZoneMetric>,
+    /// Newest event time, UTC ms.
+    latest_ms: Option<i64>,
+    /// Rows up to here are final, UTC ms.
+    final_ms: Option<i64>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ZoneMetric {
+    #[schema(value_type = String)]
+    metric: SmolStr,
+    #[schema(value_type = Option<String>)]
+    unit: Option<SmolStr>,
+}
+
+/// Zones, by name.
+#[utoipa::path(get, path = "/v1/zones", tag = "what there is", params(PageParams),
+    responses((status = 200, body = Zones), (status = 400, body = ProblemAnswer)))]
+pub(super) async fn zones(
+    State(store): State<FeatureStore>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Zones>, Problem> {
+    let limit = query::limit(params.limit, store.rows_max(), store.rows_max())?;
+    let key = |zone: &crate::ZoneSummary| zone.zone.to_string();
+    let mut all = store.zones();
+    all.sort_by_cached_key(key);
+    let (page, next) = query::page(all, key, params.after.as_deref(), limit);
+    let table = store.metrics();
+    let unit = |metric: &SmolStr| table.get(metric).map(|known| known.unit.clone());
+    let zones = page.into_iter().map(|zone| ZoneLine {
+        metrics: zone
+            .metrics
+            .into_iter()
+            .map(|metric| ZoneMetric { unit: unit(&metric).map(Into::into), metric })
+            .collect(),
+        zone: zone.zone,
+        latest_ms: zone.latest_ms,
+        final_ms: zone.final_ms,
+    });
+    Ok(Json(Zones { zones: zones.collect(), next }))
+}
+
+/// The metrics of the site with their units and plausible ranges.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Metrics {
+    #[schema(value_type = std::collections::BTreeMap<String, Object>)]
+    metrics: MetricTable,
+}
+
+/// Every metric that readings can be of.
+#[utoipa::path(get, path = "/v1/metrics", tag = "what there is",
+    responses((status = 200, body = Metrics)))]
+pub(super) async fn metrics(State(store): State<FeatureStore>) -> Json<Metrics> {
+    Json(Metrics { metrics: store.metrics().clone() })
+}
+
+/// The features that there are.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Features {
+    /// Of all names and of what they mean; a model refuses another one than its own.
+    #[schema(value_type = String)]
+    schema_hash: SmolStr,
+    /// In the order of columns: `<metric>_<aggregate>_<window>`, `<metric>_last`,
+    /// `<metric>_age_s`, and features of several others.
+    features: Vec<String>,
+    /// The last of them, where there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Features by name, in the order of columns.
+#[utoipa::path(get, path = "/v1/features", tag = "what there is", params(PageParams),
+    responses((status = 200, body = Features), (status = 400, body = ProblemAnswer)))]
+pub(super) async fn features(
+    State(store): State<FeatureStore>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Features>, Problem> {
+    let limit = query::limit(params.limit, store.rows_max(), store.rows_max())?;
+    let schema = store.schema();
+    let names = schema.names.iter();
+    let start = match &params.after {
+        None => 0,
+        Some(after) => match names.clone().position(|name| name == after) {
+            Some(at) => at + 1,
+            None => return Err(Problem::bad_request(format!("after: there is no `{after}`"))),
+        },
+    };
+    let features: Vec<String> = names.skip(start).take(limit).map(ToString::to_string).collect();
+    let has_more = start + features.len() < schema.names.len();
+    let next = features.last().cloned().filter(|_| has_more);
+    Ok(Json(Features { schema_hash: schema.hash.clone(), features, next }))
+}
+
+/// How much has been committed since the file was made.
+#[utoipa::path(get, path = "/v1/counts", tag = "what there is",
+    responses((status = 200, body = Counts)))]
+pub(super) async fn counts(State(store): State<FeatureStore>) -> Json<Counts> {
+    Json(store.counts())
+}

@@ -1,0 +1,14 @@
+//! What a feature's values look like over a span, and whether they have moved.
+//!
+//! # Layout
+//! - `summary`: count, moments, quantiles; `histogram`: bins of equal width
+//! - `drift`: a span beside a baseline: population stability index,
+//!   Kolmogorov–Smirnov, Wasserstein
+
+mod drift;
+mod histogram;
+mod summary;
+
+pub use drift::{Drift, Ks, Verdict, ks, psi, wasserstein};
+pub use histogram::Histogram;
+pub use summary::{Summary, quantile};

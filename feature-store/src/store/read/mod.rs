@@ -1,0 +1,53 @@
+//! What can be asked of the file. Nothing here writes to it.
+//!
+//! # Layout
+//! - `conditions`: filters that several questions share
+//! - `rows`: feature rows as a table and as history, in either [`Mode`]
+//! - `points`: the row that was known, or is known now, at given zones and times
+//! - `values`: the values of features over a span, for statistics
+//! - `readings`: readings as they are kept, page by page; `quality`: their counts
+//! - `kpis`: hours and days of a zone
+//! - `explain`: the readings behind one value
+//! - `sql`: a checked query under limits
+//! - `table`: an answer of any columns
+
+mod conditions;
+mod explain;
+mod kpis;
+mod points;
+mod quality;
+mod readings;
+mod rows;
+mod sql;
+mod table;
+mod values;
+
+pub(crate) use explain::{Behind, behind, replay, stored};
+pub use explain::{BehindQuery, EdgeReading};
+pub(crate) use kpis::kpis;
+pub use kpis::{KpiQuery, Period};
+pub(crate) use points::points;
+pub use points::PointQuery;
+pub(crate) use quality::quality;
+pub use quality::{QualityCount, QualityQuery};
+pub(crate) use readings::readings;
+pub use readings::{Cursor, ReadingQuery, ReadingRow};
+pub(crate) use rows::{frame, history};
+pub use rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
+pub(crate) use sql::sql;
+pub use sql::SqlLimits;
+pub use table::Table;
+pub(crate) use values::values;
+pub use values::FeatureValues;
+
+use crate::StoreError;
+
+/// That there is no such feature, with the nearest that there is.
+pub(crate) fn unknown_feature<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> StoreError {
+    let near = known.into_iter().map(|own| (strsim::jaro_winkler(own, name), own));
+    let hint = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
+    StoreError::UnknownFeature { name: name.to_owned(), hint: hint.map(|(_, own)| own.to_owned()) }
+}

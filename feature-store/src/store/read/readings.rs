@@ -1,0 +1,145 @@
+use std::{fmt, str::FromStr};
+
+use duckdb::{Connection, ToSql, params_from_iter};
+use serde::Serialize;
+use telemetry::ZoneId;
+use utoipa::ToSchema;
+
+use super::conditions::Conditions;
+use crate::StoreError;
+
+/// Which readings to take.
+#[derive(Clone, Debug, Default)]
+pub struct ReadingQuery {
+    /// Of this zone.
+    pub zone: Option<ZoneId>,
+    /// Of this device.
+    pub device: Option<String>,
+    /// Of this metric.
+    pub metric: Option<String>,
+    /// Of this quality.
+    pub quality: Option<String>,
+    /// Event time, UTC ms, this and later.
+    pub from_ms: Option<i64>,
+    /// Event time, UTC ms, this and earlier.
+    pub to_ms: Option<i64>,
+    /// Only those that come after this one, newest first.
+    pub after: Option<Cursor>,
+    /// The newest this many.
+    pub limit: usize,
+}
+
+/// One reading as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ReadingRow {
+    /// `site/zone`
+    pub(super) zone: String,
+    pub(super) device: String,
+    pub(super) metric: String,
+    /// UTC milliseconds.
+    pub(super) event_ms: i64,
+    /// UTC milliseconds.
+    pub(super) arrival_ms: i64,
+    /// In the unit of the metric; `null` where it is not a number.
+    pub(super) value: Option<f64>,
+    /// `live`, `replay`, `backfill` or `retained`.
+    pub(super) source: String,
+    /// `ok`, or why not.
+    pub(super) quality: String,
+}
+
+/// The place of a reading among all, by event time and then by place in the log.
+///
+/// ```
+/// let text = "1377734400000000.0.4711.2";
+/// let cursor: feature_store::Cursor = text.parse().unwrap();
+/// assert_eq!(cursor.to_string(), text);
+/// assert!("yesterday".parse::<feature_store::Cursor>().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    event_us: i64,
+    partition: i64,
+    offset: i64,
+    item: i64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { event_us, partition, offset, item } = self;
+        write!(f, "{event_us}.{partition}.{offset}.{item}")
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Result<Vec<i64>, _> = text.split('.').map(str::parse).collect();
+        match parts.as_deref() {
+            Ok([event_us, partition, offset, item]) => Ok(Self {
+                event_us: *event_us,
+                partition: *partition,
+                offset: *offset,
+                item: *item,
+            }),
+            _ => Err("that is not the `next` of an answer".to_owned()),
+        }
+    }
+}
+
+/// The newest readings, newest first, and where to go on.
+pub(crate) fn readings(
+    connection: &Connection,
+    query: &ReadingQuery,
+) -> Result<(Vec<ReadingRow>, Option<Cursor>), StoreError> {
+    let mut conditions = Conditions::default();
+    conditions.zone(query.zone.as_ref());
+    conditions.add("device = ?", query.device.clone());
+    conditions.add("metric = ?", query.metric.clone());
+    conditions.add("quality = ?", query.quality.clone());
+    conditions.times("event", query.from_ms, query.to_ms);
+    if let Some(Cursor { event_us, partition, offset, item }) = query.after {
+        // The first part alone lets DuckDB leave out whole row groups.
+        let numbers = [event_us, event_us, partition, partition, offset, offset, item];
+        conditions.add_all(
+            "event <= make_timestamp(?) AND (event < make_timestamp(?)
+             OR partition < ? OR (partition = ? AND (\"offset\" < ? OR (\"offset\" = ? AND item < ?))))"
+                .to_owned(),
+            numbers.into_iter().map(|number| Box::new(number) as Box<dyn ToSql>).collect(),
+        );
+    }
+    // One more than asked for tells whether there is a next page.
+    let mut statement = connection.prepare(&format!(
+        "SELECT site || '/' || zone, device, metric, epoch_ms(event), epoch_ms(arrival), value,
+                source, quality, epoch_us(event), partition, \"offset\", item
+         FROM silver.readings WHERE {}
+         ORDER BY event DESC, partition DESC, \"offset\" DESC, item DESC LIMIT {}",
+        conditions.sql(),
+        query.limit + 1
+    ))?;
+    let found = statement.query_map(params_from_iter(conditions.values.iter()), |row| {
+        let reading = ReadingRow {
+            zone: row.get(0)?,
+            device: row.get(1)?,
+            metric: row.get(2)?,
+            event_ms: row.get(3)?,
+            arrival_ms: row.get(4)?,
+            value: row.get::<_, Option<f64>>(5)?.filter(|value| value.is_finite()),
+            source: row.get(6)?,
+            quality: row.get(7)?,
+        };
+        let cursor = Cursor {
+            event_us: row.get(8)?,
+            partition: row.get(9)?,
+            offset: row.get(10)?,
+            item: row.get(11)?,
+        };
+        Ok((reading, cursor))
+    })?;
+    let mut found: Vec<(ReadingRow, Cursor)> = found.collect::<duckdb::Result<_>>()?;
+    let has_more = found.len() > query.limit;
+    found.truncate(query.limit);
+    let next = found.last().map(|(_, cursor)| *cursor).filter(|_| has_more);
+    Ok((found.into_iter().map(|(reading, _)| reading).collect(), next))
+}

@@ -1,0 +1,225 @@
+use std::collections::BTreeMap;
+
+use duckdb::{
+    Connection,
+    arrow::{
+        array::{Array, AsArray, RecordBatch},
+        datatypes::{Float64Type, Int64Type},
+    },
+    params_from_iter,
+};
+use polars::prelude::{Column, DataFrame};
+use serde::{Deserialize, Serialize};
+use telemetry::ZoneId;
+use utoipa::ToSchema;
+
+use super::{super::quoted, conditions::Conditions, unknown_feature};
+use crate::StoreError;
+
+/// Which of a row's revisions is meant. The two are never mixed in one answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// As it was known at its own time: readings that arrived later are not in it.
+    AsKnown,
+    /// With every reading that has arrived by now.
+    #[default]
+    AsCorrected,
+}
+
+/// Which feature rows to take.
+#[derive(Clone, Debug, Default)]
+pub struct FrameQuery {
+    /// All zones where there are none.
+    pub zones: Option<Vec<ZoneId>>,
+    /// Event time, UTC ms, this and later.
+    pub from_ms: Option<i64>,
+    /// Event time, UTC ms, this and earlier.
+    pub to_ms: Option<i64>,
+    /// All features where there are none.
+    pub columns: Option<Vec<String>>,
+    /// Only rows whose time is a multiple of this, seconds.
+    pub step_s: Option<i64>,
+}
+
+/// Which rows of one zone to take.
+#[derive(Clone, Debug)]
+pub struct HistoryQuery {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Times, columns and step.
+    pub frame: FrameQuery,
+    /// One revision of each row, or every one.
+    pub mode: Option<Mode>,
+    /// The newest this many rows.
+    pub limit: usize,
+}
+
+/// One feature row of the past.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct HistoryRow {
+    /// UTC milliseconds.
+    pub at_ms: i64,
+    /// Always `final`: provisional rows are not kept.
+    pub status: &'static str,
+    /// 0 as it was known at its time; higher ones have readings that came later.
+    pub revision: i64,
+    /// Of the names and meaning of its features.
+    pub schema_hash: String,
+    /// Values by name; `null` where there is none.
+    pub features: BTreeMap<String, Option<f64>>,
+}
+
+/// Columns before the features: site, zone, `at_ms`, revision, schema hash.
+const KEYS: usize = 5;
+
+/// SQL that picks the revision of `mode` from `features.rows r`: what to join, and
+/// the condition.
+pub(super) const fn revision_of(mode: Option<Mode>) -> (&'static str, &'static str) {
+    match mode {
+        None => ("", "true"),
+        Some(Mode::AsKnown) => ("", "r.revision = 0"),
+        // Corrections are few: a join on them is much cheaper than to rank every row.
+        Some(Mode::AsCorrected) => (
+            "LEFT JOIN (
+                 SELECT site, zone, time, max(revision) AS newest FROM features.rows
+                 WHERE revision > 0 GROUP BY ALL
+             ) c ON r.site = c.site AND r.zone = c.zone AND r.time = c.time",
+            "(c.newest IS NULL OR r.revision = c.newest)",
+        ),
+    }
+}
+
+/// The names asked for, refused where there is no such column.
+pub(super) fn wanted(
+    columns: Option<&[String]>,
+    known: &[String],
+) -> Result<Vec<String>, StoreError> {
+    let Some(columns) = columns else { return Ok(known.to_vec()) };
+    let unknown = columns.iter().find(|name| !known.contains(name));
+    match unknown {
+        Some(name) => Err(unknown_feature(name, known.iter().map(String::as_str))),
+        None => Ok(columns.to_vec()),
+    }
+}
+
+fn conditions(query: &FrameQuery) -> Conditions {
+    let mut conditions = Conditions::default();
+    conditions.times("r.time", query.from_ms, query.to_ms);
+    conditions.add("epoch_ms(r.time) % ? = 0", query.step_s.map(|step_s| step_s * 1000));
+    conditions.zones("r", query.zones.as_deref());
+    conditions
+}
+
+/// How many rows a query finds.
+pub(super) fn count(
+    connection: &Connection,
+    query: &FrameQuery,
+    mode: Mode,
+) -> Result<u64, StoreError> {
+    let conditions = conditions(query);
+    let (join, revision) = revision_of(Some(mode));
+    let sql = format!(
+        "SELECT count(*) FROM features.rows r {join} WHERE {} AND {revision}",
+        conditions.sql()
+    );
+    let values = params_from_iter(conditions.values.iter());
+    Ok(connection.query_row(&sql, values, |row| row.get(0))?)
+}
+
+/// Rows as Arrow: the key columns, then features.
+pub(super) fn rows(
+    connection: &Connection,
+    query: &FrameQuery,
+    mode: Option<Mode>,
+    wanted: &[String],
+    limit: Option<usize>,
+) -> Result<Vec<RecordBatch>, StoreError> {
+    let mut select =
+        String::from("r.site, r.zone, epoch_ms(r.time) AS at_ms, r.revision, r.schema_hash");
+    for name in wanted {
+        select.push_str(", r.");
+        select.push_str(&quoted(name));
+    }
+    let conditions = conditions(query);
+    let (join, revision) = revision_of(mode);
+    let order = match limit {
+        Some(limit) => format!("ORDER BY r.time DESC, r.revision DESC LIMIT {limit}"),
+        None => "ORDER BY r.site, r.zone, r.time".to_owned(),
+    };
+    let mut statement = connection.prepare(&format!(
+        "SELECT {select} FROM features.rows r {join} WHERE {} AND {revision} {order}",
+        conditions.sql()
+    ))?;
+    Ok(statement.query_arrow(params_from_iter(conditions.values.iter()))?.collect())
+}
+
+/// The values of the feature in place `i`.
+pub(super) fn feature(
+    batches: &[RecordBatch],
+    i: usize,
+) -> impl Iterator<Item = Option<f64>> + '_ {
+    batches.iter().flat_map(move |batch| batch.column(KEYS + i).as_primitive::<Float64Type>())
+}
+
+/// Feature rows as a table: `site`, `zone`, `at_ms`, then features.
+pub(crate) fn frame(
+    connection: &Connection,
+    query: &FrameQuery,
+    mode: Mode,
+    known: &[String],
+) -> Result<DataFrame, StoreError> {
+    let wanted = wanted(query.columns.as_deref(), known)?;
+    let batches = rows(connection, query, Some(mode), &wanted, None)?;
+    let height = batches.iter().map(RecordBatch::num_rows).sum();
+    let text = |i: usize| -> Vec<&str> {
+        batches.iter().flat_map(|b| b.column(i).as_string::<i32>().iter().flatten()).collect()
+    };
+    let at_ms: Vec<i64> = batches
+        .iter()
+        .flat_map(|batch| batch.column(2).as_primitive::<Int64Type>().values())
+        .copied()
+        .collect();
+    let mut columns = vec![
+        Column::new("site".into(), text(0)),
+        Column::new("zone".into(), text(1)),
+        Column::new("at_ms".into(), at_ms),
+    ];
+    for (i, name) in wanted.iter().enumerate() {
+        let values: Vec<Option<f64>> = feature(&batches, i).collect();
+        columns.push(Column::new(name.as_str().into(), values));
+    }
+    Ok(DataFrame::new(height, columns)?)
+}
+
+/// The newest rows of a zone, in the order of time.
+pub(crate) fn history(
+    connection: &Connection,
+    query: &HistoryQuery,
+    known: &[String],
+) -> Result<Vec<HistoryRow>, StoreError> {
+    let one = FrameQuery { zones: Some(vec![query.zone.clone()]), ..query.frame.clone() };
+    let wanted = wanted(one.columns.as_deref(), known)?;
+    let mut history = Vec::new();
+    for batch in rows(connection, &one, query.mode, &wanted, Some(query.limit))? {
+        let at_ms = batch.column(2).as_primitive::<Int64Type>();
+        let revision = batch.column(3).as_primitive::<Int64Type>();
+        let hash = batch.column(4).as_string::<i32>();
+        for row in 0..batch.num_rows() {
+            let value = |i: usize| {
+                let column = batch.column(KEYS + i);
+                column.is_valid(row).then(|| column.as_primitive::<Float64Type>().value(row))
+            };
+            let features = wanted.iter().enumerate().map(|(i, name)| (name.clone(), value(i)));
+            history.push(HistoryRow {
+                at_ms: at_ms.value(row),
+                status: "final",
+                revision: revision.value(row),
+                schema_hash: hash.value(row).to_owned(),
+                features: features.collect(),
+            });
+        }
+    }
+    history.reverse();
+    Ok(history)
+}

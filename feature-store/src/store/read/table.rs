@@ -1,0 +1,41 @@
+use duckdb::{
+    Arrow,
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+};
+
+/// An answer of any columns, as Arrow.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Of every batch.
+    pub schema: SchemaRef,
+    /// In the order of the answer; none where it is empty.
+    pub batches: Vec<RecordBatch>,
+}
+
+impl Table {
+    pub(super) fn of(answer: Arrow<'_>) -> Self {
+        Self { schema: answer.get_schema(), batches: answer.collect() }
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// What they take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    /// The first rows of it.
+    pub(super) fn first(self, rows: usize) -> Self {
+        let mut left = rows;
+        let cut = self.batches.into_iter().map(|batch| {
+            let taken = batch.num_rows().min(left);
+            left -= taken;
+            batch.slice(0, taken)
+        });
+        Self { schema: self.schema, batches: cut.collect() }
+    }
+}

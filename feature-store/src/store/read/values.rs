@@ -1,0 +1,50 @@
+use duckdb::Connection;
+
+use super::rows::{self, FrameQuery, Mode};
+use crate::StoreError;
+
+/// Most values that are taken into memory at once: 160 MB.
+const VALUES_MAX: u64 = 20_000_000;
+
+/// What a feature was over a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureValues {
+    /// Its name.
+    pub name: String,
+    /// The values that there are, in no promised order.
+    pub values: Vec<f64>,
+    /// Rows without a value.
+    pub missing: usize,
+}
+
+/// The values of each feature of a query.
+pub(crate) fn values(
+    connection: &Connection,
+    query: &FrameQuery,
+    mode: Mode,
+    known: &[String],
+) -> Result<Vec<FeatureValues>, StoreError> {
+    let wanted = rows::wanted(query.columns.as_deref(), known)?;
+    let found = rows::count(connection, query, mode)?.saturating_mul(wanted.len() as u64);
+    if found > VALUES_MAX {
+        return Err(StoreError::TooMuch {
+            what: "values",
+            found,
+            max: VALUES_MAX,
+            hint: "take fewer `names`, a shorter span or a longer `step_s`",
+        });
+    }
+    let batches = rows::rows(connection, query, Some(mode), &wanted, None)?;
+    let of = |(i, name): (usize, String)| {
+        let mut missing = 0;
+        let values = rows::feature(&batches, i)
+            .filter_map(|value| {
+                let value = value.filter(|value| value.is_finite());
+                missing += usize::from(value.is_none());
+                value
+            })
+            .collect();
+        FeatureValues { name, values, missing }
+    };
+    Ok(wanted.into_iter().enumerate().map(of).collect())
+}

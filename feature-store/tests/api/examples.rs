@@ -1,0 +1,100 @@
+//! `docs/api.md` shows requests and their answers: they are asked and compared.
+//! `MICROCLIMATE_BLESS=1` writes the answers as they are now.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::site::{Answer, Site};
+
+/// What differs from one run to the next.
+const OF_THE_CLOCK: [&str; 1] = ["age_s"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_answers_are_the_answers() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let site = Site::new().await;
+    let mut written = String::new();
+    let mut examples = 0;
+    let mut wrong = Vec::new();
+    let mut rest = text.as_str();
+    while let Some((request, shown, range)) = next(rest) {
+        examples += 1;
+        let answer = ask(&site, request).await;
+        let found = print(&answer);
+        if same(&found) != same(shown) {
+            wrong.push(format!("{request}\nanswers\n{found}"));
+        }
+        written.push_str(&rest[..range.0]);
+        written.push_str(&found);
+        rest = &rest[range.1..];
+    }
+    written.push_str(rest);
+    assert!(examples > 10, "only {examples} examples in {}", file.display());
+    if std::env::var_os("MICROCLIMATE_BLESS").is_some() {
+        fs::write(&file, written).unwrap();
+    } else {
+        assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    }
+}
+
+/// A request, the answer after it, and where that is.
+fn next(text: &str) -> Option<(&str, &str, (usize, usize))> {
+    const REQUEST: &str = "```sh\ncurl ";
+    const ANSWER: &str = "\n```\n\n```";
+    let mut from = 0;
+    loop {
+        let start = from + text[from..].find(REQUEST)? + REQUEST.len();
+        let end = start + text[start..].find("\n```")?;
+        from = end;
+        // A request without an answer after it is only shown.
+        if !text[end..].starts_with(ANSWER) {
+            continue;
+        }
+        let kind = end + ANSWER.len();
+        let shown = kind + text[kind..].find('\n')? + 1;
+        let until = shown + text[shown..].find("\n```")?;
+        return Some((&text[start..end], &text[shown..until], (shown, until)));
+    }
+}
+
+/// Runs `curl [-H 'name: value'] [-d 'body'] 'url'`.
+async fn ask(site: &Site, request: &str) -> Answer {
+    let request = request.replace("\\\n", " ");
+    let mut words = Vec::new();
+    let mut parts = request.split('\'');
+    // What is between quotes is one word; the rest is parted by spaces.
+    while let Some(outside) = parts.next() {
+        words.extend(outside.split_whitespace().map(str::to_owned));
+        words.extend(parts.next().map(str::to_owned));
+    }
+    let (mut headers, mut body, mut url) = (Vec::new(), None, None);
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-s" => {}
+            "-H" => headers.push(words.next().unwrap()),
+            "-d" => body = words.next(),
+            _ => url = Some(word),
+        }
+    }
+    let url = url.unwrap();
+    let path = url.strip_prefix("http://127.0.0.1:8082").unwrap_or_else(|| panic!("{url}"));
+    let headers: Vec<(&str, &str)> = headers.iter().map(|header| header.split_once(": ").unwrap()).collect();
+    let method = if body.is_some() { "POST" } else { "GET" };
+    site.ask(method, path, &headers, body.as_deref()).await
+}
+
+fn print(answer: &Answer) -> String {
+    match serde_json::from_slice::<Value>(&answer.body) {
+        Ok(value) => serde_json::to_string_pretty(&value).unwrap(),
+        Err(_) => String::from_utf8_lossy(&answer.body).trim_end().to_owned(),
+    }
+}
+
+/// The same, without what the clock tells.
+fn same(text: &str) -> String {
+    let line = |line: &str| !OF_THE_CLOCK.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")));
+    text.lines().filter(|own| line(own)).collect::<Vec<_>>().join("\n")
+}

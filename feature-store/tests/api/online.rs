@@ -1,0 +1,94 @@
+use serde_json::json;
+use service::Secret;
+
+use crate::site::{MINUTE_MS, START_MS, Site};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_row_is_whole_or_in_part() {
+    let site = Site::new().await;
+    let whole = site.get("/v1/features/latest?zones=farm/bay-1").await.json();
+    let row = &whole["rows"][0];
+    assert_eq!(row["at_ms"], START_MS + 180 * MINUTE_MS);
+    assert_eq!(row["features"].as_object().unwrap().len(), site.store.columns().len());
+    assert!(row["age_s"].as_f64().unwrap() > 0.0);
+    assert_eq!(row["status"], "provisional");
+    assert_eq!(row["coverage_pct"]["10m"], 100.0, "{}", row["coverage_pct"]);
+    let part = "/v1/features/latest?zones=farm/bay-2,farm/bay-1&names=co2_last,temperature_last";
+    let part = site.get(part).await.json();
+    let features: Vec<_> = part["rows"].as_array().unwrap().iter().map(|row| row["features"].clone()).collect();
+    assert_eq!(features[0], json!({ "co2_last": 780.0, "temperature_last": null }));
+    assert_eq!(features[1], json!({ "co2_last": null, "temperature_last": row["features"]["temperature_last"] }));
+    // The parts of a row are those of the whole, to the last bit.
+    let names = site.store.columns().join(",");
+    let named = site.get(&format!("/v1/features/latest?zones=farm/bay-1&names={names}")).await.json();
+    assert_eq!(named["rows"][0]["features"], row["features"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feast_is_answered_in_its_shape() {
+    let site = Site::new().await;
+    let request = json!({
+        "entities": { "zone": ["farm/bay-1", "farm/none", "farm/bay-2"] },
+        "features": ["climate:temperature_last", "air:co2_last"],
+        "full_feature_names": true,
+    });
+    let answer = site.post("/get-online-features", &request).await.json();
+    let time = "2025-06-02T03:00:00Z";
+    let never = "1970-01-01T00:00:00Z";
+    let expect = json!({
+        "metadata": { "feature_names": ["zone", "climate__temperature_last", "air__co2_last"] },
+        "results": [
+            {
+                "values": ["farm/bay-1", "farm/none", "farm/bay-2"],
+                "statuses": ["PRESENT", "PRESENT", "PRESENT"],
+                "event_timestamps": [never, never, never],
+            },
+            {
+                "values": [20.0, null, null],
+                "statuses": ["PRESENT", "NOT_FOUND", "NULL_VALUE"],
+                "event_timestamps": [time, never, time],
+            },
+            {
+                "values": [null, null, 780.0],
+                "statuses": ["NULL_VALUE", "NOT_FOUND", "PRESENT"],
+                "event_timestamps": [time, never, time],
+            },
+        ],
+    });
+    assert_eq!(answer, expect);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_and_the_one_way_around_a_header() {
+    let site = Site::with_token(Secret::from("s3cret")).await;
+    let status = async |path: &str, headers: &[(&str, &str)]| site.ask("GET", path, headers, None).await.status;
+    assert_eq!(status("/v1/zones", &[]).await, 401);
+    assert_eq!(status("/v1/zones", &[("authorization", "Bearer wrong")]).await, 401);
+    assert_eq!(status("/v1/zones", &[("authorization", "Bearer s3cret")]).await, 200);
+    assert_eq!(status("/v1/zones?token=s3cret", &[]).await, 401);
+    // A stream of events never ends, and so it is asked for what is wrong with it.
+    let stream = [("accept", "text/event-stream")];
+    assert_eq!(status("/v1/events?token=wrong", &stream).await, 401);
+    assert_eq!(status("/v1/events?token=s3cret&zones=nonsense", &stream).await, 400);
+    assert_eq!(status("/healthz", &[]).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_and_the_description() {
+    let site = Site::new().await;
+    let answer = site.get("/metrics").await;
+    let text = String::from_utf8(answer.body).unwrap();
+    for line in [
+        "microclimate_feature_store_readings_total{quality=\"out_of_range\"} 1",
+        "microclimate_feature_store_readings_total{quality=\"duplicate\"} 2",
+        "microclimate_feature_store_zones 2",
+        "microclimate_feature_store_running 0",
+    ] {
+        assert!(text.lines().any(|own| own == line), "no `{line}` in\n{text}");
+    }
+    let document = site.get("/openapi.json").await.json();
+    let page = String::from_utf8(site.get("/docs").await.body).unwrap();
+    for path in document["paths"].as_object().unwrap().keys() {
+        assert!(page.contains(path.as_str()), "{path} is not on the page");
+    }
+}

@@ -1,0 +1,171 @@
+use std::{net::SocketAddr, time::Duration};
+
+use eventlog::{EventLog, Record};
+use feature_store::{FeatureStore, Settings};
+use serde_json::Value;
+use service::Secret;
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const MINUTE_MS: i64 = 60_000;
+/// Monday 2025-06-02T00:00:00Z
+pub(crate) const START_MS: i64 = 1_748_822_400_000;
+/// How long the site speaks.
+const MINUTES: i64 = 180;
+/// When the late reading was measured, and when it came.
+pub(crate) const LATE_EVENT_MS: i64 = START_MS + 30 * MINUTE_MS + 30_000;
+pub(crate) const LATE_ARRIVAL_MS: i64 = START_MS + 90 * MINUTE_MS;
+
+/// A feature store that serves what its log held, and takes in no more.
+pub(crate) struct Site {
+    pub(crate) store: FeatureStore,
+    pub(crate) address: SocketAddr,
+    _dir: TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+fn report(zone: &str, seq: i64, event_ms: i64, readings: &[(&str, f64)]) -> Report {
+    Report {
+        zone: zone.parse::<ZoneId>().unwrap(),
+        device: "probe-1".into(),
+        boot: Some("b1".into()),
+        seq: Some(seq as u64),
+        arrival_ms: event_ms,
+        source: Source::Replay,
+        readings: readings
+            .iter()
+            .map(|(metric, value)| Reading { metric: (*metric).into(), event_ms, value: *value })
+            .collect(),
+    }
+}
+
+/// Two zones over three hours, in the order in which reports came.
+pub(crate) fn reports() -> Vec<Report> {
+    let mut reports = Vec::new();
+    for minute in 0..=MINUTES {
+        let at_ms = START_MS + minute * MINUTE_MS;
+        let temperature = 20.0 + (minute % 60) as f64 / 20.0;
+        let humidity = 55.0 - (minute % 60) as f64 / 10.0;
+        let climate = [("temperature", temperature), ("humidity", humidity)];
+        reports.push(report("farm/bay-1", minute, at_ms, &climate));
+        if minute % 2 == 0 {
+            reports.push(report("farm/bay-2", minute, at_ms, &[("co2", 600.0 + minute as f64)]));
+        }
+        if at_ms == LATE_ARRIVAL_MS {
+            let mut late = report("farm/bay-1", 1000, LATE_EVENT_MS, &[("temperature", 26.0)]);
+            late.arrival_ms = LATE_ARRIVAL_MS;
+            reports.push(late);
+        }
+        if minute == 45 {
+            reports.push(report("farm/bay-1", 1001, at_ms + 10_000, &[("temperature", 579.0)]));
+            reports.push(report("farm/bay-1", 45, at_ms, &climate));
+        }
+    }
+    reports
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        Self::with_token(Secret::default()).await
+    }
+
+    pub(crate) async fn with_token(token: Secret) -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut settings = Settings::default();
+        settings.store.path = dir.path().join("site.duckdb");
+        settings.log = eventlog::Settings::embedded(&dir.path().join("log"));
+        let log = EventLog::open(&settings.log).unwrap();
+        let readings = append(&log, &reports()).await;
+        let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
+        let shutdown = CancellationToken::new();
+        let running = {
+            let (store, shutdown) = (store.clone(), shutdown.clone());
+            tokio::spawn(async move { store.run(&log, shutdown).await })
+        };
+        let consumed = async {
+            while store.counts().readings < readings {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
+        shutdown.cancel();
+        running.await.unwrap().unwrap();
+
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let routes = feature_store::service_routes(store.clone());
+        tokio::spawn(service::rest::serve(socket, routes, token, CancellationToken::new()));
+        Self { store, address, _dir: dir }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &[], Some(&body.to_string())).await
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        let mut request = format!("{method} {path} HTTP/1.0\r\nhost: localhost\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if let Some(body) = body {
+            let length = body.len();
+            request.push_str(&format!("content-type: application/json\r\ncontent-length: {length}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(body.unwrap_or_default());
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let text = String::from_utf8_lossy(&answer[..head]).to_lowercase();
+        let content_type = text.lines().find_map(|line| line.strip_prefix("content-type: "));
+        Answer {
+            status: text.split(' ').nth(1).unwrap().parse().unwrap(),
+            content_type: content_type.unwrap_or_default().to_owned(),
+            body: answer[head + 4..].to_vec(),
+        }
+    }
+}
+
+async fn append(log: &EventLog, reports: &[Report]) -> u64 {
+    let writer = log.writer(READINGS).unwrap();
+    let mut receipts = Vec::new();
+    for report in reports {
+        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
+        receipts.push(writer.append(record).await.unwrap());
+    }
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    reports.iter().map(|report| report.readings.len() as u64).sum()
+}
