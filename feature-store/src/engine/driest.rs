@@ -86,15 +86,14 @@ impl Soil {
             .peekable();
         for point in moisture.between(from_ms, at_ms) {
             let event_ms = point.event_ms();
-            self.probes.entry(point.device()).or_default();
             while let Some((ms, on)) = signals.next_if(|(ms, _)| *ms <= event_ms) {
                 self.probes.values_mut().for_each(|probe| {
                     probe.irrigation(settings, ms, on);
                 });
             }
-            if let Some(probe) = self.probes.get_mut(&point.device()) {
-                probe.moisture(settings, event_ms, point.value);
-            }
+            // A probe begins with its first reading: signals before it are not its own.
+            let probe = self.probes.entry(point.device()).or_default();
+            probe.moisture(settings, event_ms, point.value);
         }
         for (ms, on) in signals {
             self.probes.values_mut().for_each(|probe| {

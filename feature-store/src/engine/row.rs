@@ -120,7 +120,7 @@ impl Zone {
 
     fn row(&mut self, at_ms: i64, revision: i64, catalog: &Catalog, rules: &Rules) -> Row {
         let schema = catalog.schema().clone();
-        let mut values = vec![f64::NAN; schema.names.len()];
+        let mut values = catalog.empty_row();
         for kept in self.slots.iter_mut().filter_map(|slot| slot.kept.as_mut()) {
             fill(catalog.block(kept.block), &mut kept.series, at_ms, &mut values);
             for (_, block, series) in &mut kept.derived {

@@ -77,7 +77,8 @@ impl Series {
     /// Takes one reading, wherever in time it belongs.
     pub(super) fn insert(&mut self, point: Point) {
         let event_ms = point.event_ms();
-        if self.readings.back().is_none_or(|last| !point.precedes(last)) {
+        let is_newest = self.readings.back().is_none_or(|last| !point.precedes(last));
+        if is_newest && self.tiers.is_newest(minute_of(event_ms)) {
             self.readings.push_back(point);
             self.tiers.add_newest(event_ms, point.value);
         } else {

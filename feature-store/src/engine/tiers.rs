@@ -25,7 +25,7 @@ pub(super) struct Tiers {
 }
 
 /// Tiles of one width, without gaps from number `first` on. Above the lowest
-/// level a tile is made when it is first asked for, and [`UNKNOWN`] until then.
+/// level a tile is made when it is first asked for, and not there until then.
 #[derive(Debug, Default)]
 struct Tier {
     first: i64,
@@ -37,8 +37,15 @@ impl Tiers {
         Self { hold, ..Self::default() }
     }
 
-    /// Takes a reading that is not older than any before. No tile above the
-    /// lowest level is there yet that covers it: see [`Tiers::is_closed`].
+    /// Whether no minute that there is comes after this one. There may be later
+    /// ones whose readings were taken out again.
+    pub(super) fn is_newest(&self, minute: i64) -> bool {
+        minute + 1 >= self.levels[0].end() || self.levels[0].tiles.is_empty()
+    }
+
+    /// Takes a reading that is not older than any before, of the newest minute. No
+    /// tile above the lowest level is there yet that covers it: see
+    /// [`Tiers::is_closed`].
     pub(super) fn add_newest(&mut self, event_ms: i64, value: f64) {
         let tile = self.levels[0].entry(minute_of(event_ms));
         tile.get_or_insert_default().add(event_ms, value, self.hold);
