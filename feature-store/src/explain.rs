@@ -92,7 +92,10 @@ pub(crate) fn explain(
         return Err(store::unknown_feature(feature, schema.names.iter().map(SmolStr::as_str)));
     }
     let connection = store.0.readers.connection()?;
-    let kept_ms = kept_ms(store);
+    let metrics = store.zones().into_iter().find(|own| own.zone == *zone);
+    let metrics = metrics.map(|own| own.metrics).unwrap_or_default();
+    let engine = || Engine::new(&store.0.settings.engine, store.metrics().clone(), &metrics);
+    let kept_ms = engine()?.kept_ms();
     let (metric, aggregate, width, after_ms) = match Subject::of(feature) {
         Subject::Window { metric, aggregate, window } => {
             (Some(metric), Some(aggregate), Some(window), at_ms - window.width_ms())
@@ -111,12 +114,9 @@ pub(crate) fn explain(
             BehindQuery { zone: zone.clone(), metric: metric.clone(), after_ms, until_ms: at_ms, limit };
         store::behind(&connection, &query)
     });
-    let metrics = store.zones().into_iter().find(|own| own.zone == *zone);
-    let metrics = metrics.map(|own| own.metrics).unwrap_or_default();
     let stored = store::stored(&connection, zone, feature, at_ms)?;
     let compute = |arrived_ms: Option<i64>| -> Result<Option<f64>, StoreError> {
-        let settings = &store.0.settings.engine;
-        let mut engine = Engine::new(settings, store.metrics().clone(), &metrics)?;
+        let mut engine = engine()?;
         // The engine's newest row is that of this time: what comes later is left out.
         let progress = Progress { newest_ms: Some(at_ms), ..Progress::default() };
         engine.restore_zone(zone.clone(), progress);
@@ -142,11 +142,6 @@ pub(crate) fn explain(
         computed_as_corrected: compute(None)?,
         behind: behind.transpose()?,
     })
-}
-
-/// How far back a row can look, ms.
-fn kept_ms(store: &FeatureStore) -> i64 {
-    store.0.settings.engine.widest_ms()
 }
 
 #[cfg(test)]

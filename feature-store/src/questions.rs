@@ -124,7 +124,8 @@ impl FeatureStore {
     /// What is computed.
     #[must_use]
     pub fn definitions(&self) -> Arc<Definitions> {
-        Definitions::built_in()
+        // They were read when the store was opened.
+        self.0.settings.engine.definitions().unwrap_or_else(|_| Definitions::built_in())
     }
 
     /// The site's time zone.
