@@ -1,5 +1,7 @@
 //! What is behind one value.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use telemetry::{Quality, SmolStr, ZoneId};
 use utoipa::ToSchema;
@@ -92,8 +94,10 @@ pub(crate) fn explain(
         return Err(store::unknown_feature(feature, schema.names.iter().map(SmolStr::as_str)));
     }
     let connection = store.0.readers.connection()?;
-    let metrics = store.zones().into_iter().find(|own| own.zone == *zone);
-    let metrics = metrics.map(|own| own.metrics).unwrap_or_default();
+    // Every metric of the site has its columns in every row.
+    let metrics: BTreeSet<SmolStr> =
+        store.zones().into_iter().flat_map(|zone| zone.metrics).collect();
+    let metrics: Vec<SmolStr> = metrics.into_iter().collect();
     let engine = || Engine::new(&store.0.settings.engine, store.metrics().clone(), &metrics);
     let kept_ms = engine()?.kept_ms();
     let (metric, aggregate, width, after_ms) = match Subject::of(feature) {

@@ -119,10 +119,14 @@ mod tests {
     use crate::engine::catalog::Schema;
 
     fn latest() -> Latest {
-        let names = ["vpd_kpa", "co2_coverage_10m", "light_coverage_10m", "co2_coverage_1h", "co2_last"];
+        let names = [
+            "vpd_kpa", "co2_coverage_10m", "light_coverage_10m", "co2_coverage_1h", "co2_last",
+            "light_last",
+        ];
         let schema =
             Arc::new(Schema { names: names.map(Into::into).to_vec(), hash: "abc".into() });
-        let values = [f64::NAN, 80.0, f64::NAN, 12.5, 0.1 + 0.2];
+        // There is no light sensor: that it said nothing is no lack.
+        let values = [f64::NAN, 80.0, 0.0, 12.5, 0.1 + 0.2, f64::NAN];
         let row = Row {
             zone: ZoneId::new("farm", "bay-1"),
             at_ms: 1_000,
@@ -151,8 +155,8 @@ mod tests {
         check(
             None,
             json!({
-                "vpd_kpa": null, "co2_coverage_10m": 80.0, "light_coverage_10m": null,
-                "co2_coverage_1h": 12.5, "co2_last": last,
+                "vpd_kpa": null, "co2_coverage_10m": 80.0, "light_coverage_10m": 0.0,
+                "co2_coverage_1h": 12.5, "co2_last": last, "light_last": null,
             }),
         );
         check(Some(&["co2_last", "new\"er"]), json!({ "co2_last": last, "new\"er": null }));

@@ -11,20 +11,23 @@ pub(crate) struct Names {
     /// `"name":`, in the order of the values.
     keys: Vec<String>,
     places: HashMap<SmolStr, usize>,
-    /// Each window, widest last, with the places of its coverages.
-    coverages: Vec<(String, Vec<usize>)>,
+    /// Each window with the places of its coverages, each beside that of its metric's
+    /// newest value.
+    coverages: Vec<(String, Vec<(usize, usize)>)>,
 }
 
 impl Names {
     pub(super) fn new(schema: Arc<Schema>) -> Self {
         let keys = schema.names.iter().map(|name| format!("{}:", as_json(name))).collect();
-        let places = schema.names.iter().cloned().zip(0..).collect();
-        let mut coverages: Vec<(String, Vec<usize>)> = Vec::new();
+        let places: HashMap<SmolStr, usize> = schema.names.iter().cloned().zip(0..).collect();
+        let mut coverages: Vec<(String, Vec<(usize, usize)>)> = Vec::new();
         for (place, name) in schema.names.iter().enumerate() {
-            let Some((_, window)) = name.rsplit_once("_coverage_") else { continue };
+            let Some((metric, window)) = name.rsplit_once("_coverage_") else { continue };
+            // What is made of another metric, as of its days only, says nothing new.
+            let Some(last) = places.get(format!("{metric}_last").as_str()) else { continue };
             match coverages.iter_mut().find(|(own, _)| own == window) {
-                Some((_, places)) => places.push(place),
-                None => coverages.push((window.to_owned(), vec![place])),
+                Some((_, places)) => places.push((place, *last)),
+                None => coverages.push((window.to_owned(), vec![(place, *last)])),
             }
         }
         Self { schema, keys, places, coverages }
@@ -49,14 +52,15 @@ impl Names {
     }
 
     /// The lowest coverage of any metric in each window, %; metrics that the zone
-    /// has never measured have none.
+    /// does not measure do not count.
     pub(super) fn coverages<'a>(
         &'a self,
         values: &'a [f64],
     ) -> impl Iterator<Item = (&'a str, Option<f64>)> + 'a {
         self.coverages.iter().map(|(window, places)| {
-            let found = places.iter().filter_map(|place| values.get(*place));
-            let lowest = found.copied().filter(|value| value.is_finite()).reduce(f64::min);
+            let value = |place: usize| values.get(place).copied().filter(|value| value.is_finite());
+            let found = places.iter().filter_map(|(own, last)| value(*last).and(value(*own)));
+            let lowest = found.reduce(f64::min);
             (window.as_str(), lowest)
         })
     }

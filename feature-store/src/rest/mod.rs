@@ -100,12 +100,3 @@ fn operation_paths() -> OpenApiRouter<FeatureStore> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
 }
-
-#[cfg(test)]
-mod tests {
-    /// Looked at by eye when it changes.
-    #[test]
-    fn the_openapi_document() {
-        insta::assert_json_snapshot!("openapi", super::openapi());
-    }
-}

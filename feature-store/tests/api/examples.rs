@@ -1,5 +1,5 @@
 //! `docs/api.md` shows requests and their answers: they are asked and compared.
-//! `MICROCLIMATE_BLESS=1` writes the answers as they are now.
+//! `MICROCLIMATE_BLESS=1` writes the answers, and the description, as they are now.
 
 use std::{fs, path::PathBuf};
 
@@ -93,8 +93,27 @@ fn print(answer: &Answer) -> String {
     }
 }
 
-/// The same, without what the clock tells.
+/// The same, without what the clock tells, and whatever the definitions' hash is.
 fn same(text: &str) -> String {
+    let is_hash = |word: &str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    let text: String = words
+        .map(|word| if is_hash(word.trim_end_matches(['"', ','])) { "hash" } else { word })
+        .collect();
     let line = |line: &str| !OF_THE_CLOCK.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")));
     text.lines().filter(|own| line(own)).collect::<Vec<_>>().join("\n")
+}
+
+/// `docs/openapi.json` is what `GET /openapi.json` answers, to be looked at by eye
+/// where it changes.
+#[test]
+fn the_description_is_the_committed_one() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+    let found = serde_json::to_string_pretty(&feature_store::openapi()).unwrap() + "\n";
+    if std::env::var_os("MICROCLIMATE_BLESS").is_some() {
+        fs::write(&file, found).unwrap();
+    } else {
+        let committed = fs::read_to_string(&file).unwrap();
+        assert!(committed == found, "{} is another: MICROCLIMATE_BLESS=1 writes it", file.display());
+    }
 }

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::site::{LATE_EVENT_MS, MINUTE_MS, START_MS, Site, reports};
 
-const NAMES: [&str; 3] = ["temperature_max_10m", "temperature_count_10m", "temperature_last"];
+const NAMES: [&str; 3] = ["temperature_max_10m", "temperature_min_10m", "temperature_last"];
 
-/// Maximum, count and newest of the last ten minutes, by looking at every reading.
+/// Maximum, minimum and newest of the last ten minutes, by looking at every reading.
 fn naive(zone: &str, row_ms: i64, arrived_ms: i64) -> [Option<f64>; 3] {
     let reports = reports();
     let mut inside: Vec<(i64, f64)> = reports
@@ -23,7 +23,8 @@ fn naive(zone: &str, row_ms: i64, arrived_ms: i64) -> [Option<f64>; 3] {
     let last = inside.last().map(|(_, value)| *value);
     inside.retain(|(event_ms, _)| *event_ms > row_ms - 10 * MINUTE_MS);
     let max = inside.iter().map(|(_, value)| *value).reduce(f64::max);
-    [max, Some(inside.len() as f64), last]
+    let min = inside.iter().map(|(_, value)| *value).reduce(f64::min);
+    [max, min, last]
 }
 
 async fn rows(site: &Site, request: &Value) -> Vec<Value> {
