@@ -114,8 +114,13 @@ pub(crate) fn explain(
         derived.map_or_else(|| metric.into(), |derived| derived.from.clone())
     });
     let behind = metric.as_ref().map(|metric: &SmolStr| {
-        let query =
-            BehindQuery { zone: zone.clone(), metric: metric.clone(), after_ms, until_ms: at_ms, limit };
+        let query = BehindQuery {
+            zone: zone.clone(),
+            metric: metric.clone(),
+            after_ms,
+            until_ms: at_ms,
+            limit,
+        };
         store::behind(&connection, &query)
     });
     let stored = store::stored(&connection, zone, feature, at_ms)?;

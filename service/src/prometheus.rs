@@ -36,8 +36,7 @@ impl Page {
     ) {
         let Self { prefix, text } = self;
         // Writing to a string does not fail.
-        let _ =
-            writeln!(text, "# HELP {prefix}_{name} {help}\n# TYPE {prefix}_{name} {kind}");
+        let _ = writeln!(text, "# HELP {prefix}_{name} {help}\n# TYPE {prefix}_{name} {kind}");
         for (labels, value) in samples {
             let _ = writeln!(text, "{prefix}_{name}{labels} {value}");
         }

@@ -62,7 +62,9 @@ fn main() {
         .route("/nothing", get(async || ()))
         .route("/bytes", get(async move || bytes.clone()));
     let nothing = serve(&server, nothing, &shutdown);
-    println!("{ZONES} zones, {features} features, {one} bytes a row; medians of {ROUNDS} rounds of {ROUND:?}\n");
+    println!(
+        "{ZONES} zones, {features} features, {one} bytes a row; medians of {ROUNDS} rounds of {ROUND:?}\n"
+    );
 
     let live = server.spawn(readings::live(log.clone(), ZONES, shutdown.clone()));
     let single = |i: usize| vec![path(&zones[i % ZONES..=i % ZONES])];
@@ -74,17 +76,24 @@ fn main() {
         ("five of its features", rows, vec![some(&zones[0])]),
         ("rows of 100 zones", rows, vec![path(&zones)]),
     ];
-    println!("| request | connections | p50 ms | p99 ms | p99.9 ms | requests/s |\n|---|---|---|---|---|---|");
+    println!(
+        "| request | connections | p50 ms | p99 ms | p99.9 ms | requests/s |\n|---|---|---|---|---|---|"
+    );
     for connections in [1, 2, 16] {
         for (name, address, paths) in &cases {
-            let rounds = (0..ROUNDS).map(|_| client.block_on(load(*address, paths, connections, ROUND)));
+            let rounds =
+                (0..ROUNDS).map(|_| client.block_on(load(*address, paths, connections, ROUND)));
             let Found { p50_ms, p99_ms, p999_ms, per_s } = median(rounds.collect());
-            println!("| {name} | {connections} | {p50_ms:.3} | {p99_ms:.3} | {p999_ms:.3} | {per_s:.0} |");
+            println!(
+                "| {name} | {connections} | {p50_ms:.3} | {p99_ms:.3} | {p999_ms:.3} | {per_s:.0} |"
+            );
         }
     }
     live.abort();
     let [p50_ms, p99_ms] = server.block_on(readings::freshness(&log, &store));
-    println!("\nfrom the log to the online row, with no other load: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms");
+    println!(
+        "\nfrom the log to the online row, with no other load: p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms"
+    );
     shutdown.cancel();
     server.block_on(running).expect("it ends").expect("and well");
 }
@@ -94,7 +103,8 @@ fn path(zones: &[String]) -> String {
 }
 
 fn some(zone: &str) -> String {
-    let names = "temperature_last,temperature_mean_1h,temperature_slope_1h,humidity_last,co2_max_24h";
+    let names =
+        "temperature_last,temperature_mean_1h,temperature_slope_1h,humidity_last,co2_max_24h";
     format!("/v1/features/latest?zones={zone}&names={names}")
 }
 

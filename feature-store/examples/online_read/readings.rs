@@ -54,7 +54,8 @@ pub(crate) async fn history(log: &EventLog, zones: usize) -> u64 {
         for number in 0..zones {
             let wave = (minute as f64 / 90.0 + number as f64).sin();
             let event_ms = start_ms + minute * 60_000;
-            let record = report(&zone(number), event_ms, Source::Replay, |usual| usual * (1.0 + 0.1 * wave));
+            let record =
+                report(&zone(number), event_ms, Source::Replay, |usual| usual * (1.0 + 0.1 * wave));
             receipts.push(writer.append(record).await.expect("room in the log"));
         }
     }
@@ -81,7 +82,9 @@ pub(crate) async fn live(log: EventLog, zones: usize, shutdown: CancellationToke
         ticks.tick().await;
         number += 1;
         let wave = (number as f64 / 1000.0).sin();
-        let record = report(&zone(number % zones), now_ms(), Source::Live, |usual| usual * (1.0 + 0.1 * wave));
+        let record = report(&zone(number % zones), now_ms(), Source::Live, |usual| {
+            usual * (1.0 + 0.1 * wave)
+        });
         if let Ok(receipt) = writer.append(record).await {
             drop(receipt);
         }

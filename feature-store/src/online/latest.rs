@@ -58,7 +58,8 @@ impl Latest {
             None => out.extend_from_slice(tail),
             Some(names) => {
                 self.coverages(out);
-                let features = names.iter().map(|name| (format!("{}:", as_json(name)), self.value(name)));
+                let features =
+                    names.iter().map(|name| (format!("{}:", as_json(name)), self.value(name)));
                 object(out, features);
                 out.push(b'}');
             }
@@ -120,11 +121,14 @@ mod tests {
 
     fn latest() -> Latest {
         let names = [
-            "vpd_kpa", "co2_coverage_10m", "light_coverage_10m", "co2_coverage_1h", "co2_last",
+            "vpd_kpa",
+            "co2_coverage_10m",
+            "light_coverage_10m",
+            "co2_coverage_1h",
+            "co2_last",
             "light_last",
         ];
-        let schema =
-            Arc::new(Schema { names: names.map(Into::into).to_vec(), hash: "abc".into() });
+        let schema = Arc::new(Schema { names: names.map(Into::into).to_vec(), hash: "abc".into() });
         // There is no light sensor: that it said nothing is no lack.
         let values = [f64::NAN, 80.0, 0.0, 12.5, 0.1 + 0.2, f64::NAN];
         let row = Row {

@@ -6,11 +6,51 @@ use super::{Refused, functions::may_be_called, token::Token};
 const BEGINNINGS: [&str; 4] = ["select", "with", "from", "values"];
 /// Words that begin what is no query, or is none that ends by itself.
 const REFUSED: &[&str] = &[
-    "abort", "alter", "analyze", "attach", "begin", "call", "checkpoint", "comment", "commit",
-    "copy", "create", "deallocate", "delete", "describe", "detach", "drop", "execute", "explain",
-    "export", "force", "grant", "import", "insert", "install", "into", "load", "merge", "pivot",
-    "pivot_longer", "pivot_wider", "pragma", "prepare", "recursive", "reset", "revoke", "rollback",
-    "set", "show", "summarize", "table", "truncate", "unpivot", "update", "use", "vacuum",
+    "abort",
+    "alter",
+    "analyze",
+    "attach",
+    "begin",
+    "call",
+    "checkpoint",
+    "comment",
+    "commit",
+    "copy",
+    "create",
+    "deallocate",
+    "delete",
+    "describe",
+    "detach",
+    "drop",
+    "execute",
+    "explain",
+    "export",
+    "force",
+    "grant",
+    "import",
+    "insert",
+    "install",
+    "into",
+    "load",
+    "merge",
+    "pivot",
+    "pivot_longer",
+    "pivot_wider",
+    "pragma",
+    "prepare",
+    "recursive",
+    "reset",
+    "revoke",
+    "rollback",
+    "set",
+    "show",
+    "summarize",
+    "table",
+    "truncate",
+    "unpivot",
+    "update",
+    "use",
+    "vacuum",
     "variable",
 ];
 /// Schemas that can be read.
@@ -21,8 +61,19 @@ const SYSTEM: [&str; 4] = ["duckdb_", "pragma_", "sqlite_", "pg_"];
 const TABLE_FUNCTIONS: [&str; 3] = ["range", "generate_series", "unnest"];
 /// Words that end a list of tables.
 const AFTER_FROM: &[&str] = &[
-    "where", "group", "having", "order", "limit", "offset", "qualify", "window", "union", "except",
-    "intersect", "select", "values",
+    "where",
+    "group",
+    "having",
+    "order",
+    "limit",
+    "offset",
+    "qualify",
+    "window",
+    "union",
+    "except",
+    "intersect",
+    "select",
+    "values",
 ];
 
 /// Refuses what is not a query over the store's tables.
@@ -44,9 +95,13 @@ pub(super) fn check(tokens: &[Token]) -> Result<(), Refused> {
         match token {
             Token::Symbol(bracket @ ('(' | '[' | '{')) => open.push((*bracket, false)),
             Token::Symbol(bracket @ (')' | ']' | '}')) => {
-                let fits = matches!((open[level].0, *bracket), ('(', ')') | ('[', ']') | ('{', '}'));
+                let fits =
+                    matches!((open[level].0, *bracket), ('(', ')') | ('[', ']') | ('{', '}'));
                 if !fits {
-                    return Err(Refused::new(format!("a `{bracket}` too many"), "count the brackets"));
+                    return Err(Refused::new(
+                        format!("a `{bracket}` too many"),
+                        "count the brackets",
+                    ));
                 }
                 open.pop();
             }
@@ -93,7 +148,10 @@ pub(super) fn check(tokens: &[Token]) -> Result<(), Refused> {
                 }
                 name(&quoted.to_ascii_lowercase())?;
                 if symbol(at + 1, '(') {
-                    return Err(Refused::new("a quoted name that is called", "leave the quotes out"));
+                    return Err(Refused::new(
+                        "a quoted name that is called",
+                        "leave the quotes out",
+                    ));
                 }
             }
             Token::Symbol(_) | Token::Text | Token::Number => {}
@@ -107,7 +165,8 @@ pub(super) fn check(tokens: &[Token]) -> Result<(), Refused> {
 
 /// The names that the query gives to its own parts: `WITH name AS (`.
 fn own_names(tokens: &[Token]) -> HashSet<&str> {
-    let is = |at: usize, word: &str| matches!(tokens.get(at), Some(Token::Word(own)) if own == word);
+    let is =
+        |at: usize, word: &str| matches!(tokens.get(at), Some(Token::Word(own)) if own == word);
     let mut names = HashSet::new();
     for (at, token) in tokens.iter().enumerate() {
         let (Token::Word(name) | Token::Quoted(name)) = token else { continue };
@@ -140,8 +199,8 @@ fn table(tokens: &[Token], at: usize, own: &HashSet<&str>) -> Result<(), Refused
         _ => own.contains(name),
     };
     // A third part would be that of a database.
-    let is_long = next == Some(&Token::Symbol('.'))
-        && tokens.get(at + 3) == Some(&Token::Symbol('.'));
+    let is_long =
+        next == Some(&Token::Symbol('.')) && tokens.get(at + 3) == Some(&Token::Symbol('.'));
     if is_table && !is_long {
         return Ok(());
     }

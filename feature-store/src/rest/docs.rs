@@ -44,7 +44,9 @@ fn write_operation(out: &mut String, method: &str, path: &str, operation: &Opera
     for text in [&operation.summary, &operation.description].into_iter().flatten() {
         let _ = write!(out, "<p>{}</p>", escaped(text));
     }
-    let Some(parameters) = operation.parameters.as_ref().filter(|all| !all.is_empty()) else { return };
+    let Some(parameters) = operation.parameters.as_ref().filter(|all| !all.is_empty()) else {
+        return;
+    };
     out.push_str("<dl>");
     for parameter in parameters {
         let _ = write!(

@@ -4,7 +4,10 @@ use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::ZoneId;
 use utoipa::IntoParams;
 
-use super::{problem::{blocking, unknown_zone}, query};
+use super::{
+    problem::{blocking, unknown_zone},
+    query,
+};
 use crate::{FeatureStore, explain::Explanation};
 
 /// Most readings of one explanation.

@@ -46,7 +46,9 @@ impl Format {
         let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
         let of = |kind: &str| {
             let kind = kind.split(';').next().unwrap_or_default().trim();
-            Self::ALL.into_iter().find(|format| format.content_type().starts_with(kind) && !kind.is_empty())
+            Self::ALL
+                .into_iter()
+                .find(|format| format.content_type().starts_with(kind) && !kind.is_empty())
         };
         let accepted = accepted.and_then(|accepted| accepted.split(',').find_map(of));
         named.or(accepted).unwrap_or_default()
@@ -147,7 +149,8 @@ pub(super) fn json(table: &Table, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     out.push(b'[');
     let mut is_first = true;
     for batch in &table.batches {
-        let cells: Vec<Cells<'_>> = batch.columns().iter().map(Cells::of).collect::<Result<_, _>>()?;
+        let cells: Vec<Cells<'_>> =
+            batch.columns().iter().map(Cells::of).collect::<Result<_, _>>()?;
         for row in 0..batch.num_rows() {
             out.extend_from_slice(if is_first { b"{" } else { b",{" });
             is_first = false;
@@ -175,8 +178,9 @@ fn csv(table: &Table) -> Result<Vec<u8>, ArrowError> {
     writer.write_record(table.schema.fields().iter().map(|field| field.name())).map_err(failed)?;
     for batch in &table.batches {
         let columns = batch.columns().iter();
-        let cells: Vec<ArrayFormatter<'_>> =
-            columns.map(|column| ArrayFormatter::try_new(column, &TIMES)).collect::<Result<_, _>>()?;
+        let cells: Vec<ArrayFormatter<'_>> = columns
+            .map(|column| ArrayFormatter::try_new(column, &TIMES))
+            .collect::<Result<_, _>>()?;
         for row in 0..batch.num_rows() {
             for cells in &cells {
                 writer.write_field(cells.value(row).try_to_string()?).map_err(failed)?;

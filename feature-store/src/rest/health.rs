@@ -22,7 +22,8 @@ pub(super) async fn readyz(State(store): State<FeatureStore>) -> Result<&'static
     if store.is_running() {
         Ok("ready")
     } else {
-        Err(Problem::unavailable("no readings are taken in").hint("the log of the service says why"))
+        Err(Problem::unavailable("no readings are taken in")
+            .hint("the log of the service says why"))
     }
 }
 
@@ -54,9 +55,13 @@ impl FeatureStore {
         let about = ("newest_age_seconds", "gauge", "Age of the newest event of any zone");
         page.family(about, newest.map(|age_s| (String::new(), age_s)));
         let behind = zones.iter().filter_map(|zone| Some(zone.latest_ms? - zone.final_ms?)).max();
-        let about = ("final_lag_seconds_max", "gauge", "How far final rows are behind, in event time");
+        let about =
+            ("final_lag_seconds_max", "gauge", "How far final rows are behind, in event time");
         page.family(about, behind.map(|ms| (String::new(), ms as f64 / 1000.0)));
-        page.one(("running", "gauge", "Whether readings are taken in"), u8::from(self.is_running()));
+        page.one(
+            ("running", "gauge", "Whether readings are taken in"),
+            u8::from(self.is_running()),
+        );
         page.finish()
     }
 }

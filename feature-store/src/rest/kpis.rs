@@ -9,7 +9,10 @@ use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{format, problem::blocking, query};
-use crate::{FeatureStore, StoreError, store::{KpiQuery, Period}};
+use crate::{
+    FeatureStore, StoreError,
+    store::{KpiQuery, Period},
+};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -23,10 +23,7 @@ pub(super) fn list(text: Option<&str>) -> Result<Option<Vec<String>>, Problem> {
 }
 
 /// What is separated by commas.
-pub(super) fn parts<'a>(
-    key: &str,
-    text: Option<&'a str>,
-) -> Result<Option<Vec<&'a str>>, Problem> {
+pub(super) fn parts<'a>(key: &str, text: Option<&'a str>) -> Result<Option<Vec<&'a str>>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let parts: Vec<&str> = parts.take(LIST_MAX + 1).collect();
@@ -54,8 +51,11 @@ pub(super) fn span(
             .hint("give a day, or where the span begins and ends"));
     }
     let no_date = || {
-        Problem::bad_request(format!("date = `{}` is none", date.chars().take(60).collect::<String>()))
-            .hint("as in date=2013-08-24, a day at the site")
+        Problem::bad_request(format!(
+            "date = `{}` is none",
+            date.chars().take(60).collect::<String>()
+        ))
+        .hint("as in date=2013-08-24, a day at the site")
     };
     let day: Date = date.parse().map_err(|_| no_date())?;
     let start_ms = |day: Date| {

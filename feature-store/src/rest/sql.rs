@@ -1,10 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    extract::State,
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::Deserialize;
 use service::rest::{Body, Params, Problem, ProblemAnswer};
 use tokio::sync::Semaphore;

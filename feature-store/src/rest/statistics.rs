@@ -183,10 +183,8 @@ pub(super) async fn drift(
         let now = store.values(&now, params.mode)?;
         let pairs = before.into_iter().zip(now);
         let drift = pairs.map(|(mut before, mut now)| {
-            let drift = Drift::of(
-                (&mut before.values, before.missing),
-                (&mut now.values, now.missing),
-            );
+            let drift =
+                Drift::of((&mut before.values, before.missing), (&mut now.values, now.missing));
             (now.name, drift)
         });
         Ok(drift.collect())

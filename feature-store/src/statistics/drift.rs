@@ -180,9 +180,9 @@ fn kolmogorov(z: f64) -> f64 {
         return 1.0;
     }
     if z < 1.0 {
-        let below = (1..=20).map(|k| f64::from(2 * k - 1).powi(2)).map(|odd| {
-            (-odd * PI * PI / (8.0 * z * z)).exp()
-        });
+        let below = (1..=20)
+            .map(|k| f64::from(2 * k - 1).powi(2))
+            .map(|odd| (-odd * PI * PI / (8.0 * z * z)).exp());
         return 1.0 - (2.0 * PI).sqrt() / z * below.sum::<f64>();
     }
     let tail = (1..=20).map(|k| {
@@ -205,7 +205,9 @@ mod tests {
     fn uniform(count: usize, seed: u64, low: f64) -> Vec<f64> {
         let mut state = seed;
         let next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             low + 4.0 * ((state >> 33) as f64 / 2_f64.powi(31))
         };
         let mut values: Vec<f64> = std::iter::repeat_with(next).take(count).collect();

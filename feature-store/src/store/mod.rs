@@ -12,14 +12,14 @@ use std::{
 
 use duckdb::{AccessMode, Config, Connection};
 
-pub use read::{
-    BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, KpiQuery,
-    Mode, Period, PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits,
-    Table,
-};
 pub(crate) use read::{
     Behind, behind, frame, history, kpis, points, quality, readings, replay, sql, stored,
     unknown_feature, values,
+};
+pub use read::{
+    BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow,
+    KpiQuery, Mode, Period, PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow,
+    SqlLimits, Table,
 };
 pub(crate) use restore::{Restored, restore};
 pub(crate) use write::{Batch, Writer};

@@ -81,7 +81,8 @@ async fn ask(site: &Site, request: &str) -> Answer {
     }
     let url = url.unwrap();
     let path = url.strip_prefix("http://127.0.0.1:8082").unwrap_or_else(|| panic!("{url}"));
-    let headers: Vec<(&str, &str)> = headers.iter().map(|header| header.split_once(": ").unwrap()).collect();
+    let headers: Vec<(&str, &str)> =
+        headers.iter().map(|header| header.split_once(": ").unwrap()).collect();
     let method = if body.is_some() { "POST" } else { "GET" };
     site.ask(method, path, &headers, body.as_deref()).await
 }
@@ -100,7 +101,9 @@ fn same(text: &str) -> String {
     let text: String = words
         .map(|word| if is_hash(word.trim_end_matches(['"', ','])) { "hash" } else { word })
         .collect();
-    let line = |line: &str| !OF_THE_CLOCK.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")));
+    let line = |line: &str| {
+        !OF_THE_CLOCK.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")))
+    };
     text.lines().filter(|own| line(own)).collect::<Vec<_>>().join("\n")
 }
 
@@ -114,6 +117,10 @@ fn the_description_is_the_committed_one() {
         fs::write(&file, found).unwrap();
     } else {
         let committed = fs::read_to_string(&file).unwrap();
-        assert!(committed == found, "{} is another: MICROCLIMATE_BLESS=1 writes it", file.display());
+        assert!(
+            committed == found,
+            "{} is another: MICROCLIMATE_BLESS=1 writes it",
+            file.display()
+        );
     }
 }

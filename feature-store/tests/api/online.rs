@@ -15,12 +15,17 @@ async fn the_newest_row_is_whole_or_in_part() {
     assert_eq!(row["coverage_pct"]["10m"], 100.0, "{}", row["coverage_pct"]);
     let part = "/v1/features/latest?zones=farm/bay-2,farm/bay-1&names=co2_last,temperature_last";
     let part = site.get(part).await.json();
-    let features: Vec<_> = part["rows"].as_array().unwrap().iter().map(|row| row["features"].clone()).collect();
+    let features: Vec<_> =
+        part["rows"].as_array().unwrap().iter().map(|row| row["features"].clone()).collect();
     assert_eq!(features[0], json!({ "co2_last": 780.0, "temperature_last": null }));
-    assert_eq!(features[1], json!({ "co2_last": null, "temperature_last": row["features"]["temperature_last"] }));
+    assert_eq!(
+        features[1],
+        json!({ "co2_last": null, "temperature_last": row["features"]["temperature_last"] })
+    );
     // The parts of a row are those of the whole, to the last bit.
     let names = site.store.columns().join(",");
-    let named = site.get(&format!("/v1/features/latest?zones=farm/bay-1&names={names}")).await.json();
+    let named =
+        site.get(&format!("/v1/features/latest?zones=farm/bay-1&names={names}")).await.json();
     assert_eq!(named["rows"][0]["features"], row["features"]);
 }
 
@@ -61,7 +66,9 @@ async fn feast_is_answered_in_its_shape() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_and_the_one_way_around_a_header() {
     let site = Site::with_token(Secret::from("s3cret")).await;
-    let status = async |path: &str, headers: &[(&str, &str)]| site.ask("GET", path, headers, None).await.status;
+    let status = async |path: &str, headers: &[(&str, &str)]| {
+        site.ask("GET", path, headers, None).await.status
+    };
     assert_eq!(status("/v1/zones", &[]).await, 401);
     assert_eq!(status("/v1/zones", &[("authorization", "Bearer wrong")]).await, 401);
     assert_eq!(status("/v1/zones", &[("authorization", "Bearer s3cret")]).await, 200);

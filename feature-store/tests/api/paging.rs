@@ -85,5 +85,8 @@ async fn readings_are_found_by_what_they_are() {
     // Both ends belong to it.
     let (from, to) = (START_MS + 10 * MINUTE_MS, START_MS + 20 * MINUTE_MS);
     assert_eq!(count(&format!("metric=humidity&from={from}&to={to}")).await, 11);
-    assert_eq!(count("metric=humidity&from=2025-06-02T00:10:00Z&to=2025-06-02T00:20:00Z").await, 11);
+    assert_eq!(
+        count("metric=humidity&from=2025-06-02T00:10:00Z&to=2025-06-02T00:20:00Z").await,
+        11
+    );
 }

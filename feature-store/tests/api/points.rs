@@ -39,11 +39,10 @@ async fn a_row_is_what_was_known_or_what_is_known_now() {
     let mut late = 0;
     for mode in ["as_known", "as_corrected"] {
         // Times on the grid and off it, before the first row and after the last.
-        let times: Vec<i64> = (-2..=170).flat_map(|m| [m * MINUTE_MS, m * MINUTE_MS + 17_300]).collect();
-        let points: Vec<Value> = times
-            .iter()
-            .map(|ms| json!({ "zone": "farm/bay-1", "at": START_MS + ms }))
-            .collect();
+        let times: Vec<i64> =
+            (-2..=170).flat_map(|m| [m * MINUTE_MS, m * MINUTE_MS + 17_300]).collect();
+        let points: Vec<Value> =
+            times.iter().map(|ms| json!({ "zone": "farm/bay-1", "at": START_MS + ms })).collect();
         let request = json!({ "mode": mode, "points": points, "names": NAMES });
         let rows = rows(&site, &request).await;
         assert_eq!(rows.len(), points.len());
@@ -99,10 +98,10 @@ async fn a_grid_is_its_points_and_old_rows_are_none() {
 async fn every_format_holds_the_same() {
     let site = Site::new().await;
     let zones = ["farm/bay-1", "farm/bay-2"];
-    let points: Vec<Value> = (0..7)
-        .map(|i| json!({ "zone": zones[i % 2], "at": "2025-06-02T01:00:00Z" }))
-        .collect();
-    let request = json!({ "mode": "as_corrected", "points": points, "names": ["temperature_mean_1h"] });
+    let points: Vec<Value> =
+        (0..7).map(|i| json!({ "zone": zones[i % 2], "at": "2025-06-02T01:00:00Z" })).collect();
+    let request =
+        json!({ "mode": "as_corrected", "points": points, "names": ["temperature_mean_1h"] });
     let means: Vec<Option<f64>> =
         rows(&site, &request).await.iter().map(|row| row["temperature_mean_1h"].as_f64()).collect();
     assert!(means[0].is_some() && means[1].is_none());
@@ -112,8 +111,10 @@ async fn every_format_holds_the_same() {
     let csv = site.ask("POST", "/v1/dataset", &accept, Some(&body)).await;
     assert_eq!(csv.content_type, "text/csv; charset=utf-8");
     let mut reader = csv::Reader::from_reader(&csv.body[..]);
-    let column = reader.headers().unwrap().iter().position(|name| name == "temperature_mean_1h").unwrap();
-    let found: Vec<Option<f64>> = reader.records().map(|line| line.unwrap()[column].parse().ok()).collect();
+    let column =
+        reader.headers().unwrap().iter().position(|name| name == "temperature_mean_1h").unwrap();
+    let found: Vec<Option<f64>> =
+        reader.records().map(|line| line.unwrap()[column].parse().ok()).collect();
     assert_eq!(found, means);
 
     let arrow = site.post("/v1/dataset?format=arrow", &request).await;

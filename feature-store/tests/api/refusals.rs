@@ -48,7 +48,12 @@ async fn what_is_wrong_has_a_code() {
         ("/v1/dataset", json!({ "mode": "as_known" }), 400, "bad_request"),
         ("/v1/dataset", json!({ "mode": "as_known", "points": [] }), 400, "bad_request"),
         ("/v1/dataset", json!({ "mode": "as_guessed", "points": [point] }), 400, "bad_body"),
-        ("/v1/dataset", json!({ "mode": "as_known", "points": [point], "colour": 1 }), 400, "bad_body"),
+        (
+            "/v1/dataset",
+            json!({ "mode": "as_known", "points": [point], "colour": 1 }),
+            400,
+            "bad_body",
+        ),
         (
             "/v1/dataset",
             json!({ "mode": "as_known", "points": [point], "names": ["vpd"] }),
@@ -67,7 +72,12 @@ async fn what_is_wrong_has_a_code() {
             400,
             "bad_request",
         ),
-        ("/v1/dataset?format=xlsx", json!({ "mode": "as_known", "points": [point] }), 400, "bad_query"),
+        (
+            "/v1/dataset?format=xlsx",
+            json!({ "mode": "as_known", "points": [point] }),
+            400,
+            "bad_query",
+        ),
         ("/v1/sql", json!({ "sql": "DROP TABLE features.rows" }), 400, "sql_refused"),
         ("/v1/sql", json!({ "sql": "SELECT nothing FROM features.rows" }), 400, "sql_error"),
         ("/v1/sql", json!({ "sql": "SELECT 1", "limit": 0 }), 400, "bad_request"),

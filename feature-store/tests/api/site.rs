@@ -138,7 +138,9 @@ impl Site {
         }
         if let Some(body) = body {
             let length = body.len();
-            request.push_str(&format!("content-type: application/json\r\ncontent-length: {length}\r\n"));
+            request.push_str(&format!(
+                "content-type: application/json\r\ncontent-length: {length}\r\n"
+            ));
         }
         request.push_str("\r\n");
         request.push_str(body.unwrap_or_default());

@@ -38,10 +38,7 @@ pub struct KpiQuery {
 
 /// The newest lines of a zone, newest first, as the table has them; `None` where
 /// the file has no such table.
-pub(crate) fn kpis(
-    connection: &Connection,
-    query: &KpiQuery,
-) -> Result<Option<Table>, StoreError> {
+pub(crate) fn kpis(connection: &Connection, query: &KpiQuery) -> Result<Option<Table>, StoreError> {
     let table = match (query.period, query.of_zone) {
         (Period::Hour, false) => "hourly",
         (Period::Hour, true) => "hourly_zones",

@@ -26,19 +26,19 @@ pub(crate) use explain::{Behind, behind, replay, stored};
 pub use explain::{BehindQuery, EdgeReading};
 pub(crate) use kpis::kpis;
 pub use kpis::{KpiQuery, Period};
-pub(crate) use points::points;
 pub use points::PointQuery;
+pub(crate) use points::points;
 pub(crate) use quality::quality;
 pub use quality::{QualityCount, QualityQuery};
 pub(crate) use readings::readings;
 pub use readings::{Cursor, ReadingQuery, ReadingRow};
-pub(crate) use rows::{frame, history};
 pub use rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
-pub(crate) use sql::sql;
+pub(crate) use rows::{frame, history};
 pub use sql::SqlLimits;
+pub(crate) use sql::sql;
 pub use table::Table;
-pub(crate) use values::values;
 pub use values::FeatureValues;
+pub(crate) use values::values;
 
 use crate::StoreError;
 

@@ -2,14 +2,15 @@ use std::sync::Arc;
 
 use duckdb::{
     Connection,
-    arrow::array::{
-        ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-    },
+    arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
 };
 use telemetry::ZoneId;
 
 use super::{
-    super::{columns::{micros, table}, quoted},
+    super::{
+        columns::{micros, table},
+        quoted,
+    },
     rows::{self, Mode},
     table::Table,
 };

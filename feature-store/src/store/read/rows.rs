@@ -155,10 +155,7 @@ pub(super) fn rows(
 }
 
 /// The values of the feature in place `i`.
-pub(super) fn feature(
-    batches: &[RecordBatch],
-    i: usize,
-) -> impl Iterator<Item = Option<f64>> + '_ {
+pub(super) fn feature(batches: &[RecordBatch], i: usize) -> impl Iterator<Item = Option<f64>> + '_ {
     batches.iter().flat_map(move |batch| batch.column(KEYS + i).as_primitive::<Float64Type>())
 }
 

@@ -140,13 +140,14 @@ mod tests {
     }
 
     /// The walls behind the first: were a statement ever to pass the check, it would
-    /// change nothing, read no file and reveal no setting.
+    /// change nothing and read no file.
     #[test]
     fn what_is_hostile_does_no_harm_even_unchecked() {
         let (dir, connection) = file();
         let secret = dir.path().join("secret.csv");
         std::fs::write(&secret, "column0\nhunter2\n").unwrap();
-        let of_file = ["SELECT * FROM '{}'", "SELECT * FROM read_csv('{}')", "SELECT * FROM read_text('{}')"];
+        let of_file =
+            ["SELECT * FROM '{}'", "SELECT * FROM read_csv('{}')", "SELECT * FROM read_text('{}')"];
         for text in of_file.map(|text| text.replace("{}", secret.to_str().unwrap())) {
             let answer = ask(&connection, &Query::unchecked(&text));
             assert!(answer.is_err(), "{text}: {answer:?}");
@@ -163,8 +164,14 @@ mod tests {
                 .unwrap()
         };
         let before = state(&connection);
-        // Texts with a zero byte or an end to the bracket are the scanner's to refuse.
-        for text in HOSTILE.iter().filter(|text| !text.contains(['\0', ';'])) {
+        // Semicolons are the scanner's to refuse, and so are functions that make large
+        // values of small ones: DuckDB cannot be interrupted within one call.
+        let is_here = |text: &&&str| {
+            !text.contains(['\0', ';'])
+                && !text.contains("1000000000")
+                && !text.contains("RECURSIVE")
+        };
+        for text in HOSTILE.iter().filter(is_here) {
             let _ = ask(&connection, &Query::unchecked(text));
         }
         assert_eq!(state(&connection), before);
@@ -180,7 +187,8 @@ mod tests {
     fn rows_are_limited_in_their_order_and_time_and_bytes_too() {
         let (_dir, connection) = file();
         let asked = |text: &str| ask(&connection, &Query::checked(text).unwrap());
-        let (table, has_more) = asked("SELECT range AS n FROM range(1000) ORDER BY n DESC").unwrap();
+        let (table, has_more) =
+            asked("SELECT range AS n FROM range(1000) ORDER BY n DESC").unwrap();
         let numbers = table.batches[0].column(0).clone();
         assert_eq!((table.rows(), has_more), (3, true));
         assert_eq!(format!("{numbers:?}").matches("99").count(), 3, "{numbers:?}");
