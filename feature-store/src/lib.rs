@@ -16,7 +16,9 @@
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `rest`: the same over HTTP
+//! - [`cli`]: commands that print and end
 
+pub mod cli;
 pub mod definitions;
 pub mod engine;
 mod error;

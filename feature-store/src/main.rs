@@ -1,11 +1,11 @@
 //! The feature store by itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use feature_store::{FeatureStore, Settings, settings};
+use feature_store::{FeatureStore, Settings, cli::features, settings};
 use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
@@ -29,8 +29,9 @@ struct Args {
 enum Command {
     /// Run until SIGINT or SIGTERM.
     Run,
-    /// Print the names of all features that the file has.
-    Features,
+    /// What is computed: list, show, check, diff.
+    #[command(subcommand)]
+    Features(features::Command),
     /// Print the commented default configuration.
     Defaults,
 }
@@ -48,10 +49,12 @@ async fn main() -> Result<()> {
     })?;
     match args.command {
         Command::Run => run(&settings).await,
-        Command::Features => {
-            let store = FeatureStore::open(&settings, settings.metric_table()?)?;
-            store.columns().iter().for_each(|name| println!("{name}"));
-            Ok(())
+        Command::Features(command) => {
+            let metrics = settings.metric_table()?;
+            let answer = features::answer(&command, &settings.engine.features, &metrics);
+            print!("{}", answer.text);
+            eprint!("{}", answer.error);
+            process::exit(answer.exit_code.into())
         }
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);

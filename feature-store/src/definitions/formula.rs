@@ -74,6 +74,30 @@ impl Formula {
         }
     }
 
+    /// What its inputs are.
+    #[must_use]
+    pub const fn takes(self) -> &'static str {
+        match self {
+            Self::Difference => "two features of the same unit",
+            Self::LightIntegral => "the integral of light over a day, lux·h",
+            Self::ReferenceEvapotranspiration => "the day's highest and lowest temperature, °C",
+            _ => "temperature, °C, and humidity, %RH",
+        }
+    }
+
+    /// What its values are in; none where that is the unit of the first input.
+    #[must_use]
+    pub const fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Difference => None,
+            Self::VapourPressureDeficit => Some("kPa"),
+            Self::DewPoint | Self::WetBulb | Self::HeatIndex => Some("°C"),
+            Self::AbsoluteHumidity => Some("g/m³"),
+            Self::LightIntegral => Some("mol/m²"),
+            Self::ReferenceEvapotranspiration => Some("mm"),
+        }
+    }
+
     /// Where it is from.
     #[must_use]
     pub const fn source(self) -> &'static str {
@@ -85,7 +109,7 @@ impl Formula {
             Self::WetBulb => "R. Stull, J. Appl. Meteorol. Climatol. 50(11), 2011",
             Self::HeatIndex => "L. P. Rothfusz, NWS Technical Attachment SR 90-23, 1990",
             Self::LightIntegral => {
-                "J. Faust, \"Light\", Ball Redbook, 2003; 0.0185 µmol/(m² s) of a lux of sunlight"
+                "J. Faust, \"Light\", Ball Redbook, 2003; 54 lux of sunlight to 1 µmol/(m² s)"
             }
             Self::ReferenceEvapotranspiration => {
                 "FAO 56, equations 21 and 52 (Hargreaves and Samani, 1985)"
@@ -144,8 +168,8 @@ mod tests {
         // FAO 56, table 2.3: e°(20 °C) = 2.338 kPa
         check(Formula::VapourPressureDeficit, &[20.0, 50.0], anywhere, 1.169, 1e-3);
         check(Formula::DewPoint, &[20.0, 100.0], anywhere, 20.0, 1e-9);
-        // 10,000 lux of sun for 12 h: 185 µmol/(m² s) · 43,200 s
-        check(Formula::LightIntegral, &[120_000.0], anywhere, 7.992, 1e-9);
+        // 10,800 lux of sun for 10 h: 200 µmol/(m² s) · 36,000 s
+        check(Formula::LightIntegral, &[108_000.0], anywhere, 7.2, 1e-9);
         // FAO 56, example 8 gives Ra = 32.2 MJ/m²: 0.0023 · 37.8 · √10 · 0.408 · 32.2
         check(Formula::ReferenceEvapotranspiration, &[25.0, 15.0], south, 3.61, 0.01);
         check(Formula::ReferenceEvapotranspiration, &[25.0, 15.0], anywhere, f64::NAN, 0.0);
