@@ -16,7 +16,7 @@ use crate::{
     online::{Online, ZoneSummary},
     store::{
         self, FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, Readers,
-        ReadingQuery, ReadingRow, Restored, Writer,
+        ReadingQuery, ReadingRow, Restored, Version, Writer,
     },
     worker,
 };
@@ -69,7 +69,8 @@ impl FeatureStore {
     /// else keeps it from being opened or read.
     pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
-        let connection = store::open(&settings.store)?;
+        let mut connection = store::open(&settings.store)?;
+        store::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
         let restored = store::restore(&connection, &settings.engine, metrics.clone())?;
         let readers = Readers::new(&connection)?;
         let online = Online::default();
@@ -160,6 +161,14 @@ impl FeatureStore {
     /// What DuckDB says.
     pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, StoreError> {
         store::kpis(&self.0.readers.connection()?, query)
+    }
+
+    /// The definitions that there are rows of, oldest first.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn versions(&self) -> Result<Vec<Version>, StoreError> {
+        store::versions(&self.0.readers.connection()?)
     }
 
     /// The names of all features, in the order of their columns.

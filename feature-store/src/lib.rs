@@ -36,4 +36,6 @@ pub use feature_store::{Counts, FeatureStore};
 pub use online::{Status, ZoneSummary};
 pub use rest::routes;
 pub use settings::Settings;
-pub use store::{FrameQuery, HistoryQuery, HistoryRow, ReadingQuery};
+pub use store::{
+    FrameQuery, HistoryQuery, HistoryRow, ReadingQuery, Version, drop_version, versions_of,
+};

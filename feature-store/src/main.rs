@@ -51,7 +51,7 @@ async fn main() -> Result<()> {
         Command::Run => run(&settings).await,
         Command::Features(command) => {
             let metrics = settings.metric_table()?;
-            let answer = features::answer(&command, &settings.engine.features, &metrics);
+            let answer = features::answer(&command, &settings, &metrics)?;
             print!("{}", answer.text);
             eprint!("{}", answer.error);
             process::exit(answer.exit_code.into())

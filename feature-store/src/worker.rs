@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     StoreError,
+    definitions::SqlReading,
     engine::{Engine, Output},
     feature_store::Shared,
     intake,
@@ -101,9 +102,12 @@ impl Worker {
         let mut output =
             Output { qualities: std::mem::take(qualities), rows: std::mem::take(rows) };
         let is_empty = entries.is_empty();
-        for entry in entries {
-            positions.insert(entry.partition, entry.offset + 1);
-            let record = intake::read(entry);
+        let records: Vec<_> = entries.into_iter().map(intake::read).collect();
+        let reports = records.iter().filter_map(|record| record.report.as_ref().ok());
+        self.engine.run_ahead(reports.flat_map(SqlReading::of_report));
+        let before = output.rows.len();
+        for record in records {
+            positions.insert(record.entry.partition, record.entry.offset + 1);
             match &record.report {
                 Ok(report) => self.engine.take(report, &mut output),
                 Err(reason) => {
@@ -113,6 +117,7 @@ impl Worker {
             }
             arrived.push(record);
         }
+        self.engine.join(&mut output.rows[before..]);
         if self.ticked_at.elapsed() >= TICK {
             self.ticked_at = Instant::now();
             self.engine.tick(now_ms(), &mut output);

@@ -1,12 +1,16 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 use serde_json::json;
 use telemetry::MetricTable;
 
-use crate::definitions::{
-    Change, Definitions, Derived, Diff, Feature, Lineage, Origin, diff, hint, lineage,
+use crate::{
+    Settings, StoreError, Version,
+    definitions::{
+        Change, Definitions, Derived, Diff, Feature, Lineage, Origin, diff, hint, lineage,
+    },
+    drop_version, versions_of,
 };
 
 /// What is computed, by the definitions of the configuration.
@@ -47,6 +51,14 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Which definitions the DuckDB file has rows of; while nothing else has it open.
+    Versions,
+    /// Lets the rows of old definitions go; while nothing else has the file open.
+    #[command(after_help = "Example:\n  feature-store features drop 1")]
+    Drop {
+        /// Its number, by `features versions`.
+        version: i32,
+    },
     /// What a file changes: 0 if nothing, 1 if something, 2 if it is not well-formed.
     #[command(after_help = "Examples:\n  \
         feature-store features diff new.toml            # against those of the configuration\n  \
@@ -70,11 +82,16 @@ pub struct Answer {
     pub exit_code: u8,
 }
 
-/// Answers a command, for a site with these metrics and a file of definitions, "" for the
-/// built-in ones.
-#[must_use]
-pub fn answer(command: &Command, configured: &Path, metrics: &MetricTable) -> Answer {
-    let configured = || Definitions::load(configured, metrics);
+/// Answers a command, by the settings, for a site with these metrics.
+///
+/// # Errors
+/// Where the DuckDB file is asked for and cannot be opened.
+pub fn answer(
+    command: &Command,
+    settings: &Settings,
+    metrics: &MetricTable,
+) -> Result<Answer, StoreError> {
+    let configured = || Definitions::load(&settings.engine.features, metrics);
     let answered = match command {
         Command::List { metric, names, json } => {
             configured().map(|own| list_answer(&own, metrics, metric, *names, *json))
@@ -104,13 +121,17 @@ pub fn answer(command: &Command, configured: &Path, metrics: &MetricTable) -> An
                 (Err(error), _) | (_, Err(error)) => Err(error),
             }
         }
+        Command::Versions => return Ok(fine(versions(&versions_of(&settings.store)?))),
+        Command::Drop { version } => {
+            return Ok(drop_answer(*version, drop_version(&settings.store, *version)?));
+        }
     };
-    answered.unwrap_or_else(|error| {
+    Ok(answered.unwrap_or_else(|error| {
         let count = error.mistakes.len();
         let mistakes = if count == 1 { "mistake" } else { "mistakes" };
         let exit_code = if matches!(command, Command::Diff { .. }) { 2 } else { 1 };
         wrong(format!("{error}\n{count} {mistakes}\n"), exit_code)
-    })
+    }))
 }
 
 fn fine(text: String) -> Answer {
@@ -154,6 +175,14 @@ fn show_answer(definitions: &Definitions, metrics: &MetricTable, name: &str, jso
     }
     let found = lineage(definitions, metrics, &meant);
     fine(if json { json_of(&found) } else { show(&found) })
+}
+
+fn drop_answer(version: i32, is_gone: bool) -> Answer {
+    if is_gone {
+        return fine(format!("version {version} is gone\n"));
+    }
+    let hint = "hint: `feature-store features versions` lists them; the active one stays";
+    wrong(format!("there is no old version {version}\n{hint}\n"), 1)
 }
 
 fn diff_answer(old: &Definitions, new: &Definitions, metrics: &MetricTable) -> Answer {
@@ -314,6 +343,22 @@ fn described(own: &Lineage) -> String {
     format!("{}{}{}", own.formula, filter.unwrap_or_default(), unit.unwrap_or_default())
 }
 
+fn versions(versions: &[Version]) -> String {
+    let rows = versions.iter().map(|own| {
+        let table = if own.is_active { "rows".to_owned() } else { format!("rows_v{}", own.number) };
+        let hash = own.hash.chars().take(12).collect();
+        let active = if own.is_active { "active" } else { "" };
+        [
+            own.number.to_string(),
+            hash,
+            own.created.clone(),
+            format!("features.{table}"),
+            active.into(),
+        ]
+    });
+    format!("{}\n", table(["version", "hash", "made (UTC)", "rows", ""], rows))
+}
+
 fn short(definitions: &Definitions) -> String {
     definitions.hash().chars().take(12).collect()
 }
@@ -323,7 +368,7 @@ mod tests {
     use super::*;
 
     fn run(command: Command) -> Answer {
-        answer(&command, Path::new(""), &MetricTable::default())
+        answer(&command, &Settings::default(), &MetricTable::default()).unwrap()
     }
 
     fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {

@@ -185,17 +185,22 @@ impl Definitions {
         all.flat_map(|windows| windows.keys()).map(|window| window.width_ms()).max().unwrap_or(0)
     }
 
-    /// SHA-256 over what is defined and how this program computes it, hexadecimal:
-    /// equal for files that differ in comments and order only.
+    /// What is defined, as JSON: what [`Definitions::hash`] is of, for people to read.
     ///
     /// # Panics
     /// Never: definitions have a JSON form.
     #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("definitions have a JSON form")
+    }
+
+    /// SHA-256 over what is defined and how this program computes it, hexadecimal:
+    /// equal for files that differ in comments and order only.
+    #[must_use]
     pub fn hash(&self) -> SmolStr {
-        let json = serde_json::to_vec(self).expect("definitions have a JSON form");
         let mut hasher = Sha256::new();
         hasher.update(ENGINE_VERSION.to_le_bytes());
-        hasher.update(&json);
+        hasher.update(self.text());
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 }

@@ -12,6 +12,7 @@
 //! - `derive`: readings made of readings, by day and by night
 //! - `series`: the readings of one metric in order; over them `tiers` of tiles,
 //!   each a [`summary`], and `quantiles`, counted
+//! - `sql`: what expressions of the definitions make of readings and of rows
 //! - `row`: the features of a zone at a time: windows, and then
 //! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
@@ -27,6 +28,7 @@ mod quantiles;
 mod row;
 mod sequence;
 mod series;
+mod sql;
 pub mod summary;
 mod tiers;
 mod zone;

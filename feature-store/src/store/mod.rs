@@ -3,6 +3,7 @@
 mod columns;
 mod read;
 mod restore;
+mod versions;
 mod write;
 
 use std::{
@@ -17,6 +18,8 @@ pub use read::{
 };
 pub(crate) use read::{frame, history, kpis, quality, readings};
 pub(crate) use restore::{Restored, restore};
+pub use versions::{Version, drop_version, versions_of};
+pub(crate) use versions::{bring_up_to_date, versions};
 pub(crate) use write::{Batch, Writer};
 
 use crate::{StoreError, settings};

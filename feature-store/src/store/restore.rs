@@ -83,7 +83,7 @@ fn restore_readings(
     Ok(())
 }
 
-fn zones(connection: &Connection) -> Result<Vec<(ZoneId, Progress)>, StoreError> {
+pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, Progress)>, StoreError> {
     let mut statement = connection.prepare("SELECT site, zone, progress FROM meta.zones")?;
     let mut found = statement.query([])?;
     let mut zones = Vec::new();

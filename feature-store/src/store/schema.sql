@@ -55,6 +55,16 @@ CREATE TABLE IF NOT EXISTS meta.zones (
 CREATE TABLE IF NOT EXISTS meta.metrics (position INTEGER PRIMARY KEY, metric VARCHAR NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS meta.schemas (hash VARCHAR PRIMARY KEY, names VARCHAR[] NOT NULL);
 
+-- Versions of the definitions. features.rows is of the active one, features.rows_v<version> of
+-- the others.
+CREATE TABLE IF NOT EXISTS meta.definitions (
+    version INTEGER PRIMARY KEY,
+    hash VARCHAR NOT NULL,
+    text VARCHAR NOT NULL,
+    created TIMESTAMP NOT NULL,
+    active BOOLEAN NOT NULL
+);
+
 CREATE OR REPLACE VIEW gold.hourly AS
 SELECT
     site, zone, metric,

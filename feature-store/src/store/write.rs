@@ -59,7 +59,7 @@ impl Writer {
         }
         let transaction = self.connection.transaction()?;
         write_records(&transaction, batch)?;
-        write_rows(&transaction, &batch.rows)?;
+        write_rows(&transaction, &batch.rows, "rows")?;
         for (partition, next) in &batch.positions {
             transaction.execute(
                 "INSERT OR REPLACE INTO meta.positions VALUES (?, ?)",
@@ -164,7 +164,11 @@ fn write_records(connection: &Connection, batch: &Batch) -> Result<(), StoreErro
 
 /// Rows of one schema follow one another: columns are added at the end, and
 /// seldom.
-fn write_rows(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+pub(super) fn write_rows(
+    connection: &Connection,
+    rows: &[Row],
+    name: &str,
+) -> Result<(), StoreError> {
     for rows in rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
         let schema = &rows[0].schema;
         let text = |of: &dyn Fn(&Row) -> &str| -> ArrayRef {
@@ -183,7 +187,7 @@ fn write_rows(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
             let values = rows.iter().map(|row| Some(row.values[i]).filter(|value| !value.is_nan()));
             columns.push((name, Arc::new(values.collect::<Float64Array>())));
         }
-        let mut appender = connection.appender_to_db("rows", "features")?;
+        let mut appender = connection.appender_to_db(name, "features")?;
         for (name, _) in &columns {
             appender.add_column(name)?;
         }

@@ -29,7 +29,7 @@ use crate::{
 /// let mut sql = JoinSql::new(&definitions).unwrap().unwrap();
 /// assert_eq!(sql.inputs(), ["temperature_last"]);
 /// assert_eq!(sql.outputs(), ["warmth", "warmth_share"]);
-/// assert_eq!(sql.run(&[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
+/// assert_eq!(sql.run(2, &[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
 /// ```
 #[derive(Debug)]
 pub struct JoinSql {
@@ -73,14 +73,13 @@ impl JoinSql {
         &self.outputs
     }
 
-    /// The values of each output over rows, given those of each input, all in the order of
-    /// their names here and of rows; NaN where there is none.
+    /// The values of each output over so many rows, given those of each input, all in the
+    /// order of their names here and of rows; NaN where there is none.
     ///
     /// # Panics
-    /// Where there is not one column for each input, or they are not of one length.
-    pub fn run(&mut self, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    /// Where there is not one column of that length for each input.
+    pub fn run(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         assert_eq!(inputs.len(), self.inputs.len(), "one column for each input");
-        let rows = inputs.first().map_or(0, Vec::len);
         let none = vec![f64::NAN; rows];
         let names = self.inputs.iter().map(SmolStr::as_str).chain([" "]);
         let columns = names.zip(inputs.iter().chain([&none])).map(|(name, values)| {
@@ -123,7 +122,7 @@ mod tests {
         let read = Definitions::parse("t", &text, &MetricTable::default()).unwrap();
         let mut sql = JoinSql::new(&read).unwrap().unwrap();
         let columns: Vec<Vec<f64>> = inputs.iter().map(|value| vec![*value]).collect();
-        let found: Vec<f64> = sql.run(&columns).into_iter().map(|column| column[0]).collect();
+        let found: Vec<f64> = sql.run(1, &columns).into_iter().map(|column| column[0]).collect();
         let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&found), bits(expect), "{joins}: {found:?}, expected {expect:?}");
         assert_eq!(sql.failures().values().sum::<u64>(), failures, "{joins}");
@@ -148,7 +147,7 @@ mod tests {
         for rows in [3, 5000, 0, 1] {
             let column: Vec<f64> = (0..rows).map(f64::from).collect();
             let expect: Vec<f64> = column.iter().map(|value| value + 1.0).collect();
-            assert_eq!(sql.run(&[column]), [expect]);
+            assert_eq!(sql.run(column.len(), &[column]), [expect]);
         }
     }
 

@@ -7,7 +7,7 @@ use duckdb::arrow::{
     array::{ArrayRef, Float64Array, StringArray, TimestampMicrosecondArray, new_null_array},
     datatypes::{DataType, TimeUnit},
 };
-use telemetry::SmolStr;
+use telemetry::{Report, SmolStr};
 
 use super::{
     READING,
@@ -31,6 +31,20 @@ pub struct SqlReading<'a> {
     pub device: &'a str,
     /// UTC milliseconds.
     pub event_ms: i64,
+}
+
+impl<'a> SqlReading<'a> {
+    /// The readings of a report, in order.
+    pub fn of_report(report: &'a Report) -> impl Iterator<Item = Self> {
+        report.readings.iter().map(|reading| Self {
+            value: reading.value,
+            metric: &reading.metric,
+            site: &report.zone.site,
+            zone: &report.zone.zone,
+            device: &report.device,
+            event_ms: reading.event_ms,
+        })
+    }
 }
 
 /// What came of a batch of readings.
