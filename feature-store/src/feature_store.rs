@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Settings, StoreError,
     engine::{Row, catalog::Schema},
+    kpi::{self, KpiQuery, ZoneKpis},
     online::{Online, ZoneSummary},
     store::{
-        self, FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, Readers,
-        ReadingQuery, ReadingRow, Restored, Writer,
+        self, FrameQuery, HistoryQuery, HistoryRow, QualityCount, Readers, ReadingQuery,
+        ReadingRow, Restored, Writer,
     },
     worker,
 };
@@ -69,7 +70,7 @@ impl FeatureStore {
     /// else keeps it from being opened or read.
     pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
-        let connection = store::open(&settings.store)?;
+        let connection = store::open(&settings.store, &settings.lake)?;
         let restored = store::restore(&connection, &settings.engine, metrics.clone())?;
         let readers = Readers::new(&connection)?;
         let online = Online::default();
@@ -154,12 +155,12 @@ impl FeatureStore {
         store::quality(&self.0.readers.connection()?)
     }
 
-    /// Hours of one zone, newest first.
+    /// Hours or days of one zone, newest first.
     ///
     /// # Errors
     /// What DuckDB says.
-    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, StoreError> {
-        store::kpis(&self.0.readers.connection()?, query)
+    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
+        kpi::read(&self.0.readers.connection()?, query)
     }
 
     /// The names of all features, in the order of their columns.

@@ -11,21 +11,29 @@
 //! - [`definitions`]: `features.toml`: windows, aggregates, joins
 //! - [`intake`]: log records → reports
 //! - [`engine`]: reports → quality flags and feature rows
+//! - [`backfill`]: recordings through the engine into the store, in parallel
+//! - `watch`: a folder whose files are taken in, each once
 //! - `worker`: moves batches from the log through the engine into the store
 //! - [`store`]: the DuckDB file: written, restored from, read
+//! - [`kpi`]: readings → hours and days of zones
+//! - [`lake`]: what is old, as Parquet
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `rest`: the same over HTTP
 
+pub mod backfill;
 pub mod definitions;
 pub mod engine;
 mod error;
 mod feature_store;
 pub mod intake;
+pub mod kpi;
+pub mod lake;
 pub mod online;
 mod rest;
 pub mod settings;
 pub mod store;
+mod watch;
 mod worker;
 
 pub use engine::Row;

@@ -76,7 +76,7 @@ impl Readings {
     }
 }
 
-pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
+pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
@@ -87,6 +87,6 @@ pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, Store
 
 /// Storage keeps microseconds; a time that they cannot hold is at the end of
 /// what they can.
-pub(super) const fn micros(ms: i64) -> i64 {
+pub(crate) const fn micros(ms: i64) -> i64 {
     ms.saturating_mul(1000)
 }

@@ -12,14 +12,13 @@ use std::{
 
 use duckdb::{AccessMode, Config, Connection};
 
-pub use read::{
-    FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, ReadingQuery, ReadingRow,
-};
-pub(crate) use read::{frame, history, kpis, quality, readings};
-pub(crate) use restore::{Restored, restore};
+pub(crate) use columns::{micros, table};
+pub use read::{FrameQuery, HistoryQuery, HistoryRow, QualityCount, ReadingQuery, ReadingRow};
+pub(crate) use read::{frame, history, quality, readings};
+pub(crate) use restore::{Restored, feature_columns, metrics, restore};
 pub(crate) use write::{Batch, Writer};
 
-use crate::{StoreError, settings};
+use crate::{StoreError, kpi, settings};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// DuckDB copies its write-ahead log into the file at this size: rarely,
@@ -27,7 +26,10 @@ const SCHEMA: &str = include_str!("schema.sql");
 const CHECKPOINT_THRESHOLD: &str = "256MB";
 
 /// Opens the file, makes its tables, and locks down what SQL can reach.
-pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError> {
+pub(crate) fn open(
+    settings: &settings::Store,
+    lake: &settings::Lake,
+) -> Result<Connection, StoreError> {
     let path = &settings.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
@@ -41,6 +43,17 @@ pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError>
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
     connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(crate::backfill::SCHEMA)?;
+    connection.execute_batch(crate::lake::SCHEMA)?;
+    connection.execute_batch(crate::watch::SCHEMA)?;
+    kpi::make_tables(&connection)?;
+    if let Some(folder) = lake.folder() {
+        // SQL reaches this one folder and no other.
+        let path = std::path::absolute(folder)
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        let path = path.to_string_lossy().replace('\'', "''");
+        connection.execute_batch(&format!("SET allowed_directories = ['{path}/']"))?;
+    }
     connection
         .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
     Ok(connection)

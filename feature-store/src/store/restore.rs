@@ -5,7 +5,7 @@ use telemetry::{MetricTable, Quality, Reading, SmolStr, ZoneId};
 use crate::{
     StoreError,
     engine::{Engine, Progress},
-    settings,
+    settings, watch,
 };
 
 /// What a file that was written before says.
@@ -21,6 +21,8 @@ pub(crate) struct Restored {
     pub(crate) rejects: u64,
     /// Feature rows.
     pub(crate) rows: u64,
+    /// Files of the watched folder that were taken in.
+    pub(crate) watched: Vec<watch::Mark>,
 }
 
 /// Brings the engine to the state of the last commit, by taking in what it
@@ -58,6 +60,7 @@ pub(crate) fn restore(
         by_quality,
         rejects: count("SELECT count(*) FROM bronze.records WHERE reject IS NOT NULL")?,
         rows: count("SELECT count(*) FROM features.rows")?,
+        watched: watch::taken(connection)?,
     })
 }
 
@@ -102,12 +105,12 @@ fn zones(connection: &Connection) -> Result<Vec<(ZoneId, Progress)>, StoreError>
 }
 
 /// Metrics in the order of their columns.
-pub(super) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+pub(crate) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
 }
 
 /// The feature columns that `features.rows` has, in their order.
-pub(super) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+pub(crate) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     texts(
         connection,
         "SELECT column_name FROM duckdb_columns()

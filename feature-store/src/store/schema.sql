@@ -54,17 +54,3 @@ CREATE TABLE IF NOT EXISTS meta.zones (
 -- Metrics in the order of their columns.
 CREATE TABLE IF NOT EXISTS meta.metrics (position INTEGER PRIMARY KEY, metric VARCHAR NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS meta.schemas (hash VARCHAR PRIMARY KEY, names VARCHAR[] NOT NULL);
-
-CREATE OR REPLACE VIEW gold.hourly AS
-SELECT
-    site, zone, metric,
-    time_bucket(INTERVAL 1 hour, event) AS hour,
-    count(*) AS readings,
-    count(*) FILTER (quality = 'ok') / count(*) AS valid_share,
-    min(value) FILTER (quality = 'ok') AS min,
-    avg(value) FILTER (quality = 'ok') AS mean,
-    max(value) FILTER (quality = 'ok') AS max,
-    stddev_samp(value) FILTER (quality = 'ok') AS std
-FROM silver.readings
-WHERE quality <> 'duplicate'
-GROUP BY ALL;

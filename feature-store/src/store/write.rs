@@ -16,6 +16,7 @@ use crate::{
     StoreError,
     engine::{Progress, Row, catalog::Schema},
     intake::Arrived,
+    kpi, watch,
 };
 
 /// Everything that one transaction holds.
@@ -33,6 +34,10 @@ pub(crate) struct Batch {
     pub(crate) progress: Vec<(ZoneId, Progress)>,
     /// Metrics in the order of their columns.
     pub(crate) metrics: Vec<SmolStr>,
+    /// Hours whose KPIs do not know of its readings.
+    pub(crate) touched: kpi::Touched,
+    /// The file of the watched folder that all of it came from.
+    pub(crate) watched: Option<watch::File>,
 }
 
 /// The one writer of the file.
@@ -84,6 +89,10 @@ impl Writer {
                 params![position as i64, metric.as_str()],
             )?;
         }
+        batch.touched.write(&transaction)?;
+        if let Some(file) = &batch.watched {
+            watch::note(&transaction, file)?;
+        }
         transaction.commit()?;
         self.metrics = self.metrics.max(batch.metrics.len());
         Ok(())
@@ -112,6 +121,11 @@ impl Writer {
         ))?;
         self.schemas.insert(schema.hash.clone());
         Ok(())
+    }
+
+    /// The connection, for further transactions of the one writer.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// Copies the write-ahead log into the file.

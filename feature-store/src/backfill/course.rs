@@ -1,0 +1,55 @@
+use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source};
+
+use super::history::History;
+use crate::{
+    StoreError,
+    engine::{Engine, Output, Progress, Row},
+    settings,
+};
+
+/// What came of a history.
+pub(super) struct Outcome {
+    /// For each series, for each of its readings.
+    pub(super) qualities: Vec<Vec<Quality>>,
+    /// How far the zone has come.
+    pub(super) progress: Progress,
+}
+
+/// Takes a history through an engine of its own, in the order in which it was
+/// known; rows go to `keep` as they become final.
+pub(super) fn run(
+    history: &History,
+    settings: &settings::Engine,
+    metrics: &MetricTable,
+    columns: &[SmolStr],
+    mut keep: impl FnMut(&Row),
+) -> Result<Outcome, StoreError> {
+    let mut engine = Engine::new(settings, metrics.clone(), columns)?;
+    let mut qualities: Vec<Vec<Quality>> =
+        history.series.iter().map(|series| vec![Quality::Ok; series.len()]).collect();
+    let mut output = Output::default();
+    // One report, filled anew for each reading: nothing is allocated.
+    let empty = Reading { metric: SmolStr::default(), event_ms: 0, value: 0.0 };
+    let mut report = Report {
+        zone: history.zone.clone(),
+        device: SmolStr::default(),
+        boot: None,
+        seq: None,
+        arrival_ms: 0,
+        source: Source::Backfill,
+        readings: vec![empty],
+    };
+    for (number, at) in history.in_order() {
+        let series = &history.series[number];
+        report.device.clone_from(&series.sensor.device);
+        report.arrival_ms = series.arrival_ms(at);
+        let reading = &mut report.readings[0];
+        reading.metric.clone_from(&series.sensor.metric);
+        (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
+        engine.take(&report, &mut output);
+        qualities[number][at] = output.qualities.pop().unwrap_or(Quality::Ok);
+        output.rows.drain(..).for_each(|row| keep(&row));
+    }
+    let progress = engine.zones().next().map(|(_, _, progress)| progress.clone());
+    Ok(Outcome { qualities, progress: progress.unwrap_or_default() })
+}
