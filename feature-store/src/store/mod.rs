@@ -1,6 +1,8 @@
 //! The DuckDB file: everything that is kept, in one transaction a batch.
 
+mod batch;
 mod columns;
+mod names;
 mod read;
 mod restore;
 mod write;
@@ -16,8 +18,10 @@ pub use read::{
     FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, ReadingQuery, ReadingRow,
 };
 pub(crate) use read::{frame, history, kpis, quality, readings};
-pub(crate) use restore::{Restored, restore};
-pub(crate) use write::{Batch, Writer};
+pub(crate) use batch::{Batch, Tally};
+pub(crate) use names::Names;
+pub(crate) use restore::{Restored, positions, restore, restore_zones};
+pub(crate) use write::Writer;
 
 use crate::{StoreError, settings};
 
