@@ -11,12 +11,14 @@
 //! - [`definitions`]: `features.toml`: windows, aggregates, joins
 //! - [`intake`]: log records → reports
 //! - [`engine`]: reports → quality flags and feature rows
-//! - `worker`: moves batches from the log through the engine into the store
+//! - `worker`: moves records from the log through the engine
+//! - `committer`: writes what came of them into the store, in one transaction
 //! - [`store`]: the DuckDB file: written, restored from, read
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `rest`: the same over HTTP
 
+mod committer;
 pub mod definitions;
 pub mod engine;
 mod error;
@@ -30,7 +32,7 @@ mod worker;
 
 pub use engine::Row;
 pub use error::StoreError;
-pub use feature_store::{Counts, FeatureStore};
+pub use feature_store::{Commits, Counts, FeatureStore};
 pub use online::{Status, ZoneSummary};
 pub use rest::routes;
 pub use settings::Settings;

@@ -82,6 +82,11 @@ pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, Store
 
 /// Storage keeps microseconds; a time that they cannot hold is at the end of
 /// what they can.
-pub(super) const fn micros(ms: i64) -> i64 {
-    ms.saturating_mul(1000)
+pub(super) fn micros(ms: i64) -> i64 {
+    ms.saturating_mul(1000).clamp(FIRST_MICROS, LAST_MICROS)
 }
+
+/// DuckDB's first time; what is below it has no text.
+const FIRST_MICROS: i64 = -9_223_372_022_400_000_000;
+/// DuckDB's last time; the one after it is infinity.
+const LAST_MICROS: i64 = i64::MAX - 1;

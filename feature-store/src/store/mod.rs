@@ -81,3 +81,31 @@ impl Readers {
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telemetry::{Quality, Source};
+
+    #[test]
+    fn numbers_in_silver_have_the_names_that_the_program_gives_them() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        connection.execute_batch("INSERT INTO silver.series VALUES (0, 's', 'z', 'd', 'm')").unwrap();
+        let name = |column: &str, source: u8, quality: u8| -> String {
+            connection.execute_batch("DELETE FROM silver.data").unwrap();
+            let insert = format!(
+                "INSERT INTO silver.data VALUES (0, 0, 0, 0, NULL, NULL, {source}, '2025-06-02', '2025-06-02', 1, {quality})"
+            );
+            connection.execute_batch(&insert).unwrap();
+            let select = format!("SELECT {column} FROM silver.readings");
+            connection.query_row(&select, [], |row| row.get(0)).unwrap()
+        };
+        for quality in Quality::ALL {
+            assert_eq!(name("quality", 0, quality as u8), quality.as_str());
+        }
+        for source in [Source::Live, Source::Replay, Source::Backfill, Source::Retained] {
+            assert_eq!(name("source", source as u8, 0), source.as_str());
+        }
+    }
+}

@@ -27,6 +27,9 @@ use crate::{
 /// Zones whose newest readings are at most this far apart are read in one go.
 const APART_MAX_MS: i64 = 86_400_000;
 
+/// All that can be measured, UTC ms.
+const ANY_TIME: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);
+
 /// What a file that was written before says.
 #[derive(Debug)]
 pub(crate) struct Restored {
@@ -67,12 +70,14 @@ pub(crate) fn restore_zones(
     partitions: Option<&BTreeSet<i32>>,
 ) -> Result<(), StoreError> {
     let start = Instant::now();
+    let mut found = zones(connection)?;
+    found.retain(|(_, partition, _)| partitions.is_none_or(|wanted| wanted.contains(partition)));
+    let last_ms = found.iter().filter_map(|(_, _, progress)| progress.newest_ms).max();
     let mut newest: Vec<(i64, ZoneId)> = Vec::new();
-    for (zone, partition, progress) in zones(connection)? {
-        if partitions.is_none_or(|wanted| wanted.contains(&partition)) {
-            newest.extend(progress.newest_ms.map(|newest_ms| (newest_ms, zone.clone())));
-            engine.restore_zone(zone, progress);
-        }
+    for (zone, _, progress) in found {
+        // Of a zone without any good reading, copies are to be told all the same.
+        newest.push((progress.newest_ms.or(last_ms).unwrap_or(0), zone.clone()));
+        engine.restore_zone(zone, progress);
     }
     newest.sort_unstable();
     let series = all_series(connection)?;
@@ -80,7 +85,6 @@ pub(crate) fn restore_zones(
     // A window, behind a correction, behind the newest reading, with room.
     let kept_ms = settings.widest_ms() + i64::from(settings.late_max_s) * 2000;
     let ahead_ms = i64::from(settings.future_max_s) * 1000;
-    let last_ms = newest.last().map(|(newest_ms, _)| *newest_ms);
     let mut readings = 0;
     for together in newest.chunk_by(|a, b| b.0 - a.0 <= APART_MAX_MS) {
         let after_ms: HashMap<&ZoneId, i64> =
@@ -90,8 +94,12 @@ pub(crate) fn restore_zones(
         // The table is in the order of time, nearly: what is outside of a span
         // of time is not read. Nothing is newer than the newest zone's end,
         // except what was stamped wrongly.
-        let until_ms = if Some(newest_ms) == last_ms { i64::MAX } else { newest_ms + ahead_ms };
-        readings += restore_readings(connection, engine, &wanted, oldest_ms - kept_ms, until_ms)?;
+        let span = match last_ms {
+            None => ANY_TIME,
+            Some(last_ms) if newest_ms == last_ms => (oldest_ms - kept_ms, ANY_TIME.1),
+            Some(_) => (oldest_ms - kept_ms, newest_ms + ahead_ms),
+        };
+        readings += restore_readings(connection, engine, &wanted, span)?;
     }
     if !newest.is_empty() {
         tracing::info!(zones = newest.len(), readings, took = ?start.elapsed(), "restored");
@@ -124,8 +132,7 @@ fn restore_readings(
     connection: &Connection,
     engine: &mut Engine,
     wanted: &Wanted,
-    after_ms: i64,
-    until_ms: i64,
+    (after_ms, until_ms): (i64, i64),
 ) -> Result<u64, StoreError> {
     // Without ORDER BY: rows come as they were appended, which is the order of
     // the log, and DuckDB keeps that (`preserve_insertion_order`).
@@ -133,7 +140,6 @@ fn restore_readings(
         "SELECT series, boot, seq, epoch_ms(event) AS event, value, quality FROM silver.data
          WHERE event > make_timestamp_ms(?) AND event <= make_timestamp_ms(?)",
     )?;
-    let until_ms = until_ms.min(i64::MAX / 1000 - 1);
     let mut restored = 0;
     for batch in statement.stream_arrow(params![after_ms, until_ms])? {
         restored += restore_batch(&batch, engine, wanted)?;
