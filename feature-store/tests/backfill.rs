@@ -297,9 +297,9 @@ fn csv_and_parquet_give_the_same_rows() {
         ))
         .unwrap();
     let mut frames = Vec::new();
-    for (path, layout) in [(csv, Layout::Csv), (parquet, Layout::Parquet)] {
+    for (path, layout) in [(&csv, Layout::Csv), (&parquet, Layout::Parquet)] {
         let store = TempDir::new().unwrap();
-        let asked = Request { rejects: store.path().join("r.csv"), ..request(&path, layout) };
+        let asked = Request { rejects: store.path().join("r.csv"), ..request(path, layout) };
         let summary = run(&settings(store.path()), &asked).unwrap();
         assert_eq!((summary.zones, summary.rejects), (2, 0), "{layout:?}");
         frames.push(frame(&settings(store.path())));

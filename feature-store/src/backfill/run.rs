@@ -250,25 +250,31 @@ impl<'a> Worker<'a> {
         self.share.stages.engine += began.elapsed().as_secs_f64() - written_s;
         let began = Instant::now();
         let count = rows.finish()?;
-        write::names(connection, history, numbers)?;
         if !request.features_only {
+            write::names(connection, history, numbers)?;
             write::readings(connection, history, &outcome, id, numbers)?;
             write::progress(connection, &history.zone, &outcome.progress)?;
         }
         self.write_kpis(history, &outcome)?;
         rejects::keep(connection, id, &history.rejects)?;
         let rejected = history.rejects.len() as u64;
+        let mut by_quality = [0_u64; Quality::ALL.len()];
+        for quality in outcome.qualities.iter().flatten() {
+            by_quality[*quality as usize] += 1;
+        }
+        let counts = serde_json::to_string(&by_quality).expect("numbers");
         let times = history.series.iter().flat_map(|series| &series.event_ms);
         let (first, last) = (times.clone().min(), times.max());
         connection.execute(
             "INSERT INTO meta.backfills
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), make_timestamp(?))",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), make_timestamp(?))",
             params![
                 id,
                 history.zone.site.as_str(),
                 history.zone.zone.as_str(),
                 content,
                 history.readings() as u64,
+                counts,
                 rejected,
                 count,
                 !request.features_only,
@@ -277,8 +283,8 @@ impl<'a> Worker<'a> {
             ],
         )?;
         self.share.stages.write += began.elapsed().as_secs_f64() + written_s;
-        for quality in outcome.qualities.iter().flatten() {
-            self.share.by_quality[*quality as usize] += 1;
+        for (all, own) in self.share.by_quality.iter_mut().zip(by_quality) {
+            *all += own;
         }
         self.share.rows += count;
         self.share.rejects += rejected;

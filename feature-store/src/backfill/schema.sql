@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS meta.backfills (
     zone VARCHAR NOT NULL,
     content VARCHAR NOT NULL,
     readings UBIGINT NOT NULL,
+    -- by quality, as JSON
+    qualities VARCHAR NOT NULL,
     rejects UBIGINT NOT NULL,
     rows UBIGINT NOT NULL,
     -- whether the readings themselves are in bronze and silver
@@ -36,26 +38,4 @@ CREATE TABLE IF NOT EXISTS bronze.rejects (
     "column" UBIGINT NOT NULL,
     found VARCHAR NOT NULL,
     expected VARCHAR NOT NULL
-);
-
--- TEMP until the store branch is merged
-CREATE TABLE IF NOT EXISTS silver.data (
-    partition INTEGER NOT NULL,
-    "offset" BIGINT NOT NULL,
-    item USMALLINT NOT NULL,
-    series UINTEGER NOT NULL,
-    boot UINTEGER,
-    seq UBIGINT,
-    source UTINYINT NOT NULL,
-    event TIMESTAMP NOT NULL,
-    arrival TIMESTAMP NOT NULL,
-    value DOUBLE NOT NULL,
-    quality UTINYINT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS silver.series (
-    id UINTEGER NOT NULL,
-    site VARCHAR NOT NULL,
-    zone VARCHAR NOT NULL,
-    device VARCHAR NOT NULL,
-    metric VARCHAR NOT NULL
 );

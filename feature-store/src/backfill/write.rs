@@ -5,7 +5,7 @@ use duckdb::{
     arrow::{
         array::{
             ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
-            UInt8Array, UInt16Array, UInt32Array, UInt64Array, new_null_array,
+            RecordBatch as Batch, UInt8Array, UInt16Array, UInt32Array, new_null_array,
         },
         buffer::{BooleanBuffer, NullBuffer, ScalarBuffer},
         datatypes::DataType,
@@ -13,7 +13,7 @@ use duckdb::{
     params,
 };
 use recordings::Sensor;
-use telemetry::{Quality, Source, ZoneId};
+use telemetry::{Source, ZoneId};
 
 use super::{
     course::Outcome,
@@ -138,9 +138,9 @@ pub(super) fn progress(
     let json = serde_json::to_string(progress).expect("progress has only numbers");
     let newest = progress.newest_ms.map(micros);
     connection.execute(
-        "INSERT OR REPLACE INTO meta.zones (site, zone, newest, progress)
-         VALUES (?, ?, make_timestamp(?), ?)",
-        params![zone.site.as_str(), zone.zone.as_str(), newest, json],
+        "INSERT OR REPLACE INTO meta.zones (site, zone, partition, newest, progress)
+         VALUES (?, ?, ?, make_timestamp(?), ?)",
+        params![zone.site.as_str(), zone.zone.as_str(), FILES, newest, json],
     )?;
     Ok(())
 }
@@ -153,26 +153,80 @@ pub(super) fn readings(
     id: u32,
     numbers: &Numbers,
 ) -> Result<(), StoreError> {
-    // Their place in the order of the log: the zone's number, then the order of arrival.
-    let mut order: Vec<Vec<i64>> =
-        history.series.iter().map(|series| vec![0; series.len()]).collect();
-    for (position, (series, at)) in history.in_order().enumerate() {
-        order[series][at] = i64::from(id) << 32 | position as i64;
-    }
     let mut bronze = connection.appender_to_db("recorded", "bronze")?;
-    let mut silver = connection.appender_to_db("data", "silver")?;
-    for (i, series) in history.series.iter().enumerate() {
-        let number = numbers.series[i];
+    for (series, number) in history.series.iter().zip(&numbers.series) {
         let file = numbers.files[series.file];
-        for from in (0..series.len()).step_by(CHUNK * 8) {
-            let until = series.len().min(from + CHUNK * 8);
-            let chunk = Chunk { series, number, from, until };
-            bronze.append_record_batch(chunk.bronze(file)?)?;
-            silver.append_record_batch(chunk.silver(&order[i], &outcome.qualities[i])?)?;
+        for from in (0..series.len()).step_by(CHUNK) {
+            let until = series.len().min(from + CHUNK);
+            bronze.append_record_batch(recorded(series, file, *number, from..until)?)?;
         }
     }
     bronze.flush()?;
+    // In the order in which they were known, as the log would have them.
+    let mut silver = connection.appender_to_db("data", "silver")?;
+    let mut order = history.in_order().peekable();
+    let mut offset = i64::from(id) << 32;
+    while order.peek().is_some() {
+        let mut judged = Judged::default();
+        for (series, at) in order.by_ref().take(CHUNK) {
+            let own = &history.series[series];
+            judged.series.push(numbers.series[series]);
+            judged.event.push(micros(own.event_ms[at]));
+            judged.arrival.push(micros(own.arrival_ms(at)));
+            judged.value.push(own.value[at]);
+            judged.quality.push(outcome.qualities[series][at] as u8);
+        }
+        let rows = judged.event.len();
+        silver.append_record_batch(judged.finish(offset)?)?;
+        offset += rows as i64;
+    }
     Ok(silver.flush()?)
+}
+
+fn recorded(
+    series: &Series,
+    file: u32,
+    number: u32,
+    rows: std::ops::Range<usize>,
+) -> Result<Batch, StoreError> {
+    let len = rows.len();
+    let event = series.event_ms[rows.clone()].iter().map(|ms| micros(*ms));
+    table(vec![
+        ("file", Arc::new(UInt32Array::from(vec![file; len]))),
+        ("series", Arc::new(UInt32Array::from(vec![number; len]))),
+        ("line", Arc::new(UInt32Array::from(series.line[rows.clone()].to_vec()))),
+        ("event", Arc::new(TimestampMicrosecondArray::from_iter_values(event))),
+        ("value", Arc::new(Float64Array::from(series.value[rows].to_vec()))),
+    ])
+}
+
+/// Columns of `silver.data`.
+#[derive(Default)]
+struct Judged {
+    series: Vec<u32>,
+    event: Vec<i64>,
+    arrival: Vec<i64>,
+    value: Vec<f64>,
+    quality: Vec<u8>,
+}
+
+impl Judged {
+    fn finish(self, offset: i64) -> Result<Batch, StoreError> {
+        let len = self.event.len();
+        table(vec![
+            ("partition", Arc::new(Int32Array::from(vec![FILES; len]))),
+            ("offset", Arc::new(Int64Array::from_iter_values(offset..offset + len as i64))),
+            ("item", Arc::new(UInt16Array::from(vec![0; len]))),
+            ("series", Arc::new(UInt32Array::from(self.series))),
+            ("boot", new_null_array(&DataType::UInt32, len)),
+            ("seq", new_null_array(&DataType::UInt64, len)),
+            ("source", Arc::new(UInt8Array::from(vec![Source::Backfill as u8; len]))),
+            ("event", Arc::new(TimestampMicrosecondArray::from(self.event))),
+            ("arrival", Arc::new(TimestampMicrosecondArray::from(self.arrival))),
+            ("value", Arc::new(Float64Array::from(self.value))),
+            ("quality", Arc::new(UInt8Array::from(self.quality))),
+        ])
+    }
 }
 
 /// The numbers that stand for the files and series of a zone.
@@ -191,63 +245,6 @@ impl Numbers {
             series.push(same.map_or(first_series + i as u32, |same| series[same]));
         }
         Self { files, series }
-    }
-}
-
-struct Chunk<'a> {
-    series: &'a Series,
-    number: u32,
-    from: usize,
-    until: usize,
-}
-
-type Batch = duckdb::arrow::array::RecordBatch;
-
-impl Chunk<'_> {
-    fn bronze(&self, file: u32) -> Result<Batch, StoreError> {
-        let len = self.until - self.from;
-        table(vec![
-            ("file", Arc::new(UInt32Array::from(vec![file; len]))),
-            ("series", Arc::new(UInt32Array::from(vec![self.number; len]))),
-            ("line", Arc::new(UInt32Array::from(self.series.line[self.from..self.until].to_vec()))),
-            ("event", self.event()),
-            ("value", self.value()),
-        ])
-    }
-
-    fn silver(&self, order: &[i64], qualities: &[Quality]) -> Result<Batch, StoreError> {
-        let Self { from, until, .. } = *self;
-        let len = until - from;
-        let arrival: ArrayRef = match &self.series.arrival_ms {
-            Some(arrivals) => {
-                let arrivals = arrivals[from..until].iter().map(|ms| micros(*ms));
-                Arc::new(TimestampMicrosecondArray::from_iter_values(arrivals))
-            }
-            None => self.event(),
-        };
-        let quality = qualities[from..until].iter().map(|quality| *quality as u8);
-        table(vec![
-            ("partition", Arc::new(Int32Array::from(vec![FILES; len]))),
-            ("offset", Arc::new(Int64Array::from(order[from..until].to_vec()))),
-            ("item", Arc::new(UInt16Array::from(vec![0; len]))),
-            ("series", Arc::new(UInt32Array::from(vec![self.number; len]))),
-            ("boot", new_null_array(&DataType::UInt32, len)),
-            ("seq", Arc::new(UInt64Array::new_null(len))),
-            ("source", Arc::new(UInt8Array::from(vec![Source::Backfill as u8; len]))),
-            ("event", self.event()),
-            ("arrival", arrival),
-            ("value", self.value()),
-            ("quality", Arc::new(UInt8Array::from_iter_values(quality))),
-        ])
-    }
-
-    fn event(&self) -> ArrayRef {
-        let events = self.series.event_ms[self.from..self.until].iter().map(|ms| micros(*ms));
-        Arc::new(TimestampMicrosecondArray::from_iter_values(events))
-    }
-
-    fn value(&self) -> ArrayRef {
-        Arc::new(Float64Array::from(self.series.value[self.from..self.until].to_vec()))
     }
 }
 

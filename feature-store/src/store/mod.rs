@@ -1,6 +1,8 @@
 //! The DuckDB file: everything that is kept, in one transaction a batch.
 
+mod batch;
 mod columns;
+mod names;
 mod read;
 mod restore;
 mod write;
@@ -12,13 +14,17 @@ use std::{
 
 use duckdb::{AccessMode, Config, Connection};
 
+pub(crate) use batch::{Batch, Tally};
 pub(crate) use columns::{micros, table};
 pub use read::{FrameQuery, HistoryQuery, HistoryRow, QualityCount, ReadingQuery, ReadingRow};
 pub(crate) use read::{frame, history, quality, readings};
-pub(crate) use restore::{Restored, feature_columns, metrics, restore};
-pub(crate) use write::{Batch, Writer};
+pub(crate) use names::Names;
+pub(crate) use restore::{
+    Restored, feature_columns, metrics, positions, restore, restore_zones,
+};
+pub(crate) use write::Writer;
 
-use crate::{StoreError, kpi, settings};
+use crate::{StoreError, backfill, kpi, lake, settings, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// DuckDB copies its write-ahead log into the file at this size: rarely,
@@ -42,10 +48,9 @@ pub(crate) fn open(
         .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?;
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
-    connection.execute_batch(SCHEMA)?;
-    connection.execute_batch(crate::backfill::SCHEMA)?;
-    connection.execute_batch(crate::lake::SCHEMA)?;
-    connection.execute_batch(crate::watch::SCHEMA)?;
+    for schema in [SCHEMA, backfill::SCHEMA, lake::SCHEMA, watch::SCHEMA] {
+        connection.execute_batch(schema)?;
+    }
     kpi::make_tables(&connection)?;
     if let Some(folder) = lake.folder() {
         // SQL reaches this one folder and no other.
@@ -89,4 +94,32 @@ impl Readers {
 /// A name as SQL takes it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telemetry::{Quality, Source};
+
+    #[test]
+    fn numbers_in_silver_have_the_names_that_the_program_gives_them() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        connection.execute_batch("INSERT INTO silver.series VALUES (0, 's', 'z', 'd', 'm')").unwrap();
+        let name = |column: &str, source: u8, quality: u8| -> String {
+            connection.execute_batch("DELETE FROM silver.data").unwrap();
+            let insert = format!(
+                "INSERT INTO silver.data VALUES (0, 0, 0, 0, NULL, NULL, {source}, '2025-06-02', '2025-06-02', 1, {quality})"
+            );
+            connection.execute_batch(&insert).unwrap();
+            let select = format!("SELECT {column} FROM silver.readings");
+            connection.query_row(&select, [], |row| row.get(0)).unwrap()
+        };
+        for quality in Quality::ALL {
+            assert_eq!(name("quality", 0, quality as u8), quality.as_str());
+        }
+        for source in [Source::Live, Source::Replay, Source::Backfill, Source::Retained] {
+            assert_eq!(name("source", source as u8, 0), source.as_str());
+        }
+    }
 }
