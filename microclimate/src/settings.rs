@@ -37,7 +37,7 @@ token = ""
 "#;
 const OPEN_TABLES: [&str; 6] = [
     "metrics",
-    "feature_store.engine.more_windows",
+    "feature_store.engine.drying_in",
     "feature_store.kpi.rules.intervals_s",
     "feature_store.kpi.rules.comfort",
     "trainer.zones",

@@ -22,11 +22,49 @@ pub(super) fn run(
     settings: &settings::Engine,
     metrics: &MetricTable,
     columns: &[SmolStr],
-    mut keep: impl FnMut(&Row),
+    keep: impl FnMut(&Row),
 ) -> Result<Outcome, StoreError> {
     let mut engine = Engine::new(settings, metrics.clone(), columns)?;
-    let mut qualities: Vec<Vec<Quality>> =
-        history.series.iter().map(|series| vec![Quality::Ok; series.len()]).collect();
+    let arrived_at_once = history.series.iter().all(|series| series.arrival_ms.is_none());
+    let qualities = if arrived_at_once {
+        by_feed(history, &mut engine, keep)
+    } else {
+        by_reports(history, &mut engine, keep)
+    };
+    let progress = engine.zones().next().map(|(_, _, progress)| progress.clone());
+    Ok(Outcome { qualities, progress: progress.unwrap_or_default() })
+}
+
+/// Rows waiting to be kept.
+const ROWS_MAX: usize = 64;
+
+fn by_feed(history: &History, engine: &mut Engine, mut keep: impl FnMut(&Row)) -> Vec<Vec<Quality>> {
+    let mut qualities = none_yet(history);
+    let mut feed = engine.feed(&history.zone);
+    let numbers: Vec<(u16, usize)> = history
+        .series
+        .iter()
+        .map(|series| (feed.device(&series.sensor.device), feed.metric(&series.sensor.metric)))
+        .collect();
+    for (taken, (number, at)) in history.in_order().enumerate() {
+        let series = &history.series[number];
+        let (device, metric) = numbers[number];
+        let quality = feed.take(device, metric, series.event_ms[at], series.value[at]);
+        qualities[number].push(quality);
+        if taken % ROWS_MAX == 0 {
+            feed.rows().iter().for_each(&mut keep);
+        }
+    }
+    feed.rows().iter().for_each(keep);
+    qualities
+}
+
+fn by_reports(
+    history: &History,
+    engine: &mut Engine,
+    mut keep: impl FnMut(&Row),
+) -> Vec<Vec<Quality>> {
+    let mut qualities = none_yet(history);
     let mut output = Output::default();
     // One report, filled anew for each reading: nothing is allocated.
     let empty = Reading { metric: SmolStr::default(), event_ms: 0, value: 0.0 };
@@ -47,9 +85,12 @@ pub(super) fn run(
         reading.metric.clone_from(&series.sensor.metric);
         (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
         engine.take(&report, &mut output);
-        qualities[number][at] = output.qualities.pop().unwrap_or(Quality::Ok);
+        qualities[number].append(&mut output.qualities);
         output.rows.drain(..).for_each(|row| keep(&row));
     }
-    let progress = engine.zones().next().map(|(_, _, progress)| progress.clone());
-    Ok(Outcome { qualities, progress: progress.unwrap_or_default() })
+    qualities
+}
+
+fn none_yet(history: &History) -> Vec<Vec<Quality>> {
+    history.series.iter().map(|series| Vec::with_capacity(series.len())).collect()
 }
