@@ -82,8 +82,7 @@ pub(crate) fn restore_zones(
     newest.sort_unstable();
     let series = all_series(connection)?;
     let boots = boots(connection)?;
-    // A window, behind a correction, behind the newest reading, with room.
-    let kept_ms = settings.widest_ms() + i64::from(settings.late_max_s) * 2000;
+    let kept_ms = engine.kept_ms();
     let ahead_ms = i64::from(settings.future_max_s) * 1000;
     let mut readings = 0;
     for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= APART_MAX_MS) {
