@@ -49,7 +49,10 @@ impl Committer {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
-                upkeep.if_due(writer.connection())?;
+                if let Err(error) = upkeep.if_due(writer.connection()) {
+                    // Nothing is lost: what was not done is due again.
+                    tracing::error!(%error, "upkeep");
+                }
             }
             upkeep.finish(writer.connection())?;
             writer.checkpoint()

@@ -1,3 +1,5 @@
+//! One recorded value, or why a line is none.
+
 use std::{fmt, path::Path, sync::Arc};
 
 use telemetry::{SmolStr, ZoneId};

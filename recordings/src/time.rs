@@ -1,3 +1,5 @@
+//! Times as files write them.
+
 use jiff::{Timestamp, civil, tz::TimeZone};
 
 /// What [`parse`] takes, for people.

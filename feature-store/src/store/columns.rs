@@ -5,7 +5,7 @@ use std::sync::Arc;
 use duckdb::arrow::{
     array::{
         ArrayRef, BinaryBuilder, Float64Array, Int32Array, Int64Array, RecordBatch, StringBuilder,
-        TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt32Builder,
+        TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt32Builder,
         UInt64Builder,
     },
     datatypes::{Field, Schema},
@@ -42,7 +42,7 @@ impl Records {
 pub(super) struct Readings {
     pub(super) partition: Vec<i32>,
     pub(super) offset: Vec<i64>,
-    pub(super) item: Vec<u16>,
+    pub(super) item: Vec<u32>,
     pub(super) series: Vec<u32>,
     pub(super) boot: UInt32Builder,
     pub(super) seq: UInt64Builder,
@@ -58,7 +58,7 @@ impl Readings {
         table(vec![
             ("partition", Arc::new(Int32Array::from(self.partition))),
             ("offset", Arc::new(Int64Array::from(self.offset))),
-            ("item", Arc::new(UInt16Array::from(self.item))),
+            ("item", Arc::new(UInt32Array::from(self.item))),
             ("series", Arc::new(UInt32Array::from(self.series))),
             ("boot", Arc::new(self.boot.finish())),
             ("seq", Arc::new(self.seq.finish())),

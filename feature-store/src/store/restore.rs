@@ -91,18 +91,19 @@ pub(crate) fn restore_zones(
     let kept_ms = engine.kept_ms();
     let ahead_ms = i64::from(settings.future_max_s) * 1000;
     let mut readings = 0;
-    for together in newest.chunk_by(|a, b| b.0 - a.0 <= APART_MAX_MS) {
+    for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= APART_MAX_MS) {
         let after_ms: HashMap<&ZoneId, i64> =
-            together.iter().map(|(newest_ms, zone)| (zone, newest_ms - kept_ms)).collect();
+            together.iter().map(|(newest_ms, zone)| (zone, newest_ms.saturating_sub(kept_ms))).collect();
         let wanted = Wanted::new(&series, &boots, &after_ms);
         let (oldest_ms, newest_ms) = (together[0].0, together[together.len() - 1].0);
         // The table is in the order of time, nearly: what is outside of a span
         // of time is not read. Nothing is newer than the newest zone's end,
         // except what was stamped wrongly.
+        let after_ms = oldest_ms.saturating_sub(kept_ms).max(ANY_TIME.0);
         let span = match last_ms {
             None => ANY_TIME,
-            Some(last_ms) if newest_ms == last_ms => (oldest_ms - kept_ms, ANY_TIME.1),
-            Some(_) => (oldest_ms - kept_ms, newest_ms + ahead_ms),
+            Some(last_ms) if newest_ms == last_ms => (after_ms, ANY_TIME.1),
+            Some(_) => (after_ms, newest_ms.saturating_add(ahead_ms).min(ANY_TIME.1)),
         };
         readings += restore_readings(connection, engine, &wanted, span)?;
     }
@@ -115,7 +116,8 @@ pub(crate) fn restore_zones(
 /// What the numbers of series and boots stand for, and from when on a series
 /// is wanted.
 struct Wanted<'a> {
-    series: HashMap<u32, (&'a Series, i64)>,
+    /// By number.
+    series: Vec<Option<(&'a Series, i64)>>,
     boots: &'a HashMap<u32, SmolStr>,
 }
 
@@ -125,10 +127,12 @@ impl<'a> Wanted<'a> {
         boots: &'a HashMap<u32, SmolStr>,
         after_ms: &HashMap<&ZoneId, i64>,
     ) -> Self {
-        let wanted = series
-            .iter()
-            .filter_map(|one| Some((one.id, (one, *after_ms.get(&one.zone)?))));
-        Self { series: wanted.collect(), boots }
+        let end = series.iter().map(|one| one.id as usize + 1).max().unwrap_or_default();
+        let mut wanted = vec![None; end];
+        for one in series {
+            wanted[one.id as usize] = after_ms.get(&one.zone).map(|after_ms| (one, *after_ms));
+        }
+        Self { series: wanted, boots }
     }
 }
 
@@ -165,11 +169,9 @@ fn restore_batch(
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
     let mut restored = 0;
     for row in 0..batch.num_rows() {
-        let Some((one, after_ms)) = wanted.series.get(&series.value(row)) else { continue };
+        let one = wanted.series.get(series.value(row) as usize).copied().flatten();
         let event_ms = event_ms.value(row);
-        if event_ms <= *after_ms {
-            continue;
-        }
+        let Some((one, _)) = one.filter(|(_, after_ms)| event_ms > *after_ms) else { continue };
         let boot = boot.is_valid(row).then(|| wanted.boots.get(&boot.value(row))).flatten();
         let run = boot.zip(seq.is_valid(row).then(|| seq.value(row)));
         let reading = Reading { metric: one.metric.clone(), event_ms, value: value.value(row) };

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS silver.data (
     partition INTEGER NOT NULL,
     "offset" BIGINT NOT NULL,
     -- the place in the record
-    item USMALLINT NOT NULL,
+    item UINTEGER NOT NULL,
     series UINTEGER NOT NULL,
     boot UINTEGER,
     seq UBIGINT,
@@ -60,7 +60,7 @@ LEFT JOIN silver.boots b ON d.boot = b.id;
 -- All that is kept and enters nothing, with the reason: records that cannot be read, and readings
 -- that came after corrections end.
 CREATE OR REPLACE VIEW bronze.dead_letters AS
-SELECT partition, "offset", NULL::USMALLINT AS item, key, arrival, reject AS reason
+SELECT partition, "offset", NULL::UINTEGER AS item, key, arrival, reject AS reason
 FROM bronze.records WHERE reject IS NOT NULL
 UNION ALL
 SELECT

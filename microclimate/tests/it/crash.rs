@@ -91,6 +91,7 @@ impl fmt::Display for Outcome {
 }
 
 /// When to kill.
+#[derive(Clone, Copy)]
 enum Aim {
     /// So long after the start.
     Time(Duration),
