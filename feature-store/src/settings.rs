@@ -192,7 +192,8 @@ impl Settings {
             return Err(ConfigError::invalid("store.path", what));
         }
         // A restart takes in the readings of all windows, and of corrections behind them.
-        let needed_s = self.engine.definitions()?.widest_ms().max(SOIL_KEPT_MS) / 1000 + 2 * i64::from(self.engine.late_max_s);
+        let needed_s = self.engine.definitions()?.widest_ms().max(SOIL_KEPT_MS) / 1000
+            + 2 * i64::from(self.engine.late_max_s);
         let needed_days = needed_s / 86_400 + 1;
         let silver_days = i64::from(self.lake.silver_days);
         if silver_days > 0 && silver_days < needed_days {

@@ -228,10 +228,11 @@ impl Worker {
         }
         self.watched_next += arrived.len() as i64;
         self.take(arrived);
-        let (path, readings, rejects) = (&file.mark.path, file.readings, file.rejects);
-        tracing::info!(path, readings, rejects, "file taken in");
+        let (path, readings, rejects) = (file.mark.path.clone(), file.readings, file.rejects);
         self.pending.watched = Some(file);
-        self.flush()
+        self.flush()?;
+        tracing::info!(path, readings, rejects, "file taken in");
+        Ok(())
     }
 
     /// Takes partitions over: their zones as this file has them, or none.

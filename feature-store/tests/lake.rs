@@ -13,7 +13,7 @@ fn program(dir: &Path, args: &[&str]) -> Vec<Value> {
         .arg(format!("--set=store.path={}", dir.join("microclimate.duckdb").display()))
         .arg(format!("--set=lake.path={}", dir.join("lake").display()))
         .arg("--set=lake.bronze_days=2")
-        .arg("--set=lake.silver_days=14")
+        .arg("--set=lake.silver_days=16")
         .arg("--set=lake.files_max=1")
         .output()
         .unwrap();
@@ -53,8 +53,8 @@ fn what_is_old_moves_once_and_stays_queryable() {
         query(dir, "SELECT count(*) AS n, sum(value) AS s, min(event) AS t FROM lake.all_readings");
     assert_eq!(before[0]["n"], readings);
     let moved = &program(dir, &["lake", "move"])[0];
-    // The last day is day 19, from its start 14 days are left, and the day itself.
-    let old = 2 * 144 * (20 - 15);
+    // The last day is day 19: from its start 16 days are left, and the day itself.
+    let old = 2 * 144 * (20 - 17);
     assert_eq!(moved["rows"]["readings"], old, "{moved}");
     assert_eq!(moved["rows"]["recorded"], 2 * 144 * (20 - 3), "{moved}");
     let everything =

@@ -38,7 +38,11 @@ pub(super) fn run(
 /// Rows waiting to be kept.
 const ROWS_MAX: usize = 64;
 
-fn by_feed(history: &History, engine: &mut Engine, mut keep: impl FnMut(&Row)) -> Vec<Vec<Quality>> {
+fn by_feed(
+    history: &History,
+    engine: &mut Engine,
+    mut keep: impl FnMut(&Row),
+) -> Vec<Vec<Quality>> {
     let mut qualities = none_yet(history);
     let mut feed = engine.feed(&history.zone);
     let numbers: Vec<(u16, usize)> = history

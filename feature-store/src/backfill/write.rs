@@ -4,8 +4,8 @@ use duckdb::{
     Connection,
     arrow::{
         array::{
-            ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
-            RecordBatch as Batch, UInt8Array, UInt16Array, UInt32Array, new_null_array,
+            ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch as Batch, StringArray,
+            TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, new_null_array,
         },
         buffer::{BooleanBuffer, NullBuffer, ScalarBuffer},
         datatypes::DataType,

@@ -52,7 +52,17 @@ impl Writer {
             self.make_columns(&row[0].schema)?;
         }
         let Batch {
-            records, readings, rows, positions, progress, metrics, names, tally, touched, watched, ..
+            records,
+            readings,
+            rows,
+            positions,
+            progress,
+            metrics,
+            names,
+            tally,
+            touched,
+            watched,
+            ..
         } = batch;
         let transaction = self.connection.transaction()?;
         append(&transaction, "bronze", "records", records.finish()?)?;
@@ -81,7 +91,8 @@ impl Writer {
                 ("newest", Arc::new(newest.collect::<TimestampMicrosecondArray>())),
                 ("progress", text(&json)),
             ])?;
-            let mut appender = transaction.appender_to_catalog_and_db("progress", "temp", "main")?;
+            let mut appender =
+                transaction.appender_to_catalog_and_db("progress", "temp", "main")?;
             appender.append_record_batch(staged)?;
             appender.flush()?;
             transaction.execute_batch(
