@@ -33,6 +33,7 @@ pub mod summary;
 mod zone;
 
 pub use catalog::Catalog;
+pub(crate) use driest::KEPT_MS as SOIL_KEPT_MS;
 pub use engine::{Engine, Output};
 pub use feed::Feed;
 pub use row::Row;
