@@ -212,6 +212,7 @@ fn judge(
             predict_us,
             size_bytes,
             rows: train.x.nrows(),
+            ..Entry::default()
         },
         scores,
         fitted,
@@ -273,7 +274,7 @@ fn compare(
         golden: Golden::of(&predictor, train.x.view()),
         predictor,
     };
-    Backtest { leaderboard, failed, champion, sample }
+    Backtest::plain(leaderboard, failed, champion, sample)
 }
 
 /// The inputs of all series in a span, with faults put in where `seed` is.
