@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use models::{
-    Artifact, Dataset, Estimator, Fitted, Predictor, Schema, artifact::Golden, fit, metrics, zoo,
+    Artifact, Card, Dataset, Estimator, Facts, Fitted, Predictor, Schema, artifact::Golden, fit,
+    metrics, zoo,
 };
 use ndarray::{Array1, Axis};
 use rayon::prelude::*;
@@ -274,7 +275,7 @@ impl Inputs<'_> {
         };
         let own = leaderboard.iter().find(|entry| entry.model == best.name);
         let of_test = own.map_or(f64::NAN, |entry| entry.value);
-        let champion = Artifact {
+        let card = Card {
             task: self.task.name().to_owned(),
             model: best.name,
             schema: self.train.schema.as_ref().clone(),
@@ -288,9 +289,10 @@ impl Inputs<'_> {
             ]),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
-            golden: Golden::of(&best.predictor, self.train.x.view()),
-            predictor: best.predictor,
+            facts: Facts::of(self.train.x.view(), Some(self.train.y.view())),
         };
+        let golden = Golden::of(&best.predictor, self.train.x.view());
+        let champion = Artifact { card, golden, predictor: best.predictor };
         Backtest { leaderboard, failed, champion, sample }
     }
 }

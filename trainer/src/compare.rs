@@ -12,10 +12,11 @@ use crate::{
     backtest::{self, Backtest, Entry, Sample},
     error::TrainError,
     frame::ZoneFrame,
+    gate::{Decision, Outcome, trial, units},
     input::Input,
     report,
     rows::Rows,
-    serve::Trainer,
+    serve::{Champion, Trainer},
     settings::Settings,
     split,
     tasks::{self, Task},
@@ -66,6 +67,9 @@ pub struct TaskResult {
     /// The champion's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub champion: Option<String>,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
     /// The champion's predictions on the test part.
@@ -96,6 +100,19 @@ impl Trainer {
         request: &Request,
         observe: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Comparison, TrainError> {
+        self.compare_as("trainer compare", request, observe).await
+    }
+
+    /// The same, with the name that the registry's log has of who did it.
+    ///
+    /// # Errors
+    /// As [`Trainer::compare`].
+    pub async fn compare_as(
+        &self,
+        who: &str,
+        request: &Request,
+        observe: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Comparison, TrainError> {
         check(request)?;
         let columns = self.source().columns().await?;
         let names: Vec<&str> = tasks::NAMES
@@ -119,25 +136,31 @@ impl Trainer {
                 }
                 Err(missing) => Err(missing),
             };
+            self.load_champion(name)?;
+            let champion = self.champion(name);
             let (settings, models) = (self.settings().clone(), request.models.clone());
             let (name, columns, heard) = ((*name).to_owned(), columns.clone(), observe.clone());
             let work = move || {
                 let hear =
                     |step: &str| heard(Progress { step: step.to_owned(), ..progress.clone() });
-                frames.and_then(|frames| run(&name, &columns, &frames, &models, &settings, &hear))
+                let champion = champion.as_deref();
+                frames.and_then(|frames| {
+                    run(&name, &columns, &frames, &models, champion, &settings, &hear)
+                })
             };
             let done = tokio::task::spawn_blocking(work).await;
             let outcome = done.map_err(|error| TrainError::Source(error.to_string()))?;
-            results.push(self.keep(names[tasks_done], outcome)?);
+            results.push(self.keep(names[tasks_done], who, outcome)?);
         }
         report::write(&self.settings().reports_dir, results)
     }
 
-    /// Keeps a task's best model, and makes it champion.
+    /// Keeps a task's best model, and makes it champion where the gate lets it.
     fn keep(
         &self,
         name: &str,
-        outcome: Result<Backtest, String>,
+        who: &str,
+        outcome: Result<(Backtest, Outcome), String>,
     ) -> Result<TaskResult, TrainError> {
         let (title, unit) = facts(name);
         let mut result = TaskResult {
@@ -147,15 +170,14 @@ impl Trainer {
             not_applicable: None,
             leaderboard: Vec::new(),
             champion: None,
+            decision: None,
             failed: Vec::new(),
             sample: Sample::default(),
         };
         match outcome {
-            Ok(backtest) => {
-                let version = self.registry().keep(&backtest.champion)?;
-                self.registry().promote(name, version)?;
-                self.load_champion(name)?;
-                result.champion = Some(backtest.champion.model);
+            Ok((backtest, outcome)) => {
+                result.decision = Some(self.settle(&backtest.champion, outcome, who)?);
+                result.champion = Some(backtest.champion.card.model);
                 result.leaderboard = backtest.leaderboard;
                 result.failed = backtest.failed;
                 result.sample = backtest.sample;
@@ -222,14 +244,17 @@ fn run(
     columns: &BTreeSet<SmolStr>,
     frames: &[ZoneFrame],
     models: &[String],
+    champion: Option<&Champion>,
     settings: &Settings,
     hear: &(dyn Fn(&str) + Sync),
-) -> Result<Backtest, String> {
+) -> Result<(Backtest, Outcome), String> {
     let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
     let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
         let detectors: Vec<_> =
             detect::detectors().into_iter().filter(|d| wanted(d.name())).collect();
-        return anomaly::run(frames, &detectors, settings, hear);
+        let backtest = anomaly::run(frames, &detectors, settings, hear)?;
+        let outcome = trial::detection(frames, &backtest.champion, champion, settings)?;
+        return Ok((backtest, outcome));
     };
     let frames: Vec<ZoneFrame> =
         frames.iter().filter(|frame| applies(task.as_ref(), frame)).cloned().collect();
@@ -237,7 +262,25 @@ fn run(
     let rows = Rows::of(task.as_ref(), &frames, &inputs, settings);
     let parts = split::parts(&rows, task.horizon_s(), &settings.split)?;
     let estimators: Vec<_> = zoo::regressors().into_iter().filter(|e| wanted(e.name())).collect();
-    backtest::run(task.as_ref(), &parts, &estimators, settings, hear)
+    let mut backtest = backtest::run(task.as_ref(), &parts, &estimators, settings, hear)?;
+    backtest.champion.card.facts.input_units = units::of(&inputs);
+    backtest.champion.card.facts.settings = training_settings(settings, &parts.spans);
+    let test = parts.spans.test;
+    let outcome =
+        trial::regression(task.as_ref(), &frames, test, &backtest.champion, champion, settings)?;
+    Ok((backtest, outcome))
+}
+
+/// What training depends on beside the rows, for the artifact.
+fn training_settings(settings: &Settings, spans: &split::Spans) -> serde_json::Value {
+    serde_json::json!({
+        "split": settings.split,
+        "interval_level": settings.interval.level,
+        "comfort": settings.comfort,
+        "zones": settings.zones,
+        "calibration_ms": spans.calibration,
+        "test_ms": spans.test,
+    })
 }
 
 /// Whether a zone has the metrics that the task is about.

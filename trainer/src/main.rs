@@ -1,5 +1,7 @@
 //! The trainer by itself.
 
+mod models_cli;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -11,7 +13,9 @@ use service::{
     time::parse_ms,
 };
 use telemetry::ZoneId;
-use trainer::{Request, Settings, Source, Trainer, report, settings, tasks};
+use trainer::{
+    Request, Settings, Source, Trainer, report, serve::settings::Watch, settings, tasks, watch,
+};
 
 /// Compares models, keeps the best, serves predictions.
 #[derive(Parser)]
@@ -34,8 +38,14 @@ struct Args {
 enum Command {
     /// Compare models on a feature store's rows and keep the best of each task.
     Compare(Compare),
-    /// Serve predictions until SIGINT or SIGTERM.
+    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also
+    /// score them and train again.
     Serve,
+    /// Predict, score and train again without serving, beside other processes
+    /// that serve with `watch.enabled = false`.
+    Watch,
+    /// See and change which models are served.
+    Models(models_cli::Models),
     /// Print the commented default configuration.
     Defaults,
 }
@@ -77,6 +87,13 @@ async fn main() -> Result<()> {
     match args.command {
         Command::Compare(asked) => compare(settings, asked).await,
         Command::Serve => serve(settings).await,
+        Command::Watch => {
+            let trainer = Trainer::new(settings.clone(), Source::remote(&settings.source)?)?;
+            let watched =
+                Settings { watch: Watch { enabled: true, ..settings.watch.clone() }, ..settings };
+            Ok(watch::run(&watched, trainer, shutdown::on_signal()?).await?)
+        }
+        Command::Models(asked) => models_cli::run(&settings, asked),
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);
             Ok(())
@@ -104,7 +121,14 @@ async fn compare(settings: Settings, asked: Compare) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal(task)));
+        for task in &comparison.tasks {
+            println!("{}", report::terminal(task));
+            if let Some(decision) = &task.decision {
+                let role = if decision.promoted { "champion" } else { "challenger" };
+                println!("version {} is {role}: {}", decision.version, decision.why);
+            }
+            println!();
+        }
         println!("report: {}", comparison.dir.join("report.html").display());
     }
     Ok(())
@@ -113,8 +137,13 @@ async fn compare(settings: Settings, asked: Compare) -> Result<()> {
 async fn serve(settings: Settings) -> Result<()> {
     let socket =
         listen::bind("rest.listen", settings.rest.listen, "rest.token", &settings.rest.token)?;
-    let (token, source) = (settings.rest.token.clone(), Source::remote(&settings.source)?);
-    let trainer = Trainer::new(settings, source)?;
+    let source = Source::remote(&settings.source)?;
+    let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
-    Ok(rest::serve(socket, trainer::routes(trainer), token, shutdown::on_signal()?).await?)
+    let stop = shutdown::on_signal()?;
+    let routes = trainer::rest::service_routes(trainer.clone());
+    let served = rest::serve(socket, routes, settings.rest.token.clone(), stop.clone());
+    let (served, watched) = tokio::join!(served, watch::run(&settings, trainer, stop));
+    watched?;
+    Ok(served?)
 }
