@@ -21,6 +21,15 @@ pub enum TrainError {
     /// The registry refused, or is damaged.
     #[error(transparent)]
     Registry(#[from] models::RegistryError),
+    /// No MQTT client can be made.
+    #[error("mqtt: {0}")]
+    Mqtt(String),
+    /// A model and its rival cannot be compared.
+    #[error("gate: {0}")]
+    Gate(String),
+    /// The registry's store cannot be used.
+    #[error("registry_dir: {0}")]
+    ObjectStore(String),
     /// A report could not be written.
     #[error("{path}: {source}")]
     Report {

@@ -2,6 +2,7 @@
 
 mod bars;
 mod cli;
+mod models_cli;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -11,7 +12,9 @@ use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
 };
-use trainer::{Comparison, Request, Settings, Source, Trainer, report, settings};
+use trainer::{
+    Comparison, Request, Settings, Source, Trainer, report, serve::settings::Watch, settings, watch,
+};
 
 /// Compares models, keeps the best, serves predictions.
 #[derive(Parser)]
@@ -36,8 +39,14 @@ enum Command {
     Compare(cli::Compare),
     /// What a model rests on, and what long-term data are worth to it.
     Relevance(cli::Relevance),
-    /// Serve predictions until SIGINT or SIGTERM.
+    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also
+    /// score them and train again.
     Serve,
+    /// Predict, score and train again without serving, beside other processes
+    /// that serve with `watch.enabled = false`.
+    Watch,
+    /// See and change which models are served.
+    Models(models_cli::Models),
     /// Print the commented default configuration.
     Defaults,
 }
@@ -61,6 +70,17 @@ async fn main() -> Result<ExitCode> {
         Command::Compare(asked) => compare(settings, asked).await,
         Command::Relevance(asked) => relevance(settings, asked).await,
         Command::Serve => serve(settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Watch => {
+            let trainer = Trainer::new(settings.clone(), Source::remote(&settings.source)?)?;
+            let watched =
+                Settings { watch: Watch { enabled: true, ..settings.watch.clone() }, ..settings };
+            watch::run(&watched, trainer, shutdown::on_signal()?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Models(asked) => {
+            models_cli::run(&settings, asked)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);
             Ok(ExitCode::SUCCESS)
@@ -107,8 +127,13 @@ async fn compared(settings: Settings, request: Request) -> Result<Comparison> {
 async fn serve(settings: Settings) -> Result<()> {
     let socket =
         listen::bind("rest.listen", settings.rest.listen, "rest.token", &settings.rest.token)?;
-    let (token, source) = (settings.rest.token.clone(), Source::remote(&settings.source)?);
-    let trainer = Trainer::new(settings, source)?;
+    let source = Source::remote(&settings.source)?;
+    let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
-    Ok(rest::serve(socket, trainer::routes(trainer), token, shutdown::on_signal()?).await?)
+    let stop = shutdown::on_signal()?;
+    let routes = trainer::rest::service_routes(trainer.clone());
+    let served = rest::serve(socket, routes, settings.rest.token.clone(), stop.clone());
+    let (served, watched) = tokio::join!(served, watch::run(&settings, trainer, stop));
+    watched?;
+    Ok(served?)
 }

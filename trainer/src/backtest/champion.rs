@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use models::{Artifact, artifact::Golden};
+use models::{Artifact, Card, Facts, artifact::Golden};
 
 use super::{
     candidate::{Candidate, Judges},
@@ -36,7 +36,11 @@ pub(super) fn artifact(
     ]);
     metrics.extend(entry.test.map(|test| ("p_value".to_owned(), test.p_value)));
     metrics.extend(entry.coverage.map(|coverage| ("coverage".to_owned(), coverage)));
-    Artifact {
+    let metric_intervals =
+        entry.interval.map(|interval| (metric.to_owned(), interval)).into_iter().collect();
+    let facts =
+        Facts { metric_intervals, ..Facts::of(judges.train.x.view(), Some(judges.train.y.view())) };
+    let card = Card {
         task: task.name().to_owned(),
         model: name,
         schema: judges.train.schema.as_ref().clone(),
@@ -47,7 +51,7 @@ pub(super) fn artifact(
         metrics,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
-        golden: Golden::of(&predictor, judges.train.x.view()),
-        predictor,
-    }
+        facts,
+    };
+    Artifact { golden: Golden::of(&predictor, judges.train.x.view()), card, predictor }
 }

@@ -3,11 +3,9 @@
 //! # Layout
 //! - `request`: what to compare, and how far it has come
 //! - `query`: the feature columns that a task needs
-//! - `offer`: the best model goes to the registry
 //! - `condition`: what a build is to fail on
 
 mod condition;
-mod offer;
 mod query;
 mod request;
 
@@ -24,15 +22,16 @@ use crate::{
     error::TrainError,
     folds::{self, Cut},
     frame::ZoneFrame,
+    gate::{Decision, Outcome, trial, units},
     relevance::Relevance,
     report,
     rows::Rows,
-    serve::Trainer,
+    serve::{Champion, Trainer},
     settings::{Settings, Split},
+    split::Spans,
     tasks::{self, Task},
 };
 pub use condition::Condition;
-pub use offer::{Evidence, Offered};
 pub use request::{Progress, Request, Run};
 
 /// What came of one task.
@@ -54,7 +53,7 @@ pub struct TaskResult {
     pub champion: Option<String>,
     /// What the registry made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub offered: Option<Offered>,
+    pub decision: Option<Decision>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
     /// The champion's predictions on the test part.
@@ -126,6 +125,19 @@ impl Trainer {
         request: &Request,
         observe: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Comparison, TrainError> {
+        self.compare_as("trainer compare", request, observe).await
+    }
+
+    /// The same, with the name that the registry's log has of who did it.
+    ///
+    /// # Errors
+    /// As [`Trainer::compare`].
+    pub async fn compare_as(
+        &self,
+        who: &str,
+        request: &Request,
+        observe: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Comparison, TrainError> {
         request.check()?;
         let began = Instant::now();
         let mut settings = self.settings().clone();
@@ -162,6 +174,8 @@ impl Trainer {
                 Ok(query) => Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?),
                 Err(missing) => Err(missing),
             };
+            self.load_champion(name)?;
+            let champion = self.champion(name);
             let work = {
                 let (settings, request, pool) = (settings.clone(), request.clone(), pool.clone());
                 let (columns, observe) = (columns.clone(), observe.clone());
@@ -171,13 +185,15 @@ impl Trainer {
                         let step = step.to_owned();
                         observe(Progress { step, steps_done, steps, ..progress.clone() });
                     };
-                    let asked = Asked { columns: &columns, request: &request, pool: &pool };
+                    let champion = champion.as_deref();
+                    let asked =
+                        Asked { columns: &columns, request: &request, pool: &pool, champion };
                     frames.and_then(|frames| asked.run(&name, &frames, &settings, &hear))
                 }
             };
             let done = tokio::task::spawn_blocking(work).await;
             let outcome = done.map_err(|error| TrainError::Source(error.to_string()))?;
-            let mut result = self.keep(name, outcome, &folder.run_id, request.dry_run)?;
+            let mut result = self.keep(name, who, outcome)?;
             result.took_s = start.elapsed().as_secs_f64();
             comparison.tasks.push(result);
         }
@@ -186,28 +202,26 @@ impl Trainer {
         Ok(comparison)
     }
 
-    /// What came of a task, its best model offered to the registry.
+    /// What came of a task; its best model goes before the gate.
     fn keep(
         &self,
         name: &str,
-        outcome: Result<Backtest, String>,
-        run_id: &str,
-        dry_run: bool,
+        who: &str,
+        outcome: Result<(Backtest, Option<Outcome>), String>,
     ) -> Result<TaskResult, TrainError> {
         let mut result = TaskResult::named(name);
-        let backtest = match outcome {
-            Ok(backtest) => backtest,
+        let (backtest, trial) = match outcome {
+            Ok(outcome) => outcome,
             Err(why) => {
                 result.not_applicable = Some(why);
                 return Ok(result);
             }
         };
-        result.champion = Some(backtest.champion.model.clone());
-        result.leaderboard = backtest.leaderboard;
-        if let Some(entry) = result.champion_entry().filter(|_| !dry_run) {
-            let evidence = Evidence { run_id: run_id.to_owned(), entry: entry.clone() };
-            result.offered = Some(self.offer(&backtest.champion, &evidence)?);
+        if let Some(trial) = trial {
+            result.decision = Some(self.settle(&backtest.champion, trial, who)?);
         }
+        result.champion = Some(backtest.champion.card.model);
+        result.leaderboard = backtest.leaderboard;
         result.failed = backtest.failed;
         result.sample = backtest.sample;
         result.facts = backtest.facts;
@@ -230,6 +244,8 @@ struct Asked<'a> {
     columns: &'a BTreeSet<SmolStr>,
     request: &'a Request,
     pool: &'a ThreadPool,
+    /// The model in service.
+    champion: Option<&'a Champion>,
 }
 
 impl Asked<'_> {
@@ -239,8 +255,8 @@ impl Asked<'_> {
         frames: &[ZoneFrame],
         settings: &Settings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
-    ) -> Result<Backtest, String> {
-        let Self { columns, request, pool } = self;
+    ) -> Result<(Backtest, Option<Outcome>), String> {
+        let Self { columns, request, pool, champion } = self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
         let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
@@ -252,7 +268,10 @@ impl Asked<'_> {
                 let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 hear(step, done, detectors.len());
             };
-            return pool.install(|| anomaly::run(frames, &detectors, &settings, &hear));
+            let backtest = pool.install(|| anomaly::run(frames, &detectors, &settings, &hear))?;
+            let trial = || trial::detection(frames, &backtest.champion, *champion, &settings);
+            let trial = (!request.dry_run).then(trial).transpose()?;
+            return Ok((backtest, trial));
         };
         let frames: Vec<ZoneFrame> =
             frames.iter().filter(|frame| applies(task.as_ref(), frame)).cloned().collect();
@@ -279,8 +298,32 @@ impl Asked<'_> {
             zoo::regressors().into_iter().filter(|e| wanted(e.name())).collect();
         let setup =
             Setup { settings, limits: request.limits, pool, depth: request.depth, observe: hear };
-        backtest::run(task.as_ref(), &parts, &estimators, &setup)
+        let mut backtest = backtest::run(task.as_ref(), &parts, &estimators, &setup)?;
+        let spans = parts[parts.len() - 1].spans;
+        let facts = &mut backtest.champion.card.facts;
+        facts.input_units = units::of(&inputs);
+        facts.settings = training_settings(settings, &spans);
+        let is_judged = |frame: &ZoneFrame| hold_out.is_empty() || hold_out.contains(&frame.zone);
+        let trial = || {
+            let frames: Vec<ZoneFrame> = frames.iter().filter(|f| is_judged(f)).cloned().collect();
+            let model = &backtest.champion;
+            trial::regression(task.as_ref(), &frames, spans.test, model, *champion, settings)
+        };
+        let trial = (!request.dry_run).then(trial).transpose()?;
+        Ok((backtest, trial))
     }
+}
+
+/// What training depends on beside the rows, for the artifact.
+fn training_settings(settings: &Settings, spans: &Spans) -> serde_json::Value {
+    serde_json::json!({
+        "split": settings.split,
+        "interval_level": settings.interval.level,
+        "comfort": settings.comfort,
+        "zones": settings.zones,
+        "calibration_ms": spans.calibration,
+        "test_ms": spans.test,
+    })
 }
 
 /// The settings with the shares that a cut comes to. Detectors divide time by

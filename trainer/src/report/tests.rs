@@ -18,7 +18,7 @@ fn comparison() -> Comparison {
         entry.size_bytes = 1000 * i as usize;
     }
     let temperature = TaskResult {
-        champion: Some(backtest.champion.model),
+        champion: Some(backtest.champion.card.model),
         leaderboard,
         failed: vec![("oracle <b>".to_owned(), "it is away".to_owned())],
         sample: backtest.sample,
