@@ -213,6 +213,7 @@ fn judge(
             predict_us,
             size_bytes,
             rows: train.x.nrows(),
+            ..Entry::default()
         },
         scores,
         fitted,
@@ -275,7 +276,7 @@ fn compare(
     };
     let golden = Golden::of(&predictor, train.x.view());
     let champion = Artifact { card, golden, predictor };
-    Backtest { leaderboard, failed, champion, sample }
+    Backtest::plain(leaderboard, failed, champion, sample)
 }
 
 /// The inputs of all series in a span, with faults put in where `seed` is.

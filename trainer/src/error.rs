@@ -12,6 +12,9 @@ pub enum TrainError {
     /// There is no such model.
     #[error("there is no model `{0}`\nhint: the models are {1}")]
     UnknownModel(String, String),
+    /// What was asked has no meaning.
+    #[error("{0}")]
+    Request(String),
     /// A table of feature rows is not of the expected form.
     #[error("feature rows: {0}")]
     Frame(#[from] polars::error::PolarsError),

@@ -10,7 +10,10 @@
 //! - [`tasks`]: what is predicted, exactly, and the baselines to beat
 //! - [`rows`]: inputs and targets of all zones as arrays
 //! - [`split`]: train, calibrate, test in the order of time, with embargoes
+//! - [`folds`]: the same, over several test parts that follow one another
+//! - [`workers`]: models are fitted at once, within a memory limit
 //! - [`backtest`]: fits a task's models and scores them
+//! - [`relevance`]: what a model rests on, and what long-term data are worth
 //! - [`anomaly`]: the one task without a target: injected faults label it
 //! - [`compare`]: every task, the leaderboards, the champions
 //! - [`report`]: the run folder: HTML, Markdown, CSV, JSON
@@ -26,11 +29,13 @@ pub mod anomaly;
 pub mod backtest;
 pub mod compare;
 pub mod error;
+pub mod folds;
 pub mod frame;
 pub mod gate;
 pub mod input;
 pub mod object_store;
 pub mod publish;
+pub mod relevance;
 pub mod report;
 pub mod rest;
 pub mod rows;
@@ -41,8 +46,9 @@ pub mod source;
 pub mod split;
 pub mod tasks;
 pub mod watch;
+pub mod workers;
 
-pub use compare::{Comparison, Progress, Request, TaskResult};
+pub use compare::{Comparison, Condition, Progress, Request, TaskResult};
 pub use error::TrainError;
 pub use gate::Decision;
 pub use publish::Publisher;
