@@ -173,7 +173,8 @@ impl Trainer {
                         observe(Progress { step, steps_done, steps, ..progress.clone() });
                     };
                     let champion = champion.as_deref();
-                    let asked = Asked { columns: &columns, request: &request, pool: &pool, champion };
+                    let asked =
+                        Asked { columns: &columns, request: &request, pool: &pool, champion };
                     frames.and_then(|frames| asked.run(&name, &frames, &settings, &hear))
                 }
             };
