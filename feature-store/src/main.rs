@@ -5,7 +5,7 @@ use std::{path::PathBuf, process};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use feature_store::{FeatureStore, Settings, cli::features, settings};
+use feature_store::{FeatureStore, Settings, backfill, cli::features, lake, settings};
 use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
@@ -28,8 +28,17 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Run until SIGINT or SIGTERM.
-    Run,
-    /// What is computed: list, show, check, diff.
+    Run {
+        /// Take in the files of this folder too, each once.
+        #[arg(long, value_name = "DIR")]
+        watch: Option<PathBuf>,
+    },
+    /// Take recorded readings in, fast; the store must not be running.
+    Backfill(backfill::Command),
+    /// Old readings as Parquet files; the store must not be running.
+    #[command(subcommand)]
+    Lake(lake::Command),
+    /// What is computed: list, show, check, diff, and its versions.
     #[command(subcommand)]
     Features(features::Command),
     /// Print the commented default configuration.
@@ -40,7 +49,7 @@ enum Command {
 async fn main() -> Result<()> {
     let args = Args::parse();
     log::init(log::Format::default(), "info");
-    let settings: Settings = config::load(&Sources {
+    let mut settings: Settings = config::load(&Sources {
         defaults: settings::DEFAULTS,
         open_tables: &settings::OPEN_TABLES,
         file: args.config.as_deref(),
@@ -48,7 +57,18 @@ async fn main() -> Result<()> {
         set: &args.set,
     })?;
     match args.command {
-        Command::Run => run(&settings).await,
+        Command::Run { watch } => {
+            settings.watch.dir = watch.unwrap_or(settings.watch.dir);
+            run(&settings).await
+        }
+        Command::Backfill(command) => {
+            let ran = tokio::task::spawn_blocking(move || command.run(&settings));
+            Ok(ran.await??)
+        }
+        Command::Lake(command) => {
+            let ran = tokio::task::spawn_blocking(move || command.run(&settings));
+            Ok(ran.await??)
+        }
         Command::Features(command) => {
             let metrics = settings.metric_table()?;
             let answer = features::answer(&command, &settings, &metrics)?;

@@ -153,8 +153,8 @@ async fn the_same_definitions_make_nothing_anew_and_old_ones_can_go() {
     assert_eq!(versions(&commented), [(1, true)]);
     let new = settings(dir.path(), "store.duckdb", NEW);
     assert_eq!(versions(&new), [(1, false), (2, true)]);
-    assert!(feature_store::drop_version(&new.store, 1).unwrap());
-    assert!(!feature_store::drop_version(&new.store, 2).unwrap(), "the active one stays");
-    assert!(!feature_store::drop_version(&new.store, 7).unwrap());
+    assert!(feature_store::drop_version(&new, 1).unwrap());
+    assert!(!feature_store::drop_version(&new, 2).unwrap(), "the active one stays");
+    assert!(!feature_store::drop_version(&new, 7).unwrap());
     assert_eq!(versions(&new), [(2, true)]);
 }

@@ -121,9 +121,9 @@ pub fn answer(
                 (Err(error), _) | (_, Err(error)) => Err(error),
             }
         }
-        Command::Versions => return Ok(fine(versions(&versions_of(&settings.store)?))),
+        Command::Versions => return Ok(fine(versions(&versions_of(settings)?))),
         Command::Drop { version } => {
-            return Ok(drop_answer(*version, drop_version(&settings.store, *version)?));
+            return Ok(drop_answer(*version, drop_version(settings, *version)?));
         }
     };
     Ok(answered.unwrap_or_else(|error| {

@@ -78,6 +78,12 @@ impl Engine {
         }
     }
 
+    /// Whether the definitions have SQL, so that readings are better told of in batches.
+    #[must_use]
+    pub fn runs_sql(&self) -> bool {
+        self.catalog.ahead.is_some() || self.joins.is_some()
+    }
+
     /// Fills in the joins by SQL, null until then, of rows that [`Engine::take`] gave; for
     /// many rows at once, as each call costs about as much as a thousand of them.
     pub fn join(&mut self, rows: &mut [Row]) {
@@ -113,6 +119,10 @@ impl Engine {
     }
 
     fn add(&mut self, id: ZoneId, progress: Progress) -> usize {
+        if let Some(number) = self.numbers.get(&id) {
+            self.zones[*number] = Zone::new(id, progress);
+            return *number;
+        }
         self.numbers.insert(id.clone(), self.zones.len());
         self.zones.push(Zone::new(id, progress));
         self.zones.len() - 1
@@ -169,7 +179,7 @@ impl Engine {
         widest_ms + i64::from(self.rules.engine.late_max_s) * 2000
     }
 
-    /// A zone as it was, without its readings.
+    /// A zone as it was, without its readings, in place of what there is of it.
     pub fn restore_zone(&mut self, id: ZoneId, progress: Progress) {
         self.add(id, progress);
     }

@@ -1,14 +1,28 @@
 //! Versions of the definitions: which one `features.rows` is of, and how the
 //! rows of another are made beside it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use duckdb::{Connection, params};
-use telemetry::{MetricTable, Reading, Report, SmolStr, Source, ZoneId};
+use duckdb::{
+    Connection,
+    arrow::{
+        array::{Array, AsArray, RecordBatch},
+        datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
+    },
+    params,
+};
+use telemetry::{MetricTable, Reading, Report, SmolStr, Source};
 
-use super::{quoted, restore, write::write_rows};
+use super::{
+    names::{Series, all_series},
+    quoted, restore,
+    write::write_rows,
+};
 use crate::{
-    StoreError,
+    Settings, StoreError,
     definitions::SqlReading,
     engine::{Engine, Output, Row},
     settings,
@@ -86,8 +100,8 @@ pub(crate) fn bring_up_to_date(
 ///
 /// # Errors
 /// Where the file cannot be opened, as it is while the feature store runs.
-pub fn versions_of(settings: &settings::Store) -> Result<Vec<Version>, StoreError> {
-    versions(&super::open(settings)?)
+pub fn versions_of(settings: &Settings) -> Result<Vec<Version>, StoreError> {
+    versions(&super::open(&settings.store, &settings.lake)?)
 }
 
 /// All versions, oldest first.
@@ -110,8 +124,8 @@ pub(crate) fn versions(connection: &Connection) -> Result<Vec<Version>, StoreErr
 ///
 /// # Errors
 /// Where the file cannot be opened, as it is while the feature store runs.
-pub fn drop_version(settings: &settings::Store, number: i32) -> Result<bool, StoreError> {
-    let mut connection = super::open(settings)?;
+pub fn drop_version(settings: &Settings, number: i32) -> Result<bool, StoreError> {
+    let mut connection = super::open(&settings.store, &settings.lake)?;
     let known = versions(&connection)?;
     if !known.iter().any(|version| version.number == number && !version.is_active) {
         return Ok(false);
@@ -155,6 +169,10 @@ fn switch(
             params![json, zone.site.as_str(), zone.zone.as_str()],
         )?;
     }
+    let count = "UPDATE meta.counters SET count = (SELECT count(*) FROM features.rows";
+    transaction.execute_batch(&format!(
+        "{count}) WHERE name = 'rows'; {count} WHERE revision > 0) WHERE name = 'corrections';"
+    ))?;
     let names = engine.schema().names.iter().map(|name| format!("'{}'", name.replace('\'', "''")));
     transaction.execute_batch(&format!(
         "INSERT OR IGNORE INTO meta.schemas VALUES ('{}', [{}])",
@@ -189,40 +207,37 @@ impl Backfill<'_> {
         ))?)
     }
 
+    /// All readings, as they were taken in.
     fn replay(&mut self) -> Result<(), StoreError> {
         let reading = self.connection.try_clone()?;
         let all: u64 =
-            reading.query_row("SELECT count(*) FROM silver.readings", [], |row| row.get(0))?;
+            reading.query_row("SELECT count(*) FROM silver.data", [], |row| row.get(0))?;
+        let names = Names::read(&reading)?;
+        // Without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
         let mut statement = reading.prepare(
-            "SELECT partition, \"offset\", site, zone, device, boot, seq, source,
-                    epoch_ms(arrival), metric, epoch_ms(event), value
-             FROM silver.readings ORDER BY partition, \"offset\", item",
+            "SELECT partition, \"offset\", series, boot, seq, source, epoch_ms(arrival), epoch_ms(event), value
+             FROM silver.data",
         )?;
-        let mut found = statement.query([])?;
-        let (mut reports, mut last, mut done) = (Vec::<Report>::new(), None, 0_u64);
-        let mut said = Instant::now();
-        while let Some(row) = found.next()? {
-            let text = |i: usize| row.get::<_, String>(i).map(SmolStr::from);
-            let place: (i32, i64) = (row.get(0)?, row.get(1)?);
-            let reading = Reading { metric: text(9)?, event_ms: row.get(10)?, value: row.get(11)? };
-            if last != Some(place) {
-                if reports.len() >= REPORTS_AT_ONCE {
-                    self.take(&reports)?;
-                    reports.clear();
+        let (mut reports, mut last) = (Vec::<Report>::new(), None);
+        let (mut done, mut said) = (0, Instant::now());
+        for batch in statement.stream_arrow([])? {
+            for row in 0..batch.num_rows() {
+                let (place, report) = names.report(&batch, row)?;
+                match reports.last_mut() {
+                    Some(open) if last == Some(place) && is_one(open, &report) => {
+                        open.readings.extend(report.readings);
+                    }
+                    _ => {
+                        if reports.len() >= REPORTS_AT_ONCE {
+                            self.take(&reports)?;
+                            reports.clear();
+                        }
+                        last = Some(place);
+                        reports.push(report);
+                    }
                 }
-                last = Some(place);
-                reports.push(Report {
-                    zone: ZoneId::new(text(2)?, text(3)?),
-                    device: text(4)?,
-                    boot: row.get::<_, Option<String>>(5)?.map(SmolStr::from),
-                    seq: row.get(6)?,
-                    source: source(&text(7)?)?,
-                    arrival_ms: row.get(8)?,
-                    readings: Vec::new(),
-                });
             }
-            reports.last_mut().expect("one was pushed").readings.push(reading);
-            done += 1;
+            done += batch.num_rows() as u64;
             if said.elapsed() >= SAY_EVERY {
                 said = Instant::now();
                 let percent = 100 * done / all.max(1);
@@ -244,7 +259,7 @@ impl Backfill<'_> {
     /// Rows that had become final by the clock, while their zone was silent.
     fn catch_up(&mut self) -> Result<(), StoreError> {
         let mut output = Output::default();
-        for (zone, progress) in restore::zones(self.connection)? {
+        for (zone, _, progress) in restore::zones(self.connection)? {
             if let Some(watermark_ms) = progress.watermark_ms {
                 self.engine.advance(&zone, watermark_ms, &mut output);
             }
@@ -267,13 +282,55 @@ impl Backfill<'_> {
     }
 }
 
-fn source(text: &str) -> Result<Source, StoreError> {
-    [Source::Live, Source::Replay, Source::Backfill, Source::Retained]
-        .into_iter()
-        .find(|source| source.as_str() == text)
-        .ok_or_else(|| StoreError::Damaged {
-            table: "silver.readings",
-            found: text.to_owned(),
-            expected: "how a reading came",
-        })
+/// Whether two readings of one record came in one report: those of a file need not.
+fn is_one(a: &Report, b: &Report) -> bool {
+    (&a.zone, &a.device, &a.boot, a.seq, a.arrival_ms)
+        == (&b.zone, &b.device, &b.boot, b.seq, b.arrival_ms)
 }
+
+/// What numbers of `silver.data` stand for.
+struct Names {
+    series: HashMap<u32, Series>,
+    boots: HashMap<u32, SmolStr>,
+}
+
+impl Names {
+    fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let series = all_series(connection)?.into_iter().map(|one| (one.id, one)).collect();
+        Ok(Self { series, boots: restore::boots(connection)? })
+    }
+
+    /// The place of a row's record in the log, and a report of its one reading.
+    fn report(&self, batch: &RecordBatch, row: usize) -> Result<((i32, i64), Report), StoreError> {
+        let integer = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
+        let partition = batch.column(0).as_primitive::<Int32Type>().value(row);
+        let number = batch.column(2).as_primitive::<UInt32Type>().value(row);
+        let series = self.series.get(&number).ok_or_else(|| StoreError::Damaged {
+            table: "silver.data",
+            found: number.to_string(),
+            expected: "a number of silver.series",
+        })?;
+        let boot = batch.column(3).as_primitive::<UInt32Type>();
+        let seq = batch.column(4).as_primitive::<UInt64Type>();
+        let source = batch.column(5).as_primitive::<UInt8Type>().value(row);
+        let source = SOURCES.get(usize::from(source)).copied();
+        let reading = Reading {
+            metric: series.metric.clone(),
+            event_ms: integer(7),
+            value: batch.column(8).as_primitive::<Float64Type>().value(row),
+        };
+        let report = Report {
+            zone: series.zone.clone(),
+            device: series.device.clone(),
+            boot: boot.is_valid(row).then(|| self.boots.get(&boot.value(row)).cloned()).flatten(),
+            seq: seq.is_valid(row).then(|| seq.value(row)),
+            arrival_ms: integer(6),
+            source: source.unwrap_or_default(),
+            readings: vec![reading],
+        };
+        Ok(((partition, integer(1)), report))
+    }
+}
+
+/// By their numbers in `silver.data`.
+const SOURCES: [Source; 4] = [Source::Live, Source::Replay, Source::Backfill, Source::Retained];
