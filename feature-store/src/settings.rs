@@ -208,7 +208,7 @@ impl Settings {
             checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
         }
         self.engine.place()?;
-        self.engine.definitions()?;
+        self.engine.definitions(&self.metric_table()?)?;
         self.engine.time_zone().map(|_| ())
     }
 
@@ -251,22 +251,13 @@ impl Engine {
         }
     }
 
-    /// What is computed.
+    /// What is computed, of a site with these metrics.
     ///
     /// # Errors
-    /// A file that cannot be read, or that defines nothing that there is.
-    pub fn definitions(&self) -> Result<Arc<Definitions>, ConfigError> {
-        if self.features.as_os_str().is_empty() {
-            return Ok(Definitions::built_in());
-        }
-        let text = std::fs::read_to_string(&self.features).map_err(|error| {
-            let what = format!("{}: {error}", self.features.display());
-            ConfigError::invalid("engine.features", what)
-        })?;
-        toml::from_str(&text).map(Arc::new).map_err(|error| {
-            let what = format!("{}: {error}", self.features.display());
-            ConfigError::invalid("engine.features", what)
-        })
+    /// Every mistake of the file, with its place.
+    pub fn definitions(&self, metrics: &MetricTable) -> Result<Arc<Definitions>, ConfigError> {
+        Definitions::load(&self.features, metrics)
+            .map_err(|error| ConfigError::invalid("engine.features", format!("\n{error}")))
     }
 
     /// How a zone's soil is judged.
