@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use feature_store::FrameQuery;
-use models::{detect, zoo};
+use models::detect;
 use serde::Serialize;
 use telemetry::{SmolStr, ZoneId};
 
@@ -98,10 +98,7 @@ impl Trainer {
     ) -> Result<Comparison, TrainError> {
         check(request)?;
         let columns = self.source().columns().await?;
-        let names: Vec<&str> = tasks::NAMES
-            .into_iter()
-            .filter(|name| request.tasks.is_empty() || request.tasks.iter().any(|own| own == name))
-            .collect();
+        let names = tasks::asked(&request.tasks);
         let observe = std::sync::Arc::new(observe);
         let mut results = Vec::new();
         for (tasks_done, name) in names.iter().enumerate() {
@@ -177,11 +174,7 @@ fn check(request: &Request) -> Result<(), TrainError> {
     if let Some(task) = request.tasks.iter().find(|task| !tasks::NAMES.contains(&task.as_str())) {
         return Err(TrainError::UnknownTask(task.clone()));
     }
-    let known: Vec<&str> = zoo::regressors()
-        .iter()
-        .map(|own| own.name())
-        .chain(detect::detectors().iter().map(|own| own.name()))
-        .collect();
+    let known = tasks::models();
     match request.models.iter().find(|model| !known.contains(&model.as_str())) {
         Some(model) => Err(TrainError::UnknownModel(model.clone(), known.join(", "))),
         None => Ok(()),
@@ -236,7 +229,7 @@ fn run(
     let inputs = task.inputs(columns);
     let rows = Rows::of(task.as_ref(), &frames, &inputs, settings);
     let parts = split::parts(&rows, task.horizon_s(), &settings.split)?;
-    let estimators: Vec<_> = zoo::regressors().into_iter().filter(|e| wanted(e.name())).collect();
+    let estimators: Vec<_> = task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
     backtest::run(task.as_ref(), &parts, &estimators, settings, hear)
 }
 

@@ -205,7 +205,7 @@ impl Trainer {
         let input = |name: &str| Input::parse(name).value(&comfort, column);
         let x: Vec<f64> = artifact.schema.features.iter().map(|name| input(name)).collect();
         let x = Array2::from_shape_vec((1, x.len()), x).expect("one row");
-        let anchor = task.anchor().map_or(0.0, column);
+        let anchor = task.anchor().map_or(0.0, |name| input(name));
         let (low, high) = task.bounds();
         let level = |said: f64| (said + anchor).clamp(low, high);
         let value = level(artifact.predictor.predict(x.view())[0]);
