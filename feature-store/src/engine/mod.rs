@@ -4,20 +4,42 @@
 //! Everything here is a function of the readings and their order in the log:
 //! no wall clock, no batch borders, no hash order, so that a restart gives the
 //! same rows, bit for bit.
+//!
+//! # Layout
+//! In the order in which a reading meets them:
+//! - `engine`: [`Engine`], all zones; `feed`: [`Feed`], one zone at full speed
+//! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number
+//! - `derive`: readings made of readings, by day and by night
+//! - `series`: the readings of one metric in order; over them `tiers` of tiles,
+//!   each a [`summary`], and `quantiles`, counted
+//! - `row`: the features of a zone at a time: windows, and then
+//! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
+//! - [`catalog`]: which feature is in which column
 
 pub mod catalog;
+mod clock;
+mod derive;
+mod driest;
 mod engine;
+mod feed;
 mod join;
+mod quantiles;
+mod row;
 mod sequence;
 mod series;
 pub mod summary;
+mod tiers;
 mod zone;
 
 pub use catalog::Catalog;
 pub use engine::{Engine, Output};
-pub use zone::{Progress, Row};
+pub use feed::Feed;
+pub use row::Row;
+pub use zone::Progress;
 
-/// The finer of the two tile widths, milliseconds.
+/// The width of the finest tiles, milliseconds.
 pub(crate) const MINUTE_MS: i64 = 60_000;
-/// The coarser of the two tile widths, milliseconds.
+/// An hour, milliseconds.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
+/// A day, milliseconds.
+pub(crate) const DAY_MS: i64 = 86_400_000;
