@@ -141,8 +141,7 @@ async fn play_and_compare(
     let comparison = house
         .trainer
         .compare(&Request::default(), move |progress| {
-            let share = progress.tasks_done as f64 / progress.tasks.max(1) as f64;
-            show(&bar, share, format!("{}: {}", progress.task, progress.step));
+            show(&bar, progress.share(), format!("{}: {}", progress.task, progress.step));
         })
         .await?;
     let models: usize = comparison.tasks.iter().map(|task| task.leaderboard.len()).sum();
