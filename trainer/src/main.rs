@@ -77,10 +77,7 @@ async fn main() -> Result<ExitCode> {
             watch::run(&watched, trainer, shutdown::on_signal()?).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Models(asked) => {
-            models_cli::run(&settings, asked)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Models(asked) => models_cli::run(&settings, asked).map(|()| ExitCode::SUCCESS),
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);
             Ok(ExitCode::SUCCESS)

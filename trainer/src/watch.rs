@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     Request, anomaly,
+    backtest::Depth,
     error::TrainError,
     frame::ZoneFrame,
     publish::Publisher,
@@ -209,10 +210,16 @@ impl Trainer {
 
     /// Trains a task's models again; the gate decides. Then old versions go.
     async fn retrain(&self, task: &str) -> Result<(), TrainError> {
-        let request = Request { tasks: vec![task.to_owned()], ..Request::default() };
-        let compared = self.compare_as(WHO, &request, |_| {}).await?;
+        let request = Request {
+            tasks: vec![task.to_owned()],
+            depth: Depth::Quick,
+            out: Some(self.settings().reports_dir.join("watch")),
+            who: Some(WHO.to_owned()),
+            ..Request::default()
+        };
+        let compared = self.compare(&request, |_| {}).await?;
         for result in &compared.tasks {
-            match (&result.decision, &result.not_applicable) {
+            match (&result.offered, &result.not_applicable) {
                 (Some(decision), _) => {
                     info!(
                         task,

@@ -11,7 +11,7 @@ use crate::dataset::hex;
 const MAGIC: &str = "microclimate-model";
 const FORMAT: &str = "3";
 /// A file larger than this is no model of ours, bytes.
-pub(crate) const BYTES_MAX: usize = 512 << 20;
+pub const BYTES_MAX: usize = 512 << 20;
 
 impl Artifact {
     /// The file's content.

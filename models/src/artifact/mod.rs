@@ -9,7 +9,7 @@
 //! - `file`: the file's form
 
 pub mod facts;
-pub(crate) mod file;
+mod file;
 pub mod golden;
 pub mod profile;
 
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Fitted, Schema, classify::FittedClassifier, detect::FittedDetector};
 
 pub use facts::Facts;
+pub use file::BYTES_MAX;
 pub use golden::Golden;
 pub use profile::{Profile, Strangeness};
 

@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Artifact,
-    artifact::{Card, file::BYTES_MAX},
+    artifact::{BYTES_MAX, Card},
     dataset::hex,
 };
 pub use error::RegistryError;

@@ -36,14 +36,14 @@ pub(super) fn artifact(
     ]);
     metrics.extend(entry.test.map(|test| ("p_value".to_owned(), test.p_value)));
     metrics.extend(entry.coverage.map(|coverage| ("coverage".to_owned(), coverage)));
-    let metric_intervals =
-        entry.interval.map(|interval| (metric.to_owned(), interval)).into_iter().collect();
-    let facts =
-        Facts { metric_intervals, ..Facts::of(judges.train.x.view(), Some(judges.train.y.view())) };
+    let train = &judges.train;
+    let mut facts = Facts::of(train.x.view(), Some(train.y.view()));
+    facts.metric_intervals.extend(entry.interval.map(|interval| (metric.to_owned(), interval)));
+    facts.metric_intervals.extend(entry.skill_interval.map(|own| ("skill".to_owned(), own)));
     let card = Card {
         task: task.name().to_owned(),
         model: name,
-        schema: judges.train.schema.as_ref().clone(),
+        schema: train.schema.as_ref().clone(),
         unit: task.unit().to_owned(),
         trained_ms: judges.parts.spans.train,
         rows: judged.rows,
@@ -53,5 +53,5 @@ pub(super) fn artifact(
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
         facts,
     };
-    Artifact { golden: Golden::of(&predictor, judges.train.x.view()), card, predictor }
+    Artifact { card, golden: Golden::of(&predictor, train.x.view()), predictor }
 }

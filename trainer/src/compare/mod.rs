@@ -11,7 +11,7 @@ mod request;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
-use models::detect;
+use models::{detect, registry::By};
 use rayon::ThreadPool;
 use serde::Serialize;
 use telemetry::{SmolStr, ZoneId};
@@ -53,7 +53,7 @@ pub struct TaskResult {
     pub champion: Option<String>,
     /// What the registry made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
+    pub offered: Option<Decision>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
     /// The champion's predictions on the test part.
@@ -125,19 +125,6 @@ impl Trainer {
         request: &Request,
         observe: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Comparison, TrainError> {
-        self.compare_as("trainer compare", request, observe).await
-    }
-
-    /// The same, with the name that the registry's log has of who did it.
-    ///
-    /// # Errors
-    /// As [`Trainer::compare`].
-    pub async fn compare_as(
-        &self,
-        who: &str,
-        request: &Request,
-        observe: impl Fn(Progress) + Send + Sync + 'static,
-    ) -> Result<Comparison, TrainError> {
         request.check()?;
         let began = Instant::now();
         let mut settings = self.settings().clone();
@@ -190,7 +177,7 @@ impl Trainer {
             };
             let done = tokio::task::spawn_blocking(work).await;
             let outcome = done.map_err(|error| TrainError::Source(error.to_string()))?;
-            let mut result = self.keep(name, who, outcome)?;
+            let mut result = self.keep(name, outcome, &folder.run_id, request)?;
             result.took_s = start.elapsed().as_secs_f64();
             comparison.tasks.push(result);
         }
@@ -199,26 +186,30 @@ impl Trainer {
         Ok(comparison)
     }
 
-    /// What came of a task; its best model goes before the gate.
+    /// What came of a task, its best model offered to the registry.
     fn keep(
         &self,
         name: &str,
-        who: &str,
-        outcome: Result<(Backtest, Option<Outcome>), String>,
+        outcome: Result<(Backtest, Outcome), String>,
+        run_id: &str,
+        request: &Request,
     ) -> Result<TaskResult, TrainError> {
         let mut result = TaskResult::named(name);
-        let (backtest, trial) = match outcome {
-            Ok(outcome) => outcome,
+        let (backtest, outcome) = match outcome {
+            Ok(done) => done,
             Err(why) => {
                 result.not_applicable = Some(why);
                 return Ok(result);
             }
         };
-        if let Some(trial) = trial {
-            result.decision = Some(self.settle(&backtest.champion, trial, who)?);
-        }
-        result.champion = Some(backtest.champion.card.model);
+        result.champion = Some(backtest.champion.card.model.clone());
         result.leaderboard = backtest.leaderboard;
+        if !request.dry_run {
+            let who = request.who.as_deref().unwrap_or("trainer compare");
+            let why = format!("best on the calibration part of run {run_id}");
+            result.offered =
+                Some(self.settle(&backtest.champion, outcome, By { who, why: &why })?);
+        }
         result.failed = backtest.failed;
         result.sample = backtest.sample;
         result.facts = backtest.facts;
@@ -241,7 +232,6 @@ struct Asked<'a> {
     columns: &'a BTreeSet<SmolStr>,
     request: &'a Request,
     pool: &'a ThreadPool,
-    /// The model in service.
     champion: Option<&'a Champion>,
 }
 
@@ -252,8 +242,8 @@ impl Asked<'_> {
         frames: &[ZoneFrame],
         settings: &Settings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
-    ) -> Result<(Backtest, Option<Outcome>), String> {
-        let Self { columns, request, pool, champion } = self;
+    ) -> Result<(Backtest, Outcome), String> {
+        let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
         let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
@@ -266,9 +256,8 @@ impl Asked<'_> {
                 hear(step, done, detectors.len());
             };
             let backtest = pool.install(|| anomaly::run(frames, &detectors, &settings, &hear))?;
-            let trial = || trial::detection(frames, &backtest.champion, *champion, &settings);
-            let trial = (!request.dry_run).then(trial).transpose()?;
-            return Ok((backtest, trial));
+            let outcome = trial::detection(frames, &backtest.champion, champion, &settings)?;
+            return Ok((backtest, outcome));
         };
         let frames: Vec<ZoneFrame> =
             frames.iter().filter(|frame| applies(task.as_ref(), frame)).cloned().collect();
@@ -296,23 +285,21 @@ impl Asked<'_> {
         let setup =
             Setup { settings, limits: request.limits, pool, depth: request.depth, observe: hear };
         let mut backtest = backtest::run(task.as_ref(), &parts, &estimators, &setup)?;
-        let spans = parts[parts.len() - 1].spans;
-        let facts = &mut backtest.champion.card.facts;
-        facts.input_units = units::of(&inputs);
-        facts.settings = training_settings(settings, &spans);
-        let is_judged = |frame: &ZoneFrame| hold_out.is_empty() || hold_out.contains(&frame.zone);
-        let trial = || {
-            let frames: Vec<ZoneFrame> = frames.iter().filter(|f| is_judged(f)).cloned().collect();
-            let model = &backtest.champion;
-            trial::regression(task.as_ref(), &frames, spans.test, model, *champion, settings)
-        };
-        let trial = (!request.dry_run).then(trial).transpose()?;
-        Ok((backtest, trial))
+        let spans = parts.last().expect("there is a fold").spans;
+        let card = &mut backtest.champion.card;
+        card.facts.input_units = units::of(&inputs);
+        card.facts.settings = training_settings(settings, spans);
+        let is_judged = |frame: &&ZoneFrame| hold_out.is_empty() || hold_out.contains(&frame.zone);
+        let judged: Vec<ZoneFrame> = frames.iter().filter(is_judged).cloned().collect();
+        let own = &backtest.champion;
+        let outcome =
+            trial::regression(task.as_ref(), &judged, spans.test, own, champion, settings)?;
+        Ok((backtest, outcome))
     }
 }
 
 /// What training depends on beside the rows, for the artifact.
-fn training_settings(settings: &Settings, spans: &Spans) -> serde_json::Value {
+fn training_settings(settings: &Settings, spans: Spans) -> serde_json::Value {
     serde_json::json!({
         "split": settings.split,
         "interval_level": settings.interval.level,

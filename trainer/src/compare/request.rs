@@ -37,6 +37,8 @@ pub struct Request {
     pub out: Option<PathBuf>,
     /// Leaves the registry as it is.
     pub dry_run: bool,
+    /// Who asks, for the registry's log, instead of `trainer compare`.
+    pub who: Option<String>,
 }
 
 /// How far a comparison has come.

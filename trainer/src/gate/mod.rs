@@ -44,7 +44,7 @@ impl Trainer {
         &self,
         artifact: &Artifact,
         outcome: Outcome,
-        who: &str,
+        by: By,
     ) -> Result<Decision, TrainError> {
         let (registry, task) = (self.registry(), &artifact.card.task);
         let Outcome { trial, baseline } = outcome;
@@ -53,17 +53,17 @@ impl Trainer {
         let is_first = registry.champion(task)?.is_none();
         if let Some(baseline) = baseline.filter(|_| is_first && !verdict.passed) {
             let why = format!("{} is not: {}", artifact.card.model, verdict.reason());
-            let version = registry.keep(&baseline, By { who, why: &why })?;
+            let version = registry.keep(&baseline, By { why: &why, ..by })?;
             let itself = models::registry::Trial {
                 losses: trial.rival_losses.clone(),
                 latency_p99_us: 0.0,
                 size_bytes: 0,
                 ..trial
             };
-            registry.propose(task, version, &gate.judge(&itself), who)?;
+            registry.propose(task, version, &gate.judge(&itself), by.who)?;
         }
-        let version = registry.keep(artifact, By { who, why: "trained" })?;
-        let Entry { what, why, aliases, .. } = registry.propose(task, version, &verdict, who)?;
+        let version = registry.keep(artifact, by)?;
+        let Entry { what, why, aliases, .. } = registry.propose(task, version, &verdict, by.who)?;
         self.load_champion(task)?;
         Ok(Decision {
             version,

@@ -209,7 +209,7 @@ fn baseline(
     };
     let losses: Vec<f64> = errors.iter().map(|error| loss(task, *error)).collect();
     let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
-    let value = if task.metric() == "mae" { mean } else { mean.sqrt() };
+    let value = if task.metric() == "rmse" { mean.sqrt() } else { mean };
     let mut card = artifact.card.clone();
     card.model = named.map_or("baseline", |own| own.name).to_owned();
     card.rows = 0;

@@ -85,7 +85,7 @@ fn run(comparison: &Comparison) -> serde_json::Value {
         let facts = json!({
             "not_applicable": task.not_applicable,
             "champion": task.champion,
-            "decision": task.decision,
+            "offered": task.offered,
             "facts": task.facts,
             "took_s": task.took_s,
         });

@@ -1,6 +1,7 @@
 //! A model's life: trained, judged, served, scored, followed by another. Real
 //! files and sockets; the feature store is one of made-up rows.
 
+mod elsewhere;
 mod inference;
 mod serving;
 mod store;
@@ -13,7 +14,7 @@ use service::Secret;
 use store::Store;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use trainer::{Decision, Request, Settings, Source, Trainer};
+use trainer::{Decision, Request, Settings, Source, Trainer, backtest::Depth};
 
 const TASK: &str = "temperature-10m";
 
@@ -68,11 +69,12 @@ impl Life {
         let request = Request {
             tasks: vec![TASK.to_owned()],
             models: vec![model.to_owned()],
+            depth: Depth::Quick,
             ..Request::default()
         };
         let compared = self.trainer.compare(&request, |_| {}).await.unwrap();
         let result = &compared.tasks[0];
-        result.decision.clone().unwrap_or_else(|| panic!("{:?}", result.not_applicable))
+        result.offered.clone().unwrap_or_else(|| panic!("{:?}", result.not_applicable))
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {

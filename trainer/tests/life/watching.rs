@@ -2,9 +2,9 @@
 
 use models::{
     Registry,
-    registry::{By, What},
+    registry::{By, Trial, What},
 };
-use trainer::Trainer;
+use trainer::{Trainer, gate::Outcome};
 
 use super::{
     Life, TASK, open,
@@ -103,4 +103,56 @@ async fn training_again_has_a_reason() {
     assert!(reason(&life).unwrap().contains("no version yet"));
     life.train("ridge").await;
     assert_eq!(reason(&life), None, "it is fresh");
+}
+
+/// An outcome in which the model loses twice what the baseline does.
+fn worse(life: &Life, with_baseline: bool) -> Outcome {
+    let artifact = || life.trainer.registry().load(TASK, 1).unwrap();
+    let rival_losses: Vec<f64> = (0..100).map(|i| 1.0 + 0.1 * f64::from(i % 7)).collect();
+    Outcome {
+        trial: Trial {
+            against: None,
+            rival: "persistence".to_owned(),
+            loss_name: "squared error".to_owned(),
+            span_ms: (0, 1),
+            rows: 100,
+            losses: rival_losses.iter().map(|loss| 2.0 * loss).collect(),
+            rival_losses,
+            horizon: 1,
+            latency_p99_us: 1.0,
+            size_bytes: 1000,
+        },
+        baseline: with_baseline.then(artifact),
+    }
+}
+
+#[tokio::test]
+async fn where_the_first_is_worse_than_the_baseline_the_baseline_is_served() {
+    let (life, empty) = (Life::with("ridge").await, Life::start().await);
+    let artifact = life.trainer.registry().load(TASK, 1).unwrap();
+    let decision = empty.trainer.settle(&artifact, worse(&life, true), BY).unwrap();
+    assert!(!decision.promoted && decision.why.contains("worse than the baseline"), "{decision:?}");
+    assert_eq!((decision.version, decision.champion), (2, Some(1)));
+    assert_eq!(version(&empty.trainer), Some(1), "the baseline");
+    // Without one there is no champion, and with a champion it is no matter.
+    let other = Life::start().await;
+    let decision = other.trainer.settle(&artifact, worse(&life, false), BY).unwrap();
+    assert_eq!((decision.promoted, version(&other.trainer)), (false, None));
+}
+
+#[tokio::test]
+async fn what_is_slow_or_big_waits() {
+    let life = Life::with("ridge").await;
+    let empty = Life::start().await;
+    let artifact = life.trainer.registry().load(TASK, 1).unwrap();
+    let check = |change: &dyn Fn(&mut Trial), part: &str| {
+        let mut outcome = worse(&life, false);
+        outcome.trial.losses = vec![0.5; 100];
+        change(&mut outcome.trial);
+        let decision = empty.trainer.settle(&artifact, outcome, BY).unwrap();
+        assert!(!decision.promoted && decision.why.contains(part), "{decision:?}");
+        assert_eq!(version(&empty.trainer), None);
+    };
+    check(&|trial| trial.latency_p99_us = 1500.0, "takes 1500 µs");
+    check(&|trial| trial.size_bytes = 1 << 30, "1073741824 bytes");
 }

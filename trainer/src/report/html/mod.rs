@@ -134,7 +134,7 @@ fn section(html: &mut String, task: &TaskResult) {
         let answer = escaped(&relevance.answer);
         let _ = write!(html, "<p>What long-term data are worth: {answer}</p>");
     }
-    if let Some(decision) = &task.decision {
+    if let Some(decision) = &task.offered {
         let _ = write!(html, "<p class='soft'>{}</p>", escaped(&words::decision(decision)));
     }
     leaderboard::write(html, task);
