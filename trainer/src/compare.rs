@@ -228,7 +228,7 @@ fn run(
     let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
     let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
         let detectors: Vec<_> =
-            detect::detectors().into_iter().filter(|d| wanted(d.name())).collect();
+            detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
         return anomaly::run(frames, &detectors, settings, hear);
     };
     let frames: Vec<ZoneFrame> =
