@@ -1,9 +1,10 @@
 //! The faults that the building really had.
 
 use models::detect::minutes::{CHANNELS, Kind, Usual};
+use ndarray::Array2;
 use rayon::prelude::*;
 
-use crate::data::{Building, METRICS};
+use crate::data::{Building, METRICS, Series};
 
 /// Series that are known to be faulty.
 const KNOWN: [&str; 6] = [
@@ -28,9 +29,12 @@ struct Worst {
     implausible: usize,
 }
 
-/// Scores all readings, the implausible ones too, against what is usual of the
-/// same metric in the other half of the rooms: a room that has been faulty all
-/// along is usual only to itself.
+/// Rooms that a series is compared with.
+const ROOMS: usize = 5;
+
+/// Scores all readings, the implausible ones too: each minute is as rare as the
+/// median of what five other rooms' sensors of the same metric say. A sensor
+/// that has been faulty all along is usual only to itself.
 pub(crate) fn say(building: &Building) {
     let mut all: Vec<Worst> =
         METRICS.par_iter().flat_map(|(_, metric)| of_metric(building, metric)).collect();
@@ -60,21 +64,21 @@ pub(crate) fn say(building: &Building) {
 
 fn of_metric(building: &Building, metric: &str) -> Vec<Worst> {
     let own: Vec<_> = building.series.iter().filter(|own| own.metric == metric).collect();
-    let half = |odd: usize| -> Vec<f64> {
-        let rooms = own.iter().skip(odd).step_by(2);
-        rooms.flat_map(|series| series.raw.iter().copied()).collect()
-    };
-    let usual = [Usual::of(&half(1)), Usual::of(&half(0))];
-    let worst = |(number, series): (usize, &&crate::data::Series)| {
-        let rows = usual[number % 2].as_ref()?.rows(&series.raw);
-        let each = rows.rows().into_iter().enumerate();
-        let most = each.map(|(minute, row)| {
-            // A building without any readings is no fault of this sensor.
-            let seen = row.iter().enumerate().skip(1);
-            let (channel, score) = seen.max_by(|a, b| a.1.total_cmp(b.1)).expect("seven channels");
-            (minute, channel, *score)
-        });
-        let (minute, channel, score) = most.max_by(|a, b| a.2.total_cmp(&b.2))?;
+    let usual: Vec<Option<Usual>> = own.iter().map(|series| Usual::of(&series.raw)).collect();
+    let worst = |(number, series): (usize, &&Series)| {
+        let others = (1..own.len()).filter_map(|step| usual[(number + step) % own.len()].as_ref());
+        let said: Vec<Array2<f64>> =
+            others.take(ROOMS).map(|usual| usual.rows(&series.raw)).collect();
+        let middle = |minute: usize, channel: usize| {
+            let mut each: Vec<f64> = said.iter().map(|rows| rows[(minute, channel)]).collect();
+            each.sort_unstable_by(f64::total_cmp);
+            each[each.len() / 2]
+        };
+        let minutes = (0..series.raw.len()).filter(|minute| series.raw[*minute].is_finite());
+        let each = minutes.flat_map(|m| (0..CHANNELS.len()).map(move |c| (m, c)));
+        let each = each.map(|(minute, channel)| (minute, channel, middle(minute, channel)));
+        // The first of those that are as unusual.
+        let (minute, channel, score) = each.rev().max_by(|a, b| a.2.total_cmp(&b.2))?;
         let mut parts = [0.0; CHANNELS.len()];
         parts[channel] = score;
         Some(Worst {
@@ -87,5 +91,5 @@ fn of_metric(building: &Building, metric: &str) -> Vec<Worst> {
             implausible: series.implausible,
         })
     };
-    own.iter().enumerate().filter_map(worst).collect()
+    own.par_iter().enumerate().filter_map(worst).collect()
 }
