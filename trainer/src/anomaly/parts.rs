@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use models::{
     ROWS_MIN,
     detect::{
-        ConformalTails, Detector, FittedDetector,
+        ConformalTails, FittedDetector,
         minutes::{CHANNELS, Judged, Usual, detectors},
     },
 };
