@@ -1,16 +1,19 @@
 //! What can be configured; `default.toml` says what each key means.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
 
+use agronomy::{drying, sun::Place};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
-use telemetry::{Metric, MetricTable, SmolStr};
+use telemetry::{Metric, MetricTable, SmolStr, ZoneId};
+
+use crate::definitions::Definitions;
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 /// Tables of it whose keys are the user's own.
-pub const OPEN_TABLES: [&str; 2] = ["metrics", "engine.more_windows"];
+pub const OPEN_TABLES: [&str; 2] = ["metrics", "engine.drying_in"];
 
 /// The feature store's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,10 +49,8 @@ pub struct Store {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Engine {
-    /// Windows of every metric.
-    pub windows: Vec<Window>,
-    /// Further windows of single metrics.
-    pub more_windows: BTreeMap<SmolStr, Vec<Window>>,
+    /// File of definitions; "" for the built-in ones.
+    pub features: PathBuf,
     /// Distance of rows.
     pub grid_s: u32,
     /// Allowed lateness of final rows.
@@ -62,10 +63,16 @@ pub struct Engine {
     pub silence_max_s: u32,
     /// Expected distance of readings.
     pub interval_s: u32,
-    /// Metrics of which only the newest value and its age are features.
-    pub without_windows: Vec<SmolStr>,
+    /// Longest time that a value is taken to hold.
+    pub hold_max_s: u32,
     /// Name in the IANA database.
     pub time_zone: String,
+    /// Degrees north and east; nothing where it is not known.
+    pub place: Vec<f64>,
+    /// How the drying of soil is judged.
+    pub drying: drying::Settings,
+    /// In single zones.
+    pub drying_in: BTreeMap<ZoneId, drying::Settings>,
 }
 
 /// When a transaction is written.
@@ -102,16 +109,10 @@ impl Settings {
     /// # Errors
     /// The key, what was found and what was expected.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Engine { grid_s, interval_s, windows, .. } = &self.engine;
+        let Engine { grid_s, interval_s, .. } = &self.engine;
         if *grid_s == 0 || !grid_s.is_multiple_of(60) {
             let what = format!("{grid_s} is not a multiple of 60");
             return Err(ConfigError::invalid("engine.grid_s", what));
-        }
-        if windows.is_empty() {
-            return Err(ConfigError::invalid(
-                "engine.windows",
-                "at least one is needed, as in [\"1h\"]",
-            ));
         }
         if *interval_s == 0 {
             return Err(ConfigError::invalid("engine.interval_s", "0 is not at least 1"));
@@ -125,6 +126,12 @@ impl Settings {
             let what = format!("a file cannot be named `{name}`, like one of its schemas");
             return Err(ConfigError::invalid("store.path", what));
         }
+        for (key, drying) in self.engine.dryings() {
+            let checked = drying.clone().checked();
+            checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
+        }
+        self.engine.place()?;
+        self.engine.definitions()?;
         self.engine.time_zone().map(|_| ())
     }
 
@@ -150,24 +157,51 @@ impl Engine {
         })
     }
 
-    /// The windows of a metric, narrowest first.
-    #[must_use]
-    pub fn windows_of(&self, metric: &str) -> Vec<Window> {
-        if self.without_windows.iter().any(|own| own == metric) {
-            return Vec::new();
+    /// Where the site is, if that is known.
+    ///
+    /// # Errors
+    /// Anything but nothing, or a latitude and a longitude.
+    pub fn place(&self) -> Result<Option<Place>, ConfigError> {
+        match self.place[..] {
+            [] => Ok(None),
+            [latitude_deg, longitude_deg] => Place::new(latitude_deg, longitude_deg)
+                .map(Some)
+                .map_err(|error| ConfigError::invalid("engine.place", error.to_string())),
+            _ => Err(ConfigError::invalid(
+                "engine.place",
+                "expected degrees north and east, as in [52.5, 13.4], or []",
+            )),
         }
-        let more = self.more_windows.get(metric).into_iter().flatten();
-        let mut windows: Vec<Window> = self.windows.iter().chain(more).copied().collect();
-        windows.sort_unstable();
-        windows.dedup();
-        windows
     }
 
-    /// The widest window of all, ms.
+    /// What is computed.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that defines nothing that there is.
+    pub fn definitions(&self) -> Result<Arc<Definitions>, ConfigError> {
+        if self.features.as_os_str().is_empty() {
+            return Ok(Definitions::built_in());
+        }
+        let text = std::fs::read_to_string(&self.features).map_err(|error| {
+            let what = format!("{}: {error}", self.features.display());
+            ConfigError::invalid("engine.features", what)
+        })?;
+        toml::from_str(&text).map(Arc::new).map_err(|error| {
+            let what = format!("{}: {error}", self.features.display());
+            ConfigError::invalid("engine.features", what)
+        })
+    }
+
+    /// How a zone's soil is judged.
     #[must_use]
-    pub fn widest_ms(&self) -> i64 {
-        let all = self.windows.iter().chain(self.more_windows.values().flatten());
-        all.map(|window| window.width_ms()).max().unwrap_or_default()
+    pub fn drying_of(&self, zone: &ZoneId) -> &drying::Settings {
+        self.drying_in.get(zone).unwrap_or(&self.drying)
+    }
+
+    fn dryings(&self) -> impl Iterator<Item = (String, &drying::Settings)> {
+        let own =
+            self.drying_in.iter().map(|(zone, own)| (format!("engine.drying_in.{zone}"), own));
+        std::iter::once(("engine.drying".to_owned(), &self.drying)).chain(own)
     }
 }
 

@@ -112,10 +112,22 @@ fn frame(store: &FeatureStore) -> Frame {
         .collect()
 }
 
+/// Aggregates of every window that SQL has too.
+const EVERYTHING: &str = r#"
+version = 1
+[windows]
+10m = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope", "p10", "p50", "p90"]
+1h = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope", "p10", "p50", "p90"]
+24h = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope", "p10", "p50", "p90"]
+7d = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope", "p10", "p50", "p90"]
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_are_what_sql_finds_in_the_readings() {
     let dir = TempDir::new().unwrap();
-    let settings = settings(dir.path());
+    let mut settings = settings(dir.path());
+    settings.engine.features = dir.path().join("features.toml");
+    std::fs::write(&settings.engine.features, EVERYTHING).unwrap();
     let log = EventLog::open(&settings.log).unwrap();
     let reports = day();
     append(&log, &reports).await;
@@ -165,6 +177,14 @@ async fn windows_are_what_sql_finds_in_the_readings() {
                 &format!("stddev_samp({r})"),
                 1e-9,
             );
+            for (aggregate, pick) in [("first", "arg_min"), ("last", "arg_max")] {
+                let sql = format!("{pick}({r}, r.event)");
+                check(&format!("{metric}_{aggregate}_{name}"), metric, window, &sql, 0.0);
+            }
+            for (aggregate, q) in [("p10", 0.1), ("p50", 0.5), ("p90", 0.9)] {
+                let sql = format!("quantile_disc({r}, {q})");
+                check(&format!("{metric}_{aggregate}_{name}"), metric, window, &sql, 1e-9);
+            }
             let delta = format!(
                 "CASE WHEN count({r}) > 1 THEN arg_max({r}, r.event) - arg_min({r}, r.event) END"
             );

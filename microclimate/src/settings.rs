@@ -36,7 +36,7 @@ token = ""
 [metrics]
 "#;
 const OPEN_TABLES: [&str; 4] =
-    ["metrics", "feature_store.engine.more_windows", "trainer.zones", "simulator.replay.columns"];
+    ["metrics", "feature_store.engine.drying_in", "trainer.zones", "simulator.replay.columns"];
 /// Keys of single services that mean nothing in one process, where parts
 /// share them or talk directly: refused, rather than ignored.
 const SHARED: [(&str, &[&str]); 4] = [

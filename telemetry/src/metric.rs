@@ -15,6 +15,11 @@ pub struct Metric {
     pub min: f64,
     /// Largest plausible value, in `unit`.
     pub max: f64,
+    /// The step between values that sensors can tell apart, in `unit`, above 0,
+    /// at least a 20,000th of its range: quantiles are exact to it. Without one
+    /// they are exact to 0.5 % of the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<f64>,
 }
 
 impl Metric {
@@ -24,6 +29,9 @@ impl Metric {
         (self.min..=self.max).contains(&value)
     }
 }
+
+/// Steps of a metric's resolution between its ends at most.
+const STEPS_MAX: f64 = 20_000.0;
 
 /// The metrics that a site knows, by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +50,8 @@ impl MetricTable {
     /// built-in ones of the same name.
     ///
     /// # Errors
-    /// Names every metric whose range is empty or not finite.
+    /// Names every metric whose range is empty or not finite, or whose resolution
+    /// is not one.
     pub fn extended(own: impl IntoIterator<Item = (SmolStr, Metric)>) -> Result<Self, String> {
         let mut table = Self::default();
         let mut wrong = Vec::new();
@@ -51,6 +60,15 @@ impl MetricTable {
                 wrong.push(format!(
                     "metrics.{name}: min {} must be below max {}, both finite",
                     metric.min, metric.max
+                ));
+            }
+            let coarsest = metric.max - metric.min;
+            if let Some(step) = metric.resolution
+                && !(step > 0.0 && step <= coarsest && coarsest / step <= STEPS_MAX)
+            {
+                wrong.push(format!(
+                    "metrics.{name}: resolution {step} must be above 0, and at most {STEPS_MAX} of it \
+                     from min to max"
                 ));
             }
             table.0.insert(name, metric);

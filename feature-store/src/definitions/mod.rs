@@ -2,9 +2,11 @@
 //!
 //! # Layout
 //! - `aggregate`: what there is to compute of a window
+//! - `formula`: what there is to compute of several features
 //! - `features.toml`: the built-in definitions
 
 mod aggregate;
+mod formula;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,6 +15,7 @@ use sha2::{Digest, Sha256};
 use telemetry::SmolStr;
 
 pub use aggregate::Aggregate;
+pub use formula::{Formula, Moment};
 
 use crate::settings::Window;
 
@@ -40,6 +43,13 @@ pub struct Definitions {
     /// Readings made of readings.
     #[serde(default)]
     pub derived: BTreeMap<SmolStr, Derived>,
+    /// Which features of the clock there are: names of [`agronomy::calendar::Calendar::NAMES`].
+    #[serde(default)]
+    pub calendar: Vec<SmolStr>,
+    /// Which features of the zone's driest soil there are, as `drying_<name>`: names of
+    /// [`agronomy::drying::Trend::NAMES`].
+    #[serde(default)]
+    pub drying: Vec<SmolStr>,
     /// Features made of features.
     #[serde(default)]
     pub joins: BTreeMap<SmolStr, Join>,
@@ -102,8 +112,8 @@ pub enum When {
 pub enum Join {
     /// By a formula of the program.
     Formula {
-        /// Its name.
-        formula: SmolStr,
+        /// Which one.
+        formula: Formula,
         /// The features that it is computed of, in the formula's order.
         inputs: Vec<SmolStr>,
     },

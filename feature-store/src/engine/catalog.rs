@@ -3,25 +3,18 @@
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use sha2::{Digest, Sha256};
-use telemetry::SmolStr;
+use telemetry::{MetricTable, SmolStr};
 
-use super::{MINUTE_MS, join, summary::Summary};
-use crate::settings::{self, Window};
-
-/// Changes with the meaning of a feature, so that a model refuses features
-/// that it was not trained on.
-const DEFINITIONS_VERSION: u32 = 1;
-
-/// What is computed of every window.
-pub const AGGREGATES: [&str; 8] =
-    ["count", "mean", "std", "min", "max", "delta", "slope", "coverage"];
+use super::{MINUTE_MS, clock::Clock, driest::Driest, join::Joins, quantiles::Bins};
+use crate::definitions::{Aggregate, Definitions, Derived};
 
 /// The names of the columns of a row, and their hash.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Schema {
     /// In the order of the row's values.
     pub names: Vec<SmolStr>,
-    /// SHA-256 over version and names, hexadecimal.
+    /// SHA-256 over definitions and names, hexadecimal: changes with the meaning
+    /// of a feature, so that a model refuses features that it was not trained on.
     pub hash: SmolStr,
 }
 
@@ -29,29 +22,81 @@ pub struct Schema {
 /// are first seen: a column never moves.
 #[derive(Debug)]
 pub struct Catalog {
-    settings: settings::Engine,
-    blocks: HashMap<SmolStr, Block>,
+    definitions: Arc<Definitions>,
+    metrics: MetricTable,
+    interval_ms: i64,
+    pub(super) clock: Clock,
+    pub(super) driest: Driest,
+    pub(super) joins: Joins,
+    numbers: HashMap<SmolStr, usize>,
+    blocks: Vec<Block>,
     order: Vec<SmolStr>,
     schema: Arc<Schema>,
+    /// The row of a zone without a reading.
+    empty: Vec<f64>,
 }
 
 /// The columns of one metric.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) columns: Range<usize>,
-    pub(super) windows: Vec<Window>,
+    /// Whether the first two are the newest value and its age.
+    pub(super) has_last: bool,
+    /// Narrowest first.
+    pub(super) windows: Vec<BlockWindow>,
+    pub(super) bins: Bins,
+    /// Metrics made of this one, and their blocks.
+    pub(super) derived: Vec<(Derived, usize)>,
+}
+
+/// The columns of one window of a metric.
+#[derive(Clone, Debug)]
+pub(super) struct BlockWindow {
+    pub(super) width_ms: i64,
+    pub(super) aggregates: Vec<Aggregate>,
+    /// Minutes that have a reading where none is missing.
+    pub(super) minutes_expected: f64,
+    pub(super) has_quantiles: bool,
+}
+
+impl Block {
+    pub(super) fn widest_ms(&self) -> i64 {
+        self.windows.last().map_or(0, |window| window.width_ms)
+    }
 }
 
 impl Catalog {
-    /// The columns for these metrics, in this order.
+    /// The columns for these metrics, in this order; readings are expected
+    /// `interval_ms` apart.
     #[must_use]
-    pub fn new(settings: &settings::Engine, metrics: &[SmolStr]) -> Self {
-        let names: Vec<SmolStr> =
-            join::NAMES.iter().map(|name| SmolStr::new_static(name)).collect();
-        let schema = Arc::new(Schema { hash: hash(&names), names });
-        let mut catalog =
-            Self { settings: settings.clone(), blocks: HashMap::new(), order: Vec::new(), schema };
-        metrics.iter().for_each(|metric| catalog.add(metric));
+    pub fn new(
+        definitions: Arc<Definitions>,
+        table: MetricTable,
+        interval_ms: i64,
+        metrics: &[SmolStr],
+    ) -> Self {
+        let mut names = Vec::new();
+        let clock = Clock::new(&definitions.calendar, &mut names);
+        let driest = Driest::new(&definitions.drying, &mut names);
+        let joins = Joins::new(&definitions.joins, &mut names);
+        let schema = Arc::new(Schema { hash: SmolStr::default(), names });
+        let mut catalog = Self {
+            definitions,
+            metrics: table,
+            interval_ms: interval_ms.max(MINUTE_MS),
+            clock,
+            driest,
+            joins,
+            numbers: HashMap::new(),
+            blocks: Vec::new(),
+            order: Vec::new(),
+            schema,
+            empty: Vec::new(),
+        };
+        catalog.rename(catalog.schema.names.clone());
+        for metric in metrics {
+            catalog.add(metric);
+        }
         catalog
     }
 
@@ -61,61 +106,93 @@ impl Catalog {
         &self.schema
     }
 
-    /// Metrics with features, in the order of their columns.
+    /// What is computed.
+    #[must_use]
+    pub fn definitions(&self) -> &Arc<Definitions> {
+        &self.definitions
+    }
+
+    /// Metrics with features, in the order of their columns; derived ones are not
+    /// among them.
     #[must_use]
     pub fn metrics(&self) -> &[SmolStr] {
         &self.order
     }
 
-    /// Makes columns for a metric, unless it has them.
-    pub(super) fn add(&mut self, metric: &SmolStr) {
-        if self.blocks.contains_key(metric) {
-            return;
+    /// The number of a metric's columns, which are made unless they are there.
+    pub(super) fn add(&mut self, metric: &SmolStr) -> usize {
+        if let Some(number) = self.numbers.get(metric) {
+            return *number;
         }
-        let windows = self.settings.windows_of(metric);
-        let mut names = self.schema.names.clone();
-        let start = names.len();
-        names.extend(["last", "age_s"].map(|name| SmolStr::from(format!("{metric}_{name}"))));
-        for window in &windows {
-            names.extend(AGGREGATES.map(|name| SmolStr::from(format!("{metric}_{name}_{window}"))));
-        }
-        self.blocks.insert(metric.clone(), Block { columns: start..names.len(), windows });
         self.order.push(metric.clone());
-        self.schema = Arc::new(Schema { hash: hash(&names), names });
+        let mut names = self.schema.names.clone();
+        let number = self.add_block(metric, true, &mut names);
+        let definitions = self.definitions.clone();
+        for (name, derived) in definitions.derived_from(metric) {
+            let own = self.add_block(name, false, &mut names);
+            self.blocks[number].derived.push((derived.clone(), own));
+        }
+        self.rename(names);
+        number
     }
 
-    pub(super) fn block(&self, metric: &str) -> Option<&Block> {
-        self.blocks.get(metric)
+    fn add_block(&mut self, metric: &SmolStr, has_last: bool, names: &mut Vec<SmolStr>) -> usize {
+        let start = names.len();
+        if has_last {
+            names.extend(["last", "age_s"].map(|name| SmolStr::from(format!("{metric}_{name}"))));
+        }
+        let mut windows = Vec::new();
+        for (window, aggregates) in self.definitions.windows_of(metric) {
+            names.extend(
+                aggregates.iter().map(|name| SmolStr::from(format!("{metric}_{name}_{window}"))),
+            );
+            windows.push(BlockWindow {
+                width_ms: window.width_ms(),
+                minutes_expected: (window.width_ms() / self.interval_ms).max(1) as f64,
+                has_quantiles: aggregates.iter().any(|aggregate| aggregate.quantile().is_some()),
+                aggregates,
+            });
+        }
+        let bins = Bins::of(self.metrics.get(metric));
+        let number = self.blocks.len();
+        let columns = start..names.len();
+        self.blocks.push(Block { columns, has_last, windows, bins, derived: Vec::new() });
+        self.numbers.insert(metric.clone(), number);
+        number
+    }
+
+    fn rename(&mut self, names: Vec<SmolStr>) {
+        self.joins.find_inputs(&names);
+        self.empty.resize(names.len(), f64::NAN);
+        for block in &self.blocks {
+            let first = block.columns.start + if block.has_last { 2 } else { 0 };
+            let aggregates = block.windows.iter().flat_map(|window| &window.aggregates);
+            for (column, aggregate) in self.empty[first..].iter_mut().zip(aggregates) {
+                let counts = matches!(aggregate, Aggregate::Count | Aggregate::Coverage);
+                *column = if counts { 0.0 } else { f64::NAN };
+            }
+        }
+        let hash = hash(&self.definitions.hash(), &names);
+        self.schema = Arc::new(Schema { hash, names });
+    }
+
+    /// The row of a zone without a reading: an empty window is null, with count
+    /// and coverage 0.
+    pub(super) fn empty_row(&self) -> Vec<f64> {
+        self.empty.clone()
+    }
+
+    pub(super) fn block(&self, number: usize) -> &Block {
+        &self.blocks[number]
     }
 }
 
-/// The values of [`AGGREGATES`] of a window, NaN where there is none.
-pub(super) fn aggregates(
-    window: Window,
-    summary: &Summary,
-    interval_s: u32,
-) -> [f64; AGGREGATES.len()] {
-    let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
-    let expected =
-        (window.width_ms() / (i64::from(interval_s) * 1000).max(MINUTE_MS)).max(1) as f64;
-    [
-        f64::from(summary.count()),
-        or_nan(summary.mean()),
-        or_nan(summary.std()),
-        or_nan(summary.min()),
-        or_nan(summary.max()),
-        or_nan(summary.delta()),
-        or_nan(summary.slope_per_hour()),
-        (100.0 * f64::from(summary.minutes()) / expected).min(100.0),
-    ]
-}
-
-fn hash(names: &[SmolStr]) -> SmolStr {
+fn hash(definitions: &str, names: &[SmolStr]) -> SmolStr {
     let mut hasher = Sha256::new();
-    hasher.update(DEFINITIONS_VERSION.to_le_bytes());
+    hasher.update(definitions.as_bytes());
     for name in names {
-        hasher.update(name.as_bytes());
         hasher.update([0]);
+        hasher.update(name.as_bytes());
     }
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
@@ -123,35 +200,50 @@ fn hash(names: &[SmolStr]) -> SmolStr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
+
+    fn catalog(metrics: &[&str]) -> Catalog {
+        let metrics: Vec<SmolStr> = metrics.iter().copied().map(SmolStr::from).collect();
+        Catalog::new(Definitions::built_in(), MetricTable::default(), 60_000, &metrics)
+    }
 
     #[test]
     fn columns_are_added_and_never_move() {
-        let engine = Settings::default().engine;
-        let mut catalog = Catalog::new(&engine, &["temperature".into()]);
+        let mut catalog = catalog(&["temperature"]);
         let before = catalog.schema().clone();
         catalog.add(&"soil_moisture".into());
         catalog.add(&"temperature".into());
         let after = catalog.schema();
         assert_eq!(after.names[..before.names.len()], before.names[..]);
         assert_ne!(after.hash, before.hash);
+        assert_eq!(catalog.metrics(), ["temperature", "soil_moisture"]);
         for name in [
+            "hour_sin",
+            "vpd_kpa",
+            "drying_tau_h",
             "temperature_last",
             "temperature_slope_10m",
             "temperature_mean_7d",
             "soil_moisture_std_30m",
+            "heating_degrees_integral_24h",
         ] {
-            assert!(after.names.iter().any(|n| n == name), "{name}");
+            assert_eq!(after.names.iter().filter(|n| *n == name).count(), 1, "{name}");
         }
-        assert!(!after.names.iter().any(|n| n == "temperature_mean_30m"));
+        assert!(!after.names.iter().any(|n| n == "heating_degrees_last"));
     }
 
     #[test]
     fn metrics_without_windows_have_their_newest_value() {
-        let mut engine = Settings::default().engine;
-        engine.without_windows = vec!["battery".into()];
-        let catalog = Catalog::new(&engine, &["battery".into()]);
-        let own = &catalog.schema().names[join::NAMES.len()..];
-        assert_eq!(own, ["battery_last", "battery_age_s"]);
+        let before = catalog(&[]).schema().names.len();
+        let after = catalog(&["battery"]);
+        assert_eq!(after.schema().names[before..], ["battery_last", "battery_age_s"]);
+    }
+
+    #[test]
+    fn other_definitions_have_another_hash() {
+        let mut other = (*Definitions::built_in()).clone();
+        other.derived.get_mut("heating_degrees").unwrap().below = Some(17.0);
+        let other = Catalog::new(Arc::new(other), MetricTable::default(), 60_000, &[]);
+        assert_eq!(other.schema().names, catalog(&[]).schema().names);
+        assert_ne!(other.schema().hash, catalog(&[]).schema().hash);
     }
 }

@@ -1,25 +1,29 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+use agronomy::drying::Trend;
 use service::config::ConfigError;
 use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, ZoneId};
 
 use super::{
     catalog::{Catalog, Schema},
-    zone::{Progress, Row, Rules, Zone},
+    driest,
+    feed::Feed,
+    row::Row,
+    summary::Hold,
+    zone::{Progress, Rules, Zone},
 };
-use crate::settings;
+use crate::{definitions::Definitions, settings};
 
 /// Turns reports, in the order of the log, into feature rows.
 #[derive(Debug)]
 pub struct Engine {
     rules: Rules,
     catalog: Catalog,
-    zones: BTreeMap<ZoneId, Zone>,
-    /// Zones that have changed since [`Engine::latest`] was last asked.
-    touched: BTreeSet<ZoneId>,
+    numbers: HashMap<ZoneId, usize>,
+    zones: Vec<Zone>,
 }
 
 /// What came of some reports.
@@ -35,35 +39,63 @@ impl Engine {
     /// An engine without readings, with columns for these metrics.
     ///
     /// # Errors
-    /// A time zone that there is not.
+    /// A time zone, a place or definitions that have no meaning.
     pub fn new(
         settings: &settings::Engine,
         metrics: MetricTable,
         columns: &[SmolStr],
     ) -> Result<Self, ConfigError> {
-        let rules = Rules { engine: settings.clone(), time_zone: settings.time_zone()?, metrics };
-        let catalog = Catalog::new(settings, columns);
-        Ok(Self { rules, catalog, zones: BTreeMap::new(), touched: BTreeSet::new() })
+        let interval_ms = i64::from(settings.interval_s) * 1000;
+        let definitions = settings.definitions()?;
+        let catalog = Catalog::new(definitions, metrics.clone(), interval_ms, columns);
+        let rules = Rules {
+            time_zone: settings.time_zone()?,
+            place: settings.place()?,
+            hold: Hold(settings.hold_max_s.saturating_mul(1000)),
+            engine: settings.clone(),
+            metrics,
+        };
+        Ok(Self { rules, catalog, numbers: HashMap::new(), zones: Vec::new() })
     }
 
     /// Takes in one report. Rows depend on nothing but the reports so far and
     /// their order.
     pub fn take(&mut self, report: &Report, output: &mut Output) {
-        let zone = self
-            .zones
-            .entry(report.zone.clone())
-            .or_insert_with(|| Zone::new(report.zone.clone(), Progress::default()));
+        let number = self.number(&report.zone);
+        let zone = &mut self.zones[number];
+        let device = zone.device(&report.device);
         for reading in &report.readings {
-            let quality = zone.take(report, reading, &self.rules);
-            if quality.is_ok() {
-                self.catalog.add(&reading.metric);
-            }
+            let quality = zone.take(report, device, reading, &mut self.catalog, &self.rules);
             output.qualities.push(quality);
         }
         zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
-        if !self.touched.contains(&report.zone) {
-            self.touched.insert(report.zone.clone());
+    }
+
+    /// One zone, to be fed with recorded readings at full speed.
+    pub fn feed(&mut self, zone: &ZoneId) -> Feed<'_> {
+        let number = self.number(zone);
+        Feed::new(&mut self.zones[number], &mut self.catalog, &self.rules)
+    }
+
+    fn number(&mut self, id: &ZoneId) -> usize {
+        if let Some(number) = self.numbers.get(id) {
+            return *number;
         }
+        self.add(id.clone(), Progress::default())
+    }
+
+    fn add(&mut self, id: ZoneId, progress: Progress) -> usize {
+        self.numbers.insert(id.clone(), self.zones.len());
+        self.zones.push(Zone::new(id, progress));
+        self.zones.len() - 1
+    }
+
+    /// The zones that `wanted` wants, by name, so that rows come in one order.
+    fn sorted(&self, wanted: impl Fn(&Zone) -> bool) -> Vec<usize> {
+        let mut numbers: Vec<usize> =
+            (0..self.zones.len()).filter(|number| wanted(&self.zones[*number])).collect();
+        numbers.sort_unstable_by(|a, b| self.zones[*a].id.cmp(&self.zones[*b].id));
+        numbers
     }
 
     /// Lets time pass for live zones that are silent. Recorded ones have their
@@ -71,7 +103,8 @@ impl Engine {
     pub fn tick(&mut self, now_ms: i64, output: &mut Output) {
         // As late as a punctual reading could be, and as much again.
         let watermark_ms = now_ms - 2 * i64::from(self.rules.engine.lateness_s) * 1000;
-        for zone in self.zones.values_mut().filter(|zone| zone.progress.live) {
+        for number in self.sorted(|zone| zone.progress.live) {
+            let zone = &mut self.zones[number];
             zone.advance(watermark_ms);
             zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
         }
@@ -80,15 +113,26 @@ impl Engine {
     /// The row at its newest event time of each zone that has changed since
     /// this was last asked.
     pub fn latest(&mut self) -> Vec<Row> {
-        let touched = std::mem::take(&mut self.touched);
-        let zones = self.zones.iter_mut().filter(|(id, _)| touched.contains(*id));
-        zones.filter_map(|(_, zone)| zone.latest_row(&self.catalog, &self.rules)).collect()
+        let mut rows = Vec::new();
+        for number in self.sorted(|zone| zone.touched) {
+            let zone = &mut self.zones[number];
+            zone.touched = false;
+            rows.extend(zone.latest_row(&self.catalog, &self.rules));
+        }
+        rows
+    }
+
+    /// How far behind a zone's newest reading others are still needed, ms: a
+    /// window, behind a correction, with room.
+    #[must_use]
+    pub fn kept_ms(&self) -> i64 {
+        let widest_ms = self.definitions().widest_ms().max(driest::KEPT_MS);
+        widest_ms + i64::from(self.rules.engine.late_max_s) * 2000
     }
 
     /// A zone as it was, without its readings.
     pub fn restore_zone(&mut self, id: ZoneId, progress: Progress) {
-        self.touched.insert(id.clone());
-        self.zones.insert(id.clone(), Zone::new(id, progress));
+        self.add(id, progress);
     }
 
     /// Takes in a reading that was judged before; `run` is boot id and
@@ -101,9 +145,24 @@ impl Engine {
         reading: &Reading,
         quality: Quality,
     ) {
-        if let Some(zone) = self.zones.get_mut(zone) {
-            zone.restore(device, run, reading, quality, &self.rules);
+        if let Some(number) = self.numbers.get(zone) {
+            let zone = &mut self.zones[*number];
+            zone.restore(device, run, reading, quality, &mut self.catalog, &self.rules);
         }
+    }
+
+    /// The drying trend of each soil probe of a zone, by device, as of the zone's
+    /// newest event time.
+    #[must_use]
+    pub fn drying(&self, zone: &ZoneId) -> BTreeMap<SmolStr, Trend> {
+        let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
+        zone.map(|zone| zone.drying(&self.rules).into_iter().collect()).unwrap_or_default()
+    }
+
+    /// What is computed.
+    #[must_use]
+    pub fn definitions(&self) -> &Arc<Definitions> {
+        self.catalog.definitions()
     }
 
     /// The columns as they are now.
@@ -120,6 +179,6 @@ impl Engine {
 
     /// Each zone with its metrics and how far it has come.
     pub fn zones(&self) -> impl Iterator<Item = (&ZoneId, Vec<SmolStr>, &Progress)> {
-        self.zones.iter().map(|(id, zone)| (id, zone.metrics(), &zone.progress))
+        self.zones.iter().map(|zone| (&zone.id, zone.metrics(), &zone.progress))
     }
 }

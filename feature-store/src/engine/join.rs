@@ -1,60 +1,97 @@
-//! Features of a zone that come from several metrics, or from the clock.
+use std::collections::BTreeMap;
 
-use std::f64::consts::TAU;
+use telemetry::SmolStr;
 
-use agronomy::{
-    calendar::Calendar,
-    formula::air::{deficit_kpa, dew_point_c},
-};
-use jiff::tz::TimeZone;
+use crate::definitions::{Formula, Join, Moment};
 
-/// Names of the join features, in the order of [`of`].
-pub(super) const NAMES: [&str; 4] = ["hour_sin", "hour_cos", "vpd_kpa", "dew_point_c"];
+/// Inputs of a formula at most.
+const INPUTS_MAX: usize = 4;
 
-/// The join features at a time, from the zone's mean temperature, °C, and mean
-/// humidity, %RH, of the last ten minutes; NaN where an input is missing.
-pub(super) fn of(
-    at_ms: i64,
-    time_zone: &TimeZone,
-    [temperature, humidity]: [f64; 2],
-) -> [f64; NAMES.len()] {
-    let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
-    let angle = Calendar::of(at_ms, time_zone, None).map(|calendar| calendar.hour / 24.0 * TAU);
-    [
-        or_nan(angle.map(f64::sin)),
-        or_nan(angle.map(f64::cos)),
-        or_nan(deficit_kpa(temperature, humidity)),
-        or_nan(dew_point_c(temperature, humidity)),
-    ]
+/// The features that formulas make of other features of the same row.
+#[derive(Debug, Default)]
+pub(super) struct Joins(Vec<Joined>);
+
+#[derive(Debug)]
+struct Joined {
+    column: usize,
+    formula: Formula,
+    inputs: Vec<SmolStr>,
+    /// Columns of the inputs, as far as they are there.
+    found: Vec<Option<usize>>,
+}
+
+impl Joins {
+    /// Columns for all joins; those by SQL are not computed here.
+    pub(super) fn new(joins: &BTreeMap<SmolStr, Join>, names: &mut Vec<SmolStr>) -> Self {
+        let mut all = Vec::new();
+        for (name, join) in joins {
+            if let Join::Formula { formula, inputs } = join {
+                let (column, found) = (names.len(), vec![None; inputs.len()]);
+                all.push(Joined { column, formula: *formula, inputs: inputs.clone(), found });
+            }
+            names.push(name.clone());
+        }
+        // What is made of another join comes after it.
+        let mut known: Vec<&SmolStr> = Vec::new();
+        let mut ordered = Vec::new();
+        while !all.is_empty() {
+            let waits = |join: &Joined| {
+                join.inputs.iter().any(|input| joins.contains_key(input) && !known.contains(&input))
+            };
+            let at = all.iter().position(|join| !waits(join)).unwrap_or(0);
+            let join = all.remove(at);
+            known.extend(joins.keys().filter(|name| **name == names[join.column]));
+            ordered.push(join);
+        }
+        Self(ordered)
+    }
+
+    /// Looks the inputs up anew, as columns are added.
+    pub(super) fn find_inputs(&mut self, names: &[SmolStr]) {
+        for join in &mut self.0 {
+            for (input, found) in join.inputs.iter().zip(&mut join.found) {
+                *found = found.or_else(|| names.iter().position(|name| name == input));
+            }
+        }
+    }
+
+    /// Writes the joins into a row whose other columns are there.
+    pub(super) fn fill(&self, moment: Moment, row: &mut [f64]) {
+        for join in &self.0 {
+            let mut inputs = [f64::NAN; INPUTS_MAX];
+            for (input, found) in inputs.iter_mut().zip(&join.found) {
+                *input = found.map_or(f64::NAN, |column| row[column]);
+            }
+            let inputs = &inputs[..join.found.len().min(INPUTS_MAX)];
+            if inputs.iter().all(|input| !input.is_nan()) {
+                row[join.column] = join.formula.value(inputs, moment);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn close(a: f64, b: f64, within: f64) {
-        assert!((a - b).abs() <= within, "{a} is not {b}");
-    }
-
     #[test]
-    fn dry_air_wants_water_and_saturated_air_does_not() {
-        let at = |humidity: f64| of(0, &TimeZone::UTC, [20.0, humidity]);
-        close(at(100.0)[2], 0.0, 1e-12);
-        close(at(100.0)[3], 20.0, 1e-9);
-        close(at(50.0)[2], 2.338 / 2.0, 1e-3);
-        assert!(at(f64::NAN)[2].is_nan() && at(0.0)[3].is_nan());
-    }
-
-    #[test]
-    fn the_hour_is_that_of_the_wall_clock() {
-        let noon_utc_in_summer = 1_751_371_200_000; // 2025-07-01T12:00:00Z
-        let check = |zone: &TimeZone, hour: f64| {
-            let [sin, cos, ..] = of(noon_utc_in_summer, zone, [f64::NAN; 2]);
-            let (expect_sin, expect_cos) = (hour / 24.0 * TAU).sin_cos();
-            close(sin, expect_sin, 1e-12);
-            close(cos, expect_cos, 1e-12);
+    fn joins_may_be_made_of_joins_and_miss_inputs() {
+        let difference = |a: &str, b: &str| Join::Formula {
+            formula: Formula::Difference,
+            inputs: vec![a.into(), b.into()],
         };
-        check(&TimeZone::UTC, 12.0);
-        check(&TimeZone::get("Europe/Berlin").unwrap(), 14.0);
+        let joins = BTreeMap::from([
+            ("a_second".into(), difference("b_first", "x")),
+            ("b_first".into(), difference("x", "y")),
+            ("c_nothing".into(), difference("x", "never")),
+        ]);
+        let mut names = Vec::new();
+        let mut made = Joins::new(&joins, &mut names);
+        names.extend(["x".into(), "y".into()]);
+        made.find_inputs(&names);
+        let mut row = [f64::NAN, f64::NAN, f64::NAN, 5.0, 3.0];
+        made.fill(Moment { day_of_year: None, place: None }, &mut row);
+        assert_eq!(row[..2], [-3.0, 2.0]);
+        assert!(row[2].is_nan());
     }
 }

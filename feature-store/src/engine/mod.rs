@@ -1,23 +1,46 @@
-//! From readings to feature rows: exact windows over mergeable tiles.
+//! From readings to feature rows: exact windows over mergeable summaries.
 //!
 //! A window of width w at time t covers event times in **(t − w, t]**.
 //! Everything here is a function of the readings and their order in the log:
 //! no wall clock, no batch borders, no hash order, so that a restart gives the
 //! same rows, bit for bit.
+//!
+//! # Layout
+//! In the order in which a reading meets them:
+//! - `engine`: [`Engine`], all zones; `feed`: [`Feed`], one zone at full speed
+//! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number
+//! - `derive`: readings made of readings, by day and by night
+//! - `series`: one metric: its `readings` in order, and the windows over them, each
+//!   `sliding` from minute to minute over a [`summary`] of each, `quantiles` counted
+//! - `row`: the features of a zone at a time: windows, and then
+//! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
+//! - [`catalog`]: which feature is in which column
 
 pub mod catalog;
+mod clock;
+mod derive;
+mod driest;
 mod engine;
+mod feed;
 mod join;
+mod quantiles;
+mod readings;
+mod row;
 mod sequence;
 mod series;
+mod sliding;
 pub mod summary;
 mod zone;
 
 pub use catalog::Catalog;
 pub use engine::{Engine, Output};
-pub use zone::{Progress, Row};
+pub use feed::Feed;
+pub use row::Row;
+pub use zone::Progress;
 
-/// The finer of the two tile widths, milliseconds.
+/// The width of the finest tiles, milliseconds.
 pub(crate) const MINUTE_MS: i64 = 60_000;
-/// The coarser of the two tile widths, milliseconds.
+/// An hour, milliseconds.
 pub(crate) const HOUR_MS: i64 = 3_600_000;
+/// A day, milliseconds.
+pub(crate) const DAY_MS: i64 = 86_400_000;

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use telemetry::SmolStr;
 
@@ -8,51 +8,67 @@ const BOOTS_MAX: usize = 32;
 /// Gaps remembered within one run; beyond it the oldest numbers are forgotten.
 const GAPS_MAX: usize = 4096;
 
-/// The sequence numbers that were seen of each metric of a device, by run.
+/// The sequence numbers that were seen of one metric of one device, by run.
 #[derive(Debug, Default)]
-pub(super) struct Sequences(HashMap<(u32, SmolStr), VecDeque<(SmolStr, Ranges)>>);
+pub(super) struct Sequences(VecDeque<(SmolStr, Ranges)>);
 
 impl Sequences {
     /// Notes a number; false if it was there already.
-    pub(super) fn insert(
-        &mut self,
-        device: u32,
-        metric: &SmolStr,
-        boot: &SmolStr,
-        seq: u64,
-    ) -> bool {
-        let boots = self.0.entry((device, metric.clone())).or_default();
-        if let Some((_, seen)) = boots.iter_mut().rev().find(|(known, _)| known == boot) {
+    pub(super) fn insert(&mut self, boot: &SmolStr, seq: u64) -> bool {
+        if let Some((_, seen)) = self.0.iter_mut().rev().find(|(known, _)| known == boot) {
             return seen.insert(seq);
         }
-        if boots.len() == BOOTS_MAX {
-            boots.pop_front();
+        if self.0.len() == BOOTS_MAX {
+            self.0.pop_front();
         }
         let mut seen = Ranges::default();
         seen.insert(seq);
-        boots.push_back((boot.clone(), seen));
+        self.0.push_back((boot.clone(), seen));
         true
     }
 }
 
-/// A set of numbers that mostly follow one another: first → last of each run.
+/// A set of numbers that mostly follow one another.
 #[derive(Debug, Default)]
-struct Ranges(BTreeMap<u64, u64>);
+struct Ranges {
+    /// First and last of the run that grew last.
+    growing: Option<(u64, u64)>,
+    /// First → last of each other run.
+    runs: BTreeMap<u64, u64>,
+}
 
 impl Ranges {
     fn insert(&mut self, number: u64) -> bool {
-        let before = self.0.range(..=number).next_back().map(|(first, last)| (*first, *last));
+        if let Some((first, last)) = &mut self.growing {
+            if (*first..=*last).contains(&number) {
+                return false;
+            }
+            if last.checked_add(1) == Some(number) {
+                let joined = number.checked_add(1).and_then(|next| self.runs.remove(&next));
+                *last = joined.unwrap_or(number);
+                return true;
+            }
+            self.runs.insert(*first, *last);
+            self.growing = None;
+        }
+        let before = self.runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
         if before.is_some_and(|(_, last)| number <= last) {
             return false;
         }
         let joins_before = before.filter(|(_, last)| last.checked_add(1) == Some(number));
-        let after = number.checked_add(1).and_then(|next| self.0.remove(&next));
+        let after = number.checked_add(1).and_then(|next| self.runs.remove(&next));
         let first = joins_before.map_or(number, |(first, _)| first);
-        self.0.insert(first, after.unwrap_or(number));
-        if self.0.len() > GAPS_MAX {
-            self.0.pop_first();
+        self.runs.remove(&first);
+        self.growing = Some((first, after.unwrap_or(number)));
+        if self.runs.len() > GAPS_MAX {
+            self.runs.pop_first();
         }
         true
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.runs.len() + usize::from(self.growing.is_some())
     }
 }
 
@@ -70,20 +86,19 @@ mod tests {
                 prop_assert_eq!(ranges.insert(number), set.insert(number));
             }
             let runs = set.iter().filter(|n| **n == 0 || !set.contains(&(**n - 1))).count();
-            prop_assert_eq!(ranges.0.len(), runs, "numbers that follow one another are one run");
+            prop_assert_eq!(ranges.len(), runs, "numbers that follow one another are one run");
         }
     }
 
     #[test]
-    fn a_new_run_or_another_metric_starts_anew() {
+    fn a_new_run_starts_anew() {
         let mut seen = Sequences::default();
-        let (t, h, a, b) = ("temperature".into(), "humidity".into(), "a".into(), "b".into());
-        assert!(seen.insert(0, &t, &a, 1));
-        assert!(!seen.insert(0, &t, &a, 1));
-        assert!(seen.insert(0, &t, &b, 1));
-        assert!(seen.insert(0, &h, &a, 1));
-        assert!(seen.insert(1, &t, &a, 1));
-        assert!(seen.insert(0, &t, &a, u64::MAX));
-        assert!(!seen.insert(0, &t, &a, u64::MAX));
+        let (a, b) = ("a".into(), "b".into());
+        assert!(seen.insert(&a, 1));
+        assert!(!seen.insert(&a, 1));
+        assert!(seen.insert(&b, 1));
+        assert!(seen.insert(&a, u64::MAX));
+        assert!(!seen.insert(&a, u64::MAX));
+        assert!(!seen.insert(&b, 1));
     }
 }

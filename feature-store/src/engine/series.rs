@@ -1,194 +1,125 @@
-use std::collections::VecDeque;
+use super::{
+    HOUR_MS, MINUTE_MS,
+    quantiles::{Bins, Counts},
+    readings::{Point, Readings},
+    sliding::Sliding,
+    summary::{Hold, Summary},
+};
 
-use super::{HOUR_MS, MINUTE_MS, summary::Summary};
-
-/// The readings of one metric in one zone, in the order of (event time,
-/// value), with tiles over them. The order does not depend on the order of
-/// arrival, so neither does any sum over it.
-#[derive(Debug, Default)]
+/// The readings of one metric in one zone, and the windows over them.
+#[derive(Debug)]
 pub(super) struct Series {
-    readings: VecDeque<Point>,
-    minutes: Tier<MINUTE_MS>,
-    hours: Tier<HOUR_MS>,
+    hold: Hold,
+    readings: Readings,
+    windows: Vec<Window>,
 }
 
-/// One reading; `device` is its number within the zone.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
-    pub(super) event_ms: i64,
-    pub(super) value: f64,
-    pub(super) device: u32,
-}
-
-impl Point {
-    fn precedes(&self, other: &Self) -> bool {
-        self.event_ms.cmp(&other.event_ms).then(self.value.total_cmp(&other.value)).is_lt()
-    }
+#[derive(Debug)]
+struct Window {
+    sliding: Sliding,
+    /// Where the window has quantiles.
+    counts: Option<Counts>,
 }
 
 impl Series {
-    /// Whether this very reading is there already.
-    pub(super) fn contains(&self, point: &Point) -> bool {
-        let from = self.readings.partition_point(|p| p.precedes(point));
-        self.readings
-            .range(from..)
-            .take_while(|p| {
-                p.event_ms == point.event_ms && p.value.to_bits() == point.value.to_bits()
-            })
-            .any(|p| p.device == point.device)
+    /// No readings yet, and windows of these widths, ms, with quantiles or without.
+    pub(super) fn new(hold: Hold, windows: impl Iterator<Item = (i64, bool)>, bins: Bins) -> Self {
+        let windows = windows.map(|(width_ms, has_quantiles)| Window {
+            sliding: Sliding::new(width_ms / MINUTE_MS, hold),
+            counts: has_quantiles.then(|| Counts::new(bins)),
+        });
+        Self { hold, readings: Readings::new(hold), windows: windows.collect() }
+    }
+
+    /// How long values are taken to hold.
+    pub(super) const fn hold(&self) -> Hold {
+        self.hold
+    }
+
+    /// Single readings.
+    pub(super) const fn readings(&self) -> &Readings {
+        &self.readings
     }
 
     /// Takes one reading, wherever in time it belongs.
     pub(super) fn insert(&mut self, point: Point) {
-        let newest = self.readings.back().is_none_or(|last| !point.precedes(last));
-        if newest {
-            self.readings.push_back(point);
-            // A tile that ends with its newest reading grows; the rest of the
-            // time it is made anew, in order, so that the result is the same.
-            self.minutes.tile(point.event_ms).add(point.event_ms, point.value);
-        } else {
-            let at = self.readings.partition_point(|p| !point.precedes(p));
-            self.readings.insert(at, point);
-            let tile = tile_of(point.event_ms, MINUTE_MS);
-            *self.minutes.tile(point.event_ms) = self.raw(tile * MINUTE_MS, (tile + 1) * MINUTE_MS);
-        }
-        *self.hours.tile(point.event_ms) = Summary::default();
-    }
-
-    /// The first event time after `at_ms`, ms.
-    pub(super) fn next_ms(&self, at_ms: i64) -> Option<i64> {
-        let next = self.readings.partition_point(|p| p.event_ms <= at_ms);
-        self.readings.get(next).map(|point| point.event_ms)
-    }
-
-    /// The newest reading in (`after_ms`, `until_ms`].
-    pub(super) fn last(&self, after_ms: i64, until_ms: i64) -> Option<Point> {
-        let end = self.readings.partition_point(|p| p.event_ms <= until_ms);
-        let point = self.readings.get(end.checked_sub(1)?)?;
-        (point.event_ms > after_ms).then_some(*point)
-    }
-
-    /// The summary of (`after_ms`, `until_ms`]: whole tiles inside, single
-    /// readings at the edges. Which tiles are merged in which order depends on
-    /// the two times only.
-    pub(super) fn window(&mut self, after_ms: i64, until_ms: i64) -> Summary {
-        let Some((oldest, newest)) = self.readings.front().zip(self.readings.back()) else {
-            return Summary::default();
-        };
-        let (after_ms, until_ms) =
-            (after_ms.max(oldest.event_ms - 1), until_ms.min(newest.event_ms));
-        let (first_minute, end_minute) = (
-            after_ms.div_euclid(MINUTE_MS) + i64::from(after_ms.rem_euclid(MINUTE_MS) != 0),
-            until_ms.div_euclid(MINUTE_MS),
-        );
-        if first_minute >= end_minute {
-            return self.raw(after_ms, until_ms);
-        }
-        let mut all = self.raw(after_ms, first_minute * MINUTE_MS);
-        let per_hour = HOUR_MS / MINUTE_MS;
-        let first_hour =
-            first_minute.div_euclid(per_hour) + i64::from(first_minute.rem_euclid(per_hour) != 0);
-        let end_hour = end_minute.div_euclid(per_hour);
-        if first_hour < end_hour {
-            self.minutes.merge_into(&mut all, first_minute, first_hour * per_hour);
-            for hour in first_hour..end_hour {
-                all.merge(&self.hour(hour));
+        self.readings.insert(point);
+        for window in &mut self.windows {
+            window.sliding.changed(point.minute());
+            if let Some(counts) = &mut window.counts
+                && counts.covers(point.event_ms())
+            {
+                counts.add(point.value);
             }
-            self.minutes.merge_into(&mut all, end_hour * per_hour, end_minute);
+        }
+    }
+
+    /// Takes a reading out again, if it is there.
+    pub(super) fn remove(&mut self, point: &Point) {
+        if !self.readings.remove(point) {
+            return;
+        }
+        for window in &mut self.windows {
+            window.sliding.changed(point.minute());
+            if let Some(counts) = &mut window.counts
+                && counts.covers(point.event_ms())
+            {
+                counts.take_away(point.value);
+            }
+        }
+    }
+
+    /// The summary of (`after_ms`, `until_ms`], for the window of that number:
+    /// whole minutes inside, single readings at the edges. How they are merged
+    /// depends on the window and the two times only.
+    pub(super) fn window(&mut self, number: usize, after_ms: i64, until_ms: i64) -> Summary {
+        let first = -(-after_ms).div_euclid(MINUTE_MS);
+        let end = until_ms.div_euclid(MINUTE_MS);
+        if first >= end {
+            return self.readings.sum(after_ms, until_ms);
+        }
+        let mut all = self.readings.sum(after_ms, first * MINUTE_MS);
+        let inside = self.windows[number].sliding.sum(&mut self.readings, first, end);
+        all.merge(&inside, self.hold);
+        all.merge(&self.readings.sum(end * MINUTE_MS, until_ms), self.hold);
+        all
+    }
+
+    /// How often each value occurs in (`after_ms`, `until_ms`], for the window of
+    /// that number, if it has quantiles.
+    pub(super) fn counts(
+        &mut self,
+        number: usize,
+        after_ms: i64,
+        until_ms: i64,
+    ) -> Option<&Counts> {
+        let counts = self.windows[number].counts.as_mut()?;
+        let (old_after, old_until) = (counts.after_ms, counts.until_ms);
+        let between = |after_ms, until_ms| self.readings.between(after_ms, until_ms);
+        if after_ms < old_until && old_after < until_ms {
+            between(old_until, until_ms).for_each(|p| counts.add(p.value));
+            between(after_ms, old_after).for_each(|p| counts.add(p.value));
+            between(until_ms, old_until).for_each(|p| counts.take_away(p.value));
+            between(old_after, after_ms).for_each(|p| counts.take_away(p.value));
         } else {
-            self.minutes.merge_into(&mut all, first_minute, end_minute);
+            counts.clear();
+            between(after_ms, until_ms).for_each(|p| counts.add(p.value));
         }
-        all.merge(&self.raw(end_minute * MINUTE_MS, until_ms));
-        all
+        (counts.after_ms, counts.until_ms) = (after_ms, until_ms);
+        Some(counts)
     }
 
-    /// Forgets what is at or before `until_ms`, rounded down to an hour.
+    /// Forgets what is before `until_ms`, rounded down to an hour.
     pub(super) fn forget(&mut self, until_ms: i64) {
-        let hour = until_ms.div_euclid(HOUR_MS);
-        let kept = self.readings.partition_point(|p| p.event_ms <= hour * HOUR_MS);
-        self.readings.drain(..kept);
-        self.minutes.forget(hour * (HOUR_MS / MINUTE_MS));
-        self.hours.forget(hour);
-    }
-
-    fn hour(&mut self, hour: i64) -> Summary {
-        let known = self.hours.get(hour);
-        if known.count() > 0 {
-            return known;
+        let kept_ms = until_ms.div_euclid(HOUR_MS) * HOUR_MS;
+        for counts in self.windows.iter_mut().filter_map(|window| window.counts.as_mut()) {
+            // What it has counted is needed to take it away again.
+            if counts.after_ms < kept_ms {
+                counts.clear();
+                (counts.after_ms, counts.until_ms) = (i64::MIN, i64::MIN);
+            }
         }
-        let per_hour = HOUR_MS / MINUTE_MS;
-        let mut made = Summary::default();
-        self.minutes.merge_into(&mut made, hour * per_hour, (hour + 1) * per_hour);
-        if made.count() > 0 {
-            *self.hours.tile((hour + 1) * HOUR_MS) = made;
-        }
-        made
-    }
-
-    /// The summary of (`after_ms`, `until_ms`] from single readings.
-    fn raw(&self, after_ms: i64, until_ms: i64) -> Summary {
-        let mut all = Summary::default();
-        if after_ms >= until_ms {
-            return all;
-        }
-        let from = self.readings.partition_point(|p| p.event_ms <= after_ms);
-        for point in self.readings.range(from..).take_while(|p| p.event_ms <= until_ms) {
-            all.add(point.event_ms, point.value);
-        }
-        all
-    }
-}
-
-/// The number of the tile that covers a time: tile k covers (k·w, (k + 1)·w].
-fn tile_of(event_ms: i64, width_ms: i64) -> i64 {
-    (event_ms - 1).div_euclid(width_ms)
-}
-
-/// Tiles of one width, without gaps from `first` on.
-#[derive(Debug, Default)]
-struct Tier<const WIDTH_MS: i64> {
-    first: i64,
-    tiles: VecDeque<Summary>,
-}
-
-impl<const WIDTH_MS: i64> Tier<WIDTH_MS> {
-    fn get(&self, number: i64) -> Summary {
-        usize::try_from(number - self.first)
-            .ok()
-            .and_then(|i| self.tiles.get(i))
-            .copied()
-            .unwrap_or_default()
-    }
-
-    /// The tile that covers `event_ms`, empty if it was not there.
-    fn tile(&mut self, event_ms: i64) -> &mut Summary {
-        let number = tile_of(event_ms, WIDTH_MS);
-        if self.tiles.is_empty() {
-            self.first = number;
-        }
-        while number < self.first {
-            self.tiles.push_front(Summary::default());
-            self.first -= 1;
-        }
-        let at = usize::try_from(number - self.first).expect("not before the first");
-        if at >= self.tiles.len() {
-            self.tiles.resize(at + 1, Summary::default());
-        }
-        &mut self.tiles[at]
-    }
-
-    fn merge_into(&self, all: &mut Summary, from: i64, end: i64) {
-        let index =
-            |number: i64| usize::try_from(number - self.first).unwrap_or(0).min(self.tiles.len());
-        for tile in self.tiles.range(index(from)..index(end).max(index(from))) {
-            all.merge(tile);
-        }
-    }
-
-    fn forget(&mut self, below: i64) {
-        let gone = usize::try_from(below - self.first).unwrap_or(0).min(self.tiles.len());
-        self.tiles.drain(..gone);
-        self.first += gone as i64;
+        self.readings.forget(kept_ms);
     }
 }
 
@@ -198,28 +129,51 @@ mod tests {
     use proptest::prelude::*;
 
     fn series(readings: &[(i64, f64)]) -> Series {
-        let mut series = Series::default();
-        for (event_ms, value) in readings {
-            series.insert(Point { event_ms: *event_ms, value: *value, device: 0 });
-        }
+        let windows =
+            [(600_000, true), (HOUR_MS, false), (24 * HOUR_MS, true), (7 * HOUR_MS, false)];
+        let mut series = Series::new(Hold::default(), windows.into_iter(), Bins::Even(0.1));
+        readings.iter().for_each(|(at, value)| series.insert(Point::new(*at, *value, 0)));
         series
     }
 
     #[test]
     fn the_left_edge_is_out_and_the_right_edge_is_in() {
         let mut on_edges = series(&[(0, 1.0), (1, 2.0), (600_000, 4.0), (600_001, 8.0)]);
-        let window = on_edges.window(0, 600_000);
+        let window = on_edges.window(0, 0, 600_000);
         assert_eq!((window.count(), window.mean()), (2, Some(3.0)));
-        assert_eq!(on_edges.window(600_000, 1_200_000).mean(), Some(8.0));
+        assert_eq!(on_edges.window(0, 600_000, 1_200_000).mean(), Some(8.0));
     }
 
     #[test]
     fn what_is_forgotten_is_gone_and_the_rest_is_not() {
         let hourly: Vec<_> = (1..=100).map(|hour| (hour * HOUR_MS, hour as f64)).collect();
         let mut kept = series(&hourly);
+        kept.window(2, 0, 90 * HOUR_MS);
+        kept.counts(0, 0, 90 * HOUR_MS);
         kept.forget(50 * HOUR_MS + 1);
-        assert_eq!(kept.window(0, 100 * HOUR_MS).count(), 50);
-        assert_eq!(kept.window(0, 100 * HOUR_MS), series(&hourly[50..]).window(0, 100 * HOUR_MS));
+        assert_eq!(kept.window(2, 0, 100 * HOUR_MS).count(), 50);
+        assert_eq!(
+            kept.window(2, 0, 100 * HOUR_MS),
+            series(&hourly[50..]).window(2, 0, 100 * HOUR_MS)
+        );
+        assert_eq!(kept.counts(0, 0, 100 * HOUR_MS).unwrap().quantile(0.0), Some(51.0));
+    }
+
+    #[test]
+    fn a_reading_taken_out_leaves_no_trace() {
+        let all: Vec<_> = (0..500).map(|i| (i * 20_000, (i % 37) as f64)).collect();
+        let mut without = series(&all);
+        let (from, to) = (0, 500 * 20_000);
+        without.window(2, from, to);
+        without.counts(0, from, to);
+        let extra = Point::new(1_234_567, 99.0, 3);
+        without.insert(extra);
+        assert!(without.readings().contains(&extra));
+        assert_eq!(without.window(2, from, to).max(), Some(99.0));
+        without.remove(&extra);
+        assert!(!without.readings().contains(&extra));
+        assert_eq!(without.window(2, from, to), series(&all).window(2, from, to));
+        assert_eq!(without.counts(0, from, to).unwrap().quantile(1.0), Some(36.0));
     }
 
     /// Readings over three days, not in order, some twice at one time.
@@ -231,10 +185,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_window_is_what_a_loop_over_all_readings_finds(
-            all in readings(), until_ms in 0..260_000_000_i64, width_s in 1..200_000_i64,
+            all in readings(), until_ms in 0..260_000_000_i64, width_s in 1..200_000_i64, number in 0..4_usize,
         ) {
             let after_ms = until_ms - width_s * 1000;
-            let window = series(&all).window(after_ms, until_ms);
+            let mut asked = series(&all);
+            asked.window(number, after_ms - 3_600_000, until_ms - 60_000); // it may move there
+            let window = asked.window(number, after_ms, until_ms);
             let mut inside: Vec<_> =
                 all.iter().copied().filter(|(at, _)| *at > after_ms && *at <= until_ms).collect();
             inside.sort_by(|a, b| a.partial_cmp(b).unwrap());
@@ -244,6 +200,12 @@ mod tests {
             let mean = inside.iter().map(|(_, v)| v).sum::<f64>() / n;
             let m2: f64 = inside.iter().map(|(_, v)| (v - mean).powi(2)).sum();
             prop_assert!((window.mean().unwrap() - mean).abs() < 1e-9);
+            let mut values: Vec<f64> = inside.iter().map(|r| r.1).collect();
+            values.sort_by(f64::total_cmp);
+            let mut counted = series(&all);
+            counted.counts(0, after_ms - 3_600_000, until_ms - 60_000); // it may move there
+            let median = counted.counts(0, after_ms, until_ms).unwrap().quantile(0.5).unwrap();
+            prop_assert!((median - values[values.len().div_ceil(2) - 1]).abs() < 1e-9);
             prop_assert_eq!(window.last().unwrap(), (inside[inside.len() - 1].1, inside[inside.len() - 1].0));
             prop_assert_eq!(window.min().unwrap(), inside.iter().map(|r| r.1).fold(f64::INFINITY, f64::min));
             prop_assert_eq!(window.max().unwrap(), inside.iter().map(|r| r.1).fold(f64::NEG_INFINITY, f64::max));
@@ -263,18 +225,20 @@ mod tests {
         #[test]
         fn the_order_of_arrival_does_not_show_in_a_single_bit(
             (all, shuffled) in readings().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
-            until_ms in 0..260_000_000_i64,
+            until_ms in 0..260_000_000_i64, number in 0..4_usize, minutes in 1..1440_i64,
         ) {
+            let after_ms = until_ms - minutes * 60_000;
             let mut sorted = all;
             sorted.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let mut asked_before = series(&sorted[..sorted.len() / 2]);
-            asked_before.window(until_ms - 86_400_000, until_ms);
+            asked_before.window(number, after_ms, until_ms);
+            asked_before.window(number, after_ms + 3_600_000, until_ms + 3_600_000);
             for (event_ms, value) in &sorted[sorted.len() / 2..] {
-                asked_before.insert(Point { event_ms: *event_ms, value: *value, device: 0 });
+                asked_before.insert(Point::new(*event_ms, *value, 0));
             }
-            let expected = series(&sorted).window(until_ms - 86_400_000, until_ms);
-            prop_assert_eq!(series(&shuffled).window(until_ms - 86_400_000, until_ms), expected);
-            prop_assert_eq!(asked_before.window(until_ms - 86_400_000, until_ms), expected);
+            let expected = series(&sorted).window(number, after_ms, until_ms);
+            prop_assert_eq!(series(&shuffled).window(number, after_ms, until_ms), expected);
+            prop_assert_eq!(asked_before.window(number, after_ms, until_ms), expected);
         }
     }
 }

@@ -13,11 +13,11 @@ use super::HOUR_MS;
 /// two sets.
 ///
 /// ```
-/// use feature_store::engine::summary::Summary;
+/// use feature_store::engine::summary::{Hold, Summary};
 ///
 /// let mut all = Summary::default();
 /// for (event_ms, value) in [(0, 20.0), (1_800_000, 21.0), (3_600_000, 22.0)] {
-///     all.add(event_ms, value);
+///     all.add(event_ms, value, Hold::default());
 /// }
 /// assert_eq!((all.count(), all.mean(), all.std()), (3, Some(21.0), Some(1.0)));
 /// assert!((all.slope_per_hour().unwrap() - 2.0).abs() < 1e-12);
@@ -42,11 +42,28 @@ pub struct Summary {
     time_m2: f64,
     /// Σ (t − t̄)(v − v̄), ms × unit
     co_m2: f64,
+    /// Σ v·Δt over the time from the first to the last reading, unit × ms.
+    held: f64,
+    /// Σ Δt of it, ms: less than from first to last where a gap was capped.
+    held_ms: u32,
+    /// Longest time between two readings, ms.
+    gap_ms: u32,
+}
+
+/// How long a value is taken to hold when no other follows, ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold(pub u32);
+
+impl Default for Hold {
+    /// Ten minutes.
+    fn default() -> Self {
+        Self(600_000)
+    }
 }
 
 impl Summary {
     /// Takes one more reading, not earlier than those before.
-    pub fn add(&mut self, event_ms: i64, value: f64) {
+    pub fn add(&mut self, event_ms: i64, value: f64, hold: Hold) {
         if self.count == 0 {
             *self = Self {
                 count: 1,
@@ -63,15 +80,17 @@ impl Summary {
             return;
         }
         debug_assert!(event_ms >= self.last_ms, "readings come in the order of time");
+        self.note_gap(event_ms, hold);
         self.count += 1;
-        let n = f64::from(self.count);
+        let share = 1.0 / f64::from(self.count);
         let time = (event_ms - self.first_ms) as f64;
         let (dt, dv) = (time - self.time_mean, value - self.mean);
-        self.time_mean += dt / n;
-        self.mean += dv / n;
+        self.time_mean += dt * share;
+        self.mean += dv * share;
+        let dv_after = value - self.mean;
         self.time_m2 += dt * (time - self.time_mean);
-        self.m2 += dv * (value - self.mean);
-        self.co_m2 += dt * (value - self.mean);
+        self.m2 += dv * dv_after;
+        self.co_m2 += dt * dv_after;
         self.last_ms = event_ms;
         self.last = value;
         self.min = self.min.min(value);
@@ -79,7 +98,7 @@ impl Summary {
     }
 
     /// Takes a set of later readings.
-    pub fn merge(&mut self, later: &Self) {
+    pub fn merge(&mut self, later: &Self, hold: Hold) {
         if later.count == 0 {
             return;
         }
@@ -87,11 +106,11 @@ impl Summary {
             *self = *later;
             return;
         }
+        self.note_gap(later.first_ms, hold);
         let (a, b) = (f64::from(self.count), f64::from(later.count));
-        let n = a + b;
         let later_time_mean = later.time_mean + (later.first_ms - self.first_ms) as f64;
         let (dt, dv) = (later_time_mean - self.time_mean, later.mean - self.mean);
-        let share = b / n;
+        let share = b / (a + b);
         let weight = a * share;
         self.count += later.count;
         self.minutes += later.minutes;
@@ -100,10 +119,22 @@ impl Summary {
         self.m2 += later.m2 + dv * dv * weight;
         self.time_m2 += later.time_m2 + dt * dt * weight;
         self.co_m2 += later.co_m2 + dt * dv * weight;
+        self.held += later.held;
+        self.held_ms += later.held_ms;
+        self.gap_ms = self.gap_ms.max(later.gap_ms);
         self.last_ms = later.last_ms;
         self.last = later.last;
         self.min = self.min.min(later.min);
         self.max = self.max.max(later.max);
+    }
+
+    /// The time between the newest reading and the next one.
+    fn note_gap(&mut self, next_ms: i64, hold: Hold) {
+        let gap_ms = ms_between(self.last_ms, next_ms);
+        let held_ms = gap_ms.min(hold.0);
+        self.held += self.last * f64::from(held_ms);
+        self.held_ms += held_ms;
+        self.gap_ms = self.gap_ms.max(gap_ms);
     }
 
     /// Number of readings.
@@ -154,6 +185,12 @@ impl Summary {
         (self.count > 1).then_some(self.last - self.first)
     }
 
+    /// Oldest value.
+    #[must_use]
+    pub fn first(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.first)
+    }
+
     /// Slope of the least-squares line, units per hour; needs readings at two
     /// different times.
     #[must_use]
@@ -161,6 +198,31 @@ impl Summary {
         let has_slope = self.count > 1 && self.time_m2 > 0.0;
         has_slope.then(|| self.co_m2 / self.time_m2 * HOUR_MS as f64)
     }
+
+    /// Integral over time up to `until_ms`, unit × ms, and the time that it is
+    /// taken over, ms: each value holds until the next, at most as long as
+    /// `hold` says. None where there is no reading.
+    #[must_use]
+    pub fn held_until(&self, until_ms: i64, hold: Hold) -> Option<(f64, f64)> {
+        let tail_ms = f64::from(ms_between(self.last_ms, until_ms).min(hold.0));
+        (self.count > 0)
+            .then(|| (self.held + self.last * tail_ms, f64::from(self.held_ms) + tail_ms))
+    }
+
+    /// The longest time without a reading in (`after_ms`, `until_ms`], ms, the
+    /// times before the first and after the last one included. None where there
+    /// is no reading.
+    #[must_use]
+    pub fn gap_ms_max(&self, after_ms: i64, until_ms: i64) -> Option<u32> {
+        let (before, behind) =
+            (ms_between(after_ms, self.first_ms), ms_between(self.last_ms, until_ms));
+        (self.count > 0).then(|| self.gap_ms.max(before).max(behind))
+    }
+}
+
+/// Never below 0; at most 49 days, more than the widest window.
+fn ms_between(from_ms: i64, to_ms: i64) -> u32 {
+    u32::try_from((to_ms - from_ms).max(0)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -170,7 +232,7 @@ mod tests {
 
     fn of(readings: &[(i64, f64)]) -> Summary {
         let mut summary = Summary::default();
-        readings.iter().for_each(|(at, value)| summary.add(*at, *value));
+        readings.iter().for_each(|(at, value)| summary.add(*at, *value, Hold::default()));
         summary
     }
 
@@ -200,6 +262,18 @@ mod tests {
         assert_eq!(of(&flat).slope_per_hour(), Some(0.0));
     }
 
+    #[test]
+    fn a_value_holds_until_the_next_but_not_forever() {
+        let hold = Hold(600_000);
+        let hour = of(&[(0, 10.0), (300_000, 20.0), (3_000_000, 40.0)]);
+        // 10 for five minutes, 20 for ten of forty-five, 40 for ten
+        let (integral, ms) = hour.held_until(3_600_000, hold).unwrap();
+        assert_eq!((integral, ms), (10.0 * 3e5 + 20.0 * 6e5 + 40.0 * 6e5, 15e5));
+        assert_eq!(hour.gap_ms_max(-1000, 3_600_000), Some(2_700_000));
+        assert_eq!(of(&[(5_000, 1.0)]).gap_ms_max(0, 60_000), Some(55_000));
+        assert_eq!(Summary::default().held_until(5, hold), None);
+    }
+
     proptest! {
         #[test]
         fn merged_parts_equal_the_whole(
@@ -209,11 +283,15 @@ mod tests {
             readings.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let cut = (readings.len() as f64 * at) as usize;
             let mut parts = of(&readings[..cut]);
-            parts.merge(&of(&readings[cut..]));
+            parts.merge(&of(&readings[cut..]), Hold::default());
             let whole = of(&readings);
             prop_assert_eq!((parts.count(), parts.min(), parts.max()), (whole.count(), whole.min(), whole.max()));
             prop_assert_eq!((parts.last(), parts.delta()), (whole.last(), whole.delta()));
             prop_assert!(close(parts.mean(), whole.mean(), 100.0));
+            let held = |of: &Summary| of.held_until(700_000, Hold::default()).unwrap();
+            prop_assert!(close(Some(held(&parts).0), Some(held(&whole).0), 1e8));
+            prop_assert_eq!(held(&parts).1, held(&whole).1);
+            prop_assert_eq!(parts.gap_ms_max(-1, 700_000), whole.gap_ms_max(-1, 700_000));
             prop_assert!(close(parts.std(), whole.std(), 100.0));
             let scale = 1e5 * whole.slope_per_hour().unwrap_or(1.0).abs().max(1.0);
             prop_assert!(close(parts.slope_per_hour(), whole.slope_per_hour(), scale));

@@ -1,41 +1,30 @@
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
+use agronomy::sun::Place;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source, ZoneId};
 
 use super::{
-    HOUR_MS,
-    catalog::{AGGREGATES, Catalog, Schema, aggregates},
-    join,
+    DAY_MS, HOUR_MS,
+    catalog::Catalog,
+    derive::{Derivation, Sun},
+    driest::{self, Soil},
+    readings::{EVENT_MS_MAX, Point, Readings},
     sequence::Sequences,
-    series::{Point, Series},
+    series::Series,
+    summary::Hold,
 };
 use crate::settings;
 
 /// Corrections wait for this much event time, so that a burst of late readings
 /// makes each row anew once.
-const CORRECTION_DELAY_MS: i64 = 600_000;
-/// The window behind the join features.
-const JOIN_WINDOW_MS: i64 = 600_000;
-
-/// The features of a zone at a time.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// The zone.
-    pub zone: ZoneId,
-    /// UTC milliseconds.
-    pub at_ms: i64,
-    /// 0, or the number of the correction that made it anew.
-    pub revision: i64,
-    /// The names of the values.
-    pub schema: Arc<Schema>,
-    /// In the order of the schema's names; NaN where there is none.
-    pub values: Arc<[f64]>,
-}
+pub(super) const CORRECTION_DELAY_MS: i64 = 600_000;
+/// Readings that are remembered because they arrived after a row's time.
+const BEHIND_MAX: usize = 100_000;
 
 /// How far a zone has come: with its readings, all that a restart needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Newest event time of a reading that counts.
     pub newest_ms: Option<i64>,
@@ -52,17 +41,58 @@ pub struct Progress {
     /// Whether the newest report was measured now, so that time passes for
     /// this zone even when it is silent.
     pub live: bool,
+    /// Readings that arrived after the time of a row that is not final yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<Behind>,
+}
+
+/// A reading that arrived after the time of a row that it belongs to: the row as
+/// it was known at its time is without it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Behind {
+    metric: SmolStr,
+    device: SmolStr,
+    event_ms: i64,
+    pub(super) arrival_ms: i64,
+    value: f64,
 }
 
 /// The readings of a zone and how far it has come.
 #[derive(Debug)]
 pub(super) struct Zone {
-    id: ZoneId,
-    devices: HashMap<SmolStr, u32>,
-    series: HashMap<SmolStr, Series>,
-    sequences: Sequences,
+    pub(super) id: ZoneId,
+    pub(super) devices: Vec<SmolStr>,
+    device_numbers: HashMap<SmolStr, u16>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) soil: Soil,
     pub(super) progress: Progress,
+    sun: Sun,
     forgotten_ms: i64,
+    /// Whether anything has come since the newest row was last asked for.
+    pub(super) touched: bool,
+}
+
+/// One metric of the zone.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) metric: SmolStr,
+    plausible: Option<(f64, f64)>,
+    /// Whether the drying of the soil depends on it.
+    feeds_soil: bool,
+    /// By the device's number.
+    sequences: Vec<Sequences>,
+    /// There once a reading counts.
+    pub(super) kept: Option<Kept>,
+}
+
+/// The readings of one metric that count.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The number of its columns.
+    pub(super) block: usize,
+    pub(super) series: Series,
+    /// Readings made of them, with the number of their columns.
+    pub(super) derived: Vec<(Derivation, usize, Series)>,
 }
 
 /// What all zones share.
@@ -70,29 +100,83 @@ pub(super) struct Zone {
 pub(super) struct Rules {
     pub(super) engine: settings::Engine,
     pub(super) time_zone: TimeZone,
+    pub(super) place: Option<Place>,
     pub(super) metrics: MetricTable,
+    pub(super) hold: Hold,
+}
+
+impl Rules {
+    /// Event time behind the newest reading that rows may still be made anew of.
+    fn correctable_ms(&self) -> i64 {
+        i64::from(self.engine.late_max_s + self.engine.lateness_s) * 1000
+            + CORRECTION_DELAY_MS
+            + HOUR_MS
+    }
 }
 
 impl Zone {
     pub(super) fn new(id: ZoneId, progress: Progress) -> Self {
         Self {
             id,
-            devices: HashMap::new(),
-            series: HashMap::new(),
-            sequences: Sequences::default(),
+            devices: Vec::new(),
+            device_numbers: HashMap::new(),
+            slots: Vec::new(),
+            soil: Soil::default(),
             progress,
+            sun: Sun::default(),
             forgotten_ms: i64::MIN,
+            touched: true,
         }
     }
 
     /// Judges one reading and takes it in if it counts.
-    pub(super) fn take(&mut self, report: &Report, reading: &Reading, rules: &Rules) -> Quality {
-        let device = self.device(&report.device);
-        let quality = self.judge(report, reading, device, rules);
+    pub(super) fn take(
+        &mut self,
+        report: &Report,
+        device: u16,
+        reading: &Reading,
+        catalog: &mut Catalog,
+        rules: &Rules,
+    ) -> Quality {
+        let slot = self.slot(&reading.metric, rules);
+        let run = report.boot.as_ref().zip(report.seq);
+        let is_new = run.is_none_or(|(boot, seq)| self.slots[slot].is_new(device, boot, seq));
+        let quality = if is_new {
+            self.take_new(
+                slot,
+                device,
+                reading.event_ms,
+                reading.value,
+                report.arrival_ms,
+                catalog,
+                rules,
+            )
+        } else {
+            Quality::Duplicate
+        };
         if quality.is_ok() {
-            self.insert(device, reading, rules);
-            self.note_progress(reading.event_ms, rules);
             self.progress.live = report.source == Source::Live;
+        }
+        quality
+    }
+
+    /// Judges a reading that no sequence number has shown to be a copy.
+    #[allow(clippy::too_many_arguments)] // the parts of a reading, unpacked on the hot path
+    pub(super) fn take_new(
+        &mut self,
+        slot: usize,
+        device: u16,
+        event_ms: i64,
+        value: f64,
+        arrival_ms: i64,
+        catalog: &mut Catalog,
+        rules: &Rules,
+    ) -> Quality {
+        let quality = self.judge(slot, device, event_ms, value, arrival_ms, rules);
+        if quality.is_ok() {
+            self.insert(slot, device, event_ms, value, catalog, rules);
+            self.note_progress(event_ms, rules);
+            self.note_arrival(slot, device, event_ms, value, arrival_ms, rules);
         }
         quality
     }
@@ -105,73 +189,114 @@ impl Zone {
         run: Option<(&SmolStr, u64)>,
         reading: &Reading,
         quality: Quality,
+        catalog: &mut Catalog,
         rules: &Rules,
     ) {
         let device = self.device(device);
+        let slot = self.slot(&reading.metric, rules);
         if let Some((boot, seq)) = run {
-            self.sequences.insert(device, &reading.metric, boot, seq);
+            self.slots[slot].is_new(device, boot, seq);
         }
         if quality.is_ok() {
-            self.insert(device, reading, rules);
+            self.insert(slot, device, reading.event_ms, reading.value, catalog, rules);
         }
     }
 
-    fn device(&mut self, name: &SmolStr) -> u32 {
-        if let Some(number) = self.devices.get(name) {
+    /// A device's number. The 65,536th and later ones share the last number: only
+    /// copies are told apart by it.
+    pub(super) fn device(&mut self, name: &SmolStr) -> u16 {
+        if let Some(number) = self.device_numbers.get(name) {
             return *number;
         }
-        let number = u32::try_from(self.devices.len()).unwrap_or(u32::MAX);
-        self.devices.insert(name.clone(), number);
+        let number = u16::try_from(self.devices.len()).unwrap_or(u16::MAX);
+        self.device_numbers.insert(name.clone(), number);
+        self.devices.push(name.clone());
         number
     }
 
-    fn judge(&mut self, report: &Report, reading: &Reading, device: u32, rules: &Rules) -> Quality {
-        let Reading { metric, event_ms, value } = reading;
-        // A device's own numbers tell copies of a message apart from equal
-        // values, but only within one run.
-        let is_new = match (&report.boot, report.seq) {
-            (Some(boot), Some(seq)) => self.sequences.insert(device, metric, boot, seq),
-            _ => true,
-        };
-        let point = Point { event_ms: *event_ms, value: *value, device };
-        let is_known = || self.series.get(metric).is_some_and(|series| series.contains(&point));
+    /// A metric's number within the zone: there are few, so they are looked
+    /// through.
+    pub(super) fn slot(&mut self, metric: &SmolStr, rules: &Rules) -> usize {
+        if let Some(slot) = self.slots.iter().position(|slot| slot.metric == *metric) {
+            return slot;
+        }
+        let plausible = rules.metrics.get(metric).map(|metric| (metric.min, metric.max));
+        let feeds_soil = [MOISTURE, IRRIGATION].contains(&metric.as_str());
+        let (metric, sequences) = (metric.clone(), Vec::new());
+        self.slots.push(Slot { metric, plausible, feeds_soil, sequences, kept: None });
+        self.slots.len() - 1
+    }
+
+    fn judge(
+        &self,
+        slot: usize,
+        device: u16,
+        event_ms: i64,
+        value: f64,
+        arrival_ms: i64,
+        rules: &Rules,
+    ) -> Quality {
+        let slot = &self.slots[slot];
         let late_max_ms = i64::from(rules.engine.late_max_s) * 1000;
-        if !is_new || is_known() {
+        let future_max_ms = i64::from(rules.engine.future_max_s) * 1000;
+        let point = Point::new(event_ms, value, device);
+        if event_ms.unsigned_abs() >= EVENT_MS_MAX.unsigned_abs() {
+            Quality::Future
+        } else if slot.kept.as_ref().is_some_and(|kept| kept.series.readings().contains(&point)) {
             Quality::Duplicate
         } else if !value.is_finite() {
             Quality::NotANumber
-        } else if rules.metrics.get(metric).is_some_and(|metric| !metric.is_plausible(*value)) {
+        } else if slot.plausible.is_some_and(|(min, max)| !(min..=max).contains(&value)) {
             Quality::OutOfRange
-        } else if event_ms - report.arrival_ms > i64::from(rules.engine.future_max_s) * 1000 {
+        } else if event_ms > arrival_ms.saturating_add(future_max_ms) {
             Quality::Future
-        } else if self.progress.watermark_ms.is_some_and(|ms| *event_ms < ms - late_max_ms) {
+        } else if self.progress.watermark_ms.is_some_and(|ms| event_ms < ms - late_max_ms) {
             Quality::Late
         } else {
             Quality::Ok
         }
     }
 
-    fn insert(&mut self, device: u32, reading: &Reading, rules: &Rules) {
-        let Reading { metric, event_ms, value } = reading;
-        self.forget(*event_ms, rules);
-        let point = Point { event_ms: *event_ms, value: *value, device };
-        match self.series.get_mut(metric) {
-            Some(series) => series.insert(point),
-            None => self.series.entry(metric.clone()).or_default().insert(point),
+    fn insert(
+        &mut self,
+        slot: usize,
+        device: u16,
+        event_ms: i64,
+        value: f64,
+        catalog: &mut Catalog,
+        rules: &Rules,
+    ) {
+        self.touched = true;
+        self.forget(event_ms, catalog, rules);
+        let slot = &mut self.slots[slot];
+        if slot.kept.is_none() {
+            let block = catalog.add(&slot.metric);
+            slot.kept = Some(Kept::new(block, catalog, rules.hold));
+        }
+        let kept = slot.kept.as_mut().expect("it was just made");
+        let is_up = self.sun.is_up(event_ms, rules.place);
+        kept.insert(Point::new(event_ms, value, device), is_up);
+        if slot.feeds_soil {
+            self.soil.changed(event_ms);
         }
     }
 
     /// Lets go what no window and no correction can need, before the tiles of
     /// a long gap are made.
-    fn forget(&mut self, event_ms: i64, rules: &Rules) {
-        let kept_ms = rules.engine.widest_ms()
-            + i64::from(rules.engine.late_max_s + rules.engine.lateness_s) * 1000
-            + CORRECTION_DELAY_MS
-            + HOUR_MS;
-        let until_ms = event_ms.saturating_sub(kept_ms);
-        if until_ms > self.forgotten_ms.saturating_add(HOUR_MS) {
-            self.forgotten_ms = until_ms;
-            self.series.values_mut().for_each(|series| series.forget(until_ms));
+    fn forget(&mut self, event_ms: i64, catalog: &Catalog, rules: &Rules) {
+        let until_ms = event_ms.saturating_sub(rules.correctable_ms());
+        if until_ms <= self.forgotten_ms.saturating_add(HOUR_MS) {
+            return;
+        }
+        self.forgotten_ms = until_ms;
+        for slot in &mut self.slots {
+            let feeds_soil = slot.feeds_soil && catalog.driest.is_wanted();
+            let Some(kept) = &mut slot.kept else { continue };
+            // A day at least: the newest value and the first row after a silence.
+            let least_ms = if feeds_soil { driest::KEPT_MS } else { DAY_MS };
+            let of = |block: usize| until_ms - catalog.block(block).widest_ms().max(least_ms);
+            kept.series.forget(of(kept.block));
+            kept.derived.iter_mut().for_each(|(_, block, series)| series.forget(of(*block)));
         }
     }
 
@@ -188,118 +313,138 @@ impl Zone {
         }
     }
 
+    /// Remembers a reading that a row will have which was not known at the row's
+    /// time.
+    fn note_arrival(
+        &mut self,
+        slot: usize,
+        device: u16,
+        event_ms: i64,
+        value: f64,
+        arrival_ms: i64,
+        rules: &Rules,
+    ) {
+        if arrival_ms <= event_ms {
+            return;
+        }
+        let open_ms = self.progress.final_ms.map_or(event_ms, |ms| event_ms.max(ms + 1));
+        let is_behind = grid_up(open_ms, rules.grid_ms()) < arrival_ms;
+        if is_behind && self.progress.behind.len() < BEHIND_MAX {
+            let (metric, device) = (
+                self.slots[slot].metric.clone(),
+                self.devices.get(usize::from(device)).cloned().unwrap_or_default(),
+            );
+            self.progress.behind.push(Behind { metric, device, event_ms, arrival_ms, value });
+        }
+    }
+
     /// Moves the watermark, never back.
     pub(super) fn advance(&mut self, watermark_ms: i64) {
         let now = self.progress.watermark_ms.get_or_insert(watermark_ms);
         *now = (*now).max(watermark_ms);
     }
 
-    /// The rows that late readings changed, and those that have become final.
-    pub(super) fn final_rows(&mut self, catalog: &Catalog, rules: &Rules, rows: &mut Vec<Row>) {
-        let Some(watermark_ms) = self.progress.watermark_ms else { return };
-        let grid_ms = i64::from(rules.engine.grid_s) * 1000;
-        let final_ms = watermark_ms.div_euclid(grid_ms) * grid_ms;
-        if self.progress.final_ms.is_some_and(|before| before >= final_ms) {
-            return;
-        }
-        self.corrected_rows(watermark_ms, grid_ms, catalog, rules, rows);
-        let first_ms = match self.progress.final_ms {
-            Some(before) => Some(before + grid_ms),
-            None => self.next_ms(i64::MIN).map(|oldest_ms| grid_up(oldest_ms, grid_ms)),
-        };
-        let mut at_ms = first_ms.unwrap_or(i64::MAX);
-        while at_ms <= final_ms {
-            if self.speaks(at_ms, rules) {
-                rows.push(self.row(at_ms, 0, catalog, rules));
-                at_ms += grid_ms;
+    /// Takes readings out, or puts them back in.
+    pub(super) fn set_behind(&mut self, behind: &[Behind], is_there: bool, rules: &Rules) {
+        for reading in behind {
+            let Some(device) = self.device_numbers.get(&reading.device).copied() else { continue };
+            let point = Point::new(reading.event_ms, reading.value, device);
+            let is_up = self.sun.is_up(reading.event_ms, rules.place);
+            let slot = self.slots.iter_mut().find(|slot| slot.metric == reading.metric);
+            let Some(slot) = slot else { continue };
+            let Some(kept) = slot.kept.as_mut() else { continue };
+            if is_there {
+                kept.insert(point, is_up)
             } else {
-                // On to the first reading after the silence, if there is one.
-                at_ms = self.next_ms(at_ms).map_or(i64::MAX, |next_ms| grid_up(next_ms, grid_ms));
+                kept.remove(&point, is_up)
+            }
+            if slot.feeds_soil {
+                self.soil.changed(reading.event_ms);
             }
         }
-        self.progress.final_ms = Some(final_ms);
     }
 
-    fn corrected_rows(
-        &mut self,
-        watermark_ms: i64,
-        grid_ms: i64,
-        catalog: &Catalog,
-        rules: &Rules,
-        rows: &mut Vec<Row>,
-    ) {
-        let Progress { dirty_ms: Some(dirty_ms), dirty_since_ms, final_ms: Some(final_ms), .. } =
-            self.progress
-        else {
-            return;
-        };
-        if dirty_since_ms.is_some_and(|since| watermark_ms < since + CORRECTION_DELAY_MS) {
-            return;
-        }
-        self.progress.corrections += 1;
-        let mut at_ms = grid_up(dirty_ms, grid_ms);
-        while at_ms <= final_ms {
-            if self.speaks(at_ms, rules) {
-                rows.push(self.row(at_ms, self.progress.corrections, catalog, rules));
-            }
-            at_ms += grid_ms;
-        }
-        (self.progress.dirty_ms, self.progress.dirty_since_ms) = (None, None);
-    }
-
-    /// The row at the newest event time, as far as is known now.
-    pub(super) fn latest_row(&mut self, catalog: &Catalog, rules: &Rules) -> Option<Row> {
-        self.progress.newest_ms.map(|at_ms| self.row(at_ms, 0, catalog, rules))
-    }
-
-    fn row(&mut self, at_ms: i64, revision: i64, catalog: &Catalog, rules: &Rules) -> Row {
-        let schema = catalog.schema().clone();
-        let mut values = vec![f64::NAN; schema.names.len()];
-        let mut mean = |metric: &str| {
-            let window = self.series.get_mut(metric)?.window(at_ms - JOIN_WINDOW_MS, at_ms);
-            window.mean()
-        };
-        let climate = [mean("temperature"), mean("humidity")].map(|m| m.unwrap_or(f64::NAN));
-        let joined = join::of(at_ms, &rules.time_zone, climate);
-        values[..joined.len()].copy_from_slice(&joined);
-        let widest_ms = rules.engine.widest_ms();
-        for (metric, series) in &mut self.series {
-            let Some(block) = catalog.block(metric) else { continue };
-            let columns = &mut values[block.columns.clone()];
-            if let Some(last) = series.last(at_ms - widest_ms, at_ms) {
-                columns[0] = last.value;
-                columns[1] = (at_ms - last.event_ms) as f64 / 1000.0;
-            }
-            let of_windows = columns[2..].chunks_exact_mut(AGGREGATES.len());
-            for (window, columns) in block.windows.iter().zip(of_windows) {
-                let summary = series.window(at_ms - window.width_ms(), at_ms);
-                columns.copy_from_slice(&aggregates(*window, &summary, rules.engine.interval_s));
-            }
-        }
-        Row { zone: self.id.clone(), at_ms, revision, schema, values: values.into() }
-    }
-
-    /// Whether any metric had a reading shortly before.
-    fn speaks(&self, at_ms: i64, rules: &Rules) -> bool {
-        let silence_max_ms = i64::from(rules.engine.silence_max_s) * 1000;
-        self.series.values().any(|series| series.last(at_ms - silence_max_ms, at_ms).is_some())
+    /// The readings of a metric that count.
+    pub(super) fn readings(&self, metric: &str) -> Option<&Readings> {
+        let slot = self.slots.iter().find(|slot| slot.metric == metric)?;
+        slot.kept.as_ref().map(|kept| kept.series.readings())
     }
 
     /// The first event time after `at_ms`.
-    fn next_ms(&self, at_ms: i64) -> Option<i64> {
-        self.series.values().filter_map(|series| series.next_ms(at_ms)).min()
+    pub(super) fn next_ms(&self, at_ms: i64) -> Option<i64> {
+        let kept = self.slots.iter().filter_map(|slot| slot.kept.as_ref());
+        kept.filter_map(|kept| kept.series.readings().next_ms(at_ms)).min()
     }
 
     /// Metrics that there are readings of, by name.
     pub(super) fn metrics(&self) -> Vec<SmolStr> {
-        let mut metrics: Vec<_> = self.series.keys().cloned().collect();
+        let kept = self.slots.iter().filter(|slot| slot.kept.is_some());
+        let mut metrics: Vec<_> = kept.map(|slot| slot.metric.clone()).collect();
         metrics.sort_unstable();
         metrics
     }
 }
 
+/// The metric whose drying is followed.
+pub(super) const MOISTURE: &str = "soil_moisture";
+/// The metric that says when water flows.
+pub(super) const IRRIGATION: &str = "irrigation";
+
+impl Behind {
+    /// Whether a row of that time was made known without it.
+    pub(super) fn is_of(&self, at_ms: i64) -> bool {
+        self.event_ms <= at_ms && at_ms < self.arrival_ms
+    }
+}
+
+impl Slot {
+    /// Notes a device's own number, which tells copies of a message apart from
+    /// equal values, but only within one run; false if it was there already.
+    fn is_new(&mut self, device: u16, boot: &SmolStr, seq: u64) -> bool {
+        let device = usize::from(device);
+        if device >= self.sequences.len() {
+            self.sequences.resize_with(device + 1, Sequences::default);
+        }
+        self.sequences[device].insert(boot, seq)
+    }
+}
+
+impl Kept {
+    fn new(number: usize, catalog: &Catalog, hold: Hold) -> Self {
+        let series = |number: usize| {
+            let block = catalog.block(number);
+            let windows = block.windows.iter().map(|w| (w.width_ms, w.has_quantiles));
+            Series::new(hold, windows, block.bins)
+        };
+        let derived = catalog.block(number).derived.iter();
+        Self {
+            block: number,
+            series: series(number),
+            derived: derived.map(|(of, own)| (Derivation::of(of), *own, series(*own))).collect(),
+        }
+    }
+
+    fn insert(&mut self, point: Point, is_up: Option<bool>) {
+        self.series.insert(point);
+        for (derivation, _, series) in &mut self.derived {
+            if let Some(value) = derivation.value(point.value, is_up) {
+                series.insert(Point::new(point.event_ms(), value, point.device()));
+            }
+        }
+    }
+
+    fn remove(&mut self, point: &Point, is_up: Option<bool>) {
+        self.series.remove(point);
+        for (derivation, _, series) in &mut self.derived {
+            if let Some(value) = derivation.value(point.value, is_up) {
+                series.remove(&Point::new(point.event_ms(), value, point.device()));
+            }
+        }
+    }
+}
+
 /// The first grid time that is not before `at_ms`.
-fn grid_up(at_ms: i64, grid_ms: i64) -> i64 {
+pub(super) fn grid_up(at_ms: i64, grid_ms: i64) -> i64 {
     let below = at_ms.div_euclid(grid_ms) * grid_ms;
     if below == at_ms { below } else { below + grid_ms }
 }

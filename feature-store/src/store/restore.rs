@@ -35,8 +35,7 @@ pub(crate) fn restore(
     for (zone, progress) in zones(connection)? {
         engine.restore_zone(zone, progress);
     }
-    // A window, behind a correction, behind the newest reading, with room.
-    let kept_ms = settings.widest_ms() + i64::from(settings.late_max_s) * 2000;
+    let kept_ms = engine.kept_ms();
     restore_readings(connection, &mut engine, kept_ms)?;
     let mut positions = Positions::new();
     let mut statement = connection.prepare("SELECT partition, next_offset FROM meta.positions")?;

@@ -1,0 +1,162 @@
+use agronomy::{
+    formula::{air, evapotranspiration, light, radiation},
+    sun::Place,
+};
+use serde::{Deserialize, Serialize};
+
+/// A formula of the program, for joins. What each computes and the range of its
+/// inputs is said at the function of `agronomy` that it calls; outside of that range,
+/// or with an input that is null, it is null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Formula {
+    /// First less second input.
+    Difference,
+    /// kPa, of temperature, °C, and humidity, %RH.
+    VapourPressureDeficit,
+    /// °C, of temperature, °C, and humidity, %RH.
+    DewPoint,
+    /// g/m³, of temperature, °C, and humidity, %RH.
+    AbsoluteHumidity,
+    /// °C, of temperature, °C, and humidity, %RH.
+    WetBulb,
+    /// °C, of temperature, °C, and humidity, %RH.
+    HeatIndex,
+    /// mol/m², of the integral of sunlight, lux·h.
+    LightIntegral,
+    /// mm of a day, of its highest and its lowest temperature, °C; needs the site's place.
+    ReferenceEvapotranspiration,
+}
+
+/// When and where a formula is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// 1–366 on the site's calendar; none beyond the calendar's years.
+    pub day_of_year: Option<u16>,
+    /// Where the site is, if that is known.
+    pub place: Option<Place>,
+}
+
+impl Formula {
+    /// Every formula.
+    pub const ALL: [Self; 8] = [
+        Self::Difference,
+        Self::VapourPressureDeficit,
+        Self::DewPoint,
+        Self::AbsoluteHumidity,
+        Self::WetBulb,
+        Self::HeatIndex,
+        Self::LightIntegral,
+        Self::ReferenceEvapotranspiration,
+    ];
+
+    /// Its name in definitions.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Difference => "difference",
+            Self::VapourPressureDeficit => "vapour_pressure_deficit",
+            Self::DewPoint => "dew_point",
+            Self::AbsoluteHumidity => "absolute_humidity",
+            Self::WetBulb => "wet_bulb",
+            Self::HeatIndex => "heat_index",
+            Self::LightIntegral => "light_integral",
+            Self::ReferenceEvapotranspiration => "reference_evapotranspiration",
+        }
+    }
+
+    /// How many inputs it takes.
+    #[must_use]
+    pub const fn inputs(self) -> usize {
+        match self {
+            Self::LightIntegral => 1,
+            _ => 2,
+        }
+    }
+
+    /// Where it is from.
+    #[must_use]
+    pub const fn source(self) -> &'static str {
+        match self {
+            Self::Difference => "subtraction",
+            Self::VapourPressureDeficit => "FAO 56 (Allen et al., 1998), equations 11 and 12",
+            Self::DewPoint => "FAO 56, equation 11 solved for the temperature",
+            Self::AbsoluteHumidity => "ideal gas law for water vapour, vapour pressure by FAO 56",
+            Self::WetBulb => "R. Stull, J. Appl. Meteorol. Climatol. 50(11), 2011",
+            Self::HeatIndex => "L. P. Rothfusz, NWS Technical Attachment SR 90-23, 1990",
+            Self::LightIntegral => {
+                "J. Faust, \"Light\", Ball Redbook, 2003; 0.0185 µmol/(m² s) of a lux of sunlight"
+            }
+            Self::ReferenceEvapotranspiration => {
+                "FAO 56, equations 21 and 52 (Hargreaves and Samani, 1985)"
+            }
+        }
+    }
+
+    /// Its value, NaN where there is none.
+    ///
+    /// ```
+    /// use feature_store::definitions::{Formula, Moment};
+    ///
+    /// let anywhere = Moment { day_of_year: None, place: None };
+    /// let kpa = Formula::VapourPressureDeficit.value(&[20.0, 50.0], anywhere);
+    /// assert!((kpa - 1.169).abs() < 1e-3); // FAO 56, table 2.3: e°(20 °C) = 2.338 kPa
+    /// ```
+    #[must_use]
+    pub fn value(self, inputs: &[f64], moment: Moment) -> f64 {
+        let value = match (self, inputs) {
+            (Self::Difference, [a, b]) => Some(a - b),
+            (Self::VapourPressureDeficit, [t, rh]) => air::deficit_kpa(*t, *rh),
+            (Self::DewPoint, [t, rh]) => air::dew_point_c(*t, *rh),
+            (Self::AbsoluteHumidity, [t, rh]) => air::absolute_humidity_g_m3(*t, *rh),
+            (Self::WetBulb, [t, rh]) => air::wet_bulb_c(*t, *rh),
+            (Self::HeatIndex, [t, rh]) => air::heat_index_c(*t, *rh),
+            (Self::LightIntegral, [lux_h]) => {
+                light::integral_mol_m2(lux_h / 24.0 * light::ppfd_per_lux::SUN, 86_400.0)
+            }
+            (Self::ReferenceEvapotranspiration, [max_c, min_c]) => {
+                moment.place.zip(moment.day_of_year).and_then(|(place, day)| {
+                    let ra_mj = radiation::extraterrestrial_daily(place.latitude_deg(), day)?;
+                    evapotranspiration::hargreaves_mm(*max_c, *min_c, ra_mj)
+                })
+            }
+            _ => None,
+        };
+        value.unwrap_or(f64::NAN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(formula: Formula, inputs: &[f64], moment: Moment, expect: f64, within: f64) {
+        let value = formula.value(inputs, moment);
+        let same = (value.is_nan() && expect.is_nan()) || (value - expect).abs() <= within;
+        assert!(same, "{formula:?} {inputs:?}: {value}, expected {expect}");
+    }
+
+    #[test]
+    fn formulas_give_their_sources_examples() {
+        let anywhere = Moment { day_of_year: Some(246), place: None };
+        let south = Moment { place: Some(Place::new(-20.0, 0.0).unwrap()), ..anywhere };
+        check(Formula::Difference, &[21.0, 20.5], anywhere, 0.5, 0.0);
+        // FAO 56, table 2.3: e°(20 °C) = 2.338 kPa
+        check(Formula::VapourPressureDeficit, &[20.0, 50.0], anywhere, 1.169, 1e-3);
+        check(Formula::DewPoint, &[20.0, 100.0], anywhere, 20.0, 1e-9);
+        // 10,000 lux of sun for 12 h: 185.2 µmol/(m² s) · 43,200 s
+        check(Formula::LightIntegral, &[120_000.0], anywhere, 8.0, 1e-9);
+        // FAO 56, example 8 gives Ra = 32.2 MJ/m²: 0.0023 · 37.8 · √10 · 0.408 · 32.2
+        check(Formula::ReferenceEvapotranspiration, &[25.0, 15.0], south, 3.61, 0.01);
+        check(Formula::ReferenceEvapotranspiration, &[25.0, 15.0], anywhere, f64::NAN, 0.0);
+        check(Formula::DewPoint, &[20.0, f64::NAN], anywhere, f64::NAN, 0.0);
+    }
+
+    #[test]
+    fn names_are_those_of_the_file() {
+        for formula in Formula::ALL {
+            let json = format!("\"{}\"", formula.as_str());
+            assert_eq!(serde_json::from_str::<Formula>(&json).unwrap(), formula);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use agronomy::sun::{self, Place};
+
+use super::DAY_MS;
+use crate::definitions::{Derived, When};
+
+/// How a reading of one metric makes one of another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Derivation {
+    how: How,
+    when: Option<When>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Same,
+    Below(f64),
+    Above(f64),
+}
+
+impl Derivation {
+    pub(super) fn of(derived: &Derived) -> Self {
+        let how = match (derived.below, derived.above) {
+            (Some(below), _) => How::Below(below),
+            (None, Some(above)) => How::Above(above),
+            (None, None) => How::Same,
+        };
+        Self { how, when: derived.when }
+    }
+
+    /// The value made of one, by day, by night, or where that is not known.
+    pub(super) fn value(self, value: f64, is_up: Option<bool>) -> Option<f64> {
+        let is_wanted = match self.when {
+            None => true,
+            Some(When::Day) => is_up == Some(true),
+            Some(When::Night) => is_up == Some(false),
+        };
+        is_wanted.then_some(match self.how {
+            How::Same => value,
+            How::Below(below) => (below - value).max(0.0),
+            How::Above(above) => (value - above).max(0.0),
+        })
+    }
+}
+
+/// Whether the sun is up, remembered for the day that was last asked for.
+#[derive(Debug, Default)]
+pub(super) struct Sun(Option<(i64, sun::Day)>);
+
+impl Sun {
+    pub(super) fn is_up(&mut self, at_ms: i64, place: Option<Place>) -> Option<bool> {
+        let place = place?;
+        // The day from one solar midnight to the next, by mean time.
+        let east_ms = (place.longitude_deg() * 240_000.0) as i64;
+        let number = (at_ms + east_ms).div_euclid(DAY_MS);
+        let day = match self.0 {
+            Some((known, day)) if known == number => day,
+            _ => sun::day(number * DAY_MS + DAY_MS / 2 - east_ms, place),
+        };
+        self.0 = Some((number, day));
+        Some(day.is_up(at_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_by_day_by_night_and_beyond_a_base() {
+        let check = |derived: &str, value: f64, is_up: Option<bool>, expect: Option<f64>| {
+            let derived = toml::from_str(&format!("from = \"x\"\n{derived}\n[windows]")).unwrap();
+            assert_eq!(Derivation::of(&derived).value(value, is_up), expect, "{derived:?}");
+        };
+        check("", 3.0, None, Some(3.0));
+        check("when = \"day\"", 3.0, Some(true), Some(3.0));
+        check("when = \"day\"", 3.0, Some(false), None);
+        check("when = \"day\"", 3.0, None, None);
+        check("when = \"night\"", 3.0, Some(false), Some(3.0));
+        check("below = 18.0", 15.5, None, Some(2.5));
+        check("below = 18.0", 20.0, None, Some(0.0));
+        check("above = 24.0", 25.0, None, Some(1.0));
+    }
+
+    #[test]
+    fn the_sun_rises_and_sets_in_greenwich() {
+        let greenwich = Place::new(51.4769, 0.0).ok();
+        let midsummer_ms = 1_718_928_000_000; // 21 June 2024, 0:00 UTC
+        let mut sun = Sun::default();
+        let mut at = |hour: f64| sun.is_up(midsummer_ms + (hour * 3.6e6) as i64, greenwich);
+        // almanac: 3:43 to 20:21 UTC
+        let found = [3.6, 3.8, 12.0, 20.3, 20.5, 27.6, 27.8].map(&mut at);
+        assert_eq!(found.map(Option::unwrap), [false, true, true, true, false, false, true]);
+        assert_eq!(Sun::default().is_up(0, None), None);
+    }
+}

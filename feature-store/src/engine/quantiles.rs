@@ -1,0 +1,160 @@
+use std::collections::VecDeque;
+
+use telemetry::Metric;
+
+/// How values are rounded before they are counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Bins {
+    /// To multiples of this: exact for a sensor of that resolution.
+    Even(f64),
+    /// To within 0.5 % of themselves, where the metric has no resolution. C.
+    /// Masson, J. E. Rim, H. K. Lee, "DDSketch", PVLDB 12(12), 2019, section 2.1.
+    Relative,
+}
+
+/// ln γ of [`Bins::Relative`], γ = (1 + α)/(1 − α), α = 0.005.
+const LN_GAMMA: f64 = 0.010_000_083_335_000_059;
+/// What is nearer to 0 counts as 0 in [`Bins::Relative`].
+const TINY: f64 = 1e-6;
+/// The number of [`TINY`] in [`Bins::Relative`], less one: ln(10⁻⁶)/ln γ.
+const TINY_BIN: f64 = -1382.0;
+
+impl Bins {
+    pub(super) fn of(metric: Option<&Metric>) -> Self {
+        metric.and_then(|metric| metric.resolution).map_or(Self::Relative, Self::Even)
+    }
+
+    fn number(self, value: f64) -> i32 {
+        match self {
+            Self::Even(width) => (value / width).round() as i32,
+            Self::Relative if value.abs() <= TINY => 0,
+            Self::Relative => {
+                let magnitude = ((value.abs().ln() / LN_GAMMA).ceil() - TINY_BIN) as i32;
+                if value > 0.0 { magnitude } else { -magnitude }
+            }
+        }
+    }
+
+    fn value(self, number: i32) -> f64 {
+        match self {
+            Self::Even(width) => f64::from(number) * width,
+            Self::Relative if number == 0 => 0.0,
+            Self::Relative => {
+                let upper = ((f64::from(number.abs()) + TINY_BIN) * LN_GAMMA).exp();
+                let middle = upper * 2.0 / (1.0 + LN_GAMMA.exp());
+                if number > 0 { middle } else { -middle }
+            }
+        }
+    }
+}
+
+/// How often each value occurs in a span (`after_ms`, `until_ms`]. Counts are
+/// whole numbers, so values that come and go leave nothing behind.
+#[derive(Debug)]
+pub(super) struct Counts {
+    bins: Bins,
+    pub(super) after_ms: i64,
+    pub(super) until_ms: i64,
+    first: i32,
+    counts: VecDeque<u32>,
+    total: u32,
+}
+
+impl Counts {
+    pub(super) fn new(bins: Bins) -> Self {
+        Self { bins, after_ms: 0, until_ms: 0, first: 0, counts: VecDeque::new(), total: 0 }
+    }
+
+    pub(super) fn covers(&self, event_ms: i64) -> bool {
+        self.after_ms < event_ms && event_ms <= self.until_ms
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.counts.clear();
+        self.total = 0;
+    }
+
+    pub(super) fn add(&mut self, value: f64) {
+        let number = self.bins.number(value);
+        if self.counts.is_empty() {
+            self.first = number;
+        }
+        while number < self.first {
+            self.counts.push_front(0);
+            self.first -= 1;
+        }
+        let at = (number - self.first) as usize;
+        if at >= self.counts.len() {
+            self.counts.resize(at + 1, 0);
+        }
+        self.counts[at] += 1;
+        self.total += 1;
+    }
+
+    pub(super) fn take_away(&mut self, value: f64) {
+        let at = self.bins.number(value) - self.first;
+        self.counts[at as usize] -= 1;
+        self.total -= 1;
+    }
+
+    /// The smallest value that at least a share `q` of all is not above.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+        let rank = ((f64::from(self.total) * q).ceil() as u32).max(1);
+        let mut seen = 0;
+        let at = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        })?;
+        Some(self.bins.value(self.first + at as i32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn counted(bins: Bins, values: &[f64]) -> Counts {
+        let mut counts = Counts::new(bins);
+        values.iter().for_each(|value| counts.add(*value));
+        counts
+    }
+
+    fn nearest_rank(values: &[f64], q: f64) -> f64 {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[((values.len() as f64 * q).ceil() as usize).max(1) - 1]
+    }
+
+    #[test]
+    fn nothing_has_no_quantile() {
+        assert_eq!(Counts::new(Bins::Even(0.1)).quantile(0.5), None);
+        let mut gone = counted(Bins::Relative, &[3.0]);
+        gone.take_away(3.0);
+        assert_eq!(gone.quantile(0.5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn exact_at_the_sensors_resolution(tenths in prop::collection::vec(-400..600_i32, 1..200), q in 0.0..=1.0_f64) {
+            let values: Vec<f64> = tenths.iter().map(|t| f64::from(*t) / 10.0).collect();
+            let found = counted(Bins::Even(0.1), &values).quantile(q).unwrap();
+            prop_assert!((found - nearest_rank(&values, q)).abs() < 1e-9);
+        }
+
+        #[test]
+        fn within_half_a_percent_else(values in prop::collection::vec(-1e5..1e5_f64, 1..200), q in 0.0..=1.0_f64) {
+            let found = counted(Bins::Relative, &values).quantile(q).unwrap();
+            let expect = nearest_rank(&values, q);
+            prop_assert!((found - expect).abs() <= 0.00501 * expect.abs() + TINY, "{found}, {expect}");
+        }
+
+        #[test]
+        fn what_comes_and_goes_leaves_nothing(stay in prop::collection::vec(-50.0..50.0_f64, 1..50), go in prop::collection::vec(-500.0..500.0_f64, 0..50), q in 0.0..=1.0_f64) {
+            let mut counts = counted(Bins::Relative, &go);
+            stay.iter().for_each(|value| counts.add(*value));
+            go.iter().for_each(|value| counts.take_away(*value));
+            prop_assert_eq!(counts.quantile(q), counted(Bins::Relative, &stay).quantile(q));
+        }
+    }
+}
