@@ -78,6 +78,7 @@ impl Settings {
         put(&mut defaults, "feature_store.store.path", path("microclimate.duckdb"));
         put(&mut defaults, "trainer.registry_dir", path("models"));
         put(&mut defaults, "trainer.reports_dir", path("reports"));
+        put(&mut defaults, "trainer.watch.journal_dir", path("predictions"));
         put(&mut defaults, "simulator.simulate.labels", path("labels.csv"));
         defaults_set.iter().for_each(|(key, value)| put(&mut defaults, key, value.clone()));
         let text = toml::to_string(&defaults).expect("a table has a TOML form");

@@ -13,23 +13,25 @@
 //! - `parts`: what is learnt from, chosen by and judged on
 //! - `judge`: one detector
 //! - `serving`: what a champion needs to score a zone
+//! - `trial`: two detectors on the same faults
 
 mod judge;
 mod parts;
 mod series;
 mod serving;
+pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 
 use models::{
-    Artifact, Predictor, Schema,
+    Artifact, Card, Facts, Schema,
     artifact::Golden,
     detect::{Detector, minutes::CHANNELS},
 };
 use rayon::prelude::*;
 
 use crate::{
-    backtest::{Backtest, Entry, Sample},
+    backtest::{Backtest, Entry, Sample, latency},
     frame::ZoneFrame,
     settings::Settings,
 };
@@ -95,6 +97,9 @@ fn compare(
     let baseline =
         candidates.iter().find(|c| c.entry.is_baseline).map_or(chance, |c| c.entry.value);
     for candidate in &mut candidates {
+        let took = latency::of(&candidate.predictor, parts.learn.view());
+        candidate.entry.predict_us = took.p50_us;
+        candidate.entry.predict_us_p99 = took.p99_us;
         candidate.entry.baseline_value = baseline;
         candidate.entry.skill = (candidate.entry.value - baseline) / (1.0 - baseline).max(1e-9);
     }
@@ -117,15 +122,15 @@ fn compare(
         metrics.insert(format!("pr_auc_{}", of.kind.name()), of.pr_auc);
     }
     let sample = sample(&parts, &labels, &best);
-    let golden_rows = parts.learn.clone();
+    let rows = parts.learn;
     let serving = Serving {
         scales: parts.scales,
         kinds: parts.kinds,
         alarm: best.alarm,
         usual: (best.usual.0 / best.alarm, best.usual.1 / best.alarm),
     };
-    let predictor = Predictor::Detector(best.fitted);
-    let champion = Artifact {
+    let predictor = best.predictor;
+    let card = Card {
         task: NAME.to_owned(),
         model: best.entry.model,
         schema: Schema { features: CHANNELS.map(str::to_owned).to_vec() },
@@ -136,10 +141,11 @@ fn compare(
         metrics,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
-        golden: Golden::of(&predictor, golden_rows.view()),
-        predictor,
+        facts: Facts::of(rows.view(), None),
     };
-    Backtest { leaderboard, failed, champion, sample }
+    let golden = Golden::of(&predictor, rows.view());
+    let champion = Artifact { card, golden, predictor };
+    Backtest::plain(leaderboard, failed, champion, sample)
 }
 
 /// Some minutes of the test part: the label, and the score in alarms.

@@ -1,8 +1,12 @@
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use models::detect::{
-    Detector, FittedDetector,
-    minutes::{Judged, Verdict},
+use models::{
+    Predictor,
+    detect::{
+        Detector,
+        minutes::{Judged, Verdict},
+    },
+    stats::events::Recall,
 };
 use ndarray::ArrayView1;
 
@@ -16,7 +20,7 @@ const USUAL_MAX: usize = 10_000;
 
 /// A detector that was fitted, and what it is worth.
 pub(super) struct Candidate {
-    pub(super) fitted: FittedDetector,
+    pub(super) predictor: Predictor,
     /// Area under precision and recall on the part that it is chosen by.
     pub(super) chosen_by: f64,
     /// The score that raises an alarm.
@@ -50,10 +54,7 @@ pub(super) fn judge(
     let channels =
         |row: ArrayView1<f64>| parts.kinds.parts(row).expect("it tells channels apart").to_vec();
     let chosen_by = Verdict::of(&parts.choice, &scores(&parts.choice), &channels).pr_auc;
-    let start = Instant::now();
     let said = scores(&parts.test);
-    let minutes = said.iter().map(Vec::len).sum::<usize>();
-    let predict_us = start.elapsed().as_secs_f64() * 1e6 / minutes.max(1) as f64;
     let verdict = Verdict::of(&parts.test, &said, &channels);
     let size_bytes = serde_json::to_vec(&fitted).map_err(|error| error.to_string())?.len();
     Ok(Candidate {
@@ -65,16 +66,25 @@ pub(super) fn judge(
             metric: "pr_auc",
             value: verdict.pr_auc,
             baseline_value: f64::NAN,
-            skill: 0.0,
             is_baseline: detector.name() == BASELINE,
-            coverage: None,
             fit_s,
-            predict_us,
             size_bytes,
             rows: parts.learn.nrows().min(detector.rows_max()),
+            rows_offered: parts.learn.nrows(),
+            scores: BTreeMap::from([
+                ("vus_pr", verdict.vus_pr),
+                ("found_at_1_false_alarm_a_day", found(verdict.daily)),
+                ("found_at_1_false_alarm_a_week", found(verdict.weekly)),
+            ]),
+            ..Entry::default()
         },
         scores: said.concat(),
         verdict,
-        fitted,
+        predictor: Predictor::Detector(fitted),
     })
+}
+
+/// The share of faults.
+fn found(recall: Option<Recall>) -> f64 {
+    recall.map_or(0.0, |recall| recall.events)
 }
