@@ -164,3 +164,72 @@ fn sample(parts: &Parts, labels: &[bool], best: &Candidate) -> Sample {
 fn key(zone: &telemetry::ZoneId, metric: &str) -> String {
     format!("{zone} {metric}")
 }
+
+#[cfg(test)]
+mod tests {
+    use models::detect::minutes::{Kind, detectors};
+    use telemetry::ZoneId;
+
+    use super::*;
+
+    const MINUTES: i64 = 6 * 1440;
+
+    fn usual(minute: i64) -> f64 {
+        let noise = ((minute * 7919) % 97) as f64 / 970.0;
+        20.0 + 2.0 * (minute as f64 / 229.0).sin() + noise
+    }
+
+    fn frame(zone: &str, minutes: std::ops::Range<i64>, value: impl Fn(i64) -> f64) -> ZoneFrame {
+        let values: Vec<f64> = minutes.clone().map(value).collect();
+        let ages = vec![0.0; values.len()];
+        let columns = [("temperature_last".into(), values), ("temperature_age_s".into(), ages)];
+        let at_ms = minutes.map(|minute| minute * 60_000).collect();
+        ZoneFrame::new(ZoneId::new("farm", zone), at_ms, columns.into())
+    }
+
+    fn backtest(frames: &[ZoneFrame]) -> Result<Backtest, String> {
+        let names = [BASELINE, "conformal tails"];
+        let own: Vec<_> =
+            detectors().into_iter().filter(|own| names.contains(&own.name())).collect();
+        run(frames, &own, &Settings::default(), &|_| ())
+    }
+
+    #[test]
+    fn a_champion_names_the_fault() {
+        let zones = ["a", "b", "c"];
+        let frames: Vec<ZoneFrame> =
+            zones.iter().map(|zone| frame(zone, 0..MINUTES, usual)).collect();
+        let done = backtest(&frames).unwrap();
+        assert_eq!((done.leaderboard.len(), done.failed.len()), (2, 0));
+        let card = &done.champion.card;
+        assert_eq!(card.schema.features, CHANNELS);
+        assert!(card.metrics["pr_auc"] > 5.0 * card.metrics["pr_auc_chance"], "{card:?}");
+        let serving: Serving = serde_json::from_value(card.serving.clone()).unwrap();
+        let check = |value: &dyn Fn(i64) -> f64, expect: Option<Kind>| {
+            let last_hours = frame("b", MINUTES - 360..MINUTES, value);
+            let zone = ZoneId::new("farm", "b");
+            let said = score(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
+            assert_eq!((said.metric.as_str(), said.fault), ("temperature", expect), "{said:?}");
+            assert_eq!(said.value >= 1.0, expect.is_some(), "{said:?}");
+        };
+        check(&usual, None);
+        let late = |minute: i64, from: i64| minute >= MINUTES - from;
+        check(&|m| if late(m, 40) { usual(MINUTES - 40) } else { usual(m) }, Some(Kind::Stuck));
+        check(&|m| if late(m, 10) { f64::NAN } else { usual(m) }, Some(Kind::Dropout));
+        check(&|m| usual(m) + if late(m, 1) { 5.0 } else { 0.0 }, Some(Kind::Spike));
+        let strange = frame("z", MINUTES - 360..MINUTES, usual);
+        let zone = ZoneId::new("farm", "z");
+        assert_eq!(score(&zone, &strange, &serving, &done.champion.predictor), None);
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_said() {
+        let check = |frames: &[ZoneFrame], expect: &str| {
+            let said = backtest(frames).unwrap_err();
+            assert!(said.contains(expect), "{said}");
+        };
+        check(&[], "no metric that moves");
+        check(&[frame("a", 0..60, usual)], "too short");
+        check(&[frame("a", 0..MINUTES, |_| 3.0)], "too short");
+    }
+}
