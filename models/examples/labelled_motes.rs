@@ -15,7 +15,7 @@ use models::{
     metrics::average_precision,
     stats::events::{Scored, events, recall_at, vus_pr},
 };
-use ndarray::{Array2, Axis, concatenate, s};
+use ndarray::{Array2, Axis, Slice, concatenate};
 
 const USUAL: usize = 1000;
 const LEARN: usize = 1000;
@@ -62,8 +62,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let rows: Option<Vec<Vec<Array2<f64>>>> = motes.iter().map(rows).collect();
     let rows = rows.ok_or("a series that never moves")?;
-    let learn: Vec<_> =
-        rows.iter().flatten().map(|x| x.slice(s![USUAL..USUAL + LEARN, ..])).collect();
+    let learn: Vec<_> = rows
+        .iter()
+        .flatten()
+        .map(|x| x.slice_axis(Axis(0), Slice::from(USUAL..USUAL + LEARN)))
+        .collect();
     let learn = concatenate(Axis(0), &learn)?;
     for (mote, rows) in motes.iter().zip(&rows) {
         let labels = &mote.labels[USUAL + LEARN..];
@@ -85,7 +88,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for detector in detectors() {
             let fitted = detector.fit(learn.view(), 1)?;
             // The more unusual of the two.
-            let each = rows.iter().map(|x| fitted.score(x.slice(s![USUAL + LEARN.., ..])));
+            let each = rows
+                .iter()
+                .map(|x| fitted.score(x.slice_axis(Axis(0), Slice::from(USUAL + LEARN..))));
             let scores =
                 each.reduce(|a, b| ndarray::Zip::from(&a).and(&b).map_collect(|a, b| a.max(*b)));
             let scores = scores.ok_or("no series")?.to_vec();

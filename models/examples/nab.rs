@@ -14,7 +14,7 @@ use models::{
     },
     stats::nab::{self, PROFILES, Profile, Series},
 };
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis, Slice};
 use serde_json::Value;
 
 const FOLDER: &str = "realKnownCause";
@@ -92,7 +92,8 @@ fn detectors() -> Vec<(String, Say)> {
             return vec![0.0; file.values.len()];
         };
         let rows = usual.rows(&file.values);
-        let fitted = ConformalTails::default().fit(rows.slice(s![..learnt, ..]), 1);
+        let fitted =
+            ConformalTails::default().fit(rows.slice_axis(Axis(0), Slice::from(..learnt)), 1);
         fitted.expect("enough rows to learn from").score(rows.view()).to_vec()
     };
     all.push(("channels of a sensor, conformal tails".to_owned(), Box::new(channels)));
@@ -100,7 +101,7 @@ fn detectors() -> Vec<(String, Say)> {
         let value = |(row, lag): (usize, usize)| file.values[row.saturating_sub(lag)];
         let rows = Array2::from_shape_fn((file.values.len(), LAGS), value);
         let mut fitted = HalfSpaceTrees
-            .fit(rows.slice(s![..learnt(file), ..]), 1)
+            .fit(rows.slice_axis(Axis(0), Slice::from(..learnt(file))), 1)
             .expect("enough rows to learn from");
         stream(&mut fitted, &rows)
     };
@@ -112,7 +113,7 @@ fn detectors() -> Vec<(String, Say)> {
 fn stream(fitted: &mut FittedDetector, rows: &Array2<f64>) -> Vec<f64> {
     let mut scores = Vec::new();
     for row in rows.rows() {
-        scores.push(fitted.score(row.insert_axis(ndarray::Axis(0)))[0]);
+        scores.push(fitted.score(row.insert_axis(Axis(0)))[0]);
         fitted.learn(row);
     }
     scores

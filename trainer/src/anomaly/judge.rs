@@ -8,7 +8,7 @@ use models::{
     },
     stats::events::Recall,
 };
-use ndarray::ArrayView1;
+use ndarray::{ArrayView1, Axis, Slice};
 
 use super::{BASELINE, parts::Parts};
 use crate::backtest::Entry;
@@ -42,7 +42,8 @@ pub(super) fn judge(
     let fitted = detector.fit(parts.learn.view(), seed).map_err(|error| error.to_string())?;
     let fit_s = start.elapsed().as_secs_f64();
     let step = parts.usual.nrows().div_ceil(USUAL_MAX).max(1);
-    let mut of_usual = fitted.score(parts.usual.slice(ndarray::s![..;step, ..])).to_vec();
+    let mut of_usual =
+        fitted.score(parts.usual.slice_axis(Axis(0), Slice::new(0, None, step as isize))).to_vec();
     of_usual.sort_unstable_by(f64::total_cmp);
     let quantile = |q: f64| {
         let rank = (of_usual.len() as f64 * q) as usize;

@@ -2,9 +2,9 @@
 
 use models::{
     Predictor,
-    detect::minutes::{PAST_MIN, inject},
+    detect::minutes::{PAST_MIN, Usual, inject},
 };
-use ndarray::{Array2, s};
+use ndarray::{Array2, Axis, Slice};
 
 use super::{HISTORY_S, Series, Serving, key, metrics_of};
 use crate::{frame::ZoneFrame, settings::Settings, split::spans};
@@ -62,8 +62,12 @@ pub(crate) fn losses(
         // Not the seed of any part that was chosen or reported on.
         let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(1 << 32 | number as u64);
         let faults = inject(&mut values[before..], own_scales.spread(), seed);
-        let x = own_scales.rows(&values).slice_move(s![before.., ..]);
-        let of_rival = rival_scales.rows(&values).slice_move(s![before.., ..]);
+        let rows = |scales: &Usual| {
+            let mut rows = scales.rows(&values);
+            rows.slice_axis_inplace(Axis(0), Slice::from(before..));
+            rows
+        };
+        let (x, of_rival) = (rows(own_scales), rows(rival_scales));
         let (said, of_rival) = (own_model.predict(x.view()), rival_model.predict(of_rival.view()));
         let mut labels = vec![false; part.len()];
         faults.iter().for_each(|fault| labels[fault.minutes.clone()].fill(true));

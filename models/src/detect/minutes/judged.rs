@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView1, s};
+use ndarray::{Array2, ArrayView1, Axis, Slice};
 
 use super::{Fault, Kind, PAST_MIN, Usual, inject};
 use crate::{
@@ -65,7 +65,8 @@ impl Judged {
         let mut copy = values[from..part.end].to_vec();
         let faults =
             seed.map_or_else(Vec::new, |seed| inject(&mut copy[before..], usual.spread(), seed));
-        let rows = usual.rows(&copy).slice_move(s![before.., ..]);
+        let mut rows = usual.rows(&copy);
+        rows.slice_axis_inplace(Axis(0), Slice::from(before..));
         let known = values[part].iter().map(|value| value.is_finite()).collect();
         Self { rows, faults, known }
     }
@@ -77,7 +78,7 @@ impl Judged {
         let kinds = self.kinds();
         let kept: Vec<usize> =
             (0..self.known.len()).filter(|m| self.known[*m] && kinds[*m].is_none()).collect();
-        self.rows.select(ndarray::Axis(0), &kept)
+        self.rows.select(Axis(0), &kept)
     }
 
     /// The fault of each minute.
@@ -209,7 +210,7 @@ mod tests {
         values[9000..9010].fill(f64::NAN);
         let usual = Usual::of(&values[..7200]).unwrap();
         let part = Judged::of(&values, 8000..10_000, &usual, None);
-        assert_eq!(part.rows, usual.rows(&values).slice(s![8000..10_000, ..]));
+        assert_eq!(part.rows, usual.rows(&values).slice_axis(Axis(0), Slice::from(8000..10_000)));
         assert_eq!(part.usual_rows().dim(), (1990, CHANNELS.len()));
         assert_eq!(part.faults, []);
     }

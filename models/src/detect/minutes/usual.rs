@@ -131,7 +131,10 @@ mod tests {
         let all = series(usual);
         let own = Usual::of(&all).unwrap();
         let whole = own.rows(&all);
-        assert_eq!(own.rows(&all[..500]), whole.slice(ndarray::s![..500, ..]));
+        assert_eq!(
+            own.rows(&all[..500]),
+            whole.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..500))
+        );
         assert!(whole.iter().all(|value| value.is_finite() && *value >= 0.0));
     }
 
