@@ -1,5 +1,7 @@
 //! All candidates of a task beside one another.
 
+use std::collections::BTreeMap;
+
 use models::Estimator;
 use telemetry::ZoneId;
 
@@ -82,8 +84,26 @@ impl<'a> Outcome<'a> {
             rows: last.rows,
             rows_offered: if candidate.baseline.is_some() { 0 } else { last.rows_offered },
             missing: candidate.missing,
-            scores: candidate.scores(&self.truth, self.flags().as_deref()),
+            scores: self.scores(candidate),
         }
+    }
+
+    /// Scores beside the error; those of the task are means over folds.
+    fn scores(&self, candidate: &Candidate) -> BTreeMap<&'static str, f64> {
+        let mut scores = candidate.scores(&self.truth, self.flags().as_deref());
+        let mut of_task: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+        for (judged, parts) in candidate.folds.iter().zip(self.folds) {
+            for (name, score) in self.task.scores(&judged.said.to_vec(), &parts.test) {
+                of_task.entry(name).or_default().push(score);
+            }
+        }
+        for (name, folds) in of_task {
+            let finite: Vec<f64> = folds.into_iter().filter(|score| score.is_finite()).collect();
+            if !finite.is_empty() {
+                scores.insert(name, finite.iter().sum::<f64>() / finite.len() as f64);
+            }
+        }
+        scores
     }
 
     /// Which truths are lower bounds, where any can be.

@@ -23,7 +23,9 @@ pub(super) fn of(
             wanted.extend(Input::parse(&input).columns().into_iter().map(str::to_owned));
         }
         wanted.extend(task.target_columns().iter().map(|column| (*column).to_owned()));
-        wanted.extend(task.anchor().map(str::to_owned));
+        if let Some(anchor) = task.anchor().map(Input::parse) {
+            wanted.extend(anchor.columns().into_iter().map(str::to_owned));
+        }
         wanted.retain(|column| columns.contains(column.as_str()));
         step_s = Some(60);
     } else {
