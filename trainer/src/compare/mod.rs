@@ -248,7 +248,7 @@ impl Asked<'_> {
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
         let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
             let detectors: Vec<_> =
-                detect::detectors().into_iter().filter(|d| wanted(d.name())).collect();
+                detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
             let settings = with_cut(settings, request.plan.cut, frames);
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {
