@@ -1,7 +1,7 @@
 //! The champion from near: where and when it errs, and whether its intervals
 //! keep their promise.
 
-use models::metrics::conformal_quantile;
+use models::{metrics::conformal_quantile, stats::classes::Calibration};
 use serde::Serialize;
 use telemetry::ZoneId;
 
@@ -31,6 +31,8 @@ pub struct Details {
     pub bias: f64,
     /// What intervals promise and what they cover.
     pub coverage: Vec<Coverage>,
+    /// What probabilities promise and how often it came, of two classes.
+    pub reliability: Vec<Calibration>,
 }
 
 /// One row.
@@ -135,6 +137,7 @@ impl Details {
             },
             residuals: histogram(&errors),
             bias: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
+            reliability: Vec::new(),
             coverage: (1..=19).filter_map(|i| seen.coverage(f64::from(i) * 0.05)).collect(),
         }
     }

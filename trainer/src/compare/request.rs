@@ -1,6 +1,5 @@
 use std::path::PathBuf;
 
-use models::{detect, zoo};
 use serde::Serialize;
 use telemetry::ZoneId;
 
@@ -106,7 +105,7 @@ impl Request {
         if let Some(task) = self.tasks.iter().find(|task| !tasks::NAMES.contains(&task.as_str())) {
             return Err(TrainError::UnknownTask(task.clone()));
         }
-        let known = model_names();
+        let known = tasks::models();
         if let Some(model) = self.models.iter().find(|model| !known.contains(&model.as_str())) {
             return Err(TrainError::UnknownModel(model.clone(), known.join(", ")));
         }
@@ -144,10 +143,4 @@ impl Request {
             folds: self.plan.folds.max(1),
         }
     }
-}
-
-/// The names of all models.
-fn model_names() -> Vec<&'static str> {
-    let regressors = zoo::regressors().into_iter().map(|own| own.name());
-    regressors.chain(detect::detectors().iter().map(|own| own.name())).collect()
 }

@@ -21,6 +21,7 @@ pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
     figures.extend(by_hour(task, details));
     figures.extend(by_truth(task, details));
     figures.extend(coverage(details));
+    figures.extend(reliability(details));
     figures
 }
 
@@ -176,6 +177,28 @@ fn coverage(details: &Details) -> Option<Figure> {
         svg: plot.svg(),
         caption: "Prediction intervals were made on the calibration part and are judged on the test part: \
                   below the dashed line they are too narrow, above it wider than need be."
+            .to_owned(),
+    })
+}
+
+fn reliability(details: &Details) -> Option<Figure> {
+    let own = &details.reliability;
+    own.first()?;
+    let axis = |label: &str| Axis::fixed(label, 0.0, 100.0);
+    let (x, y) = (axis("probability that was said, %"), axis("share that came, %"));
+    let mut plot = Plot::new("what probabilities promise and how often it came", x, y);
+    plot.guide((0.0, 0.0), (100.0, 100.0));
+    let points = || own.iter().map(|c| (100.0 * c.predicted, 100.0 * c.observed));
+    plot.line(Colour::Model, points());
+    for (point, group) in points().zip(own) {
+        plot.point(Colour::Model, point, &format!("{} rows", group.rows), false);
+    }
+    plot.legend(Colour::Model, details.model.clone());
+    Some(Figure {
+        title: "Do probabilities come true?".to_owned(),
+        svg: plot.svg(),
+        caption: "Rows with about the same probability together: on the dashed line it came as often as was \
+                  said, below it less often. Point at a point for its number of rows."
             .to_owned(),
     })
 }
