@@ -151,6 +151,7 @@ impl<'a> Outcome<'a> {
         let candidate = &self.candidates[best];
         let tests = || self.folds.iter().map(|parts| &parts.test);
         let at_ms: Vec<i64> = tests().flat_map(|rows| rows.at_ms.clone()).collect();
+        let anchor: Vec<f64> = tests().flat_map(|rows| rows.anchor.clone()).collect();
         let zone: Vec<ZoneId> = tests().flat_map(|rows| rows.zone.clone()).collect();
         let of_folds = self.folds.iter().enumerate();
         let fold: Vec<usize> =
@@ -167,6 +168,7 @@ impl<'a> Outcome<'a> {
             truth: &self.truth,
             model: &model,
             baseline: &baseline,
+            anchor: &anchor,
             fold: &fold,
             half_width: &half_width,
             calibration: &calibration,

@@ -59,17 +59,21 @@ fn trace(task: &TaskResult, details: &Details) -> Option<Figure> {
 
 fn scatter(task: &TaskResult, details: &Details) -> Option<Figure> {
     let points = &details.points;
-    points.first()?;
-    let values: Vec<f64> = points.iter().flat_map(|p| [p.truth, p.predicted]).collect();
-    let x = Axis::linear(format!("what came, {}", task.unit), values.clone());
-    let y = Axis::linear(format!("what was said, {}", task.unit), values.clone());
+    // Levels of a slow quantity would lie on the line whatever was said.
+    let is_change = points.iter().any(|point| point.anchor != 0.0);
+    let what = if is_change { "change" } else { "value" };
+    let pairs: Vec<(f64, f64)> =
+        points.iter().map(|p| (p.truth - p.anchor, p.predicted - p.anchor)).collect();
+    let values: Vec<f64> = pairs.iter().flat_map(|(truth, said)| [*truth, *said]).collect();
+    let x = Axis::linear(format!("{what} that came, {}", task.unit), values.clone());
+    let y = Axis::linear(format!("{what} that was said, {}", task.unit), values.clone());
     let (low, high) = ends(&values);
     let mut plot = Plot::new("predicted against true", x, y);
-    plot.cloud(Colour::Model, points.iter().map(|point| (point.truth, point.predicted)));
+    plot.cloud(Colour::Model, pairs);
     plot.guide((low, low), (high, high));
     plot.legend(Colour::Model, details.model.clone());
-    Some(Figure {
-        title: "Predicted against true".to_owned(),
+    (!points.is_empty()).then(|| Figure {
+        title: format!("Predicted against true {what}"),
         svg: plot.svg(),
         caption: "On the dashed line a prediction was exact; a cloud flatter than the line shies away from \
                   extremes."
