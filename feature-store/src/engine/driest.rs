@@ -9,7 +9,7 @@ const DAY_MS: i64 = 86_400_000;
 /// A trend knows the readings since midnight UTC this many days before.
 const DAYS: i64 = 7;
 /// Readings that a trend may need, ms.
-pub(super) const KEPT_MS: i64 = (DAYS + 1) * DAY_MS;
+pub(crate) const KEPT_MS: i64 = (DAYS + 1) * DAY_MS;
 
 /// The features of the zone's driest soil: chosen from [`Trend::NAMES`].
 #[derive(Debug)]

@@ -12,6 +12,7 @@
 //! - `derive`: readings made of readings, by day and by night
 //! - `series`: one metric: its `readings` in order, and the windows over them, each
 //!   `sliding` from minute to minute over a [`summary`] of each, `quantiles` counted
+//! - `sql`: what expressions of the definitions make of readings and of rows
 //! - `row`: the features of a zone at a time: windows, and then
 //! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
@@ -29,10 +30,12 @@ mod row;
 mod sequence;
 mod series;
 mod sliding;
+mod sql;
 pub mod summary;
 mod zone;
 
 pub use catalog::Catalog;
+pub(crate) use driest::KEPT_MS as SOIL_KEPT_MS;
 pub use engine::{Engine, Output};
 pub use feed::Feed;
 pub use row::Row;

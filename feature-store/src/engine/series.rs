@@ -119,6 +119,9 @@ impl Series {
                 (counts.after_ms, counts.until_ms) = (i64::MIN, i64::MIN);
             }
         }
+        for window in &mut self.windows {
+            window.sliding.forget(kept_ms.div_euclid(MINUTE_MS));
+        }
         self.readings.forget(kept_ms);
     }
 }

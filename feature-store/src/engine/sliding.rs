@@ -100,6 +100,15 @@ impl Sliding {
         self.totals.remove(&block);
     }
 
+    /// The readings before a minute were forgotten.
+    pub(super) fn forget(&mut self, minute: i64) {
+        let is_gone = |block: i64| block * self.block < minute;
+        self.ends.block = self.ends.block.filter(|block| !is_gone(*block));
+        self.middle.span = self.middle.span.filter(|(from, _)| !is_gone(*from));
+        self.beginning.block = self.beginning.block.filter(|block| !is_gone(*block));
+        self.totals.retain(|block, _| !is_gone(*block));
+    }
+
     fn fold(&self, readings: &mut Readings, mut sum: Summary, from: i64, end: i64) -> Summary {
         readings.each_minute(from, end, |_, minute| sum.merge(minute, self.hold));
         sum
