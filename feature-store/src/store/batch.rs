@@ -142,7 +142,13 @@ mod tests {
 
     #[test]
     fn every_counter_is_found_by_its_name() {
-        let tally = Tally { by_quality: [1, 2, 3, 4, 5, 6, 7, 8], rejects: 9, rows: 10, corrections: 11, commits: 12 };
+        let tally = Tally {
+            by_quality: [1, 2, 3, 4, 5, 6, 7, 8],
+            rejects: 9,
+            rows: 10,
+            corrections: 11,
+            commits: 12,
+        };
         let mut read = Tally::default();
         for (name, count) in tally.named() {
             *read.get_mut(&name).unwrap() = count;

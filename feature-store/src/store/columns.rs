@@ -5,8 +5,7 @@ use std::sync::Arc;
 use duckdb::arrow::{
     array::{
         ArrayRef, BinaryBuilder, Float64Array, Int32Array, Int64Array, RecordBatch, StringBuilder,
-        TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt32Builder,
-        UInt64Builder,
+        TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt32Builder, UInt64Builder,
     },
     datatypes::{Field, Schema},
 };

@@ -14,12 +14,12 @@ use std::{
 
 use duckdb::{AccessMode, Config, Connection};
 
+pub(crate) use batch::{Batch, Tally};
+pub(crate) use names::Names;
 pub use read::{
     FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, ReadingQuery, ReadingRow,
 };
 pub(crate) use read::{frame, history, kpis, quality, readings};
-pub(crate) use batch::{Batch, Tally};
-pub(crate) use names::Names;
 pub(crate) use restore::{Restored, positions, restore, restore_zones};
 pub(crate) use write::Writer;
 
@@ -91,7 +91,9 @@ mod tests {
     fn numbers_in_silver_have_the_names_that_the_program_gives_them() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(SCHEMA).unwrap();
-        connection.execute_batch("INSERT INTO silver.series VALUES (0, 's', 'z', 'd', 'm')").unwrap();
+        connection
+            .execute_batch("INSERT INTO silver.series VALUES (0, 's', 'z', 'd', 'm')")
+            .unwrap();
         let name = |column: &str, source: u8, quality: u8| -> String {
             connection.execute_batch("DELETE FROM silver.data").unwrap();
             let insert = format!(

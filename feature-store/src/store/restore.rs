@@ -86,8 +86,10 @@ pub(crate) fn restore_zones(
     let ahead_ms = i64::from(settings.future_max_s) * 1000;
     let mut readings = 0;
     for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= APART_MAX_MS) {
-        let after_ms: HashMap<&ZoneId, i64> =
-            together.iter().map(|(newest_ms, zone)| (zone, newest_ms.saturating_sub(kept_ms))).collect();
+        let after_ms: HashMap<&ZoneId, i64> = together
+            .iter()
+            .map(|(newest_ms, zone)| (zone, newest_ms.saturating_sub(kept_ms)))
+            .collect();
         let wanted = Wanted::new(&series, &boots, &after_ms);
         let (oldest_ms, newest_ms) = (together[0].0, together[together.len() - 1].0);
         // The table is in the order of time, nearly: what is outside of a span

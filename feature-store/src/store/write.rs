@@ -79,7 +79,8 @@ impl Writer {
                 ("newest", Arc::new(newest.collect::<TimestampMicrosecondArray>())),
                 ("progress", text(&json)),
             ])?;
-            let mut appender = transaction.appender_to_catalog_and_db("progress", "temp", "main")?;
+            let mut appender =
+                transaction.appender_to_catalog_and_db("progress", "temp", "main")?;
             appender.append_record_batch(staged)?;
             appender.flush()?;
             transaction.execute_batch(
