@@ -4,17 +4,21 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     StoreError,
     feature_store::Shared,
     store::{Batch, Writer},
+    upkeep::Upkeep,
 };
+
+/// How often it is asked what is due while nothing comes.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The near end of the writing thread.
 #[derive(Debug)]
@@ -30,15 +34,27 @@ impl Committer {
     pub(crate) fn start(shared: Arc<Shared>, writer: Writer) -> Result<Self, StoreError> {
         let (batches, incoming) = sync_channel::<Batch>(0);
         let (said, done) = channel();
+        let mut upkeep = Upkeep::new(&shared.settings)?;
         let work = move || {
             let mut writer = writer;
-            for batch in incoming {
-                let result = commit(&shared, &mut writer, batch);
-                let failed = result.is_err();
-                if said.send(result).is_err() || failed {
-                    return Ok(());
+            loop {
+                match incoming.recv_timeout(UPKEEP) {
+                    Ok(batch) => {
+                        let result = commit(&shared, &mut writer, batch);
+                        let failed = result.is_err();
+                        if said.send(result).is_err() || failed {
+                            return Ok(());
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                if let Err(error) = upkeep.if_due(writer.connection()) {
+                    // Nothing is lost: what was not done is due again.
+                    tracing::error!(%error, "upkeep");
                 }
             }
+            upkeep.finish(writer.connection())?;
             writer.checkpoint()
         };
         let thread = thread::Builder::new().name("commit".to_owned()).spawn(work);

@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Settings, StoreError,
     engine::{Row, catalog::Schema},
+    kpi::{self, KpiQuery, ZoneKpis},
     online::{Online, ZoneSummary},
     store::{
-        self, FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, Readers,
-        ReadingQuery, ReadingRow, Restored, Tally, Writer,
+        self, FrameQuery, HistoryQuery, HistoryRow, QualityCount, Readers, ReadingQuery,
+        ReadingRow, Restored, Tally, Version, Writer,
     },
     worker,
 };
@@ -110,7 +111,8 @@ impl FeatureStore {
     /// else keeps it from being opened or read.
     pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
-        let connection = store::open(&settings.store)?;
+        let mut connection = store::open(&settings.store, &settings.lake)?;
+        store::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
         let is_shared = settings.log.is_shared();
         let restored = store::restore(&connection, &settings.engine, metrics.clone(), is_shared)?;
         let readers = Readers::new(&connection)?;
@@ -192,12 +194,20 @@ impl FeatureStore {
         store::quality(&self.0.readers.connection()?)
     }
 
-    /// Hours of one zone, newest first.
+    /// Hours or days of one zone, newest first.
     ///
     /// # Errors
     /// What DuckDB says.
-    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, StoreError> {
-        store::kpis(&self.0.readers.connection()?, query)
+    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
+        kpi::read(&self.0.readers.connection()?, query)
+    }
+
+    /// The definitions that there are rows of, oldest first.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn versions(&self) -> Result<Vec<Version>, StoreError> {
+        store::versions(&self.0.readers.connection()?)
     }
 
     /// The names of all features, in the order of their columns.

@@ -16,10 +16,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     StoreError,
     committer::Committer,
+    definitions::SqlReading,
     engine::{Engine, Output, Progress},
     feature_store::Shared,
     intake::{self, Arrived},
+    settings,
     store::{self, Batch, Names, Restored, Writer},
+    watch,
 };
 
 /// Records asked of the log at once.
@@ -43,6 +46,7 @@ enum Step {
     Arrived(Vec<Arrived>),
     Assigned(Assigned),
     Revoked(Revoked),
+    File(watch::File),
 }
 
 /// Runs until `shutdown`, the log's end or a failure.
@@ -53,11 +57,15 @@ pub(crate) async fn run(
     restored: Restored,
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
-    let (log, positions, is_shared) = (log.clone(), restored.positions, log.is_shared());
+    let (log, mut positions, is_shared) = (log.clone(), restored.positions, log.is_shared());
+    let watched_next = positions.get(&watch::WATCHED).copied().unwrap_or(0);
+    // What is below 0 is no partition of the log.
+    positions.retain(|partition, _| *partition >= 0);
     let opened = tokio::task::spawn_blocking(move || {
         if is_shared { log.member(READINGS) } else { log.reader(READINGS, &positions) }
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
+    let watch = shared.settings.watch.clone();
     let worker = Worker {
         engine: restored.engine,
         names: restored.names,
@@ -65,6 +73,7 @@ pub(crate) async fn run(
         connection: shared.connection()?,
         committer: Committer::start(shared.clone(), writer)?,
         shared,
+        watched_next,
         pending: Batch::default(),
         committed: HashMap::new(),
         is_caught_up: false,
@@ -75,12 +84,15 @@ pub(crate) async fn run(
     };
     let (raw, to_parse) = mpsc::channel(QUEUE_MAX);
     let (parsed, steps) = mpsc::channel(QUEUE_MAX);
+    let watching = watch_folder(watch, restored.watched, parsed.clone(), shutdown.clone());
+    let watching = tokio::spawn(watching);
     tokio::task::spawn_blocking(move || parse(to_parse, &parsed));
     let worker = tokio::task::spawn_blocking(move || worker.run(steps));
     let result = tokio::select! {
         result = read(&mut reader, raw) => result,
         () = shutdown.cancelled() => Ok(()),
     };
+    watching.abort();
     let worked = worker.await.map_err(|error| StoreError::Thread(error.to_string()));
     reader.close().await;
     worked??;
@@ -120,6 +132,27 @@ fn parse(
     }
 }
 
+/// Passes files of the watched folder on, where there is one.
+async fn watch_folder(
+    settings: settings::Watch,
+    taken: Vec<watch::Mark>,
+    steps: mpsc::Sender<(Step, Option<u64>)>,
+    shutdown: CancellationToken,
+) {
+    if settings.dir.as_os_str().is_empty() {
+        return;
+    }
+    let (files, mut found) = mpsc::channel(1);
+    let pass_on = async {
+        while let Some(file) = found.recv().await {
+            if steps.send((Step::File(file), None)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(watch::run(settings, taken, files, shutdown), pass_on);
+}
+
 struct Worker {
     shared: Arc<Shared>,
     engine: Engine,
@@ -129,6 +162,8 @@ struct Worker {
     /// For reading what was committed.
     connection: Connection,
     committer: Committer,
+    /// The offset of the next record of the watched folder.
+    watched_next: i64,
     /// What the next transaction will hold.
     pending: Batch,
     /// What the file says of each zone's progress, as far as it was written here.
@@ -147,6 +182,10 @@ impl Worker {
         self.show();
         while let Some((step, lag)) = steps.blocking_recv() {
             match step {
+                Step::File(file) => {
+                    self.take_file(file)?;
+                    continue;
+                }
                 Step::Arrived(arrived) => self.take(arrived),
                 Step::Assigned(assigned) => self.assign(assigned)?,
                 Step::Revoked(revoked) => self.revoke(revoked)?,
@@ -165,6 +204,9 @@ impl Worker {
     fn take(&mut self, arrived: Vec<Arrived>) {
         let rows = std::mem::take(&mut self.pending.rows);
         let mut output = Output { qualities: Vec::new(), rows };
+        let before = output.rows.len();
+        let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
+        self.engine.run_ahead(reports.flat_map(SqlReading::of_report));
         for record in &arrived {
             output.qualities.clear();
             match &record.report {
@@ -176,8 +218,26 @@ impl Worker {
             }
             self.pending.take(record, &output.qualities, &mut self.names);
         }
+        self.engine.join(&mut output.rows[before..]);
         self.pending.rows = output.rows;
         self.is_shown &= arrived.is_empty();
+    }
+
+    /// A whole file is one transaction, with the note that it was taken.
+    fn take_file(&mut self, mut file: watch::File) -> Result<(), StoreError> {
+        self.flush()?;
+        let mut arrived = Vec::with_capacity(file.entries.len());
+        for mut entry in file.entries.drain(..) {
+            entry.offset += self.watched_next;
+            arrived.push(intake::read(entry));
+        }
+        self.watched_next += arrived.len() as i64;
+        self.take(arrived);
+        let (path, readings, rejects) = (file.mark.path.clone(), file.readings, file.rejects);
+        self.pending.watched = Some(file);
+        self.flush()?;
+        tracing::info!(path, readings, rejects, "file taken in");
+        Ok(())
     }
 
     /// Takes partitions over: their zones as this file has them, or none.

@@ -95,7 +95,13 @@ impl House {
                 Ok(rest::serve(rest_socket, routes, token, stop).await?)
             })
         };
-        let parts = vec![of_gateway, of_store, of_rest];
+        let of_trainer = {
+            let (settings, trainer) = (settings.trainer.clone(), trainer.clone());
+            Part::start("trainer", &failed, |stop| async move {
+                Ok(trainer::watch::run(&settings, trainer, stop).await?)
+            })
+        };
+        let parts = vec![of_gateway, of_store, of_trainer, of_rest];
         Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, failed, parts })
     }
 
@@ -117,8 +123,8 @@ impl House {
 /// Everything that is served, and the first page.
 fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
     let metrics = {
-        let gateway = gateway.clone();
-        move || async move { gateway.metrics() }
+        let (gateway, trainer) = (gateway.clone(), trainer.clone());
+        move || async move { gateway.metrics() + &trainer.metrics() }
     };
     Router::new()
         .merge(page::routes())

@@ -8,11 +8,12 @@
 
 mod fault;
 mod inputs;
+pub(crate) mod trial;
 
 use std::{collections::BTreeMap, time::Instant};
 
 use models::{
-    Artifact, Predictor, Schema,
+    Artifact, Card, Facts, Predictor, Schema,
     artifact::Golden,
     detect::{Detector, FittedDetector},
     metrics,
@@ -212,6 +213,7 @@ fn judge(
             predict_us,
             size_bytes,
             rows: train.x.nrows(),
+            ..Entry::default()
         },
         scores,
         fitted,
@@ -255,7 +257,7 @@ fn compare(
         usual: (best.usual.0 / best.alarm, best.usual.1 / best.alarm),
     };
     let predictor = Predictor::Detector(best.fitted);
-    let champion = Artifact {
+    let card = Card {
         task: NAME.to_owned(),
         model: best.name.to_owned(),
         schema: Schema { features: NAMES.map(str::to_owned).to_vec() },
@@ -270,10 +272,11 @@ fn compare(
         ]),
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
-        golden: Golden::of(&predictor, train.x.view()),
-        predictor,
+        facts: Facts::of(train.x.view(), None),
     };
-    Backtest { leaderboard, failed, champion, sample }
+    let golden = Golden::of(&predictor, train.x.view());
+    let champion = Artifact { card, golden, predictor };
+    Backtest::plain(leaderboard, failed, champion, sample)
 }
 
 /// The inputs of all series in a span, with faults put in where `seed` is.

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
+use models::registry::Gate;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
 use telemetry::ZoneId;
+
+use crate::serve::settings::{Mqtt, S3, Serving, Watch, check_gate};
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -33,6 +36,16 @@ pub struct Settings {
     pub comfort: Comfort,
     /// What differs from `comfort` in a zone.
     pub zones: BTreeMap<ZoneId, ComfortOverride>,
+    /// What a model must show before it is served.
+    pub gate: Gate,
+    /// When a prediction is the baseline's.
+    pub serving: Serving,
+    /// Scores of what was served, and training again.
+    pub watch: Watch,
+    /// Predictions by MQTT.
+    pub mqtt: Mqtt,
+    /// A registry elsewhere.
+    pub s3: S3,
 }
 
 /// Where the feature store is.
@@ -145,6 +158,10 @@ impl Settings {
             let what = format!("{} is not 0.01 to 3600", self.source.timeout_s);
             return Err(ConfigError::invalid("source.timeout_s", what));
         }
+        check_gate(&self.gate)?;
+        self.serving.check()?;
+        self.watch.check()?;
+        self.mqtt.check()?;
         for zone in self.zones.keys() {
             let Comfort { heat_below, cool_above, .. } = self.comfort_in(zone);
             if heat_below >= cool_above {

@@ -6,7 +6,7 @@ use crate::{rows::Rows, settings};
 
 /// Three spans of time, each [from, to) in UTC ms, with an embargo of the
 /// horizon between them: no target of one part is known only in the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Spans {
     /// Models are fitted on it.
     pub train: (i64, i64),

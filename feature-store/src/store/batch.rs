@@ -10,6 +10,7 @@ use super::{
 use crate::{
     engine::{Progress, Row, catalog::Schema},
     intake::Arrived,
+    kpi, watch,
 };
 
 /// Everything that one transaction holds.
@@ -28,6 +29,10 @@ pub(crate) struct Batch {
     /// The columns of features after this batch.
     pub(crate) schema: Option<Arc<Schema>>,
     pub(super) names: NewNames,
+    /// Hours whose KPIs do not know of its readings.
+    pub(super) touched: kpi::Touched,
+    /// The file of the watched folder that all of it came from.
+    pub(crate) watched: Option<watch::File>,
     pub(crate) tally: Tally,
     payload_bytes: usize,
 }
@@ -82,12 +87,13 @@ impl Batch {
             readings.value.push(reading.value);
             readings.quality.push(*quality as u8);
             self.tally.by_quality[*quality as usize] += 1;
+            self.touched.note(&report.zone, reading.event_ms);
         }
     }
 
     /// Whether there is nothing to be written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.rows.is_empty()
+        self.positions.is_empty() && self.rows.is_empty() && self.watched.is_none()
     }
 
     /// Log records, readings and bytes of payload.

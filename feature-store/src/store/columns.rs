@@ -70,7 +70,7 @@ impl Readings {
     }
 }
 
-pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
+pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
@@ -81,7 +81,7 @@ pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, Store
 
 /// Storage keeps microseconds; a time that they cannot hold is at the end of
 /// what they can.
-pub(super) fn micros(ms: i64) -> i64 {
+pub(crate) fn micros(ms: i64) -> i64 {
     ms.saturating_mul(1000).clamp(FIRST_MICROS, LAST_MICROS)
 }
 

@@ -5,6 +5,7 @@ mod columns;
 mod names;
 mod read;
 mod restore;
+mod versions;
 mod write;
 
 use std::{
@@ -15,15 +16,16 @@ use std::{
 use duckdb::{AccessMode, Config, Connection};
 
 pub(crate) use batch::{Batch, Tally};
+pub(crate) use columns::{micros, table};
 pub(crate) use names::Names;
-pub use read::{
-    FrameQuery, HistoryQuery, HistoryRow, Kpi, KpiQuery, QualityCount, ReadingQuery, ReadingRow,
-};
-pub(crate) use read::{frame, history, kpis, quality, readings};
-pub(crate) use restore::{Restored, positions, restore, restore_zones};
+pub use read::{FrameQuery, HistoryQuery, HistoryRow, QualityCount, ReadingQuery, ReadingRow};
+pub(crate) use read::{frame, history, quality, readings};
+pub(crate) use restore::{Restored, feature_columns, metrics, positions, restore, restore_zones};
+pub use versions::{Version, drop_version, versions_of};
+pub(crate) use versions::{bring_up_to_date, versions};
 pub(crate) use write::Writer;
 
-use crate::{StoreError, settings};
+use crate::{StoreError, backfill, kpi, lake, settings, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// DuckDB copies its write-ahead log into the file at this size: rarely,
@@ -31,7 +33,10 @@ const SCHEMA: &str = include_str!("schema.sql");
 const CHECKPOINT_THRESHOLD: &str = "256MB";
 
 /// Opens the file, makes its tables, and locks down what SQL can reach.
-pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError> {
+pub(crate) fn open(
+    settings: &settings::Store,
+    lake: &settings::Lake,
+) -> Result<Connection, StoreError> {
     let path = &settings.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
@@ -44,7 +49,17 @@ pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError>
         .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?;
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
-    connection.execute_batch(SCHEMA)?;
+    for schema in [SCHEMA, backfill::SCHEMA, lake::SCHEMA, watch::SCHEMA] {
+        connection.execute_batch(schema)?;
+    }
+    kpi::make_tables(&connection)?;
+    if let Some(folder) = lake.folder() {
+        // SQL reaches this one folder and no other.
+        let path = std::path::absolute(folder)
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        let path = path.to_string_lossy().replace('\'', "''");
+        connection.execute_batch(&format!("SET allowed_directories = ['{path}/']"))?;
+    }
     connection
         .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
     Ok(connection)

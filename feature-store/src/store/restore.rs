@@ -21,7 +21,7 @@ use super::{
 use crate::{
     StoreError,
     engine::{Engine, Progress},
-    settings,
+    settings, watch,
 };
 
 /// Zones whose newest readings are at most this far apart are read in one go.
@@ -41,6 +41,8 @@ pub(crate) struct Restored {
     pub(crate) positions: Positions,
     /// What was committed.
     pub(crate) tally: Tally,
+    /// Files of the watched folder that were taken in.
+    pub(crate) watched: Vec<watch::Mark>,
 }
 
 /// Brings the engine to the state of the last commit; without any zones where
@@ -57,7 +59,8 @@ pub(crate) fn restore(
     if !is_shared {
         restore_zones(connection, &mut engine, settings, None)?;
     }
-    Ok(Restored { engine, names, positions, tally: tally(connection)? })
+    let watched = watch::taken(connection)?;
+    Ok(Restored { engine, names, positions, tally: tally(connection)?, watched })
 }
 
 /// Brings zones to the state of the last commit (those of some partitions, or
@@ -71,7 +74,10 @@ pub(crate) fn restore_zones(
 ) -> Result<(), StoreError> {
     let start = Instant::now();
     let mut found = zones(connection)?;
-    found.retain(|(_, partition, _)| partitions.is_none_or(|wanted| wanted.contains(partition)));
+    // A zone that only files told of (below 0) may come in any partition.
+    found.retain(|(_, partition, _)| {
+        partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
+    });
     let last_ms = found.iter().filter_map(|(_, _, progress)| progress.newest_ms).max();
     let mut newest: Vec<(i64, ZoneId)> = Vec::new();
     for (zone, _, progress) in found {
@@ -163,6 +169,11 @@ fn restore_batch(
     let event_ms = batch.column(3).as_primitive::<Int64Type>();
     let value = batch.column(4).as_primitive::<Float64Type>();
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
+    engine.run_ahead((0..batch.num_rows()).filter_map(|row| {
+        let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
+        let (event_ms, value) = (event_ms.value(row), value.value(row));
+        (event_ms > after_ms).then(|| one.reading(event_ms, value))
+    }));
     let mut restored = 0;
     for row in 0..batch.num_rows() {
         let one = wanted.series.get(series.value(row) as usize).copied().flatten();
@@ -197,10 +208,25 @@ fn tally(connection: &Connection) -> Result<Tally, StoreError> {
         })?;
         *counter = row.get(1)?;
     }
+    // Backfills run side by side, and do not write to one counter.
+    let mut statement =
+        connection.prepare("SELECT qualities, rows FROM meta.backfills WHERE readings_kept")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let json: String = row.get(0)?;
+        let counts: [u64; Quality::ALL.len()] =
+            serde_json::from_str(&json).map_err(|_| StoreError::Damaged {
+                table: "meta.backfills",
+                found: json.clone(),
+                expected: "numbers of readings as JSON",
+            })?;
+        tally.by_quality.iter_mut().zip(counts).for_each(|(all, own)| *all += own);
+        tally.rows += row.get::<_, u64>(1)?;
+    }
     Ok(tally)
 }
 
-fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreError> {
+pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreError> {
     let mut statement =
         connection.prepare("SELECT site, zone, partition, progress FROM meta.zones")?;
     let mut found = statement.query([])?;
@@ -218,7 +244,7 @@ fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreE
     Ok(zones)
 }
 
-fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
+pub(super) fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
     let mut statement = connection.prepare("SELECT id, boot FROM silver.boots")?;
     let found =
         statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?;
@@ -226,12 +252,12 @@ fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
 }
 
 /// Metrics in the order of their columns.
-pub(super) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+pub(crate) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
 }
 
 /// The feature columns that `features.rows` has, in their order.
-pub(super) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+pub(crate) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     texts(
         connection,
         "SELECT column_name FROM duckdb_columns()

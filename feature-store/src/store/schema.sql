@@ -95,16 +95,12 @@ CREATE TABLE IF NOT EXISTS meta.schemas (hash VARCHAR PRIMARY KEY, names VARCHAR
 -- corrections (rows made anew), commits.
 CREATE TABLE IF NOT EXISTS meta.counters (name VARCHAR PRIMARY KEY, count UBIGINT NOT NULL);
 
-CREATE OR REPLACE VIEW gold.hourly AS
-SELECT
-    site, zone, metric,
-    time_bucket(INTERVAL 1 hour, event) AS hour,
-    count(*) AS readings,
-    count(*) FILTER (quality = 'ok') / count(*) AS valid_share,
-    min(value) FILTER (quality = 'ok') AS min,
-    avg(value) FILTER (quality = 'ok') AS mean,
-    max(value) FILTER (quality = 'ok') AS max,
-    stddev_samp(value) FILTER (quality = 'ok') AS std
-FROM silver.readings
-WHERE quality <> 'duplicate'
-GROUP BY ALL;
+-- Versions of the definitions. features.rows is of the active one, features.rows_v<version> of
+-- the others.
+CREATE TABLE IF NOT EXISTS meta.definitions (
+    version INTEGER PRIMARY KEY,
+    hash VARCHAR NOT NULL,
+    text VARCHAR NOT NULL,
+    created TIMESTAMP NOT NULL,
+    active BOOLEAN NOT NULL
+);

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     StoreError,
     engine::{Row, catalog::Schema},
+    watch,
 };
 
 /// Rows turned into columns at once: as many as DuckDB takes in one go, and
@@ -50,13 +51,24 @@ impl Writer {
         for row in batch.rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
             self.make_columns(&row[0].schema)?;
         }
-        let Batch { records, readings, rows, positions, progress, metrics, names, tally, .. } =
-            batch;
+        let Batch {
+            records,
+            readings,
+            rows,
+            positions,
+            progress,
+            metrics,
+            names,
+            tally,
+            touched,
+            watched,
+            ..
+        } = batch;
         let transaction = self.connection.transaction()?;
         append(&transaction, "bronze", "records", records.finish()?)?;
         append(&transaction, "silver", "data", readings.finish()?)?;
         write_names(&transaction, &names)?;
-        write_rows(&transaction, &rows)?;
+        write_rows(&transaction, &rows, "rows")?;
         for (partition, next) in &positions {
             transaction.execute(
                 "INSERT OR REPLACE INTO meta.positions VALUES (?, ?)",
@@ -102,6 +114,10 @@ impl Writer {
                 params![name, count],
             )?;
         }
+        touched.write(&transaction)?;
+        if let Some(file) = &watched {
+            watch::note(&transaction, file)?;
+        }
         transaction.commit()?;
         self.metrics = self.metrics.max(metrics.len());
         Ok(())
@@ -130,6 +146,11 @@ impl Writer {
         ))?;
         self.schemas.insert(schema.hash.clone());
         Ok(())
+    }
+
+    /// The connection, for further transactions of the one writer.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// Copies the write-ahead log into the file.
@@ -174,10 +195,14 @@ fn write_names(connection: &Connection, names: &NewNames) -> Result<(), StoreErr
 
 /// Rows of one schema follow one another: columns are added at the end, and
 /// seldom.
-fn write_rows(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+pub(super) fn write_rows(
+    connection: &Connection,
+    rows: &[Row],
+    name: &str,
+) -> Result<(), StoreError> {
     for rows in rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
         let schema = &rows[0].schema;
-        let mut appender = connection.appender_to_db("rows", "features")?;
+        let mut appender = connection.appender_to_db(name, "features")?;
         for name in ["site", "zone", "time", "revision", "schema_hash"] {
             appender.add_column(name)?;
         }

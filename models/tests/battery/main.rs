@@ -1,5 +1,6 @@
 //! One battery: every regressor, classifier and detector must pass all of it.
 
+mod crash;
 mod learning;
 mod registry;
 mod series;
