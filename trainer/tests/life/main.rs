@@ -1,6 +1,7 @@
 //! A model's life: trained, judged, served, scored, followed by another. Real
 //! files and sockets; the feature store is one of made-up rows.
 
+mod command;
 mod elsewhere;
 mod inference;
 mod serving;
