@@ -11,26 +11,38 @@
 //! - [`definitions`]: `features.toml`: windows, aggregates, joins
 //! - [`intake`]: log records → reports
 //! - [`engine`]: reports → quality flags and feature rows
-//! - `worker`: moves batches from the log through the engine into the store
+//! - [`backfill`]: recordings through the engine into the store, in parallel
+//! - `watch`: a folder whose files are taken in, each once
+//! - `worker`: moves records from the log through the engine
+//! - `committer`: writes what came of them into the store, in one transaction
+//! - `upkeep`: what is done between transactions
 //! - [`store`]: the DuckDB file: written, restored from, read
+//! - [`kpi`]: readings → hours and days of zones
+//! - [`lake`]: what is old, as Parquet
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `rest`: the same over HTTP
 
+pub mod backfill;
+mod committer;
 pub mod definitions;
 pub mod engine;
 mod error;
 mod feature_store;
 pub mod intake;
+pub mod kpi;
+pub mod lake;
 pub mod online;
 mod rest;
 pub mod settings;
 pub mod store;
+mod upkeep;
+mod watch;
 mod worker;
 
 pub use engine::Row;
 pub use error::StoreError;
-pub use feature_store::{Counts, FeatureStore};
+pub use feature_store::{Commits, Counts, FeatureStore};
 pub use online::{Status, ZoneSummary};
 pub use rest::routes;
 pub use settings::Settings;

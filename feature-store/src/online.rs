@@ -77,6 +77,11 @@ impl Online {
         let _ = self.events.send(row);
     }
 
+    /// Serves a zone no longer.
+    pub(crate) fn forget(&self, zone: &ZoneId) {
+        self.zones.write().unwrap_or_else(PoisonError::into_inner).remove(zone);
+    }
+
     pub(crate) fn zones(&self) -> Vec<ZoneSummary> {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
         zones.values().map(|(summary, _)| summary.clone()).collect()

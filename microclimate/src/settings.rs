@@ -35,8 +35,14 @@ token = ""
 
 [metrics]
 "#;
-const OPEN_TABLES: [&str; 4] =
-    ["metrics", "feature_store.engine.drying_in", "trainer.zones", "simulator.replay.columns"];
+const OPEN_TABLES: [&str; 6] = [
+    "metrics",
+    "feature_store.engine.drying_in",
+    "feature_store.kpi.rules.intervals_s",
+    "feature_store.kpi.rules.comfort",
+    "trainer.zones",
+    "simulator.replay.columns",
+];
 /// Keys of single services that mean nothing in one process, where parts
 /// share them or talk directly: refused, rather than ignored.
 const SHARED: [(&str, &[&str]); 4] = [

@@ -90,14 +90,7 @@ async fn compare(settings: Settings, asked: cli::Compare) -> Result<ExitCode> {
     if asked.rows.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        for task in &comparison.tasks {
-            println!("{}", report::terminal(task));
-            if let Some(decision) = &task.offered {
-                let role = if decision.promoted { "champion" } else { "challenger" };
-                println!("version {} is {role}: {}", decision.version, decision.why);
-            }
-            println!();
-        }
+        comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal(task)));
         println!("report: {}", comparison.dir.join("report.html").display());
     }
     let failures: Vec<String> =

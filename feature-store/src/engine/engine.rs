@@ -85,6 +85,10 @@ impl Engine {
     }
 
     fn add(&mut self, id: ZoneId, progress: Progress) -> usize {
+        if let Some(number) = self.numbers.get(&id) {
+            self.zones[*number] = Zone::new(id, progress);
+            return *number;
+        }
         self.numbers.insert(id.clone(), self.zones.len());
         self.zones.push(Zone::new(id, progress));
         self.zones.len() - 1
@@ -130,7 +134,7 @@ impl Engine {
         widest_ms + i64::from(self.rules.engine.late_max_s) * 2000
     }
 
-    /// A zone as it was, without its readings.
+    /// A zone as it was, without its readings, in place of what there is of it.
     pub fn restore_zone(&mut self, id: ZoneId, progress: Progress) {
         self.add(id, progress);
     }

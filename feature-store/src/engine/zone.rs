@@ -10,8 +10,9 @@ use super::{
     catalog::Catalog,
     derive::{Derivation, Sun},
     driest::{self, Soil},
+    readings::{EVENT_MS_MAX, Point, Readings},
     sequence::Sequences,
-    series::{EVENT_MS_MAX, Point, Series},
+    series::Series,
     summary::Hold,
 };
 use crate::settings;
@@ -241,7 +242,7 @@ impl Zone {
         let point = Point::new(event_ms, value, device);
         if event_ms.unsigned_abs() >= EVENT_MS_MAX.unsigned_abs() {
             Quality::Future
-        } else if slot.kept.as_ref().is_some_and(|kept| kept.series.contains(&point)) {
+        } else if slot.kept.as_ref().is_some_and(|kept| kept.series.readings().contains(&point)) {
             Quality::Duplicate
         } else if !value.is_finite() {
             Quality::NotANumber
@@ -323,6 +324,9 @@ impl Zone {
         arrival_ms: i64,
         rules: &Rules,
     ) {
+        if arrival_ms <= event_ms {
+            return;
+        }
         let open_ms = self.progress.final_ms.map_or(event_ms, |ms| event_ms.max(ms + 1));
         let is_behind = grid_up(open_ms, rules.grid_ms()) < arrival_ms;
         if is_behind && self.progress.behind.len() < BEHIND_MAX {
@@ -361,15 +365,15 @@ impl Zone {
     }
 
     /// The readings of a metric that count.
-    pub(super) fn series(&self, metric: &str) -> Option<&Series> {
+    pub(super) fn readings(&self, metric: &str) -> Option<&Readings> {
         let slot = self.slots.iter().find(|slot| slot.metric == metric)?;
-        slot.kept.as_ref().map(|kept| &kept.series)
+        slot.kept.as_ref().map(|kept| kept.series.readings())
     }
 
     /// The first event time after `at_ms`.
     pub(super) fn next_ms(&self, at_ms: i64) -> Option<i64> {
         let kept = self.slots.iter().filter_map(|slot| slot.kept.as_ref());
-        kept.filter_map(|kept| kept.series.next_ms(at_ms)).min()
+        kept.filter_map(|kept| kept.series.readings().next_ms(at_ms)).min()
     }
 
     /// Metrics that there are readings of, by name.
@@ -409,7 +413,8 @@ impl Kept {
     fn new(number: usize, catalog: &Catalog, hold: Hold) -> Self {
         let series = |number: usize| {
             let block = catalog.block(number);
-            Series::new(hold, block.quantile_windows(), block.bins)
+            let windows = block.windows.iter().map(|w| (w.width_ms, w.has_quantiles));
+            Series::new(hold, windows, block.bins)
         };
         let derived = catalog.block(number).derived.iter();
         Self {

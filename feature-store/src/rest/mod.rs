@@ -17,8 +17,9 @@ use service::rest::Problem;
 
 use crate::{
     FeatureStore, Row,
+    kpi::KpiQuery,
     online::Status,
-    store::{FrameQuery, HistoryQuery, KpiQuery, ReadingQuery},
+    store::{FrameQuery, HistoryQuery, ReadingQuery},
 };
 use problem::blocking;
 use query::{DatasetParams, HistoryParams, KpiParams, LatestParams, ReadingParams};
@@ -162,7 +163,13 @@ async fn kpis(
     Query(params): Query<KpiParams>,
 ) -> Result<Json<Value>, Problem> {
     let limit = query::limit(params.limit, 200, store.rows_max())?;
-    let query = KpiQuery { zone: params.zone.clone(), limit };
+    let query = KpiQuery {
+        zone: params.zone.clone(),
+        length: params.period,
+        from_ms: query::time(params.from.as_deref())?,
+        to_ms: query::time(params.to.as_deref())?,
+        limit,
+    };
     let kpis = blocking(move || store.kpis(&query)).await?;
     Ok(Json(json!({ "zone": params.zone, "kpis": kpis })))
 }

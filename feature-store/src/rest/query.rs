@@ -40,6 +40,10 @@ pub(super) struct ReadingParams {
 #[serde(deny_unknown_fields)]
 pub(super) struct KpiParams {
     pub(super) zone: ZoneId,
+    #[serde(default)]
+    pub(super) period: crate::kpi::Length,
+    pub(super) from: Option<String>,
+    pub(super) to: Option<String>,
     pub(super) limit: Option<usize>,
 }
 

@@ -93,28 +93,6 @@ pub struct QualityCount {
     readings: u64,
 }
 
-/// Which hours to take.
-#[derive(Clone, Debug)]
-pub struct KpiQuery {
-    /// The zone.
-    pub zone: ZoneId,
-    /// The newest this many rows.
-    pub limit: usize,
-}
-
-/// An hour of a metric.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Kpi {
-    metric: String,
-    hour_ms: i64,
-    readings: u64,
-    valid_share: f64,
-    min: Option<f64>,
-    mean: Option<f64>,
-    max: Option<f64>,
-    std: Option<f64>,
-}
-
 /// Conditions of a WHERE and their values.
 #[derive(Default)]
 struct Conditions {
@@ -308,27 +286,4 @@ pub(crate) fn quality(connection: &Connection) -> Result<Vec<QualityCount>, Stor
         })
     })?;
     Ok(counts.collect::<duckdb::Result<_>>()?)
-}
-
-/// The newest hours of a zone, newest first.
-pub(crate) fn kpis(connection: &Connection, query: &KpiQuery) -> Result<Vec<Kpi>, StoreError> {
-    let mut statement = connection.prepare(&format!(
-        "SELECT metric, epoch_ms(hour), readings, valid_share, min, mean, max, std
-         FROM gold.hourly WHERE site = ? AND zone = ? ORDER BY hour DESC, metric LIMIT {}",
-        query.limit
-    ))?;
-    let zone = [query.zone.site.as_str(), query.zone.zone.as_str()];
-    let kpis = statement.query_map(zone, |row| {
-        Ok(Kpi {
-            metric: row.get(0)?,
-            hour_ms: row.get(1)?,
-            readings: row.get(2)?,
-            valid_share: row.get(3)?,
-            min: row.get(4)?,
-            mean: row.get(5)?,
-            max: row.get(6)?,
-            std: row.get(7)?,
-        })
-    })?;
-    Ok(kpis.collect::<duckdb::Result<_>>()?)
 }

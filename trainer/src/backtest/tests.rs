@@ -52,7 +52,7 @@ fn several_folds_judge_more_rows_and_keep_the_newest_model() {
     let (one, three) =
         (fixture::backtest(&["ridge"], false, 1, 1), fixture::backtest(&["ridge"], false, 3, 1));
     assert_eq!(three.facts.folds.len(), 3);
-    let until = |backtest: &super::Backtest| backtest.champion.trained_ms.1;
+    let until = |backtest: &super::Backtest| backtest.champion.card.trained_ms.1;
     assert!(until(&three) > until(&one), "the last fold is fitted on more");
 }
 

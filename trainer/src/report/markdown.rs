@@ -39,6 +39,9 @@ fn section(text: &mut String, task: &TaskResult) {
     for (model, why) in &task.failed {
         let _ = writeln!(text, "\n{model} could not be fitted: {why}");
     }
+    if let Some(decision) = &task.offered {
+        let _ = writeln!(text, "\n{}", words::decision(decision));
+    }
     if let Some(thinned) = words::thinned(task) {
         let _ = writeln!(text, "\n{thinned}");
     }

@@ -69,6 +69,9 @@ pub fn terminal(task: &TaskResult) -> String {
     for (model, why) in &task.failed {
         let _ = write!(text, "\n{model} could not be fitted: {why}");
     }
+    if let Some(decision) = &task.offered {
+        let _ = write!(text, "\n{}", words::decision(decision));
+    }
     text
 }
 

@@ -4,6 +4,7 @@ use super::svg::number;
 use crate::{
     backtest::{Entry, leakage::Leakage, leakage::Skill},
     compare::TaskResult,
+    gate::Decision,
     relevance::answer::{SURE, p_value},
 };
 
@@ -105,6 +106,12 @@ pub(super) fn verdict(task: &TaskResult) -> String {
         ),
     };
     format!("{beginning}{doubt}.")
+}
+
+/// What the registry made of the champion.
+pub(super) fn decision(decision: &Decision) -> String {
+    let role = if decision.promoted { "champion" } else { "challenger" };
+    format!("Version {} is {role}: {}.", decision.version, decision.why.trim_end_matches('.'))
 }
 
 /// Models that saw fewer rows than there were.

@@ -134,6 +134,9 @@ fn section(html: &mut String, task: &TaskResult) {
         let answer = escaped(&relevance.answer);
         let _ = write!(html, "<p>What long-term data are worth: {answer}</p>");
     }
+    if let Some(decision) = &task.offered {
+        let _ = write!(html, "<p class='soft'>{}</p>", escaped(&words::decision(decision)));
+    }
     leaderboard::write(html, task);
     html.push_str("<div class='figures'>\n");
     figures::of(task).iter().for_each(|figure| figure.write(html));
