@@ -67,3 +67,20 @@ async fn versions_are_seen_and_changed() {
     let (_, table) = run(&life, "log temperature-10m");
     assert!(table.contains("rolled back") && table.contains("trainer compare"), "{table}");
 }
+
+#[test]
+fn what_has_no_meaning_is_refused() {
+    let check = |set: &str, part: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_trainer"));
+        let ran = program.args(["models", "list", "--set", set]).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(!ran.status.success() && said.contains(part), "{set}: {said}");
+    };
+    check("gate.p_max=0.9", "gate.p_max");
+    check("gate.latency_p99_us_max=0", "gate.latency_p99_us_max");
+    check("serving.missing_max=2", "serving.missing_max");
+    check("watch.every_s=0", "watch.every_s");
+    check("watch.journal_days=1", "watch.journal_days");
+    check("mqtt.topic=predictions/#", "mqtt.topic");
+    check("registry_dir=s3://bucket/models", "s3.secret_key");
+}
