@@ -2,6 +2,7 @@
 //! files and sockets; the feature store is one of made-up rows.
 
 mod command;
+mod comparing;
 mod elsewhere;
 mod inference;
 mod serving;
