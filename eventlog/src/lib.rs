@@ -8,9 +8,10 @@
 //! - `log`: [`EventLog`], which opens writers and readers of topics
 //! - `writer`: takes records in order; a [`Receipt`] resolves once one is durable
 //! - `embedded`: segment files, one appender thread a topic, group commit
-//! - `kafka`: idempotent producer, manually assigned consumer
+//! - `kafka`: idempotent producer; consumer of all partitions, or of a group's share
 //! - `spool`: takes records while Kafka is away, and brings them in order
-//! - `reader`: batches of what is durable, from given [`Positions`]
+//! - `reader`: batches of what is durable, from given [`Positions`]; what a
+//!   consumer group gives and takes
 //! - [`fault`]: holds or fails the embedded log's disk, for tests
 //! - `error`: what can go wrong, and what to do
 //!
@@ -53,7 +54,7 @@ pub use error::LogError;
 pub use fault::Faults;
 pub use kafka::KafkaStatistics;
 pub use log::EventLog;
-pub use reader::Reader;
+pub use reader::{Assigned, Event, Reader, Revoked};
 pub use record::{Entry, Positions, Record};
 pub use settings::{Kind, Settings};
 pub use spool::SpoolStatus;

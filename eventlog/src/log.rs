@@ -89,6 +89,32 @@ impl EventLog {
         }
     }
 
+    /// Whether the readers of this log share its partitions, as
+    /// `log.kafka.group` says.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(&self.0, Inner::Kafka(log) if log.settings.is_shared())
+    }
+
+    /// A reader of those partitions of `topic` that the consumer group gives
+    /// it: [`Reader::next`] says which.
+    ///
+    /// # Errors
+    /// As [`EventLog::writer`]; [`LogError::Setting`] where there is no group.
+    pub fn member(&self, topic: &str) -> Result<Reader, LogError> {
+        check_topic(topic)?;
+        match &self.0 {
+            Inner::Kafka(log) if log.settings.is_shared() => {
+                log.kafka.member(topic).map(Reader::kafka)
+            }
+            _ => Err(LogError::Setting {
+                key: "kafka.group",
+                found: "\"\"".to_owned(),
+                expected: "the name of a consumer group".to_owned(),
+            }),
+        }
+    }
+
     /// For each partition, the offsets that are there: from the oldest to one
     /// past the newest durable one. Blocks for a moment with Kafka.
     ///

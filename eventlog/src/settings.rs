@@ -73,6 +73,18 @@ pub struct Kafka {
     pub replication: i32,
     /// How long to wait for the first answer of a broker, milliseconds.
     pub connect_timeout_ms: u64,
+    /// Readers of the same group share a topic's partitions; empty: each reads
+    /// all of them.
+    #[serde(default)]
+    pub group: String,
+    /// This reader's own name in the group: one that comes back under it within
+    /// `session_timeout_ms` finds its partitions kept for it. Empty for none.
+    #[serde(default)]
+    pub member: String,
+    /// A reader of a group that is not heard of for so long is taken for dead,
+    /// milliseconds.
+    #[serde(default = "session_timeout_ms")]
+    pub session_timeout_ms: u32,
     /// How connections are secured.
     #[serde(default)]
     pub security: Security,
@@ -134,6 +146,11 @@ impl Security {
 
 const SASL_MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
+/// Kafka's own default.
+const fn session_timeout_ms() -> u32 {
+    45_000
+}
+
 fn sasl_mechanism() -> String {
     "SCRAM-SHA-512".to_owned()
 }
@@ -151,6 +168,12 @@ impl Settings {
     pub fn kafka(brokers: &str) -> Self {
         let kafka = Kafka { brokers: brokers.to_owned(), ..Self::default().kafka };
         Self { kind: Kind::Kafka, kafka, ..Self::default() }
+    }
+
+    /// Whether readers share the topics' partitions as a consumer group.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.kind == Kind::Kafka && !self.kafka.group.is_empty()
     }
 
     pub(crate) fn check(&self) -> Result<(), LogError> {
@@ -177,6 +200,17 @@ impl Settings {
         if security.has_sasl() && (user.is_empty() || password.reveal().is_none()) {
             let expected = "user and password, as log.kafka.security asks for them".to_owned();
             return refuse("kafka.user", format!("{user:?}"), expected);
+        }
+        if self.kafka.group.is_empty() && !self.kafka.member.is_empty() {
+            let expected = "kafka.group beside it: a member is a member of a group".to_owned();
+            return refuse("kafka.member", format!("{:?}", self.kafka.member), expected);
+        }
+        // Kafka's limits, unless its administrator changed them.
+        let session = 6_000..=1_800_000;
+        if !session.contains(&self.kafka.session_timeout_ms) {
+            let expected = format!("{} to {}", session.start(), session.end());
+            let found = self.kafka.session_timeout_ms.to_string();
+            return refuse("kafka.session_timeout_ms", found, expected);
         }
         let Spool { bytes_max, after_ms, .. } = self.spool;
         if bytes_max < 2 * self.record_bytes_max as u64 {
@@ -210,6 +244,9 @@ impl Default for Settings {
                 partitions: 6,
                 replication: 1,
                 connect_timeout_ms: 10_000,
+                group: String::new(),
+                member: String::new(),
+                session_timeout_ms: session_timeout_ms(),
                 security: Security::default(),
                 ca_file: PathBuf::new(),
                 cert_file: PathBuf::new(),

@@ -88,4 +88,16 @@ pub enum StoreError {
     /// A thread of this process ended early.
     #[error("the writing thread ended: {0}")]
     Thread(String),
+    /// A recording cannot be read.
+    #[error(transparent)]
+    Recording(#[from] recordings::RecordingError),
+    /// History of a zone that has some already.
+    #[error(
+        "{zone}: this zone has other readings already; its windows would be computed of a part\n\
+         hint: take in the zones that have none (--zones), or into a file of its own (--set store.path=…)"
+    )]
+    ZoneHasReadings {
+        /// The zone.
+        zone: telemetry::ZoneId,
+    },
 }

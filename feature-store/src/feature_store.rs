@@ -1,8 +1,12 @@
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use duckdb::Connection;
 use eventlog::EventLog;
 use serde::Serialize;
 use telemetry::{MetricTable, Quality, ZoneId};
@@ -14,7 +18,7 @@ use crate::{
     Settings, StoreError,
     engine::{Row, catalog::Schema},
     online::{Latest, Online, Status, ZoneSummary},
-    store::{self, Readers, Restored, Writer},
+    store::{self, Readers, Restored, Tally, Version, Writer},
     worker,
 };
 
@@ -37,12 +41,38 @@ pub(crate) struct Shared {
     is_running: AtomicBool,
 }
 
-/// What has been committed.
+/// What has been committed, and how far that is behind.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) by_quality: [AtomicU64; Quality::ALL.len()],
     pub(crate) rejects: AtomicU64,
     pub(crate) rows: AtomicU64,
+    /// Rows that were made anew.
+    pub(crate) corrections: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    /// The time that commits took since the start of this process, µs.
+    pub(crate) commit_us: AtomicU64,
+    /// Log records still to be taken in; `u64::MAX` where that is not known.
+    pub(crate) lag: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn note_commit(&self, tally: &Tally, took: Duration) {
+        self.add(tally);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.commit_us.fetch_add(took_us, Ordering::Relaxed);
+    }
+
+    fn add(&self, tally: &Tally) {
+        let Tally { by_quality, rejects, rows, corrections, commits } = tally;
+        for (counter, count) in self.by_quality.iter().zip(by_quality) {
+            counter.fetch_add(*count, Ordering::Relaxed);
+        }
+        self.rejects.fetch_add(*rejects, Ordering::Relaxed);
+        self.rows.fetch_add(*rows, Ordering::Relaxed);
+        self.corrections.fetch_add(*corrections, Ordering::Relaxed);
+        self.commits.fetch_add(*commits, Ordering::Relaxed);
+    }
 }
 
 /// How much has been committed.
@@ -56,8 +86,19 @@ pub struct Counts {
     pub rejects: u64,
     /// Feature rows, each revision counted.
     pub rows: u64,
+    /// Those of them that were made anew by a late reading.
+    pub corrections: u64,
     /// Feature columns.
     pub columns: usize,
+}
+
+/// Transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commits {
+    /// All that the file has seen.
+    pub count: u64,
+    /// The time that those of this process took.
+    pub took: Duration,
 }
 
 impl FeatureStore {
@@ -68,19 +109,17 @@ impl FeatureStore {
     /// else keeps it from being opened or read.
     pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
-        let connection = store::open(&settings.store)?;
-        let restored = store::restore(&connection, &settings.engine, metrics.clone())?;
+        let mut connection = store::open(&settings.store, &settings.lake)?;
+        store::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
+        let is_shared = settings.log.is_shared();
+        let restored = store::restore(&connection, &settings.engine, metrics.clone(), is_shared)?;
         let readers = Readers::new(&connection)?;
         let online = Online::default();
         for (zone, metrics, progress) in restored.engine.zones() {
             online.note(zone, metrics, progress);
         }
         let counters = Counters::default();
-        for (counter, count) in counters.by_quality.iter().zip(restored.by_quality) {
-            counter.store(count, Ordering::Relaxed);
-        }
-        counters.rejects.store(restored.rejects, Ordering::Relaxed);
-        counters.rows.store(restored.rows, Ordering::Relaxed);
+        counters.add(&restored.tally);
         let schema = Mutex::new(restored.engine.schema().clone());
         let parts = Mutex::new(Some((Writer::new(connection)?, restored)));
         Ok(Self(Arc::new(Shared {
@@ -143,6 +182,14 @@ impl FeatureStore {
         self.0.online.subscribe()
     }
 
+    /// The definitions that there are rows of, oldest first.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn versions(&self) -> Result<Vec<Version>, StoreError> {
+        store::versions(&self.0.readers.connection()?)
+    }
+
     /// The names of all features, in the order of their columns.
     #[must_use]
     pub fn columns(&self) -> Vec<String> {
@@ -158,7 +205,7 @@ impl FeatureStore {
     /// What has been committed.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Counters { by_quality, rejects, rows, .. } = &self.0.counters;
+        let Counters { by_quality, rejects, rows, corrections, .. } = &self.0.counters;
         let loaded = by_quality.each_ref().map(|counter| counter.load(Ordering::Relaxed));
         Counts {
             readings: loaded.iter().sum(),
@@ -170,7 +217,18 @@ impl FeatureStore {
                 .collect(),
             rejects: rejects.load(Ordering::Relaxed),
             rows: rows.load(Ordering::Relaxed),
+            corrections: corrections.load(Ordering::Relaxed),
             columns: self.0.schema().names.len(),
+        }
+    }
+
+    /// How many transactions there were, and how long those of this process took.
+    #[must_use]
+    pub fn commits(&self) -> Commits {
+        let Counters { commits, commit_us, .. } = &self.0.counters;
+        Commits {
+            count: commits.load(Ordering::Relaxed),
+            took: Duration::from_micros(commit_us.load(Ordering::Relaxed)),
         }
     }
 
@@ -188,6 +246,11 @@ impl FeatureStore {
 }
 
 impl Shared {
+    /// One more connection to the file, for reading.
+    pub(crate) fn connection(&self) -> Result<Connection, StoreError> {
+        self.readers.connection()
+    }
+
     pub(crate) fn schema(&self) -> Arc<Schema> {
         self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

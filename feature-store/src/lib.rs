@@ -11,21 +11,33 @@
 //! - [`definitions`]: `features.toml`: windows, aggregates, joins
 //! - [`intake`]: log records → reports
 //! - [`engine`]: reports → quality flags and feature rows
-//! - `worker`: moves batches from the log through the engine into the store
+//! - [`backfill`]: recordings through the engine into the store, in parallel
+//! - `watch`: a folder whose files are taken in, each once
+//! - `worker`: moves records from the log through the engine
+//! - `committer`: writes what came of them into the store, in one transaction
+//! - `upkeep`: what is done between transactions
 //! - [`store`]: the DuckDB file: written, restored from, read
+//! - [`kpi`]: readings → hours and days of zones
+//! - [`lake`]: what is old, as Parquet
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `questions`: what it can be asked: rows, readings, data sets, explanations
 //! - `statistics`: of values over a span, and whether they have moved
 //! - `query`: SQL of strangers, and what is refused in it
 //! - `rest`: the same over HTTP
+//! - [`cli`]: commands that print and end
 
+pub mod backfill;
+pub mod cli;
+mod committer;
 pub mod definitions;
 pub mod engine;
 mod error;
 mod explain;
 mod feature_store;
 pub mod intake;
+pub mod kpi;
+pub mod lake;
 pub mod online;
 mod query;
 mod questions;
@@ -33,13 +45,18 @@ mod rest;
 pub mod settings;
 pub mod statistics;
 pub mod store;
+mod upkeep;
+mod watch;
 mod worker;
 
 pub use engine::Row;
 pub use error::StoreError;
-pub use feature_store::{Counts, FeatureStore};
+pub use feature_store::{Commits, Counts, FeatureStore};
 pub use online::{Latest, Status, ZoneSummary};
 pub use query::{Query, Refused};
 pub use rest::{openapi, routes, service_routes};
 pub use settings::Settings;
-pub use store::{Cursor, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingQuery};
+pub use store::{
+    Cursor, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingQuery, Version,
+    drop_version, versions_of,
+};

@@ -1,11 +1,11 @@
 //! The feature store by itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use feature_store::{FeatureStore, Settings, settings};
+use feature_store::{FeatureStore, Settings, backfill, cli::features, lake, settings};
 use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
@@ -28,9 +28,19 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Run until SIGINT or SIGTERM.
-    Run,
-    /// Print the names of all features that the file has.
-    Features,
+    Run {
+        /// Take in the files of this folder too, each once.
+        #[arg(long, value_name = "DIR")]
+        watch: Option<PathBuf>,
+    },
+    /// Take recorded readings in, fast; the store must not be running.
+    Backfill(backfill::Command),
+    /// Old readings as Parquet files; the store must not be running.
+    #[command(subcommand)]
+    Lake(lake::Command),
+    /// What is computed: list, show, check, diff, and its versions.
+    #[command(subcommand)]
+    Features(features::Command),
     /// Print the commented default configuration.
     Defaults,
 }
@@ -39,7 +49,7 @@ enum Command {
 async fn main() -> Result<()> {
     let args = Args::parse();
     log::init(log::Format::default(), "info");
-    let settings: Settings = config::load(&Sources {
+    let mut settings: Settings = config::load(&Sources {
         defaults: settings::DEFAULTS,
         open_tables: &settings::OPEN_TABLES,
         file: args.config.as_deref(),
@@ -47,11 +57,24 @@ async fn main() -> Result<()> {
         set: &args.set,
     })?;
     match args.command {
-        Command::Run => run(&settings).await,
-        Command::Features => {
-            let store = FeatureStore::open(&settings, settings.metric_table()?)?;
-            store.columns().iter().for_each(|name| println!("{name}"));
-            Ok(())
+        Command::Run { watch } => {
+            settings.watch.dir = watch.unwrap_or(settings.watch.dir);
+            run(&settings).await
+        }
+        Command::Backfill(command) => {
+            let ran = tokio::task::spawn_blocking(move || command.run(&settings));
+            Ok(ran.await??)
+        }
+        Command::Lake(command) => {
+            let ran = tokio::task::spawn_blocking(move || command.run(&settings));
+            Ok(ran.await??)
+        }
+        Command::Features(command) => {
+            let metrics = settings.metric_table()?;
+            let answer = features::answer(&command, &settings, &metrics)?;
+            print!("{}", answer.text);
+            eprint!("{}", answer.error);
+            process::exit(answer.exit_code.into())
         }
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);

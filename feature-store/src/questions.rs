@@ -11,10 +11,11 @@ use crate::{
     FeatureStore, StoreError,
     definitions::Definitions,
     explain::{self, Explanation},
+    kpi::{self, KpiQuery, ZoneKpis},
     query::Query,
     store::{
-        self, Cursor, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, KpiQuery, Mode,
-        PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
+        self, Cursor, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
+        QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
     },
 };
 
@@ -83,12 +84,12 @@ impl FeatureStore {
         store::quality(&self.0.readers.connection()?, query)
     }
 
-    /// Hours or days of one zone, newest first; `None` where they are not computed.
+    /// Hours or days of one zone, newest first.
     ///
     /// # Errors
     /// What DuckDB says.
-    pub fn kpis(&self, query: &KpiQuery) -> Result<Option<Table>, StoreError> {
-        store::kpis(&self.0.readers.connection()?, query)
+    pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
+        kpi::read(&self.0.readers.connection()?, query)
     }
 
     /// What is behind one value: its window, tiles and readings, and the value

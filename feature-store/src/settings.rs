@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
 use telemetry::{Metric, MetricTable, SmolStr, ZoneId};
 
-use crate::definitions::Definitions;
+use crate::{definitions::Definitions, engine::SOIL_KEPT_MS};
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 /// Tables of it whose keys are the user's own.
-pub const OPEN_TABLES: [&str; 2] = ["metrics", "engine.drying_in"];
+pub const OPEN_TABLES: [&str; 4] =
+    ["metrics", "engine.drying_in", "kpi.rules.intervals_s", "kpi.rules.comfort"];
 
 /// The feature store's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +28,12 @@ pub struct Settings {
     pub engine: Engine,
     /// When a transaction is written.
     pub commit: Commit,
+    /// A folder whose files are taken in.
+    pub watch: Watch,
+    /// Hourly and daily KPIs.
+    pub kpi: Kpi,
+    /// Where old readings go.
+    pub lake: Lake,
     /// The REST listener.
     pub rest: Rest,
     /// The site's own metrics.
@@ -85,6 +92,64 @@ pub struct Commit {
     pub readings_max: usize,
 }
 
+/// A folder whose files are taken in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// The folder; "" for none.
+    pub dir: PathBuf,
+    /// Site of files that name none.
+    pub site: String,
+    /// How long a file must not change before it is read.
+    pub settle_s: u32,
+    /// Largest file.
+    pub file_bytes_max: u64,
+}
+
+/// Where old readings go, and when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lake {
+    /// The folder; "" for no lake.
+    pub path: PathBuf,
+    /// Days that bronze stays in the DuckDB file; 0: for ever. So are all of these.
+    pub bronze_days: u32,
+    /// The same for silver.
+    pub silver_days: u32,
+    /// The same for feature rows.
+    pub features_days: u32,
+    /// Days after which KPIs are deleted.
+    pub kpi_days: u32,
+    /// Files of a partition before they are put together.
+    pub files_max: usize,
+    /// How often what is old moves.
+    pub move_h: u32,
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        Settings::default().lake
+    }
+}
+
+impl Lake {
+    /// The folder, where there is a lake.
+    #[must_use]
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        (!self.path.as_os_str().is_empty()).then_some(self.path.as_path())
+    }
+}
+
+/// Hourly and daily KPIs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kpi {
+    /// How often hours with new readings are counted anew.
+    pub refresh_s: u32,
+    /// How they are counted.
+    pub rules: agronomy::kpi::Rules,
+}
+
 /// The REST listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,16 +187,28 @@ impl Settings {
         }
         // DuckDB calls an open file by its name, and would take it for a schema.
         let name = self.store.path.file_stem().unwrap_or_default().to_string_lossy();
-        if ["bronze", "silver", "gold", "features", "meta"].contains(&name.as_ref()) {
+        if ["bronze", "silver", "gold", "features", "meta", "lake"].contains(&name.as_ref()) {
             let what = format!("a file cannot be named `{name}`, like one of its schemas");
             return Err(ConfigError::invalid("store.path", what));
+        }
+        // A restart takes in the readings of all windows, and of corrections behind them.
+        let definitions = self.engine.definitions(&self.metric_table()?)?;
+        let needed_s = definitions.widest_ms().max(SOIL_KEPT_MS) / 1000
+            + 2 * i64::from(self.engine.late_max_s);
+        let needed_days = needed_s / 86_400 + 1;
+        let silver_days = i64::from(self.lake.silver_days);
+        if silver_days > 0 && silver_days < needed_days {
+            let what = format!("{silver_days} is less than {needed_days}, which windows need");
+            return Err(ConfigError::invalid("lake.silver_days", what));
+        }
+        if let Err(error) = self.kpi.rules.clone().checked() {
+            return Err(ConfigError::invalid("kpi.rules", error.to_string()));
         }
         for (key, drying) in self.engine.dryings() {
             let checked = drying.clone().checked();
             checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
         }
         self.engine.place()?;
-        self.engine.definitions()?;
         self.engine.time_zone().map(|_| ())
     }
 
@@ -174,22 +251,13 @@ impl Engine {
         }
     }
 
-    /// What is computed.
+    /// What is computed, of a site with these metrics.
     ///
     /// # Errors
-    /// A file that cannot be read, or that defines nothing that there is.
-    pub fn definitions(&self) -> Result<Arc<Definitions>, ConfigError> {
-        if self.features.as_os_str().is_empty() {
-            return Ok(Definitions::built_in());
-        }
-        let text = std::fs::read_to_string(&self.features).map_err(|error| {
-            let what = format!("{}: {error}", self.features.display());
-            ConfigError::invalid("engine.features", what)
-        })?;
-        toml::from_str(&text).map(Arc::new).map_err(|error| {
-            let what = format!("{}: {error}", self.features.display());
-            ConfigError::invalid("engine.features", what)
-        })
+    /// Every mistake of the file, with its place.
+    pub fn definitions(&self, metrics: &MetricTable) -> Result<Arc<Definitions>, ConfigError> {
+        Definitions::load(&self.features, metrics)
+            .map_err(|error| ConfigError::invalid("engine.features", format!("\n{error}")))
     }
 
     /// How a zone's soil is judged.

@@ -1,32 +1,53 @@
-//! Log → engine → DuckDB, on one thread that may block.
+//! Log → engine → DuckDB: reading, parsing, computing and writing each on a
+//! thread of its own, so that the slowest alone sets the pace.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use eventlog::{Entry, EventLog};
-use telemetry::topic::READINGS;
+use duckdb::Connection;
+use eventlog::{Assigned, Event, EventLog, Reader, Revoked};
+use telemetry::{ZoneId, topic::READINGS};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     StoreError,
-    engine::{Engine, Output},
+    committer::Committer,
+    definitions::SqlReading,
+    engine::{Engine, Output, Progress},
     feature_store::Shared,
-    intake,
-    settings::Commit,
-    store::{Batch, Restored, Writer},
+    intake::{self, Arrived},
+    settings,
+    store::{self, Batch, Names, Restored, Writer},
+    watch,
 };
 
 /// Records asked of the log at once.
 const RECORDS_MAX: usize = 4096;
-/// Batches between the reader and the worker.
+/// Batches between two threads.
 const QUEUE_MAX: usize = 4;
 /// How long a reading may wait for others before it shows online.
 const WAIT_MAX: Duration = Duration::from_millis(20);
+/// How long online rows may be behind while there is more to read than can be
+/// read: each of them costs as much as many readings.
+const BEHIND_MAX: Duration = Duration::from_millis(250);
 /// How often time passes for silent zones.
 const TICK: Duration = Duration::from_secs(1);
+/// With more records than this still to be read, time passes for nobody.
+const LAG_MAX: u64 = 10_000;
+/// A transaction is written when it holds this much payload, bytes.
+const PAYLOAD_BYTES_MAX: usize = 128 << 20;
+
+/// What the computing thread is told, in the order of the log.
+enum Step {
+    Arrived(Vec<Arrived>),
+    Assigned(Assigned),
+    Revoked(Revoked),
+    File(watch::File),
+}
 
 /// Runs until `shutdown`, the log's end or a failure.
 pub(crate) async fn run(
@@ -36,74 +57,158 @@ pub(crate) async fn run(
     restored: Restored,
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
-    let (log, positions) = (log.clone(), restored.positions.clone());
-    let opened = tokio::task::spawn_blocking(move || log.reader(READINGS, &positions)).await;
-    let mut reader = opened.map_err(|error| StoreError::Thread(error.to_string()))??;
-    let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+    let (log, mut positions, is_shared) = (log.clone(), restored.positions, log.is_shared());
+    let watched_next = positions.get(&watch::WATCHED).copied().unwrap_or(0);
+    // What is below 0 is no partition of the log.
+    positions.retain(|partition, _| *partition >= 0);
+    let opened = tokio::task::spawn_blocking(move || {
+        if is_shared { log.member(READINGS) } else { log.reader(READINGS, &positions) }
+    });
+    let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
+    let watch = shared.settings.watch.clone();
     let worker = Worker {
-        pending: Batch { positions: restored.positions, ..Batch::default() },
-        commit: shared.settings.commit,
-        shared,
         engine: restored.engine,
-        writer,
-        committed_at: Instant::now(),
+        names: restored.names,
+        owned: is_shared.then(BTreeSet::new),
+        connection: shared.connection()?,
+        committer: Committer::start(shared.clone(), writer)?,
+        shared,
+        watched_next,
+        pending: Batch::default(),
+        committed: HashMap::new(),
+        is_caught_up: false,
+        is_shown: false,
+        handed_at: Instant::now(),
         ticked_at: Instant::now(),
+        shown_at: Instant::now(),
     };
-    let worker = tokio::task::spawn_blocking(move || worker.run(receiver));
-    let read = async {
-        loop {
-            // An empty batch tells the worker the time.
-            let batch = reader.next_batch(RECORDS_MAX, WAIT_MAX).await?;
-            if sender.send(batch).await.is_err() {
-                // The worker has ended, and will say why.
-                return Ok(());
+    let (raw, to_parse) = mpsc::channel(QUEUE_MAX);
+    let (parsed, steps) = mpsc::channel(QUEUE_MAX);
+    let watching = watch_folder(watch, restored.watched, parsed.clone(), shutdown.clone());
+    let watching = tokio::spawn(watching);
+    tokio::task::spawn_blocking(move || parse(to_parse, &parsed));
+    let worker = tokio::task::spawn_blocking(move || worker.run(steps));
+    let result = tokio::select! {
+        result = read(&mut reader, raw) => result,
+        () = shutdown.cancelled() => Ok(()),
+    };
+    watching.abort();
+    let worked = worker.await.map_err(|error| StoreError::Thread(error.to_string()));
+    reader.close().await;
+    worked??;
+    result
+}
+
+/// Until the log fails, or nobody is there to take what is read.
+async fn read(
+    reader: &mut Reader,
+    raw: mpsc::Sender<(Event, Option<u64>)>,
+) -> Result<(), StoreError> {
+    loop {
+        // No entries tell the worker the time.
+        let event = reader.next(RECORDS_MAX, WAIT_MAX).await?;
+        if raw.send((event, reader.lag())).await.is_err() {
+            // The worker has ended, and will say why.
+            return Ok(());
+        }
+    }
+}
+
+fn parse(
+    mut raw: mpsc::Receiver<(Event, Option<u64>)>,
+    parsed: &mpsc::Sender<(Step, Option<u64>)>,
+) {
+    while let Some((event, lag)) = raw.blocking_recv() {
+        let step = match event {
+            Event::Entries(entries) => {
+                Step::Arrived(entries.into_iter().map(intake::read).collect())
+            }
+            Event::Assigned(assigned) => Step::Assigned(assigned),
+            Event::Revoked(revoked) => Step::Revoked(revoked),
+        };
+        if parsed.blocking_send((step, lag)).is_err() {
+            break;
+        }
+    }
+}
+
+/// Passes files of the watched folder on, where there is one.
+async fn watch_folder(
+    settings: settings::Watch,
+    taken: Vec<watch::Mark>,
+    steps: mpsc::Sender<(Step, Option<u64>)>,
+    shutdown: CancellationToken,
+) {
+    if settings.dir.as_os_str().is_empty() {
+        return;
+    }
+    let (files, mut found) = mpsc::channel(1);
+    let pass_on = async {
+        while let Some(file) = found.recv().await {
+            if steps.send((Step::File(file), None)).await.is_err() {
+                return;
             }
         }
     };
-    let result: Result<(), StoreError> = tokio::select! {
-        result = read => result,
-        () = shutdown.cancelled() => Ok(()),
-    };
-    drop(sender);
-    worker.await.map_err(|error| StoreError::Thread(error.to_string()))??;
-    result
+    tokio::join!(watch::run(settings, taken, files, shutdown), pass_on);
 }
 
 struct Worker {
     shared: Arc<Shared>,
-    commit: Commit,
     engine: Engine,
-    writer: Writer,
+    names: Names,
+    /// Partitions that the consumer group gave; without a group, all are read.
+    owned: Option<BTreeSet<i32>>,
+    /// For reading what was committed.
+    connection: Connection,
+    committer: Committer,
+    /// The offset of the next record of the watched folder.
+    watched_next: i64,
     /// What the next transaction will hold.
     pending: Batch,
-    committed_at: Instant,
+    /// What the file says of each zone's progress, as far as it was written here.
+    committed: HashMap<ZoneId, Progress>,
+    /// Whether the log was read to its end, and not left far behind since.
+    is_caught_up: bool,
+    /// Whether the online rows are those of the newest readings.
+    is_shown: bool,
+    handed_at: Instant,
     ticked_at: Instant,
+    shown_at: Instant,
 }
 
 impl Worker {
-    fn run(mut self, mut batches: mpsc::Receiver<Vec<Entry>>) -> Result<(), StoreError> {
+    fn run(mut self, mut steps: mpsc::Receiver<(Step, Option<u64>)>) -> Result<(), StoreError> {
         self.show();
-        while let Some(entries) = batches.blocking_recv() {
-            self.take(entries);
-            let interval = Duration::from_millis(self.commit.interval_ms);
-            if self.pending.qualities.len() >= self.commit.readings_max
-                || self.committed_at.elapsed() >= interval
-            {
-                self.commit()?;
+        while let Some((step, lag)) = steps.blocking_recv() {
+            match step {
+                Step::File(file) => {
+                    self.take_file(file)?;
+                    continue;
+                }
+                Step::Arrived(arrived) => self.take(arrived),
+                Step::Assigned(assigned) => self.assign(assigned)?,
+                Step::Revoked(revoked) => self.revoke(revoked)?,
             }
+            self.note_lag(lag);
+            self.tick();
+            if !self.is_shown && (steps.is_empty() || self.shown_at.elapsed() >= BEHIND_MAX) {
+                self.show();
+            }
+            self.commit_if_due()?;
         }
-        self.commit()?;
-        self.writer.checkpoint()
+        self.flush()?;
+        self.committer.finish()
     }
 
-    fn take(&mut self, entries: Vec<Entry>) {
-        let Batch { arrived, qualities, rows, positions, .. } = &mut self.pending;
-        let mut output =
-            Output { qualities: std::mem::take(qualities), rows: std::mem::take(rows) };
-        let is_empty = entries.is_empty();
-        for entry in entries {
-            positions.insert(entry.partition, entry.offset + 1);
-            let record = intake::read(entry);
+    fn take(&mut self, arrived: Vec<Arrived>) {
+        let rows = std::mem::take(&mut self.pending.rows);
+        let mut output = Output { qualities: Vec::new(), rows };
+        let before = output.rows.len();
+        let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
+        self.engine.run_ahead(reports.flat_map(SqlReading::of_report));
+        for record in &arrived {
+            output.qualities.clear();
             match &record.report {
                 Ok(report) => self.engine.take(report, &mut output),
                 Err(reason) => {
@@ -111,15 +216,82 @@ impl Worker {
                     tracing::warn!(partition, offset, reason, "record without readings");
                 }
             }
-            arrived.push(record);
+            self.pending.take(record, &output.qualities, &mut self.names);
         }
-        if self.ticked_at.elapsed() >= TICK {
+        self.engine.join(&mut output.rows[before..]);
+        self.pending.rows = output.rows;
+        self.is_shown &= arrived.is_empty();
+    }
+
+    /// A whole file is one transaction, with the note that it was taken.
+    fn take_file(&mut self, mut file: watch::File) -> Result<(), StoreError> {
+        self.flush()?;
+        let mut arrived = Vec::with_capacity(file.entries.len());
+        for mut entry in file.entries.drain(..) {
+            entry.offset += self.watched_next;
+            arrived.push(intake::read(entry));
+        }
+        self.watched_next += arrived.len() as i64;
+        self.take(arrived);
+        let (path, readings, rejects) = (file.mark.path.clone(), file.readings, file.rejects);
+        self.pending.watched = Some(file);
+        self.flush()?;
+        tracing::info!(path, readings, rejects, "file taken in");
+        Ok(())
+    }
+
+    /// Takes partitions over: their zones as this file has them, or none.
+    fn assign(&mut self, assigned: Assigned) -> Result<(), StoreError> {
+        self.flush()?;
+        let partitions: BTreeSet<i32> = assigned.partitions.iter().copied().collect();
+        let settings = &self.shared.settings.engine;
+        store::restore_zones(&self.connection, &mut self.engine, settings, Some(&partitions))?;
+        let mut positions = store::positions(&self.connection)?;
+        positions.retain(|partition, _| partitions.contains(partition));
+        self.owned.get_or_insert_default().extend(partitions);
+        self.is_caught_up = false;
+        self.show();
+        assigned.start(positions);
+        Ok(())
+    }
+
+    /// Lets partitions go. What this file has of them stays; their zones are
+    /// served by their new owner.
+    fn revoke(&mut self, revoked: Revoked) -> Result<(), StoreError> {
+        self.flush()?;
+        for partition in &revoked.partitions {
+            self.owned.get_or_insert_default().remove(partition);
+            for zone in self.names.zones_of(*partition) {
+                // Its readings go, and time no longer passes for it.
+                self.engine.restore_zone(zone.clone(), Progress::default());
+                self.committed.remove(zone);
+                self.shared.online.forget(zone);
+            }
+        }
+        revoked.release();
+        Ok(())
+    }
+
+    fn note_lag(&mut self, lag: Option<u64>) {
+        match lag {
+            Some(0) if !self.is_caught_up => {
+                self.is_caught_up = true;
+                tracing::info!("caught up with the log");
+            }
+            Some(..=LAG_MAX) => {}
+            Some(_) | None => self.is_caught_up = false,
+        }
+        self.shared.counters.lag.store(lag.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Lets time pass for zones that are silent; not while their readings may
+    /// be among those still to be read, which would come too late then.
+    fn tick(&mut self) {
+        if self.is_caught_up && self.ticked_at.elapsed() >= TICK {
             self.ticked_at = Instant::now();
+            let mut output = Output::default();
             self.engine.tick(now_ms(), &mut output);
-        }
-        (*qualities, *rows) = (output.qualities, output.rows);
-        if !is_empty {
-            self.show();
+            self.pending.rows.extend(output.rows);
         }
     }
 
@@ -127,36 +299,56 @@ impl Worker {
     fn show(&mut self) {
         let rows = self.engine.latest();
         for (zone, metrics, progress) in self.engine.zones() {
-            self.shared.online.note(zone, metrics, progress);
+            if owns(self.owned.as_ref(), &self.names, zone) {
+                self.shared.online.note(zone, metrics, progress);
+            }
         }
         rows.into_iter().for_each(|row| self.shared.online.put(row));
+        (self.is_shown, self.shown_at) = (true, Instant::now());
     }
 
-    fn commit(&mut self) -> Result<(), StoreError> {
-        self.committed_at = Instant::now();
-        if self.pending.arrived.is_empty() && self.pending.rows.is_empty() {
+    /// A transaction is written when its time has come and the one before it
+    /// is done, or when it is full.
+    fn commit_if_due(&mut self) -> Result<(), StoreError> {
+        let commit = self.shared.settings.commit;
+        let (_, readings, payload_bytes) = self.pending.size();
+        let is_full = readings >= commit.readings_max || payload_bytes >= PAYLOAD_BYTES_MAX;
+        let is_time = self.handed_at.elapsed() >= Duration::from_millis(commit.interval_ms);
+        if is_full || (self.committer.is_idle()? && is_time) { self.hand_over() } else { Ok(()) }
+    }
+
+    fn hand_over(&mut self) -> Result<(), StoreError> {
+        self.handed_at = Instant::now();
+        if self.pending.is_empty() {
             return Ok(());
         }
-        let progress =
-            self.engine.zones().map(|(zone, _, progress)| (zone.clone(), progress.clone()));
-        self.pending.progress = progress.collect();
-        self.pending.metrics = self.engine.metrics().to_vec();
-        self.writer.commit(&self.pending)?;
-        self.shared.set_schema(self.engine.schema().clone());
-        let counters = &self.shared.counters;
-        for quality in &self.pending.qualities {
-            counters.by_quality[*quality as usize].fetch_add(1, Ordering::Relaxed);
+        let mut batch = std::mem::take(&mut self.pending);
+        for (zone, _, progress) in self.engine.zones() {
+            let Some(partition) = self.names.partition(zone) else { continue };
+            if self.committed.get(zone) == Some(progress)
+                || !owns(self.owned.as_ref(), &self.names, zone)
+            {
+                continue;
+            }
+            self.committed.insert(zone.clone(), progress.clone());
+            batch.progress.push((zone.clone(), partition, progress.clone()));
         }
-        let rejects = self.pending.arrived.iter().filter(|record| record.report.is_err()).count();
-        counters.rejects.fetch_add(rejects as u64, Ordering::Relaxed);
-        counters.rows.fetch_add(self.pending.rows.len() as u64, Ordering::Relaxed);
-        let records = self.pending.arrived.len();
-        tracing::debug!(records, rows = self.pending.rows.len(), took = ?self.committed_at.elapsed(), "committed");
-        self.pending.arrived.clear();
-        self.pending.qualities.clear();
-        self.pending.rows.clear();
-        Ok(())
+        batch.metrics = self.engine.metrics().to_vec();
+        batch.schema = Some(self.engine.schema().clone());
+        batch.seal(&mut self.names);
+        self.committer.commit(batch)
     }
+
+    /// Commits everything that was taken.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.hand_over()?;
+        self.committer.wait()
+    }
+}
+
+fn owns(owned: Option<&BTreeSet<i32>>, names: &Names, zone: &ZoneId) -> bool {
+    let Some(owned) = owned else { return true };
+    names.partition(zone).is_some_and(|partition| owned.contains(&partition))
 }
 
 fn now_ms() -> i64 {

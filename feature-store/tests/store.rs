@@ -313,6 +313,69 @@ async fn what_is_wrong_is_kept_counted_and_in_no_feature() {
     );
     let latest = store.latest(&"farm/bay-1".parse().unwrap()).unwrap();
     assert_eq!(latest.at_ms, START_MS + 119 * MINUTE_MS, "a wrong stamp moves nothing");
+    let counts = store.counts();
+    drop(store);
+    let again = FeatureStore::open(&settings, MetricTable::default()).unwrap();
+    assert_eq!(again.counts(), counts, "known after a restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
+    const STEP_MS: i64 = 10 * MINUTE_MS;
+    let at = |device: &str, step: i64, arrival_ms: i64, metric: &str, value: f64| {
+        let event_ms = START_MS + step * STEP_MS;
+        let mut report = report("farm/bay-1", step as u64, event_ms, &[(metric, value)]);
+        (report.device, report.arrival_ms) = (device.into(), arrival_ms.max(event_ms));
+        report
+    };
+    let steps = 4 * 144;
+    let end_ms = START_MS + steps * STEP_MS;
+    let online = |step: i64| at("probe", step, 0, "temperature", 20.0 + (step % 50) as f64 / 10.0);
+    let offline = |step: i64, arrival_ms| {
+        at("lost", step, arrival_ms, "humidity", 50.0 + (step % 70) as f64 / 10.0)
+    };
+    // It measured from the first hour on, and could send nothing until the end.
+    let mut late: Vec<Report> = (0..=steps).map(online).collect();
+    late.extend((6..=steps).map(|step| offline(step, end_ms)));
+    late.extend((steps + 1..steps + 12).map(online));
+    // The newest event, less two minutes, less three days: before that, no correction.
+    let oldest = steps - 3 * 144;
+    let mut punctual = Vec::new();
+    for step in 0..steps + 12 {
+        punctual.push(online(step));
+        if (oldest..=steps).contains(&step) {
+            punctual.push(offline(step, 0));
+        }
+    }
+    let run_all = async |reports: &[Report]| {
+        let dir = TempDir::new().unwrap();
+        let settings = settings(dir.path());
+        let log = EventLog::open(&settings.log).unwrap();
+        append(&log, reports).await;
+        (run(&settings, &log, readings(reports)).await, settings, dir)
+    };
+    let (of_late, late_settings, _late_dir) = run_all(&late).await;
+    let (of_punctual, _, _punctual_dir) = run_all(&punctual).await;
+    let counts = of_late.counts();
+    assert_eq!(counts.by_quality["late"], (oldest - 6) as u64);
+    assert!(counts.corrections >= 3 * 1440, "{counts:?}");
+    // Rows before it were made when the metric had no columns yet.
+    let first_ms = START_MS + oldest * STEP_MS;
+    let rows = |store: &FeatureStore| -> Frame {
+        frame(store).into_iter().filter(|(_, at_ms, _)| *at_ms >= first_ms).collect()
+    };
+    let (got, want) = (rows(&of_late), rows(&of_punctual));
+    assert!(got.len() >= 3 * 1440 && got.len() == want.len(), "{} {}", got.len(), want.len());
+    for (got, want) in got.iter().zip(&want) {
+        assert_eq!(got, want);
+    }
+    drop(of_late);
+    let sql = Connection::open(&late_settings.store.path).unwrap();
+    let letters = "SELECT count(*), min(reason) FROM bronze.dead_letters WHERE key = 'farm/bay-1'";
+    let (letters, reason): (u64, String) =
+        sql.query_row(letters, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(letters, (oldest - 6) as u64);
+    assert!(reason.contains("humidity of lost was measured 2025-06-02 01:00:00"), "{reason}");
 }
 
 #[test]

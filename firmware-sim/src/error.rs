@@ -26,14 +26,7 @@ pub enum SimError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// There is nothing to replay.
-    #[error("{path}: {what}\nhint: {hint}")]
-    NothingToReplay {
-        /// The folder.
-        path: PathBuf,
-        /// What was found.
-        what: String,
-        /// What is expected.
-        hint: &'static str,
-    },
+    /// What is to be replayed cannot be read.
+    #[error(transparent)]
+    Recording(#[from] recordings::RecordingError),
 }

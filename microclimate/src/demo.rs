@@ -45,8 +45,11 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     // The simulated bay is watered when its mean is at 24.5 %.
     let bay = Table::from_iter([("soil_moisture_critical".to_owned(), Value::from(24.0))]);
     let bays = Table::from_iter([("farm/bay-1".to_owned(), Value::from(bay))]);
+    // Recordings are as old as they are.
+    let stale_s = if demo.replay.replay.is_some() { 0.0 } else { 900.0 };
     let defaults = [
         ("trainer.zones", Value::from(bays)),
+        ("trainer.serving.stale_s", Value::from(stale_s)),
         ("feature_store.engine.lateness_s", Value::from(LATENESS_S)),
         ("simulator.simulate.days", Value::from(f64::from(demo.days))),
     ];
@@ -141,8 +144,7 @@ async fn play_and_compare(
     let comparison = house
         .trainer
         .compare(&Request::default(), move |progress| {
-            let share = progress.tasks_done as f64 / progress.tasks.max(1) as f64;
-            show(&bar, share, format!("{}: {}", progress.task, progress.step));
+            show(&bar, progress.share(), format!("{}: {}", progress.task, progress.step));
         })
         .await?;
     let models: usize = comparison.tasks.iter().map(|task| task.leaderboard.len()).sum();

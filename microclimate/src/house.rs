@@ -95,7 +95,13 @@ impl House {
                 Ok(rest::serve(rest_socket, routes, token, stop).await?)
             })
         };
-        let parts = vec![of_gateway, of_store, of_rest];
+        let of_trainer = {
+            let (settings, trainer) = (settings.trainer.clone(), trainer.clone());
+            Part::start("trainer", &failed, |stop| async move {
+                Ok(trainer::watch::run(&settings, trainer, stop).await?)
+            })
+        };
+        let parts = vec![of_gateway, of_store, of_trainer, of_rest];
         Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, failed, parts })
     }
 
@@ -117,8 +123,8 @@ impl House {
 /// Everything that is served, and the first page.
 fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
     let metrics = {
-        let (gateway, store) = (gateway.clone(), store.clone());
-        move || async move { gateway.metrics() + &store.prometheus() }
+        let (gateway, store, trainer) = (gateway.clone(), store.clone(), trainer.clone());
+        move || async move { gateway.metrics() + &store.prometheus() + &trainer.metrics() }
     };
     Router::new()
         .merge(page::routes())

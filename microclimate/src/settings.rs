@@ -35,8 +35,14 @@ token = ""
 
 [metrics]
 "#;
-const OPEN_TABLES: [&str; 4] =
-    ["metrics", "feature_store.engine.drying_in", "trainer.zones", "simulator.replay.columns"];
+const OPEN_TABLES: [&str; 6] = [
+    "metrics",
+    "feature_store.engine.drying_in",
+    "feature_store.kpi.rules.intervals_s",
+    "feature_store.kpi.rules.comfort",
+    "trainer.zones",
+    "simulator.replay.columns",
+];
 /// Keys of single services that mean nothing in one process, where parts
 /// share them or talk directly: refused, rather than ignored.
 const SHARED: [(&str, &[&str]); 4] = [
@@ -78,6 +84,7 @@ impl Settings {
         put(&mut defaults, "feature_store.store.path", path("microclimate.duckdb"));
         put(&mut defaults, "trainer.registry_dir", path("models"));
         put(&mut defaults, "trainer.reports_dir", path("reports"));
+        put(&mut defaults, "trainer.watch.journal_dir", path("predictions"));
         put(&mut defaults, "simulator.simulate.labels", path("labels.csv"));
         defaults_set.iter().for_each(|(key, value)| put(&mut defaults, key, value.clone()));
         let text = toml::to_string(&defaults).expect("a table has a TOML form");

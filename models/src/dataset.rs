@@ -8,8 +8,10 @@ use sha2::{Digest, Sha256};
 
 use crate::FitError;
 
-/// The names of a row's numbers, in order. A model refuses any other.
+/// The names of a row's numbers, in order. A model refuses any other. Its
+/// written form carries its hash, and is refused where the two do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Schema {
     /// In the order of columns.
     pub features: Vec<String>,
@@ -25,6 +27,31 @@ impl Schema {
             hasher.update([0]);
         }
         hex(&hasher.finalize())
+    }
+}
+
+/// A schema as it is written.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    features: Vec<String>,
+    hash: String,
+}
+
+impl From<Schema> for Written {
+    fn from(schema: Schema) -> Self {
+        Self { hash: schema.hash(), features: schema.features }
+    }
+}
+
+impl TryFrom<Written> for Schema {
+    type Error = String;
+
+    fn try_from(Written { features, hash }: Written) -> Result<Self, String> {
+        let schema = Self { features };
+        match schema.hash() {
+            own if own == hash => Ok(schema),
+            own => Err(format!("its inputs have the schema hash {own}, and it says {hash}")),
+        }
     }
 }
 

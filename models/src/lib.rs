@@ -11,7 +11,7 @@
 //! - [`metrics`]: errors, precision, intervals
 //! - [`stats`]: tests and intervals that make a comparison honest
 //! - [`artifact`]: a model in a file, checked when it is read
-//! - [`registry`]: the folder of artifacts, and which is the champion
+//! - [`registry`]: versions of them, the gate, and which is the champion
 
 pub mod artifact;
 pub mod classify;
@@ -26,7 +26,7 @@ pub mod registry;
 pub mod stats;
 pub mod zoo;
 
-pub use artifact::{Artifact, Predictor};
+pub use artifact::{Artifact, Card, Facts, Predictor};
 pub use dataset::{Dataset, Schema};
 pub use estimator::{Estimator, FitError, Fitted, ROWS_MIN, fit};
 pub use fill::Missing;

@@ -12,12 +12,24 @@ pub enum TrainError {
     /// There is no such model.
     #[error("there is no model `{0}`\nhint: the models are {1}")]
     UnknownModel(String, String),
+    /// What was asked has no meaning.
+    #[error("{0}")]
+    Request(String),
     /// A table of feature rows is not of the expected form.
     #[error("feature rows: {0}")]
     Frame(#[from] polars::error::PolarsError),
     /// The registry refused, or is damaged.
     #[error(transparent)]
     Registry(#[from] models::RegistryError),
+    /// No MQTT client can be made.
+    #[error("mqtt: {0}")]
+    Mqtt(String),
+    /// A model and its rival cannot be compared.
+    #[error("gate: {0}")]
+    Gate(String),
+    /// The registry's store cannot be used.
+    #[error("registry_dir: {0}")]
+    ObjectStore(String),
     /// A report could not be written.
     #[error("{path}: {source}")]
     Report {

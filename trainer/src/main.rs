@@ -1,17 +1,20 @@
 //! The trainer by itself.
 
-use std::path::PathBuf;
+mod bars;
+mod cli;
+mod models_cli;
+
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
-    time::parse_ms,
 };
-use telemetry::ZoneId;
-use trainer::{Request, Settings, Source, Trainer, report, settings, tasks};
+use trainer::{
+    Comparison, Request, Settings, Source, Trainer, report, serve::settings::Watch, settings, watch,
+};
 
 /// Compares models, keeps the best, serves predictions.
 #[derive(Parser)]
@@ -33,37 +36,26 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Compare models on a feature store's rows and keep the best of each task.
-    Compare(Compare),
-    /// Serve predictions until SIGINT or SIGTERM.
+    Compare(cli::Compare),
+    /// What a model rests on, and what long-term data are worth to it.
+    Relevance(cli::Relevance),
+    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also
+    /// score them and train again.
     Serve,
+    /// Predict, score and train again without serving, beside other processes
+    /// that serve with `watch.enabled = false`.
+    Watch,
+    /// See and change which models are served.
+    Models(models_cli::Models),
     /// Print the commented default configuration.
     Defaults,
 }
 
-#[derive(clap::Args)]
-struct Compare {
-    /// Only these tasks.
-    #[arg(long = "task", value_parser = clap::builder::PossibleValuesParser::new(tasks::NAMES))]
-    tasks: Vec<String>,
-    /// Only these models, as named in leaderboards; baselines are always there.
-    #[arg(long, value_delimiter = ',')]
-    models: Vec<String>,
-    /// Only these zones, as in farm/bay-1,house/room-1.
-    #[arg(long, value_delimiter = ',')]
-    zones: Vec<ZoneId>,
-    /// Rows from this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
-    #[arg(long, value_parser = parse_ms)]
-    from: Option<i64>,
-    /// Rows up to this time.
-    #[arg(long, value_parser = parse_ms)]
-    to: Option<i64>,
-    /// Print the leaderboards as JSON.
-    #[arg(long)]
-    json: bool,
-}
+/// Of a comparison on which a build is to fail.
+const FAILED: u8 = 2;
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let args = Args::parse();
     log::init(log::Format::default(), "info");
     let settings: Settings = config::load(&Sources {
@@ -76,45 +68,69 @@ async fn main() -> Result<()> {
     settings.check()?;
     match args.command {
         Command::Compare(asked) => compare(settings, asked).await,
-        Command::Serve => serve(settings).await,
+        Command::Relevance(asked) => relevance(settings, asked).await,
+        Command::Serve => serve(settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Watch => {
+            let trainer = Trainer::new(settings.clone(), Source::remote(&settings.source)?)?;
+            let watched =
+                Settings { watch: Watch { enabled: true, ..settings.watch.clone() }, ..settings };
+            watch::run(&watched, trainer, shutdown::on_signal()?).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Models(asked) => models_cli::run(&settings, asked).map(|()| ExitCode::SUCCESS),
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-async fn compare(settings: Settings, asked: Compare) -> Result<()> {
-    let source = Source::remote(&settings.source)?;
-    let trainer = Trainer::new(settings, source)?;
-    let Compare { tasks, models, zones, from, to, json } = asked;
-    let request = Request { tasks, models, zones, from_ms: from, to_ms: to };
-    let bar = ProgressBar::new(0).with_style(
-        ProgressStyle::with_template("{bar:30} {pos}/{len} tasks  {msg}").expect("a template"),
-    );
-    let shown = bar.clone();
-    let comparison = trainer
-        .compare(&request, move |progress| {
-            shown.set_length(progress.tasks as u64);
-            shown.set_position(progress.tasks_done as u64);
-            shown.set_message(format!("{}: {}", progress.task, progress.step));
-        })
-        .await?;
-    bar.finish_and_clear();
-    if json {
+async fn compare(settings: Settings, asked: cli::Compare) -> Result<ExitCode> {
+    let comparison = compared(settings, asked.request()).await?;
+    if asked.rows.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal(task)));
         println!("report: {}", comparison.dir.join("report.html").display());
     }
-    Ok(())
+    let failures: Vec<String> =
+        asked.fail_if.iter().filter_map(|condition| condition.failure(&comparison)).collect();
+    failures.iter().for_each(|failure| eprintln!("failed: {failure}"));
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+async fn relevance(settings: Settings, asked: cli::Relevance) -> Result<ExitCode> {
+    let comparison = compared(settings, asked.request()).await?;
+    if asked.rows.json {
+        println!("{}", serde_json::to_string_pretty(&comparison)?);
+    } else {
+        comparison.tasks.iter().for_each(|task| println!("{}\n", report::relevance(task)));
+        println!("report: {}", comparison.dir.join("report.html").display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn compared(settings: Settings, request: Request) -> Result<Comparison> {
+    request.check()?;
+    let source = Source::remote(&settings.source)?;
+    let trainer = Trainer::new(settings, source)?;
+    let bars = bars::Bars::new();
+    let shown = bars.clone();
+    let comparison = trainer.compare(&request, move |progress| shown.show(&progress)).await;
+    bars.end();
+    Ok(comparison?)
 }
 
 async fn serve(settings: Settings) -> Result<()> {
     let socket =
         listen::bind("rest.listen", settings.rest.listen, "rest.token", &settings.rest.token)?;
-    let (token, source) = (settings.rest.token.clone(), Source::remote(&settings.source)?);
-    let trainer = Trainer::new(settings, source)?;
+    let source = Source::remote(&settings.source)?;
+    let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
-    Ok(rest::serve(socket, trainer::routes(trainer), token, shutdown::on_signal()?).await?)
+    let stop = shutdown::on_signal()?;
+    let routes = trainer::rest::service_routes(trainer.clone());
+    let served = rest::serve(socket, routes, settings.rest.token.clone(), stop.clone());
+    let (served, watched) = tokio::join!(served, watch::run(&settings, trainer, stop));
+    watched?;
+    Ok(served?)
 }

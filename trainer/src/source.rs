@@ -42,6 +42,14 @@ pub struct Latest {
     pub features: HashMap<SmolStr, f64>,
 }
 
+impl Latest {
+    /// The value of a feature, NaN where there is none.
+    #[must_use]
+    pub fn value(&self, name: &str) -> f64 {
+        self.features.get(name).copied().unwrap_or(f64::NAN)
+    }
+}
+
 impl Source {
     /// A feature store's REST API.
     ///
@@ -101,12 +109,11 @@ impl Source {
                     .collect(),
             })),
             Self::Remote(remote) => {
-                let known = self.zones_contain(zone).await?;
-                if !known {
-                    return Ok(None);
-                }
                 let zones = [("zones", zone.to_string())];
-                let answer: Rows = remote.json("/v1/features/latest", &zones).await?;
+                let answer = remote.find("/v1/features/latest", &zones).await?;
+                let Some(answer) = answer else { return Ok(None) };
+                let answer = answer.json().await;
+                let answer: Rows = answer.map_err(|e| TrainError::Source(e.to_string()))?;
                 Ok(answer.rows.into_iter().next().map(|row| Latest {
                     at_ms: row.at_ms,
                     status: row.status,
@@ -114,11 +121,6 @@ impl Source {
                 }))
             }
         }
-    }
-
-    async fn zones_contain(&self, zone: &ZoneId) -> Result<bool, TrainError> {
-        // Boxed because `zones` is of this same type's future.
-        Ok(Box::pin(self.zones()).await?.contains(zone))
     }
 
     /// Final rows as a table: `site`, `zone`, `at_ms`, features.
@@ -191,6 +193,16 @@ impl Remote {
         path: &str,
         params: &[(&str, String)],
     ) -> Result<reqwest::Response, TrainError> {
+        let answer = self.find(path, params).await?;
+        answer.ok_or_else(|| TrainError::Source(format!("{}{path}: 404 Not Found", self.url)))
+    }
+
+    /// The answer; none where there is no such thing.
+    async fn find(
+        &self,
+        path: &str,
+        params: &[(&str, String)],
+    ) -> Result<Option<reqwest::Response>, TrainError> {
         let url = format!("{}{path}", self.url);
         let mut request = self.client.get(&url).query(params);
         if let Some(token) = self.token.reveal() {
@@ -204,7 +216,10 @@ impl Remote {
         })?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(answer);
+            return Ok(Some(answer));
+        }
+        if status == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
         }
         let body = answer.text().await.unwrap_or_default();
         Err(TrainError::Source(format!(

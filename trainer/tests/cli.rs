@@ -11,13 +11,34 @@ fn check(args: &[&str], parts: &[&str]) {
     }
 }
 
+/// Nobody listens there, and reports are left nowhere.
+fn asked(args: &[&'static str]) -> Vec<&'static str> {
+    let nobody = ["--set", "source.url=http://127.0.0.1:9", "--out", env!("CARGO_TARGET_TMPDIR")];
+    [args, &nobody].concat()
+}
+
 #[test]
 fn what_is_wrong_is_said_with_a_hint() {
-    let nobody = ["--set", "source.url=http://127.0.0.1:9"];
-    check(&[&["compare"], &nobody[..]].concat(), &["127.0.0.1:9", "hint: is `feature-store run`"]);
+    check(&asked(&["compare"]), &["127.0.0.1:9", "hint: is `feature-store run`"]);
     check(&["compare", "--models", "oracle"], &["no model `oracle`", "ridge"]);
     check(&["compare", "--task", "weather"], &["temperature-10m"]);
     check(&["compare", "--from", "yesterday"], &["2013-08-29"]);
     check(&["serve", "--set", "rest.listen=0.0.0.0:0"], &["rest.token"]);
     check(&["serve", "--set", "split.train=0.9"], &["split"]);
+}
+
+/// Before anything is asked of a feature store.
+#[test]
+fn a_comparison_without_meaning_is_refused_at_once() {
+    let check = |args: &[&'static str], parts: &[&str]| check(&asked(args), parts);
+    check(&["compare", "--fail-if", "skill < 0.1"], &["no colon", "temperature-10m: skill < 0.1"]);
+    check(&["compare", "--fail-if", "heating: luck < 1"], &["no quantity `luck`", "skill_low"]);
+    check(&["compare", "--split", "0.9,0.2"], &["leave some of 1 for testing"]);
+    check(&["compare", "--folds", "99"], &["99 is not in 1..=20"]);
+    check(
+        &["compare", "--from", "2013-08-29", "--to", "2013-08-24"],
+        &["--from is not before --to"],
+    );
+    check(&["compare", "--zones", "a/b", "--hold-out", "a/c"], &["a/c is to be held out"]);
+    check(&["relevance", "--model", "oracle"], &["no model `oracle`"]);
 }

@@ -130,20 +130,35 @@ impl ZoneTally {
     /// assert_eq!((kpis.comfort, kpis.quality), (Some(75.0), Some(100.0)));
     /// ```
     pub fn add(&mut self, metric: &str, reading: &Observation, rules: &Rules) {
+        self.add_all(metric, std::iter::once(*reading), rules);
+    }
+
+    /// Takes readings of a metric, in the order of time, none older than those
+    /// of it before.
+    pub fn add_all(
+        &mut self,
+        metric: &str,
+        readings: impl Iterator<Item = Observation>,
+        rules: &Rules,
+    ) {
         if !self.metrics.contains_key(metric) {
             self.metrics.insert(metric.into(), Tally::default());
         }
         let tally = self.metrics.get_mut(metric).expect("it was inserted");
-        tally.add(reading, rules.interval_ms(metric), rules.comfort.get(metric));
-        if !reading.quality.is_ok() {
-            return;
-        }
-        if metric == rules.light_metric {
-            let is_light = reading.value >= rules.light_min_lux;
-            self.light.add(reading.event_ms, is_light, rules.hold_max_ms());
-        }
-        if metric == rules.motion_metric {
-            self.occupied.add(reading.event_ms, reading.value > 0.0, rules.hold_max_ms());
+        let (interval_ms, band) = (rules.interval_ms(metric), rules.comfort.get(metric));
+        let (is_light, is_motion) = (metric == rules.light_metric, metric == rules.motion_metric);
+        for reading in readings {
+            tally.add(&reading, interval_ms, band);
+            if !reading.quality.is_ok() {
+                continue;
+            }
+            if is_light {
+                let on = reading.value >= rules.light_min_lux;
+                self.light.add(reading.event_ms, on, rules.hold_max_ms());
+            }
+            if is_motion {
+                self.occupied.add(reading.event_ms, reading.value > 0.0, rules.hold_max_ms());
+            }
         }
     }
 

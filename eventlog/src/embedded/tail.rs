@@ -95,6 +95,11 @@ impl Tail {
         self.topic.shared.readers().insert(self.id, self.next);
         batch
     }
+
+    /// Durable records that were not handed out.
+    pub(crate) fn lag(&self) -> u64 {
+        u64::try_from(self.durable.borrow().next - self.next).unwrap_or_default()
+    }
 }
 
 impl Drop for Tail {

@@ -1,4 +1,8 @@
-use std::{thread, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rdkafka::{
@@ -9,90 +13,222 @@ use rdkafka::{
 };
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
+    task::spawn_blocking,
     time::timeout,
 };
 use tracing::warn;
 
-use super::{Context, Kafka, is_passing};
-use crate::{Entry, LogError, Positions, Record};
+use super::{Kafka, is_passing, member::Duties};
+use crate::{Entry, Event, LogError, Positions, Record, reader::Assigned, reader::Revoked};
 
 /// Entries read ahead.
 const AHEAD_MAX: usize = 8 * 1024;
 /// How often the polling thread looks whether it is still wanted.
 const POLL_TIME_MAX: Duration = Duration::from_millis(100);
+/// How often librdkafka tells the ends of the partitions.
+const STATISTICS_INTERVAL_MS: &str = "5000";
+/// A new owner of partitions may take this long to be ready for them.
+const REBALANCE_TIME_MAX_MS: &str = "600000";
 
-/// Reads all partitions of one topic; a thread of its own polls librdkafka.
+/// Reads partitions of one topic: all of them, or those that a consumer group
+/// gives it. A thread of its own polls librdkafka.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     topic: String,
-    ahead: Receiver<Result<Entry, LogError>>,
-    /// Came after entries that had to be handed out first.
+    ahead: Receiver<Item>,
+    thread: Option<JoinHandle<()>>,
+    /// Came, and is not handed out yet.
+    came: VecDeque<Item>,
+    /// The partitions that are read.
+    places: BTreeMap<i32, Place>,
     failed: Option<LogError>,
 }
 
+/// What the polling thread has to say, in order.
+#[derive(Debug)]
+pub(super) enum Item {
+    Entry(Entry),
+    Assigned(Assigned),
+    /// What was assigned is read from here on.
+    Started(Positions),
+    Revoked(Revoked),
+    /// Everything of the partition has been said.
+    End(i32),
+    /// Where the partitions end on the brokers.
+    Ends(Positions),
+    Failed(LogError),
+}
+
+/// How far a partition has been handed out.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    next: i64,
+    /// One past its newest record.
+    end: Option<i64>,
+}
+
 impl Consumer {
+    /// Reads all partitions from where `from` says.
     pub(super) fn open(kafka: &Kafka, topic: &str, from: &Positions) -> Result<Self, LogError> {
+        let this = Self::start(kafka, topic, None, |consumer| {
+            let mut assignment = TopicPartitionList::new();
+            for (&partition, &offset) in from {
+                assignment.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+            }
+            consumer.assign(&assignment)
+        })?;
+        let places = from.iter().map(|(p, next)| (*p, Place { next: *next, end: None })).collect();
+        Ok(Self { places, ..this })
+    }
+
+    /// Joins the consumer group of the settings.
+    pub(super) fn join(kafka: &Kafka, topic: &str) -> Result<Self, LogError> {
+        let group = kafka.settings.group.clone();
+        Self::start(kafka, topic, Some(&group), |consumer| consumer.subscribe(&[topic]))
+    }
+
+    fn start(
+        kafka: &Kafka,
+        topic: &str,
+        group: Option<&str>,
+        begin: impl FnOnce(&BaseConsumer<Duties>) -> Result<(), KafkaError>,
+    ) -> Result<Self, LogError> {
         let mut config = kafka.config();
         config
-            // Named only because librdkafka wants one: no group is joined and
-            // nothing is committed. Offsets are stored with what was made of
-            // the records, in one transaction.
-            .set("group.id", "microclimate")
+            // Without a group it is named only because librdkafka wants one.
+            // Nothing is committed to Kafka: offsets are stored with what was
+            // made of the records, in one transaction.
+            .set("group.id", group.unwrap_or("microclimate"))
             .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
             .set("queued.max.messages.kbytes", "16384");
-        let consumer: BaseConsumer<Context> = config
-            .create_with_context(Context)
-            .map_err(|e| kafka.failed(topic, "make a consumer", &e))?;
-        let mut assignment = TopicPartitionList::new();
-        for (&partition, &offset) in from {
-            assignment
-                .add_partition_offset(topic, partition, Offset::Offset(offset))
-                .map_err(|e| kafka.failed(topic, "set the position", &e))?;
+        if group.is_some() {
+            config
+                // A rebalance leaves alone what stays where it is.
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("session.timeout.ms", kafka.settings.session_timeout_ms.to_string())
+                .set("max.poll.interval.ms", REBALANCE_TIME_MAX_MS);
+            if !kafka.settings.member.is_empty() {
+                config.set("group.instance.id", &kafka.settings.member);
+            }
         }
-        consumer.assign(&assignment).map_err(|e| kafka.failed(topic, "assign partitions", &e))?;
         let (sender, ahead) = channel(AHEAD_MAX);
-        let poller = Poller { consumer, brokers: kafka.settings.brokers.clone(), sender };
-        thread::Builder::new()
+        let duties = Duties::new(kafka, topic, sender.clone());
+        let consumer: BaseConsumer<Duties> = config
+            .create_with_context(duties)
+            .map_err(|e| kafka.failed(topic, "make a consumer", &e))?;
+        begin(&consumer).map_err(|e| kafka.failed(topic, "ask for partitions", &e))?;
+        let brokers = kafka.settings.brokers.clone();
+        let poller = Poller { consumer, topic: topic.to_owned(), brokers, sender };
+        let thread = thread::Builder::new()
             .name(format!("consume {topic}"))
             .spawn(move || poller.run())
             .map_err(|e| kafka.failed(topic, "start the consumer thread", &e))?;
-        Ok(Self { topic: topic.to_owned(), ahead, failed: None })
+        Ok(Self {
+            topic: topic.to_owned(),
+            ahead,
+            thread: Some(thread),
+            came: VecDeque::new(),
+            places: BTreeMap::new(),
+            failed: None,
+        })
     }
 
-    pub(crate) async fn next_batch(
+    /// The next thing that the polling thread has to say; no entries where it
+    /// says nothing within `wait_max`.
+    pub(crate) async fn next(
         &mut self,
         records_max: usize,
         wait_max: Duration,
-    ) -> Result<Vec<Entry>, LogError> {
+    ) -> Result<Event, LogError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        let mut came = Vec::new();
-        match timeout(wait_max, self.ahead.recv_many(&mut came, records_max.max(1))).await {
-            Ok(0) => return Err(LogError::Closed { topic: self.topic.clone() }),
-            Ok(_) => {}
-            Err(_) => return Ok(Vec::new()),
-        }
-        let mut entries = Vec::with_capacity(came.len());
-        for item in came {
-            match item {
-                Ok(entry) => entries.push(entry),
-                Err(error) => self.failed = Some(error),
+        if self.came.is_empty() {
+            let mut came = Vec::new();
+            match timeout(wait_max, self.ahead.recv_many(&mut came, records_max.max(1))).await {
+                Ok(0) => return Err(LogError::Closed { topic: self.topic.clone() }),
+                Ok(_) => self.came.extend(came),
+                Err(_) => return Ok(Event::Entries(Vec::new())),
             }
         }
-        match &self.failed {
-            Some(failed) if entries.is_empty() => Err(failed.clone()),
-            _ => Ok(entries),
+        let mut entries = Vec::with_capacity(self.came.len());
+        while let Some(item) = self.came.pop_front() {
+            match item {
+                Item::Entry(entry) => {
+                    if let Some(place) = self.places.get_mut(&entry.partition) {
+                        place.next = entry.offset + 1;
+                    }
+                    entries.push(entry);
+                }
+                Item::Started(positions) => {
+                    let places =
+                        positions.into_iter().map(|(p, next)| (p, Place { next, end: None }));
+                    self.places.extend(places);
+                }
+                Item::End(partition) => {
+                    if let Some(place) = self.places.get_mut(&partition) {
+                        place.end = Some(place.next);
+                    }
+                }
+                Item::Ends(ends) => {
+                    for (partition, end) in ends {
+                        if let Some(place) = self.places.get_mut(&partition) {
+                            place.end = Some(place.end.unwrap_or(end).max(end));
+                        }
+                    }
+                }
+                // What came before it is handed out first.
+                other if !entries.is_empty() => {
+                    self.came.push_front(other);
+                    break;
+                }
+                Item::Assigned(assigned) => return Ok(Event::Assigned(assigned)),
+                Item::Revoked(revoked) => {
+                    revoked.partitions.iter().for_each(|partition| {
+                        self.places.remove(partition);
+                    });
+                    return Ok(Event::Revoked(revoked));
+                }
+                Item::Failed(error) => {
+                    self.failed = Some(error.clone());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Event::Entries(entries))
+    }
+
+    /// Records that are there and were not handed out; none while that is not
+    /// known of each partition.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        let of = |place: &Place| {
+            place.end.map(|end| u64::try_from(end - place.next).unwrap_or_default())
+        };
+        self.places.values().map(of).sum()
+    }
+
+    /// Ends the polling thread; leaves the group, where there is one.
+    pub(crate) async fn close(mut self) {
+        self.ahead.close();
+        // What is asked in what was not handed out is answered by its end.
+        drop(self.ahead);
+        drop(self.came);
+        if let Some(thread) = self.thread.take() {
+            let _ = spawn_blocking(move || thread.join()).await;
         }
     }
 }
 
 struct Poller {
-    consumer: BaseConsumer<Context>,
+    consumer: BaseConsumer<Duties>,
+    topic: String,
     brokers: String,
-    sender: Sender<Result<Entry, LogError>>,
+    sender: Sender<Item>,
 }
 
 impl Poller {
@@ -101,12 +237,13 @@ impl Poller {
         while !self.sender.is_closed() {
             let (item, is_last) = match self.consumer.poll(POLL_TIME_MAX) {
                 None => continue,
-                Some(Ok(message)) => (Ok(entry(&message)), false),
+                Some(Ok(message)) => (Item::Entry(entry(&message)), false),
+                Some(Err(KafkaError::PartitionEOF(partition))) => (Item::End(partition), false),
                 Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_passing) => {
                     warn!(%error, "Kafka does not answer; trying again");
                     continue;
                 }
-                Some(Err(error)) => (Err(self.failed(&error)), true),
+                Some(Err(error)) => (Item::Failed(self.failed(&error)), true),
             };
             if self.sender.blocking_send(item).is_err() || is_last {
                 break;
@@ -115,13 +252,9 @@ impl Poller {
     }
 
     fn failed(&self, error: &KafkaError) -> LogError {
-        let assigned = self.consumer.assignment().ok();
-        let topic = assigned
-            .as_ref()
-            .and_then(|list| list.elements().first().map(|element| element.topic().to_owned()));
         LogError::Kafka {
             brokers: self.brokers.clone(),
-            topic: topic.unwrap_or_default(),
+            topic: self.topic.clone(),
             doing: "read",
             cause: error.to_string(),
         }

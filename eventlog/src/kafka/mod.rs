@@ -4,10 +4,13 @@
 //! - [`context`]: librdkafka's log lines and errors, as ours
 //! - [`producer`]: idempotent, in order, answers by delivery callback
 //! - [`statistics`]: what librdkafka says of itself
-//! - [`consumer`]: assigned by hand; offsets are kept by the reader's owner
+//! - [`consumer`]: all partitions, or those of a group; offsets are kept by the
+//!   reader's owner
+//! - [`member`]: what a consumer does when its group changes
 
 mod consumer;
 mod context;
+mod member;
 mod producer;
 mod statistics;
 #[cfg(test)]
@@ -85,6 +88,12 @@ impl Kafka {
         }
         let from = bounds.iter().map(|(p, have)| (*p, *from.get(p).unwrap_or(&have.start)));
         Consumer::open(self, topic, &from.collect())
+    }
+
+    /// A reader of those partitions that the consumer group gives it.
+    pub(crate) fn member(&self, topic: &str) -> Result<Consumer, LogError> {
+        self.partitions(topic)?;
+        Consumer::join(self, topic)
     }
 
     pub(crate) fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, LogError> {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 use sha2::{Digest, Sha256};
 use telemetry::{MetricTable, SmolStr};
 
-use super::{MINUTE_MS, clock::Clock, driest::Driest, join::Joins, quantiles::Bins};
+use super::{MINUTE_MS, clock::Clock, driest::Driest, join::Joins, quantiles::Bins, sql::Ahead};
 use crate::definitions::{Aggregate, Definitions, Derived};
 
 /// The names of the columns of a row, and their hash.
@@ -28,6 +28,8 @@ pub struct Catalog {
     pub(super) clock: Clock,
     pub(super) driest: Driest,
     pub(super) joins: Joins,
+    /// Where the definitions have SQL over readings.
+    pub(super) ahead: Option<Ahead>,
     numbers: HashMap<SmolStr, usize>,
     blocks: Vec<Block>,
     order: Vec<SmolStr>,
@@ -56,15 +58,10 @@ pub(super) struct BlockWindow {
     pub(super) aggregates: Vec<Aggregate>,
     /// Minutes that have a reading where none is missing.
     pub(super) minutes_expected: f64,
-    /// Its number among the windows with quantiles.
-    pub(super) quantiles: Option<usize>,
+    pub(super) has_quantiles: bool,
 }
 
 impl Block {
-    pub(super) fn quantile_windows(&self) -> usize {
-        self.windows.iter().filter(|window| window.quantiles.is_some()).count()
-    }
-
     pub(super) fn widest_ms(&self) -> i64 {
         self.windows.last().map_or(0, |window| window.width_ms)
     }
@@ -92,6 +89,7 @@ impl Catalog {
             clock,
             driest,
             joins,
+            ahead: None,
             numbers: HashMap::new(),
             blocks: Vec::new(),
             order: Vec::new(),
@@ -147,17 +145,15 @@ impl Catalog {
             names.extend(["last", "age_s"].map(|name| SmolStr::from(format!("{metric}_{name}"))));
         }
         let mut windows = Vec::new();
-        let mut quantile_windows = 0..;
         for (window, aggregates) in self.definitions.windows_of(metric) {
             names.extend(
                 aggregates.iter().map(|name| SmolStr::from(format!("{metric}_{name}_{window}"))),
             );
-            let has_quantiles = aggregates.iter().any(|aggregate| aggregate.quantile().is_some());
             windows.push(BlockWindow {
                 width_ms: window.width_ms(),
-                aggregates,
                 minutes_expected: (window.width_ms() / self.interval_ms).max(1) as f64,
-                quantiles: has_quantiles.then(|| quantile_windows.next()).flatten(),
+                has_quantiles: aggregates.iter().any(|aggregate| aggregate.quantile().is_some()),
+                aggregates,
             });
         }
         let bins = Bins::of(self.metrics.get(metric));

@@ -3,13 +3,13 @@ use std::{collections::BTreeMap, ops::Range};
 use agronomy::drying::{Drying, Settings, Trend};
 use telemetry::SmolStr;
 
-use super::{clock::positions, series::Series};
+use super::{clock::positions, readings::Readings};
 
 const DAY_MS: i64 = 86_400_000;
 /// A trend knows the readings since midnight UTC this many days before.
 const DAYS: i64 = 7;
 /// Readings that a trend may need, ms.
-pub(super) const KEPT_MS: i64 = (DAYS + 1) * DAY_MS;
+pub(crate) const KEPT_MS: i64 = (DAYS + 1) * DAY_MS;
 
 /// The features of the zone's driest soil: chosen from [`Trend::NAMES`].
 #[derive(Debug)]
@@ -70,8 +70,8 @@ impl Soil {
     pub(super) fn advance(
         &mut self,
         at_ms: i64,
-        moisture: &Series,
-        irrigation: Option<&Series>,
+        moisture: &Readings,
+        irrigation: Option<&Readings>,
         settings: &Settings,
     ) {
         let since_ms = at_ms.div_euclid(DAY_MS) * DAY_MS - DAYS * DAY_MS;
@@ -81,7 +81,7 @@ impl Soil {
         let from_ms = self.fed_ms;
         let mut signals = irrigation
             .into_iter()
-            .flat_map(|series| series.between(from_ms, at_ms))
+            .flat_map(|signals| signals.between(from_ms, at_ms))
             .map(|point| (point.event_ms(), point.value > 0.0))
             .peekable();
         for point in moisture.between(from_ms, at_ms) {

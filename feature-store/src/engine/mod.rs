@@ -1,4 +1,4 @@
-//! From readings to feature rows: exact windows over mergeable tiles.
+//! From readings to feature rows: exact windows over mergeable summaries.
 //!
 //! A window of width w at time t covers event times in **(t − w, t]**.
 //! Everything here is a function of the readings and their order in the log:
@@ -10,8 +10,9 @@
 //! - `engine`: [`Engine`], all zones; `feed`: [`Feed`], one zone at full speed
 //! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number
 //! - `derive`: readings made of readings, by day and by night
-//! - `series`: the readings of one metric in order; over them `tiers` of tiles,
-//!   each a [`summary`], and `quantiles`, counted
+//! - `series`: one metric: its `readings` in order, and the windows over them, each
+//!   `sliding` from minute to minute over a [`summary`] of each, `quantiles` counted
+//! - `sql`: what expressions of the definitions make of readings and of rows
 //! - `row`: the features of a zone at a time: windows, and then
 //! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
@@ -24,14 +25,17 @@ mod engine;
 mod feed;
 mod join;
 mod quantiles;
+mod readings;
 mod row;
 mod sequence;
 mod series;
+mod sliding;
+mod sql;
 pub mod summary;
-mod tiers;
 mod zone;
 
 pub use catalog::Catalog;
+pub(crate) use driest::KEPT_MS as SOIL_KEPT_MS;
 pub use engine::{Engine, Output};
 pub use feed::Feed;
 pub use row::Row;

@@ -138,9 +138,9 @@ impl Zone {
             return;
         }
         let mut soil = std::mem::take(&mut self.soil);
-        if let Some(moisture) = self.series(MOISTURE) {
+        if let Some(moisture) = self.readings(MOISTURE) {
             let settings = rules.engine.drying_of(&self.id);
-            soil.advance(at_ms, moisture, self.series(IRRIGATION), settings);
+            soil.advance(at_ms, moisture, self.readings(IRRIGATION), settings);
             if let Some(trend) = soil.driest(at_ms, settings, &self.devices) {
                 catalog.driest.fill(&trend, row);
             }
@@ -150,12 +150,13 @@ impl Zone {
 
     /// The drying trend of each soil probe as of the newest event time.
     pub(super) fn drying(&self, rules: &Rules) -> Vec<(SmolStr, agronomy::drying::Trend)> {
-        let (Some(at_ms), Some(moisture)) = (self.progress.newest_ms, self.series(MOISTURE)) else {
+        let (Some(at_ms), Some(moisture)) = (self.progress.newest_ms, self.readings(MOISTURE))
+        else {
             return Vec::new();
         };
         let settings = rules.engine.drying_of(&self.id);
         let mut soil: Soil = self.soil.clone();
-        soil.advance(at_ms, moisture, self.series(IRRIGATION), settings);
+        soil.advance(at_ms, moisture, self.readings(IRRIGATION), settings);
         soil.trends(at_ms, settings)
             .filter_map(|(device, trend)| {
                 Some((self.devices.get(usize::from(device))?.clone(), trend))
@@ -167,7 +168,8 @@ impl Zone {
     fn speaks(&self, at_ms: i64, rules: &Rules) -> bool {
         let silence_max_ms = i64::from(rules.engine.silence_max_s) * 1000;
         let kept = self.slots.iter().filter_map(|slot| slot.kept.as_ref());
-        kept.into_iter().any(|kept| kept.series.last(at_ms - silence_max_ms, at_ms).is_some())
+        kept.into_iter()
+            .any(|kept| kept.series.readings().last(at_ms - silence_max_ms, at_ms).is_some())
     }
 }
 
@@ -175,20 +177,20 @@ impl Zone {
 fn fill(block: &Block, series: &mut Series, at_ms: i64, row: &mut [f64]) {
     let mut columns = row[block.columns.clone()].iter_mut();
     if block.has_last {
-        let last = series.last(at_ms - block.widest_ms().max(DAY_MS), at_ms);
+        let last = series.readings().last(at_ms - block.widest_ms().max(DAY_MS), at_ms);
         for value in last
             .map_or([f64::NAN; 2], |last| [last.value, (at_ms - last.event_ms()) as f64 / 1000.0])
         {
             *columns.next().expect("a column a value") = value;
         }
     }
-    for window in &block.windows {
+    for (number, window) in block.windows.iter().enumerate() {
         let after_ms = at_ms - window.width_ms;
-        let summary = series.window(after_ms, at_ms);
+        let summary = series.window(number, after_ms, at_ms);
         for (aggregate, column) in window.aggregates.iter().zip(columns.by_ref()) {
-            *column = match (aggregate.quantile(), window.quantiles) {
-                (Some(q), Some(number)) => series.counts(number, after_ms, at_ms).quantile(q),
-                _ => value(*aggregate, &summary, window, at_ms, series.hold()),
+            *column = match aggregate.quantile() {
+                Some(q) => series.counts(number, after_ms, at_ms).and_then(|all| all.quantile(q)),
+                None => value(*aggregate, &summary, window, at_ms, series.hold()),
             }
             .unwrap_or(f64::NAN);
         }

@@ -1,64 +1,34 @@
-use std::collections::VecDeque;
-
 use super::{
-    MINUTE_MS,
+    HOUR_MS, MINUTE_MS,
     quantiles::{Bins, Counts},
+    readings::{Point, Readings},
+    sliding::Sliding,
     summary::{Hold, Summary},
-    tiers::{Tiers, minute_of},
 };
 
-/// The readings of one metric in one zone, in the order of (event time,
-/// value), with tiles over them. The order does not depend on the order of
-/// arrival, so neither does any sum over it.
+/// The readings of one metric in one zone, and the windows over them.
 #[derive(Debug)]
 pub(super) struct Series {
     hold: Hold,
-    readings: VecDeque<Point>,
-    tiers: Tiers,
-    /// One for each window that has quantiles.
-    counts: Vec<Counts>,
+    readings: Readings,
+    windows: Vec<Window>,
 }
 
-/// One reading, packed: event time, ms, above the low 16 bits, the device's
-/// number within the zone in them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
-    key: i64,
-    pub(super) value: f64,
-}
-
-/// Event times are within this of 1970, ms: 2,200 years.
-pub(super) const EVENT_MS_MAX: i64 = 1 << 46;
-
-impl Point {
-    pub(super) const fn new(event_ms: i64, value: f64, device: u16) -> Self {
-        Self { key: (event_ms << 16) | device as i64, value }
-    }
-
-    pub(super) const fn event_ms(self) -> i64 {
-        self.key >> 16
-    }
-
-    pub(super) const fn device(self) -> u16 {
-        self.key as u16
-    }
-
-    fn precedes(&self, other: &Self) -> bool {
-        let times = self.event_ms().cmp(&other.event_ms());
-        times.then(self.value.total_cmp(&other.value)).is_lt()
-    }
-
-    /// The same time and the same value, of whichever device.
-    fn equals(&self, other: &Self) -> bool {
-        self.event_ms() == other.event_ms() && self.value.to_bits() == other.value.to_bits()
-    }
+#[derive(Debug)]
+struct Window {
+    sliding: Sliding,
+    /// Where the window has quantiles.
+    counts: Option<Counts>,
 }
 
 impl Series {
-    /// No readings yet; `quantiles` are the bins of windows that have some.
-    pub(super) fn new(hold: Hold, quantiles: usize, bins: Bins) -> Self {
-        let counts = (0..quantiles).map(|_| Counts::new(bins)).collect();
-        Self { hold, readings: VecDeque::new(), tiers: Tiers::new(hold), counts }
+    /// No readings yet, and windows of these widths, ms, with quantiles or without.
+    pub(super) fn new(hold: Hold, windows: impl Iterator<Item = (i64, bool)>, bins: Bins) -> Self {
+        let windows = windows.map(|(width_ms, has_quantiles)| Window {
+            sliding: Sliding::new(width_ms / MINUTE_MS, hold),
+            counts: has_quantiles.then(|| Counts::new(bins)),
+        });
+        Self { hold, readings: Readings::new(hold), windows: windows.collect() }
     }
 
     /// How long values are taken to hold.
@@ -66,163 +36,105 @@ impl Series {
         self.hold
     }
 
-    /// Whether this very reading is there already.
-    pub(super) fn contains(&self, point: &Point) -> bool {
-        if self.readings.back().is_none_or(|last| last.precedes(point)) {
-            return false;
-        }
-        self.position(point).is_some()
+    /// Single readings.
+    pub(super) const fn readings(&self) -> &Readings {
+        &self.readings
     }
 
     /// Takes one reading, wherever in time it belongs.
     pub(super) fn insert(&mut self, point: Point) {
-        let event_ms = point.event_ms();
-        let is_newest = self.readings.back().is_none_or(|last| !point.precedes(last));
-        if is_newest && self.tiers.is_newest(minute_of(event_ms)) {
-            self.readings.push_back(point);
-            self.tiers.add_newest(event_ms, point.value);
-        } else {
-            let at = self.readings.partition_point(|p| !point.precedes(p));
-            self.readings.insert(at, point);
-            self.remake(minute_of(event_ms));
-        }
-        for counts in self.counts.iter_mut().filter(|counts| counts.covers(event_ms)) {
-            counts.add(point.value);
+        self.readings.insert(point);
+        for window in &mut self.windows {
+            window.sliding.changed(point.minute());
+            if let Some(counts) = &mut window.counts
+                && counts.covers(point.event_ms())
+            {
+                counts.add(point.value);
+            }
         }
     }
 
     /// Takes a reading out again, if it is there.
     pub(super) fn remove(&mut self, point: &Point) {
-        let Some(at) = self.position(point) else { return };
-        self.readings.remove(at);
-        self.remake(minute_of(point.event_ms()));
-        for counts in self.counts.iter_mut().filter(|counts| counts.covers(point.event_ms())) {
-            counts.take_away(point.value);
+        if !self.readings.remove(point) {
+            return;
+        }
+        for window in &mut self.windows {
+            window.sliding.changed(point.minute());
+            if let Some(counts) = &mut window.counts
+                && counts.covers(point.event_ms())
+            {
+                counts.take_away(point.value);
+            }
         }
     }
 
-    /// The first event time after `at_ms`, ms.
-    pub(super) fn next_ms(&self, at_ms: i64) -> Option<i64> {
-        self.readings.get(self.upto(at_ms)).map(|point| point.event_ms())
-    }
-
-    /// The newest reading in (`after_ms`, `until_ms`].
-    pub(super) fn last(&self, after_ms: i64, until_ms: i64) -> Option<Point> {
-        let point = self.readings.get(self.upto(until_ms).checked_sub(1)?)?;
-        (point.event_ms() > after_ms).then_some(*point)
-    }
-
-    /// The readings in (`after_ms`, `until_ms`], in order.
-    pub(super) fn between(&self, after_ms: i64, until_ms: i64) -> impl Iterator<Item = &Point> {
-        let from = self.upto(after_ms);
-        self.readings.range(from..self.upto(until_ms).max(from))
-    }
-
-    /// The summary of (`after_ms`, `until_ms`]: whole tiles inside, single
-    /// readings at the edges. Which are merged in which order depends on the
-    /// two times only.
-    pub(super) fn window(&mut self, after_ms: i64, until_ms: i64) -> Summary {
-        let first_minute = -(-after_ms).div_euclid(MINUTE_MS);
-        let end_minute = until_ms.div_euclid(MINUTE_MS);
-        let mut all = Summary::default();
-        if first_minute > end_minute {
-            self.add_raw(&mut all, after_ms, until_ms);
-            return all;
+    /// The summary of (`after_ms`, `until_ms`], for the window of that number:
+    /// whole minutes inside, single readings at the edges. How they are merged
+    /// depends on the window and the two times only.
+    pub(super) fn window(&mut self, number: usize, after_ms: i64, until_ms: i64) -> Summary {
+        let first = -(-after_ms).div_euclid(MINUTE_MS);
+        let end = until_ms.div_euclid(MINUTE_MS);
+        if first >= end {
+            return self.readings.sum(after_ms, until_ms);
         }
-        self.add_raw(&mut all, after_ms, first_minute * MINUTE_MS);
-        self.tiers.merge_into(&mut all, first_minute, end_minute);
-        let mut edge = Summary::default();
-        self.add_raw(&mut edge, end_minute * MINUTE_MS, until_ms);
-        all.merge(&edge, self.hold);
+        let mut all = self.readings.sum(after_ms, first * MINUTE_MS);
+        let inside = self.windows[number].sliding.sum(&mut self.readings, first, end);
+        all.merge(&inside, self.hold);
+        all.merge(&self.readings.sum(end * MINUTE_MS, until_ms), self.hold);
         all
     }
 
-    /// How often each value occurs in (`after_ms`, `until_ms`]; `number` is that
-    /// of the window among those with quantiles.
-    pub(super) fn counts(&mut self, number: usize, after_ms: i64, until_ms: i64) -> &Counts {
-        let counts = &self.counts[number];
+    /// How often each value occurs in (`after_ms`, `until_ms`], for the window of
+    /// that number, if it has quantiles.
+    pub(super) fn counts(
+        &mut self,
+        number: usize,
+        after_ms: i64,
+        until_ms: i64,
+    ) -> Option<&Counts> {
+        let counts = self.windows[number].counts.as_mut()?;
         let (old_after, old_until) = (counts.after_ms, counts.until_ms);
-        let is_near = after_ms < old_until && old_after < until_ms;
-        let mut counts = std::mem::replace(&mut self.counts[number], Counts::new(Bins::Relative));
-        if is_near {
-            self.between(old_until, until_ms).for_each(|p| counts.add(p.value));
-            self.between(after_ms, old_after).for_each(|p| counts.add(p.value));
-            self.between(until_ms, old_until).for_each(|p| counts.take_away(p.value));
-            self.between(old_after, after_ms).for_each(|p| counts.take_away(p.value));
+        let between = |after_ms, until_ms| self.readings.between(after_ms, until_ms);
+        if after_ms < old_until && old_after < until_ms {
+            between(old_until, until_ms).for_each(|p| counts.add(p.value));
+            between(after_ms, old_after).for_each(|p| counts.add(p.value));
+            between(until_ms, old_until).for_each(|p| counts.take_away(p.value));
+            between(old_after, after_ms).for_each(|p| counts.take_away(p.value));
         } else {
             counts.clear();
-            self.between(after_ms, until_ms).for_each(|p| counts.add(p.value));
+            between(after_ms, until_ms).for_each(|p| counts.add(p.value));
         }
         (counts.after_ms, counts.until_ms) = (after_ms, until_ms);
-        self.counts[number] = counts;
-        &self.counts[number]
+        Some(counts)
     }
 
-    /// Forgets what is long before `until_ms`, by whole tiles.
+    /// Forgets what is before `until_ms`, rounded down to an hour.
     pub(super) fn forget(&mut self, until_ms: i64) {
-        let kept_minute = self.tiers.forget(until_ms.div_euclid(MINUTE_MS));
-        let gone = self.readings.partition_point(|p| p.event_ms() <= kept_minute * MINUTE_MS);
-        for counts in &mut self.counts {
+        let kept_ms = until_ms.div_euclid(HOUR_MS) * HOUR_MS;
+        for counts in self.windows.iter_mut().filter_map(|window| window.counts.as_mut()) {
             // What it has counted is needed to take it away again.
-            if counts.after_ms < kept_minute * MINUTE_MS {
+            if counts.after_ms < kept_ms {
                 counts.clear();
                 (counts.after_ms, counts.until_ms) = (i64::MIN, i64::MIN);
             }
         }
-        self.readings.drain(..gone);
-    }
-
-    /// How many readings are not after a time. Most questions are of late times.
-    fn upto(&self, until_ms: i64) -> usize {
-        let (mut end, mut step) = (self.readings.len(), 1);
-        while end > 0 {
-            let probe = end.saturating_sub(step);
-            if self.readings[probe].event_ms() <= until_ms {
-                let (mut low, mut high) = (probe + 1, end);
-                while low < high {
-                    let middle = usize::midpoint(low, high);
-                    if self.readings[middle].event_ms() <= until_ms {
-                        low = middle + 1;
-                    } else {
-                        high = middle;
-                    }
-                }
-                return low;
-            }
-            (end, step) = (probe, step * 2);
+        for window in &mut self.windows {
+            window.sliding.forget(kept_ms.div_euclid(MINUTE_MS));
         }
-        0
-    }
-
-    fn position(&self, point: &Point) -> Option<usize> {
-        let from = self.readings.partition_point(|p| p.precedes(point));
-        let equal = self.readings.range(from..).take_while(|p| p.equals(point));
-        equal.enumerate().find(|(_, p)| p.device() == point.device()).map(|(i, _)| from + i)
-    }
-
-    /// Makes the tile of a minute anew, in order, as if all had come in order.
-    fn remake(&mut self, minute: i64) {
-        let mut summary = Summary::default();
-        self.add_raw(&mut summary, minute * MINUTE_MS, (minute + 1) * MINUTE_MS);
-        self.tiers.replace(minute, summary);
-    }
-
-    /// Adds the single readings of (`after_ms`, `until_ms`].
-    fn add_raw(&self, all: &mut Summary, after_ms: i64, until_ms: i64) {
-        if after_ms < until_ms {
-            self.between(after_ms, until_ms)
-                .for_each(|p| all.add(p.event_ms(), p.value, self.hold));
-        }
+        self.readings.forget(kept_ms);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::HOUR_MS, *};
+    use super::*;
     use proptest::prelude::*;
 
     fn series(readings: &[(i64, f64)]) -> Series {
-        let mut series = Series::new(Hold::default(), 1, Bins::Even(0.1));
+        let windows =
+            [(600_000, true), (HOUR_MS, false), (24 * HOUR_MS, true), (7 * HOUR_MS, false)];
+        let mut series = Series::new(Hold::default(), windows.into_iter(), Bins::Even(0.1));
         readings.iter().for_each(|(at, value)| series.insert(Point::new(*at, *value, 0)));
         series
     }
@@ -230,22 +142,24 @@ mod tests {
     #[test]
     fn the_left_edge_is_out_and_the_right_edge_is_in() {
         let mut on_edges = series(&[(0, 1.0), (1, 2.0), (600_000, 4.0), (600_001, 8.0)]);
-        let window = on_edges.window(0, 600_000);
+        let window = on_edges.window(0, 0, 600_000);
         assert_eq!((window.count(), window.mean()), (2, Some(3.0)));
-        assert_eq!(on_edges.window(600_000, 1_200_000).mean(), Some(8.0));
+        assert_eq!(on_edges.window(0, 600_000, 1_200_000).mean(), Some(8.0));
     }
 
     #[test]
     fn what_is_forgotten_is_gone_and_the_rest_is_not() {
         let hourly: Vec<_> = (1..=100).map(|hour| (hour * HOUR_MS, hour as f64)).collect();
         let mut kept = series(&hourly);
-        kept.window(0, 90 * HOUR_MS);
+        kept.window(2, 0, 90 * HOUR_MS);
         kept.counts(0, 0, 90 * HOUR_MS);
-        // Two tiles of 1,024 minutes end at 34 h 8 min.
         kept.forget(50 * HOUR_MS + 1);
-        assert_eq!(kept.window(0, 100 * HOUR_MS).count(), 66);
-        assert_eq!(kept.window(0, 100 * HOUR_MS), series(&hourly[34..]).window(0, 100 * HOUR_MS));
-        assert_eq!(kept.counts(0, 0, 100 * HOUR_MS).quantile(0.0), Some(35.0));
+        assert_eq!(kept.window(2, 0, 100 * HOUR_MS).count(), 50);
+        assert_eq!(
+            kept.window(2, 0, 100 * HOUR_MS),
+            series(&hourly[50..]).window(2, 0, 100 * HOUR_MS)
+        );
+        assert_eq!(kept.counts(0, 0, 100 * HOUR_MS).unwrap().quantile(0.0), Some(51.0));
     }
 
     #[test]
@@ -253,16 +167,16 @@ mod tests {
         let all: Vec<_> = (0..500).map(|i| (i * 20_000, (i % 37) as f64)).collect();
         let mut without = series(&all);
         let (from, to) = (0, 500 * 20_000);
-        without.window(from, to);
+        without.window(2, from, to);
         without.counts(0, from, to);
         let extra = Point::new(1_234_567, 99.0, 3);
         without.insert(extra);
-        assert!(without.contains(&extra));
-        assert_eq!(without.window(from, to).max(), Some(99.0));
+        assert!(without.readings().contains(&extra));
+        assert_eq!(without.window(2, from, to).max(), Some(99.0));
         without.remove(&extra);
-        assert!(!without.contains(&extra));
-        assert_eq!(without.window(from, to), series(&all).window(from, to));
-        assert_eq!(without.counts(0, from, to).quantile(1.0), Some(36.0));
+        assert!(!without.readings().contains(&extra));
+        assert_eq!(without.window(2, from, to), series(&all).window(2, from, to));
+        assert_eq!(without.counts(0, from, to).unwrap().quantile(1.0), Some(36.0));
     }
 
     /// Readings over three days, not in order, some twice at one time.
@@ -274,10 +188,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_window_is_what_a_loop_over_all_readings_finds(
-            all in readings(), until_ms in 0..260_000_000_i64, width_s in 1..200_000_i64,
+            all in readings(), until_ms in 0..260_000_000_i64, width_s in 1..200_000_i64, number in 0..4_usize,
         ) {
             let after_ms = until_ms - width_s * 1000;
-            let window = series(&all).window(after_ms, until_ms);
+            let mut asked = series(&all);
+            asked.window(number, after_ms - 3_600_000, until_ms - 60_000); // it may move there
+            let window = asked.window(number, after_ms, until_ms);
             let mut inside: Vec<_> =
                 all.iter().copied().filter(|(at, _)| *at > after_ms && *at <= until_ms).collect();
             inside.sort_by(|a, b| a.partial_cmp(b).unwrap());
@@ -291,7 +207,7 @@ mod tests {
             values.sort_by(f64::total_cmp);
             let mut counted = series(&all);
             counted.counts(0, after_ms - 3_600_000, until_ms - 60_000); // it may move there
-            let median = counted.counts(0, after_ms, until_ms).quantile(0.5).unwrap();
+            let median = counted.counts(0, after_ms, until_ms).unwrap().quantile(0.5).unwrap();
             prop_assert!((median - values[values.len().div_ceil(2) - 1]).abs() < 1e-9);
             prop_assert_eq!(window.last().unwrap(), (inside[inside.len() - 1].1, inside[inside.len() - 1].0));
             prop_assert_eq!(window.min().unwrap(), inside.iter().map(|r| r.1).fold(f64::INFINITY, f64::min));
@@ -312,18 +228,20 @@ mod tests {
         #[test]
         fn the_order_of_arrival_does_not_show_in_a_single_bit(
             (all, shuffled) in readings().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
-            until_ms in 0..260_000_000_i64,
+            until_ms in 0..260_000_000_i64, number in 0..4_usize, minutes in 1..1440_i64,
         ) {
+            let after_ms = until_ms - minutes * 60_000;
             let mut sorted = all;
             sorted.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let mut asked_before = series(&sorted[..sorted.len() / 2]);
-            asked_before.window(until_ms - 86_400_000, until_ms);
+            asked_before.window(number, after_ms, until_ms);
+            asked_before.window(number, after_ms + 3_600_000, until_ms + 3_600_000);
             for (event_ms, value) in &sorted[sorted.len() / 2..] {
                 asked_before.insert(Point::new(*event_ms, *value, 0));
             }
-            let expected = series(&sorted).window(until_ms - 86_400_000, until_ms);
-            prop_assert_eq!(series(&shuffled).window(until_ms - 86_400_000, until_ms), expected);
-            prop_assert_eq!(asked_before.window(until_ms - 86_400_000, until_ms), expected);
+            let expected = series(&sorted).window(number, after_ms, until_ms);
+            prop_assert_eq!(series(&shuffled).window(number, after_ms, until_ms), expected);
+            prop_assert_eq!(asked_before.window(number, after_ms, until_ms), expected);
         }
     }
 }

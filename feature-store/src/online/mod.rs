@@ -95,6 +95,11 @@ impl Online {
         }
     }
 
+    /// Serves a zone no longer.
+    pub(crate) fn forget(&self, zone: &ZoneId) {
+        self.zones.write().unwrap_or_else(PoisonError::into_inner).remove(zone);
+    }
+
     pub(crate) fn put(&self, row: Row) {
         let Some(slot) = self.slot(&row.zone) else { return };
         let (names, row) = (self.names(&row.schema), Arc::new(row));

@@ -1,11 +1,11 @@
-//! Arrow columns, built row by row.
+//! Columns as DuckDB takes them, grown one record at a time.
 
 use std::sync::Arc;
 
 use duckdb::arrow::{
     array::{
-        ArrayRef, BinaryBuilder, Float64Builder, Int32Builder, Int64Builder, RecordBatch,
-        StringBuilder, TimestampMicrosecondBuilder, UInt64Builder,
+        ArrayRef, BinaryBuilder, Float64Array, Int32Array, Int64Array, RecordBatch, StringBuilder,
+        TimestampMicrosecondArray, UInt8Array, UInt32Array, UInt32Builder, UInt64Builder,
     },
     datatypes::{Field, Schema},
 };
@@ -13,12 +13,12 @@ use duckdb::arrow::{
 use crate::StoreError;
 
 /// The columns of `bronze.records`.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Records {
-    pub(super) partition: Int32Builder,
-    pub(super) offset: Int64Builder,
+    pub(super) partition: Vec<i32>,
+    pub(super) offset: Vec<i64>,
     pub(super) key: StringBuilder,
-    pub(super) arrival: TimestampMicrosecondBuilder,
+    pub(super) arrival: Vec<i64>,
     pub(super) payload: BinaryBuilder,
     pub(super) reject: StringBuilder,
 }
@@ -26,57 +26,51 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn finish(mut self) -> Result<RecordBatch, StoreError> {
         table(vec![
-            ("partition", Arc::new(self.partition.finish())),
-            ("offset", Arc::new(self.offset.finish())),
+            ("partition", Arc::new(Int32Array::from(self.partition))),
+            ("offset", Arc::new(Int64Array::from(self.offset))),
             ("key", Arc::new(self.key.finish())),
-            ("arrival", Arc::new(self.arrival.finish())),
+            ("arrival", Arc::new(TimestampMicrosecondArray::from(self.arrival))),
             ("payload", Arc::new(self.payload.finish())),
             ("reject", Arc::new(self.reject.finish())),
         ])
     }
 }
 
-/// The columns of `silver.readings`.
-#[derive(Default)]
+/// The columns of `silver.data`; times in microseconds.
+#[derive(Debug, Default)]
 pub(super) struct Readings {
-    pub(super) partition: Int32Builder,
-    pub(super) offset: Int64Builder,
-    pub(super) item: Int32Builder,
-    pub(super) site: StringBuilder,
-    pub(super) zone: StringBuilder,
-    pub(super) device: StringBuilder,
-    pub(super) boot: StringBuilder,
+    pub(super) partition: Vec<i32>,
+    pub(super) offset: Vec<i64>,
+    pub(super) item: Vec<u32>,
+    pub(super) series: Vec<u32>,
+    pub(super) boot: UInt32Builder,
     pub(super) seq: UInt64Builder,
-    pub(super) source: StringBuilder,
-    pub(super) metric: StringBuilder,
-    pub(super) event: TimestampMicrosecondBuilder,
-    pub(super) arrival: TimestampMicrosecondBuilder,
-    pub(super) value: Float64Builder,
-    pub(super) quality: StringBuilder,
+    pub(super) source: Vec<u8>,
+    pub(super) event: Vec<i64>,
+    pub(super) arrival: Vec<i64>,
+    pub(super) value: Vec<f64>,
+    pub(super) quality: Vec<u8>,
 }
 
 impl Readings {
     pub(super) fn finish(mut self) -> Result<RecordBatch, StoreError> {
         table(vec![
-            ("partition", Arc::new(self.partition.finish())),
-            ("offset", Arc::new(self.offset.finish())),
-            ("item", Arc::new(self.item.finish())),
-            ("site", Arc::new(self.site.finish())),
-            ("zone", Arc::new(self.zone.finish())),
-            ("device", Arc::new(self.device.finish())),
+            ("partition", Arc::new(Int32Array::from(self.partition))),
+            ("offset", Arc::new(Int64Array::from(self.offset))),
+            ("item", Arc::new(UInt32Array::from(self.item))),
+            ("series", Arc::new(UInt32Array::from(self.series))),
             ("boot", Arc::new(self.boot.finish())),
             ("seq", Arc::new(self.seq.finish())),
-            ("source", Arc::new(self.source.finish())),
-            ("metric", Arc::new(self.metric.finish())),
-            ("event", Arc::new(self.event.finish())),
-            ("arrival", Arc::new(self.arrival.finish())),
-            ("value", Arc::new(self.value.finish())),
-            ("quality", Arc::new(self.quality.finish())),
+            ("source", Arc::new(UInt8Array::from(self.source))),
+            ("event", Arc::new(TimestampMicrosecondArray::from(self.event))),
+            ("arrival", Arc::new(TimestampMicrosecondArray::from(self.arrival))),
+            ("value", Arc::new(Float64Array::from(self.value))),
+            ("quality", Arc::new(UInt8Array::from(self.quality))),
         ])
     }
 }
 
-pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
+pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
@@ -87,6 +81,11 @@ pub(super) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, Store
 
 /// Storage keeps microseconds; a time that they cannot hold is at the end of
 /// what they can.
-pub(super) const fn micros(ms: i64) -> i64 {
-    ms.saturating_mul(1000)
+pub(crate) fn micros(ms: i64) -> i64 {
+    ms.saturating_mul(1000).clamp(FIRST_MICROS, LAST_MICROS)
 }
+
+/// DuckDB's first time; what is below it has no text.
+const FIRST_MICROS: i64 = -9_223_372_022_400_000_000;
+/// DuckDB's last time; the one after it is infinity.
+const LAST_MICROS: i64 = i64::MAX - 1;

@@ -1,8 +1,11 @@
 //! The DuckDB file: everything that is kept, in one transaction a batch.
 
+mod batch;
 mod columns;
+mod names;
 mod read;
 mod restore;
+mod versions;
 mod write;
 
 use std::{
@@ -12,19 +15,23 @@ use std::{
 
 use duckdb::{AccessMode, Config, Connection};
 
+pub(crate) use batch::{Batch, Tally};
+pub(crate) use columns::{micros, table};
+pub(crate) use names::Names;
 pub(crate) use read::{
-    Behind, behind, frame, history, kpis, points, quality, readings, replay, sql, stored,
+    Behind, behind, frame, history, points, quality, readings, replay, sql, stored,
     unknown_feature, values,
 };
 pub use read::{
-    BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow,
-    KpiQuery, Mode, Period, PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow,
-    SqlLimits, Table,
+    BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode,
+    PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
 };
-pub(crate) use restore::{Restored, restore};
-pub(crate) use write::{Batch, Writer};
+pub(crate) use restore::{Restored, feature_columns, metrics, positions, restore, restore_zones};
+pub use versions::{Version, drop_version, versions_of};
+pub(crate) use versions::{bring_up_to_date, versions};
+pub(crate) use write::Writer;
 
-use crate::{StoreError, settings};
+use crate::{StoreError, backfill, kpi, lake, settings, watch};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// DuckDB copies its write-ahead log into the file at this size: rarely,
@@ -32,7 +39,10 @@ const SCHEMA: &str = include_str!("schema.sql");
 const CHECKPOINT_THRESHOLD: &str = "256MB";
 
 /// Opens the file, makes its tables, and locks down what SQL can reach.
-pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError> {
+pub(crate) fn open(
+    settings: &settings::Store,
+    lake: &settings::Lake,
+) -> Result<Connection, StoreError> {
     let path = &settings.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
@@ -45,7 +55,17 @@ pub(crate) fn open(settings: &settings::Store) -> Result<Connection, StoreError>
         .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?;
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
-    connection.execute_batch(SCHEMA)?;
+    for schema in [SCHEMA, backfill::SCHEMA, lake::SCHEMA, watch::SCHEMA] {
+        connection.execute_batch(schema)?;
+    }
+    kpi::make_tables(&connection)?;
+    if let Some(folder) = lake.folder() {
+        // SQL reaches this one folder and no other.
+        let path = std::path::absolute(folder)
+            .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        let path = path.to_string_lossy().replace('\'', "''");
+        connection.execute_batch(&format!("SET allowed_directories = ['{path}/']"))?;
+    }
     connection
         .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
     Ok(connection)
@@ -81,4 +101,34 @@ impl Readers {
 /// A name as SQL takes it.
 pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use telemetry::{Quality, Source};
+
+    #[test]
+    fn numbers_in_silver_have_the_names_that_the_program_gives_them() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        connection
+            .execute_batch("INSERT INTO silver.series VALUES (0, 's', 'z', 'd', 'm')")
+            .unwrap();
+        let name = |column: &str, source: u8, quality: u8| -> String {
+            connection.execute_batch("DELETE FROM silver.data").unwrap();
+            let insert = format!(
+                "INSERT INTO silver.data VALUES (0, 0, 0, 0, NULL, NULL, {source}, '2025-06-02', '2025-06-02', 1, {quality})"
+            );
+            connection.execute_batch(&insert).unwrap();
+            let select = format!("SELECT {column} FROM silver.readings");
+            connection.query_row(&select, [], |row| row.get(0)).unwrap()
+        };
+        for quality in Quality::ALL {
+            assert_eq!(name("quality", 0, quality as u8), quality.as_str());
+        }
+        for source in [Source::Live, Source::Replay, Source::Backfill, Source::Retained] {
+            assert_eq!(name("source", source as u8, 0), source.as_str());
+        }
+    }
 }

@@ -1,112 +1,263 @@
-use duckdb::{Connection, params};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
+
+use duckdb::{
+    Connection,
+    arrow::{
+        array::{Array, AsArray, RecordBatch},
+        datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
+    },
+    params,
+};
 use eventlog::Positions;
 use telemetry::{MetricTable, Quality, Reading, SmolStr, ZoneId};
 
+use super::{
+    batch::Tally,
+    names::{Names, Series, all_series},
+};
 use crate::{
     StoreError,
     engine::{Engine, Progress},
-    settings,
+    settings, watch,
 };
+
+/// Zones whose newest readings are at most this far apart are read in one go.
+const APART_MAX_MS: i64 = 86_400_000;
+
+/// All that can be measured, UTC ms.
+const ANY_TIME: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);
 
 /// What a file that was written before says.
 #[derive(Debug)]
 pub(crate) struct Restored {
-    /// The engine as it was at the last commit.
+    /// The engine, without readings yet where partitions are shared.
     pub(crate) engine: Engine,
+    /// The numbers that stand for names.
+    pub(crate) names: Names,
     /// Where to read on.
     pub(crate) positions: Positions,
-    /// Readings by quality, in the order of [`Quality::ALL`].
-    pub(crate) by_quality: [u64; Quality::ALL.len()],
-    /// Records without readings.
-    pub(crate) rejects: u64,
-    /// Feature rows.
-    pub(crate) rows: u64,
+    /// What was committed.
+    pub(crate) tally: Tally,
+    /// Files of the watched folder that were taken in.
+    pub(crate) watched: Vec<watch::Mark>,
 }
 
-/// Brings the engine to the state of the last commit, by taking in what it
-/// had taken in, in the same order: the same code gives the same bits, and no
-/// second form of the state can go out of step.
+/// Brings the engine to the state of the last commit; without any zones where
+/// they come with the partitions of a consumer group.
 pub(crate) fn restore(
     connection: &Connection,
     settings: &settings::Engine,
     metrics_known: MetricTable,
+    is_shared: bool,
 ) -> Result<Restored, StoreError> {
     let mut engine = Engine::new(settings, metrics_known, &metrics(connection)?)?;
-    for (zone, progress) in zones(connection)? {
-        engine.restore_zone(zone, progress);
+    let names = Names::read(connection)?;
+    let positions = positions(connection)?;
+    if !is_shared {
+        restore_zones(connection, &mut engine, settings, None)?;
     }
-    let kept_ms = engine.kept_ms();
-    restore_readings(connection, &mut engine, kept_ms)?;
-    let mut positions = Positions::new();
-    let mut statement = connection.prepare("SELECT partition, next_offset FROM meta.positions")?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        positions.insert(row.get(0)?, row.get(1)?);
-    }
-    let mut by_quality = [0; Quality::ALL.len()];
-    let mut statement =
-        connection.prepare("SELECT quality, count(*) FROM silver.readings GROUP BY quality")?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        by_quality[quality(&row.get::<_, String>(0)?)? as usize] = row.get(1)?;
-    }
-    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
-    Ok(Restored {
-        engine,
-        positions,
-        by_quality,
-        rejects: count("SELECT count(*) FROM bronze.records WHERE reject IS NOT NULL")?,
-        rows: count("SELECT count(*) FROM features.rows")?,
-    })
+    let watched = watch::taken(connection)?;
+    Ok(Restored { engine, names, positions, tally: tally(connection)?, watched })
 }
 
-fn restore_readings(
+/// Brings zones to the state of the last commit (those of some partitions, or
+/// all), by taking in what they had taken in, in the same order: the same code
+/// gives the same bits, and no second form of the state can go out of step.
+pub(crate) fn restore_zones(
     connection: &Connection,
     engine: &mut Engine,
-    kept_ms: i64,
+    settings: &settings::Engine,
+    partitions: Option<&BTreeSet<i32>>,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(
-        "SELECT r.site, r.zone, device, boot, seq, metric, epoch_ms(event), value, quality
-         FROM silver.readings r JOIN meta.zones z ON r.site = z.site AND r.zone = z.zone
-         WHERE epoch_ms(event) > epoch_ms(z.newest) - ?
-         ORDER BY partition, \"offset\", item",
-    )?;
-    let mut found = statement.query(params![kept_ms])?;
-    while let Some(row) = found.next()? {
-        let text = |i: usize| row.get::<_, String>(i).map(SmolStr::from);
-        let (zone, device) = (ZoneId::new(text(0)?, text(1)?), text(2)?);
-        let boot = row.get::<_, Option<String>>(3)?.map(SmolStr::from);
-        let run = boot.as_ref().zip(row.get::<_, Option<u64>>(4)?);
-        let reading = Reading { metric: text(5)?, event_ms: row.get(6)?, value: row.get(7)? };
-        engine.restore(&zone, &device, run, &reading, quality(&text(8)?)?);
+    let start = Instant::now();
+    let mut found = zones(connection)?;
+    // A zone that only files told of (below 0) may come in any partition.
+    found.retain(|(_, partition, _)| {
+        partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
+    });
+    let last_ms = found.iter().filter_map(|(_, _, progress)| progress.newest_ms).max();
+    let mut newest: Vec<(i64, ZoneId)> = Vec::new();
+    for (zone, _, progress) in found {
+        // Of a zone without any good reading, copies are to be told all the same.
+        newest.push((progress.newest_ms.or(last_ms).unwrap_or(0), zone.clone()));
+        engine.restore_zone(zone, progress);
+    }
+    newest.sort_unstable();
+    let series = all_series(connection)?;
+    let boots = boots(connection)?;
+    let kept_ms = engine.kept_ms();
+    let ahead_ms = i64::from(settings.future_max_s) * 1000;
+    let mut readings = 0;
+    for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= APART_MAX_MS) {
+        let after_ms: HashMap<&ZoneId, i64> = together
+            .iter()
+            .map(|(newest_ms, zone)| (zone, newest_ms.saturating_sub(kept_ms)))
+            .collect();
+        let wanted = Wanted::new(&series, &boots, &after_ms);
+        let (oldest_ms, newest_ms) = (together[0].0, together[together.len() - 1].0);
+        // The table is in the order of time, nearly: what is outside of a span
+        // of time is not read. Nothing is newer than the newest zone's end,
+        // except what was stamped wrongly.
+        let after_ms = oldest_ms.saturating_sub(kept_ms).max(ANY_TIME.0);
+        let span = match last_ms {
+            None => ANY_TIME,
+            Some(last_ms) if newest_ms == last_ms => (after_ms, ANY_TIME.1),
+            Some(_) => (after_ms, newest_ms.saturating_add(ahead_ms).min(ANY_TIME.1)),
+        };
+        readings += restore_readings(connection, engine, &wanted, span)?;
+    }
+    if !newest.is_empty() {
+        tracing::info!(zones = newest.len(), readings, took = ?start.elapsed(), "restored");
     }
     Ok(())
 }
 
-fn zones(connection: &Connection) -> Result<Vec<(ZoneId, Progress)>, StoreError> {
-    let mut statement = connection.prepare("SELECT site, zone, progress FROM meta.zones")?;
+/// What the numbers of series and boots stand for, and from when on a series
+/// is wanted.
+struct Wanted<'a> {
+    /// By number.
+    series: Vec<Option<(&'a Series, i64)>>,
+    boots: &'a HashMap<u32, SmolStr>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(
+        series: &'a [Series],
+        boots: &'a HashMap<u32, SmolStr>,
+        after_ms: &HashMap<&ZoneId, i64>,
+    ) -> Self {
+        let end = series.iter().map(|one| one.id as usize + 1).max().unwrap_or_default();
+        let mut wanted = vec![None; end];
+        for one in series {
+            wanted[one.id as usize] = after_ms.get(&one.zone).map(|after_ms| (one, *after_ms));
+        }
+        Self { series: wanted, boots }
+    }
+}
+
+/// Readings in (`after_ms`, `until_ms`], in the order of the log; how many.
+fn restore_readings(
+    connection: &Connection,
+    engine: &mut Engine,
+    wanted: &Wanted,
+    (after_ms, until_ms): (i64, i64),
+) -> Result<u64, StoreError> {
+    // Without ORDER BY: rows come as they were appended, which is the order of
+    // the log, and DuckDB keeps that (`preserve_insertion_order`).
+    let mut statement = connection.prepare(
+        "SELECT series, boot, seq, epoch_ms(event) AS event, value, quality FROM silver.data
+         WHERE event > make_timestamp_ms(?) AND event <= make_timestamp_ms(?)",
+    )?;
+    let mut restored = 0;
+    for batch in statement.stream_arrow(params![after_ms, until_ms])? {
+        restored += restore_batch(&batch, engine, wanted)?;
+    }
+    Ok(restored)
+}
+
+fn restore_batch(
+    batch: &RecordBatch,
+    engine: &mut Engine,
+    wanted: &Wanted,
+) -> Result<u64, StoreError> {
+    let series = batch.column(0).as_primitive::<UInt32Type>();
+    let boot = batch.column(1).as_primitive::<UInt32Type>();
+    let seq = batch.column(2).as_primitive::<UInt64Type>();
+    let event_ms = batch.column(3).as_primitive::<Int64Type>();
+    let value = batch.column(4).as_primitive::<Float64Type>();
+    let qualities = batch.column(5).as_primitive::<UInt8Type>();
+    engine.run_ahead((0..batch.num_rows()).filter_map(|row| {
+        let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
+        let (event_ms, value) = (event_ms.value(row), value.value(row));
+        (event_ms > after_ms).then(|| one.reading(event_ms, value))
+    }));
+    let mut restored = 0;
+    for row in 0..batch.num_rows() {
+        let one = wanted.series.get(series.value(row) as usize).copied().flatten();
+        let event_ms = event_ms.value(row);
+        let Some((one, _)) = one.filter(|(_, after_ms)| event_ms > *after_ms) else { continue };
+        let boot = boot.is_valid(row).then(|| wanted.boots.get(&boot.value(row))).flatten();
+        let run = boot.zip(seq.is_valid(row).then(|| seq.value(row)));
+        let reading = Reading { metric: one.metric.clone(), event_ms, value: value.value(row) };
+        engine.restore(&one.zone, &one.device, run, &reading, quality(qualities.value(row))?);
+        restored += 1;
+    }
+    Ok(restored)
+}
+
+/// Where the file has come to in each partition.
+pub(crate) fn positions(connection: &Connection) -> Result<Positions, StoreError> {
+    let mut statement = connection.prepare("SELECT partition, next_offset FROM meta.positions")?;
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.collect::<duckdb::Result<_>>()?)
+}
+
+fn tally(connection: &Connection) -> Result<Tally, StoreError> {
+    let mut tally = Tally::default();
+    let mut statement = connection.prepare("SELECT name, count FROM meta.counters")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let name: String = row.get(0)?;
+        let counter = tally.get_mut(&name).ok_or_else(|| StoreError::Damaged {
+            table: "meta.counters",
+            found: name.clone(),
+            expected: "the name of a counter",
+        })?;
+        *counter = row.get(1)?;
+    }
+    // Backfills run side by side, and do not write to one counter.
+    let mut statement =
+        connection.prepare("SELECT qualities, rows FROM meta.backfills WHERE readings_kept")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let json: String = row.get(0)?;
+        let counts: [u64; Quality::ALL.len()] =
+            serde_json::from_str(&json).map_err(|_| StoreError::Damaged {
+                table: "meta.backfills",
+                found: json.clone(),
+                expected: "numbers of readings as JSON",
+            })?;
+        tally.by_quality.iter_mut().zip(counts).for_each(|(all, own)| *all += own);
+        tally.rows += row.get::<_, u64>(1)?;
+    }
+    Ok(tally)
+}
+
+pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT site, zone, partition, progress FROM meta.zones")?;
     let mut found = statement.query([])?;
     let mut zones = Vec::new();
     while let Some(row) = found.next()? {
         let zone = ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        let json: String = row.get(2)?;
+        let json: String = row.get(3)?;
         let progress: Progress = serde_json::from_str(&json).map_err(|_| StoreError::Damaged {
             table: "meta.zones",
             found: json.clone(),
             expected: "a zone's progress as JSON",
         })?;
-        zones.push((zone, progress));
+        zones.push((zone, row.get(2)?, progress));
     }
     Ok(zones)
 }
 
+pub(super) fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
+    let mut statement = connection.prepare("SELECT id, boot FROM silver.boots")?;
+    let found =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?;
+    Ok(found.collect::<duckdb::Result<_>>()?)
+}
+
 /// Metrics in the order of their columns.
-pub(super) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+pub(crate) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
 }
 
 /// The feature columns that `features.rows` has, in their order.
-pub(super) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+pub(crate) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
     texts(
         connection,
         "SELECT column_name FROM duckdb_columns()
@@ -121,12 +272,10 @@ fn texts(connection: &Connection, sql: &str) -> Result<Vec<SmolStr>, StoreError>
     Ok(texts.collect::<duckdb::Result<_>>()?)
 }
 
-fn quality(name: &str) -> Result<Quality, StoreError> {
-    Quality::ALL.into_iter().find(|quality| quality.as_str() == name).ok_or_else(|| {
-        StoreError::Damaged {
-            table: "silver.readings",
-            found: name.to_owned(),
-            expected: "the name of a quality",
-        }
+fn quality(number: u8) -> Result<Quality, StoreError> {
+    Quality::ALL.get(usize::from(number)).copied().ok_or_else(|| StoreError::Damaged {
+        table: "silver.data",
+        found: number.to_string(),
+        expected: "the number of a quality",
     })
 }

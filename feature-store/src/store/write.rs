@@ -2,38 +2,29 @@ use std::{collections::HashSet, sync::Arc};
 
 use duckdb::{
     Connection,
-    arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray},
+    arrow::array::{
+        ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+        UInt32Array,
+    },
     params,
 };
-use eventlog::Positions;
-use telemetry::{Quality, SmolStr, ZoneId};
+use telemetry::SmolStr;
 
 use super::{
-    columns::{Readings, Records, micros, table},
+    batch::Batch,
+    columns::{micros, table},
+    names::NewNames,
     quoted, restore,
 };
 use crate::{
     StoreError,
-    engine::{Progress, Row, catalog::Schema},
-    intake::Arrived,
+    engine::{Row, catalog::Schema},
+    watch,
 };
 
-/// Everything that one transaction holds.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// In the order of the log.
-    pub(crate) arrived: Vec<Arrived>,
-    /// One for each reading of `arrived`, in order.
-    pub(crate) qualities: Vec<Quality>,
-    /// Rows that became final.
-    pub(crate) rows: Vec<Row>,
-    /// Where to read on.
-    pub(crate) positions: Positions,
-    /// How far the zones have come.
-    pub(crate) progress: Vec<(ZoneId, Progress)>,
-    /// Metrics in the order of their columns.
-    pub(crate) metrics: Vec<SmolStr>,
-}
+/// Rows turned into columns at once: as many as DuckDB takes in one go, and
+/// few enough to stay in the processor's cache.
+const ROWS_AT_ONCE: usize = 2048;
 
 /// The one writer of the file.
 #[derive(Debug)]
@@ -47,45 +38,88 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(connection: Connection) -> Result<Self, StoreError> {
+        connection.execute_batch(
+            "CREATE TEMPORARY TABLE progress (site VARCHAR, zone VARCHAR, partition INTEGER, newest TIMESTAMP, progress VARCHAR)",
+        )?;
         let columns = restore::feature_columns(&connection)?.into_iter().collect();
         let metrics = restore::metrics(&connection)?.len();
         Ok(Self { connection, columns, schemas: HashSet::new(), metrics })
     }
 
     /// Writes a batch: all of it or nothing.
-    pub(crate) fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        for row in &batch.rows {
-            self.make_columns(&row.schema)?;
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        for row in batch.rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
+            self.make_columns(&row[0].schema)?;
         }
+        let Batch {
+            records,
+            readings,
+            rows,
+            positions,
+            progress,
+            metrics,
+            names,
+            tally,
+            touched,
+            watched,
+            ..
+        } = batch;
         let transaction = self.connection.transaction()?;
-        write_records(&transaction, batch)?;
-        write_rows(&transaction, &batch.rows)?;
-        for (partition, next) in &batch.positions {
+        append(&transaction, "bronze", "records", records.finish()?)?;
+        append(&transaction, "silver", "data", readings.finish()?)?;
+        write_names(&transaction, &names)?;
+        write_rows(&transaction, &rows, "rows")?;
+        for (partition, next) in &positions {
             transaction.execute(
                 "INSERT OR REPLACE INTO meta.positions VALUES (?, ?)",
                 params![partition, next],
             )?;
         }
-        for (zone, progress) in &batch.progress {
-            let json = serde_json::to_string(progress).expect("progress has only numbers");
-            transaction.execute(
-                "INSERT OR REPLACE INTO meta.zones VALUES (?, ?, make_timestamp(?), ?)",
-                params![
-                    zone.site.as_str(),
-                    zone.zone.as_str(),
-                    progress.newest_ms.map(micros),
-                    json
-                ],
+        if !progress.is_empty() {
+            let text = |of: &dyn Fn(usize) -> String| -> ArrayRef {
+                Arc::new(StringArray::from_iter_values((0..progress.len()).map(of)))
+            };
+            let partitions = progress.iter().map(|(_, partition, _)| *partition);
+            let newest = progress.iter().map(|(_, _, progress)| progress.newest_ms.map(micros));
+            let json = |i: usize| {
+                serde_json::to_string(&progress[i].2).expect("progress has only numbers")
+            };
+            let staged = table(vec![
+                ("site", text(&|i| progress[i].0.site.to_string())),
+                ("zone", text(&|i| progress[i].0.zone.to_string())),
+                ("partition", Arc::new(Int32Array::from_iter_values(partitions))),
+                ("newest", Arc::new(newest.collect::<TimestampMicrosecondArray>())),
+                ("progress", text(&json)),
+            ])?;
+            let mut appender =
+                transaction.appender_to_catalog_and_db("progress", "temp", "main")?;
+            appender.append_record_batch(staged)?;
+            appender.flush()?;
+            transaction.execute_batch(
+                "INSERT OR REPLACE INTO meta.zones
+                     SELECT site, zone, partition, newest, progress FROM temp.progress;
+                 DELETE FROM temp.progress;",
             )?;
         }
-        for (position, metric) in batch.metrics.iter().enumerate().skip(self.metrics) {
+        for (position, metric) in metrics.iter().enumerate().skip(self.metrics) {
             transaction.execute(
                 "INSERT INTO meta.metrics VALUES (?, ?)",
                 params![position as i64, metric.as_str()],
             )?;
         }
+        for (name, count) in tally.named().filter(|(_, count)| *count > 0) {
+            transaction.execute(
+                "INSERT INTO meta.counters VALUES (?, ?)
+                 ON CONFLICT DO UPDATE SET count = count + excluded.count",
+                params![name, count],
+            )?;
+        }
+        touched.write(&transaction)?;
+        if let Some(file) = &watched {
+            watch::note(&transaction, file)?;
+        }
         transaction.commit()?;
-        self.metrics = self.metrics.max(batch.metrics.len());
+        self.metrics = self.metrics.max(metrics.len());
         Ok(())
     }
 
@@ -114,80 +148,87 @@ impl Writer {
         Ok(())
     }
 
+    /// The connection, for further transactions of the one writer.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// Copies the write-ahead log into the file.
     pub(crate) fn checkpoint(&self) -> Result<(), StoreError> {
         Ok(self.connection.execute_batch("CHECKPOINT")?)
     }
 }
 
-fn write_records(connection: &Connection, batch: &Batch) -> Result<(), StoreError> {
-    if batch.arrived.is_empty() {
-        return Ok(());
+fn append(
+    connection: &Connection,
+    schema: &str,
+    name: &str,
+    rows: duckdb::arrow::array::RecordBatch,
+) -> Result<(), StoreError> {
+    if rows.num_rows() > 0 {
+        let mut appender = connection.appender_to_db(name, schema)?;
+        appender.append_record_batch(rows)?;
+        appender.flush()?;
     }
-    let (mut records, mut readings) = (Records::default(), Readings::default());
-    let mut qualities = batch.qualities.iter();
-    for Arrived { entry, report } in &batch.arrived {
-        let arrival_ms =
-            report.as_ref().map_or(entry.record.timestamp_ms, |report| report.arrival_ms);
-        records.partition.append_value(entry.partition);
-        records.offset.append_value(entry.offset);
-        records.key.append_value(&entry.record.key);
-        records.arrival.append_value(micros(arrival_ms));
-        records.payload.append_value(&entry.record.payload);
-        records.reject.append_option(report.as_ref().err());
-        let Ok(report) = report else { continue };
-        for (item, (reading, quality)) in report.readings.iter().zip(&mut qualities).enumerate() {
-            readings.partition.append_value(entry.partition);
-            readings.offset.append_value(entry.offset);
-            readings.item.append_value(i32::try_from(item).unwrap_or(i32::MAX));
-            readings.site.append_value(&report.zone.site);
-            readings.zone.append_value(&report.zone.zone);
-            readings.device.append_value(&report.device);
-            readings.boot.append_option(report.boot.as_ref());
-            readings.seq.append_option(report.seq);
-            readings.source.append_value(report.source.as_str());
-            readings.metric.append_value(&reading.metric);
-            readings.event.append_value(micros(reading.event_ms));
-            readings.arrival.append_value(micros(report.arrival_ms));
-            readings.value.append_value(reading.value);
-            readings.quality.append_value(quality.as_str());
-        }
-    }
-    let mut appender = connection.appender_to_db("records", "bronze")?;
-    appender.append_record_batch(records.finish()?)?;
-    appender.flush()?;
-    let mut appender = connection.appender_to_db("readings", "silver")?;
-    appender.append_record_batch(readings.finish()?)?;
-    appender.flush()?;
     Ok(())
+}
+
+fn write_names(connection: &Connection, names: &NewNames) -> Result<(), StoreError> {
+    let NewNames { series, boots } = names;
+    let text = |names: &mut dyn Iterator<Item = &SmolStr>| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(names))
+    };
+    let of_series = table(vec![
+        ("id", Arc::new(UInt32Array::from_iter_values(series.iter().map(|one| one.id)))),
+        ("site", text(&mut series.iter().map(|one| &one.zone.site))),
+        ("zone", text(&mut series.iter().map(|one| &one.zone.zone))),
+        ("device", text(&mut series.iter().map(|one| &one.device))),
+        ("metric", text(&mut series.iter().map(|one| &one.metric))),
+    ])?;
+    let of_boots = table(vec![
+        ("id", Arc::new(UInt32Array::from_iter_values(boots.iter().map(|(id, _)| *id)))),
+        ("boot", text(&mut boots.iter().map(|(_, boot)| boot))),
+    ])?;
+    append(connection, "silver", "series", of_series)?;
+    append(connection, "silver", "boots", of_boots)
 }
 
 /// Rows of one schema follow one another: columns are added at the end, and
 /// seldom.
-fn write_rows(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+pub(super) fn write_rows(
+    connection: &Connection,
+    rows: &[Row],
+    name: &str,
+) -> Result<(), StoreError> {
     for rows in rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
         let schema = &rows[0].schema;
-        let text = |of: &dyn Fn(&Row) -> &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
-        };
-        let at = rows.iter().map(|row| micros(row.at_ms));
-        let revision = rows.iter().map(|row| row.revision);
-        let mut columns: Vec<(&str, ArrayRef)> = vec![
-            ("site", text(&|row| row.zone.site.as_str())),
-            ("zone", text(&|row| row.zone.zone.as_str())),
-            ("time", Arc::new(TimestampMicrosecondArray::from_iter_values(at))),
-            ("revision", Arc::new(Int64Array::from_iter_values(revision))),
-            ("schema_hash", text(&|row| row.schema.hash.as_str())),
-        ];
-        for (i, name) in schema.names.iter().enumerate() {
-            let values = rows.iter().map(|row| Some(row.values[i]).filter(|value| !value.is_nan()));
-            columns.push((name, Arc::new(values.collect::<Float64Array>())));
-        }
-        let mut appender = connection.appender_to_db("rows", "features")?;
-        for (name, _) in &columns {
+        let mut appender = connection.appender_to_db(name, "features")?;
+        for name in ["site", "zone", "time", "revision", "schema_hash"] {
             appender.add_column(name)?;
         }
-        appender.append_record_batch(table(columns)?)?;
+        for name in &schema.names {
+            appender.add_column(name)?;
+        }
+        for rows in rows.chunks(ROWS_AT_ONCE) {
+            let text = |of: &dyn Fn(&Row) -> &str| -> ArrayRef {
+                Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+            };
+            let at = rows.iter().map(|row| micros(row.at_ms));
+            let revision = rows.iter().map(|row| row.revision);
+            let mut columns: Vec<(&str, ArrayRef)> = vec![
+                ("site", text(&|row| row.zone.site.as_str())),
+                ("zone", text(&|row| row.zone.zone.as_str())),
+                ("time", Arc::new(TimestampMicrosecondArray::from_iter_values(at))),
+                ("revision", Arc::new(Int64Array::from_iter_values(revision))),
+                ("schema_hash", text(&|row| row.schema.hash.as_str())),
+            ];
+            for (i, name) in schema.names.iter().enumerate() {
+                let values =
+                    rows.iter().map(|row| Some(row.values[i]).filter(|value| !value.is_nan()));
+                columns.push((name, Arc::new(values.collect::<Float64Array>())));
+            }
+            appender.append_record_batch(table(columns)?)?;
+        }
         appender.flush()?;
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! The programs as users run them. One binary, so that it links once.
 
 mod compose;
+mod crash;
 mod demo;
 mod end_to_end;
+mod group;
+mod history;
 mod support;

@@ -6,14 +6,12 @@
 //! - `points`: the row that was known, or is known now, at given zones and times
 //! - `values`: the values of features over a span, for statistics
 //! - `readings`: readings as they are kept, page by page; `quality`: their counts
-//! - `kpis`: hours and days of a zone
 //! - `explain`: the readings behind one value
 //! - `sql`: a checked query under limits
 //! - `table`: an answer of any columns
 
 mod conditions;
 mod explain;
-mod kpis;
 mod points;
 mod quality;
 mod readings;
@@ -24,8 +22,6 @@ mod values;
 
 pub(crate) use explain::{Behind, behind, replay, stored};
 pub use explain::{BehindQuery, EdgeReading};
-pub(crate) use kpis::kpis;
-pub use kpis::{KpiQuery, Period};
 pub use points::PointQuery;
 pub(crate) use points::points;
 pub(crate) use quality::quality;

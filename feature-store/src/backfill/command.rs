@@ -1,0 +1,88 @@
+use std::path::PathBuf;
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use service::time::parse_ms;
+
+use super::{Layout, Progress, Request, run};
+use crate::{Settings, StoreError};
+
+/// `feature-store backfill`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Command {
+    /// A folder, or a file.
+    path: PathBuf,
+    /// How it is laid out.
+    #[arg(long, value_enum)]
+    layout: Layout,
+    /// Site of layouts that name none.
+    #[arg(long, default_value = "site")]
+    site: String,
+    /// Only these zones, as in 415,417 or farm/bay-1.
+    #[arg(long, value_delimiter = ',')]
+    zones: Vec<String>,
+    /// From this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
+    #[arg(long, value_parser = parse_ms)]
+    from: Option<i64>,
+    /// Before this time.
+    #[arg(long, value_parser = parse_ms)]
+    to: Option<i64>,
+    /// Keep feature rows and KPIs, not the readings themselves.
+    #[arg(long)]
+    features_only: bool,
+    /// Take interpolated series as published, not the readings behind them (`wazihub`).
+    #[arg(long)]
+    as_published: bool,
+    /// Where lines that are no readings are listed [default: beside the store's file].
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Zones at a time; 0: as many as there are processors.
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
+}
+
+impl Command {
+    /// Takes the recording in, with a progress bar on the screen; prints the
+    /// summary as JSON.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
+        let Self { path, layout, site, zones, from, to, features_only, as_published, jobs, .. } =
+            self;
+        let rejects =
+            self.rejects.unwrap_or_else(|| settings.store.path.with_extension("rejects.csv"));
+        let request = Request {
+            path,
+            layout,
+            site,
+            zones,
+            from_ms: from,
+            to_ms: to,
+            features_only,
+            as_published,
+            rejects,
+            jobs,
+        };
+        let bar = bar();
+        let metrics = settings.metric_table()?;
+        let summary = run(settings, &metrics, &request, &|progress| show(&bar, progress));
+        bar.finish_and_clear();
+        println!("{}", serde_json::to_string_pretty(&summary?).expect("numbers and names"));
+        Ok(())
+    }
+}
+
+fn bar() -> ProgressBar {
+    let template = "{bar:30} {percent}%  {msg}  {elapsed}, {eta} left";
+    ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("a template"))
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.bytes_all);
+    bar.set_position(progress.bytes);
+    let Progress { zones, zones_all, readings, .. } = progress;
+    bar.set_message(format!(
+        "{} readings, {zones} of {zones_all} zones kept",
+        HumanCount(readings)
+    ));
+}

@@ -1,0 +1,192 @@
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use recordings::{Reject, Row, Sensor};
+use telemetry::ZoneId;
+
+/// All readings of one zone that a recording has, in memory.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) zone: ZoneId,
+    pub(crate) files: Vec<File>,
+    pub(crate) series: Vec<Series>,
+    pub(crate) rejects: Vec<Reject>,
+}
+
+/// A file that readings came from.
+#[derive(Clone, Debug)]
+pub(crate) struct File {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+}
+
+/// The readings of one sensor in one file, in the order in which they were
+/// known.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) sensor: Arc<Sensor>,
+    /// Index into the zone's files.
+    pub(crate) file: usize,
+    pub(crate) event_ms: Vec<i64>,
+    /// Where it is not the event time.
+    pub(crate) arrival_ms: Option<Vec<i64>>,
+    pub(crate) value: Vec<f64>,
+    pub(crate) line: Vec<u32>,
+}
+
+impl Series {
+    pub(crate) fn new(sensor: Arc<Sensor>, file: usize) -> Self {
+        let (event_ms, value, line) = (Vec::new(), Vec::new(), Vec::new());
+        Self { sensor, file, event_ms, arrival_ms: None, value, line }
+    }
+
+    pub(crate) fn push(&mut self, row: &Row) {
+        if row.arrival_ms != row.event_ms && self.arrival_ms.is_none() {
+            self.arrival_ms = Some(self.event_ms.clone());
+        }
+        self.event_ms.push(row.event_ms);
+        self.value.push(row.value);
+        self.line.push(row.line);
+        if let Some(arrivals) = &mut self.arrival_ms {
+            arrivals.push(row.arrival_ms);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.event_ms.len()
+    }
+
+    pub(crate) fn arrival_ms(&self, at: usize) -> i64 {
+        self.arrival_ms.as_ref().map_or(self.event_ms[at], |arrivals| arrivals[at])
+    }
+
+    /// Keeps the readings of [from, to), in the order of arrival.
+    fn settle(&mut self, from_ms: i64, to_ms: i64) {
+        let key = |own: &Self, at: usize| (own.arrival_ms(at), own.event_ms[at]);
+        let is_whole = self.event_ms.iter().all(|ms| (from_ms..to_ms).contains(ms));
+        if is_whole && (1..self.len()).all(|at| key(self, at - 1) <= key(self, at)) {
+            return;
+        }
+        let mut kept: Vec<usize> =
+            (0..self.len()).filter(|at| (from_ms..to_ms).contains(&self.event_ms[*at])).collect();
+        kept.sort_by_key(|at| key(self, *at));
+        self.event_ms = kept.iter().map(|at| self.event_ms[*at]).collect();
+        self.value = kept.iter().map(|at| self.value[*at]).collect();
+        self.line = kept.iter().map(|at| self.line[*at]).collect();
+        if let Some(arrivals) = &mut self.arrival_ms {
+            *arrivals = kept.iter().map(|at| arrivals[*at]).collect();
+        }
+    }
+}
+
+impl History {
+    pub(crate) fn new(zone: ZoneId) -> Self {
+        Self { zone, files: Vec::new(), series: Vec::new(), rejects: Vec::new() }
+    }
+
+    /// Keeps what is in [from, to), in the order in which it was known.
+    pub(crate) fn settle(&mut self, from_ms: Option<i64>, to_ms: Option<i64>) {
+        let (from_ms, to_ms) = (from_ms.unwrap_or(i64::MIN), to_ms.unwrap_or(i64::MAX));
+        self.series.iter_mut().for_each(|series| series.settle(from_ms, to_ms));
+        self.series.retain(|series| series.len() > 0);
+    }
+
+    pub(crate) fn readings(&self) -> usize {
+        self.series.iter().map(Series::len).sum()
+    }
+
+    /// Every reading as (series, index), in the order of arrival; among equal
+    /// ones in the order of event time, then of series.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (usize, usize)> {
+        // A zone has few sensors: to look at every head is cheaper than a heap.
+        let mut heads: Vec<(i64, i64, usize, usize)> = Vec::new();
+        let head = |series: usize, at: usize| {
+            let own = self.series.get(series)?;
+            (at < own.len()).then(|| (own.arrival_ms(at), own.event_ms[at], series, at))
+        };
+        heads.extend((0..self.series.len()).filter_map(|series| head(series, 0)));
+        std::iter::from_fn(move || {
+            let first = (0..heads.len()).min_by_key(|i| heads[*i])?;
+            let (_, _, series, at) = heads[first];
+            match head(series, at + 1) {
+                Some(next) => heads[first] = next,
+                None => drop(heads.swap_remove(first)),
+            }
+            Some((series, at))
+        })
+    }
+}
+
+/// Rows of any zones, by zone and sensor.
+#[derive(Debug, Default)]
+pub(super) struct Grouped {
+    pub(super) zones: BTreeMap<ZoneId, History>,
+    of_sensor: std::collections::HashMap<Arc<Sensor>, usize>,
+}
+
+impl Grouped {
+    /// Takes a row of a file.
+    pub(crate) fn push(&mut self, row: &Row, file: &File) {
+        let Row { sensor, .. } = row;
+        let history = self
+            .zones
+            .entry(sensor.zone.clone())
+            .or_insert_with(|| History::new(sensor.zone.clone()));
+        let at = *self.of_sensor.entry(sensor.clone()).or_insert_with(|| {
+            if history.files.last().is_none_or(|last| last.path != file.path) {
+                history.files.push(file.clone());
+            }
+            history.series.push(Series::new(sensor.clone(), history.files.len() - 1));
+            history.series.len() - 1
+        });
+        history.series[at].push(row);
+    }
+
+    /// The next file begins: its readings are series of their own.
+    pub(crate) fn next_file(&mut self) {
+        self.of_sensor.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn series(metric: &str, readings: &[(i64, i64)]) -> Series {
+        let zone = ZoneId::new("a", "b");
+        let sensor = Arc::new(Sensor { zone, device: "d".into(), metric: metric.into() });
+        let mut series = Series::new(sensor.clone(), 0);
+        for (line, (event_ms, late_ms)) in readings.iter().enumerate() {
+            series.push(&Row {
+                sensor: sensor.clone(),
+                event_ms: *event_ms,
+                arrival_ms: event_ms + late_ms,
+                value: line as f64,
+                line: line as u32,
+            });
+        }
+        series
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_in_the_order_of_arrival_and_whole(
+            all in prop::collection::vec(prop::collection::vec((0..100_i64, 0..3_i64), 0..20), 0..6),
+            from_ms in 0..40_i64, to_ms in 60..100_i64,
+        ) {
+            let mut history = History::new(ZoneId::new("a", "b"));
+            history.series = all.iter().map(|readings| series("m", readings)).collect();
+            history.settle(Some(from_ms), Some(to_ms));
+            let order: Vec<(usize, usize)> = history.in_order().collect();
+            let key = |(s, at): (usize, usize)| (history.series[s].arrival_ms(at), history.series[s].event_ms[at]);
+            prop_assert!(order.windows(2).all(|pair| key(pair[0]) <= key(pair[1])));
+            let mut kept: Vec<(i64, i64)> =
+                all.concat().into_iter().map(|(ms, late)| (ms + late, ms)).filter(|(_, ms)| (from_ms..to_ms).contains(ms)).collect();
+            kept.sort_unstable();
+            let mut got: Vec<(i64, i64)> = order.into_iter().map(key).collect();
+            got.sort_unstable();
+            prop_assert_eq!(got, kept);
+        }
+    }
+}

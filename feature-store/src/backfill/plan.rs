@@ -1,0 +1,212 @@
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use recordings::{Options, Reject, Sensor, Source, keti};
+use sha2::{Digest, Sha256};
+use telemetry::{SmolStr, ZoneId};
+
+use super::{
+    Layout, Request,
+    history::{File, Grouped, History, Series},
+    parquet,
+};
+use crate::StoreError;
+
+/// Of the lines of a file so many may be no readings; beyond it is another layout.
+const REJECTED_SHARE_MAX: f64 = 0.5;
+
+/// The zones of a recording, the largest first.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) zones: Vec<Zone>,
+    /// Every metric that may come, by name.
+    pub(super) metrics: Vec<SmolStr>,
+    pub(super) bytes: u64,
+}
+
+/// One zone, and how its readings are had.
+#[derive(Debug)]
+pub(super) enum Zone {
+    /// A file a sensor, read when it is the zone's turn.
+    Files { zone: ZoneId, sensors: Vec<(std::path::PathBuf, Arc<Sensor>)>, bytes: u64 },
+    /// Read already, from files that hold several zones.
+    Read { history: History, bytes: u64 },
+}
+
+impl Plan {
+    pub(super) fn of(request: &Request) -> Result<Self, StoreError> {
+        let options = Options {
+            site: request.site.clone(),
+            zones: request.zones.clone(),
+            knots: !request.as_published,
+            ..Options::default()
+        };
+        let Some(layout) = request.layout.text() else {
+            debug_assert_eq!(request.layout, Layout::Parquet);
+            let grouped = parquet::read(&request.path, &request.site, &request.zones)?;
+            return Ok(Self::of_read(grouped, Vec::new()));
+        };
+        let sources = recordings::open(&request.path, layout, &options)?;
+        let mut by_zone: BTreeMap<ZoneId, Vec<_>> = BTreeMap::new();
+        let (mut grouped, mut rejects) = (Grouped::default(), Vec::new());
+        for source in &sources {
+            match source {
+                Source::Keti { path, sensor } => by_zone
+                    .entry(sensor.zone.clone())
+                    .or_default()
+                    .push((path.clone(), sensor.clone())),
+                Source::File { .. } => rejects.extend(read(source, &mut grouped)?),
+            }
+        }
+        if by_zone.is_empty() {
+            return Ok(Self::of_read(grouped, rejects));
+        }
+        let mut metrics: Vec<SmolStr> =
+            by_zone.values().flatten().map(|(_, sensor)| sensor.metric.clone()).collect();
+        let mut zones = Vec::new();
+        for (zone, sensors) in by_zone {
+            let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+            let bytes = sensors.iter().map(|(path, _)| size(path)).sum();
+            zones.push(Zone::Files { zone, sensors, bytes });
+        }
+        metrics.sort_unstable();
+        metrics.dedup();
+        Ok(Self::sorted(zones, metrics))
+    }
+
+    /// Lines that are no readings belong to no zone: they go with the first.
+    fn of_read(grouped: Grouped, rejects: Vec<Reject>) -> Self {
+        let mut metrics: Vec<SmolStr> = Vec::new();
+        let mut zones = Vec::new();
+        for history in grouped.zones.into_values() {
+            metrics.extend(history.series.iter().map(|series| series.sensor.metric.clone()));
+            let bytes = history.readings() as u64 * 16;
+            zones.push(Zone::Read { history, bytes });
+        }
+        metrics.sort_unstable();
+        metrics.dedup();
+        let mut plan = Self::sorted(zones, metrics);
+        if let Some(Zone::Read { history, .. }) = plan.zones.first_mut() {
+            history.rejects = rejects;
+        }
+        plan
+    }
+
+    fn sorted(mut zones: Vec<Zone>, metrics: Vec<SmolStr>) -> Self {
+        zones.sort_by_key(|zone| std::cmp::Reverse(zone.bytes()));
+        let bytes = zones.iter().map(Zone::bytes).sum();
+        Self { zones, metrics, bytes }
+    }
+}
+
+impl Zone {
+    pub(super) const fn bytes(&self) -> u64 {
+        match self {
+            Self::Files { bytes, .. } | Self::Read { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Files and series that it has at most.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        let (files, series) = match self {
+            Self::Files { sensors, .. } => (sensors.len(), sensors.len()),
+            Self::Read { history, .. } => (history.files.len(), history.series.len()),
+        };
+        (files as u32, series as u32)
+    }
+
+    /// Its readings, in the order in which they were known.
+    pub(super) fn read(self, request: &Request) -> Result<History, StoreError> {
+        let mut history = match self {
+            Self::Read { history, .. } => history,
+            Self::Files { zone, sensors, .. } => {
+                let mut history = History::new(zone);
+                for (path, sensor) in sensors {
+                    let bytes = std::fs::read(&path).map_err(|source| {
+                        recordings::RecordingError::Io { path: path.clone(), source }
+                    })?;
+                    let column = keti::column(&path, &bytes);
+                    refuse_other_layouts(column.value.len(), &column.rejects)?;
+                    let sha256 = hex(Sha256::digest(&bytes));
+                    history.files.push(File { path, bytes: bytes.len() as u64, sha256 });
+                    let file = history.files.len() - 1;
+                    let keti::Column { event_ms, value, line, rejects } = column;
+                    let arrival_ms = None;
+                    history.series.push(Series { sensor, file, event_ms, arrival_ms, value, line });
+                    history.rejects.extend(rejects);
+                }
+                history
+            }
+        };
+        history.settle(request.from_ms, request.to_ms);
+        Ok(history)
+    }
+}
+
+/// A file that holds several zones, into them; what is no reading.
+fn read(source: &Source, grouped: &mut Grouped) -> Result<Vec<Reject>, StoreError> {
+    let (bytes, sha256) = hash_of(source.path())?;
+    let file = File { path: source.path().to_owned(), bytes, sha256 };
+    let (mut rows, mut rejects) = (0, Vec::new());
+    for row in source.rows()? {
+        match row {
+            Ok(row) => {
+                rows += 1;
+                grouped.push(&row, &file);
+            }
+            Err(reject) => rejects.push(reject),
+        }
+    }
+    refuse_other_layouts(rows, &rejects)?;
+    grouped.next_file();
+    Ok(rejects)
+}
+
+/// The zones of one file, CSV or JSON lines, or Parquet where no layout is named.
+pub(crate) fn read_file(
+    path: &Path,
+    layout: Option<recordings::Layout>,
+    options: &Options,
+) -> Result<(Vec<History>, Vec<Reject>), StoreError> {
+    let (mut grouped, mut rejects) = (Grouped::default(), Vec::new());
+    match layout {
+        None => grouped = parquet::read(path, &options.site, &options.zones)?,
+        Some(layout) => {
+            for source in recordings::open(path, layout, options)? {
+                rejects.extend(read(&source, &mut grouped)?);
+            }
+        }
+    }
+    Ok((grouped.zones.into_values().collect(), rejects))
+}
+
+fn refuse_other_layouts(rows: usize, rejects: &[Reject]) -> Result<(), StoreError> {
+    match rejects.first() {
+        Some(first)
+            if rejects.len() as f64 > REJECTED_SHARE_MAX * (rows + rejects.len()) as f64 =>
+        {
+            Err(recordings::RecordingError::Header {
+                path: first.place.path.to_path_buf(),
+                line: first.place.line,
+                column: first.place.column,
+                found: format!("`{}`, and {} lines like it", first.found, rejects.len() - 1),
+                expected: first.expected.to_owned(),
+                hint: "most of the file is no reading: is it of this layout?",
+            }
+            .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Size and SHA-256 of a file.
+pub(super) fn hash_of(path: &Path) -> Result<(u64, String), StoreError> {
+    let io = |source| recordings::RecordingError::Io { path: path.to_owned(), source };
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let mut hasher = Sha256::new();
+    let bytes = std::io::copy(&mut file, &mut hasher).map_err(io)?;
+    Ok((bytes, hex(hasher.finalize())))
+}
+
+pub(super) fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,65 @@
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use duckdb::{Connection, params};
+use recordings::Reject;
+
+use crate::StoreError;
+
+/// Rejects of a zone that are kept; all are counted.
+const KEPT_MAX: usize = 100_000;
+
+/// Keeps what was no reading, in the transaction that is open.
+pub(super) fn keep(connection: &Connection, id: u32, rejects: &[Reject]) -> Result<(), StoreError> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let mut appender = connection.appender_to_db("rejects", "bronze")?;
+    for Reject { place, found, expected } in rejects.iter().take(KEPT_MAX) {
+        let path = place.path.to_string_lossy();
+        appender.append_row(params![id, path, place.line, place.column, found, *expected])?;
+    }
+    Ok(appender.flush()?)
+}
+
+/// Lists what was no reading in the zones with these numbers, as CSV (RFC
+/// 4180); how many lines there are.
+pub(super) fn list(connection: &Connection, ids: &[u32], to: &Path) -> Result<u64, StoreError> {
+    let io = |source| StoreError::Folder { path: to.to_owned(), source };
+    let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut statement = connection.prepare(&format!(
+        "SELECT path, line, \"column\", found, expected FROM bronze.rejects
+         WHERE list_contains([{ids}]::UINTEGER[], backfill) ORDER BY path, line, \"column\""
+    ))?;
+    let mut found = statement.query([])?;
+    let (mut file, mut count) = (None, 0);
+    while let Some(row) = found.next()? {
+        let file = match &mut file {
+            Some(file) => file,
+            None => {
+                if let Some(folder) = to.parent() {
+                    std::fs::create_dir_all(folder).map_err(io)?;
+                }
+                let mut made = BufWriter::new(File::create(to).map_err(io)?);
+                writeln!(made, "file,line,column,found,expected").map_err(io)?;
+                file.insert(made)
+            }
+        };
+        let text = |i: usize| row.get::<_, String>(i).map(|text| quoted(&text));
+        let number = |i: usize| row.get::<_, u64>(i);
+        let (path, line, column) = (text(0)?, number(1)?, number(2)?);
+        writeln!(file, "{path},{line},{column},{},{}", text(3)?, text(4)?).map_err(io)?;
+        count += 1;
+    }
+    if let Some(mut file) = file {
+        file.flush().map_err(io)?;
+    }
+    Ok(count)
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}

@@ -1,0 +1,275 @@
+use std::{sync::Arc, time::Instant};
+
+use duckdb::{
+    Connection,
+    arrow::{
+        array::{
+            ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch as Batch, StringArray,
+            TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, new_null_array,
+        },
+        buffer::{BooleanBuffer, NullBuffer, ScalarBuffer},
+        datatypes::DataType,
+    },
+    params,
+};
+use recordings::Sensor;
+use telemetry::{Source, ZoneId};
+
+use super::{
+    course::Outcome,
+    history::{History, Series},
+};
+use crate::{
+    StoreError,
+    engine::{Progress, Row, catalog::Schema},
+    store::{micros, table},
+};
+
+/// The log partition of what came from files.
+pub(crate) const FILES: i32 = -1;
+/// Rows of a chunk: DuckDB's vectors are as long.
+const CHUNK: usize = 2048;
+
+/// Feature rows of one zone on their way into the store, column by column.
+pub(super) struct Rows<'a> {
+    appender: duckdb::Appender<'a>,
+    zone: &'a ZoneId,
+    schema: Arc<Schema>,
+    time: Vec<i64>,
+    revision: Vec<i64>,
+    values: Vec<Vec<f64>>,
+    count: u64,
+    /// Seconds that the writing of it took so far.
+    pub(super) took_s: f64,
+    failed: Option<StoreError>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        zone: &'a ZoneId,
+        schema: &Arc<Schema>,
+    ) -> Result<Self, StoreError> {
+        let mut appender = connection.appender_to_db("rows", "features")?;
+        for name in ["site", "zone", "time", "revision", "schema_hash"] {
+            appender.add_column(name)?;
+        }
+        for name in &schema.names {
+            appender.add_column(name)?;
+        }
+        let values = schema.names.iter().map(|_| Vec::with_capacity(CHUNK)).collect();
+        let (time, revision) = (Vec::with_capacity(CHUNK), Vec::with_capacity(CHUNK));
+        let schema = schema.clone();
+        Ok(Self {
+            appender,
+            zone,
+            schema,
+            time,
+            revision,
+            values,
+            count: 0,
+            took_s: 0.0,
+            failed: None,
+        })
+    }
+
+    pub(super) fn push(&mut self, row: &Row) {
+        self.time.push(micros(row.at_ms));
+        self.revision.push(row.revision);
+        // A schema that has fewer columns is the start of one that has more.
+        for (column, value) in self.values.iter_mut().zip(row.values.iter()) {
+            column.push(*value);
+        }
+        for column in self.values.iter_mut().skip(row.values.len()) {
+            column.push(f64::NAN);
+        }
+        self.count += 1;
+        if self.time.len() == CHUNK && self.failed.is_none() {
+            let began = Instant::now();
+            self.failed = self.append().err();
+            self.took_s += began.elapsed().as_secs_f64();
+        }
+    }
+
+    fn append(&mut self) -> Result<(), StoreError> {
+        let rows = self.time.len();
+        let text = |text: &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)))
+        };
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("site", text(&self.zone.site)),
+            ("zone", text(&self.zone.zone)),
+            ("time", Arc::new(TimestampMicrosecondArray::from(std::mem::take(&mut self.time)))),
+            ("revision", Arc::new(Int64Array::from(std::mem::take(&mut self.revision)))),
+            ("schema_hash", text(&self.schema.hash)),
+        ];
+        for (name, values) in self.schema.names.iter().zip(&mut self.values) {
+            columns.push((name, nullable(std::mem::replace(values, Vec::with_capacity(CHUNK)))));
+        }
+        Ok(self.appender.append_record_batch(table(columns)?)?)
+    }
+
+    pub(super) fn finish(mut self) -> Result<u64, StoreError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if !self.time.is_empty() {
+            self.append()?;
+        }
+        self.appender.flush()?;
+        Ok(self.count)
+    }
+}
+
+/// NaN is null.
+fn nullable(values: Vec<f64>) -> ArrayRef {
+    let nulls = values.iter().any(|value| value.is_nan()).then(|| {
+        NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| !values[i].is_nan()))
+    });
+    Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls))
+}
+
+/// How far a zone has come, so that live readings go on from there.
+pub(super) fn progress(
+    connection: &Connection,
+    zone: &ZoneId,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let json = serde_json::to_string(progress).expect("progress has only numbers");
+    let newest = progress.newest_ms.map(micros);
+    connection.execute(
+        "INSERT OR REPLACE INTO meta.zones (site, zone, partition, newest, progress)
+         VALUES (?, ?, ?, make_timestamp(?), ?)",
+        params![zone.site.as_str(), zone.zone.as_str(), FILES, newest, json],
+    )?;
+    Ok(())
+}
+
+/// The readings of a zone, as they stand in the files and as they were judged.
+pub(super) fn readings(
+    connection: &Connection,
+    history: &History,
+    outcome: &Outcome,
+    id: u32,
+    numbers: &Numbers,
+) -> Result<(), StoreError> {
+    let mut bronze = connection.appender_to_db("recorded", "bronze")?;
+    for (series, number) in history.series.iter().zip(&numbers.series) {
+        let file = numbers.files[series.file];
+        for from in (0..series.len()).step_by(CHUNK) {
+            let until = series.len().min(from + CHUNK);
+            bronze.append_record_batch(recorded(series, file, *number, from..until)?)?;
+        }
+    }
+    bronze.flush()?;
+    // In the order in which they were known, as the log would have them.
+    let mut silver = connection.appender_to_db("data", "silver")?;
+    let mut order = history.in_order().peekable();
+    let mut offset = i64::from(id) << 32;
+    while order.peek().is_some() {
+        let mut judged = Judged::default();
+        for (series, at) in order.by_ref().take(CHUNK) {
+            let own = &history.series[series];
+            judged.series.push(numbers.series[series]);
+            judged.event.push(micros(own.event_ms[at]));
+            judged.arrival.push(micros(own.arrival_ms(at)));
+            judged.value.push(own.value[at]);
+            judged.quality.push(outcome.qualities[series][at] as u8);
+        }
+        let rows = judged.event.len();
+        silver.append_record_batch(judged.finish(offset)?)?;
+        offset += rows as i64;
+    }
+    Ok(silver.flush()?)
+}
+
+fn recorded(
+    series: &Series,
+    file: u32,
+    number: u32,
+    rows: std::ops::Range<usize>,
+) -> Result<Batch, StoreError> {
+    let len = rows.len();
+    let event = series.event_ms[rows.clone()].iter().map(|ms| micros(*ms));
+    table(vec![
+        ("file", Arc::new(UInt32Array::from(vec![file; len]))),
+        ("series", Arc::new(UInt32Array::from(vec![number; len]))),
+        ("line", Arc::new(UInt32Array::from(series.line[rows.clone()].to_vec()))),
+        ("event", Arc::new(TimestampMicrosecondArray::from_iter_values(event))),
+        ("value", Arc::new(Float64Array::from(series.value[rows].to_vec()))),
+    ])
+}
+
+/// Columns of `silver.data`.
+#[derive(Default)]
+struct Judged {
+    series: Vec<u32>,
+    event: Vec<i64>,
+    arrival: Vec<i64>,
+    value: Vec<f64>,
+    quality: Vec<u8>,
+}
+
+impl Judged {
+    fn finish(self, offset: i64) -> Result<Batch, StoreError> {
+        let len = self.event.len();
+        table(vec![
+            ("partition", Arc::new(Int32Array::from(vec![FILES; len]))),
+            ("offset", Arc::new(Int64Array::from_iter_values(offset..offset + len as i64))),
+            ("item", Arc::new(UInt16Array::from(vec![0; len]))),
+            ("series", Arc::new(UInt32Array::from(self.series))),
+            ("boot", new_null_array(&DataType::UInt32, len)),
+            ("seq", new_null_array(&DataType::UInt64, len)),
+            ("source", Arc::new(UInt8Array::from(vec![Source::Backfill as u8; len]))),
+            ("event", Arc::new(TimestampMicrosecondArray::from(self.event))),
+            ("arrival", Arc::new(TimestampMicrosecondArray::from(self.arrival))),
+            ("value", Arc::new(Float64Array::from(self.value))),
+            ("quality", Arc::new(UInt8Array::from(self.quality))),
+        ])
+    }
+}
+
+/// The numbers that stand for the files and series of a zone.
+pub(super) struct Numbers {
+    pub(super) files: Vec<u32>,
+    pub(super) series: Vec<u32>,
+}
+
+impl Numbers {
+    /// Counted on from these two. A sensor that is in several files has one number.
+    pub(super) fn of(history: &History, first_file: u32, first_series: u32) -> Self {
+        let files = (first_file..).take(history.files.len()).collect();
+        let mut series: Vec<u32> = Vec::with_capacity(history.series.len());
+        for (i, own) in history.series.iter().enumerate() {
+            let same = history.series[..i].iter().position(|other| other.sensor == own.sensor);
+            series.push(same.map_or(first_series + i as u32, |same| series[same]));
+        }
+        Self { files, series }
+    }
+}
+
+/// Files and series under their numbers.
+pub(super) fn names(
+    connection: &Connection,
+    history: &History,
+    numbers: &Numbers,
+) -> Result<(), StoreError> {
+    let mut files = connection.appender_to_db("files", "bronze")?;
+    for (number, file) in numbers.files.iter().zip(&history.files) {
+        let path = file.path.to_string_lossy();
+        files.append_row(params![number, path, file.bytes, file.sha256])?;
+    }
+    files.flush()?;
+    let mut series = connection.appender_to_db("series", "silver")?;
+    for (i, own) in history.series.iter().enumerate() {
+        let number = numbers.series[i];
+        if numbers.series[..i].contains(&number) {
+            continue;
+        }
+        let Sensor { zone, device, metric } = &*own.sensor;
+        let [site, zone, device, metric] =
+            [&zone.site, &zone.zone, device, metric].map(|s| s.as_str());
+        series.append_row(params![number, site, zone, device, metric])?;
+    }
+    Ok(series.flush()?)
+}

@@ -1,0 +1,132 @@
+//! Writes batches to DuckDB on a thread of its own, one at a time, while the
+//! next is made.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    StoreError,
+    feature_store::Shared,
+    store::{Batch, Writer},
+    upkeep::Upkeep,
+};
+
+/// How often it is asked what is due while nothing comes.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The near end of the writing thread.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    batches: SyncSender<Batch>,
+    done: Receiver<Result<(), StoreError>>,
+    is_busy: bool,
+    thread: JoinHandle<Result<(), StoreError>>,
+}
+
+impl Committer {
+    /// Starts the thread.
+    pub(crate) fn start(shared: Arc<Shared>, writer: Writer) -> Result<Self, StoreError> {
+        let (batches, incoming) = sync_channel::<Batch>(0);
+        let (said, done) = channel();
+        let mut upkeep = Upkeep::new(&shared.settings)?;
+        let work = move || {
+            let mut writer = writer;
+            loop {
+                match incoming.recv_timeout(UPKEEP) {
+                    Ok(batch) => {
+                        let result = commit(&shared, &mut writer, batch);
+                        let failed = result.is_err();
+                        if said.send(result).is_err() || failed {
+                            return Ok(());
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                if let Err(error) = upkeep.if_due(writer.connection()) {
+                    // Nothing is lost: what was not done is due again.
+                    tracing::error!(%error, "upkeep");
+                }
+            }
+            upkeep.finish(writer.connection())?;
+            writer.checkpoint()
+        };
+        let thread = thread::Builder::new().name("commit".to_owned()).spawn(work);
+        let thread = thread.map_err(|error| StoreError::Thread(error.to_string()))?;
+        Ok(Self { batches, done, is_busy: false, thread })
+    }
+
+    /// Whether everything that was handed over is committed.
+    ///
+    /// # Errors
+    /// Why the last batch could not be committed.
+    pub(crate) fn is_idle(&mut self) -> Result<bool, StoreError> {
+        if self.is_busy {
+            match self.done.try_recv() {
+                Ok(result) => {
+                    self.is_busy = false;
+                    result?;
+                }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return Err(ended()),
+            }
+        }
+        Ok(!self.is_busy)
+    }
+
+    /// Waits until everything that was handed over is committed.
+    ///
+    /// # Errors
+    /// As [`Committer::is_idle`].
+    pub(crate) fn wait(&mut self) -> Result<(), StoreError> {
+        if self.is_busy {
+            self.is_busy = false;
+            self.done.recv().map_err(|_| ended())??;
+        }
+        Ok(())
+    }
+
+    /// Hands a batch over, after the one before it.
+    ///
+    /// # Errors
+    /// As [`Committer::is_idle`].
+    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        self.wait()?;
+        self.batches.send(batch).map_err(|_| ended())?;
+        self.is_busy = true;
+        Ok(())
+    }
+
+    /// Waits for the last batch, and ends.
+    ///
+    /// # Errors
+    /// As [`Committer::is_idle`].
+    pub(crate) fn finish(mut self) -> Result<(), StoreError> {
+        self.wait()?;
+        drop(self.batches);
+        self.thread.join().map_err(|_| ended())?
+    }
+}
+
+fn commit(shared: &Shared, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
+    let start = Instant::now();
+    let (tally, schema) = (batch.tally.clone(), batch.schema.clone());
+    let (records, readings, _) = batch.size();
+    tracing::debug!(records, readings, rows = tally.rows, "committing");
+    writer.commit(batch)?;
+    let took = start.elapsed();
+    schema.into_iter().for_each(|schema| shared.set_schema(schema));
+    shared.counters.note_commit(&tally, took);
+    tracing::debug!(records, readings, rows = tally.rows, ?took, "committed");
+    Ok(())
+}
+
+fn ended() -> StoreError {
+    StoreError::Thread("it panicked; what it says is above".to_owned())
+}

@@ -1,0 +1,183 @@
+use std::collections::VecDeque;
+
+use super::{
+    MINUTE_MS,
+    summary::{Hold, Summary},
+};
+
+/// The readings of one metric in one zone, in the order of (event time, value).
+/// The order does not depend on the order of arrival, so neither does any sum
+/// over it.
+#[derive(Debug)]
+pub(super) struct Readings {
+    hold: Hold,
+    points: VecDeque<Point>,
+    /// The minute that was summed up last: every window asks for it.
+    minute: Option<(i64, Summary)>,
+}
+
+/// One reading, packed: event time, ms, above the low 16 bits, the device's
+/// number within the zone in them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Point {
+    key: i64,
+    pub(super) value: f64,
+}
+
+/// Event times are within this of 1970, ms: 2,200 years.
+pub(super) const EVENT_MS_MAX: i64 = 1 << 46;
+
+impl Point {
+    pub(super) const fn new(event_ms: i64, value: f64, device: u16) -> Self {
+        Self { key: (event_ms << 16) | device as i64, value }
+    }
+
+    pub(super) const fn event_ms(self) -> i64 {
+        self.key >> 16
+    }
+
+    pub(super) const fn device(self) -> u16 {
+        self.key as u16
+    }
+
+    /// The minute that it is in.
+    pub(super) const fn minute(self) -> i64 {
+        (self.event_ms() - 1).div_euclid(MINUTE_MS)
+    }
+
+    fn precedes(&self, other: &Self) -> bool {
+        let times = self.event_ms().cmp(&other.event_ms());
+        times.then(self.value.total_cmp(&other.value)).is_lt()
+    }
+
+    /// The same time and the same value, of whichever device.
+    fn equals(&self, other: &Self) -> bool {
+        self.event_ms() == other.event_ms() && self.value.to_bits() == other.value.to_bits()
+    }
+}
+
+impl Readings {
+    pub(super) const fn new(hold: Hold) -> Self {
+        Self { hold, points: VecDeque::new(), minute: None }
+    }
+
+    /// Whether this very reading is there already.
+    pub(super) fn contains(&self, point: &Point) -> bool {
+        if self.points.back().is_none_or(|last| last.precedes(point)) {
+            return false;
+        }
+        self.position(point).is_some()
+    }
+
+    /// Puts a reading where in time it belongs.
+    pub(super) fn insert(&mut self, point: Point) {
+        if self.points.back().is_none_or(|last| !point.precedes(last)) {
+            self.points.push_back(point);
+        } else {
+            let at = self.points.partition_point(|p| !point.precedes(p));
+            self.points.insert(at, point);
+        }
+        self.changed(point.minute());
+    }
+
+    /// Takes a reading out again; false if it is not there.
+    pub(super) fn remove(&mut self, point: &Point) -> bool {
+        let Some(at) = self.position(point) else { return false };
+        self.points.remove(at);
+        self.changed(point.minute());
+        true
+    }
+
+    fn changed(&mut self, minute: i64) {
+        if self.minute.is_some_and(|(known, _)| known == minute) {
+            self.minute = None;
+        }
+    }
+
+    /// The first event time after `at_ms`, ms.
+    pub(super) fn next_ms(&self, at_ms: i64) -> Option<i64> {
+        self.points.get(self.upto(at_ms)).map(|point| point.event_ms())
+    }
+
+    /// The newest reading in (`after_ms`, `until_ms`].
+    pub(super) fn last(&self, after_ms: i64, until_ms: i64) -> Option<Point> {
+        let point = self.points.get(self.upto(until_ms).checked_sub(1)?)?;
+        (point.event_ms() > after_ms).then_some(*point)
+    }
+
+    /// The readings in (`after_ms`, `until_ms`], in order.
+    pub(super) fn between(&self, after_ms: i64, until_ms: i64) -> impl Iterator<Item = &Point> {
+        // Most edges are on a minute, with nothing between: not worth a search.
+        let end = if after_ms < until_ms { self.upto(until_ms) } else { 0 };
+        let from = if after_ms < until_ms { self.upto(after_ms) } else { 0 };
+        self.points.range(from..end)
+    }
+
+    /// The summary of (`after_ms`, `until_ms`] from single readings.
+    pub(super) fn sum(&self, after_ms: i64, until_ms: i64) -> Summary {
+        let mut sum = Summary::default();
+        self.between(after_ms, until_ms).for_each(|p| sum.add(p.event_ms(), p.value, self.hold));
+        sum
+    }
+
+    /// The summary of each minute from `from` to `end` − 1 that has readings, in
+    /// order.
+    pub(super) fn each_minute(&mut self, from: i64, end: i64, mut take: impl FnMut(i64, &Summary)) {
+        if from + 1 == end {
+            let known = self.minute.filter(|(minute, _)| *minute == from);
+            let (_, sum) =
+                known.unwrap_or_else(|| (from, self.sum(from * MINUTE_MS, end * MINUTE_MS)));
+            self.minute = Some((from, sum));
+            take(from, &sum);
+            return;
+        }
+        let mut current = i64::MIN;
+        let mut sum = Summary::default();
+        for point in self.between(from * MINUTE_MS, end * MINUTE_MS) {
+            if point.event_ms() > (current + 1).saturating_mul(MINUTE_MS) {
+                if sum.count() > 0 {
+                    take(current, &sum);
+                }
+                (current, sum) = (point.minute(), Summary::default());
+            }
+            sum.add(point.event_ms(), point.value, self.hold);
+        }
+        if sum.count() > 0 {
+            take(current, &sum);
+        }
+    }
+
+    /// Forgets what is not after `until_ms`.
+    pub(super) fn forget(&mut self, until_ms: i64) {
+        let gone = self.points.partition_point(|p| p.event_ms() <= until_ms);
+        self.points.drain(..gone);
+    }
+
+    /// How many readings are not after a time. Most questions are of late times.
+    fn upto(&self, until_ms: i64) -> usize {
+        let (mut end, mut step) = (self.points.len(), 1);
+        while end > 0 {
+            let probe = end.saturating_sub(step);
+            if self.points[probe].event_ms() <= until_ms {
+                let (mut low, mut high) = (probe + 1, end);
+                while low < high {
+                    let middle = usize::midpoint(low, high);
+                    if self.points[middle].event_ms() <= until_ms {
+                        low = middle + 1;
+                    } else {
+                        high = middle;
+                    }
+                }
+                return low;
+            }
+            (end, step) = (probe, step * 2);
+        }
+        0
+    }
+
+    fn position(&self, point: &Point) -> Option<usize> {
+        let from = self.points.partition_point(|p| p.precedes(point));
+        let equal = self.points.range(from..).take_while(|p| p.equals(point));
+        equal.enumerate().find(|(_, p)| p.device() == point.device()).map(|(i, _)| from + i)
+    }
+}

@@ -1,0 +1,97 @@
+use std::collections::BTreeMap;
+
+use agronomy::kpi::{Kpis, MetricKpis, Period};
+use duckdb::{Connection, params};
+use telemetry::{SmolStr, ZoneId};
+
+use crate::{StoreError, store::micros};
+
+/// How long a period is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// An hour of the site's clock.
+    #[default]
+    Hour,
+    /// A day at the site, from midnight to midnight.
+    Day,
+}
+
+/// Which KPIs to take.
+#[derive(Clone, Debug)]
+pub struct KpiQuery {
+    /// The zone.
+    pub zone: ZoneId,
+    /// Hours or days.
+    pub length: Length,
+    /// Periods that begin at this time, UTC ms, or later.
+    pub from_ms: Option<i64>,
+    /// Periods that begin before this time, UTC ms.
+    pub to_ms: Option<i64>,
+    /// The newest so many periods.
+    pub limit: usize,
+}
+
+/// The KPIs of a zone over one period.
+pub type ZoneKpis = Kpis;
+
+/// KPIs of one zone, newest first.
+pub(crate) fn read(connection: &Connection, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
+    let (zones, metrics, start) = match query.length {
+        Length::Hour => ("gold.hourly_zones", "gold.hourly", "hour"),
+        Length::Day => ("gold.daily_zones", "gold.daily", "day_start"),
+    };
+    let zone = &query.zone;
+    let (site, name) = (zone.site.as_str(), zone.zone.as_str());
+    let (from, to) =
+        (query.from_ms.map_or(i64::MIN + 2, micros), query.to_ms.map_or(i64::MAX - 1, micros));
+    let mut statement = connection.prepare(&format!(
+        "SELECT epoch_ms({start}), epoch_ms(until), comfort, quality, light_h, occupied_share
+         FROM {zones}
+         WHERE site = ? AND zone = ? AND epoch_us({start}) >= ? AND epoch_us({start}) < ?
+         ORDER BY {start} DESC LIMIT {}",
+        query.limit
+    ))?;
+    let mut found = statement.query(params![site, name, from, to])?;
+    let mut all: BTreeMap<i64, ZoneKpis> = BTreeMap::new();
+    while let Some(row) = found.next()? {
+        let period = Period { start_ms: row.get(0)?, end_ms: row.get(1)? };
+        let kpis = Kpis {
+            period,
+            metrics: BTreeMap::new(),
+            comfort: row.get(2)?,
+            quality: row.get(3)?,
+            light_h: row.get(4)?,
+            occupied_share: row.get(5)?,
+        };
+        all.insert(period.start_ms, kpis);
+    }
+    let (Some(first), Some(last)) = (all.keys().next(), all.keys().next_back()) else {
+        return Ok(Vec::new());
+    };
+    let mut statement = connection.prepare(&format!(
+        "SELECT epoch_ms({start}), metric, readings, valid_share, min, mean, max, std,
+                completeness, gap_max_s, comfort, quality
+         FROM {metrics}
+         WHERE site = ? AND zone = ? AND {start} BETWEEN make_timestamp(?) AND make_timestamp(?)"
+    ))?;
+    let mut found = statement.query(params![site, name, micros(*first), micros(*last)])?;
+    while let Some(row) = found.next()? {
+        let own = MetricKpis {
+            count: row.get(2)?,
+            valid_share: row.get(3)?,
+            min: row.get(4)?,
+            mean: row.get(5)?,
+            max: row.get(6)?,
+            std: row.get(7)?,
+            completeness: row.get(8)?,
+            gap_max_s: row.get(9)?,
+            comfort: row.get(10)?,
+            quality: row.get(11)?,
+        };
+        if let Some(kpis) = all.get_mut(&row.get(0)?) {
+            kpis.metrics.insert(SmolStr::from(row.get::<_, String>(1)?), own);
+        }
+    }
+    Ok(all.into_values().rev().collect())
+}

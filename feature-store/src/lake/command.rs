@@ -1,0 +1,104 @@
+use duckdb::{
+    Connection,
+    types::{TimeUnit, Value},
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{compact, files::Folder, run, views};
+use crate::{Settings, StoreError, store};
+
+/// `feature-store lake …`; the store must not be running.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Move what is old from the DuckDB file to the lake now.
+    Move,
+    /// Put small files of a partition together.
+    Compact,
+    /// List the files of the lake.
+    Ls,
+    /// Run SQL over `lake.readings`, `lake.all_readings`, `gold.hourly` and the rest; prints JSON lines.
+    Query {
+        /// One SELECT.
+        sql: String,
+    },
+}
+
+impl Command {
+    /// Does it, and prints what came of it.
+    ///
+    /// # Errors
+    /// Where no lake is configured, a file cannot be written, or DuckDB says so.
+    pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
+        let Some(path) = settings.lake.folder() else {
+            return Err(service::config::ConfigError::invalid(
+                "lake.path",
+                "\"\" is no folder; name one, as in --set lake.path=var/lake",
+            )
+            .into());
+        };
+        let folder = Folder::open(path)?;
+        let mut connection = store::open(&settings.store, &settings.lake)?;
+        match self {
+            Self::Move => {
+                let moved = run(&mut connection, &settings.lake)?;
+                println!("{}", serde_json::to_string_pretty(&moved).expect("numbers and names"));
+            }
+            Self::Compact => {
+                let partitions = compact(&mut connection, &settings.lake)?;
+                println!("{}", json!({ "partitions": partitions }));
+            }
+            Self::Ls => {
+                print(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?
+            }
+            Self::Query { sql } => {
+                views::make(&connection, &folder)?;
+                print(&connection, &sql)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Each row as a line of JSON.
+fn print(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    // As a subquery, so that it can only read.
+    let sql = sql.trim().trim_end_matches(';');
+    let mut statement = connection.prepare(&format!("SELECT * FROM ({sql})"))?;
+    let mut found = statement.query([])?;
+    let names = found.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
+    while let Some(row) = found.next()? {
+        let mut line = serde_json::Map::new();
+        for (i, name) in names.iter().enumerate() {
+            line.insert(name.clone(), to_json(row.get(i)?));
+        }
+        println!("{}", serde_json::Value::Object(line));
+    }
+    Ok(())
+}
+
+fn to_json(value: Value) -> serde_json::Value {
+    match value {
+        Value::Null => json!(null),
+        Value::Boolean(own) => json!(own),
+        Value::TinyInt(own) => json!(own),
+        Value::SmallInt(own) => json!(own),
+        Value::Int(own) => json!(own),
+        Value::BigInt(own) => json!(own),
+        Value::UTinyInt(own) => json!(own),
+        Value::USmallInt(own) => json!(own),
+        Value::UInt(own) => json!(own),
+        Value::UBigInt(own) => json!(own),
+        // Sums of whole numbers.
+        Value::HugeInt(own) => {
+            i64::try_from(own).map_or_else(|_| json!(own as f64), |own| json!(own))
+        }
+        Value::Float(own) => json!(own),
+        Value::Double(own) => json!(own),
+        Value::Text(own) => json!(own),
+        Value::Timestamp(TimeUnit::Microsecond, micros) => {
+            json!(Timestamp::from_microsecond(micros).map(|at| at.to_string()).ok())
+        }
+        other => json!(format!("{other:?}")),
+    }
+}

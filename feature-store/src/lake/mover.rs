@@ -1,0 +1,137 @@
+use std::collections::{BTreeMap, HashSet};
+
+use duckdb::{Connection, params};
+use serde::Serialize;
+
+use super::{files::Folder, layer::Layer, views};
+use crate::{StoreError, settings};
+
+/// What a move moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Moved {
+    /// Rows by table of the lake.
+    pub(crate) rows: BTreeMap<&'static str, u64>,
+    /// Files that were made.
+    pub(crate) files: usize,
+    /// Hours and days of KPIs that were deleted.
+    pub(crate) kpis_deleted: usize,
+}
+
+/// Moves what is old by these settings, each table in a transaction of its own.
+///
+/// # Errors
+/// Where a file cannot be written, or DuckDB says so: nothing of that table has
+/// moved then.
+pub(crate) fn run(
+    connection: &mut Connection,
+    settings: &settings::Lake,
+) -> Result<Moved, StoreError> {
+    let Some(path) = settings.folder() else { return Ok(Moved::default()) };
+    let folder = Folder::open(path)?;
+    let layers = Layer::all(settings);
+    let names: Vec<&str> = layers.iter().map(|layer| layer.name).collect();
+    folder.clean(&names, &listed(connection)?)?;
+    let mut moved = Moved::default();
+    for layer in &layers {
+        let (rows, files) = move_layer(connection, &folder, layer)?;
+        moved.rows.insert(layer.name, rows);
+        moved.files += files;
+    }
+    if settings.kpi_days > 0 {
+        moved.kpis_deleted = delete_kpis(connection, settings.kpi_days)?;
+    }
+    views::make(connection, &folder)?;
+    if moved.files > 0 {
+        connection.execute_batch("CHECKPOINT")?;
+    }
+    Ok(moved)
+}
+
+fn move_layer(
+    connection: &mut Connection,
+    folder: &Folder,
+    layer: &Layer,
+) -> Result<(u64, usize), StoreError> {
+    let move_id = next_move(connection)?;
+    let old = layer.old();
+    let transaction = connection.transaction()?;
+    let aside = folder.aside(move_id)?;
+    let copied: u64 = transaction.query_row(
+        &format!(
+            "COPY ({} WHERE {old} ORDER BY ALL) TO '{}'
+             (FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({}), OVERWRITE_OR_IGNORE)",
+            layer.select,
+            aside.to_string_lossy().replace('\'', "''"),
+            layer.partition_by
+        ),
+        [],
+        |row| row.get(0),
+    )?;
+    let paths = folder.settle(&aside, layer.name, move_id)?;
+    list(&transaction, folder, layer.name, move_id, &paths)?;
+    let deleted = transaction.execute(&format!("{} WHERE {old}", layer.delete), [])? as u64;
+    if deleted != copied {
+        return Err(StoreError::Damaged {
+            table: layer.name,
+            found: format!("{copied} old rows copied, {deleted} deleted"),
+            expected: "as many deleted as copied",
+        });
+    }
+    transaction.commit()?;
+    Ok((copied, paths.len()))
+}
+
+/// Lists new files in the transaction that is open.
+pub(super) fn list(
+    connection: &Connection,
+    folder: &Folder,
+    table: &str,
+    move_id: u32,
+    paths: &[String],
+) -> Result<(), StoreError> {
+    for path in paths {
+        let full = folder.path(path).to_string_lossy().replace('\'', "''");
+        let rows: u64 = connection.query_row(
+            &format!("SELECT count(*) FROM read_parquet('{full}', hive_partitioning = false)"),
+            [],
+            |row| row.get(0),
+        )?;
+        connection.execute(
+            "INSERT INTO meta.lake VALUES (?, ?, ?, ?, ?)",
+            params![path, table, move_id, rows, folder.bytes(path)],
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn next_move(connection: &Connection) -> Result<u32, StoreError> {
+    let sql = "SELECT coalesce(max(move), 0) + 1 FROM meta.lake";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+fn listed(connection: &Connection) -> Result<HashSet<String>, StoreError> {
+    let mut statement = connection.prepare("SELECT path FROM meta.lake")?;
+    Ok(statement.query_map([], |row| row.get(0))?.collect::<duckdb::Result<_>>()?)
+}
+
+fn delete_kpis(connection: &mut Connection, days: u32) -> Result<usize, StoreError> {
+    let transaction = connection.transaction()?;
+    let mut deleted = 0;
+    for (table, column) in [
+        ("hourly", "hour"),
+        ("hourly_zones", "hour"),
+        ("daily", "day_start"),
+        ("daily_zones", "day_start"),
+    ] {
+        let cut = super::layer::cut(days);
+        deleted += transaction.execute(
+            &format!(
+                "DELETE FROM gold.{table} d USING meta.zones z
+                 WHERE d.site = z.site AND d.zone = z.zone AND d.{column} < {cut}"
+            ),
+            [],
+        )?;
+    }
+    transaction.commit()?;
+    Ok(deleted)
+}

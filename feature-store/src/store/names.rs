@@ -1,0 +1,182 @@
+use std::collections::HashMap;
+
+use duckdb::Connection;
+use telemetry::{SmolStr, ZoneId};
+
+use crate::{StoreError, definitions::SqlReading};
+
+/// The numbers that stand for names in `silver.data`, and the partition of
+/// each zone. Grows with the devices that there are.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    zones: HashMap<ZoneId, Zone>,
+    series_next: u32,
+    boots_next: u32,
+    /// Those that the file does not have yet.
+    new: NewNames,
+}
+
+#[derive(Debug)]
+struct Zone {
+    partition: i32,
+    devices: HashMap<SmolStr, Device>,
+}
+
+#[derive(Debug, Default)]
+struct Device {
+    /// A device has few metrics: looking through them is faster than hashing.
+    metrics: Vec<(SmolStr, u32)>,
+    /// Its newest boot; a device that goes back to an earlier one gets another
+    /// number for it.
+    boot: Option<(SmolStr, u32)>,
+}
+
+/// Names to be added to the file.
+#[derive(Debug, Default)]
+pub(crate) struct NewNames {
+    /// Number, zone, device, metric.
+    pub(super) series: Vec<Series>,
+    /// Number, boot.
+    pub(super) boots: Vec<(u32, SmolStr)>,
+}
+
+/// One metric of one device.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    pub(super) id: u32,
+    pub(super) zone: ZoneId,
+    pub(super) device: SmolStr,
+    pub(super) metric: SmolStr,
+}
+
+impl Series {
+    /// One of its readings, as SQL of definitions sees it.
+    pub(super) fn reading(&self, event_ms: i64, value: f64) -> SqlReading<'_> {
+        let Self { zone, device, metric, .. } = self;
+        SqlReading { value, metric, site: &zone.site, zone: &zone.zone, device, event_ms }
+    }
+}
+
+/// A device, ready to be asked for the numbers of its names.
+pub(super) struct Numbers<'a> {
+    device: &'a mut Device,
+    name: &'a SmolStr,
+    zone: &'a ZoneId,
+    series_next: &'a mut u32,
+    boots_next: &'a mut u32,
+    new: &'a mut NewNames,
+}
+
+impl Names {
+    /// The names that the file has.
+    pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let mut names = Self::default();
+        let mut statement = connection.prepare("SELECT site, zone, partition FROM meta.zones")?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            let zone = ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+            names.zones.insert(zone, Zone { partition: row.get(2)?, devices: HashMap::new() });
+        }
+        for Series { id, zone, device, metric } in all_series(connection)? {
+            names.series_next = names.series_next.max(id + 1);
+            if let Some(zone) = names.zones.get_mut(&zone) {
+                zone.devices.entry(device).or_default().metrics.push((metric, id));
+            }
+        }
+        names.boots_next = connection.query_row(
+            "SELECT coalesce(max(id) + 1, 0)::UINTEGER FROM silver.boots",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(names)
+    }
+
+    /// The numbers of a device whose record came from `partition`.
+    pub(super) fn of<'a>(
+        &'a mut self,
+        partition: i32,
+        zone: &'a ZoneId,
+        device: &'a SmolStr,
+    ) -> Numbers<'a> {
+        if !self.zones.contains_key(zone) {
+            self.zones.insert(zone.clone(), Zone { partition, devices: HashMap::new() });
+        }
+        let known = self.zones.get_mut(zone).expect("was put there");
+        // Files are no partition of the log (below 0), and a zone of files may come in any.
+        if partition >= 0 && known.partition < 0 {
+            known.partition = partition;
+        } else if partition >= 0 && known.partition != partition {
+            // The order between its records is lost; nothing else is.
+            tracing::warn!(%zone, partition, before = known.partition, "a zone moved to another partition; add none to a topic that is in use");
+            known.partition = partition;
+        }
+        if !known.devices.contains_key(device) {
+            known.devices.insert(device.clone(), Device::default());
+        }
+        Numbers {
+            device: known.devices.get_mut(device).expect("was put there"),
+            name: device,
+            zone,
+            series_next: &mut self.series_next,
+            boots_next: &mut self.boots_next,
+            new: &mut self.new,
+        }
+    }
+
+    /// The partition of a zone that any record named.
+    pub(crate) fn partition(&self, zone: &ZoneId) -> Option<i32> {
+        self.zones.get(zone).map(|zone| zone.partition)
+    }
+
+    /// The zones of a partition.
+    pub(crate) fn zones_of(&self, partition: i32) -> impl Iterator<Item = &ZoneId> {
+        self.zones.iter().filter(move |(_, zone)| zone.partition == partition).map(|(id, _)| id)
+    }
+
+    pub(super) fn take_new(&mut self) -> NewNames {
+        std::mem::take(&mut self.new)
+    }
+}
+
+impl Numbers<'_> {
+    pub(super) fn series(&mut self, metric: &SmolStr) -> u32 {
+        if let Some((_, id)) = self.device.metrics.iter().find(|(known, _)| known == metric) {
+            return *id;
+        }
+        let id = *self.series_next;
+        *self.series_next += 1;
+        self.device.metrics.push((metric.clone(), id));
+        let (zone, device, metric) = (self.zone.clone(), self.name.clone(), metric.clone());
+        self.new.series.push(Series { id, zone, device, metric });
+        id
+    }
+
+    pub(super) fn boot(&mut self, boot: &SmolStr) -> u32 {
+        if let Some((known, id)) = &self.device.boot
+            && known == boot
+        {
+            return *id;
+        }
+        let id = *self.boots_next;
+        *self.boots_next += 1;
+        self.device.boot = Some((boot.clone(), id));
+        self.new.boots.push((id, boot.clone()));
+        id
+    }
+}
+
+/// Every series that the file has.
+pub(super) fn all_series(connection: &Connection) -> Result<Vec<Series>, StoreError> {
+    let mut statement =
+        connection.prepare("SELECT id, site, zone, device, metric FROM silver.series")?;
+    let series = statement.query_map([], |row| {
+        let text = |i| row.get::<_, String>(i).map(SmolStr::from);
+        Ok(Series {
+            id: row.get(0)?,
+            zone: ZoneId::new(text(1)?, text(2)?),
+            device: text(3)?,
+            metric: text(4)?,
+        })
+    })?;
+    Ok(series.collect::<duckdb::Result<_>>()?)
+}

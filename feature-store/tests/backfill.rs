@@ -1,0 +1,358 @@
+//! Recordings through the engine into a real DuckDB file.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use duckdb::Connection;
+use eventlog::{EventLog, Record};
+use feature_store::{
+    FeatureStore, FrameQuery, Settings, StoreError,
+    backfill::{self, Layout, Request, Summary},
+};
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// 2013-08-24T00:00:00Z
+const START_S: i64 = 1_377_302_400;
+
+fn settings(dir: &Path) -> Settings {
+    let mut settings = Settings::default();
+    settings.store.path = dir.join("microclimate.duckdb");
+    settings.log = eventlog::Settings::embedded(&dir.join("log"));
+    settings
+}
+
+fn request(path: &Path, layout: Layout) -> Request {
+    Request {
+        path: path.to_owned(),
+        layout,
+        site: "keti".to_owned(),
+        zones: Vec::new(),
+        from_ms: None,
+        to_ms: None,
+        features_only: false,
+        as_published: false,
+        rejects: path.join("rejects.csv"),
+        jobs: 2,
+    }
+}
+
+fn run(settings: &Settings, request: &Request) -> Result<Summary, StoreError> {
+    backfill::run(settings, &MetricTable::default(), request, &|_| {})
+}
+
+/// (second, value) of a sensor of a room: every 5 s with gaps, and a few faults.
+fn values(room: usize, sensor: usize, seconds: i64) -> Vec<(i64, f64)> {
+    (0..seconds / 5)
+        .filter(|i| (i + room as i64 * 31) % 977 > 40)
+        .map(|i| {
+            let value = match (sensor, i % 4001) {
+                (0, 4000) => 579.27,
+                (0, _) => 22.0 + ((i as f64) / 700.0 + room as f64).sin() * 3.0,
+                (1, _) => f64::from((i % 90 == 0) as u8) * 30.0,
+                _ => 400.0 + ((i * 7919) % 500) as f64 + sensor as f64,
+            };
+            (START_S + i * 5 + sensor as i64 % 3, (value * 100.0).round() / 100.0)
+        })
+        .collect()
+}
+
+const SENSORS: [(&str, &str); 3] =
+    [("temperature", "temperature"), ("pir", "motion"), ("co2", "co2")];
+
+/// Rooms in the layout of KETI.
+fn recording(dir: &Path, rooms: usize, seconds: i64) -> PathBuf {
+    for room in 0..rooms {
+        let folder = dir.join(format!("KETI/{}", 400 + room));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (sensor, (file, _)) in SENSORS.iter().enumerate() {
+            let lines = values(room, sensor, seconds);
+            let text: String =
+                lines.iter().map(|(s, value)| format!("{s}, {value:.2}\n")).collect();
+            std::fs::write(folder.join(format!("{file}.csv")), text).unwrap();
+        }
+    }
+    dir.join("KETI")
+}
+
+/// The same as reports, in the order of time; among equal ones in that of sensors.
+fn reports(rooms: usize, seconds: i64) -> Vec<Report> {
+    let mut all = Vec::new();
+    for room in 0..rooms {
+        let mut names: Vec<usize> = (0..SENSORS.len()).collect();
+        names.sort_by_key(|sensor| SENSORS[*sensor].0);
+        for sensor in names {
+            let (device, metric) = SENSORS[sensor];
+            for (second, value) in values(room, sensor, seconds) {
+                let event_ms = second * 1000;
+                all.push(Report {
+                    zone: ZoneId::new("keti", (400 + room).to_string()),
+                    device: device.into(),
+                    boot: None,
+                    seq: None,
+                    arrival_ms: event_ms,
+                    source: Source::Replay,
+                    readings: vec![Reading { metric: metric.into(), event_ms, value }],
+                });
+            }
+        }
+    }
+    all.sort_by_key(|report| report.arrival_ms);
+    all
+}
+
+type Frame = BTreeMap<(String, i64), BTreeMap<String, Option<u64>>>;
+
+/// All rows with the bits of all values, by name.
+fn frame(settings: &Settings) -> Frame {
+    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
+    let table = store.frame(&FrameQuery::default()).unwrap();
+    let zones = table.column("zone").unwrap().str().unwrap().clone();
+    let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
+    (0..table.height())
+        .map(|row| {
+            let values = table.columns()[3..].iter().map(|column| {
+                let bits = column.f64().unwrap().get(row).map(f64::to_bits);
+                (column.name().to_string(), bits)
+            });
+            ((zones.get(row).unwrap().to_owned(), at_ms.get(row).unwrap()), values.collect())
+        })
+        .collect()
+}
+
+fn count(settings: &Settings, sql: &str) -> u64 {
+    let connection = Connection::open(&settings.store.path).unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Through the log and the worker, as live readings come.
+async fn live(settings: &Settings, reports: &[Report]) {
+    let log = EventLog::open(&settings.log).unwrap();
+    let writer = log.writer(READINGS).unwrap();
+    let mut receipts = Vec::new();
+    for report in reports {
+        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
+        receipts.push(writer.append(record).await.unwrap());
+    }
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
+    let before = store.counts().readings;
+    let shutdown = CancellationToken::new();
+    let running = {
+        let (store, shutdown) = (store.clone(), shutdown.clone());
+        tokio::spawn(async move { store.run(&log, shutdown).await })
+    };
+    let consumed = async {
+        while store.counts().readings - before < reports.len() as u64 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_is_what_live_readings_would_have_been() {
+    const SECONDS: i64 = 8 * 3600;
+    let dir = TempDir::new().unwrap();
+    let path = recording(dir.path(), 3, SECONDS);
+    let (filled, lived) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let summary = run(&settings(filled.path()), &request(&path, Layout::Keti)).unwrap();
+    let reports = reports(3, SECONDS);
+    live(&settings(lived.path()), &reports).await;
+    assert_eq!(summary.zones, 3);
+    assert_eq!(summary.readings, reports.len() as u64);
+    assert!(summary.by_quality["out_of_range"] > 0, "{summary:?}");
+    let (got, want) = (frame(&settings(filled.path())), frame(&settings(lived.path())));
+    assert_eq!(got.len() as u64, summary.rows);
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    for (key, want) in &want {
+        assert_eq!(&got[key], want, "{key:?}");
+    }
+    // Every reading is there as it stands in its file, and as it was judged.
+    let settings = settings(filled.path());
+    for sql in [
+        "SELECT count(*) FROM bronze.recorded",
+        "SELECT count(*) FROM silver.readings WHERE source = 'backfill'",
+    ] {
+        assert_eq!(count(&settings, sql), reports.len() as u64, "{sql}");
+    }
+    let differ = "SELECT count(*) FROM bronze.recorded b
+        LEFT JOIN silver.data d ON b.series = d.series AND b.event = d.event AND b.value = d.value
+        WHERE d.value IS NULL";
+    assert_eq!(count(&settings, differ), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_readings_go_on_from_where_a_backfill_ended() {
+    const SECONDS: i64 = 4 * 3600;
+    let all = reports(2, SECONDS);
+    let half_ms = (START_S + SECONDS / 2) * 1000;
+    let dir = TempDir::new().unwrap();
+    let path = recording(dir.path(), 2, SECONDS);
+    let (parts, whole) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let first = Request { to_ms: Some(half_ms), ..request(&path, Layout::Keti) };
+    run(&settings(parts.path()), &first).unwrap();
+    let rest: Vec<Report> =
+        all.iter().filter(|report| report.arrival_ms >= half_ms).cloned().collect();
+    live(&settings(parts.path()), &rest).await;
+    live(&settings(whole.path()), &all).await;
+    let (got, want) = (frame(&settings(parts.path())), frame(&settings(whole.path())));
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    for (key, want) in &want {
+        assert_eq!(&got[key], want, "{key:?}");
+    }
+}
+
+#[test]
+fn again_it_repeats_nothing_and_another_history_of_a_zone_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = recording(dir.path(), 3, 7200);
+    let settings = settings(dir.path());
+    let two = Request { zones: vec!["400".into(), "401".into()], ..request(&path, Layout::Keti) };
+    let first = run(&settings, &two).unwrap();
+    let again = run(&settings, &request(&path, Layout::Keti)).unwrap();
+    assert_eq!((first.zones, again.zones, again.zones_before), (2, 1, 2));
+    let all = first.readings + again.readings;
+    assert_eq!(count(&settings, "SELECT count(*) FROM silver.data"), all);
+    let part =
+        Request { from_ms: Some(START_S * 1000), to_ms: Some((START_S + 600) * 1000), ..two };
+    let error = run(&settings, &part).unwrap_err().to_string();
+    assert!(error.contains("keti/40") && error.contains("hint:"), "{error}");
+    assert_eq!(count(&settings, "SELECT count(*) FROM silver.data"), all);
+}
+
+#[test]
+fn features_only_keeps_rows_and_kpis_and_no_readings() {
+    let dir = TempDir::new().unwrap();
+    let path = recording(dir.path(), 1, 7200);
+    let settings = settings(dir.path());
+    let only = Request { features_only: true, ..request(&path, Layout::Keti) };
+    let summary = run(&settings, &only).unwrap();
+    assert_eq!(count(&settings, "SELECT count(*) FROM silver.data"), 0);
+    assert_eq!(count(&settings, "SELECT count(*) FROM bronze.recorded"), 0);
+    assert_eq!(count(&settings, "SELECT count(*) FROM features.rows"), summary.rows);
+    assert_eq!(
+        count(&settings, "SELECT sum(readings)::UBIGINT FROM gold.hourly"),
+        summary.readings
+    );
+}
+
+#[test]
+fn bad_lines_are_listed_and_a_file_of_another_kind_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = recording(dir.path(), 1, 7200);
+    let file = path.join("400/co2.csv");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}oops, 5\n1377309600, \"x\"\n")).unwrap();
+    let rejects = dir.path().join("rejects.csv");
+    let asked = Request { rejects: rejects.clone(), ..request(&path, Layout::Keti) };
+    let summary = run(&settings(dir.path()), &asked).unwrap();
+    assert_eq!((summary.rejects, summary.rejects_file.as_deref()), (2, Some(&*rejects)));
+    let listed = std::fs::read_to_string(&rejects).unwrap();
+    let lines = text.lines().count();
+    assert!(listed.starts_with("file,line,column,found,expected\n"), "{listed}");
+    assert!(listed.contains(&format!("co2.csv\",{},1,\"oops", lines + 1)), "{listed}");
+    assert!(listed.contains(&format!("co2.csv\",{},13,\"\"\"x\"\"\"", lines + 2)), "{listed}");
+
+    let other = TempDir::new().unwrap();
+    std::fs::create_dir_all(other.path().join("401")).unwrap();
+    std::fs::write(other.path().join("401/co2.csv"), "time;value\n2013;5\n2014;6\n").unwrap();
+    let asked = Request { zones: Vec::new(), ..request(other.path(), Layout::Keti) };
+    let error = run(&settings(other.path()), &asked).unwrap_err().to_string();
+    assert!(
+        error.contains("co2.csv:1:1: found `time;value`") && error.contains("hint:"),
+        "{error}"
+    );
+    assert_eq!(count(&settings(other.path()), "SELECT count(*) FROM features.rows"), 0);
+}
+
+#[test]
+fn csv_and_parquet_give_the_same_rows() {
+    let dir = TempDir::new().unwrap();
+    let mut text = "time,site,zone,device,metric,value\n".to_owned();
+    for report in reports(2, 7200) {
+        let Reading { metric, event_ms, value } = &report.readings[0];
+        text +=
+            &format!("{event_ms},keti,{},{},{metric},{value}\n", report.zone.zone, report.device);
+    }
+    let csv = dir.path().join("a.csv");
+    std::fs::write(&csv, text).unwrap();
+    let parquet = dir.path().join("a.parquet");
+    Connection::open_in_memory()
+        .unwrap()
+        .execute_batch(&format!(
+            "COPY (SELECT make_timestamp_ms(time) AS time, * EXCLUDE (time)
+             FROM read_csv('{}')) TO '{}' (FORMAT parquet)",
+            csv.display(),
+            parquet.display()
+        ))
+        .unwrap();
+    let mut frames = Vec::new();
+    for (path, layout) in [(&csv, Layout::Csv), (&parquet, Layout::Parquet)] {
+        let store = TempDir::new().unwrap();
+        let asked = Request { rejects: store.path().join("r.csv"), ..request(path, layout) };
+        let summary = run(&settings(store.path()), &asked).unwrap();
+        assert_eq!((summary.zones, summary.rejects), (2, 0), "{layout:?}");
+        frames.push(frame(&settings(store.path())));
+    }
+    assert!(frames[0].len() > 200 && frames[0] == frames[1]);
+}
+
+/// kill −9 at any moment, then once more: the same as without.
+#[test]
+fn killed_and_run_again_it_neither_loses_nor_repeats() {
+    let dir = TempDir::new().unwrap();
+    let path = recording(dir.path(), 6, 6 * 3600);
+    let whole = TempDir::new().unwrap();
+    let started = std::time::Instant::now();
+    let expected = run(&settings(whole.path()), &request(&path, Layout::Keti)).unwrap();
+    let took = started.elapsed();
+    let sums = |settings: &Settings| -> Vec<u64> {
+        [
+            "SELECT count(*) FROM silver.data",
+            "SELECT count(*) FROM bronze.recorded",
+            "SELECT count(*) FROM features.rows",
+            "SELECT count(*) FROM gold.hourly",
+            "SELECT count(*) FROM gold.daily",
+            "SELECT count(DISTINCT (series, event, value)) FROM silver.data",
+            "SELECT (sum(hash(zone, time, temperature_last, co2_last)) % 1000000007)::UBIGINT FROM features.rows",
+        ]
+        .map(|sql| count(settings, sql))
+        .into()
+    };
+    let want = sums(&settings(whole.path()));
+    assert_eq!(want[0], expected.readings);
+    for kill in 1..=8_u32 {
+        let store = TempDir::new().unwrap();
+        let program = |kill_after: Option<Duration>| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_feature-store"))
+                .args(["backfill", "--layout", "keti", "--site", "keti"])
+                .arg(&path)
+                .arg(format!(
+                    "--set=store.path={}",
+                    store.path().join("microclimate.duckdb").display()
+                ))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            if let Some(after) = kill_after {
+                std::thread::sleep(after);
+                child.kill().unwrap();
+            }
+            child.wait().unwrap()
+        };
+        program(Some(took * kill / 8));
+        assert!(program(None).success(), "killed after {kill}/8");
+        assert_eq!(sums(&settings(store.path())), want, "killed after {kill}/8");
+    }
+}

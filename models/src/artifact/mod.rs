@@ -1,0 +1,108 @@
+//! A model in a file, checked when it is read.
+//!
+//! # Layout
+//! - [`Artifact`]: a model, and the [`Card`] that says what it was learnt from and
+//!   how good it was
+//! - [`facts`]: where it comes from: data, libraries, settings
+//! - [`profile`]: what its inputs looked like in training
+//! - [`golden`]: rows that it is asked again whenever it is read
+//! - `file`: the file's form
+
+pub mod facts;
+mod file;
+pub mod golden;
+pub mod profile;
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array1, Array2, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use crate::{Fitted, Schema, classify::FittedClassifier, detect::FittedDetector};
+
+pub use facts::Facts;
+pub use file::BYTES_MAX;
+pub use golden::Golden;
+pub use profile::{Profile, Strangeness};
+
+/// What a model says, in one of three ways.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Predictor {
+    /// Numbers.
+    Regressor(Fitted),
+    /// Classes, with their probabilities.
+    Classifier(FittedClassifier),
+    /// How unusual a row is.
+    Detector(FittedDetector),
+}
+
+impl Predictor {
+    /// One number for each row: of a classifier the mean class number, which
+    /// with two classes is the probability of the second.
+    #[must_use]
+    pub fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        match self {
+            Self::Regressor(fitted) => fitted.predict(x),
+            Self::Classifier(fitted) => fitted.mean_class(x),
+            Self::Detector(fitted) => fitted.score(x),
+        }
+    }
+
+    /// rows × classes, of a classifier.
+    #[must_use]
+    pub fn probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
+        match self {
+            Self::Classifier(fitted) => Some(fitted.probabilities(x)),
+            Self::Regressor(_) | Self::Detector(_) => None,
+        }
+    }
+
+    /// Levels and the quantiles at them, of a model that learns a distribution;
+    /// see [`Fitted::quantiles`].
+    #[must_use]
+    pub fn quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
+        match self {
+            Self::Regressor(fitted) => fitted.quantiles(x),
+            Self::Classifier(_) | Self::Detector(_) => None,
+        }
+    }
+}
+
+/// What an artifact says of its model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// The task.
+    pub task: String,
+    /// The model's name in leaderboards.
+    pub model: String,
+    /// Its inputs.
+    pub schema: Schema,
+    /// Of predictions.
+    pub unit: String,
+    /// First and last event time that it was learnt from, UTC ms.
+    pub trained_ms: (i64, i64),
+    /// Rows that it was learnt from.
+    pub rows: usize,
+    /// The seed.
+    pub seed: u64,
+    /// By name, on held-out time.
+    pub metrics: BTreeMap<String, f64>,
+    /// Of this program.
+    pub code_version: String,
+    /// Where it comes from.
+    pub facts: Facts,
+    /// What the serving side keeps with it.
+    pub serving: serde_json::Value,
+}
+
+/// A model, what it was learnt from, and how good it was.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Artifact {
+    /// What it says of itself.
+    pub card: Card,
+    /// Some inputs and what the model said to them.
+    pub golden: Golden,
+    /// The model itself.
+    pub predictor: Predictor,
+}

@@ -1,0 +1,240 @@
+//! What a version must show before it is served.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::dm::diebold_mariano;
+
+/// What is asked of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// The highest probability that a gain is chance, 0 to 1.
+    pub p_max: f64,
+    /// Longest time of one prediction, 99th percentile, µs.
+    pub latency_p99_us_max: f64,
+    /// Largest artifact, bytes.
+    pub size_bytes_max: usize,
+}
+
+/// A version and its rival on the same held-out rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// The rival's version; none where it is the task's baseline, because there
+    /// is no champion yet.
+    pub against: Option<u64>,
+    /// The rival's name.
+    pub rival: String,
+    /// What a loss is: `squared error`, `absolute error`.
+    pub loss_name: String,
+    /// First and last event time of the rows, UTC ms.
+    pub span_ms: (i64, i64),
+    /// Rows.
+    pub rows: usize,
+    /// The mean loss of each time, in the order of time.
+    pub losses: Vec<f64>,
+    /// The rival's.
+    pub rival_losses: Vec<f64>,
+    /// How many of these times ahead predictions are.
+    pub horizon: usize,
+    /// Of one prediction, 99th percentile, µs.
+    pub latency_p99_us: f64,
+    /// Of the artifact, bytes.
+    pub size_bytes: usize,
+}
+
+/// What the gate says of a version, and what it was shown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether it may be served.
+    pub passed: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+    /// See [`Trial::against`].
+    pub against: Option<u64>,
+    /// See [`Trial::rival`].
+    pub rival: String,
+    /// See [`Trial::loss_name`].
+    pub loss_name: String,
+    /// See [`Trial::span_ms`].
+    pub span_ms: (i64, i64),
+    /// Rows.
+    pub rows: usize,
+    /// Times.
+    pub times: usize,
+    /// The version's mean loss.
+    pub loss: Option<f64>,
+    /// The rival's mean loss.
+    pub rival_loss: Option<f64>,
+    /// How probable so large a difference is where both are equally good; none
+    /// where that cannot be said.
+    pub p_value: Option<f64>,
+    /// The difference in its standard errors, below 0 where the version is
+    /// better.
+    pub statistic: Option<f64>,
+    /// See [`Trial::latency_p99_us`].
+    pub latency_p99_us: f64,
+    /// See [`Trial::size_bytes`].
+    pub size_bytes: usize,
+}
+
+impl Verdict {
+    /// The share of the rival's loss that is avoided.
+    #[must_use]
+    pub fn gain(&self) -> Option<f64> {
+        let (loss, rival) = (self.loss?, self.rival_loss?);
+        (rival > 0.0).then(|| 1.0 - loss / rival)
+    }
+
+    /// All reasons in one line, or what speaks for it.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        if !self.reasons.is_empty() {
+            return self.reasons.join("; ");
+        }
+        let gain = self.gain().filter(|gain| *gain > 0.0).map_or(String::new(), |gain| {
+            format!(" by {:.1} % of its {}", 100.0 * gain, self.loss_name)
+        });
+        let p = self.p_value.map_or(String::new(), |p| format!(", p = {p:.2e}"));
+        let how = if !gain.is_empty() { "better than" } else { "no worse than" };
+        format!("{how} {}{gain}{p} on {} held-out rows", self.rival, self.rows)
+    }
+}
+
+impl Gate {
+    /// Judges a version.
+    ///
+    /// One that would follow a champion must have a smaller loss on the same
+    /// rows, and the difference must be significant by the test of Diebold and
+    /// Mariano with errors that know of overlap
+    /// ([`diebold_mariano`]); a first one must not be significantly worse than
+    /// the baseline. Either must be fast and small enough.
+    #[must_use]
+    pub fn judge(&self, trial: &Trial) -> Verdict {
+        let Trial { losses, rival_losses, rival, .. } = trial;
+        let mean = |all: &[f64]| {
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            mean.is_finite().then_some(mean)
+        };
+        let (loss, rival_loss) = (mean(losses), mean(rival_losses));
+        let test = diebold_mariano(losses, rival_losses, trial.horizon);
+        let mut reasons = Vec::new();
+        let is_better = matches!((loss, rival_loss), (Some(own), Some(rival)) if own < rival);
+        let is_worse = !matches!((loss, rival_loss), (Some(own), Some(rival)) if own <= rival);
+        let is_significant = test.is_some_and(|test| test.p_value < self.p_max);
+        let named = || trial.against.map_or(rival.clone(), |v| format!("{rival}, version {v},"));
+        let p = || test.map_or("unknown".to_owned(), |test| format!("{:.3}", test.p_value));
+        match trial.against {
+            Some(_) if !is_better => {
+                let named = named();
+                let rival = named.trim_end_matches(',');
+                reasons.push(format!("its {} is not below that of {rival}", trial.loss_name));
+            }
+            Some(_) if !is_significant => reasons.push(format!(
+                "its gain over {} may be chance: p is {}, expected below {}",
+                named(),
+                p(),
+                self.p_max
+            )),
+            // Where the test says nothing (few rows, the same predictions),
+            // the means decide.
+            None if is_worse && (is_significant || test.is_none()) => {
+                reasons.push(format!("it is worse than the baseline, {rival}: p is {}", p()));
+            }
+            _ => {}
+        }
+        // A time that is not a number is none that is short enough.
+        let is_fast = trial.latency_p99_us <= self.latency_p99_us_max;
+        if !is_fast {
+            reasons.push(format!(
+                "a prediction takes {:.0} µs (99th percentile), expected at most {:.0}",
+                trial.latency_p99_us, self.latency_p99_us_max
+            ));
+        }
+        if trial.size_bytes > self.size_bytes_max {
+            let (size, most) = (trial.size_bytes, self.size_bytes_max);
+            reasons.push(format!("it has {size} bytes, expected at most {most}"));
+        }
+        Verdict {
+            passed: reasons.is_empty(),
+            reasons,
+            against: trial.against,
+            rival: rival.clone(),
+            loss_name: trial.loss_name.clone(),
+            span_ms: trial.span_ms,
+            rows: trial.rows,
+            times: losses.len(),
+            loss,
+            rival_loss,
+            p_value: test.map(|test| test.p_value),
+            statistic: test.map(|test| test.statistic),
+            latency_p99_us: trial.latency_p99_us,
+            size_bytes: trial.size_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATE: Gate = Gate { p_max: 0.05, latency_p99_us_max: 1000.0, size_bytes_max: 1 << 20 };
+
+    /// 200 times: the rival loses 1 and some noise, the version `better` less
+    /// and some other noise.
+    fn trial(against: Option<u64>, better: f64) -> Trial {
+        let noise = |i: usize, of: usize| (i * 7919 % of) as f64 / of as f64 - 0.5;
+        Trial {
+            against,
+            rival: "ridge".to_owned(),
+            loss_name: "squared error".to_owned(),
+            span_ms: (0, 1),
+            rows: 200,
+            losses: (0..200).map(|i| 2.0 - better + noise(i, 101)).collect(),
+            rival_losses: (0..200).map(|i| 2.0 + noise(i, 89)).collect(),
+            horizon: 10,
+            latency_p99_us: 10.0,
+            size_bytes: 1000,
+        }
+    }
+
+    fn check(trial: Trial, expect: Option<&str>) {
+        let verdict = GATE.judge(&trial);
+        match expect {
+            None => assert!(verdict.passed, "{verdict:?}"),
+            Some(part) => {
+                assert!(!verdict.passed && verdict.reason().contains(part), "{verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gain_must_be_significant() {
+        check(trial(Some(1), 0.5), None);
+        check(trial(Some(1), 0.01), Some("may be chance: p is 0."));
+        check(trial(Some(1), -0.5), Some("not below that of ridge, version 1"));
+        let mut same = trial(Some(1), 0.0);
+        same.losses = same.rival_losses.clone();
+        check(same, Some("not below"));
+        let few = Trial { losses: vec![0.1; 9], rival_losses: vec![1.0; 9], ..trial(Some(1), 0.5) };
+        check(few, Some("p is unknown"));
+        check(Trial { losses: vec![f64::NAN; 200], ..trial(Some(1), 0.5) }, Some("not below"));
+    }
+
+    #[test]
+    fn the_first_must_be_no_worse_than_the_baseline() {
+        check(trial(None, 0.5), None);
+        check(trial(None, -0.01), None);
+        check(trial(None, -0.5), Some("worse than the baseline"));
+        let mut same = trial(None, 0.0);
+        same.losses = same.rival_losses.clone();
+        check(same, None);
+        check(Trial { losses: vec![], rival_losses: vec![], ..trial(None, 0.0) }, Some("worse"));
+    }
+
+    #[test]
+    fn it_must_be_fast_and_small() {
+        check(Trial { latency_p99_us: 1001.0, ..trial(Some(1), 0.5) }, Some("takes 1001 µs"));
+        check(Trial { latency_p99_us: f64::NAN, ..trial(None, 0.5) }, Some("takes"));
+        check(Trial { size_bytes: 2 << 20, ..trial(None, 0.5) }, Some("2097152 bytes"));
+    }
+}

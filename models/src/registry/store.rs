@@ -1,0 +1,180 @@
+//! Where artifacts and decisions lie.
+
+use std::{
+    fmt::Debug,
+    fs::{self, File},
+    io::{Error, ErrorKind, Result, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// Files that were begun longer ago than this will not be finished.
+const UNFINISHED: Duration = Duration::from_secs(3600);
+/// Begins the names of files that are being written.
+const PREFIX: &str = ".unfinished-";
+
+/// Named objects that are there whole or not at all, and never change. Keys are
+/// `folder/name`. One operation is enough for everything: to create what was
+/// not there before. S3 has it (`If-None-Match: *`), and so have files.
+pub trait Store: Debug + Send + Sync {
+    /// Where it is, for messages: a path or an address, ending in no slash.
+    fn place(&self) -> String;
+
+    /// What lies under `key`, if anything does.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Creates `key`; false where it is there already, which stays as it is.
+    /// Once this returns, the object survives a loss of power.
+    ///
+    /// # Errors
+    /// Where it cannot be written; it may be there or not then.
+    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool>;
+
+    /// The names of objects and folders directly in `folder` (`""` for the
+    /// root), in no order; nothing where there is no such folder.
+    ///
+    /// # Errors
+    /// Where it cannot be listed.
+    fn list(&self, folder: &str) -> Result<Vec<String>>;
+
+    /// Removes `key` if it is there.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    fn remove(&self, key: &str) -> Result<()>;
+
+    /// Removes what was begun in `folder` and not finished; says how many.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    fn tidy(&self, folder: &str) -> Result<usize>;
+}
+
+/// A local folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    dir: PathBuf,
+}
+
+impl Folder {
+    /// The folder `dir`, which is made with the first object.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.dir.join(key)
+    }
+}
+
+impl Store for Folder {
+    fn place(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        match fs::read(self.path(key)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        let path = self.path(key);
+        let folder = path.parent().ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
+        make_folder(folder)?;
+        let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(&path) {
+            Ok(_) => File::open(folder)?.sync_all().map(|()| true),
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.error),
+        }
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(self.path(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let name = |entry: Result<fs::DirEntry>| {
+            entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+        };
+        let names = entries.map(name).collect::<Result<Vec<String>>>()?;
+        Ok(names.into_iter().filter(|name| !name.starts_with('.')).collect())
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        let path = self.path(key);
+        match fs::remove_file(&path) {
+            Ok(()) => File::open(path.parent().unwrap_or(&self.dir))?.sync_all(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tidy(&self, folder: &str) -> Result<usize> {
+        let Ok(entries) = fs::read_dir(self.path(folder)) else { return Ok(0) };
+        let mut removed = 0;
+        for entry in entries.flatten() {
+            let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            let begun = entry.metadata()?.modified()?;
+            let age = SystemTime::now().duration_since(begun).unwrap_or_default();
+            if is_ours && age > UNFINISHED {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Makes a folder whose name, too, survives a loss of power.
+fn make_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent)?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_created_once_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Folder::new(&dir.path().join("a/b"));
+        assert_eq!(store.get("t/1").unwrap(), None);
+        assert!(store.list("t").unwrap().is_empty());
+        assert!(store.create("t/1", b"one").unwrap());
+        assert!(!store.create("t/1", b"two").unwrap(), "it is there already");
+        assert_eq!(store.get("t/1").unwrap().unwrap(), b"one");
+        let unfinished = dir.path().join("a/b/t/.unfinished-x");
+        fs::write(&unfinished, b"ha").unwrap();
+        assert_eq!(store.list("t").unwrap(), ["1"]);
+        assert_eq!(store.tidy("t").unwrap(), 0, "someone may be writing it");
+        let long_ago = SystemTime::now() - 2 * UNFINISHED;
+        File::options().append(true).open(&unfinished).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(store.tidy("t").unwrap(), 1);
+        store.remove("t/1").unwrap();
+        store.remove("t/1").unwrap();
+        assert_eq!(store.get("t/1").unwrap(), None);
+    }
+}

@@ -1,0 +1,167 @@
+//! The registry under `kill -9`, and under several processes at once.
+
+use std::{
+    io::{BufRead, BufReader, Read, Result},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use models::{
+    Registry,
+    registry::store::{Folder, Store},
+};
+use tempfile::TempDir;
+
+use super::registry::{BY, artifact};
+
+/// Set for the child: the registry's folder, and at which operation it dies.
+const DIR: &str = "REGISTRY_CRASH_DIR";
+const DIES_AT: &str = "REGISTRY_CRASH_AT";
+
+/// A folder in which the process dies before or after one operation.
+#[derive(Debug)]
+struct Mortal {
+    folder: Folder,
+    left: AtomicUsize,
+}
+
+impl Mortal {
+    fn step(&self) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            std::process::abort();
+        }
+    }
+
+    fn between<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.step();
+        let done = work();
+        self.step();
+        done
+    }
+}
+
+impl Store for Mortal {
+    fn place(&self) -> String {
+        self.folder.place()
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.between(|| self.folder.get(key))
+    }
+
+    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        self.between(|| self.folder.create(key, bytes))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        self.between(|| self.folder.list(folder))
+    }
+
+    fn remove(&self, key: &str) -> Result<()> {
+        self.between(|| self.folder.remove(key))
+    }
+
+    fn tidy(&self, folder: &str) -> Result<usize> {
+        self.between(|| self.folder.tidy(folder))
+    }
+}
+
+/// The child: promotes one version after the other, goes back, and keeps more,
+/// saying a line after each.
+#[test]
+#[ignore = "a process of its own, started by the other tests"]
+fn decides_until_it_dies() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let left = std::env::var(DIES_AT).map_or(usize::MAX, |at| at.parse().unwrap());
+    let folder = Folder::new(Path::new(&dir));
+    let registry = Registry::in_store(Arc::new(Mortal { folder, left: AtomicUsize::new(left) }));
+    for round in 0.. {
+        registry.promote("test", 1 + round % 2, BY, true).unwrap();
+        println!("promoted");
+        if round % 3 == 2 {
+            // Of several processes, another may have gone back first.
+            let _ = registry.rollback("test", BY);
+        }
+        if round % 5 == 4 {
+            registry.keep(&artifact("ridge"), BY).unwrap();
+            let surplus = registry.surplus("test", 2).unwrap();
+            registry.remove("test", &surplus, BY).unwrap();
+        }
+    }
+}
+
+fn child(dir: &Path, dies_at: Option<usize>) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "crash::decides_until_it_dies", "--ignored", "--nocapture"]);
+    if let Some(at) = dies_at {
+        command.env(DIES_AT, at.to_string());
+    }
+    command.env(DIR, dir).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn two_versions() -> (TempDir, Registry) {
+    let dir = TempDir::new().unwrap();
+    let registry = Registry::new(dir.path());
+    for version in 1..=2 {
+        assert_eq!(registry.keep(&artifact("ridge"), BY).unwrap(), version);
+    }
+    registry.promote("test", 1, BY, true).unwrap();
+    (dir, registry)
+}
+
+/// Whatever happened, there is a champion, it loads, and the log has no gap.
+fn check(registry: &Registry, what: &str) {
+    let champion = registry.champion("test").unwrap().expect(what);
+    assert_eq!(registry.load("test", champion).unwrap().card.model, "ridge", "{what}");
+    let log = registry.log("test", usize::MAX).unwrap();
+    assert!(log.windows(2).all(|pair| pair[0].number == pair[1].number + 1), "{what}");
+    for version in registry.versions("test").unwrap() {
+        registry.load("test", version).unwrap();
+    }
+}
+
+#[test]
+fn dying_between_any_two_steps_leaves_a_champion() {
+    let (dir, registry) = two_versions();
+    for at in 0..60 {
+        let status = child(dir.path(), Some(at)).wait().unwrap();
+        assert!(!status.success(), "it dies at step {at}");
+        check(&registry, &format!("after dying at step {at}"));
+    }
+    // It can go on.
+    registry.promote("test", 2, BY, true).unwrap();
+    assert_eq!(registry.champion("test").unwrap(), Some(2));
+}
+
+#[test]
+fn kill_9_at_any_time_leaves_a_champion() {
+    let (dir, registry) = two_versions();
+    for lines in 1..25 {
+        let mut child = child(dir.path(), None);
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        for _ in 0..lines {
+            said.read_line(&mut line).unwrap();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        check(&registry, &format!("after a kill at line {lines}"));
+    }
+}
+
+#[test]
+fn several_processes_decide_one_after_the_other() {
+    let (dir, registry) = two_versions();
+    let mut children: Vec<Child> = (0..3).map(|_| child(dir.path(), Some(400))).collect();
+    for child in &mut children {
+        let mut said = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        child.wait().unwrap();
+        assert!(said.matches("promoted").count() > 5, "{said}");
+    }
+    check(&registry, "after three processes");
+}

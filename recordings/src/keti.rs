@@ -1,0 +1,197 @@
+//! The building data of KETI: a folder a room, a file a sensor, lines `epoch
+//! seconds, value`.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    sync::Arc,
+};
+
+use telemetry::ZoneId;
+
+use crate::{
+    RecordingError, Reject, Row, Rows, Sensor,
+    layout::{Options, Source, files},
+    number, time,
+};
+
+/// The data's names of sensors, where they are not metrics' names.
+const RENAMED: [(&str, &str); 1] = [("pir", "motion")];
+const EXPECTED: &str = "`epoch seconds, value`";
+const HINT: &str = "`--layout keti` wants `<room>/<sensor>.csv` in it, as in `413/temperature.csv`";
+
+/// All readings of one file, as columns.
+#[derive(Debug, Default, PartialEq)]
+pub struct Column {
+    /// UTC ms.
+    pub event_ms: Vec<i64>,
+    /// In the metric's unit.
+    pub value: Vec<f64>,
+    /// From 1.
+    pub line: Vec<u32>,
+    /// Lines that are no readings.
+    pub rejects: Vec<Reject>,
+}
+
+/// The files of these rooms; of all where none is named.
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<Vec<Source>, RecordingError> {
+    let inner = dir.join("KETI");
+    let dir = if inner.is_dir() { inner } else { dir.to_owned() };
+    let mut there = Vec::new();
+    for entry in std::fs::read_dir(&dir).map_err(RecordingError::io(&dir))? {
+        let entry = entry.map_err(RecordingError::io(&dir))?;
+        if entry.path().is_dir() {
+            there.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    there.sort();
+    let nothing = |what| RecordingError::Nothing { path: dir.clone(), what, hint: HINT };
+    let rooms = &options.zones;
+    if let Some(room) = rooms.iter().find(|room| !there.contains(room)) {
+        return Err(nothing(format!("there is no room `{room}`, only {}", there.join(", "))));
+    }
+    let wanted = there.iter().filter(|room| rooms.is_empty() || rooms.contains(room));
+    let mut all = Vec::new();
+    for room in wanted {
+        for path in files(&dir.join(room), "csv")? {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let renamed = RENAMED.iter().find(|(own, _)| *own == name);
+            let metric = renamed.map_or(name.as_str(), |(_, metric)| metric).into();
+            let zone = ZoneId::new(options.site.as_str(), room.as_str());
+            let sensor = Arc::new(Sensor { zone, device: name.into(), metric });
+            all.push(Source::Keti { path, sensor });
+        }
+    }
+    if all.is_empty() { Err(nothing("no CSV file".to_owned())) } else { Ok(all) }
+}
+
+/// The rows of one file, one at a time.
+pub(crate) fn rows(path: &Path, sensor: &Arc<Sensor>) -> Result<Rows, RecordingError> {
+    let file = std::fs::File::open(path).map_err(RecordingError::io(path))?;
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let (path, sensor): (Arc<Path>, _) = (path.into(), sensor.clone());
+    let (mut number, mut bytes) = (0_u32, Vec::new());
+    Ok(Box::new(std::iter::from_fn(move || {
+        bytes.clear();
+        number += 1;
+        match reader.read_until(b'\n', &mut bytes) {
+            Ok(0) => None,
+            Ok(_) => Some(match point(bytes.trim_ascii_end()) {
+                Ok((event_ms, value)) => {
+                    let sensor = sensor.clone();
+                    Ok(Row { sensor, event_ms, arrival_ms: event_ms, value, line: number })
+                }
+                Err(column) => Err(reject(&path, number, column, &bytes)),
+            }),
+            // A disk that fails would fail for ever: the file ends here.
+            Err(error) => {
+                let path = path.display();
+                tracing::error!(%path, number, %error, "the rest of the file cannot be read");
+                None
+            }
+        }
+    })))
+}
+
+/// All readings of a file of which these are the bytes.
+#[must_use]
+pub fn column(path: &Path, bytes: &[u8]) -> Column {
+    // Lines are 18 bytes long at least where a reading has its decimals.
+    let lines = bytes.len() / 18 + 1;
+    let mut column = Column {
+        event_ms: Vec::with_capacity(lines),
+        value: Vec::with_capacity(lines),
+        line: Vec::with_capacity(lines),
+        rejects: Vec::new(),
+    };
+    let path: Arc<Path> = path.into();
+    let (mut rest, mut number) = (bytes, 0_u32);
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = rest[..end].trim_ascii_end();
+        rest = rest.get(end + 1..).unwrap_or_default();
+        number += 1;
+        match point(line) {
+            Ok((event_ms, value)) => {
+                column.event_ms.push(event_ms);
+                column.value.push(value);
+                column.line.push(number);
+            }
+            Err(at) => column.rejects.push(reject(&path, number, at, line)),
+        }
+    }
+    column
+}
+
+fn reject(path: &Arc<Path>, line: u32, column: usize, text: &[u8]) -> Reject {
+    let found = text.get(column..).unwrap_or_default();
+    Reject::new(path, u64::from(line), column as u64 + 1, found, EXPECTED)
+}
+
+/// UTC ms and value of a line without its end; else the byte, from 0, from
+/// which on it is none.
+fn point(line: &[u8]) -> Result<(i64, f64), usize> {
+    let comma = memchr::memchr(b',', line).ok_or(0_usize)?;
+    let event_ms = epoch_ms(&line[..comma]).ok_or(0_usize)?;
+    let after = &line[comma + 1..];
+    let value = after.trim_ascii_start();
+    let at = line.len() - value.len();
+    number::parse(value).map(|value| (event_ms, value)).ok_or(at)
+}
+
+/// Whole seconds in most files; with decimals in some.
+fn epoch_ms(text: &[u8]) -> Option<i64> {
+    if text.len() == 10 && text.iter().all(u8::is_ascii_digit) {
+        let seconds = text.iter().fold(0_i64, |all, digit| all * 10 + i64::from(digit - b'0'));
+        return Some(seconds * 1000);
+    }
+    let seconds = number::parse(text.trim_ascii())?;
+    time::SECONDS.contains(&seconds).then(|| (seconds * 1000.0).round() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Layout, row::tests::split};
+    use tempfile::TempDir;
+
+    #[test]
+    fn rows_of_the_wanted_rooms_and_bad_lines_by_place() {
+        let dir = TempDir::new().unwrap();
+        for (room, sensor, text) in [
+            ("413", "temperature", "1377299108, 22.8\nnonsense\n1377299113, 22.9\n1377299118,\n"),
+            ("413", "pir", "1377299108.5,0\r\n"),
+            ("415", "co2", "1377299108, 400"),
+        ] {
+            std::fs::create_dir_all(dir.path().join("KETI").join(room)).unwrap();
+            std::fs::write(dir.path().join(format!("KETI/{room}/{sensor}.csv")), text).unwrap();
+        }
+        let mut options = Options { zones: vec!["413".to_owned()], ..Options::default() };
+        options.site = "keti".to_owned();
+        let sources = crate::open(dir.path(), Layout::Keti, &options).unwrap();
+        assert_eq!(sources.len(), 2);
+        let mut all = Vec::new();
+        for source in &sources {
+            let Source::Keti { path, sensor } = source else { panic!("{source:?}") };
+            let (rows, rejects) = split(source.rows().unwrap());
+            let column = column(path, &std::fs::read(path).unwrap());
+            let times: Vec<i64> = rows.iter().map(|row| row.event_ms).collect();
+            let lines: Vec<u32> = rows.iter().map(|row| row.line).collect();
+            assert_eq!((&column.event_ms, &column.line), (&times, &lines), "both readers agree");
+            assert_eq!(column.rejects, rejects);
+            all.push((sensor.metric.to_string(), times, rejects));
+        }
+        assert_eq!(all[0].0, "motion");
+        assert_eq!(all[0].1, [1_377_299_108_500]);
+        assert_eq!(all[1].1, [1_377_299_108_000, 1_377_299_113_000]);
+        let said: Vec<String> = all[1].2.iter().map(ToString::to_string).collect();
+        assert!(said[0].ends_with("csv:2:1: found `nonsense`, expected `epoch seconds, value`"));
+        assert!(
+            said[1].ends_with("csv:4:12: found ``, expected `epoch seconds, value`"),
+            "{said:?}"
+        );
+        options.zones = vec!["9".to_owned()];
+        let error = crate::open(dir.path(), Layout::Keti, &options).unwrap_err().to_string();
+        assert!(error.contains("no room `9`, only 413, 415"), "{error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! What layouts there are, and the files that a path has of one.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::ValueEnum;
+use telemetry::ZoneId;
+
+use crate::{RecordingError, Rows, Sensor, agc2, jsonl, keti, long_csv, wazihub, wide_csv};
+
+/// How recorded files are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// `<room>/<sensor>.csv` or `KETI/<room>/<sensor>.csv`, lines `epoch seconds, value`.
+    Keti,
+    /// The four irrigated fields of `Train.csv`.
+    Wazihub,
+    /// `<team>/GrodanSens.csv`: the slabs of the Autonomous Greenhouse Challenge 2.
+    Agc2,
+    /// CSV with a header: time, [site,] zone, [device,] then metric, value, or a column a metric.
+    Csv,
+    /// CSV files with a time column; configuration maps the others to topics.
+    WideCsv,
+    /// Lines `{"zone","device","metric","ts","value"}`, or reports as the log holds them.
+    Jsonl,
+}
+
+/// What a layout does not say by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Site of layouts that name none.
+    pub site: String,
+    /// Only these zones, as `zone` or `site/zone`; all where there are none.
+    pub zones: Vec<String>,
+    /// Column → topic with a metric (`wide-csv`).
+    pub columns: BTreeMap<String, String>,
+    /// Name of the column that holds the time (`wide-csv`).
+    pub time_column: String,
+    /// Between fields (`wide-csv`).
+    pub delimiter: u8,
+    /// Whether interpolated series are reduced to what was measured (`wazihub`).
+    pub knots: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            site: "site".to_owned(),
+            zones: Vec::new(),
+            columns: BTreeMap::new(),
+            time_column: "time".to_owned(),
+            delimiter: b',',
+            knots: true,
+        }
+    }
+}
+
+/// One file.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Of one sensor, known by its path.
+    Keti {
+        /// The file.
+        path: PathBuf,
+        /// Whose readings are in it.
+        sensor: Arc<Sensor>,
+    },
+    /// Of any number of sensors, named in it.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// How it is laid out.
+        layout: Layout,
+        /// What the layout does not say.
+        options: Arc<Options>,
+    },
+}
+
+impl Source {
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Keti { path, .. } | Self::File { path, .. } => path,
+        }
+    }
+
+    /// The zone of all its rows, where the path says so.
+    #[must_use]
+    pub fn zone(&self) -> Option<&ZoneId> {
+        match self {
+            Self::Keti { sensor, .. } => Some(&sensor.zone),
+            Self::File { .. } => None,
+        }
+    }
+
+    /// Its rows, in the order of the file.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or its header is not of the layout.
+    pub fn rows(&self) -> Result<Rows, RecordingError> {
+        let (path, layout, options) = match self {
+            Self::Keti { path, sensor } => return keti::rows(path, sensor),
+            Self::File { path, layout, options } => (path, layout, options),
+        };
+        let rows = match layout {
+            Layout::Keti => unreachable!("its files are of one sensor each"),
+            Layout::Wazihub => wazihub::rows(path, options)?,
+            Layout::Agc2 => agc2::rows(path, options)?,
+            Layout::Csv => long_csv::rows(path, options)?,
+            Layout::WideCsv => wide_csv::rows(path, options)?,
+            Layout::Jsonl => jsonl::rows(path)?,
+        };
+        if options.zones.is_empty() {
+            return Ok(rows);
+        }
+        let options = options.clone();
+        Ok(Box::new(rows.filter(move |row| {
+            row.as_ref().map_or(true, |row| is_wanted(&row.sensor.zone, &options.zones))
+        })))
+    }
+}
+
+/// Whether a zone is one of these, of which each is `zone` or `site/zone`.
+#[must_use]
+pub fn is_wanted(zone: &ZoneId, wanted: &[String]) -> bool {
+    wanted.is_empty() || wanted.iter().any(|own| *own == zone.zone || *own == zone.to_string())
+}
+
+/// The files of a layout below a path, by name.
+///
+/// # Errors
+/// Where there are none, or one of them has another header.
+pub fn open(path: &Path, layout: Layout, options: &Options) -> Result<Vec<Source>, RecordingError> {
+    let (paths, hint) = match layout {
+        Layout::Keti => return keti::open(path, options),
+        Layout::Wazihub => (wazihub::files(path)?, wazihub::HINT),
+        Layout::Agc2 => (agc2::files(path)?, agc2::HINT),
+        Layout::Csv => (files(path, "csv")?, long_csv::HINT),
+        Layout::WideCsv => (files(path, "csv")?, wide_csv::HINT),
+        Layout::Jsonl => (files(path, "jsonl")?, jsonl::HINT),
+    };
+    let options = Arc::new(options.clone());
+    let source = |path| Source::File { path, layout, options: options.clone() };
+    let all: Vec<Source> = paths.into_iter().map(source).collect();
+    if all.is_empty() {
+        let what = "no file of this layout".to_owned();
+        return Err(RecordingError::Nothing { path: path.to_owned(), what, hint });
+    }
+    // A wrong header is said before anything is taken in.
+    for source in &all {
+        drop(source.rows()?);
+    }
+    Ok(all)
+}
+
+/// The files of a folder with this extension, or the file itself, by name.
+pub(crate) fn files(path: &Path, extension: &str) -> Result<Vec<PathBuf>, RecordingError> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(RecordingError::io(path))? {
+        let path = entry.map_err(RecordingError::io(path))?.path();
+        if path.extension().is_some_and(|own| own == extension) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

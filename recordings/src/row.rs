@@ -1,0 +1,102 @@
+//! One recorded value, or why a line is none.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use telemetry::{SmolStr, ZoneId};
+
+/// Who measured what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sensor {
+    /// Site and zone.
+    pub zone: ZoneId,
+    /// The device within the zone.
+    pub device: SmolStr,
+    /// What it measured.
+    pub metric: SmolStr,
+}
+
+/// One recorded value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Who measured what.
+    pub sensor: Arc<Sensor>,
+    /// When it was measured, UTC ms.
+    pub event_ms: i64,
+    /// When it was known, UTC ms: as recorded, else when it was measured.
+    pub arrival_ms: i64,
+    /// In the metric's unit.
+    pub value: f64,
+    /// Where it stands in its file, from 1.
+    pub line: u32,
+}
+
+/// Where in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: Arc<Path>,
+    /// From 1.
+    pub line: u64,
+    /// The byte, from 1.
+    pub column: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
+    }
+}
+
+/// A line, or a field of one, that is no reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Where.
+    pub place: Place,
+    /// What stands there, shortened.
+    pub found: String,
+    /// What should stand there.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: found `{}`, expected {}", self.place, self.found, self.expected)
+    }
+}
+
+/// The rows of one file, in its order.
+pub type Rows = Box<dyn Iterator<Item = Result<Row, Reject>> + Send>;
+
+const FOUND_CHARS_MAX: usize = 60;
+
+impl Reject {
+    pub(crate) fn new(
+        path: &Arc<Path>,
+        line: u64,
+        column: u64,
+        found: &[u8],
+        expected: &'static str,
+    ) -> Self {
+        let text = String::from_utf8_lossy(found);
+        let shown = text.trim().chars().filter(|c| !c.is_control()).take(FOUND_CHARS_MAX);
+        let place = Place { path: path.clone(), line, column };
+        Self { place, found: shown.collect(), expected }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// By kind.
+    pub(crate) fn split(rows: Rows) -> (Vec<Row>, Vec<Reject>) {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for row in rows {
+            match row {
+                Ok(row) => good.push(row),
+                Err(reject) => bad.push(reject),
+            }
+        }
+        (good, bad)
+    }
+}

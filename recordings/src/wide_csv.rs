@@ -1,0 +1,107 @@
+//! CSV files with a time column and a column for each sensor, mapped to topics.
+
+use std::{path::Path, sync::Arc};
+
+use telemetry::Address;
+
+use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number, time};
+
+pub(crate) const HINT: &str = "`--layout wide-csv` wants a header with replay.wide_csv.time_column, and a topic \
+                    under [replay.columns] for each column to be played";
+
+pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
+    let nothing =
+        |what: String| RecordingError::Nothing { path: path.to_owned(), what, hint: HINT };
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(options.delimiter)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_path(path)
+        .map_err(|error| nothing(error.to_string()))?;
+    let header = reader.headers().map_err(|error| nothing(error.to_string()))?.clone();
+    let time_column = &options.time_column;
+    let time = header.iter().position(|name| name == time_column);
+    let time = time.ok_or_else(|| {
+        let names: Vec<&str> = header.iter().take(20).collect();
+        nothing(format!("no column `{time_column}` among {}", names.join(", ")))
+    })?;
+    let mut mapped: Vec<(usize, Arc<Sensor>)> = Vec::new();
+    for (i, name) in header.iter().enumerate() {
+        let Some(topic) = options.columns.get(name) else { continue };
+        let address = Address::parse(topic).map_err(|(_, what)| nothing(what))?;
+        let metric = address
+            .metric
+            .ok_or_else(|| nothing(format!("topic `{topic}` of `{name}` names no metric")))?;
+        let Address { zone, device, .. } = address;
+        mapped.push((i, Arc::new(Sensor { zone, device, metric })));
+    }
+    if mapped.is_empty() {
+        return Err(nothing("no column is mapped to a topic".to_owned()));
+    }
+    let path: Arc<Path> = path.into();
+    Ok(Box::new(
+        reader.into_records().flat_map(move |record| rows_of(record, &path, time, &mapped)),
+    ))
+}
+
+fn rows_of(
+    record: csv::Result<csv::StringRecord>,
+    path: &Arc<Path>,
+    time: usize,
+    mapped: &[(usize, Arc<Sensor>)],
+) -> Vec<Result<Row, Reject>> {
+    let record = match record {
+        Ok(record) => record,
+        Err(error) => {
+            let line = error.position().map_or(0, csv::Position::line);
+            return vec![Err(Reject::new(path, line, 1, error.to_string().as_bytes(), "CSV"))];
+        }
+    };
+    let line = record.position().map_or(0, csv::Position::line);
+    let text = record.get(time).unwrap_or_default();
+    let Some(event_ms) = time::parse(text) else {
+        return vec![Err(Reject::new(path, line, 1, text.as_bytes(), time::EXPECTED))];
+    };
+    let mut rows = Vec::new();
+    for (column, sensor) in mapped {
+        let field = record.get(*column).unwrap_or_default().as_bytes();
+        // A sensor that said nothing then.
+        if field.is_empty() {
+            continue;
+        }
+        rows.push(match number::parse(field) {
+            Some(value) => Ok(Row {
+                sensor: sensor.clone(),
+                event_ms,
+                arrival_ms: event_ms,
+                value,
+                line: u32::try_from(line).unwrap_or(u32::MAX),
+            }),
+            None => Err(Reject::new(path, line, *column as u64 + 1, field, "a number")),
+        });
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Layout, Options, row::tests::split};
+
+    #[test]
+    fn mapped_columns_are_rows_and_bad_fields_rejects() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let text = "time,Tair,other\n2020-01-31 12:00:00,21.5,x\nsoon,1,x\n2020-01-31 12:05:00,,x\n2020-01-31 12:10:00,warm,x\n";
+        std::fs::write(dir.path().join("a.csv"), text).unwrap();
+        let mut options = Options::default();
+        let open = |options: &Options| crate::open(dir.path(), Layout::WideCsv, options);
+        assert!(open(&options).unwrap_err().to_string().contains("no column is mapped"));
+        options
+            .columns
+            .insert("Tair".to_owned(), "sensors/farm/bay-1/climate/temperature".to_owned());
+        let (rows, rejects) = split(open(&options).unwrap()[0].rows().unwrap());
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].event_ms, rows[0].value), (1_580_472_000_000, 21.5));
+        let lines: Vec<u64> = rejects.iter().map(|reject| reject.place.line).collect();
+        assert_eq!(lines, [3, 5], "{rejects:?}");
+    }
+}

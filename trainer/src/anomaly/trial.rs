@@ -1,0 +1,98 @@
+//! Two detectors on the same minutes with the same faults.
+
+use models::{
+    Predictor,
+    detect::minutes::{PAST_MIN, Usual, inject},
+};
+use ndarray::{Array2, Axis, Slice};
+
+use super::{HISTORY_S, Series, Serving, key, metrics_of};
+use crate::{frame::ZoneFrame, settings::Settings, split::spans};
+
+/// The losses of two detectors, minute by minute in the order of time.
+pub(crate) struct Losses {
+    pub(crate) at_ms: Vec<i64>,
+    pub(crate) own: Vec<f64>,
+    pub(crate) rival: Vec<f64>,
+    /// Some inputs of the first.
+    pub(crate) x: Array2<f64>,
+}
+
+/// Puts faults into the test part of every series that both detectors know,
+/// and asks both. A loss is the squared distance between the label (1 in a
+/// fault, else 0) and v / (1 + v), where v is the score in multiples of the
+/// detector's alarm: an alarm says at least one half. `seen_ms` is how far the
+/// rival's training reached.
+///
+/// # Errors
+/// Says why there is nothing to compare.
+pub(crate) fn losses(
+    frames: &[ZoneFrame],
+    (own, own_model): (&Serving, &Predictor),
+    (rival, rival_model): (&Serving, &Predictor),
+    seen_ms: i64,
+    settings: &Settings,
+) -> Result<Losses, String> {
+    let mut all = Vec::new();
+    for frame in frames {
+        for metric in metrics_of(frame) {
+            let name = key(&frame.zone, &metric);
+            let scales = own.scales.get(&name).zip(rival.scales.get(&name));
+            if let Some((series, scales)) = Series::of(frame, &metric).zip(scales) {
+                all.push((series, scales));
+            }
+        }
+    }
+    let first_ms = all.iter().map(|(series, _)| series.first_ms).min();
+    let last_ms = all.iter().map(|(series, _)| series.at_ms(series.values.len() - 1)).max();
+    let (Some(first_ms), Some(last_ms)) = (first_ms, last_ms) else {
+        return Err("the two detectors know no series in common".to_owned());
+    };
+    let test = spans(first_ms, last_ms, HISTORY_S, &settings.split)?.test;
+    let span_ms = (test.0.max(seen_ms + HISTORY_S * 1000), test.1);
+    let mut minutes: Vec<(i64, f64, f64)> = Vec::new();
+    let mut kept = Array2::zeros((0, 0));
+    for (number, (series, (own_scales, rival_scales))) in all.iter().enumerate() {
+        let part = series.within(span_ms);
+        if part.is_empty() {
+            continue;
+        }
+        let before = part.start.min(PAST_MIN);
+        let mut values = series.values[part.start - before..part.end].to_vec();
+        // Not the seed of any part that was chosen or reported on.
+        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(1 << 32 | number as u64);
+        let faults = inject(&mut values[before..], own_scales.spread(), seed);
+        let rows = |scales: &Usual| {
+            let mut rows = scales.rows(&values);
+            rows.slice_axis_inplace(Axis(0), Slice::from(before..));
+            rows
+        };
+        let (x, of_rival) = (rows(own_scales), rows(rival_scales));
+        let (said, of_rival) = (own_model.predict(x.view()), rival_model.predict(of_rival.view()));
+        let mut labels = vec![false; part.len()];
+        faults.iter().for_each(|fault| labels[fault.minutes.clone()].fill(true));
+        for (minute, label) in labels.iter().enumerate() {
+            if series.values[part.start + minute].is_nan() {
+                continue;
+            }
+            let loss = |score: f64, alarm: f64| {
+                let v = (score / alarm).max(0.0);
+                let says = if v.is_finite() { v / (1.0 + v) } else { 1.0 };
+                (f64::from(u8::from(*label)) - says).powi(2)
+            };
+            minutes.push((
+                series.at_ms(part.start + minute),
+                loss(said[minute], own.alarm),
+                loss(of_rival[minute], rival.alarm),
+            ));
+        }
+        kept = x;
+    }
+    minutes.sort_by_key(|(at_ms, ..)| *at_ms);
+    Ok(Losses {
+        at_ms: minutes.iter().map(|minute| minute.0).collect(),
+        own: minutes.iter().map(|minute| minute.1).collect(),
+        rival: minutes.iter().map(|minute| minute.2).collect(),
+        x: kept,
+    })
+}

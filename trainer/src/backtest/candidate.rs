@@ -1,0 +1,206 @@
+use std::{collections::BTreeMap, time::Instant};
+
+use models::{
+    Dataset, Estimator, Fitted, Missing, Predictor, fit, metrics,
+    stats::{
+        classes::{calibration, calibration_error},
+        survival::concordance,
+    },
+};
+use ndarray::{Array1, ArrayView2};
+
+use super::{
+    latency::{self, Latency},
+    score::Metric,
+};
+use crate::{
+    rows::Rows,
+    settings::Settings,
+    split::Parts,
+    tasks::{Baseline, Task},
+};
+
+/// Groups of probabilities that are said to be about the same.
+pub(super) const RELIABILITY_BINS: usize = 10;
+
+/// Everything that candidates of one fold are judged by.
+pub(super) struct Judges<'a> {
+    pub(super) task: &'a dyn Task,
+    pub(super) metric: Metric,
+    pub(super) parts: &'a Parts,
+    pub(super) settings: &'a Settings,
+    pub(super) train: Dataset,
+    pub(super) calibration: Dataset,
+    pub(super) test: Dataset,
+    /// What really came in the test part, in the task's unit.
+    pub(super) truth: Array1<f64>,
+}
+
+/// A model in one fold.
+pub(super) struct Judged {
+    /// Kept of the last fold alone.
+    pub(super) predictor: Option<Predictor>,
+    /// In the task's unit, on the test part.
+    pub(super) said: Array1<f64>,
+    /// Absolute errors on the calibration part, in the task's unit.
+    pub(super) calibration_errors: Vec<f64>,
+    /// Half the width of the interval, in the task's unit.
+    pub(super) half_width: Option<f64>,
+    pub(super) fit_s: f64,
+    pub(super) size_bytes: usize,
+    pub(super) rows: usize,
+    pub(super) rows_offered: usize,
+}
+
+/// A model in all folds.
+pub(super) struct Candidate {
+    pub(super) name: String,
+    pub(super) baseline: Option<Baseline>,
+    pub(super) missing: Option<Missing>,
+    pub(super) folds: Vec<Judged>,
+    pub(super) latency: Latency,
+}
+
+impl<'a> Judges<'a> {
+    pub(super) fn of(
+        task: &'a dyn Task,
+        parts: &'a Parts,
+        settings: &'a Settings,
+    ) -> Result<Self, String> {
+        let dataset = |rows: &Rows| rows.dataset().map_err(|error| error.to_string());
+        let test = dataset(&parts.test)?;
+        Ok(Self {
+            task,
+            metric: Metric::named(task.metric()),
+            parts,
+            settings,
+            train: dataset(&parts.train)?,
+            calibration: dataset(&parts.calibration)?,
+            truth: parts.test.truth(),
+            test,
+        })
+    }
+
+    pub(super) fn fit(&self, estimator: &dyn Estimator) -> Result<Judged, String> {
+        let start = Instant::now();
+        let (fitted, rows) =
+            fit(estimator, &self.train, self.settings.seed).map_err(|error| error.to_string())?;
+        self.judge(fitted, rows, start.elapsed().as_secs_f64())
+    }
+
+    pub(super) fn judge(&self, fitted: Fitted, rows: usize, fit_s: f64) -> Result<Judged, String> {
+        let Parts { calibration, test, .. } = self.parts;
+        let predictor = Predictor::Regressor(fitted);
+        let levels = |rows: &Rows, data: &Dataset| {
+            let levels = rows.levels(&predictor.predict(data.x.view()), self.task.bounds());
+            let is_finite = levels.iter().all(|level| level.is_finite());
+            is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
+        };
+        let calibrated = levels(calibration, &self.calibration)?;
+        let calibration_errors: Vec<f64> =
+            (&calibrated - &calibration.truth()).iter().map(|error| error.abs()).collect();
+        let said = levels(test, &self.test)?;
+        let level = self.settings.interval.level;
+        Ok(Judged {
+            said,
+            // Of a probability or a class an interval says nothing.
+            half_width: metrics::conformal_quantile(&calibration_errors, level)
+                .filter(|_| self.task.classes().is_empty()),
+            calibration_errors,
+            fit_s,
+            size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
+            rows,
+            rows_offered: self.train.rows(),
+            predictor: Some(predictor),
+        })
+    }
+}
+
+impl Judges<'_> {
+    fn scores(&self, said: &Array1<f64>) -> Vec<(&'static str, f64)> {
+        let errors = said - &self.truth;
+        let mean = |of: &dyn Fn(f64) -> f64| errors.mapv(of).mean().unwrap_or(f64::NAN);
+        let mut scores = vec![
+            ("bias", mean(&|error| error)),
+            ("mae", mean(&f64::abs)),
+            ("rmse", mean(&|error| error * error).sqrt()),
+        ];
+        let (said, truth) = (said.to_vec(), self.truth.to_vec());
+        // Test rows are those whose truth is known.
+        if self.train.censored.is_some() {
+            scores.push(("concordance", concordance(&said, &truth, &vec![false; said.len()])));
+        }
+        if self.task.classes().len() == 2 {
+            let labels: Vec<bool> = truth.iter().map(|class| *class > 0.5).collect();
+            scores.push(("brier", mean(&|error| error * error)));
+            let table = calibration(&said, &labels, RELIABILITY_BINS);
+            scores.push(("calibration_error", calibration_error(&table)));
+        }
+        scores.extend(self.task.scores(&said, &self.parts.test));
+        scores
+    }
+}
+
+impl Candidate {
+    pub(super) fn of(
+        name: &str,
+        baseline: Option<Baseline>,
+        missing: Option<Missing>,
+        folds: Vec<Judged>,
+    ) -> Self {
+        let latency = Latency::default();
+        Self { name: name.to_owned(), baseline, missing, folds, latency }
+    }
+
+    /// Of the last fold.
+    pub(super) fn predictor(&self) -> &Predictor {
+        let last = self.folds.last().expect("there is a fold");
+        last.predictor.as_ref().expect("the last fold's is kept")
+    }
+
+    /// Measures how long a row takes.
+    pub(super) fn time(&mut self, x: ArrayView2<f64>) {
+        self.latency = latency::of(self.predictor(), x);
+    }
+
+    /// What it said on the test parts of all folds, one after another.
+    pub(super) fn said(&self) -> impl Iterator<Item = &f64> {
+        self.folds.iter().flat_map(|judged| judged.said.iter())
+    }
+
+    /// The error on the calibration parts of all folds.
+    pub(super) fn chosen_by(&self, metric: Metric) -> f64 {
+        let errors = || self.folds.iter().flat_map(|judged| &judged.calibration_errors);
+        let losses: Vec<f64> = errors().map(|error| metric.loss(*error, 0.0)).collect();
+        metric.error(&losses)
+    }
+
+    /// The share of truths within the intervals, where every fold has them.
+    pub(super) fn coverage(&self, judges: &[Judges]) -> Option<f64> {
+        let (mut within, mut rows) = (0.0, 0.0);
+        for (judged, judges) in self.folds.iter().zip(judges) {
+            let count = judges.truth.len() as f64;
+            let truth = judges.truth.view();
+            within += count * metrics::coverage(judged.said.view(), truth, judged.half_width?);
+            rows += count;
+        }
+        Some(within / rows)
+    }
+
+    /// Other scores of the test part: of several folds their mean, each
+    /// counting as its rows.
+    pub(super) fn scores(&self, judges: &[Judges]) -> BTreeMap<&'static str, f64> {
+        let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
+        for (judged, judges) in self.folds.iter().zip(judges) {
+            let rows = judges.truth.len() as f64;
+            let own =
+                judges.scores(&judged.said).into_iter().filter(|(_, score)| score.is_finite());
+            for (name, score) in own {
+                let (sum, of) = sums.entry(name).or_default();
+                *sum += rows * score;
+                *of += rows;
+            }
+        }
+        sums.into_iter().map(|(name, (sum, of))| (name, sum / of)).collect()
+    }
+}

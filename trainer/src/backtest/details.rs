@@ -1,0 +1,282 @@
+//! The champion from near: where and when it errs, and whether its intervals
+//! keep their promise.
+
+use models::{metrics::conformal_quantile, stats::classes::Calibration};
+use serde::Serialize;
+use telemetry::ZoneId;
+
+use super::score::Metric;
+
+/// What pictures of a champion show. All of it is of the test part.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Details {
+    /// The model.
+    pub model: String,
+    /// The best baseline, which stands beside it.
+    pub baseline: String,
+    /// Some rows of all zones, evenly over time.
+    pub points: Vec<Point>,
+    /// Rows of one zone that follow one another.
+    pub trace: Vec<Point>,
+    /// The zone of the trace.
+    pub trace_zone: Option<ZoneId>,
+    /// By hour of the day, UTC.
+    pub by_hour: Vec<Slice>,
+    /// By the truth, in equal steps: of times that are hours ahead, how far
+    /// ahead they were.
+    pub by_truth: Vec<Slice>,
+    /// How often errors (predicted less true) are of which size.
+    pub residuals: Vec<Bin>,
+    /// The mean of predicted less true.
+    pub bias: f64,
+    /// What intervals promise and what they cover.
+    pub coverage: Vec<Coverage>,
+    /// What probabilities promise and how often it came, of two classes.
+    pub reliability: Vec<Calibration>,
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Point {
+    /// Event time, UTC ms.
+    pub at_ms: i64,
+    /// What came.
+    pub truth: f64,
+    /// What the model said.
+    pub predicted: f64,
+    /// What the best baseline said.
+    pub baseline: f64,
+    /// What all of them are set against, where the task predicts a change; else 0.
+    pub anchor: f64,
+    /// The interval; infinite where there is none.
+    pub half_width: f64,
+}
+
+/// The error of some rows.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Slice {
+    /// Where they begin.
+    pub from: f64,
+    /// How many.
+    pub rows: usize,
+    /// Of the model.
+    pub error: f64,
+    /// Of the best baseline.
+    pub baseline_error: f64,
+}
+
+/// How many errors lie in [from, to).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Bin {
+    /// In the task's unit.
+    pub from: f64,
+    /// In the task's unit.
+    pub to: f64,
+    /// Of all.
+    pub share: f64,
+}
+
+/// What intervals of a level cover.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Coverage {
+    /// The share that they promise.
+    pub level: f64,
+    /// The share that they cover.
+    pub covered: f64,
+    /// Their mean half width, in the task's unit.
+    pub half_width: f64,
+}
+
+/// Everything that is known of the test rows of all folds, in the order of
+/// time.
+pub(crate) struct Seen<'a> {
+    pub(crate) at_ms: &'a [i64],
+    pub(crate) zone: &'a [ZoneId],
+    pub(crate) truth: &'a [f64],
+    pub(crate) model: &'a [f64],
+    pub(crate) baseline: &'a [f64],
+    pub(crate) anchor: &'a [f64],
+    /// The fold of each row.
+    pub(crate) fold: &'a [usize],
+    /// Half the width of the interval of each fold.
+    pub(crate) half_width: &'a [Option<f64>],
+    /// Absolute errors on the calibration part of each fold.
+    pub(crate) calibration: &'a [&'a [f64]],
+}
+
+const POINTS: usize = 600;
+const TRACE_POINTS: usize = 360;
+const BINS: usize = 41;
+const STEPS: usize = 8;
+/// Slices of fewer rows say nothing.
+const SLICE_ROWS_MIN: usize = 10;
+const HOUR_MS: i64 = 3_600_000;
+
+impl Details {
+    pub(crate) fn of(model: &str, baseline: &str, metric: Metric, seen: &Seen) -> Self {
+        let all: Vec<usize> = (0..seen.at_ms.len()).collect();
+        let zone = seen.liveliest_zone();
+        let of_zone: Vec<usize> =
+            all.iter().copied().filter(|row| Some(&seen.zone[*row]) == zone).collect();
+        let errors: Vec<f64> = seen.model.iter().zip(seen.truth).map(|(m, t)| m - t).collect();
+        let hour = |row: usize| (seen.at_ms[row].rem_euclid(24 * HOUR_MS) / HOUR_MS) as usize;
+        let (low, high) = seen
+            .truth
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), t| (l.min(*t), h.max(*t)));
+        let step = (high - low) / STEPS as f64;
+        let step_of = |row: usize| (((seen.truth[row] - low) / step) as usize).min(STEPS - 1);
+        Self {
+            model: model.to_owned(),
+            baseline: baseline.to_owned(),
+            points: seen.points(&evenly(&all, POINTS)),
+            trace: seen.points(&of_zone[of_zone.len().saturating_sub(TRACE_POINTS)..]),
+            trace_zone: zone.cloned(),
+            by_hour: seen.slices(metric, 24, hour, |hour| hour as f64),
+            by_truth: if step > 0.0 {
+                seen.slices(metric, STEPS, step_of, |i| low + step * i as f64)
+            } else {
+                Vec::new()
+            },
+            residuals: histogram(&errors),
+            bias: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
+            reliability: Vec::new(),
+            coverage: (1..=19).filter_map(|i| seen.coverage(f64::from(i) * 0.05)).collect(),
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// The zone whose truths differ most: there is most to see in it.
+    fn liveliest_zone(&self) -> Option<&ZoneId> {
+        let mut zones: Vec<&ZoneId> = self.zone.iter().collect();
+        zones.sort_unstable();
+        zones.dedup();
+        let spread = |zone: &&ZoneId| {
+            let own = self.zone.iter().zip(self.truth).filter(|(own, _)| own == zone);
+            let own: Vec<f64> = own.map(|(_, truth)| *truth).collect();
+            let mean = own.iter().sum::<f64>() / own.len() as f64;
+            own.iter().map(|truth| (truth - mean).powi(2)).sum::<f64>() / own.len() as f64
+        };
+        zones.into_iter().max_by(|a, b| spread(a).total_cmp(&spread(b)))
+    }
+
+    fn points(&self, rows: &[usize]) -> Vec<Point> {
+        let point = |row: &usize| Point {
+            at_ms: self.at_ms[*row],
+            truth: self.truth[*row],
+            predicted: self.model[*row],
+            baseline: self.baseline[*row],
+            anchor: self.anchor[*row],
+            half_width: self.half_width[self.fold[*row]].unwrap_or(f64::INFINITY),
+        };
+        rows.iter().map(point).collect()
+    }
+
+    fn slices(
+        &self,
+        metric: Metric,
+        count: usize,
+        slice_of: impl Fn(usize) -> usize,
+        from: impl Fn(usize) -> f64,
+    ) -> Vec<Slice> {
+        let mut sums = vec![(0_usize, 0.0, 0.0); count];
+        for row in 0..self.truth.len() {
+            let (rows, model, baseline) = &mut sums[slice_of(row)];
+            *rows += 1;
+            *model += metric.loss(self.model[row], self.truth[row]);
+            *baseline += metric.loss(self.baseline[row], self.truth[row]);
+        }
+        let slice = |(i, (rows, model, baseline)): (usize, (usize, f64, f64))| Slice {
+            from: from(i),
+            rows,
+            error: metric.of_mean(model / rows as f64),
+            baseline_error: metric.of_mean(baseline / rows as f64),
+        };
+        let all = sums.into_iter().enumerate().filter(|(_, (rows, ..))| *rows >= SLICE_ROWS_MIN);
+        all.map(slice).collect()
+    }
+
+    fn coverage(&self, level: f64) -> Option<Coverage> {
+        let widths: Vec<f64> =
+            self.calibration.iter().map(|e| conformal_quantile(e, level)).collect::<Option<_>>()?;
+        let rows = self.truth.len() as f64;
+        let width = |row: usize| widths[self.fold[row]];
+        let within = |row: &usize| (self.model[*row] - self.truth[*row]).abs() <= width(*row);
+        let covered = (0..self.truth.len()).filter(within).count() as f64 / rows;
+        let half_width = (0..self.truth.len()).map(width).sum::<f64>() / rows;
+        Some(Coverage { level, covered, half_width })
+    }
+}
+
+/// At most `most` of them, evenly.
+pub(crate) fn evenly(rows: &[usize], most: usize) -> Vec<usize> {
+    let kept = rows.len().min(most);
+    (0..kept).map(|i| rows[i * rows.len() / kept]).collect()
+}
+
+/// Between the first and the last half percent, 0 in the middle of a bin; what
+/// is beyond lies in the outermost bins.
+fn histogram(errors: &[f64]) -> Vec<Bin> {
+    let mut sizes: Vec<f64> = errors.iter().map(|error| error.abs()).collect();
+    sizes.sort_unstable_by(f64::total_cmp);
+    let Some(most) = sizes.get(sizes.len() * 99 / 100).copied().filter(|most| *most > 0.0) else {
+        return Vec::new();
+    };
+    let width = 2.0 * most / BINS as f64;
+    let mut counts = [0_usize; BINS];
+    for error in errors {
+        counts[(((error + most) / width).max(0.0) as usize).min(BINS - 1)] += 1;
+    }
+    let bin = |(i, count): (usize, &usize)| Bin {
+        from: -most + width * i as f64,
+        to: -most + width * (i + 1) as f64,
+        share: *count as f64 / errors.len() as f64,
+    };
+    counts.iter().enumerate().map(bin).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_by_hour_and_coverage_are_those_of_the_rows() {
+        let rows = 480; // 20 an hour
+        let at_ms: Vec<i64> = (0..rows).map(|i| i as i64 * 180_000).collect();
+        let zone: Vec<ZoneId> = vec!["s/z".parse().unwrap(); rows];
+        let truth: Vec<f64> = (0..rows).map(|i| (i % 7) as f64).collect();
+        // One off before noon, three off after it; the baseline always two.
+        let model: Vec<f64> =
+            (0..rows).map(|i| truth[i] + if i < rows / 2 { 1.0 } else { -3.0 }).collect();
+        let baseline: Vec<f64> = truth.iter().map(|truth| truth + 2.0).collect();
+        let calibration: Vec<f64> = (0..99).map(|i| f64::from(i) / 24.75).collect(); // 0 to 4
+        let seen = Seen {
+            at_ms: &at_ms,
+            zone: &zone,
+            truth: &truth,
+            model: &model,
+            baseline: &baseline,
+            anchor: &vec![0.0; rows],
+            fold: &vec![0; rows],
+            half_width: &[Some(1.5)],
+            calibration: &[&calibration],
+        };
+        let details = Details::of("m", "b", Metric::Mae, &seen);
+        assert_eq!(details.by_hour.len(), 24);
+        let hour =
+            |hour: usize| (details.by_hour[hour].error, details.by_hour[hour].baseline_error);
+        assert_eq!((hour(3), hour(20)), ((1.0, 2.0), (3.0, 2.0)));
+        assert_eq!(details.bias, -1.0);
+        let covered = |level: f64| {
+            let found = details.coverage.iter().find(|own| (own.level - level).abs() < 1e-9);
+            found.map(|own| own.covered)
+        };
+        assert_eq!(covered(0.2), Some(0.0), "half a width of 0.8");
+        assert_eq!(covered(0.5), Some(0.5), "half a width of 2");
+        assert_eq!(covered(0.9), Some(1.0), "half a width of 3.6");
+        let shares: f64 = details.residuals.iter().map(|bin| bin.share).sum();
+        assert!((shares - 1.0).abs() < 1e-9);
+        assert_eq!(details.trace.len(), TRACE_POINTS);
+    }
+}

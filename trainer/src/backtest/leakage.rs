@@ -1,0 +1,283 @@
+//! Whether the comparison knows what it should not.
+//!
+//! Leaks are the commonest flaw of published results of this kind (S. Kapoor,
+//! A. Narayanan, "Leakage and the reproducibility crisis in machine-learning-
+//! based science", Patterns 4(9), 2023). Four checks, each for another kind:
+//!
+//! - no row is in two parts, and none is judged before its embargo ends;
+//! - targets dealt out anew over the rows teach nothing: any skill against
+//!   their mean means that judged rows were learnt from;
+//! - no input alone has nearly all of the skill: one that does is often made
+//!   from the target;
+//! - the same comparison with a random split stands beside the honest one, so
+//!   that one sees what forgetting the order of time would have claimed.
+
+use std::collections::{HashMap, HashSet};
+
+use models::{Estimator, fit, zoo};
+use ndarray::Array1;
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_pcg::Pcg64;
+use serde::Serialize;
+
+use super::{
+    baseline_model,
+    details::evenly,
+    score::{Clock, Metric, skill},
+    table::Table,
+};
+use crate::{split::Parts, tasks::Task};
+
+/// What the self-test found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Leakage {
+    /// The model that was fitted again.
+    pub model: String,
+    /// Its skill in the order of time, as in the leaderboard.
+    pub honest: Skill,
+    /// With rows divided at random.
+    pub random_split: Option<Skill>,
+    /// With targets dealt out anew, against their mean: must be about 0.
+    pub dealt_targets: Option<Skill>,
+    /// Rows that are in training or calibration and in the test part.
+    pub rows_in_both: usize,
+    /// Inputs that alone have nearly all of the skill.
+    pub suspects: Vec<Suspect>,
+    /// What is to be looked at, for people; empty where all is well.
+    pub warnings: Vec<String>,
+}
+
+/// A skill with its interval.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Skill {
+    /// Share of the best baseline's error that is avoided.
+    pub value: f64,
+    /// 95 %, where the part is long enough.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// An input that knows too much.
+#[derive(Clone, Debug, Serialize)]
+pub struct Suspect {
+    /// Its name.
+    pub input: String,
+    /// The skill of a straight line through it alone.
+    pub skill: f64,
+}
+
+/// More skill than this against the best baseline is rare where a baseline is
+/// any good.
+const TOO_GOOD: f64 = 0.9;
+/// An input that alone has this skill was most likely made from the target.
+const SUSPECT: f64 = 0.8;
+/// Test rows that are asked for dealt-out targets.
+const DEALT_ROWS: usize = 1000;
+/// What dealt-out targets may teach by chance.
+const BY_CHANCE: f64 = 0.05;
+
+/// Checks a comparison: `parts` of its last fold, with the model that learns
+/// best and its `honest` skill.
+///
+/// # Errors
+/// Where a model cannot be fitted.
+pub(crate) fn check(
+    task: &dyn Task,
+    parts: &Parts,
+    estimator: &dyn Estimator,
+    honest: Skill,
+    seed: u64,
+) -> Result<Leakage, String> {
+    let text = |error: models::FitError| error.to_string();
+    let metric = Metric::named(task.metric());
+    let train = Table::of(task, &[&parts.train]).map_err(text)?;
+    let test = Table::of(task, &[&parts.test]).map_err(text)?;
+    let all = Table::of(task, &[&parts.train, &parts.calibration, &parts.test]).map_err(text)?;
+    let mut leakage = Leakage {
+        model: estimator.name().to_owned(),
+        honest,
+        random_split: random_split(task, &all, (train.y.len(), test.y.len()), estimator, seed)?,
+        dealt_targets: dealt_targets(task, &train, &test, seed)?,
+        rows_in_both: rows_in_both(parts),
+        suspects: suspects(task, metric, &train, &test),
+        warnings: Vec::new(),
+    };
+    leakage.warnings = leakage.judged(parts, task.horizon_s());
+    Ok(leakage)
+}
+
+impl Leakage {
+    fn judged(&self, parts: &Parts, horizon_s: i64) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.rows_in_both > 0 {
+            warnings
+                .push(format!("{} rows are judged that were also learnt from", self.rows_in_both));
+        }
+        let last = parts.train.at_ms.last().max(parts.calibration.at_ms.last());
+        if let (Some(last), Some(first)) = (last, parts.test.at_ms.first()) {
+            let between_s = (first - last) / 1000;
+            if between_s < horizon_s {
+                warnings.push(format!(
+                    "the test part begins {between_s} s after what was learnt from, less than the horizon of {horizon_s} s"
+                ));
+            }
+        }
+        if let Some(dealt) = self.dealt_targets {
+            // Without an interval the value must speak for itself.
+            let sure = dealt.interval.map_or(dealt.value - BY_CHANCE, |[low, _]| low);
+            if sure > 0.0 && dealt.value > BY_CHANCE {
+                warnings.push(format!(
+                    "targets that were dealt out anew are still predicted with a skill of {:.2}: judged rows were learnt from",
+                    dealt.value
+                ));
+            }
+        }
+        for Suspect { input, skill } in &self.suspects {
+            warnings.push(format!(
+                "`{input}` alone has a skill of {skill:.2}: is it made from the target, or known only later?"
+            ));
+        }
+        if self.honest.value > TOO_GOOD {
+            warnings.push(format!(
+                "a skill of {:.2} in the order of time is rarely honest: look for an input that is known only later, \
+                 or for a baseline that is no rival",
+                self.honest.value
+            ));
+        }
+        warnings
+    }
+}
+
+fn rows_in_both(parts: &Parts) -> usize {
+    let keys = |rows: &crate::rows::Rows| -> Vec<_> {
+        rows.zone.iter().cloned().zip(rows.at_ms.iter().copied()).collect()
+    };
+    let learnt: HashSet<_> =
+        keys(&parts.train).into_iter().chain(keys(&parts.calibration)).collect();
+    keys(&parts.test).iter().filter(|key| learnt.contains(*key)).count()
+}
+
+/// The skill when rows are divided at random into parts of the same sizes.
+fn random_split(
+    task: &dyn Task,
+    all: &Table,
+    (train_rows, test_rows): (usize, usize),
+    estimator: &dyn Estimator,
+    seed: u64,
+) -> Result<Option<Skill>, String> {
+    let metric = Metric::named(task.metric());
+    let mut order: Vec<usize> = (0..all.y.len()).collect();
+    order.shuffle(&mut Pcg64::seed_from_u64(seed));
+    let sorted = |rows: &[usize]| {
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        rows
+    };
+    let train = all.select(&sorted(&order[..train_rows]));
+    let test = all.select(&sorted(&order[order.len() - test_rows..]));
+    let fitted = train.dataset().and_then(|data| fit(estimator, &data, seed));
+    let (fitted, _) = fitted.map_err(|error| error.to_string())?;
+    let own = test.losses(metric, &fitted);
+    let baselines = task.baselines().into_iter().filter_map(|baseline| {
+        let model = baseline_model(&test.schema, &baseline).ok()?;
+        Some(test.losses(metric, &model))
+    });
+    let best = baselines.min_by(|a, b| metric.error(a).total_cmp(&metric.error(b)));
+    Ok(best.map(|best| of(task, &test, metric, seed, &own, &best)))
+}
+
+fn of(
+    task: &dyn Task,
+    test: &Table,
+    metric: Metric,
+    seed: u64,
+    own: &[f64],
+    other: &[f64],
+) -> Skill {
+    let clock = Clock::of(&test.at_ms, task.horizon_s(), seed);
+    Skill {
+        value: skill(metric.error(own), metric.error(other)),
+        interval: clock.skill_interval(metric, own, other),
+    }
+}
+
+/// The skill against the mean when each zone and time is dealt the target of
+/// another one; by nearest neighbours, who know a row again, so that rows which
+/// are in both parts show. The change is dealt where the task predicts one.
+fn dealt_targets(
+    task: &dyn Task,
+    train: &Table,
+    test: &Table,
+    seed: u64,
+) -> Result<Option<Skill>, String> {
+    let mut dealt = HashMap::new();
+    let mut targets: Vec<f64> = Vec::new();
+    for table in [train, test] {
+        for ((zone, at_ms), y) in table.zone.iter().zip(&table.at_ms).zip(&table.y) {
+            let next = dealt.len();
+            if *dealt.entry((zone.clone(), *at_ms)).or_insert(next) == next {
+                targets.push(*y);
+            }
+        }
+    }
+    targets.shuffle(&mut Pcg64::seed_from_u64(seed ^ 0x5eed));
+    // Bounds and anchors are of the true targets.
+    let deal = |table: &Table| Table {
+        y: table
+            .zone
+            .iter()
+            .zip(&table.at_ms)
+            .map(|(zone, at_ms)| targets[dealt[&(zone.clone(), *at_ms)]])
+            .collect(),
+        ..table.clone()
+    };
+    let all: Vec<usize> = (0..test.y.len()).collect();
+    let (train, test) = (deal(train), deal(test).select(&evenly(&all, DEALT_ROWS)));
+    let data = train.dataset().map_err(|error| error.to_string())?;
+    let remembering = zoo::by_name("nearest neighbours").expect("it is in the zoo");
+    let (fitted, _) = fit(remembering.as_ref(), &data, seed).map_err(|error| error.to_string())?;
+    let squares = |said: &Array1<f64>| -> Vec<f64> {
+        said.iter().zip(&test.y).map(|(said, y)| (said - y).powi(2)).collect()
+    };
+    let own = squares(&fitted.predict(test.x.view()));
+    let mean = squares(&Array1::from_elem(test.y.len(), data.y.mean().unwrap_or_default()));
+    let has_spread = mean.iter().any(|square| *square > 0.0);
+    Ok(has_spread.then(|| of(task, &test, Metric::Rmse, seed, &own, &mean)))
+}
+
+/// Inputs with which a straight line alone has nearly all there is.
+fn suspects(task: &dyn Task, metric: Metric, train: &Table, test: &Table) -> Vec<Suspect> {
+    let of_baselines: Vec<&str> = task.baselines().iter().filter_map(|own| own.input).collect();
+    let baselines = task.baselines().into_iter().filter_map(|baseline| {
+        let model = baseline_model(&test.schema, &baseline).ok()?;
+        Some(metric.error(&test.losses(metric, &model)))
+    });
+    let Some(best) = baselines.min_by(f64::total_cmp) else { return Vec::new() };
+    let mut found: Vec<Suspect> = (0..train.x.ncols())
+        .filter(|input| !of_baselines.contains(&train.schema.features[*input].as_str()))
+        .filter_map(|input| {
+            let (slope, level, usual) = line(train.x.column(input).iter(), &train.y)?;
+            let said = test
+                .x
+                .column(input)
+                .mapv(|x| level + slope * if x.is_finite() { x - usual } else { 0.0 });
+            let skill = skill(metric.error(&test.losses_of(metric, &said)), best);
+            let name = &train.schema.features[input];
+            (skill > SUSPECT).then(|| Suspect { input: name.clone(), skill })
+        })
+        .collect();
+    found.sort_by(|a, b| b.skill.total_cmp(&a.skill));
+    found
+}
+
+/// The straight line of least squares: slope, mean of y, mean of x.
+fn line<'a>(x: impl Iterator<Item = &'a f64>, y: &Array1<f64>) -> Option<(f64, f64, f64)> {
+    let pairs: Vec<(f64, f64)> =
+        x.copied().zip(y.iter().copied()).filter(|(x, _)| x.is_finite()).collect();
+    let n = pairs.len() as f64;
+    let (sum_x, sum_y) = pairs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+    let (mean_x, mean_y) = (sum_x / n, sum_y / n);
+    let (xx, xy) = pairs.iter().fold((0.0, 0.0), |(xx, xy), (x, y)| {
+        (xx + (x - mean_x).powi(2), xy + (x - mean_x) * (y - mean_y))
+    });
+    (xx > 0.0).then_some((xy / xx, mean_y, mean_x))
+}

@@ -1,0 +1,155 @@
+//! Fits a task's models on its first part, chooses on the second, judges on
+//! the third; once for every fold.
+//!
+//! # Layout
+//! - `entry`: a leaderboard's line, and what comes of a task
+//! - `outcome`: all candidates beside one another
+//! - `facts`: what was compared
+//! - `candidate`: one model, fitted and judged in every fold
+//! - `score`: errors by time, intervals and tests of them
+//! - `latency`: how long one row takes
+//! - `champion`: the model that is kept
+//! - `details`: the champion from near
+//! - `leakage`: whether the comparison knows what it should not
+//! - `table`: parts as arrays, for what fits models again
+
+mod candidate;
+mod champion;
+pub mod details;
+mod entry;
+mod facts;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub(crate) mod latency;
+pub mod leakage;
+mod outcome;
+pub(crate) mod score;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use models::{Estimator, Fitted, Missing, Schema, zoo};
+use rayon::ThreadPool;
+
+use crate::{
+    folds::FOLDS_MAX,
+    settings::Settings,
+    split::Parts,
+    tasks::{Baseline, Task},
+    workers::{self, Limits},
+};
+use candidate::{Candidate, Judged, Judges};
+pub use entry::{Backtest, Entry, Facts, Fold, Sample, Serving, Test, ZoneRows};
+use outcome::Outcome;
+
+/// How much is asked of a comparison beside the leaderboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// The leaderboard alone.
+    Quick,
+    /// The leakage self-test, relevance and the ablation of windows too.
+    #[default]
+    Usual,
+    /// Relevance with more rows and repeats.
+    Thorough,
+}
+
+/// How a comparison is run, beside what is compared.
+pub struct Setup<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// Of the machine.
+    pub limits: Limits,
+    /// The threads that models are fitted on.
+    pub pool: &'a ThreadPool,
+    /// How much is asked.
+    pub depth: Depth,
+    /// Hears of each step that is done, with its number and how many there are.
+    pub observe: &'a (dyn Fn(&str, usize, usize) + Sync),
+}
+
+/// Beside the fits: leakage, relevance, ablation.
+const STEPS_AFTER: usize = 3;
+
+/// Fits and compares over `folds`, the oldest first.
+///
+/// # Errors
+/// Says why not even a baseline could be computed.
+pub fn run(
+    task: &dyn Task,
+    folds: &[Parts],
+    estimators: &[Box<dyn Estimator>],
+    setup: &Setup,
+) -> Result<Backtest, String> {
+    assert!((1..=FOLDS_MAX).contains(&folds.len()), "{} folds", folds.len());
+    let judges = folds
+        .iter()
+        .map(|parts| Judges::of(task, parts, setup.settings))
+        .collect::<Result<Vec<_>, String>>()?;
+    let (mut candidates, mut failed) = (Vec::new(), Vec::new());
+    for baseline in task.baselines() {
+        match of_baseline(&judges, &baseline) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(why) => failed.push((baseline.name.to_owned(), why)),
+        }
+    }
+    if candidates.is_empty() {
+        return Err(format!("no baseline: {failed:?}"));
+    }
+    let jobs: Vec<(usize, usize)> = (0..estimators.len())
+        .flat_map(|model| (0..folds.len()).map(move |fold| (model, fold)))
+        .collect();
+    let steps = jobs.len() + if setup.depth == Depth::Quick { 0 } else { STEPS_AFTER };
+    let done = AtomicUsize::new(0);
+    let step = |what: &str| {
+        let step = 1 + done.fetch_add(1, Ordering::Relaxed);
+        (setup.observe)(what, step, steps);
+    };
+    let bytes = |(model, fold): &(usize, usize)| {
+        let train = &judges[*fold].train;
+        workers::bytes_to_fit(train.rows(), train.x.ncols(), estimators[*model].rows_max())
+    };
+    let results = workers::run(setup.limits, &jobs, bytes, |(model, fold)| {
+        let estimator = estimators[*model].as_ref();
+        let mut judged = setup.pool.install(|| judges[*fold].fit(estimator));
+        if let (Ok(judged), true) = (&mut judged, fold + 1 < folds.len()) {
+            judged.predictor = None;
+        }
+        step(estimator.name());
+        judged
+    });
+    let mut results = results.into_iter();
+    for estimator in estimators {
+        let of_folds: Result<Vec<Judged>, String> = results.by_ref().take(folds.len()).collect();
+        match of_folds {
+            Ok(of_folds) => {
+                let (name, missing) = (estimator.name(), Some(estimator.missing()));
+                candidates.push(Candidate::of(name, None, missing, of_folds));
+            }
+            Err(why) => failed.push((estimator.name().to_owned(), why)),
+        }
+    }
+    // When nothing else is running.
+    let x = judges[folds.len() - 1].train.x.view();
+    candidates.iter_mut().for_each(|candidate| candidate.time(x));
+    let outcome = Outcome::of(task, folds, &judges, candidates, setup.settings);
+    outcome.backtest(failed, estimators, setup, &step)
+}
+
+fn of_baseline(judges: &[Judges], baseline: &Baseline) -> Result<Candidate, String> {
+    let of_folds = judges
+        .iter()
+        .map(|judges| judges.judge(baseline_model(&judges.train.schema, baseline)?, 0, 0.0))
+        .collect::<Result<Vec<Judged>, String>>()?;
+    Ok(Candidate::of(baseline.name, Some(baseline.clone()), None::<Missing>, of_folds))
+}
+
+pub(crate) fn baseline_model(schema: &Schema, baseline: &Baseline) -> Result<Fitted, String> {
+    match baseline.input {
+        Some(input) => zoo::column::Column::of(schema, input, baseline.factor, 0.0)
+            .map_err(|error| error.to_string()),
+        None => Ok(Fitted::Constant(zoo::constant::Constant { value: 0.0 })),
+    }
+}

@@ -1,0 +1,99 @@
+use models::zoo;
+
+use super::{
+    fixture,
+    leakage::{self, Leakage, Skill},
+};
+use crate::split::Parts;
+
+#[test]
+fn a_comparison_is_the_same_on_any_number_of_threads() {
+    let of = |threads| {
+        let backtest = fixture::backtest(&["ridge", "decision tree"], false, 2, threads);
+        let line = |own: &super::Entry| {
+            (own.model.clone(), own.value, own.skill_interval, own.test.map(|test| test.p_value))
+        };
+        let relevance = backtest.relevance.unwrap();
+        let lines: Vec<_> = backtest.leaderboard.iter().map(line).collect();
+        (lines, backtest.champion.card.model, format!("{relevance:?}"), backtest.facts.data_hash)
+    };
+    assert_eq!(of(1), of(3));
+}
+
+#[test]
+fn a_leaderboard_says_what_its_rows_say() {
+    let backtest = fixture::backtest(&["ridge", "support vectors"], false, 1, 2);
+    assert!(backtest.failed.is_empty(), "{:?}", backtest.failed);
+    assert!(backtest.leaderboard.is_sorted_by(|a, b| a.value <= b.value));
+    let named = |name: &str| backtest.leaderboard.iter().find(|own| own.model == name).unwrap();
+    // Temperatures that go in waves are better extrapolated than taken as they are.
+    let (linear, ridge) = (named("linear extrapolation"), named("ridge"));
+    assert!(named("persistence").value > linear.value);
+    assert_eq!(linear.skill, 0.0);
+    assert!(linear.test.is_none() && linear.skill_interval.is_none(), "against itself");
+    assert_eq!(ridge.skill, 1.0 - ridge.value / linear.value);
+    let [low, high] = ridge.skill_interval.unwrap();
+    assert!(low < ridge.skill && ridge.skill < high, "{low} {} {high}", ridge.skill);
+    let [low, high] = ridge.interval.unwrap();
+    assert!(low < ridge.value && ridge.value < high);
+    let scores = &ridge.scores;
+    assert!((scores["rmse"] - ridge.value).abs() < 1e-12 && scores["mae"] < scores["rmse"]);
+    assert!(ridge.predict_us > 0.0 && ridge.predict_us <= ridge.predict_us_p99);
+    assert!(ridge.coverage.unwrap() > 0.8, "{:?}", ridge.coverage);
+    assert_eq!(ridge.rows, ridge.rows_offered);
+    let facts = &backtest.facts;
+    assert_eq!(facts.zones.iter().map(|zone| zone.test).sum::<usize>(), facts.folds[0].test);
+    let points = &backtest.details.as_ref().unwrap().points;
+    assert!(points.len() <= 600 && points.is_sorted_by_key(|point| point.at_ms));
+}
+
+#[test]
+fn several_folds_judge_more_rows_and_keep_the_newest_model() {
+    let (one, three) =
+        (fixture::backtest(&["ridge"], false, 1, 1), fixture::backtest(&["ridge"], false, 3, 1));
+    assert_eq!(three.facts.folds.len(), 3);
+    let until = |backtest: &super::Backtest| backtest.champion.card.trained_ms.1;
+    assert!(until(&three) > until(&one), "the last fold is fitted on more");
+}
+
+fn leakage_of(parts: &Parts) -> Leakage {
+    let ridge = zoo::by_name("ridge").unwrap();
+    let honest = Skill { value: 0.3, interval: None };
+    leakage::check(fixture::task().as_ref(), parts, ridge.as_ref(), honest, 7).unwrap()
+}
+
+#[test]
+fn an_honest_comparison_raises_no_warning() {
+    let parts = fixture::parts(false, 1).remove(0);
+    let found = leakage_of(&parts);
+    assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+    assert_eq!((found.rows_in_both, found.suspects.len()), (0, 0));
+    let dealt = found.dealt_targets.unwrap().value;
+    assert!((-0.1..0.05).contains(&dealt), "nothing can be learnt from dealt targets: {dealt}");
+}
+
+#[test]
+fn an_input_that_is_made_from_the_target_is_found_by_name() {
+    let parts = fixture::parts(true, 1).remove(0);
+    let found = leakage_of(&parts);
+    let names: Vec<&str> = found.suspects.iter().map(|own| own.input.as_str()).collect();
+    assert_eq!(names, ["co2_last"]);
+    assert!(found.warnings.iter().any(|text| text.contains("`co2_last` alone")));
+    let whole = fixture::backtest(&["ridge"], true, 1, 1);
+    let warnings = whole.leakage.unwrap().warnings;
+    assert!(warnings.iter().any(|text| text.contains("rarely honest")), "{warnings:?}");
+}
+
+#[test]
+fn rows_that_are_learnt_and_judged_are_found() {
+    let mut parts = fixture::parts(false, 1).remove(0);
+    parts.train = parts.test.clone();
+    let found = leakage_of(&parts);
+    assert_eq!(found.rows_in_both, parts.test.len());
+    let dealt = found.dealt_targets.unwrap().value;
+    assert!(dealt > 0.05, "neighbours know dealt targets: {dealt}");
+    for part in ["also learnt from", "dealt out anew are still predicted", "less than the horizon"]
+    {
+        assert!(found.warnings.iter().any(|text| text.contains(part)), "{:?}", found.warnings);
+    }
+}

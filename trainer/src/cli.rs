@@ -1,0 +1,145 @@
+//! What can be asked of `trainer compare` and `trainer relevance`.
+
+use std::path::PathBuf;
+
+use clap::{Args, builder::PossibleValuesParser};
+use service::time::parse_ms;
+use telemetry::ZoneId;
+use trainer::{
+    Condition, Request,
+    backtest::Depth,
+    folds::{Cut, FOLDS_MAX, Plan},
+    tasks,
+    workers::Limits,
+};
+
+/// Which rows, and what of the machine.
+#[derive(Args)]
+pub(crate) struct Rows {
+    /// Only this task (repeatable).
+    #[arg(long = "task", value_name = "TASK", value_parser = PossibleValuesParser::new(tasks::NAMES))]
+    tasks: Vec<String>,
+    /// Only these zones, as in farm/bay-1,house/room-1.
+    #[arg(long, value_delimiter = ',', value_name = "ZONE,…")]
+    zones: Vec<ZoneId>,
+    /// Rows from this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
+    #[arg(long, value_parser = parse_ms, value_name = "TIME")]
+    from: Option<i64>,
+    /// Rows up to this time.
+    #[arg(long, value_parser = parse_ms, value_name = "TIME")]
+    to: Option<i64>,
+    /// Where the test part begins, as in 2013-08-29, or the shares of training
+    /// and calibration, as in 0.6,0.15 [default: the settings' shares].
+    #[arg(long, value_name = "TIME or SHARES")]
+    split: Option<Cut>,
+    /// Test parts that follow one another; each is judged by models that were
+    /// fitted on all that lies before it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=FOLDS_MAX as i64))]
+    folds: u16,
+    /// Zones that nothing is learnt from and that alone are judged.
+    #[arg(long, value_delimiter = ',', value_name = "ZONE,…")]
+    hold_out: Vec<ZoneId>,
+    /// The same seed gives the same models [default: the settings' seed].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Models fitted at once [default: all processors].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// What models being fitted may take together, MB, by estimate.
+    #[arg(long, value_name = "MB", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(16..))]
+    memory_mb: u32,
+    /// The reports' folder [default: the settings' reports_dir].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trainer compare --task temperature-10m --split 2013-08-29
+  trainer compare --folds 4 --models ridge,'gradient boosting' --seed 1
+  trainer compare --hold-out keti/415,keti/417 --dry-run
+  trainer compare --fail-if 'temperature-10m: skill < 0.1' --fail-if 'heating, ridge: p > 0.05'
+
+The status is 2 where a --fail-if holds, or cannot be judged.")]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) rows: Rows,
+    /// Only these models, as named in leaderboards; baselines are always there.
+    #[arg(long, value_delimiter = ',', value_name = "MODEL,…")]
+    models: Vec<String>,
+    /// End with status 2 if this holds of a task's champion (or of `<task>,
+    /// <model>`); quantities: error, skill, skill_low, p, coverage,
+    /// predict_us_p99, fit_s, size_kb (repeatable).
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) fail_if: Vec<Condition>,
+    /// Only the leaderboard: no leakage self-test, relevance or ablation.
+    #[arg(long)]
+    quick: bool,
+    /// Leave the registry as it is.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trainer relevance --task temperature-10m
+  trainer relevance --task heating --model ridge --split 2013-08-29")]
+pub(crate) struct Relevance {
+    #[command(flatten)]
+    pub(crate) rows: Rows,
+    /// The model that is asked.
+    #[arg(long, default_value = "gradient boosting")]
+    model: String,
+}
+
+impl Compare {
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            models: self.models.clone(),
+            depth: if self.quick { Depth::Quick } else { Depth::Usual },
+            dry_run: self.dry_run,
+            ..self.rows.request()
+        }
+    }
+}
+
+impl Relevance {
+    /// A comparison of one model with the baselines, which changes nothing.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            models: vec![self.model.clone()],
+            depth: Depth::Thorough,
+            dry_run: true,
+            ..self.rows.request()
+        }
+    }
+}
+
+impl Rows {
+    fn request(&self) -> Request {
+        let usual = Limits::default();
+        Request {
+            tasks: self.tasks.clone(),
+            zones: self.zones.clone(),
+            from_ms: self.from,
+            to_ms: self.to,
+            plan: Plan {
+                cut: self.split,
+                folds: self.folds.into(),
+                hold_out: self.hold_out.clone(),
+            },
+            seed: self.seed,
+            limits: Limits {
+                threads: self.threads.map_or(usual.threads, usize::from),
+                memory_bytes: (self.memory_mb as usize) << 20,
+            },
+            out: self.out.clone(),
+            ..Request::default()
+        }
+    }
+}

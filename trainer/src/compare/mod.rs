@@ -1,0 +1,352 @@
+//! Every task: its leaderboard, its champion, or why it does not apply.
+//!
+//! # Layout
+//! - `request`: what to compare, and how far it has come
+//! - `query`: the feature columns that a task needs
+//! - `condition`: what a build is to fail on
+
+mod condition;
+mod query;
+mod request;
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+
+use models::{detect, registry::By};
+use rayon::ThreadPool;
+use serde::Serialize;
+use telemetry::{SmolStr, ZoneId};
+
+use crate::{
+    anomaly,
+    backtest::{self, Backtest, Entry, Facts, Sample, Setup, details::Details, leakage::Leakage},
+    error::TrainError,
+    folds::{self, Cut},
+    frame::ZoneFrame,
+    gate::{Decision, Outcome, trial, units},
+    relevance::Relevance,
+    report,
+    rows::Rows,
+    serve::{Champion, Trainer},
+    settings::{Settings, Split},
+    split::Spans,
+    tasks::{self, Task},
+};
+pub use condition::Condition;
+pub use request::{Progress, Request, Run};
+
+/// What came of one task.
+#[derive(Debug, Default, Serialize)]
+pub struct TaskResult {
+    /// Its name.
+    pub task: String,
+    /// For people.
+    pub title: String,
+    /// Of predictions.
+    pub unit: String,
+    /// Why there is no leaderboard, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_applicable: Option<String>,
+    /// Best on the test part first.
+    pub leaderboard: Vec<Entry>,
+    /// The name of the model that was best on the calibration part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub champion: Option<String>,
+    /// What the registry made of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offered: Option<Decision>,
+    /// Models that could not be fitted, and why.
+    pub failed: Vec<(String, String)>,
+    /// The champion's predictions on the test part.
+    #[serde(skip)]
+    pub sample: Sample,
+    /// What was compared.
+    pub facts: Facts,
+    /// The champion from near.
+    #[serde(skip)]
+    pub details: Option<Details>,
+    /// Whether the comparison knows what it should not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leakage: Option<Leakage>,
+    /// What the best model that learns rests on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relevance: Option<Relevance>,
+    /// How long it took, seconds.
+    pub took_s: f64,
+}
+
+/// What came of all tasks.
+#[derive(Debug, Default, Serialize)]
+pub struct Comparison {
+    /// Names the run's folder.
+    pub run_id: String,
+    /// The run's folder.
+    pub dir: PathBuf,
+    /// What was asked, and with what.
+    pub run: Run,
+    /// In the order of [`tasks::NAMES`].
+    pub tasks: Vec<TaskResult>,
+}
+
+impl TaskResult {
+    /// An empty one.
+    pub(crate) fn named(name: &str) -> Self {
+        let (title, unit) = facts(name);
+        Self {
+            task: name.to_owned(),
+            title: title.to_owned(),
+            unit: unit.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The champion's line.
+    #[must_use]
+    pub fn champion_entry(&self) -> Option<&Entry> {
+        let champion = self.champion.as_deref()?;
+        self.leaderboard.iter().find(|entry| entry.model == champion)
+    }
+
+    /// The line of the best baseline.
+    #[must_use]
+    pub fn baseline_entry(&self) -> Option<&Entry> {
+        self.leaderboard.iter().find(|entry| entry.is_baseline)
+    }
+}
+
+impl Trainer {
+    /// Compares models, offers the best of each task to the registry, and
+    /// writes the reports.
+    ///
+    /// # Errors
+    /// [`TrainError`] where names are unknown or the feature store, the
+    /// registry or the disk fails; a task that does not apply is no error.
+    pub async fn compare(
+        &self,
+        request: &Request,
+        observe: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Comparison, TrainError> {
+        request.check()?;
+        let began = Instant::now();
+        let mut settings = self.settings().clone();
+        settings.seed = request.seed.unwrap_or(settings.seed);
+        let settings = Arc::new(settings);
+        let dir = request.out.clone().unwrap_or_else(|| settings.reports_dir.clone());
+        let folder = report::Folder::make(&dir)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(request.limits.threads).build();
+        let pool = Arc::new(pool.map_err(|error| TrainError::Request(error.to_string()))?);
+        let columns = Arc::new(self.source().columns().await?);
+        let names = tasks::asked(&request.tasks);
+        let observe = Arc::new(observe);
+        let mut comparison = Comparison {
+            run_id: folder.run_id.clone(),
+            dir: folder.path.clone(),
+            run: request.run(settings.seed),
+            tasks: Vec::new(),
+        };
+        for (tasks_done, name) in names.iter().enumerate() {
+            let start = Instant::now();
+            let progress = Progress {
+                task: (*name).to_owned(),
+                step: "reading feature rows".to_owned(),
+                tasks_done,
+                tasks: names.len(),
+                steps_done: 0,
+                steps: 0,
+            };
+            observe(progress.clone());
+            // One that is refused is no rival; the one in service is.
+            if let Err(error) = self.load_champion(name) {
+                tracing::warn!(task = name, %error, "the champion is not compared with");
+            }
+            let champion = self.champion(name);
+            let frames = match query::of(name, &columns, request) {
+                Ok(mut query) => {
+                    if let (Some(own), Some(wanted)) = (&champion, &mut query.columns) {
+                        wanted.extend(
+                            own.columns().filter(|c| columns.contains(*c)).map(str::to_owned),
+                        );
+                        wanted.sort_unstable();
+                        wanted.dedup();
+                    }
+                    Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?)
+                }
+                Err(missing) => Err(missing),
+            };
+            let work = {
+                let (settings, request, pool) = (settings.clone(), request.clone(), pool.clone());
+                let (columns, observe) = (columns.clone(), observe.clone());
+                let name = (*name).to_owned();
+                move || {
+                    let hear = |step: &str, steps_done: usize, steps: usize| {
+                        let step = step.to_owned();
+                        observe(Progress { step, steps_done, steps, ..progress.clone() });
+                    };
+                    let champion = champion.as_deref();
+                    let asked =
+                        Asked { columns: &columns, request: &request, pool: &pool, champion };
+                    frames.and_then(|frames| asked.run(&name, &frames, &settings, &hear))
+                }
+            };
+            let done = tokio::task::spawn_blocking(work).await;
+            let outcome = done.map_err(|error| TrainError::Source(error.to_string()))?;
+            let mut result = self.keep(name, outcome, &folder.run_id, request)?;
+            result.took_s = start.elapsed().as_secs_f64();
+            comparison.tasks.push(result);
+        }
+        comparison.run.took_s = began.elapsed().as_secs_f64();
+        folder.write(&comparison)?;
+        Ok(comparison)
+    }
+
+    /// What came of a task, its best model offered to the registry.
+    fn keep(
+        &self,
+        name: &str,
+        outcome: Result<(Backtest, Outcome), String>,
+        run_id: &str,
+        request: &Request,
+    ) -> Result<TaskResult, TrainError> {
+        let mut result = TaskResult::named(name);
+        let (backtest, outcome) = match outcome {
+            Ok(done) => done,
+            Err(why) => {
+                result.not_applicable = Some(why);
+                return Ok(result);
+            }
+        };
+        result.champion = Some(backtest.champion.card.model.clone());
+        result.leaderboard = backtest.leaderboard;
+        if !request.dry_run {
+            let who = request.who.as_deref().unwrap_or("trainer compare");
+            let why = format!("best on the calibration part of run {run_id}");
+            result.offered =
+                Some(self.settle(&backtest.champion, outcome, By { who, why: &why })?);
+        }
+        result.failed = backtest.failed;
+        result.sample = backtest.sample;
+        result.facts = backtest.facts;
+        result.details = backtest.details;
+        result.leakage = backtest.leakage;
+        result.relevance = backtest.relevance;
+        Ok(result)
+    }
+}
+
+/// A task's title and unit.
+#[must_use]
+pub fn facts(name: &str) -> (&'static str, &'static str) {
+    let task = tasks::all().into_iter().find(|task| task.name() == name);
+    task.map_or((anomaly::TITLE, anomaly::UNIT), |task| (task.title(), task.unit()))
+}
+
+/// What is the same for all tasks of a comparison.
+struct Asked<'a> {
+    columns: &'a BTreeSet<SmolStr>,
+    request: &'a Request,
+    pool: &'a ThreadPool,
+    champion: Option<&'a Champion>,
+}
+
+impl Asked<'_> {
+    fn run(
+        &self,
+        name: &str,
+        frames: &[ZoneFrame],
+        settings: &Settings,
+        hear: &(dyn Fn(&str, usize, usize) + Sync),
+    ) -> Result<(Backtest, Outcome), String> {
+        let Self { columns, request, pool, champion } = *self;
+        let models = &request.models;
+        let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
+        let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
+            let detectors: Vec<_> =
+                detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
+            let settings = with_cut(settings, request.plan.cut, frames);
+            let done = std::sync::atomic::AtomicUsize::new(0);
+            let hear = |step: &str| {
+                let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                hear(step, done, detectors.len());
+            };
+            let backtest = pool.install(|| anomaly::run(frames, &detectors, &settings, &hear))?;
+            let outcome = trial::detection(frames, &backtest.champion, champion, &settings)?;
+            return Ok((backtest, outcome));
+        };
+        let frames: Vec<ZoneFrame> =
+            frames.iter().filter(|frame| applies(task.as_ref(), frame)).cloned().collect();
+        let inputs = task.inputs(columns);
+        let rows = |is_wanted: &dyn Fn(&ZoneId) -> bool| {
+            let own: Vec<ZoneFrame> =
+                frames.iter().filter(|frame| is_wanted(&frame.zone)).cloned().collect();
+            Rows::of(task.as_ref(), &own, &inputs, settings)
+        };
+        let hold_out = &request.plan.hold_out;
+        let (learnt, judged) = if hold_out.is_empty() {
+            let all = rows(&|_| true);
+            (all.clone(), all)
+        } else {
+            let is_held = |zone: &ZoneId| hold_out.contains(zone);
+            if let Some(zone) = hold_out.iter().find(|z| !frames.iter().any(|f| f.zone == **z)) {
+                return Err(format!("{zone}, which is held out, has no rows"));
+            }
+            (rows(&|zone| !is_held(zone)), rows(&is_held))
+        };
+        let parts =
+            folds::folds(&learnt, &judged, task.horizon_s(), &settings.split, &request.plan)?;
+        let estimators: Vec<_> =
+            task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
+        let setup =
+            Setup { settings, limits: request.limits, pool, depth: request.depth, observe: hear };
+        let mut backtest = backtest::run(task.as_ref(), &parts, &estimators, &setup)?;
+        let spans = parts.last().expect("there is a fold").spans;
+        let card = &mut backtest.champion.card;
+        card.facts.input_units = units::of(&inputs);
+        card.facts.settings = training_settings(settings, spans);
+        let is_judged = |frame: &&ZoneFrame| hold_out.is_empty() || hold_out.contains(&frame.zone);
+        let judged: Vec<ZoneFrame> = frames.iter().filter(is_judged).cloned().collect();
+        let own = &backtest.champion;
+        let outcome =
+            trial::regression(task.as_ref(), &judged, spans.test, own, champion, settings)?;
+        Ok((backtest, outcome))
+    }
+}
+
+/// What training depends on beside the rows, for the artifact.
+fn training_settings(settings: &Settings, spans: Spans) -> serde_json::Value {
+    serde_json::json!({
+        "split": settings.split,
+        "interval_level": settings.interval.level,
+        "comfort": settings.comfort,
+        "zones": settings.zones,
+        "calibration_ms": spans.calibration,
+        "test_ms": spans.test,
+    })
+}
+
+/// The settings with the shares that a cut comes to. Detectors divide time by
+/// themselves: their series, and not their rows, are cut.
+fn with_cut(settings: &Settings, cut: Option<Cut>, frames: &[ZoneFrame]) -> Settings {
+    let Split { train, calibration, .. } = settings.split;
+    let first_ms = frames.iter().filter_map(|frame| frame.at_ms.first()).min();
+    let last_ms = frames.iter().filter_map(|frame| frame.at_ms.last()).max();
+    let shares = match (cut, first_ms, last_ms) {
+        (Some(Cut::Shares { train, calibration }), ..) => Some((train, calibration)),
+        (Some(Cut::TestFrom(at_ms)), Some(first_ms), Some(last_ms)) => {
+            let embargo_ms = 2 * anomaly::HISTORY_S * 1000;
+            let usable_ms = (last_ms - first_ms - embargo_ms) as f64;
+            let before = (at_ms - first_ms - embargo_ms) as f64 / usable_ms;
+            let of_train = train / (train + calibration);
+            (before > 0.0 && before < 1.0).then_some((before * of_train, before * (1.0 - of_train)))
+        }
+        _ => None,
+    };
+    let (train, calibration) = shares.unwrap_or((train, calibration));
+    Settings { split: Split { train, calibration, ..settings.split }, ..settings.clone() }
+}
+
+/// Whether a zone has the metrics that the task is about.
+fn applies(task: &dyn Task, frame: &ZoneFrame) -> bool {
+    task.metrics().iter().all(|metric| {
+        let column = frame.column(&format!("{metric}_last"));
+        column.is_some_and(|values| values.iter().any(|value| value.is_finite()))
+    })
+}

@@ -1,0 +1,259 @@
+//! Where training ends and judging begins: once, or several times over.
+//!
+//! Every fold is train, calibration, test in the order of time, with an
+//! embargo of the task's horizon between two parts. Several folds have a
+//! rolling origin: their test parts follow one another, and each is judged by
+//! models that were fitted on all that lies before it. R. J. Hyndman, G.
+//! Athanasopoulos, "Forecasting: principles and practice", 3rd ed. 2021,
+//! section 5.10; embargoes: M. López de Prado, "Advances in financial machine
+//! learning", 2018, chapter 7.
+
+use std::str::FromStr;
+
+use models::ROWS_MIN;
+use service::time::parse_ms;
+use telemetry::ZoneId;
+
+use crate::{
+    rows::Rows,
+    settings,
+    split::{Parts, Spans, spans},
+};
+
+/// Most folds of one comparison.
+pub const FOLDS_MAX: usize = 20;
+
+/// Where the test part begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cut {
+    /// After these shares of the time.
+    Shares {
+        /// That models are fitted on.
+        train: f64,
+        /// That models are chosen and intervals calibrated on.
+        calibration: f64,
+    },
+    /// At this time, UTC ms.
+    TestFrom(i64),
+}
+
+impl FromStr for Cut {
+    type Err = String;
+
+    /// Reads `0.6,0.15` (train, calibration) or a time.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((train, calibration)) = text.split_once(',') else {
+            return parse_ms(text).map(Self::TestFrom).map_err(|error| {
+                format!("{error}; or the shares of training and calibration, as in 0.6,0.15")
+            });
+        };
+        let share = |text: &str| text.trim().parse::<f64>().ok();
+        match (share(train), share(calibration)) {
+            (Some(train), Some(calibration))
+                if train > 0.0 && calibration > 0.0 && train + calibration < 1.0 =>
+            {
+                Ok(Self::Shares { train, calibration })
+            }
+            _ => Err(format!(
+                "`{text}` are no shares: expected two numbers above 0 that leave some of 1 for testing, as in 0.6,0.15"
+            )),
+        }
+    }
+}
+
+/// How a comparison divides time and zones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Where the (first) test part begins; as in the settings where not said.
+    pub cut: Option<Cut>,
+    /// Test parts that follow one another; 0 is one.
+    pub folds: usize,
+    /// Zones that are judged and not learnt from; none: all are both.
+    pub hold_out: Vec<ZoneId>,
+}
+
+/// The spans of every fold, the oldest first.
+///
+/// # Errors
+/// Says why the time between the first and the last row is too short.
+pub fn spans_of(
+    (first_ms, last_ms): (i64, i64),
+    horizon_s: i64,
+    split: &settings::Split,
+    plan: &Plan,
+) -> Result<Vec<Spans>, String> {
+    let embargo_ms = horizon_s * 1000;
+    let (calibration_ms, test_from_ms) = match plan.cut {
+        Some(Cut::TestFrom(at_ms)) => {
+            let usable_ms = at_ms - first_ms - 2 * embargo_ms;
+            if usable_ms <= 0 || at_ms > last_ms {
+                return Err(format!(
+                    "too short: rows with known targets lie from {} to {}, and two embargoes of {:.1} h \
+                     must fit before the test part begins at {}",
+                    time(first_ms),
+                    time(last_ms),
+                    horizon_s as f64 / 3600.0,
+                    time(at_ms)
+                ));
+            }
+            let share = split.calibration / (split.train + split.calibration);
+            ((usable_ms as f64 * share) as i64, at_ms)
+        }
+        Some(Cut::Shares { train, calibration }) => {
+            let split = settings::Split { train, calibration, ..*split };
+            let one = spans(first_ms, last_ms, horizon_s, &split)?;
+            (one.calibration.1 - one.calibration.0, one.test.0)
+        }
+        None => {
+            let one = spans(first_ms, last_ms, horizon_s, split)?;
+            (one.calibration.1 - one.calibration.0, one.test.0)
+        }
+    };
+    let folds = plan.folds.clamp(1, FOLDS_MAX) as i64;
+    let end_ms = last_ms + 1;
+    let edge = |fold: i64| test_from_ms + (end_ms - test_from_ms) * fold / folds;
+    let of_fold = |fold| {
+        let test = (edge(fold), edge(fold + 1));
+        let calibration = (test.0 - embargo_ms - calibration_ms, test.0 - embargo_ms);
+        Spans { train: (first_ms, calibration.0 - embargo_ms), calibration, test }
+    };
+    Ok((0..folds).map(of_fold).collect())
+}
+
+/// The rows of every fold: those `learnt` from before each test part, and
+/// those `judged` within it. Both are the same rows unless zones are held out.
+///
+/// # Errors
+/// Says which part would have too few rows.
+pub fn folds(
+    learnt: &Rows,
+    judged: &Rows,
+    horizon_s: i64,
+    split: &settings::Split,
+    plan: &Plan,
+) -> Result<Vec<Parts>, String> {
+    let ends = |rows: &Rows| Some((*rows.at_ms.first()?, *rows.at_ms.last()?));
+    let (Some((first_ms, _)), Some((_, last_ms))) = (ends(learnt), ends(judged)) else {
+        return Err("too short: no row has a known target".to_owned());
+    };
+    let all = spans_of((first_ms, last_ms), horizon_s, split, plan)?;
+    let count = all.len();
+    all.into_iter()
+        .enumerate()
+        .map(|(fold, spans)| {
+            let parts = Parts {
+                train: learnt.between(spans.train, split.train_rows_max),
+                calibration: learnt.judged(spans.calibration, split.test_rows_max),
+                test: judged.judged(spans.test, split.test_rows_max),
+                spans,
+            };
+            let each = [
+                ("train", &parts.train),
+                ("calibration", &parts.calibration),
+                ("test", &parts.test),
+            ];
+            match each.iter().find(|(_, rows)| rows.len() < ROWS_MIN) {
+                Some((part, rows)) => Err(format!(
+                    "too short: the {part} part{} has {} rows, expected at least {ROWS_MIN}",
+                    if count > 1 {
+                        format!(" of fold {} of {count}", fold + 1)
+                    } else {
+                        String::new()
+                    },
+                    rows.len()
+                )),
+                None => Ok(parts),
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn time(at_ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(at_ms);
+    at.map_or(String::new(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Settings;
+
+    const HOUR: i64 = 3_600_000;
+
+    fn check(cut: &str, folds: usize, expect: &str) {
+        let plan = Plan { cut: Some(cut.parse().unwrap()), folds, hold_out: Vec::new() };
+        let split = Settings::default().split;
+        let text = match spans_of((0, 102 * HOUR), 3600, &split, &plan) {
+            Err(why) => why,
+            Ok(all) => {
+                let hours = |(from, to): (i64, i64)| format!("{}–{}", from / HOUR, to / HOUR);
+                let of = |s: &Spans| {
+                    format!("{} {} {}", hours(s.train), hours(s.calibration), hours(s.test))
+                };
+                all.iter().map(of).collect::<Vec<_>>().join(", ")
+            }
+        };
+        assert!(text.contains(expect), "{cut}, {folds} folds: {text}, expected {expect}");
+    }
+
+    #[test]
+    fn parts_in_hours() {
+        check("0.6,0.15", 1, "0–60 61–76 77–102");
+        check("1970-01-04T06:00:00Z", 1, "0–60"); // hour 78, of 76 usable hours a fifth calibrates
+        check("1970-01-04T06:00:00Z", 1, "61–77 78–102");
+        check("1970-01-04T06:00:00Z", 2, "78–90, 0–72");
+        check("1970-01-04T06:00:00Z", 2, "73–89 90–102");
+        check("1970-01-01T01:00:00Z", 1, "too short");
+        check("1971-01-01", 1, "too short");
+    }
+
+    #[test]
+    fn cuts_are_read_or_refused() {
+        let check = |text: &str, expect: Option<Cut>| assert_eq!(text.parse::<Cut>().ok(), expect);
+        check("2013-08-29", Some(Cut::TestFrom(1_377_734_400_000)));
+        check("0.5, 0.2", Some(Cut::Shares { train: 0.5, calibration: 0.2 }));
+        check("0.9,0.2", None);
+        check("0.5", None);
+        check("soon", None);
+    }
+
+    proptest! {
+        /// Test parts follow one another without overlap to the last row, and
+        /// nothing that is learnt from is known only after its embargo.
+        #[test]
+        fn folds_never_look_ahead(
+            hours in 10_i64..2000,
+            horizon_s in 60_i64..200_000,
+            count in 1_usize..=FOLDS_MAX,
+            train in 0.05_f64..0.9,
+            calibration in 0.05_f64..0.9,
+            test_from in proptest::option::of(0_i64..2000),
+        ) {
+            prop_assume!(train + calibration < 0.98);
+            let last_ms = hours * HOUR;
+            let cut = match test_from {
+                Some(hour) => Cut::TestFrom(hour * HOUR),
+                None => Cut::Shares { train, calibration },
+            };
+            let plan = Plan { cut: Some(cut), folds: count, hold_out: Vec::new() };
+            let split = Settings::default().split;
+            let Ok(all) = spans_of((0, last_ms), horizon_s, &split, &plan) else { return Ok(()) };
+            let embargo_ms = horizon_s * 1000;
+            prop_assert_eq!(all.len(), count);
+            prop_assert_eq!(all[count - 1].test.1, last_ms + 1);
+            for spans in &all {
+                prop_assert!(spans.train.0 <= spans.train.1);
+                prop_assert!(spans.train.1 + embargo_ms <= spans.calibration.0);
+                prop_assert!(spans.calibration.0 <= spans.calibration.1);
+                prop_assert!(spans.calibration.1 + embargo_ms <= spans.test.0);
+                prop_assert!(spans.test.0 <= spans.test.1);
+            }
+            for pair in all.windows(2) {
+                prop_assert_eq!(pair[0].test.1, pair[1].test.0);
+                prop_assert!(pair[0].train.1 <= pair[1].train.1);
+            }
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! `trainer models`: versions, who is champion and why, and changing that.
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use jiff::Timestamp;
+use models::{
+    Card, Registry, RegistryError,
+    registry::{Aliases, By, Verdict},
+};
+use serde_json::{Value, json};
+use trainer::{Settings, object_store, tasks};
+
+const EXAMPLES: &str = "Examples:
+  trainer models list
+  trainer models show temperature-10m
+  trainer models diff temperature-10m 1 2
+  trainer models promote temperature-10m 2
+  trainer models promote temperature-10m 2 --force --why 'version 1 was trained on a broken sensor'
+  trainer models rollback temperature-10m --why 'forecasts jump since this morning'
+  trainer models gc --keep 5 --dry-run";
+
+/// See and change which models are served.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All versions, of a task or of all.
+    List {
+        /// The task.
+        #[arg(value_parser = task_names())]
+        task: Option<String>,
+    },
+    /// What a version says of itself, and the gate of it; without a number the
+    /// champion.
+    Show {
+        /// The task.
+        #[arg(value_parser = task_names())]
+        task: String,
+        /// The version.
+        version: Option<u64>,
+    },
+    /// What two versions differ in.
+    Diff {
+        /// The task.
+        #[arg(value_parser = task_names())]
+        task: String,
+        /// One version.
+        from: u64,
+        /// The other.
+        to: u64,
+    },
+    /// Make a version champion that passed the gate.
+    Promote {
+        /// The task.
+        #[arg(value_parser = task_names())]
+        task: String,
+        /// The version.
+        version: u64,
+        /// Whatever the gate says; this is recorded.
+        #[arg(long, requires = "why")]
+        force: bool,
+        /// Why, for the record.
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// Make the champion before this one champion again.
+    Rollback {
+        /// The task.
+        #[arg(value_parser = task_names())]
+        task: String,
+        /// Why, for the record.
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// The record of decisions, newest first; with --json a line each.
+    Log {
+        /// The task.
+        #[arg(value_parser = task_names())]
+        task: String,
+        /// So many of them.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+    },
+    /// Remove old versions: neither champion nor challenger, nor the last
+    /// champions.
+    Gc {
+        /// The task; without one, all.
+        #[arg(value_parser = task_names())]
+        task: Option<String>,
+        /// So many of the newest versions and of the last champions stay.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        keep: u16,
+        /// Only say which.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn task_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(tasks::NAMES)
+}
+
+pub(crate) fn run(settings: &Settings, asked: Models) -> Result<()> {
+    let registry = object_store::registry(settings)?;
+    let json = asked.json;
+    let of = |task: Option<String>| task.map_or_else(|| registry.tasks(), |task| Ok(vec![task]));
+    let who = who();
+    match asked.command {
+        Command::List { task } => list(&registry, &of(task)?, json),
+        Command::Show { task, version } => show(&registry, &task, version, json),
+        Command::Diff { task, from, to } => diff(&registry, &task, from, to, json),
+        Command::Promote { task, version, force, why } => {
+            let why = why.unwrap_or_else(|| "it passed the gate".to_owned());
+            let done = registry.promote(&task, version, By { who: &who, why: &why }, force)?;
+            say(json, json!(done), format!("{task}: version {version} is champion"))
+        }
+        Command::Rollback { task, why } => {
+            let why = why.unwrap_or_else(|| "by hand".to_owned());
+            let version = registry.rollback(&task, By { who: &who, why: &why })?;
+            let text = format!("{task}: version {version} is champion again");
+            say(json, json!({ "task": task, "champion": version }), text)
+        }
+        Command::Log { task, limit } => log(&registry, &task, usize::from(limit), json),
+        Command::Gc { task, keep, dry_run } => {
+            for task in of(task)? {
+                let surplus = registry.surplus(&task, usize::from(keep))?;
+                if !dry_run {
+                    registry.remove(&task, &surplus, By { who: &who, why: "trainer models gc" })?;
+                }
+                let done = if dry_run { "would be removed" } else { "removed" };
+                let value = json!({ "task": task, "versions": surplus, "removed": !dry_run });
+                say(json, value, format!("{task}: {} versions {done} {surplus:?}", surplus.len()))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// As in `anna@greenhouse`.
+fn who() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "someone".to_owned());
+    match std::fs::read_to_string("/proc/sys/kernel/hostname") {
+        Ok(host) => format!("{user}@{}", host.trim()),
+        Err(_) => user,
+    }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the last expression of commands")]
+fn say(json: bool, value: Value, text: String) -> Result<()> {
+    if json {
+        println!("{value}");
+    } else {
+        println!("{text}");
+    }
+    Ok(())
+}
+
+/// `champion`, `challenger`, `before`, or nothing.
+fn role(aliases: &Aliases, version: u64) -> &'static str {
+    let is = |slot: &Option<models::registry::Slot>| {
+        slot.as_ref().is_some_and(|slot| slot.version == version)
+    };
+    if is(&aliases.champion) {
+        "champion"
+    } else if is(&aliases.challenger) {
+        "challenger"
+    } else if aliases.before.iter().any(|slot| slot.version == version) {
+        "before"
+    } else {
+        ""
+    }
+}
+
+fn list(registry: &Registry, tasks: &[String], json: bool) -> Result<()> {
+    let mut table = table([
+        "task",
+        "version",
+        "",
+        "model",
+        "metric",
+        "of baseline",
+        "rows",
+        "trained to",
+        "size kB",
+        "gate",
+    ]);
+    let mut all = Vec::new();
+    for task in tasks {
+        let aliases = registry.aliases(task)?;
+        for version in registry.versions(task)?.into_iter().rev() {
+            let role = role(&aliases, version);
+            let verdict = registry.verdict(task, version)?;
+            let (card, bytes) = match registry.card(task, version) {
+                Ok(found) => found,
+                Err(error) => {
+                    all.push(json!({ "task": task, "version": version, "alias": role,
+                        "refused": error.to_string() }));
+                    table.add_row([task, &version.to_string(), role, "(refused)"]);
+                    continue;
+                }
+            };
+            all.push(json!({
+                "task": task, "version": version, "alias": role, "model": card.model,
+                "metrics": card.metrics, "rows": card.rows, "trained_ms": card.trained_ms,
+                "size_bytes": bytes, "verdict": verdict,
+            }));
+            let (metric, share) = metric(&card);
+            table.add_row([
+                task.clone(),
+                version.to_string(),
+                role.to_owned(),
+                card.model.clone(),
+                metric,
+                share,
+                card.rows.to_string(),
+                date(card.trained_ms.1),
+                format!("{:.1}", bytes as f64 / 1000.0),
+                gate(verdict.as_ref()),
+            ]);
+        }
+    }
+    for column in [1, 5, 6, 8] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let text = if all.is_empty() { "no versions yet".to_owned() } else { table.to_string() };
+    say(json, json!(all), text)
+}
+
+/// A card's first metric, and its share of the baseline's.
+fn metric(card: &Card) -> (String, String) {
+    let own = card
+        .metrics
+        .iter()
+        .find(|(name, _)| card.metrics.contains_key(&format!("{name}_baseline")));
+    let Some((name, value)) = own else { return (String::new(), String::new()) };
+    let baseline = card.metrics[&format!("{name}_baseline")];
+    (format!("{name} {value:.4} {}", card.unit), format!("{:.3}", value / baseline))
+}
+
+fn gate(verdict: Option<&Verdict>) -> String {
+    match verdict {
+        None => "not asked".to_owned(),
+        Some(verdict) if verdict.passed => "passed".to_owned(),
+        Some(_) => "held".to_owned(),
+    }
+}
+
+fn date(at_ms: i64) -> String {
+    Timestamp::from_millisecond(at_ms)
+        .map_or_else(|_| "-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+fn show(registry: &Registry, task: &str, version: Option<u64>, json: bool) -> Result<()> {
+    let version = match version {
+        Some(version) => version,
+        None => registry.champion(task)?.ok_or_else(|| {
+            anyhow::anyhow!("{task}: there is no champion yet\nhint: `trainer compare` trains one")
+        })?,
+    };
+    let (card, bytes) = registry.card(task, version)?;
+    let verdict = registry.verdict(task, version)?;
+    // Golden rows are run here, too: a version that is shown is one that loads.
+    registry.load(task, version)?;
+    if json {
+        let value = json!({ "version": version, "size_bytes": bytes, "card": card,
+            "schema_hash": card.schema.hash(), "verdict": verdict });
+        return say(true, value, String::new());
+    }
+    let aliases = registry.aliases(task)?;
+    let mut lines = vec![
+        ("task", task.to_owned()),
+        ("version", format!("{version} {}", role(&aliases, version))),
+        ("model", card.model.clone()),
+        ("says", card.unit.clone()),
+        ("inputs", format!("{}, schema {}", card.schema.features.len(), &card.schema.hash()[..12])),
+        (
+            "trained on",
+            format!(
+                "{} rows, {} to {} UTC, data {}",
+                card.rows,
+                date(card.trained_ms.0),
+                date(card.trained_ms.1),
+                card.facts.data_hash.get(..12).unwrap_or("-")
+            ),
+        ),
+        ("seed", card.seed.to_string()),
+        ("code", format!("{} with {}", card.code_version, pairs(&card.facts.crates))),
+        ("size", format!("{bytes} bytes")),
+    ];
+    for (name, value) in &card.metrics {
+        let interval = card.facts.metric_intervals.get(name);
+        let interval =
+            interval.map_or(String::new(), |[low, high]| format!(" [{low:.4} to {high:.4}, 95 %]"));
+        lines.push(("metric", format!("{name} {value:.4}{interval}")));
+    }
+    match &verdict {
+        None => lines.push(("gate", "not asked".to_owned())),
+        Some(verdict) => {
+            lines.push(("gate", format!("{}: {}", gate(Some(verdict)), verdict.reason())));
+            let (from, to) = verdict.span_ms;
+            lines.push((
+                "",
+                format!(
+                    "on {} to {} UTC; p99 {:.1} µs",
+                    date(from),
+                    date(to),
+                    verdict.latency_p99_us
+                ),
+            ));
+        }
+    }
+    let width = 12;
+    lines.iter().for_each(|(name, value)| println!("{name:width$}{value}"));
+    println!("\n{:44} {:9} {:>12} {:>12} {:>8}", "input", "unit", "from", "to", "missing");
+    for (number, name) in card.schema.features.iter().enumerate() {
+        let unit = card.facts.input_units.get(number).map_or("", String::as_str);
+        match card.facts.profile.inputs.get(number) {
+            Some(range) => println!(
+                "{name:44} {unit:9} {:12.4} {:12.4} {:6.1} %",
+                range.low,
+                range.high,
+                100.0 * range.missing
+            ),
+            None => println!("{name:44} {unit}"),
+        }
+    }
+    Ok(())
+}
+
+fn pairs(all: &std::collections::BTreeMap<String, String>) -> String {
+    all.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
+}
+
+fn diff(registry: &Registry, task: &str, from: u64, to: u64, json: bool) -> Result<()> {
+    ensure!(from != to, "expected two versions, found {from} twice");
+    let (one, one_bytes) = registry.card(task, from)?;
+    let (other, other_bytes) = registry.card(task, to)?;
+    let mut rows: Vec<(String, String, String)> = vec![
+        ("model".into(), one.model.clone(), other.model.clone()),
+        ("rows".into(), one.rows.to_string(), other.rows.to_string()),
+        ("trained from".into(), date(one.trained_ms.0), date(other.trained_ms.0)),
+        ("trained to".into(), date(one.trained_ms.1), date(other.trained_ms.1)),
+        ("seed".into(), one.seed.to_string(), other.seed.to_string()),
+        ("code".into(), one.code_version.clone(), other.code_version.clone()),
+        ("crates".into(), pairs(&one.facts.crates), pairs(&other.facts.crates)),
+        ("settings".into(), one.facts.settings.to_string(), other.facts.settings.to_string()),
+        ("data".into(), one.facts.data_hash.clone(), other.facts.data_hash.clone()),
+        ("size, bytes".into(), one_bytes.to_string(), other_bytes.to_string()),
+    ];
+    let names: std::collections::BTreeSet<&String> =
+        one.metrics.keys().chain(other.metrics.keys()).collect();
+    for name in names {
+        let value = |card: &Card| card.metrics.get(name).map_or("-".into(), |v| format!("{v:.6}"));
+        rows.push((name.clone(), value(&one), value(&other)));
+    }
+    let lacks = |a: &Card, b: &Card| -> Vec<String> {
+        let new = a.schema.features.iter().filter(|name| !b.schema.features.contains(name));
+        new.cloned().collect()
+    };
+    let (gone, new) = (lacks(&one, &other), lacks(&other, &one));
+    rows.retain(|(_, from, to)| from != to);
+    if json {
+        let fields: Vec<Value> = rows
+            .iter()
+            .map(|(name, from, to)| json!({ "field": name, "from": from, "to": to }))
+            .collect();
+        let value = json!({ "task": task, "from": from, "to": to, "fields": fields,
+            "inputs_only_in_from": gone, "inputs_only_in_to": new });
+        return say(true, value, String::new());
+    }
+    let mut table = table(["", &format!("version {from}"), &format!("version {to}")]);
+    for (name, from, to) in rows {
+        table.add_row([name, short(from), short(to)]);
+    }
+    println!("{table}");
+    gone.iter().for_each(|name| println!("- {name}"));
+    new.iter().for_each(|name| println!("+ {name}"));
+    Ok(())
+}
+
+fn short(text: String) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn log(registry: &Registry, task: &str, limit: usize, json: bool) -> Result<()> {
+    let entries: Result<_, RegistryError> = registry.log(task, limit);
+    let entries = entries?;
+    if json {
+        for entry in &entries {
+            println!("{}", serde_json::to_string(entry)?);
+        }
+        return Ok(());
+    }
+    let mut table = table(["", "when (UTC)", "who", "what", "version", "champion", "why"]);
+    for entry in entries {
+        let champion = entry.aliases.champion.map_or("-".into(), |slot| slot.version.to_string());
+        table.add_row([
+            entry.number.to_string(),
+            date(entry.at_ms),
+            entry.who,
+            entry.what.name().to_owned(),
+            entry.version.to_string(),
+            champion,
+            entry.why,
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn table<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_BORDERS_ONLY).set_header(head);
+    table
+}

@@ -1,0 +1,143 @@
+//! What Home Assistant is told of a prediction, so that it shows it as a
+//! sensor: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>
+//! and <https://www.home-assistant.io/integrations/sensor.mqtt/>.
+
+use serde_json::{Value, json};
+use telemetry::ZoneId;
+
+use super::status_topic;
+use crate::{
+    compare::facts,
+    serve::{Prediction, settings::Mqtt},
+};
+
+/// A task's prediction of a zone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sensor {
+    task: String,
+    zone: ZoneId,
+    unit: String,
+}
+
+impl Sensor {
+    /// The sensor that shows `said`.
+    #[must_use]
+    pub fn of(said: &Prediction) -> Self {
+        Self { task: said.task.clone(), zone: said.zone.clone(), unit: said.unit.clone() }
+    }
+
+    /// Where predictions go.
+    #[must_use]
+    pub fn state_topic(&self, mqtt: &Mqtt) -> String {
+        format!("{}/{}/{}", mqtt.topic, self.zone, self.task)
+    }
+
+    /// Where its configuration goes, retained.
+    #[must_use]
+    pub fn config_topic(&self, mqtt: &Mqtt) -> String {
+        let prefix = &mqtt.discovery_prefix;
+        format!("{prefix}/sensor/{}/{}/config", self.device_id(), plain(&self.task))
+    }
+
+    fn device_id(&self) -> String {
+        format!("microclimate_{}", plain(&self.zone.to_string()))
+    }
+
+    /// Its configuration; after `expire_s` without a prediction it is
+    /// unavailable.
+    #[must_use]
+    pub fn config(&self, mqtt: &Mqtt, expire_s: u64) -> Value {
+        let (title, _) = facts(&self.task);
+        let device_id = self.device_id();
+        let state = self.state_topic(mqtt);
+        let mut config = json!({
+            "name": title,
+            "unique_id": format!("{device_id}_{}", plain(&self.task)),
+            "state_topic": state,
+            "value_template": "{{ value_json.value | round(2) }}",
+            "json_attributes_topic": state,
+            "unit_of_measurement": self.unit,
+            "state_class": "measurement",
+            "expire_after": expire_s,
+            "availability_topic": status_topic(mqtt),
+            "device": {
+                "identifiers": [device_id],
+                "name": format!("{} predictions", self.zone),
+                "model": "Microclimate",
+            },
+            "origin": { "name": "microclimate", "sw_version": env!("CARGO_PKG_VERSION") },
+        });
+        if let Some(class) = device_class(&self.unit) {
+            config["device_class"] = class.into();
+        }
+        config
+    }
+}
+
+/// Home Assistant's class of a unit, where it has one.
+fn device_class(unit: &str) -> Option<&'static str> {
+    match unit {
+        "°C" => Some("temperature"),
+        "h" => Some("duration"),
+        _ => None,
+    }
+}
+
+/// A name of letters, digits, `_` and `-`, as topics of discovery must be. Two
+/// names that differ stay different: what is replaced is spelled out.
+fn plain(name: &str) -> String {
+    let spell = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' => c.to_string(),
+        '/' => "_".to_owned(),
+        other => format!("_{:x}_", u32::from(other)),
+    };
+    name.chars().map(spell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    fn sensor(zone: &str) -> Sensor {
+        let zone = zone.parse().unwrap();
+        Sensor { task: "temperature-10m".to_owned(), zone, unit: "°C".to_owned() }
+    }
+
+    #[test]
+    fn what_home_assistant_is_told() {
+        let mqtt = Settings::default().mqtt;
+        let sensor = sensor("farm/bay-1");
+        assert_eq!(sensor.state_topic(&mqtt), "predictions/farm/bay-1/temperature-10m");
+        let topic = "homeassistant/sensor/microclimate_farm_bay-1/temperature-10m/config";
+        assert_eq!(sensor.config_topic(&mqtt), topic);
+        let expect = json!({
+            "name": "temperature in 10 minutes",
+            "unique_id": "microclimate_farm_bay-1_temperature-10m",
+            "state_topic": "predictions/farm/bay-1/temperature-10m",
+            "value_template": "{{ value_json.value | round(2) }}",
+            "json_attributes_topic": "predictions/farm/bay-1/temperature-10m",
+            "unit_of_measurement": "°C",
+            "device_class": "temperature",
+            "state_class": "measurement",
+            "expire_after": 300,
+            "availability_topic": "predictions/status",
+            "device": {
+                "identifiers": ["microclimate_farm_bay-1"],
+                "name": "farm/bay-1 predictions",
+                "model": "Microclimate",
+            },
+            "origin": { "name": "microclimate", "sw_version": env!("CARGO_PKG_VERSION") },
+        });
+        assert_eq!(sensor.config(&mqtt, 300), expect);
+    }
+
+    #[test]
+    fn names_stay_different() {
+        for (one, other) in [("farm/bay 1", "farm/bay-1"), ("farm/é", "farm/e")] {
+            let topic = |zone| sensor(zone).config_topic(&Settings::default().mqtt);
+            assert_ne!(topic(one), topic(other));
+            assert!(!topic(one).contains(' ') && topic(one).is_ascii());
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Predictions by MQTT, for dashboards and for Home Assistant.
+//!
+//! # Layout
+//! - this file: one client; what it cannot send now it drops and counts
+//! - [`discovery`]: what Home Assistant is told
+
+pub mod discovery;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, PublishOptions, QoS,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    error::TrainError,
+    serve::{Prediction, settings::Mqtt},
+};
+use discovery::Sensor;
+
+/// Messages that wait for the broker.
+const QUEUE_MAX: usize = 4096;
+/// Waits between attempts to connect, each twice the one before.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Sensors that Home Assistant is told of.
+const SENSORS_MAX: usize = 10_000;
+
+/// Sends predictions to a broker. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Publisher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    mqtt: Mqtt,
+    /// A prediction that is not followed by another in so long is none any
+    /// more, seconds.
+    expire_s: u64,
+    client: AsyncClient,
+    /// What Home Assistant was told on this connection.
+    told: Mutex<BTreeSet<Sensor>>,
+    dropped: AtomicU64,
+}
+
+impl Publisher {
+    /// A client that is yet to be [run](Publisher::run); `every_s` is how often
+    /// predictions come.
+    ///
+    /// # Errors
+    /// [`TrainError::Mqtt`] where the settings make no client.
+    pub fn new(mqtt: &Mqtt, every_s: u64) -> Result<(Self, EventLoop), TrainError> {
+        let mut options = MqttOptions::new(&mqtt.client_id, (mqtt.host.as_str(), mqtt.port));
+        let gone = LastWill::new(status_topic(mqtt), "offline", QoS::AtLeastOnce, true, None);
+        options.set_keep_alive(30).set_last_will(gone);
+        if !mqtt.user.is_empty() {
+            let password = mqtt.password.reveal().unwrap_or_default().to_owned();
+            options.set_credentials(mqtt.user.clone(), password);
+        }
+        let (client, events) = AsyncClient::builder(options)
+            .capacity(QUEUE_MAX)
+            .try_build()
+            .map_err(|error| TrainError::Mqtt(error.to_string()))?;
+        let shared = Shared {
+            mqtt: mqtt.clone(),
+            expire_s: 5 * every_s.max(60),
+            client,
+            told: Mutex::default(),
+            dropped: AtomicU64::new(0),
+        };
+        Ok((Self(Arc::new(shared)), events))
+    }
+
+    /// Keeps the connection until `stop`.
+    pub async fn run(&self, mut events: EventLoop, stop: CancellationToken) {
+        let Mqtt { host, port, .. } = &self.0.mqtt;
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            let event = tokio::select! {
+                () = stop.cancelled() => break,
+                event = events.poll() => event,
+            };
+            match event {
+                Ok(Event::Incoming(Incoming::ConnAck(_))) => {
+                    info!(host, port, "publishing predictions");
+                    backoff = BACKOFF_MIN;
+                    self.told().clear();
+                    self.send(&status_topic(&self.0.mqtt), true, b"online".to_vec());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    warn!(host, port, %error, "no broker: predictions are not published");
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = tokio::time::sleep(backoff) => {}
+                    }
+                    backoff = (2 * backoff).min(BACKOFF_MAX);
+                }
+            }
+        }
+        self.send(&status_topic(&self.0.mqtt), true, b"offline".to_vec());
+        let _ = self.0.client.try_disconnect();
+        // What is under way is worth a moment.
+        let _ = tokio::time::timeout(Duration::from_secs(1), async {
+            while events.poll().await.is_ok() {}
+        })
+        .await;
+    }
+
+    /// Sends a prediction to its topic, without waiting; before the first of
+    /// its kind, Home Assistant is told of it.
+    pub fn publish(&self, said: &Prediction) {
+        let Shared { mqtt, expire_s, .. } = &*self.0;
+        let sensor = Sensor::of(said);
+        if !mqtt.discovery_prefix.is_empty() {
+            let is_new = {
+                let mut told = self.told();
+                told.len() < SENSORS_MAX && told.insert(sensor.clone())
+            };
+            if is_new {
+                let config = sensor.config(mqtt, *expire_s);
+                self.send(&sensor.config_topic(mqtt), true, config.to_string().into_bytes());
+            }
+        }
+        let json = serde_json::to_vec(said).expect("a prediction has a JSON form");
+        self.send(&sensor.state_topic(mqtt), false, json);
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, BTreeSet<Sensor>> {
+        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, topic: &str, retain: bool, payload: Vec<u8>) {
+        let options = PublishOptions::new(QoS::AtLeastOnce).retain(retain);
+        if self.0.client.try_publish(topic, payload, options).is_err() {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Messages that were dropped because too many waited.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Says `online` or, left behind as the client's will, `offline`.
+fn status_topic(mqtt: &Mqtt) -> String {
+    format!("{}/status", mqtt.topic)
+}

@@ -1,0 +1,144 @@
+use models::{Predictor, ROWS_MIN, fit};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{
+    Study,
+    windows::{self, Width},
+};
+use crate::backtest::{
+    Test,
+    score::{Clock, Metric},
+    table::Table,
+};
+
+/// A model fitted again without some windows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ablated {
+    /// What it did without: `7 d`, `24 h and longer`, `all windows`.
+    pub without: String,
+    /// The shortest of these windows, seconds.
+    pub from_s: u64,
+    /// Inputs that it lost.
+    pub inputs_removed: usize,
+    /// Inputs that it kept.
+    pub inputs_left: usize,
+    /// On the test part.
+    pub error: f64,
+    /// By which share the error changed: above 0 the windows were of use.
+    pub change: f64,
+    /// Of the change: 95 %, where the test part is long enough.
+    pub interval: Option<[f64; 2]>,
+    /// Whether the two differ, or only seem to; above 0 it is worse without.
+    pub test: Option<Test>,
+}
+
+/// Windows this long and longer are long-term data, seconds.
+pub(super) const LONG_S: u64 = 86_400;
+
+/// What to do without.
+struct Variant {
+    without: String,
+    from_s: u64,
+    kept: Vec<usize>,
+}
+
+impl Study<'_> {
+    pub(super) fn ablation(
+        &self,
+        predictor: &Predictor,
+        train: &Table,
+        test: &Table,
+    ) -> Result<Vec<Ablated>, String> {
+        let Predictor::Regressor(full) = predictor else { return Ok(Vec::new()) };
+        let metric = Metric::named(self.task.metric());
+        let clock = Clock::of(&test.at_ms, self.task.horizon_s(), self.seed);
+        let of_full = test.losses(metric, full);
+        let inputs = &train.schema.features;
+        let without = |variant: Variant| -> Result<Ablated, String> {
+            let (train, test) = (train.with_inputs(&variant.kept), test.with_inputs(&variant.kept));
+            let fitted = train.dataset().and_then(|data| fit(self.estimator, &data, self.seed));
+            let (fitted, _) = fitted.map_err(|error| {
+                format!("{} without {}: {error}", self.estimator.name(), variant.without)
+            })?;
+            let losses = test.losses(metric, &fitted);
+            let error = metric.error(&losses);
+            let interval = clock.skill_interval(metric, &losses, &of_full);
+            Ok(Ablated {
+                without: variant.without,
+                from_s: variant.from_s,
+                inputs_removed: inputs.len() - variant.kept.len(),
+                inputs_left: variant.kept.len(),
+                error,
+                change: error / metric.error(&of_full) - 1.0,
+                interval: interval.map(|[low, high]| [-high, -low]),
+                test: clock.test(&losses, &of_full),
+            })
+        };
+        debug_assert!(train.y.len() >= ROWS_MIN, "the split sees to it");
+        variants(inputs).into_par_iter().map(without).collect()
+    }
+}
+
+/// Each window by itself, long-term ones together, all together; only what
+/// leaves an input.
+fn variants(inputs: &[String]) -> Vec<Variant> {
+    let of_inputs: Vec<Vec<Width>> = inputs.iter().map(|input| windows::of(input)).collect();
+    let mut widths: Vec<Width> = of_inputs.iter().flatten().cloned().collect();
+    widths.sort();
+    widths.dedup();
+    let without = |without: String, from_s: u64, goes: &dyn Fn(&Width) -> bool| {
+        let kept = (0..inputs.len()).filter(|i| !of_inputs[*i].iter().any(goes)).collect();
+        Variant { without, from_s, kept }
+    };
+    let mut variants: Vec<Variant> = widths
+        .iter()
+        .rev()
+        .map(|own| without(spaced(&own.name), own.seconds, &|width| width == own))
+        .collect();
+    let long: Vec<&Width> = widths.iter().filter(|width| width.seconds >= LONG_S).collect();
+    if let [shortest, _, ..] = long.as_slice() {
+        let name = format!("{} and longer", spaced(&shortest.name));
+        variants.push(without(name, LONG_S, &|width| width.seconds >= LONG_S));
+    }
+    if let [shortest, _, ..] = widths.as_slice() {
+        variants.push(without("all windows".to_owned(), shortest.seconds, &|_| true));
+    }
+    variants.retain(|variant| !variant.kept.is_empty());
+    variants
+}
+
+/// `24h` as `24 h`.
+pub(super) fn spaced(width: &str) -> String {
+    let (count, unit) = width.split_at(width.len() - 1);
+    format!("{count} {}", if unit == "m" { "min" } else { unit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out() {
+        let check = |inputs: &[&str], expect: &[(&str, &[usize])]| {
+            let inputs: Vec<String> = inputs.iter().map(|name| (*name).to_owned()).collect();
+            let found = variants(&inputs);
+            let found: Vec<(&str, &[usize])> =
+                found.iter().map(|v| (v.without.as_str(), v.kept.as_slice())).collect();
+            assert_eq!(found, expect);
+        };
+        check(
+            &["a_mean_10m", "a_mean_24h - a_last", "a_slope_7d", "hour_sin"],
+            &[
+                ("7 d", &[0, 1, 3]),
+                ("24 h", &[0, 2, 3]),
+                ("10 min", &[1, 2, 3]),
+                ("24 h and longer", &[0, 3]),
+                ("all windows", &[3]),
+            ],
+        );
+        check(&["a_mean_1h", "hour_sin"], &[("1 h", &[1])]);
+        check(&["a_mean_1h", "b_mean_24h"], &[("24 h", &[0]), ("1 h", &[1])]);
+        check(&["a_last", "hour_sin"], &[]);
+    }
+}

@@ -1,0 +1,144 @@
+//! What a model rests on, and what long-term data are worth to it.
+//!
+//! # Layout
+//! - `windows`: how far back an input looks
+//! - `ablation`: the same model fitted without some windows
+//! - `answer`: what came of it, in a sentence
+
+mod ablation;
+pub(crate) mod answer;
+mod windows;
+
+use models::{
+    Estimator, Predictor,
+    stats::importance::{self, Shuffling},
+};
+use ndarray::Axis;
+use serde::Serialize;
+
+use crate::{
+    backtest::{
+        details::evenly,
+        score::{Clock, Metric},
+        table::Table,
+    },
+    split::Parts,
+    tasks::Task,
+};
+pub use ablation::Ablated;
+
+/// What a model rests on, on time that it was not fitted on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Relevance {
+    /// The model.
+    pub model: String,
+    /// Rows of the test part that inputs were shuffled in.
+    pub rows: usize,
+    /// How long the training part is, days.
+    pub train_days: f64,
+    /// Inputs that say the same are together; what matters most comes first.
+    pub groups: Vec<Group>,
+    /// The model fitted again without some windows.
+    pub ablation: Vec<Ablated>,
+    /// What long-term data are worth, in a sentence.
+    pub answer: String,
+}
+
+/// Inputs that were shuffled together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// Their names.
+    pub inputs: Vec<String>,
+    /// By which share the root of the mean squared error rises without what
+    /// they tell.
+    pub rise: f64,
+    /// Of the rise: 95 %, where the test part is long enough.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// Inputs whose rank correlation is at least this say the same.
+const SAME: f64 = 0.95;
+/// Rows that correlations are computed from.
+const ROWS_OF_CORRELATION: usize = 1000;
+/// Rows that are shuffled.
+const ROWS: usize = 2000;
+/// What shuffling may take, seconds on one thread.
+const BUDGET_S: f64 = 10.0;
+
+/// A model and what it is asked about.
+pub(crate) struct Study<'a> {
+    pub(crate) task: &'a dyn Task,
+    /// Of the last fold.
+    pub(crate) parts: &'a Parts,
+    pub(crate) estimator: &'a dyn Estimator,
+    pub(crate) seed: u64,
+    /// Ten times the rows' budget and twice the repeats.
+    pub(crate) is_thorough: bool,
+}
+
+impl Study<'_> {
+    /// Asks `predictor`, which `estimator` was fitted to and which takes
+    /// `predict_us` a row; `step` hears what is done.
+    ///
+    /// # Errors
+    /// Where a model cannot be fitted without some inputs.
+    pub(crate) fn run(
+        &self,
+        predictor: &Predictor,
+        predict_us: f64,
+        step: &(dyn Fn(&str) + Sync),
+    ) -> Result<Relevance, String> {
+        let table = |rows| Table::of(self.task, &[rows]).map_err(|error| error.to_string());
+        let (train, test) = (table(&self.parts.train)?, table(&self.parts.test)?);
+        let (groups, rows) = self.groups(predictor, &test, predict_us);
+        step("relevance");
+        let ablation = self.ablation(predictor, &train, &test)?;
+        step("ablation of windows");
+        let (from_ms, to_ms) = self.parts.spans.train;
+        let train_days = (to_ms - from_ms) as f64 / 86_400_000.0;
+        Ok(Relevance {
+            model: self.estimator.name().to_owned(),
+            rows,
+            train_days,
+            groups,
+            answer: answer::of(&ablation, &train.schema.features, train_days),
+            ablation,
+        })
+    }
+
+    fn groups(&self, predictor: &Predictor, test: &Table, predict_us: f64) -> (Vec<Group>, usize) {
+        let all: Vec<usize> = (0..test.y.len()).collect();
+        let some = test.x.select(Axis(0), &evenly(&all, ROWS_OF_CORRELATION));
+        let groups = importance::groups(some.view(), SAME);
+        let (repeats, budget_s) =
+            if self.is_thorough { (10, 10.0 * BUDGET_S) } else { (5, BUDGET_S) };
+        let passes = (groups.len() * repeats).max(1) as f64;
+        let affordable = (budget_s * 1e6 / (passes * predict_us.max(0.1))) as usize;
+        let picked =
+            evenly(&all, affordable.clamp(200, if self.is_thorough { usize::MAX } else { ROWS }));
+        let test = test.select(&picked);
+        let clock = Clock::of(&test.at_ms, self.task.horizon_s(), self.seed);
+        let shuffling =
+            Shuffling { repeats, seed: self.seed, horizon: clock.horizon_rows(), level: 0.95 };
+        let predict = |x: ndarray::ArrayView2<f64>| predictor.predict(x);
+        let found =
+            importance::permutation(predict, test.x.view(), test.y.view(), &groups, shuffling);
+        let squares = Metric::Rmse.losses(&predictor.predict(test.x.view()), &test.y);
+        let mean_square = squares.iter().sum::<f64>() / squares.len() as f64;
+        // From squares to the error itself, as a share of it.
+        let share = |rise: f64| (1.0 + rise / mean_square).max(0.0).sqrt() - 1.0;
+        let mut groups: Vec<Group> = found
+            .into_iter()
+            .map(|own| Group {
+                inputs: own.inputs.iter().map(|i| test.schema.features[*i].clone()).collect(),
+                rise: share(own.rise),
+                interval: clock
+                    .has_blocks()
+                    .then_some([share(own.interval.0), share(own.interval.1)]),
+            })
+            .filter(|group| group.rise.is_finite())
+            .collect();
+        groups.sort_by(|a, b| b.rise.total_cmp(&a.rise));
+        (groups, picked.len())
+    }
+}

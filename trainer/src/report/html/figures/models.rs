@@ -1,0 +1,213 @@
+//! Models beside one another: error, latency, leakage, relevance, ablation.
+
+use super::super::{
+    super::{
+        svg::{Axis, Colour, Plot, Rank, Ranks},
+        words,
+    },
+    Figure,
+};
+use crate::{
+    backtest::{Entry, leakage::Leakage},
+    compare::TaskResult,
+    relevance::Relevance,
+};
+
+pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
+    let mut figures = vec![errors(task)];
+    figures.extend(latency(task));
+    figures.extend(task.leakage.as_ref().map(leakage));
+    if let Some(found) = &task.relevance {
+        figures.extend(relevance(found));
+        figures.extend(ablation(found));
+    }
+    figures
+}
+
+fn colour(task: &TaskResult, entry: &Entry) -> Colour {
+    if entry.is_baseline {
+        Colour::Baseline
+    } else if task.champion.as_deref() == Some(entry.model.as_str()) {
+        Colour::Model
+    } else {
+        Colour::Quiet
+    }
+}
+
+fn legend() -> Vec<(Colour, String)> {
+    vec![
+        (Colour::Model, "champion".to_owned()),
+        (Colour::Baseline, "baseline".to_owned()),
+        (Colour::Quiet, "other models".to_owned()),
+    ]
+}
+
+fn errors(task: &TaskResult) -> Figure {
+    let baseline = task.baseline_entry().map(|entry| entry.value);
+    // A model that is far off would press all others to one side.
+    let most = baseline.map_or(f64::INFINITY, |value| 3.0 * value);
+    let values = task.leaderboard.iter().flat_map(|entry| {
+        let [low, high] = entry.interval.unwrap_or([entry.value; 2]);
+        [low, entry.value, high].map(|value| value.min(most))
+    });
+    let rows = task.leaderboard.iter().map(|entry| Rank {
+        name: entry.model.clone(),
+        value: entry.value,
+        interval: entry.interval,
+        colour: colour(task, entry),
+        bars: Vec::new(),
+    });
+    let ranks = Ranks {
+        title: "error of each model".to_owned(),
+        axis: Axis::linear(words::axis(task), values.collect::<Vec<_>>()),
+        rows: rows.collect(),
+        guide: baseline,
+        legend: legend(),
+    };
+    Figure {
+        title: "Error of each model".to_owned(),
+        svg: ranks.svg(),
+        caption: "Points are errors on the test part, lines their 95 % intervals; the dashed line is the \
+                  best baseline. Intervals overlap more than differences are unsure: the p of the table \
+                  compares models hour by hour."
+            .to_owned(),
+    }
+}
+
+fn latency(task: &TaskResult) -> Option<Figure> {
+    let most = 3.0 * task.baseline_entry()?.value;
+    let shown: Vec<&Entry> =
+        task.leaderboard.iter().filter(|e| e.predict_us > 0.0 && e.value <= most).collect();
+    let x = Axis::log("time for one row, µs (median)", shown.iter().map(|entry| entry.predict_us));
+    let y = Axis::linear(words::axis(task), shown.iter().map(|entry| entry.value));
+    let mut plot = Plot::new("time for one prediction against error", x, y);
+    let is_higher_better = shown.first()?.metric == "pr_auc";
+    let beats = |a: &Entry, b: &Entry| {
+        let better = if is_higher_better { a.value > b.value } else { a.value < b.value };
+        better && a.predict_us <= b.predict_us
+    };
+    for entry in &shown {
+        let is_best = !shown.iter().any(|other| beats(other, entry));
+        plot.point(colour(task, entry), (entry.predict_us, entry.value), &entry.model, is_best);
+    }
+    legend().into_iter().for_each(|(colour, text)| plot.legend(colour, text));
+    Some(Figure {
+        title: "Latency against accuracy".to_owned(),
+        svg: plot.svg(),
+        caption: format!(
+            "Left is faster, {} is better; named models are those that no other beats in both.",
+            if is_higher_better { "up" } else { "down" }
+        ),
+    })
+}
+
+fn leakage(leakage: &Leakage) -> Figure {
+    let rows: Vec<Rank> = words::leakage(leakage)
+        .into_iter()
+        .enumerate()
+        .map(|(i, (what, skill))| Rank {
+            name: what.to_owned(),
+            value: skill.value,
+            interval: skill.interval,
+            colour: if i == 0 { Colour::Model } else { Colour::Warning },
+            bars: Vec::new(),
+        })
+        .collect();
+    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+    let ends: Vec<f64> = ends.chain([0.0]).map(|end| end.max(-1.0)).collect();
+    let ranks = Ranks {
+        title: "skill of the same model, honest and not".to_owned(),
+        axis: Axis::linear("skill", ends),
+        rows,
+        guide: Some(0.0),
+        legend: Vec::new(),
+    };
+    Figure {
+        title: "Leakage self-test".to_owned(),
+        svg: ranks.svg(),
+        caption: format!(
+            "The skill of {} in the order of time beside what a random split would have claimed; with targets \
+             dealt out anew nothing can be learnt, so anything right of 0 would mean that judged rows were learnt from.",
+            leakage.model
+        ),
+    }
+}
+
+const GROUPS_MAX: usize = 14;
+
+fn relevance(found: &Relevance) -> Option<Figure> {
+    let percent = |share: f64| 100.0 * share;
+    let rows: Vec<Rank> = found
+        .groups
+        .iter()
+        .take(GROUPS_MAX)
+        .map(|group| Rank {
+            name: name(&group.inputs),
+            value: percent(group.rise),
+            interval: group.interval.map(|own| own.map(percent)),
+            colour: Colour::Model,
+            bars: Vec::new(),
+        })
+        .collect();
+    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+    let ends: Vec<f64> = ends.chain([0.0]).collect();
+    let ranks = Ranks {
+        title: "rise of the error without an input".to_owned(),
+        axis: Axis::linear("rise of the error, %", ends),
+        rows,
+        guide: Some(0.0),
+        legend: Vec::new(),
+    };
+    (!found.groups.is_empty()).then(|| Figure {
+        title: format!("What {} rests on", found.model),
+        svg: ranks.svg(),
+        caption: "How much the error on the test part rises when an input is shuffled; inputs that say the \
+                  same are shuffled together (“+ n” more); Δ is the difference from the newest value. Left of 0 it was of no use."
+            .to_owned(),
+    })
+}
+
+/// The first of inputs that say the same, and how many more there are. What is
+/// set against a metric's newest value is so in many names.
+fn name(inputs: &[String]) -> String {
+    let Some(first) = inputs.first() else { return String::new() };
+    let first = match first.split_once(" - ") {
+        Some((left, right)) if right.ends_with("_last") => format!("{left} Δ"),
+        _ => first.clone(),
+    };
+    let first = first.replace("temperature", "temp").replace("soil_moisture", "soil");
+    if inputs.len() > 1 { format!("{first} + {}", inputs.len() - 1) } else { first }
+}
+
+fn ablation(found: &Relevance) -> Option<Figure> {
+    let percent = |share: f64| 100.0 * share;
+    let rows: Vec<Rank> = found
+        .ablation
+        .iter()
+        .map(|own| Rank {
+            name: format!("without {}", own.without),
+            value: percent(own.change),
+            interval: own.interval.map(|interval| interval.map(percent)),
+            colour: Colour::Model,
+            bars: Vec::new(),
+        })
+        .collect();
+    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+    let ends: Vec<f64> = ends.chain([0.0]).collect();
+    let ranks = Ranks {
+        title: "change of the error without some windows".to_owned(),
+        axis: Axis::linear("change of the error, %", ends),
+        rows,
+        guide: Some(0.0),
+        legend: Vec::new(),
+    };
+    (!found.ablation.is_empty()).then(|| Figure {
+        title: "What windows are worth".to_owned(),
+        svg: ranks.svg(),
+        caption: format!(
+            "{} fitted again without the inputs of some windows: right of the dashed line they are missed. {}",
+            words::capital(&found.model),
+            found.answer
+        ),
+    })
+}

@@ -1,0 +1,177 @@
+//! One page that needs nothing from elsewhere.
+//!
+//! # Layout
+//! - `style.css`: light and dark, paper and phone
+//! - `figures`: a task's pictures, each with how to read it
+//! - `leaderboard`: tables
+
+mod figures;
+mod leaderboard;
+
+use std::fmt::Write;
+
+use super::{
+    svg::{Axis, Colour, Rank, Ranks, escaped},
+    words,
+};
+use crate::{
+    compare::{Comparison, TaskResult},
+    folds::time,
+};
+
+const STYLE: &str = include_str!("style.css");
+
+/// A picture, and a sentence that says how to read it.
+pub(super) struct Figure {
+    pub(super) title: String,
+    pub(super) svg: String,
+    pub(super) caption: String,
+}
+
+impl Figure {
+    pub(super) fn write(&self, html: &mut String) {
+        let (title, caption) = (escaped(&self.title), escaped(&self.caption));
+        let _ = writeln!(
+            html,
+            "<figure><h3>{title}</h3>{}<figcaption>{caption}</figcaption></figure>",
+            self.svg
+        );
+    }
+}
+
+/// The whole page.
+pub(super) fn page(comparison: &Comparison) -> String {
+    let run = escaped(&comparison.run_id);
+    let mut html = format!(
+        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
+         <meta name='viewport' content='width=device-width, initial-scale=1'>\
+         <title>Models compared, run {run}</title><style>\n{STYLE}</style></head><body>\n\
+         <p class='soft'>Microclimate · run {run} · {} · seed {} · {:.0} s</p>\
+         <h1>Which models are worth it</h1>\
+         <p>Each model was fitted on the first part of the time, chosen on the second and judged on the \
+         third. Between two parts lies an embargo of the task's horizon, so that nothing that a model \
+         learnt from was known only later. <b>Skill</b> is the share of the best baseline's error that a \
+         model avoids: 0 is no better, 1 is perfect.</p>",
+        time(comparison.run.started_ms),
+        comparison.run.seed,
+        comparison.run.took_s,
+    );
+    summary(&mut html, comparison);
+    for task in &comparison.tasks {
+        section(&mut html, task);
+    }
+    html.push_str("</body></html>\n");
+    html
+}
+
+/// One line a task, and their skills in one picture.
+fn summary(html: &mut String, comparison: &Comparison) {
+    if comparison.tasks.len() > 1 {
+        html.push_str("<nav>");
+        for task in &comparison.tasks {
+            let name = escaped(&task.task);
+            let _ = write!(html, "<a href='#{name}'>{name}</a>");
+        }
+        html.push_str("</nav>");
+    }
+    let rows: Vec<Rank> = comparison
+        .tasks
+        .iter()
+        .filter_map(|task| {
+            let entry = task.champion_entry()?;
+            Some(Rank {
+                name: task.task.clone(),
+                value: entry.skill,
+                interval: entry.skill_interval,
+                colour: if entry.is_baseline { Colour::Baseline } else { Colour::Model },
+                bars: Vec::new(),
+            })
+        })
+        .collect();
+    if rows.len() > 1 {
+        let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+        let ends: Vec<f64> = ends.chain([0.0, 1.0]).map(|end| end.max(-1.0)).collect();
+        let ranks = Ranks {
+            title: "skill of each task's champion".to_owned(),
+            axis: Axis::linear("skill against the best baseline", ends),
+            rows,
+            guide: Some(0.0),
+            legend: vec![(Colour::Model, "model".into()), (Colour::Baseline, "baseline".into())],
+        };
+        html.push_str("<div class='figures'>");
+        Figure {
+            title: "Skill of each task's champion".to_owned(),
+            svg: ranks.svg(),
+            caption:
+                "Right of the dashed line the champion beats the best baseline; where its line \
+                      (95 %) crosses it, that is not sure."
+                    .to_owned(),
+        }
+        .write(html);
+        html.push_str("</div>");
+    }
+    html.push_str("<ul>");
+    for task in &comparison.tasks {
+        let (name, verdict) = (escaped(&task.task), escaped(&words::verdict(task)));
+        let _ = write!(html, "<li><b>{name}</b>: {verdict}</li>");
+    }
+    html.push_str("</ul>");
+}
+
+fn section(html: &mut String, task: &TaskResult) {
+    let (name, title) = (escaped(&task.task), escaped(&task.title));
+    let _ = write!(html, "\n<h2 id='{name}'>{name}: {title}</h2>");
+    let _ = write!(html, "<p class='verdict'>{}</p>", escaped(&words::verdict(task)));
+    if task.not_applicable.is_some() {
+        return;
+    }
+    if let Some(leakage) = &task.leakage {
+        let class = if leakage.warnings.is_empty() { "soft" } else { "warn" };
+        let text = escaped(&words::leakage_verdict(leakage));
+        let _ = write!(html, "<p class='{class}'>Leakage self-test: {text}</p>");
+    }
+    if let Some(relevance) = &task.relevance {
+        let answer = escaped(&relevance.answer);
+        let _ = write!(html, "<p>What long-term data are worth: {answer}</p>");
+    }
+    if let Some(decision) = &task.offered {
+        let _ = write!(html, "<p class='soft'>{}</p>", escaped(&words::decision(decision)));
+    }
+    leaderboard::write(html, task);
+    html.push_str("<div class='figures'>\n");
+    figures::of(task).iter().for_each(|figure| figure.write(html));
+    html.push_str("</div>");
+    facts(html, task);
+}
+
+/// What was compared, for those who want to do it again.
+fn facts(html: &mut String, task: &TaskResult) {
+    let facts = &task.facts;
+    if facts.folds.is_empty() {
+        return;
+    }
+    html.push_str("<details><summary>What was compared</summary><dl>");
+    let mut line = |what: &str, value: String| {
+        let _ = write!(html, "<dt>{what}</dt><dd>{}</dd>", escaped(&value));
+    };
+    for (number, fold) in facts.folds.iter().enumerate() {
+        let span = |(from, to): (i64, i64)| format!("{} – {}", time(from), time(to));
+        let which =
+            if facts.folds.len() > 1 { format!(", fold {}", number + 1) } else { String::new() };
+        line(
+            &format!("training{which}"),
+            format!("{}, {} rows", span(fold.spans.train), fold.train),
+        );
+        line(
+            &format!("calibration{which}"),
+            format!("{}, {} rows", span(fold.spans.calibration), fold.calibration),
+        );
+        line(&format!("test{which}"), format!("{}, {} rows", span(fold.spans.test), fold.test));
+    }
+    line("embargo", format!("{:.2} h", facts.embargo_s as f64 / 3600.0));
+    line("inputs", facts.inputs.to_string());
+    line("schema, SHA-256", facts.schema_hash.clone());
+    line("rows, SHA-256", facts.data_hash.clone());
+    line("took", format!("{:.1} s", task.took_s));
+    html.push_str("</dl></details>");
+}

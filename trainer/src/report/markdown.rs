@@ -1,0 +1,86 @@
+use std::fmt::Write;
+
+use super::{
+    terminal::{HEAD, cells},
+    words,
+};
+use crate::{
+    compare::{Comparison, TaskResult},
+    folds::time,
+    relevance::answer::p_value,
+};
+
+/// The report as Markdown.
+pub(super) fn page(comparison: &Comparison) -> String {
+    let mut text = format!("# Models compared, run {}\n", comparison.run_id);
+    text.push_str(
+        "\nEach model was fitted on the first part of the time, chosen on the second, and judged \
+         on the third; between them lies an embargo of the task's horizon. *Skill* is the share of \
+         the best baseline's error that is avoided; *p* is the probability of such a difference \
+         where both are equally good (Diebold–Mariano); *covered* is the share of truths within \
+         the 90 % interval unless the settings say another level.\n",
+    );
+    for task in &comparison.tasks {
+        let _ = write!(text, "\n## {}: {}\n\n{}\n", task.task, task.title, words::verdict(task));
+        if task.not_applicable.is_none() {
+            section(&mut text, task);
+        }
+    }
+    text
+}
+
+fn section(text: &mut String, task: &TaskResult) {
+    let _ = writeln!(text, "\nError: {}.\n", words::metric(task));
+    let _ = writeln!(text, "| {} |", HEAD.join(" | "));
+    let _ = writeln!(text, "|---|{}---|", "---:|".repeat(HEAD.len() - 2));
+    for entry in &task.leaderboard {
+        let _ = writeln!(text, "| {} |", cells(task, entry).join(" | "));
+    }
+    for (model, why) in &task.failed {
+        let _ = writeln!(text, "\n{model} could not be fitted: {why}");
+    }
+    if let Some(decision) = &task.offered {
+        let _ = writeln!(text, "\n{}", words::decision(decision));
+    }
+    if let Some(thinned) = words::thinned(task) {
+        let _ = writeln!(text, "\n{thinned}");
+    }
+    for (number, fold) in task.facts.folds.iter().enumerate() {
+        let span = |(from, to): (i64, i64)| format!("{} – {}", time(from), time(to));
+        let _ = writeln!(
+            text,
+            "\nFold {}: train {} ({} rows), calibration {} ({}), test {} ({}).",
+            number + 1,
+            span(fold.spans.train),
+            fold.train,
+            span(fold.spans.calibration),
+            fold.calibration,
+            span(fold.spans.test),
+            fold.test
+        );
+    }
+    if let Some(leakage) = &task.leakage {
+        let _ = writeln!(text, "\n### Leakage self-test\n\n{}\n", words::leakage_verdict(leakage));
+        let _ = writeln!(text, "| {} | skill (95 %) |\n|---|---:|", leakage.model);
+        for (what, skill) in words::leakage(leakage) {
+            let _ = writeln!(text, "| {what} | {} |", words::skill(skill.value, skill.interval));
+        }
+    }
+    if let Some(relevance) = &task.relevance {
+        let _ = writeln!(text, "\n### What {} rests on\n\n{}", relevance.model, relevance.answer);
+        let percent = |share: f64| format!("{:+.1} %", 100.0 * share).replace('-', "−");
+        if !relevance.ablation.is_empty() {
+            let _ =
+                writeln!(text, "\n| fitted without | error | change | p |\n|---|---:|---:|---:|");
+        }
+        for own in &relevance.ablation {
+            let p = own.test.map_or(String::new(), |test| p_value(test.p_value));
+            let change = percent(own.change);
+            let _ = writeln!(text, "| {} | {:.4} | {change} | {p} |", own.without, own.error);
+        }
+        let _ = writeln!(text, "\n| inputs, shuffled together | error |\n|---|---:|");
+        for group in relevance.groups.iter().take(10) {
+            let _ = writeln!(text, "| {} | {} |", group.inputs.join(", "), percent(group.rise));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+use jiff::Timestamp;
+
+/// One direction of a picture: what lies where, and what is written beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Axis {
+    /// What it is, with its unit.
+    pub(crate) label: String,
+    low: f64,
+    high: f64,
+    kind: Kind,
+    /// Ticks are at least this far apart.
+    step_min: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Linear,
+    /// Powers of ten are equally far apart.
+    Log,
+    /// UTC milliseconds.
+    Time,
+}
+
+const MINUTE_MS: f64 = 60_000.0;
+const DAY_MS: f64 = 86_400_000.0;
+/// Ticks of times are this far apart, minutes.
+const TIME_STEPS: [f64; 16] = [
+    1.0, 5.0, 10.0, 30.0, 60.0, 180.0, 360.0, 720.0, 1440.0, 2880.0, 5760.0, 10_080.0, 20_160.0,
+    43_200.0, 86_400.0, 525_600.0,
+];
+
+impl Axis {
+    /// From the least to the greatest of `values`, with a little room; values
+    /// that are not finite do not count.
+    pub(crate) fn linear(label: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = range(values.into_iter().filter(|value| value.is_finite()));
+        let room = (high - low) * 0.04;
+        let padded = |edge: f64, room: f64| if edge == 0.0 { 0.0 } else { edge + room };
+        let (low, high) = (padded(low, -room), padded(high, room));
+        Self { label: label.into(), low, high, kind: Kind::Linear, step_min: 0.0 }
+    }
+
+    /// Exactly from `low` to `high`.
+    pub(crate) fn fixed(label: impl Into<String>, low: f64, high: f64) -> Self {
+        Self { label: label.into(), low, high, kind: Kind::Linear, step_min: 0.0 }
+    }
+
+    /// Over powers of ten; values of 0 and below do not count.
+    pub(crate) fn log(label: impl Into<String>, values: impl IntoIterator<Item = f64>) -> Self {
+        let positive = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
+        let (low, high) = range(positive.map(f64::log10));
+        let (low, high) = ((low - 0.05).floor(), (high + 0.05).ceil());
+        Self { label: label.into(), low, high, kind: Kind::Log, step_min: 0.0 }
+    }
+
+    /// Over UTC milliseconds.
+    pub(crate) fn time(label: impl Into<String>, values: impl IntoIterator<Item = i64>) -> Self {
+        let (low, high) = range(values.into_iter().map(|at_ms| at_ms as f64));
+        Self { label: label.into(), low, high, kind: Kind::Time, step_min: 0.0 }
+    }
+
+    /// With ticks at whole numbers alone.
+    pub(crate) fn whole(self) -> Self {
+        Self { step_min: 1.0, ..self }
+    }
+
+    /// Where a value lies: 0 at the beginning, 1 at the end; what is beyond an
+    /// end is put there.
+    pub(crate) fn place(&self, value: f64) -> f64 {
+        let value =
+            if self.kind == Kind::Log { value.max(f64::MIN_POSITIVE).log10() } else { value };
+        ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
+    }
+
+    /// Places and texts of about `wanted` ticks.
+    pub(crate) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
+        let wanted = wanted.max(2) as f64;
+        match self.kind {
+            Kind::Linear => {
+                let step = nice((self.high - self.low) / wanted).max(self.step_min);
+                self.steps(step).map(|value| (self.place(value), tick(value, step))).collect()
+            }
+            Kind::Log => self
+                .steps(((self.high - self.low) / wanted).ceil().max(1.0))
+                .map(|power| (self.place(10_f64.powf(power)), number(10_f64.powf(power))))
+                .collect(),
+            Kind::Time => {
+                let within = |step: &&f64| (self.high - self.low) / (**step * MINUTE_MS) <= wanted;
+                let longest = TIME_STEPS[TIME_STEPS.len() - 1];
+                let step = *TIME_STEPS.iter().find(within).unwrap_or(&longest) * MINUTE_MS;
+                self.steps(step).map(|at_ms| (self.place(at_ms), moment(at_ms, step))).collect()
+            }
+        }
+    }
+
+    /// Multiples of `step` on the axis; at most a hundred.
+    fn steps(&self, step: f64) -> impl Iterator<Item = f64> {
+        let (first, high) = ((self.low / step - 1e-9).ceil() * step, self.high + 1e-9 * step);
+        (0..100).map(move |n| first + f64::from(n) * step).take_while(move |value| *value <= high)
+    }
+}
+
+/// The least and the greatest, always apart.
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    match (low.is_finite(), high > low) {
+        (false, _) => (0.0, 1.0),
+        (true, true) => (low, high),
+        (true, false) => (low - low.abs().max(1.0) * 0.05, low + low.abs().max(1.0) * 0.05),
+    }
+}
+
+/// The nearest of 1, 2, 5 times a power of ten.
+fn nice(step: f64) -> f64 {
+    let power = 10_f64.powf(step.max(f64::MIN_POSITIVE).log10().floor());
+    let factor = match step / power {
+        factor if factor < 1.5 => 1.0,
+        factor if factor < 3.5 => 2.0,
+        factor if factor < 7.5 => 5.0,
+        _ => 10.0,
+    };
+    factor * power
+}
+
+/// As many decimals as steps need.
+fn tick(value: f64, step: f64) -> String {
+    let decimals = (-(step * 1.000_001).log10().floor()).clamp(0.0, 9.0) as usize;
+    let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
+    grouped(&format!("{value:.decimals$}"))
+}
+
+/// Three significant digits, without needless zeros.
+pub(crate) fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "–".to_owned();
+    }
+    let digits = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let decimals = (2 - digits).clamp(0, 9) as usize;
+    let text = format!("{value:.decimals$}");
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    grouped(if text == "-0" { "0" } else { text })
+}
+
+/// Thousands apart by thin spaces from 10,000 on, and a real minus.
+fn grouped(text: &str) -> String {
+    let (sign, text) = text.strip_prefix('-').map_or(("", text), |text| ("−", text));
+    let (whole, rest) =
+        text.split_once('.').map_or((text, String::new()), |(w, r)| (w, format!(".{r}")));
+    if whole.len() < 5 {
+        return format!("{sign}{whole}{rest}");
+    }
+    let mut spaced = String::new();
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
+            spaced.push('\u{2009}');
+        }
+        spaced.push(digit);
+    }
+    format!("{sign}{spaced}{rest}")
+}
+
+fn moment(at_ms: f64, step_ms: f64) -> String {
+    let Ok(at) = Timestamp::from_millisecond(at_ms as i64) else { return String::new() };
+    let is_midnight = (at_ms / DAY_MS).fract().abs() < 1e-9;
+    let form = if step_ms >= DAY_MS || is_midnight { "%-d %b" } else { "%H:%M" };
+    at.strftime(form).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(axis: &Axis, expect: &[&str]) {
+        let ticks: Vec<String> = axis.ticks(5).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(ticks, expect);
+        assert!(axis.ticks(5).iter().all(|(place, _)| (0.0..=1.0).contains(place)));
+    }
+
+    #[test]
+    fn ticks_are_round() {
+        check(&Axis::fixed("", 0.0, 1.0), &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        check(&Axis::fixed("", -0.013, 0.031), &["−0.01", "0.00", "0.01", "0.02", "0.03"]);
+        check(&Axis::linear("", [0.0, 48.0]), &["0", "10", "20", "30", "40"]);
+        check(
+            &Axis::fixed("", 0.0, 40_000.0),
+            &["0", "10\u{2009}000", "20\u{2009}000", "30\u{2009}000", "40\u{2009}000"],
+        );
+        check(&Axis::fixed("", 0.5, 1.5).whole(), &["1"]);
+        check(&Axis::log("", [0.3, 400.0]), &["0.1", "1", "10", "100", "1000"]);
+        check(&Axis::linear("", [f64::NAN]), &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        check(
+            &Axis::linear("", [3.0, 3.0]),
+            &["2.85", "2.90", "2.95", "3.00", "3.05", "3.10", "3.15"],
+        );
+    }
+
+    #[test]
+    fn times_are_of_the_day_or_of_the_month() {
+        let start = 1_377_734_400_000; // 2013-08-29
+        let hours = |hours: i64| start + hours * 3_600_000;
+        check(&Axis::time("", [hours(0), hours(20)]), &["29 Aug", "06:00", "12:00", "18:00"]);
+        check(&Axis::time("", [hours(1), hours(4)]), &["01:00", "02:00", "03:00", "04:00"]);
+        check(&Axis::time("", [hours(0), hours(72)]), &["29 Aug", "30 Aug", "31 Aug", "1 Sep"]);
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let check = |value: f64, expect: &str| assert_eq!(number(value), expect);
+        check(0.012_345, "0.0123");
+        check(12.345, "12.3");
+        check(1234.5, "1234");
+        check(-12_345.0, "−12\u{2009}345");
+        check(0.0, "0");
+        check(1.0, "1");
+        check(100.0, "100");
+        check(f64::NAN, "–");
+    }
+}

@@ -1,0 +1,44 @@
+//! Pictures for reports: axes with ticks and units, marks, legends, as SVG
+//! within a page. Written here because a picture is a few hundred lines of
+//! text: chart crates bring a font rasteriser or a script to load, and neither
+//! follows the page's light and dark colours.
+//!
+//! # Layout
+//! - `axis`: from values to places, and the ticks between
+//! - `plot`: two axes and marks
+//! - `ranks`: named rows with a value and its interval
+
+mod axis;
+mod plot;
+mod ranks;
+
+pub(crate) use axis::{Axis, number};
+pub(crate) use plot::{Colour, Plot};
+pub(crate) use ranks::{Rank, Ranks};
+
+/// Text as it stands in HTML and SVG, attributes included.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_cannot_become_markup() {
+        let check = |text: &str, expect: &str| assert_eq!(super::escaped(text), expect);
+        check("a & b", "a &amp; b");
+        check("<script>'\"", "&lt;script&gt;&#39;&quot;");
+        check("°C · min", "°C · min");
+    }
+}

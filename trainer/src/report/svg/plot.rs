@@ -1,0 +1,227 @@
+use std::fmt::Write;
+
+use super::{Axis, escaped};
+
+/// Which thing a mark stands for; the page's style says how it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
+    /// The model that the picture is about.
+    Model,
+    /// The best baseline.
+    Baseline,
+    /// What really came.
+    Truth,
+    /// What should not be.
+    Warning,
+    /// Everything else.
+    Quiet,
+}
+
+impl Colour {
+    /// Its class in the page's style.
+    pub(crate) fn class(self) -> &'static str {
+        match self {
+            Self::Model => "c-model",
+            Self::Baseline => "c-base",
+            Self::Truth => "c-truth",
+            Self::Warning => "c-warn",
+            Self::Quiet => "c-quiet",
+        }
+    }
+}
+
+/// Width of every picture; a phone shows it at nearly full size.
+pub(super) const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 270.0;
+const LEFT: f64 = 62.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 26.0;
+const BOTTOM: f64 = 46.0;
+
+/// Two axes and what is drawn between them.
+pub(crate) struct Plot {
+    title: String,
+    x: Axis,
+    y: Axis,
+    marks: String,
+    legend: Vec<(Colour, String)>,
+}
+
+impl Plot {
+    /// An empty picture; the title is for those who cannot see it.
+    pub(crate) fn new(title: impl Into<String>, x: Axis, y: Axis) -> Self {
+        Self { title: title.into(), x, y, marks: String::new(), legend: Vec::new() }
+    }
+
+    fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        let width = WIDTH - LEFT - RIGHT;
+        let height = HEIGHT - TOP - BOTTOM;
+        (LEFT + width * self.x.place(x), TOP + height * (1.0 - self.y.place(y)))
+    }
+
+    /// What a colour stands for.
+    pub(crate) fn legend(&mut self, colour: Colour, text: impl Into<String>) {
+        self.legend.push((colour, text.into()));
+    }
+
+    /// A line through points in their order; it breaks where one is not finite.
+    pub(crate) fn line(&mut self, colour: Colour, points: impl IntoIterator<Item = (f64, f64)>) {
+        let _ = write!(self.marks, "<path class='line {}' d='", colour.class());
+        let mut pen = 'M';
+        for (x, y) in points {
+            if !(x.is_finite() && y.is_finite()) {
+                pen = 'M';
+                continue;
+            }
+            let (x, y) = self.at(x, y);
+            let _ = write!(self.marks, "{pen}{x:.1} {y:.1}");
+            pen = 'L';
+        }
+        self.marks.push_str("'/>");
+    }
+
+    /// The area between two lines over the same x.
+    pub(crate) fn band(&mut self, colour: Colour, points: &[(f64, f64, f64)]) {
+        let _ = write!(self.marks, "<path class='band {}' d='", colour.class());
+        let lower = points.iter().map(|(x, low, _)| (*x, *low));
+        let upper = points.iter().rev().map(|(x, _, high)| (*x, *high));
+        for (i, (x, y)) in lower.chain(upper).enumerate() {
+            let (x, y) = self.at(x, y);
+            let pen = if i == 0 { 'M' } else { 'L' };
+            let _ = write!(self.marks, "{pen}{x:.1} {y:.1}");
+        }
+        self.marks.push_str("Z'/>");
+    }
+
+    /// A cloud of small points.
+    pub(crate) fn cloud(&mut self, colour: Colour, points: impl IntoIterator<Item = (f64, f64)>) {
+        let _ = write!(self.marks, "<path class='cloud {}' d='", colour.class());
+        for (x, y) in points {
+            if x.is_finite() && y.is_finite() {
+                let (x, y) = self.at(x, y);
+                // A line without length, whose round ends are the point.
+                let _ = write!(self.marks, "M{x:.1} {y:.1}h0");
+            }
+        }
+        self.marks.push_str("'/>");
+    }
+
+    /// A point that can be pointed at, with its name beside it if there is one.
+    pub(crate) fn point(&mut self, colour: Colour, (x, y): (f64, f64), name: &str, is_named: bool) {
+        let (px, py) = self.at(x, y);
+        let name = escaped(name);
+        let _ = write!(
+            self.marks,
+            "<circle class='{}' cx='{px:.1}' cy='{py:.1}' r='4'><title>{name}</title></circle>",
+            colour.class()
+        );
+        if is_named {
+            let is_right = px > WIDTH * 0.62;
+            let (tx, anchor) = if is_right { (px - 7.0, "end") } else { (px + 7.0, "start") };
+            let _ = write!(
+                self.marks,
+                "<text x='{tx:.1}' y='{:.1}' text-anchor='{anchor}'>{name}</text>",
+                py + 4.0
+            );
+        }
+    }
+
+    /// The area over [`from`, `to`] and between two heights.
+    pub(crate) fn area(&mut self, colour: Colour, (from, to): (f64, f64), (low, high): (f64, f64)) {
+        let ((left, top), (right, bottom)) = (self.at(from, high), self.at(to, low));
+        let _ = write!(
+            self.marks,
+            "<rect class='{}' x='{left:.1}' y='{top:.1}' width='{:.1}' height='{:.1}'/>",
+            colour.class(),
+            (right - left).max(0.5),
+            bottom - top
+        );
+    }
+
+    /// A dashed line from (x, y) to (x, y).
+    pub(crate) fn guide(&mut self, from: (f64, f64), to: (f64, f64)) {
+        let ((x1, y1), (x2, y2)) = (self.at(from.0, from.1), self.at(to.0, to.1));
+        let _ = write!(
+            self.marks,
+            "<line class='guide' x1='{x1:.1}' y1='{y1:.1}' x2='{x2:.1}' y2='{y2:.1}'/>"
+        );
+    }
+
+    /// The whole picture.
+    pub(crate) fn svg(&self) -> String {
+        let title = escaped(&self.title);
+        let mut svg = format!(
+            "<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{title}'><title>{title}</title>"
+        );
+        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        for (place, text) in self.y.ticks(5) {
+            let y = TOP + (bottom - TOP) * (1.0 - place);
+            let _ = write!(
+                svg,
+                "<line class='grid' x1='{LEFT}' x2='{right}' y1='{y:.1}' y2='{y:.1}'/>\
+                 <text x='{:.1}' y='{:.1}' text-anchor='end'>{text}</text>",
+                LEFT - 6.0,
+                y + 4.0
+            );
+        }
+        for (place, text) in self.x.ticks(5) {
+            let x = LEFT + (right - LEFT) * place;
+            let _ = write!(
+                svg,
+                "<line class='axis' x1='{x:.1}' x2='{x:.1}' y1='{bottom}' y2='{:.1}'/>\
+                 <text x='{x:.1}' y='{:.1}' text-anchor='middle'>{text}</text>",
+                bottom + 4.0,
+                bottom + 17.0
+            );
+        }
+        let _ = write!(
+            svg,
+            "<line class='axis' x1='{LEFT}' x2='{right}' y1='{bottom}' y2='{bottom}'/>{}\
+             <text class='label' x='{:.1}' y='{:.1}' text-anchor='middle'>{}</text>\
+             <text class='label' x='13' y='{:.1}' text-anchor='middle' transform='rotate(-90 13 {:.1})'>{}</text>",
+            self.marks,
+            f64::midpoint(LEFT, right),
+            HEIGHT - 8.0,
+            escaped(&self.x.label),
+            f64::midpoint(TOP, bottom),
+            f64::midpoint(TOP, bottom),
+            escaped(&self.y.label)
+        );
+        svg.push_str(&legend(&self.legend, LEFT));
+        svg.push_str("</svg>");
+        svg
+    }
+}
+
+/// Colours and what they stand for, in one line at the top.
+pub(super) fn legend(entries: &[(Colour, String)], left: f64) -> String {
+    let mut svg = String::new();
+    let mut x = left;
+    for (colour, text) in entries {
+        let _ = write!(
+            svg,
+            "<rect class='{}' x='{x:.1}' y='7' width='10' height='10' rx='2'/>\
+             <text x='{:.1}' y='16'>{}</text>",
+            colour.class(),
+            x + 14.0,
+            escaped(text)
+        );
+        x += 26.0 + 6.6 * text.chars().count() as f64;
+    }
+    svg
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_break_where_nothing_is_known_and_marks_stay_inside() {
+        let axis = || Axis::fixed("a < b", 0.0, 1.0);
+        let mut plot = Plot::new("t", axis(), axis());
+        plot.line(Colour::Model, [(0.0, 0.0), (0.5, f64::NAN), (0.5, 7.0), (1.0, 1.0)]);
+        let svg = plot.svg();
+        assert!(svg.contains("d='M62.0 224.0M225.0 26.0L388.0 26.0'"), "{svg}");
+        assert!(svg.contains("a &lt; b") && !svg.contains("NaN"), "{svg}");
+    }
+}

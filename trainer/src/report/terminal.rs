@@ -1,0 +1,131 @@
+use std::fmt::Write;
+
+use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+
+use super::words;
+use crate::{backtest::Entry, compare::TaskResult, relevance::answer::p_value};
+
+pub(super) const HEAD: [&str; 10] = [
+    "model",
+    "error",
+    "skill (95 %)",
+    "p",
+    "covered",
+    "fit s",
+    "µs p50 / p99",
+    "size kB",
+    "rows",
+    "",
+];
+
+/// What stands in the columns of [`HEAD`].
+pub(super) fn cells(task: &TaskResult, entry: &Entry) -> [String; 10] {
+    let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
+    let note = match (is_champion, entry.is_baseline) {
+        (true, true) => "champion, baseline",
+        (true, false) => "champion",
+        (false, true) => "baseline",
+        (false, false) => "",
+    };
+    let latency = if entry.predict_us_p99 > 0.0 {
+        format!("{:.1} / {:.1}", entry.predict_us, entry.predict_us_p99)
+    } else {
+        format!("{:.1}", entry.predict_us)
+    };
+    [
+        entry.model.clone(),
+        format!("{:.4}", entry.value),
+        words::skill(entry.skill, entry.skill_interval),
+        words::p(entry),
+        entry.coverage.map_or(String::new(), words::percent),
+        format!("{:.2}", entry.fit_s),
+        latency,
+        format!("{:.1}", entry.size_bytes as f64 / 1000.0),
+        entry.rows.to_string(),
+        note.to_owned(),
+    ]
+}
+
+/// A task's leaderboard for the terminal.
+#[must_use]
+pub fn terminal(task: &TaskResult) -> String {
+    if let Some(why) = &task.not_applicable {
+        return format!("{}: not applicable: {why}", task.task);
+    }
+    let mut table = plain();
+    table.set_header(HEAD);
+    for entry in &task.leaderboard {
+        table.add_row(cells(task, entry));
+    }
+    right(&mut table, HEAD.len() - 1);
+    let mut text = format!("{}: {} ({})\n{table}", task.task, task.title, words::metric(task));
+    let _ = write!(text, "\n{}", words::verdict(task));
+    if let Some(leakage) = &task.leakage {
+        let _ = write!(text, "\n{}", words::leakage_verdict(leakage));
+    }
+    if let Some(relevance) = &task.relevance {
+        let _ = write!(text, "\nLong-term data, {}: {}", relevance.model, relevance.answer);
+    }
+    for (model, why) in &task.failed {
+        let _ = write!(text, "\n{model} could not be fitted: {why}");
+    }
+    if let Some(decision) = &task.offered {
+        let _ = write!(text, "\n{}", words::decision(decision));
+    }
+    text
+}
+
+/// Groups of inputs that are listed; the others matter less.
+const GROUPS_MAX: usize = 15;
+
+/// What a task's model rests on, for the terminal.
+#[must_use]
+pub fn relevance(task: &TaskResult) -> String {
+    if let Some(why) = &task.not_applicable {
+        return format!("{}: not applicable: {why}", task.task);
+    }
+    let Some(found) = &task.relevance else {
+        return format!("{}: no model that learns could be fitted", task.task);
+    };
+    let percent = |share: f64| format!("{:+.1} %", 100.0 * share).replace('-', "−");
+    let range = |interval: Option<[f64; 2]>| {
+        interval.map_or(String::new(), |[a, b]| format!("{} to {}", percent(a), percent(b)))
+    };
+    let mut groups = plain();
+    groups.set_header(["error without", "95 %", "inputs that say the same"]);
+    for group in found.groups.iter().take(GROUPS_MAX) {
+        groups.add_row([percent(group.rise), range(group.interval), group.inputs.join("\n")]);
+    }
+    let mut windows = plain();
+    windows.set_header(["fitted without", "inputs", "error", "change", "95 %", "p"]);
+    for own in &found.ablation {
+        windows.add_row([
+            own.without.clone(),
+            format!("−{}", own.inputs_removed),
+            format!("{:.4}", own.error),
+            percent(own.change),
+            range(own.interval),
+            own.test.map_or(String::new(), |test| p_value(test.p_value)),
+        ]);
+    }
+    right(&mut windows, 6);
+    format!(
+        "{}: what {} rests on ({} test rows, shuffled)\n{groups}\nwindows, refitted without\n{windows}\n{}",
+        task.task, found.model, found.rows, found.answer
+    )
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_BORDERS_ONLY);
+    table
+}
+
+/// All columns but the first and the last read like numbers.
+fn right(table: &mut Table, columns: usize) {
+    for column in 1..columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}

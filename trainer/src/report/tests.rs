@@ -1,0 +1,101 @@
+use std::path::PathBuf;
+
+use super::{Folder, csv, html, markdown, relevance, terminal};
+use crate::{
+    backtest::fixture,
+    compare::{Comparison, TaskResult},
+};
+
+/// A small comparison whose times and sizes, which differ from machine to
+/// machine, are set.
+fn comparison() -> Comparison {
+    let backtest = fixture::backtest(&["ridge", "decision tree"], false, 2, 2);
+    let mut leaderboard = backtest.leaderboard;
+    for (entry, i) in leaderboard.iter_mut().zip(1_u32..) {
+        entry.fit_s = f64::from(i) / 10.0;
+        entry.predict_us = f64::from(i);
+        entry.predict_us_p99 = f64::from(3 * i);
+        entry.size_bytes = 1000 * i as usize;
+    }
+    let temperature = TaskResult {
+        champion: Some(backtest.champion.card.model),
+        leaderboard,
+        failed: vec![("oracle <b>".to_owned(), "it is away".to_owned())],
+        sample: backtest.sample,
+        facts: backtest.facts,
+        details: backtest.details,
+        leakage: backtest.leakage,
+        relevance: backtest.relevance,
+        took_s: 1.5,
+        ..TaskResult::named("temperature-10m")
+    };
+    let watering = TaskResult {
+        not_applicable: Some("no soil_moisture in these zones".to_owned()),
+        ..TaskResult::named("watering")
+    };
+    let mut comparison = Comparison {
+        run_id: "20130826T000000Z".to_owned(),
+        dir: PathBuf::from("reports/20130826T000000Z"),
+        tasks: vec![temperature, watering],
+        ..Comparison::default()
+    };
+    comparison.run.started_ms = 1_377_475_200_000;
+    comparison
+}
+
+#[test]
+fn reports_are_as_they_were() {
+    let comparison = comparison();
+    insta::assert_snapshot!("markdown", markdown::page(&comparison));
+    insta::assert_snapshot!("html", html::page(&comparison));
+    let texts: Vec<String> = comparison.tasks.iter().map(terminal).collect();
+    insta::assert_snapshot!("terminal", texts.join("\n\n"));
+    insta::assert_snapshot!("relevance", relevance(&comparison.tasks[0]));
+}
+
+#[test]
+fn the_page_is_complete_in_itself_and_no_name_becomes_markup() {
+    let page = html::page(&comparison());
+    for part in ["http:", "https:", "<script", "src=", "@import", "url(", "oracle <b>", "NaN"] {
+        assert!(!page.contains(part), "{part}");
+    }
+    let count = |part: &str| page.matches(part).count();
+    assert_eq!(count("<svg"), count("</svg>"));
+    assert_eq!(count("<figure>"), count("<figcaption>"), "each picture says how to read it");
+    assert!(count("<figure>") >= 11, "{}", count("<figure>"));
+}
+
+#[test]
+fn tables_have_a_value_for_each_heading() {
+    let table = csv::table(&comparison());
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 5, "a heading, two baselines, two models");
+    let columns = |line: &str| line.split(',').count();
+    assert!(lines.iter().all(|line| columns(line) == columns(lines[0])), "{table}");
+    assert!(lines[1..].iter().any(|line| line.starts_with("temperature-10m,ridge,rmse,0.")));
+}
+
+#[test]
+fn a_run_folder_is_new_and_whole_before_it_is_the_latest() {
+    let reports = tempfile::tempdir().unwrap();
+    let (first, second) = (Folder::make(reports.path()), Folder::make(reports.path()));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_ne!(first.path, second.path);
+    second.write(&comparison()).unwrap();
+    let read = |path: PathBuf| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    };
+    let latest = read(reports.path().join("latest_run.json"));
+    assert_eq!(latest["run_id"], second.run_id.as_str());
+    let dir = reports.path().join(latest["dir"].as_str().unwrap());
+    let run = read(dir.join("run.json"));
+    let facts = &run["tasks"]["temperature-10m"]["facts"];
+    assert_eq!(facts["data_hash"].as_str().unwrap().len(), 64);
+    assert_eq!(facts["schema_hash"].as_str().unwrap().len(), 64);
+    assert_eq!(facts["folds"].as_array().unwrap().len(), 2);
+    assert!(facts["zones"][0]["train"].as_u64().unwrap() > 0);
+    let board = read(dir.join("leaderboard.json"));
+    assert!(board["tasks"][0]["leaderboard"][0]["skill_interval"].is_array());
+    let left = std::fs::read_dir(reports.path()).unwrap().count();
+    assert_eq!(left, 3, "two folders and latest_run.json, nothing half-written");
+}

@@ -1,0 +1,159 @@
+//! What came of a task in sentences, and what its numbers mean.
+
+use super::svg::number;
+use crate::{
+    backtest::{Entry, leakage::Leakage, leakage::Skill},
+    compare::TaskResult,
+    gate::Decision,
+    relevance::answer::{SURE, p_value},
+};
+
+/// What the error is, and in which direction it is good.
+pub(super) fn metric(task: &TaskResult) -> String {
+    match task.leaderboard.first().map(|entry| entry.metric) {
+        Some("pr_auc") => "area under precision–recall, higher is better".to_owned(),
+        Some("mae") => format!("mean absolute error, {}, lower is better", task.unit),
+        _ => format!("root mean squared error, {}, lower is better", task.unit),
+    }
+}
+
+/// The same, as an axis has it.
+pub(super) fn axis(task: &TaskResult) -> String {
+    match task.leaderboard.first().map(|entry| entry.metric) {
+        Some("pr_auc") => "area under precision–recall".to_owned(),
+        Some("mae") => format!("mean absolute error, {}", task.unit),
+        _ => format!("root mean squared error, {}", task.unit),
+    }
+}
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share).replace('-', "−")
+}
+
+/// `0.40 (0.31 to 0.48)`
+pub(super) fn skill(value: f64, interval: Option<[f64; 2]>) -> String {
+    let interval = interval.map(|[low, high]| format!(" ({low:.2} to {high:.2})"));
+    let text = format!("{value:.2}{}", interval.unwrap_or_default());
+    text.replace("-0.00", "0.00").replace('-', "−")
+}
+
+/// Of a Diebold–Mariano test, or nothing.
+pub(super) fn p(entry: &Entry) -> String {
+    entry
+        .test
+        .map_or(String::new(), |test| p_value(test.p_value).replace("p = ", "").replace("p ", ""))
+}
+
+/// Whether the champion beats the best baseline.
+pub(super) fn verdict(task: &TaskResult) -> String {
+    if let Some(why) = &task.not_applicable {
+        return format!("Not applicable: {why}.");
+    }
+    let (Some(champion), Some(baseline)) = (task.champion_entry(), task.baseline_entry()) else {
+        return "No model could be fitted.".to_owned();
+    };
+    if champion.is_baseline {
+        let better = task.leaderboard.iter().find(|entry| {
+            !entry.is_baseline && entry.test.is_some_and(|t| t.p_value < SURE) && entry.skill > 0.0
+        });
+        let then = better
+            .map_or("on the test part nothing beats it beyond doubt either".to_owned(), |entry| {
+                format!("on the test part {} would have been better", entry.model)
+            });
+        return format!(
+            "Nothing did better than {} where models were chosen, so it is the champion; {then}.",
+            champion.model
+        );
+    }
+    if champion.metric == "pr_auc" {
+        return format!(
+            "{} finds injected faults with an {} of {}; {} has {}.",
+            capital(&champion.model),
+            axis(task),
+            number(champion.value),
+            baseline.model,
+            number(baseline.value)
+        );
+    }
+    let range = champion
+        .skill_interval
+        .map_or(String::new(), |[low, high]| format!(" ({} to {})", percent(low), percent(high)));
+    let beginning = if champion.skill >= 0.0 {
+        format!(
+            "{} avoids {}{range} of the error of {}, the best baseline",
+            capital(&champion.model),
+            percent(champion.skill),
+            baseline.model
+        )
+    } else {
+        format!(
+            "{}, which was best where models were chosen, has {} more error than {} on the test part",
+            capital(&champion.model),
+            percent(-champion.skill),
+            baseline.model
+        )
+    };
+    let doubt = match champion.test {
+        None => "; the test part is too short to tell whether that is more than chance".to_owned(),
+        Some(test) if test.p_value < SURE => {
+            format!(
+                "; chance alone would rarely make such a difference ({})",
+                p_value(test.p_value)
+            )
+        }
+        Some(test) => format!(
+            "; chance alone could have made this difference ({}), so it is not shown to be real",
+            p_value(test.p_value)
+        ),
+    };
+    format!("{beginning}{doubt}.")
+}
+
+/// What the registry made of the champion.
+pub(super) fn decision(decision: &Decision) -> String {
+    let role = if decision.promoted { "champion" } else { "challenger" };
+    format!("Version {} is {role}: {}.", decision.version, decision.why.trim_end_matches('.'))
+}
+
+/// Models that saw fewer rows than there were.
+pub(super) fn thinned(task: &TaskResult) -> Option<String> {
+    let fewer = task.leaderboard.iter().filter(|entry| entry.rows < entry.rows_offered);
+    let models: Vec<String> = fewer
+        .map(|entry| format!("{} ({} of {})", entry.model, entry.rows, entry.rows_offered))
+        .collect();
+    (!models.is_empty()).then(|| {
+        format!(
+            "Fitted on rows thinned evenly over time, for want of speed: {}.",
+            models.join(", ")
+        )
+    })
+}
+
+/// What the leakage self-test compares, row after row.
+pub(super) fn leakage(leakage: &Leakage) -> Vec<(&'static str, Skill)> {
+    let honest = Some(("in the order of time", leakage.honest));
+    let random = leakage.random_split.map(|skill| ("rows split at random", skill));
+    let dealt = leakage.dealt_targets.map(|skill| ("targets dealt out anew", skill));
+    [honest, random, dealt].into_iter().flatten().collect()
+}
+
+/// What it comes to.
+pub(super) fn leakage_verdict(leakage: &Leakage) -> String {
+    if leakage.warnings.is_empty() {
+        let random = leakage.random_split.map_or(String::new(), |random| {
+            format!(
+                " A random split would have claimed a skill of {:.2} instead of {:.2} for {}.",
+                random.value, leakage.honest.value, leakage.model
+            )
+        });
+        return format!("No leak found.{random}").replace('-', "−");
+    }
+    format!("Look here: {}.", leakage.warnings.join("; "))
+}
+
+pub(super) fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters
+        .next()
+        .map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
+}

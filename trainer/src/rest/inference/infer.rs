@@ -1,0 +1,161 @@
+//! From tensors to predictions.
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::HeaderMap,
+};
+use models::Predictor;
+use ndarray::Array2;
+use serde_json::{Value, json};
+
+use super::{
+    Refusal, ready,
+    tensor::{ROWS_MAX, Request},
+};
+use crate::{
+    backtest,
+    serve::{Champion, Trainer},
+    tasks::{self, Task},
+};
+
+/// Names of outputs.
+pub(super) const PREDICTION: &str = "prediction";
+pub(super) const PROBABILITIES: &str = "probabilities";
+const LOW: &str = "low";
+const HIGH: &str = "high";
+/// How many of the body's bytes are JSON, where binary data follow.
+const JSON_BYTES: &str = "inference-header-content-length";
+
+fn task_of(champion: &Champion) -> Option<Box<dyn Task>> {
+    tasks::all().into_iter().find(|task| task.name() == champion.artifact.card.task)
+}
+
+/// The inputs of a model: those of its schema, and the level that a predicted
+/// change is added to.
+pub(super) fn input_names(champion: &Champion) -> Vec<String> {
+    let mut names = champion.artifact.card.schema.features.clone();
+    let anchor = task_of(champion).and_then(|task| task.anchor());
+    if let Some(anchor) = anchor.filter(|anchor| !names.iter().any(|name| name == anchor)) {
+        names.push(anchor.to_owned());
+    }
+    names
+}
+
+pub(super) fn output_names(champion: &Champion) -> Vec<&'static str> {
+    let mut names = vec![PREDICTION];
+    if half_width(champion).is_some() {
+        names.extend([LOW, HIGH]);
+    }
+    if matches!(champion.artifact.predictor, Predictor::Classifier(_)) {
+        names.push(PROBABILITIES);
+    }
+    names
+}
+
+fn half_width(champion: &Champion) -> Option<f64> {
+    task_of(champion)?;
+    champion.serving::<backtest::Serving>().ok()?.half_width
+}
+
+pub(super) async fn infer(
+    State(trainer): State<Trainer>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let champion = ready(&trainer, &model, None)?;
+    answer(&champion, &headers, &body).map(Json)
+}
+
+pub(super) async fn infer_version(
+    State(trainer): State<Trainer>,
+    Path((model, version)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, Refusal> {
+    let champion = ready(&trainer, &model, Some(&version))?;
+    answer(&champion, &headers, &body).map(Json)
+}
+
+fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+    let json_bytes = headers.get(JSON_BYTES).map(|value| {
+        let number = value.to_str().ok().and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Refusal::bad(format!("the header {JSON_BYTES} is no number")))
+    });
+    let (request, inputs) = Request::read(body, json_bytes.transpose()?)?;
+    let rows = inputs.first().map_or(0, |(_, values)| values.len());
+    let names = input_names(champion);
+    let by_name: HashMap<&str, &[f64]> =
+        inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())).collect();
+    if let Some(name) = by_name.keys().find(|name| !names.iter().any(|own| own == *name)) {
+        return Err(Refusal::bad(format!("there is no input `{name}`")));
+    }
+    if let Some((name, values)) = inputs.iter().find(|(_, values)| values.len() != rows) {
+        let found = values.len();
+        return Err(Refusal::bad(format!("input `{name}` has {found} rows, others {rows}")));
+    }
+    let column = |name: &String| {
+        let missing = || Refusal::bad(format!("input `{name}` is missing"));
+        by_name.get(name.as_str()).copied().ok_or_else(missing)
+    };
+    let columns = names.iter().map(column).collect::<Result<Vec<&[f64]>, Refusal>>()?;
+    let width = champion.artifact.card.schema.features.len();
+    debug_assert!(rows <= ROWS_MAX);
+    let x = Array2::from_shape_fn((rows, width), |(row, column)| columns[column][row]);
+
+    let task = task_of(champion);
+    let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.bounds());
+    let anchor = task.and_then(|task| task.anchor()).and_then(|name| by_name.get(name).copied());
+    let predictor = &champion.artifact.predictor;
+    let level = |row: usize, said: f64| {
+        let level = said + anchor.map_or(0.0, |anchor| anchor[row]);
+        level.clamp(low, high)
+    };
+    let levels: Vec<f64> = predictor
+        .predict(x.view())
+        .iter()
+        .enumerate()
+        .map(|(row, said)| level(row, *said))
+        .collect();
+    let half = half_width(champion).unwrap_or_default();
+    let shifted = |by: f64| levels.iter().map(|level| (level + by).clamp(low, high)).collect();
+
+    let is_wanted = |name: &str| {
+        request.outputs.is_empty() || request.outputs.iter().any(|wanted| wanted.name == name)
+    };
+    let available = output_names(champion);
+    if let Some(unknown) =
+        request.outputs.iter().find(|wanted| !available.contains(&wanted.name.as_str()))
+    {
+        return Err(Refusal::bad(format!("there is no output `{}`", unknown.name)));
+    }
+    let outputs: Vec<Value> = available
+        .into_iter()
+        .filter(|name| is_wanted(name))
+        .map(|name| {
+            let (shape, data): (Value, Vec<f64>) = match name {
+                LOW => (json!([rows]), shifted(-half)),
+                HIGH => (json!([rows]), shifted(half)),
+                PROBABILITIES => {
+                    let all = predictor.probabilities(x.view()).unwrap_or_default();
+                    (json!([rows, all.ncols()]), all.iter().copied().collect())
+                }
+                _ => (json!([rows]), levels.clone()),
+            };
+            json!({ "name": name, "datatype": "FP64", "shape": shape, "data": data })
+        })
+        .collect();
+    let mut answer = json!({
+        "model_name": champion.artifact.card.task,
+        "model_version": champion.version.to_string(),
+        "outputs": outputs,
+    });
+    if let Some(id) = request.id {
+        answer["id"] = id.into();
+    }
+    Ok(answer)
+}

@@ -1,0 +1,115 @@
+//! Predictions and their truths as JSON lines, a file a day.
+//!
+//! Files and not a topic of the log, because the embedded log belongs to the
+//! one process that writes readings, and scores must survive the trainer's
+//! restarts when it runs apart from it. Lines are not synced: a loss of power
+//! may cost the last scores, and nothing else.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use tracing::warn;
+
+use super::Noted;
+
+/// A line longer than this is none of ours, bytes.
+const LINE_BYTES_MAX: u64 = 4096;
+/// Truths take up to two days; and the newest thousand are scored.
+const DAYS_READ: i64 = 4;
+
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    days: i64,
+    /// The file of a day, open.
+    open: Option<(Date, File)>,
+    is_failing: bool,
+}
+
+impl Journal {
+    pub(super) fn new(dir: &Path, days: u32) -> Self {
+        Self { dir: dir.to_owned(), days: i64::from(days), open: None, is_failing: false }
+    }
+
+    /// The lines of the last days, in the order in which they were written; what
+    /// cannot be read is passed over.
+    pub(super) fn read(&self) -> Vec<Noted> {
+        let today = today();
+        let mut all = Vec::new();
+        for back in (0..DAYS_READ).rev() {
+            let Ok(day) = today.checked_sub(back.days()) else { continue };
+            let path = self.path(day);
+            let Ok(file) = File::open(&path) else { continue };
+            let mut reader = BufReader::new(file);
+            let (mut line, mut broken) = (Vec::new(), 0);
+            loop {
+                line.clear();
+                match reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => match serde_json::from_slice(&line) {
+                        Ok(noted) => all.push(noted),
+                        Err(_) => broken += 1,
+                    },
+                }
+            }
+            if broken > 0 {
+                warn!(path = %path.display(), broken, "lines that cannot be read are passed over");
+            }
+        }
+        all
+    }
+
+    /// Adds a line; a failure is logged once, until it works again.
+    pub(super) fn write(&mut self, noted: &Noted) {
+        let mut line = serde_json::to_vec(noted).expect("a prediction has a JSON form");
+        line.push(b'\n');
+        let written = self.file().and_then(|mut file| file.write_all(&line));
+        match written {
+            Ok(()) => self.is_failing = false,
+            Err(error) => {
+                self.open = None;
+                if !self.is_failing {
+                    warn!(dir = %self.dir.display(), %error, "predictions are not written down");
+                }
+                self.is_failing = true;
+            }
+        }
+    }
+
+    fn file(&mut self) -> std::io::Result<&File> {
+        let today = today();
+        if self.open.as_ref().is_none_or(|(day, _)| *day != today) {
+            fs::create_dir_all(&self.dir)?;
+            let file = File::options().create(true).append(true).open(self.path(today))?;
+            self.tidy(today);
+            self.open = Some((today, file));
+        }
+        Ok(&self.open.as_ref().expect("it was opened").1)
+    }
+
+    fn path(&self, day: Date) -> PathBuf {
+        self.dir.join(format!("{day}.jsonl"))
+    }
+
+    /// Removes files of days that are long past.
+    fn tidy(&self, today: Date) {
+        let Ok(oldest) = today.checked_sub(self.days.days()) else { return };
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let day = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+            let day: Option<Date> = day.and_then(|day| day.parse().ok());
+            if day.is_some_and(|day| day < oldest) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+fn today() -> Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}

@@ -1,0 +1,98 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use feature_store::FrameQuery;
+use telemetry::ZoneId;
+
+use super::{Champion, PredictError, Prediction, Trainer};
+use crate::{anomaly, frame::ZoneFrame, source::Latest};
+
+/// A score is made from final rows, of which there is a new one a minute.
+const STEP_MS: i64 = 60_000;
+/// Zones whose scores are remembered.
+const ZONES_MAX: usize = 10_000;
+
+/// The newest score of each zone, so that asking again in the same minute does
+/// not read six hours of rows again.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered(Mutex<HashMap<ZoneId, Scored>>);
+
+#[derive(Clone, Debug)]
+struct Scored {
+    version: u64,
+    minute: i64,
+    score: Arc<anomaly::Score>,
+}
+
+impl Remembered {
+    fn get(&self, zone: &ZoneId, version: u64, minute: i64) -> Option<Arc<anomaly::Score>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(zone).filter(|own| (own.version, own.minute) == (version, minute))?;
+        Some(known.score.clone())
+    }
+
+    fn put(&self, zone: &ZoneId, scored: Scored) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= ZONES_MAX {
+            all.clear();
+        }
+        all.insert(zone.clone(), scored);
+    }
+}
+
+impl Trainer {
+    /// Scores the last hours of a zone.
+    pub(super) async fn detect(
+        &self,
+        zone: &ZoneId,
+        champion: &Champion,
+        latest: &Latest,
+    ) -> Result<Prediction, PredictError> {
+        let not_applicable = |why: &str| PredictError::NotApplicable {
+            task: anomaly::NAME.to_owned(),
+            zone: zone.clone(),
+            why: why.to_owned(),
+        };
+        let serving: anomaly::Serving = champion.serving().map_err(|why| not_applicable(&why))?;
+        let metrics = serving.scales.keys().filter_map(|key| key.strip_prefix(&format!("{zone} ")));
+        let columns: Vec<String> =
+            metrics.flat_map(|m| [format!("{m}_last"), format!("{m}_age_s")]).collect();
+        if columns.is_empty() {
+            return Err(not_applicable("it had no metric that moves when the model was trained"));
+        }
+        let (low, high) = serving.usual;
+        let minute = latest.at_ms.div_euclid(STEP_MS);
+        let score = match self.0.remembered.get(zone, champion.version, minute) {
+            Some(score) => score,
+            None => {
+                let query = FrameQuery {
+                    zones: Some(vec![zone.clone()]),
+                    from_ms: Some(latest.at_ms - anomaly::HISTORY_S * 1000),
+                    to_ms: None,
+                    columns: Some(columns),
+                    step_s: None,
+                };
+                let table = self.source().frame(&query).await?;
+                let frames = ZoneFrame::by_zone(&table)?;
+                let score = frames.first().and_then(|frame| {
+                    anomaly::score(zone, frame, &serving, &champion.artifact.predictor)
+                });
+                let score = score.ok_or_else(|| not_applicable("it has no fresh readings"))?;
+                let score = Arc::new(score);
+                let version = champion.version;
+                self.0.remembered.put(zone, Scored { version, minute, score: score.clone() });
+                score
+            }
+        };
+        Ok(Prediction {
+            value: score.value,
+            interval: Some([low, high]),
+            interval_level: 0.9,
+            metric: Some(score.metric.clone()),
+            fault: score.fault,
+            ..Prediction::about(zone, champion, latest)
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! Champions in memory, predictions for a zone.
+//!
+//! # Layout
+//! - [`settings`]: when a prediction is the baseline's, the gate, the watch
+//! - [`champion`]: a model that is served, ready to be asked
+//! - [`prediction`]: what is said, and why nothing is
+//! - `regress`, `detect`: from a zone's newest row to a prediction
+//! - `explain`: what a prediction rests on
+//! - `meter`: how many, how fast
+
+pub mod champion;
+mod detect;
+mod explain;
+mod meter;
+pub mod prediction;
+mod regress;
+pub mod settings;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Instant,
+};
+
+use models::{
+    Registry,
+    registry::{Aliases, Slot},
+};
+use telemetry::ZoneId;
+
+use crate::{
+    error::TrainError,
+    object_store,
+    score::Scores,
+    settings::Settings,
+    source::{Latest, Source},
+    tasks,
+};
+pub use champion::Champion;
+pub(crate) use detect::Remembered;
+use meter::Meter;
+pub use prediction::{Contribution, Drift, PredictError, Prediction};
+
+/// Zones that one request may ask for.
+pub const ZONES_MAX: usize = 1000;
+
+/// Compares models and serves the champions. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Trainer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    source: Source,
+    registry: Registry,
+    champions: RwLock<HashMap<String, Arc<Champion>>>,
+    /// Champions that the registry names and that were refused, with the
+    /// reason.
+    refused: RwLock<HashMap<String, String>>,
+    scores: Scores,
+    meter: Meter,
+    remembered: Remembered,
+}
+
+impl Trainer {
+    /// A trainer with the champions that the registry has.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read. A champion that is refused is logged,
+    /// and one before it is served.
+    pub fn new(settings: Settings, source: Source) -> Result<Self, TrainError> {
+        let registry = object_store::registry(&settings)?;
+        let scores = Scores::open(&settings.watch);
+        let trainer = Self(Arc::new(Shared {
+            settings,
+            source,
+            registry,
+            champions: RwLock::default(),
+            refused: RwLock::default(),
+            scores,
+            meter: Meter::default(),
+            remembered: Remembered::default(),
+        }));
+        for task in tasks::NAMES {
+            if let Err(error) = trainer.load_champion(task) {
+                tracing::error!(task, %error, "no champion");
+            }
+        }
+        Ok(trainer)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.0.source
+    }
+
+    /// Where models are kept.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// How predictions fared.
+    #[must_use]
+    pub fn scores(&self) -> &Scores {
+        &self.0.scores
+    }
+
+    /// Takes the registry's champion of a task into service. Where it is
+    /// refused, the one in service stays; where none is in service, as after a
+    /// start, the newest champion before it that is whole is served.
+    ///
+    /// # Errors
+    /// Where the registry cannot be read, or no champion is whole.
+    pub fn load_champion(&self, task: &str) -> Result<(), TrainError> {
+        let Aliases { champion, before, .. } = self.0.registry.aliases(task)?;
+        let Some(slot) = champion else { return Ok(()) };
+        let in_service = self.champion(task);
+        if in_service.as_ref().is_some_and(|own| own.version == slot.version) {
+            self.refused().remove(task);
+            return Ok(());
+        }
+        let refused = match self.take(task, &slot) {
+            Ok(()) => {
+                self.refused().remove(task);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        self.refused().insert(task.to_owned(), refused.to_string());
+        if in_service.is_none() {
+            for earlier in before.iter().rev() {
+                if self.take(task, earlier).is_ok() {
+                    tracing::error!(task, %refused, version = earlier.version,
+                        "the champion is refused, the one before it is served");
+                    return Ok(());
+                }
+            }
+        }
+        Err(refused)
+    }
+
+    fn take(&self, task: &str, slot: &Slot) -> Result<(), TrainError> {
+        let artifact = self.0.registry.load(task, slot.version)?;
+        let champion = Arc::new(Champion::new(slot.version, artifact));
+        let mut champions = self.0.champions.write().unwrap_or_else(PoisonError::into_inner);
+        champions.insert(task.to_owned(), champion);
+        Ok(())
+    }
+
+    fn refused(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, String>> {
+        self.0.refused.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the champion that the registry names is not the one in service.
+    #[must_use]
+    pub fn refusal(&self, task: &str) -> Option<String> {
+        self.0.refused.read().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
+    }
+
+    /// The model in service, if there is one.
+    #[must_use]
+    pub fn champion(&self, task: &str) -> Option<Arc<Champion>> {
+        self.0.champions.read().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
+    }
+
+    /// The zones that can be predicted.
+    ///
+    /// # Errors
+    /// Where the feature store fails.
+    pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
+        self.0.source.zones().await
+    }
+
+    /// Predicts for a zone as it is now.
+    ///
+    /// # Errors
+    /// See [`PredictError`].
+    pub async fn predict(&self, task: &str, zone: &ZoneId) -> Result<Prediction, PredictError> {
+        self.explained(task, zone, 0).await
+    }
+
+    /// The same with the `explain` inputs that moved the prediction most.
+    ///
+    /// # Errors
+    /// See [`PredictError`].
+    pub async fn explained(
+        &self,
+        task: &str,
+        zone: &ZoneId,
+        explain: usize,
+    ) -> Result<Prediction, PredictError> {
+        let start = Instant::now();
+        let said = self.ask(task, zone, explain).await;
+        self.0.meter.count(task, &said, start.elapsed());
+        said
+    }
+
+    async fn ask(
+        &self,
+        task: &str,
+        zone: &ZoneId,
+        explain: usize,
+    ) -> Result<Prediction, PredictError> {
+        if !tasks::NAMES.contains(&task) {
+            return Err(PredictError::UnknownTask(task.to_owned()));
+        }
+        let no_champion = || PredictError::NoChampion(task.to_owned());
+        let champion = self.champion(task).ok_or_else(no_champion)?;
+        let latest: Option<Latest> = self.0.source.latest(zone).await?;
+        let latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
+        match tasks::all().into_iter().find(|own| own.name() == task) {
+            Some(own) => self.regress(own.as_ref(), zone, &champion, &latest, explain),
+            None => self.detect(zone, &champion, &latest).await,
+        }
+    }
+
+    /// Prometheus' text form.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut text = self.0.meter.text();
+        text.push_str(&self.scores().metrics());
+        text
+    }
+}

@@ -1,0 +1,116 @@
+use ndarray::Array2;
+use telemetry::ZoneId;
+
+use super::{Champion, Drift, PredictError, Prediction, Trainer, explain::contributions};
+use crate::{backtest, input::Input, source::Latest, tasks::Task};
+
+/// Names of strange inputs that a prediction carries.
+const NAMED_MAX: usize = 5;
+
+impl Trainer {
+    /// Predicts from the newest row of a zone.
+    pub(super) fn regress(
+        &self,
+        task: &dyn Task,
+        zone: &ZoneId,
+        champion: &Champion,
+        latest: &Latest,
+        explain: usize,
+    ) -> Result<Prediction, PredictError> {
+        let not_applicable = |why: String| PredictError::NotApplicable {
+            task: task.name().to_owned(),
+            zone: zone.clone(),
+            why,
+        };
+        let has = |metric: &&&str| latest.value(&format!("{metric}_last")).is_finite();
+        if let Some(metric) = task.metrics().iter().find(|metric| !has(metric)) {
+            return Err(not_applicable(format!("it has no {metric}")));
+        }
+        let serving: backtest::Serving = champion.serving().map_err(not_applicable)?;
+        let comfort = self.settings().comfort_in(zone);
+        let row = champion.row(&comfort, latest);
+        let anchor = task
+            .anchor()
+            .map_or(0.0, |name| Input::parse(name).value(&comfort, |column| latest.value(column)));
+        let (low, high) = task.bounds();
+        let level = |said: f64| (said + anchor).clamp(low, high);
+        let (input, factor) = &serving.baseline;
+        let baseline = match input {
+            Some(name) => Input::parse(name).value(&comfort, |name| latest.value(name)) * factor,
+            None => 0.0,
+        };
+        let baseline = Some(level(baseline)).filter(|value| value.is_finite());
+
+        let said = Prediction {
+            baseline_value: baseline,
+            interval_level: serving.level,
+            drift: self.drift(champion, &row),
+            ..Prediction::about(zone, champion, latest)
+        };
+        if let Some(why) = self.distrust(task, latest, &said) {
+            let value = baseline.ok_or_else(|| {
+                not_applicable(format!("{why}, and the baseline lacks its input too"))
+            })?;
+            return Ok(Prediction { value, fallback: true, fallback_reason: Some(why), ..said });
+        }
+        let width = row.len();
+        let contributions = contributions(&champion.artifact, &row, explain);
+        let x = Array2::from_shape_vec((1, width), row).expect("one row");
+        let predictor = &champion.artifact.predictor;
+        let value = level(predictor.predict(x.view())[0]);
+        let classes = &champion.artifact.card.facts.classes;
+        let probabilities = predictor.probabilities(x.view()).map(|probabilities| {
+            let named = |(class, p): (usize, &f64)| {
+                (classes.get(class).cloned().unwrap_or_else(|| class.to_string()), *p)
+            };
+            probabilities.row(0).iter().enumerate().map(named).collect()
+        });
+        let half_width = self.scores().half_width(&said, serving.half_width);
+        let interval = half_width
+            .map(|half| [(value - half).clamp(low, high), (value + half).clamp(low, high)]);
+        Ok(Prediction { value, interval, probabilities, contributions, ..said })
+    }
+
+    fn drift(&self, champion: &Champion, row: &[f64]) -> Drift {
+        let card = &champion.artifact.card;
+        let found = card.facts.profile.compare(row);
+        let named = |numbers: &[usize]| -> Vec<String> {
+            let first = numbers.iter().take(NAMED_MAX);
+            first.map(|number| card.schema.features[*number].clone()).collect()
+        };
+        Drift {
+            flag: found.outside_share() > self.settings().serving.outside_max,
+            outside_share: found.outside_share(),
+            outside: named(&found.outside),
+            missing_share: found.missing_share(),
+            missing: named(&found.missing),
+        }
+    }
+
+    /// Why the model is not asked, if it is not.
+    fn distrust(&self, task: &dyn Task, latest: &Latest, said: &Prediction) -> Option<String> {
+        let rules = &self.settings().serving;
+        let stale_s = if rules.stale_s > 0.0 { rules.stale_s } else { f64::INFINITY };
+        if said.features_age_s > stale_s {
+            let age_s = said.features_age_s;
+            return Some(format!("its features are {age_s:.0} s old, expected at most {stale_s}"));
+        }
+        for metric in task.metrics() {
+            let age_s = latest.value(&format!("{metric}_age_s"));
+            if age_s > stale_s {
+                return Some(format!(
+                    "the newest {metric} is {age_s:.0} s old, expected at most {stale_s}"
+                ));
+            }
+        }
+        let Drift { missing_share, missing, .. } = &said.drift;
+        (*missing_share > rules.missing_max).then(|| {
+            format!(
+                "{:.0} % of its inputs are missing ({}), expected at most {:.0} %",
+                100.0 * missing_share,
+                missing.join(", "),
+                100.0 * rules.missing_max
+            )
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! What serving, the gate and the watch are set to.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use service::{Secret, config::ConfigError};
+
+/// When a prediction is the baseline's, or a warning stands beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    /// Features older than this are answered by the baseline, seconds; 0 means
+    /// never.
+    pub stale_s: f64,
+    /// So is a row that lacks more than this share of the inputs that always
+    /// were there in training, 0 to 1.
+    pub missing_max: f64,
+    /// A larger share of inputs outside what training saw raises the drift
+    /// flag, 0 to 1.
+    pub outside_max: f64,
+}
+
+/// How models are watched, and when they are trained again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// Whether at all.
+    pub enabled: bool,
+    /// Every zone is predicted this often, seconds.
+    pub every_s: u64,
+    /// Models are trained again this often, hours; 0 means never.
+    pub retrain_every_h: f64,
+    /// Whether a task whose inputs drift, or whose champion has become worse
+    /// than its baseline, is trained again before.
+    pub retrain_on_drift: bool,
+    /// But not more often than this, hours.
+    pub retrain_pause_h: f64,
+    /// Predictions are written there, so that they can be scored.
+    pub journal_dir: PathBuf,
+    /// For so many days.
+    pub journal_days: u32,
+    /// Versions of a task that stay beside champion and challenger.
+    pub versions_kept: usize,
+}
+
+/// Predictions by MQTT.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mqtt {
+    /// Whether at all.
+    pub enabled: bool,
+    /// The broker's host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Empty for none.
+    pub user: String,
+    /// Of the user.
+    pub password: Secret,
+    /// Of this client.
+    pub client_id: String,
+    /// Predictions go to `<topic>/<site>/<zone>/<task>`.
+    pub topic: String,
+    /// Where Home Assistant looks for devices; empty to tell it nothing.
+    pub discovery_prefix: String,
+}
+
+/// A registry in an S3-compatible store, where `registry_dir` is
+/// `s3://bucket/prefix`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// `https://host[:port]`; empty for Amazon's of the region.
+    pub endpoint: String,
+    /// As in `eu-central-1`.
+    pub region: String,
+    /// The key's name.
+    pub access_key: String,
+    /// The key.
+    pub secret_key: Secret,
+    /// Longest wait for one answer, seconds.
+    pub timeout_s: f64,
+}
+
+impl Serving {
+    /// Refuses values that have no meaning.
+    ///
+    /// # Errors
+    /// The key, what was found and what was expected.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Self { stale_s, missing_max, outside_max } = *self;
+        at_least("serving.stale_s", stale_s, 0.0)?;
+        share("serving.missing_max", missing_max)?;
+        share("serving.outside_max", outside_max)
+    }
+}
+
+impl Watch {
+    /// Refuses values that have no meaning.
+    ///
+    /// # Errors
+    /// The key, what was found and what was expected.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let whole = |key: &str, value: u64, range: std::ops::RangeInclusive<u64>| {
+            let what = format!("{value} is not {} to {}", range.start(), range.end());
+            if range.contains(&value) { Ok(()) } else { Err(ConfigError::invalid(key, what)) }
+        };
+        whole("watch.every_s", self.every_s, 1..=86_400)?;
+        whole("watch.journal_days", u64::from(self.journal_days), 3..=3650)?;
+        whole("watch.versions_kept", self.versions_kept as u64, 1..=1000)?;
+        at_least("watch.retrain_every_h", self.retrain_every_h, 0.0)?;
+        at_least("watch.retrain_pause_h", self.retrain_pause_h, 0.01)
+    }
+}
+
+impl Mqtt {
+    /// Refuses values that have no meaning.
+    ///
+    /// # Errors
+    /// The key, what was found and what was expected.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (key, topic) in
+            [("mqtt.topic", &self.topic), ("mqtt.discovery_prefix", &self.discovery_prefix)]
+        {
+            let is_filter = topic.contains(['+', '#']) || topic.starts_with('$');
+            let is_empty = topic.is_empty() && key == "mqtt.topic";
+            if is_filter || is_empty || topic.ends_with('/') {
+                let what = format!("`{topic}` is no topic to publish to, as in home/predictions");
+                return Err(ConfigError::invalid(key, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a gate that lets nothing through, or all.
+///
+/// # Errors
+/// The key, what was found and what was expected.
+pub fn check_gate(gate: &models::registry::Gate) -> Result<(), ConfigError> {
+    let p_max = gate.p_max;
+    if !(p_max > 0.0 && p_max <= 0.5) {
+        let what = format!("{p_max} is not above 0 and at most 0.5");
+        return Err(ConfigError::invalid("gate.p_max", what));
+    }
+    at_least("gate.latency_p99_us_max", gate.latency_p99_us_max, 1.0)
+}
+
+fn at_least(key: &str, value: f64, least: f64) -> Result<(), ConfigError> {
+    if value.is_finite() && value >= least {
+        return Ok(());
+    }
+    Err(ConfigError::invalid(key, format!("{value} is not {least} or more")))
+}
+
+fn share(key: &str, value: f64) -> Result<(), ConfigError> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::invalid(key, format!("{value} is not a share from 0 to 1")))
+}

@@ -1,0 +1,95 @@
+//! The Open Inference Protocol.
+
+use serde_json::{Value, json};
+
+use super::Life;
+
+#[tokio::test]
+async fn what_there_is() {
+    let life = Life::with("ridge").await;
+    assert_eq!(life.get("/v2/health/live").await, (200, json!({ "live": true })));
+    assert_eq!(life.get("/v2/health/ready").await, (200, json!({ "ready": true })));
+    let ready = json!({ "name": "temperature-10m", "ready": true });
+    assert_eq!(life.get("/v2/models/temperature-10m/ready").await, (200, ready.clone()));
+    assert_eq!(life.get("/v2/models/temperature-10m/versions/1/ready").await, (200, ready));
+    assert_eq!(life.get("/v2/models/temperature-10m/versions/2/ready").await.0, 404);
+    assert_eq!(life.get("/v2/models/light/ready").await.0, 503);
+    assert_eq!(life.get("/v2/models/weather").await.0, 404);
+    let none =
+        |name: &str| json!({ "name": name, "state": "UNAVAILABLE", "reason": "no champion yet" });
+    let index = json!([
+        { "name": "temperature-10m", "version": "1", "state": "READY", "reason": "" },
+        none("watering"), none("light"), none("heating"), none("anomaly"),
+    ]);
+    assert_eq!(life.post("/v2/repository/index", &json!({})).await, (200, index));
+    let (_, metadata) = life.get("/v2/models/temperature-10m").await;
+    let names: Vec<&str> = metadata["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| i["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names.last(), Some(&"temperature_last"), "the level that a change is added to");
+    assert_eq!(
+        metadata["outputs"],
+        json!([
+            { "name": "prediction", "datatype": "FP64", "shape": [-1] },
+            { "name": "low", "datatype": "FP64", "shape": [-1] },
+            { "name": "high", "datatype": "FP64", "shape": [-1] },
+        ])
+    );
+}
+
+/// The inputs of a zone's newest row as tensors, twice.
+async fn tensors(life: &Life) -> Vec<Value> {
+    let newest = life.store.newest(0);
+    let value = |name: &str| {
+        let own = |name: &str| newest.iter().find(|(own, _)| *own == name).unwrap().1;
+        name.split_once(" - ").map_or_else(|| own(name), |(left, right)| own(left) - own(right))
+    };
+    let (_, metadata) = life.get("/v2/models/temperature-10m").await;
+    let inputs = metadata["inputs"].as_array().unwrap().iter();
+    inputs
+        .map(|input| {
+            let name = input["name"].as_str().unwrap();
+            let data = [value(name); 2];
+            json!({ "name": name, "shape": [2, 1], "datatype": "FP64", "data": data })
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_same_row_has_the_same_prediction() {
+    let life = Life::with("ridge").await;
+    let (_, said) = life.get("/v1/predict/temperature-10m?zone=s/a").await;
+    let inputs = tensors(&life).await;
+    let path = "/v2/models/temperature-10m/infer";
+    let body = json!({ "id": "42", "inputs": inputs, "outputs": [{ "name": "prediction" }] });
+    let expect = json!({
+        "id": "42",
+        "model_name": "temperature-10m",
+        "model_version": "1",
+        "outputs": [{
+            "name": "prediction", "datatype": "FP64", "shape": [2],
+            "data": [said["value"], said["value"]],
+        }],
+    });
+    assert_eq!(life.post(path, &body).await, (200, expect));
+    let (_, all) = life.post(path, &json!({ "inputs": inputs })).await;
+    assert_eq!(all["outputs"][1]["data"][0], said["interval"][0]);
+
+    let check = async |body: Value, part: &str| {
+        let (status, said) = life.post(path, &body).await;
+        assert!(status == 400 && said["error"].as_str().unwrap().contains(part), "{said}");
+    };
+    check(json!({ "inputs": inputs[1..] }), "is missing").await;
+    check(json!({ "inputs": [] }), "is missing").await;
+    check(json!({ "inputs": inputs, "outputs": [{ "name": "x" }] }), "no output `x`").await;
+    let mut odd = inputs.clone();
+    odd[0]["name"] = json!("odd");
+    check(json!({ "inputs": odd }), "no input `odd`").await;
+    let mut short = inputs.clone();
+    (short[0]["shape"], short[0]["data"]) = (json!([1]), json!([0.0]));
+    check(json!({ "inputs": short }), "rows, others").await;
+    check(json!({ "inputs": "none" }), "expected a sequence").await;
+}

@@ -1,0 +1,130 @@
+//! What is said, and when the baseline says it.
+
+use serde_json::json;
+
+use super::{Life, TASK, store::temperature};
+
+fn close(got: &serde_json::Value, expect: f64, within: f64) {
+    let got = got.as_f64().unwrap();
+    assert!((got - expect).abs() <= within, "{got}, expected {expect} ± {within}");
+}
+
+#[tokio::test]
+async fn a_prediction_says_what_it_rests_on() {
+    let life = Life::with("ridge").await;
+    let (status, said) = life.get("/v1/predict/temperature-10m?zone=s/a&explain=3").await;
+    assert_eq!(status, 200, "{said}");
+    let minute = life.store.state.lock().unwrap().known as i64;
+    close(&said["value"], temperature(0, minute + 10), 0.3);
+    let interval = &said["interval"];
+    assert!(interval[0].as_f64() < said["value"].as_f64());
+    assert!(said["value"].as_f64() < interval[1].as_f64());
+    assert_eq!(said["interval_level"], 0.9);
+    assert_eq!(
+        (&said["model"], &said["version"], &said["unit"]),
+        (&json!("ridge"), &json!(1), &json!("°C"))
+    );
+    assert_eq!(said["fallback"], false);
+    assert_eq!(said["drift"]["flag"], false);
+    assert!(said["baseline_value"].is_number());
+    assert!((0.0..120.0).contains(&said["features_age_s"].as_f64().unwrap()), "{said}");
+    // A linear model's value is the sum of its terms.
+    let contributions = said["contributions"].as_array().unwrap();
+    assert_eq!(contributions.len(), 3, "{said}");
+    let strongest = contributions[0]["change"].as_f64().unwrap().abs();
+    assert!(strongest >= contributions[2]["change"].as_f64().unwrap().abs());
+
+    let (_, posted) = life.post("/v1/predict/temperature-10m", &json!({ "zone": "s/a" })).await;
+    assert_eq!(posted["value"], said["value"]);
+    assert_eq!(posted["contributions"], json!(null));
+}
+
+#[tokio::test]
+async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
+    let life = Life::with("ridge").await;
+    let (_, said) = life.get("/v1/predict/temperature-10m?zones=s/a,s/nowhere,s/b").await;
+    let zones: Vec<_> =
+        said["predictions"].as_array().unwrap().iter().map(|one| one["zone"].clone()).collect();
+    assert_eq!(zones, ["s/a", "s/b"]);
+    assert_eq!(said["errors"][0]["zone"], "s/nowhere");
+
+    let check = async |path: &str, status: u16, part: &str| {
+        let (got, said) = life.get(path).await;
+        assert!(got == status && said.to_string().contains(part), "{path}: {got} {said}");
+    };
+    check("/v1/predict/weather?zone=s/a", 404, "temperature-10m").await;
+    check("/v1/predict/light?zone=s/a", 503, "trainer compare").await;
+    check("/v1/predict/temperature-10m?zone=s/nowhere", 404, "s/nowhere").await;
+    check("/v1/predict/temperature-10m", 400, "either `zone` or `zones`").await;
+    check("/v1/predict/temperature-10m?zone=s/a&zones=s/b", 400, "either").await;
+    check("/v1/predict/temperature-10m?zones=nonsense", 400, "nonsense").await;
+    let many = vec!["s/a"; 1001];
+    let (status, said) = life.post("/v1/predict/temperature-10m", &json!({ "zones": many })).await;
+    assert!(status == 400 && said.to_string().contains("at most 1000"), "{said}");
+    check("/readyz-not", 404, "not_found").await;
+    let metrics =
+        reqwest::get(format!("{}/metrics", life.url)).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("trainer_predictions_total{task=\"temperature-10m\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn the_baseline_answers_for_stale_and_for_missing_inputs() {
+    let life = Life::with("ridge").await;
+    let path = "/v1/predict/temperature-10m?zone=s/a";
+    let falls_back = async |part: &str| {
+        let (_, said) = life.get(path).await;
+        assert_eq!((&said["fallback"], &said["value"]), (&json!(true), &said["baseline_value"]));
+        assert_eq!(said["interval"], json!(null));
+        assert!(said["fallback_reason"].as_str().unwrap().contains(part), "{said}");
+    };
+    life.store.set(|state| state.behind = 60);
+    falls_back("s old, expected at most 900").await;
+    life.store.set(|state| state.behind = 0);
+    let (_, said) = life.get(path).await;
+    assert_eq!(said["fallback"], false);
+
+    // Without its own metric there is nothing to say; the baseline of a change
+    // needs it too.
+    life.store.set(|state| state.only = Some("temperature_age_s"));
+    let (status, said) = life.get(path).await;
+    assert!(status == 409 && said.to_string().contains("it has no temperature"), "{said}");
+    life.store.set(|state| state.only = Some("temperature_last"));
+    let (status, said) = life.get(path).await;
+    // The best baseline here extrapolates, and its slope is missing too.
+    assert!(status == 409 && said.to_string().contains("inputs are missing"), "{said}");
+}
+
+#[tokio::test]
+async fn strange_inputs_raise_the_drift_flag() {
+    let life = Life::with("ridge").await;
+    life.store.set(|state| state.shift = 50.0);
+    let (_, said) = life.get("/v1/predict/temperature-10m?zone=s/a").await;
+    assert_eq!(said["drift"]["flag"], true, "{said}");
+    assert!(said["drift"]["outside"].to_string().contains("slope"), "{said}");
+}
+
+#[tokio::test]
+async fn models_tell_where_they_come_from() {
+    let life = Life::with("ridge").await;
+    let (_, said) = life.get("/v1/models").await;
+    let model = &said["models"][0];
+    assert_eq!((&model["task"], &model["version"]), (&json!(TASK), &json!(1)));
+    let input = model["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|input| input["name"] == "temperature_slope_10m");
+    assert_eq!(input.unwrap()["unit"], "°C/h");
+    assert!(input.unwrap()["range"]["high"].as_f64() > Some(0.0));
+    assert_eq!(model["data_hash"].as_str().unwrap().len(), 64);
+    assert!(model["crates"]["linfa"].is_string() && model["settings"]["split"].is_object());
+    let (_, versions) = life.get("/v1/models/temperature-10m").await;
+    assert_eq!(versions["aliases"]["champion"]["version"], 1);
+    assert_eq!(versions["versions"][0]["verdict"]["passed"], true);
+    let (_, log) = life.get("/v1/models/temperature-10m/log?limit=1").await;
+    assert_eq!(
+        (&log["log"][0]["what"], &log["log"][0]["who"]),
+        (&json!("promoted"), &json!("trainer compare"))
+    );
+    assert_eq!(life.get("/v1/models/weather").await.0, 404);
+}
