@@ -21,7 +21,7 @@ use crate::{
     online::{Online, ZoneSummary},
     store::{
         self, FrameQuery, HistoryQuery, HistoryRow, QualityCount, Readers, ReadingQuery,
-        ReadingRow, Restored, Tally, Writer,
+        ReadingRow, Restored, Tally, Version, Writer,
     },
     worker,
 };
@@ -111,7 +111,8 @@ impl FeatureStore {
     /// else keeps it from being opened or read.
     pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
-        let connection = store::open(&settings.store, &settings.lake)?;
+        let mut connection = store::open(&settings.store, &settings.lake)?;
+        store::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
         let is_shared = settings.log.is_shared();
         let restored = store::restore(&connection, &settings.engine, metrics.clone(), is_shared)?;
         let readers = Readers::new(&connection)?;
@@ -199,6 +200,14 @@ impl FeatureStore {
     /// What DuckDB says.
     pub fn kpis(&self, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
         kpi::read(&self.0.readers.connection()?, query)
+    }
+
+    /// The definitions that there are rows of, oldest first.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn versions(&self) -> Result<Vec<Version>, StoreError> {
+        store::versions(&self.0.readers.connection()?)
     }
 
     /// The names of all features, in the order of their columns.

@@ -22,8 +22,10 @@
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `rest`: the same over HTTP
+//! - [`cli`]: commands that print and end
 
 pub mod backfill;
+pub mod cli;
 mod committer;
 pub mod definitions;
 pub mod engine;
@@ -46,4 +48,6 @@ pub use feature_store::{Commits, Counts, FeatureStore};
 pub use online::{Status, ZoneSummary};
 pub use rest::routes;
 pub use settings::Settings;
-pub use store::{FrameQuery, HistoryQuery, HistoryRow, ReadingQuery};
+pub use store::{
+    FrameQuery, HistoryQuery, HistoryRow, ReadingQuery, Version, drop_version, versions_of,
+};

@@ -1,11 +1,11 @@
 //! The feature store by itself.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use feature_store::{FeatureStore, Settings, backfill, lake, settings};
+use feature_store::{FeatureStore, Settings, backfill, cli::features, lake, settings};
 use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
@@ -38,8 +38,9 @@ enum Command {
     /// Old readings as Parquet files; the store must not be running.
     #[command(subcommand)]
     Lake(lake::Command),
-    /// Print the names of all features that the file has.
-    Features,
+    /// What is computed: list, show, check, diff, and its versions.
+    #[command(subcommand)]
+    Features(features::Command),
     /// Print the commented default configuration.
     Defaults,
 }
@@ -68,10 +69,12 @@ async fn main() -> Result<()> {
             let ran = tokio::task::spawn_blocking(move || command.run(&settings));
             Ok(ran.await??)
         }
-        Command::Features => {
-            let store = FeatureStore::open(&settings, settings.metric_table()?)?;
-            store.columns().iter().for_each(|name| println!("{name}"));
-            Ok(())
+        Command::Features(command) => {
+            let metrics = settings.metric_table()?;
+            let answer = features::answer(&command, &settings, &metrics)?;
+            print!("{}", answer.text);
+            eprint!("{}", answer.error);
+            process::exit(answer.exit_code.into())
         }
         Command::Defaults => {
             print!("{}", settings::DEFAULTS);

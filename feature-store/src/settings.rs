@@ -192,7 +192,8 @@ impl Settings {
             return Err(ConfigError::invalid("store.path", what));
         }
         // A restart takes in the readings of all windows, and of corrections behind them.
-        let needed_s = self.engine.definitions()?.widest_ms().max(SOIL_KEPT_MS) / 1000
+        let definitions = self.engine.definitions(&self.metric_table()?)?;
+        let needed_s = definitions.widest_ms().max(SOIL_KEPT_MS) / 1000
             + 2 * i64::from(self.engine.late_max_s);
         let needed_days = needed_s / 86_400 + 1;
         let silver_days = i64::from(self.lake.silver_days);
@@ -208,7 +209,6 @@ impl Settings {
             checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
         }
         self.engine.place()?;
-        self.engine.definitions()?;
         self.engine.time_zone().map(|_| ())
     }
 
@@ -251,22 +251,13 @@ impl Engine {
         }
     }
 
-    /// What is computed.
+    /// What is computed, of a site with these metrics.
     ///
     /// # Errors
-    /// A file that cannot be read, or that defines nothing that there is.
-    pub fn definitions(&self) -> Result<Arc<Definitions>, ConfigError> {
-        if self.features.as_os_str().is_empty() {
-            return Ok(Definitions::built_in());
-        }
-        let text = std::fs::read_to_string(&self.features).map_err(|error| {
-            let what = format!("{}: {error}", self.features.display());
-            ConfigError::invalid("engine.features", what)
-        })?;
-        toml::from_str(&text).map(Arc::new).map_err(|error| {
-            let what = format!("{}: {error}", self.features.display());
-            ConfigError::invalid("engine.features", what)
-        })
+    /// Every mistake of the file, with its place.
+    pub fn definitions(&self, metrics: &MetricTable) -> Result<Arc<Definitions>, ConfigError> {
+        Definitions::load(&self.features, metrics)
+            .map_err(|error| ConfigError::invalid("engine.features", format!("\n{error}")))
     }
 
     /// How a zone's soil is judged.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     StoreError,
     committer::Committer,
+    definitions::SqlReading,
     engine::{Engine, Output, Progress},
     feature_store::Shared,
     intake::{self, Arrived},
@@ -203,6 +204,9 @@ impl Worker {
     fn take(&mut self, arrived: Vec<Arrived>) {
         let rows = std::mem::take(&mut self.pending.rows);
         let mut output = Output { qualities: Vec::new(), rows };
+        let before = output.rows.len();
+        let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
+        self.engine.run_ahead(reports.flat_map(SqlReading::of_report));
         for record in &arrived {
             output.qualities.clear();
             match &record.report {
@@ -214,6 +218,7 @@ impl Worker {
             }
             self.pending.take(record, &output.qualities, &mut self.names);
         }
+        self.engine.join(&mut output.rows[before..]);
         self.pending.rows = output.rows;
         self.is_shown &= arrived.is_empty();
     }

@@ -171,13 +171,13 @@ impl Store for S3 {
     fn list(&self, folder: &str) -> Result<Vec<String>> {
         let folder = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let prefix = self.key(&folder);
-        let (mut names, mut next) = (Vec::new(), None);
+        let (mut names, mut next) = (Vec::new(), None::<String>);
         for _ in 0..PAGES_MAX {
             let mut action = self.bucket.list_objects_v2(Some(&self.credentials));
             action.with_prefix(prefix.as_str());
             action.with_delimiter("/");
             if let Some(next) = next.take() {
-                action.with_continuation_token::<String>(next);
+                action.with_continuation_token(next);
             }
             let url = action.sign(SIGNED_FOR);
             let text = self.wait(async {

@@ -3,6 +3,7 @@ use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source};
 use super::history::History;
 use crate::{
     StoreError,
+    definitions::SqlReading,
     engine::{Engine, Output, Progress, Row},
     settings,
 };
@@ -26,7 +27,7 @@ pub(super) fn run(
 ) -> Result<Outcome, StoreError> {
     let mut engine = Engine::new(settings, metrics.clone(), columns)?;
     let arrived_at_once = history.series.iter().all(|series| series.arrival_ms.is_none());
-    let qualities = if arrived_at_once {
+    let qualities = if arrived_at_once && !engine.runs_sql() {
         by_feed(history, &mut engine, keep)
     } else {
         by_reports(history, &mut engine, keep)
@@ -35,6 +36,8 @@ pub(super) fn run(
     Ok(Outcome { qualities, progress: progress.unwrap_or_default() })
 }
 
+/// Readings between two times that rows are kept.
+const CHUNK: usize = 4096;
 /// Rows waiting to be kept.
 const ROWS_MAX: usize = 64;
 
@@ -81,15 +84,31 @@ fn by_reports(
         source: Source::Backfill,
         readings: vec![empty],
     };
-    for (number, at) in history.in_order() {
-        let series = &history.series[number];
-        report.device.clone_from(&series.sensor.device);
-        report.arrival_ms = series.arrival_ms(at);
-        let reading = &mut report.readings[0];
-        reading.metric.clone_from(&series.sensor.metric);
-        (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
-        engine.take(&report, &mut output);
-        qualities[number].append(&mut output.qualities);
+    let mut order = history.in_order().peekable();
+    while order.peek().is_some() {
+        let chunk: Vec<(usize, usize)> = order.by_ref().take(CHUNK).collect();
+        engine.run_ahead(chunk.iter().map(|(number, at)| {
+            let series = &history.series[*number];
+            SqlReading {
+                value: series.value[*at],
+                metric: &series.sensor.metric,
+                site: &history.zone.site,
+                zone: &history.zone.zone,
+                device: &series.sensor.device,
+                event_ms: series.event_ms[*at],
+            }
+        }));
+        for (number, at) in chunk {
+            let series = &history.series[number];
+            report.device.clone_from(&series.sensor.device);
+            report.arrival_ms = series.arrival_ms(at);
+            let reading = &mut report.readings[0];
+            reading.metric.clone_from(&series.sensor.metric);
+            (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
+            engine.take(&report, &mut output);
+            qualities[number].append(&mut output.qualities);
+        }
+        engine.join(&mut output.rows);
         output.rows.drain(..).for_each(|row| keep(&row));
     }
     qualities

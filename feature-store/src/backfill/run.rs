@@ -47,7 +47,8 @@ pub fn run(
 ) -> Result<Summary, StoreError> {
     let started = Instant::now();
     settings.check()?;
-    let connection = store::open(&settings.store, &settings.lake)?;
+    let mut connection = store::open(&settings.store, &settings.lake)?;
+    store::bring_up_to_date(&mut connection, &settings.engine, metrics)?;
     let plan = Plan::of(request)?;
     let done = Done::read(&connection)?;
     let columns = columns(&connection, &plan.metrics)?;

@@ -1,6 +1,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use telemetry::SmolStr;
 
 /// What is computed of the readings of a window (t − w, t]. All but the counting
 /// ones are null where the window is empty.
@@ -82,6 +83,35 @@ impl Aggregate {
             Self::P90 => "p90",
             Self::Coverage => "coverage",
             Self::GapMax => "gap_max_s",
+        }
+    }
+
+    /// What its values are in, for readings in a unit.
+    #[must_use]
+    pub fn unit(self, of_readings: Option<&str>) -> Option<SmolStr> {
+        match self {
+            Self::Count => Some("1".into()),
+            Self::Coverage => Some("%".into()),
+            Self::GapMax => Some("s".into()),
+            Self::Slope => of_readings.map(|unit| format!("{unit}/h").into()),
+            Self::Integral => of_readings.map(|unit| format!("{unit}·h").into()),
+            _ => of_readings.map(SmolStr::from),
+        }
+    }
+
+    /// Where its formula is from, where it is not plain counting.
+    #[must_use]
+    pub const fn source(self) -> Option<&'static str> {
+        match self {
+            Self::Mean | Self::Std | Self::Slope => Some(
+                "T. F. Chan, G. H. Golub, R. J. LeVeque, \"Updating formulae and a pairwise \
+                 algorithm for computing sample variances\", 1979",
+            ),
+            Self::P10 | Self::P50 | Self::P90 => Some(
+                "counting at the metric's resolution, without one DDSketch: C. Masson, J. E. Rim, \
+                 H. K. Lee, PVLDB 12(12), 2019",
+            ),
+            _ => None,
         }
     }
 

@@ -74,6 +74,30 @@ impl Formula {
         }
     }
 
+    /// What its inputs are.
+    #[must_use]
+    pub const fn takes(self) -> &'static str {
+        match self {
+            Self::Difference => "two features of the same unit",
+            Self::LightIntegral => "the integral of light over a day, lux·h",
+            Self::ReferenceEvapotranspiration => "the day's highest and lowest temperature, °C",
+            _ => "temperature, °C, and humidity, %RH",
+        }
+    }
+
+    /// What its values are in; none where that is the unit of the first input.
+    #[must_use]
+    pub const fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Difference => None,
+            Self::VapourPressureDeficit => Some("kPa"),
+            Self::DewPoint | Self::WetBulb | Self::HeatIndex => Some("°C"),
+            Self::AbsoluteHumidity => Some("g/m³"),
+            Self::LightIntegral => Some("mol/m²"),
+            Self::ReferenceEvapotranspiration => Some("mm"),
+        }
+    }
+
     /// Where it is from.
     #[must_use]
     pub const fn source(self) -> &'static str {
@@ -85,7 +109,7 @@ impl Formula {
             Self::WetBulb => "R. Stull, J. Appl. Meteorol. Climatol. 50(11), 2011",
             Self::HeatIndex => "L. P. Rothfusz, NWS Technical Attachment SR 90-23, 1990",
             Self::LightIntegral => {
-                "J. Faust, \"Light\", Ball Redbook, 2003; 0.0185 µmol/(m² s) of a lux of sunlight"
+                "J. Faust, \"Light\", Ball Redbook, 2003; 54 lux of sunlight to 1 µmol/(m² s)"
             }
             Self::ReferenceEvapotranspiration => {
                 "FAO 56, equations 21 and 52 (Hargreaves and Samani, 1985)"

@@ -1,103 +1,128 @@
 //! What is computed of every zone's readings: `features.toml`.
 //!
 //! # Layout
+//! - `features.toml`: the built-in definitions
 //! - `aggregate`: what there is to compute of a window
 //! - `formula`: what there is to compute of several features
-//! - `features.toml`: the built-in definitions
+//! - `read`: a file → [`Definitions`], or all of its mistakes
+//! - `sql`: expressions over readings and over rows
+//! - `feature`: which features a zone has by them
+//! - `lineage`: what each feature is made of
+//! - `diff`: what two definitions differ in
 
 mod aggregate;
+mod diff;
+mod feature;
 mod formula;
+mod lineage;
+mod mistake;
+mod read;
+mod sql;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use telemetry::SmolStr;
 
 pub use aggregate::Aggregate;
+pub use diff::{Change, Diff, diff};
+pub use feature::{Feature, Origin};
 pub use formula::{Formula, Moment};
+pub use lineage::{Lineage, lineage};
+pub(crate) use mistake::hint;
+pub use mistake::{DefinitionsError, Mistake};
+pub use sql::{JoinSql, Mapped, ReadingSql, SqlReading};
 
 use crate::settings::Window;
 
 /// The built-in definitions, as a file.
 pub const BUILT_IN: &str = include_str!("features.toml");
 
+/// Of the form of the file.
+const VERSION: u32 = 1;
 /// Changes when the program computes something else by the same name.
 const ENGINE_VERSION: u32 = 2;
 
 /// A window's width, with what is computed of it.
 pub type Windows = BTreeMap<Window, Vec<Aggregate>>;
 
-/// What is computed of every zone's readings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What is computed of every zone's readings, checked: made by [`Definitions::load`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Definitions {
     /// Of the form of the file.
     pub version: u32,
+    /// What features are about.
+    pub entity: Entity,
     /// Windows of every metric.
-    #[serde(default)]
     pub windows: Windows,
     /// What is different for single metrics.
-    #[serde(default)]
     pub metrics: BTreeMap<SmolStr, MetricDefinition>,
     /// Readings made of readings.
-    #[serde(default)]
     pub derived: BTreeMap<SmolStr, Derived>,
     /// Which features of the clock there are: names of [`agronomy::calendar::Calendar::NAMES`].
-    #[serde(default)]
     pub calendar: Vec<SmolStr>,
     /// Which features of the zone's driest soil there are, as `drying_<name>`: names of
     /// [`agronomy::drying::Trend::NAMES`].
-    #[serde(default)]
     pub drying: Vec<SmolStr>,
     /// Features made of features.
-    #[serde(default)]
     pub joins: BTreeMap<SmolStr, Join>,
+    /// Their names, each behind those of the joins that it is made of.
+    #[serde(skip)]
+    pub join_order: Vec<SmolStr>,
+}
+
+/// What features are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entity {
+    /// A zone of a site: one row for each and for each time.
+    #[default]
+    Zone,
 }
 
 /// What is different for one metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricDefinition {
     /// Whether it has the windows of every metric.
-    #[serde(default = "yes")]
     pub inherit: bool,
     /// Windows that are different; without aggregates: that are not there.
-    #[serde(default)]
     pub windows: Windows,
     /// SQL over a reading; where it is not true, the reading enters no feature.
-    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
 }
 
-/// A metric made, reading by reading, of another. Exactly one of `value`, `below`,
+/// A metric made, reading by reading, of another. At most one of `value`, `below`,
 /// `above` says how; without any it is the value itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Derived {
     /// The metric that it is made of.
     pub from: SmolStr,
     /// Only by day, or only by night; needs the site's place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<When>,
     /// SQL over a reading; only readings for which it is true.
-    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
     /// SQL over a reading.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// max(0, below − value).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
     /// max(0, value − above).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
+    /// Where it is another than that of the metric it is made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<SmolStr>,
     /// The windows that it has; it inherits none.
     pub windows: Windows,
 }
 
 /// Sun up, or sun down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// From sunrise to sunset.
@@ -107,37 +132,29 @@ pub enum When {
 }
 
 /// A feature made of others of the same row: by a formula of the program, or by SQL.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Join {
     /// By a formula of the program.
     Formula {
         /// Which one.
         formula: Formula,
-        /// The features that it is computed of, in the formula's order.
+        /// The features that it is computed of, in the formula's order; joins by formula too.
         inputs: Vec<SmolStr>,
     },
-    /// By SQL over the names of features.
+    /// By SQL over the names of features, joins too.
     Sql {
         /// The expression.
         value: String,
+        /// What its values are in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unit: Option<SmolStr>,
+        /// The features that it names, in the order of names.
+        inputs: Vec<SmolStr>,
     },
 }
 
-const fn yes() -> bool {
-    true
-}
-
 impl Definitions {
-    /// The built-in ones.
-    ///
-    /// # Panics
-    /// Never: a test reads them.
-    #[must_use]
-    pub fn built_in() -> Arc<Self> {
-        Arc::new(toml::from_str(BUILT_IN).expect("the built-in definitions are well-formed"))
-    }
-
     /// The windows of a metric, derived ones too, narrowest first.
     #[must_use]
     pub fn windows_of(&self, metric: &str) -> Vec<(Window, Vec<Aggregate>)> {
@@ -168,17 +185,22 @@ impl Definitions {
         all.flat_map(|windows| windows.keys()).map(|window| window.width_ms()).max().unwrap_or(0)
     }
 
-    /// SHA-256 over what is defined and how this program computes it, hexadecimal:
-    /// equal for files that differ in comments and order only.
+    /// What is defined, as JSON: what [`Definitions::hash`] is of, for people to read.
     ///
     /// # Panics
     /// Never: definitions have a JSON form.
     #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("definitions have a JSON form")
+    }
+
+    /// SHA-256 over what is defined and how this program computes it, hexadecimal:
+    /// equal for files that differ in comments and order only.
+    #[must_use]
     pub fn hash(&self) -> SmolStr {
-        let json = serde_json::to_vec(self).expect("definitions have a JSON form");
         let mut hasher = Sha256::new();
         hasher.update(ENGINE_VERSION.to_le_bytes());
-        hasher.update(&json);
+        hasher.update(self.text());
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 }
@@ -195,7 +217,7 @@ mod tests {
             windows.iter().map(|(window, _)| window.to_string()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(widths("co2"), "10m 1h 24h 7d");
-        assert_eq!(widths("soil_moisture"), "10m 30m 1h 24h 7d");
+        assert_eq!(widths("soil_moisture"), "30m 1h 24h 7d");
         assert_eq!(widths("battery"), "");
         assert_eq!(widths("light_day"), "24h");
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 use sha2::{Digest, Sha256};
 use telemetry::{MetricTable, SmolStr};
 
-use super::{MINUTE_MS, clock::Clock, driest::Driest, join::Joins, quantiles::Bins};
+use super::{MINUTE_MS, clock::Clock, driest::Driest, join::Joins, quantiles::Bins, sql::Ahead};
 use crate::definitions::{Aggregate, Definitions, Derived};
 
 /// The names of the columns of a row, and their hash.
@@ -28,6 +28,8 @@ pub struct Catalog {
     pub(super) clock: Clock,
     pub(super) driest: Driest,
     pub(super) joins: Joins,
+    /// Where the definitions have SQL over readings.
+    pub(super) ahead: Option<Ahead>,
     numbers: HashMap<SmolStr, usize>,
     blocks: Vec<Block>,
     order: Vec<SmolStr>,
@@ -87,6 +89,7 @@ impl Catalog {
             clock,
             driest,
             joins,
+            ahead: None,
             numbers: HashMap::new(),
             blocks: Vec::new(),
             order: Vec::new(),

@@ -67,18 +67,19 @@ mod tests {
 
     #[test]
     fn values_by_day_by_night_and_beyond_a_base() {
-        let check = |derived: &str, value: f64, is_up: Option<bool>, expect: Option<f64>| {
-            let derived = toml::from_str(&format!("from = \"x\"\n{derived}\n[windows]")).unwrap();
+        let check = |when: Option<When>, [below, above]: [Option<f64>; 2], value, is_up, expect| {
+            let derived = Derived { when, below, above, ..Derived::default() };
             assert_eq!(Derivation::of(&derived).value(value, is_up), expect, "{derived:?}");
         };
-        check("", 3.0, None, Some(3.0));
-        check("when = \"day\"", 3.0, Some(true), Some(3.0));
-        check("when = \"day\"", 3.0, Some(false), None);
-        check("when = \"day\"", 3.0, None, None);
-        check("when = \"night\"", 3.0, Some(false), Some(3.0));
-        check("below = 18.0", 15.5, None, Some(2.5));
-        check("below = 18.0", 20.0, None, Some(0.0));
-        check("above = 24.0", 25.0, None, Some(1.0));
+        let same = [None; 2];
+        check(None, same, 3.0, None, Some(3.0));
+        check(Some(When::Day), same, 3.0, Some(true), Some(3.0));
+        check(Some(When::Day), same, 3.0, Some(false), None);
+        check(Some(When::Day), same, 3.0, None, None);
+        check(Some(When::Night), same, 3.0, Some(false), Some(3.0));
+        check(None, [Some(18.0), None], 15.5, None, Some(2.5));
+        check(None, [Some(18.0), None], 20.0, None, Some(0.0));
+        check(None, [None, Some(24.0)], 25.0, None, Some(1.0));
     }
 
     #[test]

@@ -12,16 +12,23 @@ use super::{
     driest,
     feed::Feed,
     row::Row,
+    sql::{self, Ahead},
     summary::Hold,
     zone::{Progress, Rules, Zone},
 };
-use crate::{definitions::Definitions, settings};
+use crate::{
+    StoreError,
+    definitions::{Definitions, JoinSql, ReadingSql, SqlReading},
+    settings,
+};
 
 /// Turns reports, in the order of the log, into feature rows.
 #[derive(Debug)]
 pub struct Engine {
     rules: Rules,
     catalog: Catalog,
+    /// Where the definitions have joins by SQL.
+    joins: Option<JoinSql>,
     numbers: HashMap<ZoneId, usize>,
     zones: Vec<Zone>,
 }
@@ -46,8 +53,12 @@ impl Engine {
         columns: &[SmolStr],
     ) -> Result<Self, ConfigError> {
         let interval_ms = i64::from(settings.interval_s) * 1000;
-        let definitions = settings.definitions()?;
-        let catalog = Catalog::new(definitions, metrics.clone(), interval_ms, columns);
+        let definitions = settings.definitions(&metrics)?;
+        let no_sql = |error: StoreError| ConfigError::invalid("engine.features", error);
+        let readings = ReadingSql::new(&definitions).map_err(no_sql)?;
+        let joins = JoinSql::new(&definitions).map_err(no_sql)?;
+        let mut catalog = Catalog::new(definitions.clone(), metrics.clone(), interval_ms, columns);
+        catalog.ahead = readings.map(|sql| Ahead::new(sql, definitions));
         let rules = Rules {
             time_zone: settings.time_zone()?,
             place: settings.place()?,
@@ -55,11 +66,34 @@ impl Engine {
             engine: settings.clone(),
             metrics,
         };
-        Ok(Self { rules, catalog, numbers: HashMap::new(), zones: Vec::new() })
+        Ok(Self { rules, catalog, joins, numbers: HashMap::new(), zones: Vec::new() })
+    }
+
+    /// Tells of readings that will be taken, or restored, next and in this order, so that
+    /// SQL runs on all of them at once. Of no effect but on speed, and of none at all where
+    /// the definitions have no SQL over readings.
+    pub fn run_ahead<'a>(&mut self, readings: impl IntoIterator<Item = SqlReading<'a>>) {
+        if let Some(ahead) = &mut self.catalog.ahead {
+            ahead.run(readings.into_iter());
+        }
+    }
+
+    /// Whether the definitions have SQL, so that readings are better told of in batches.
+    #[must_use]
+    pub fn runs_sql(&self) -> bool {
+        self.catalog.ahead.is_some() || self.joins.is_some()
+    }
+
+    /// Fills in the joins by SQL, null until then, of rows that [`Engine::take`] gave; for
+    /// many rows at once, as each call costs about as much as a thousand of them.
+    pub fn join(&mut self, rows: &mut [Row]) {
+        if let Some(joins) = &mut self.joins {
+            sql::join(joins, rows);
+        }
     }
 
     /// Takes in one report. Rows depend on nothing but the reports so far and
-    /// their order.
+    /// their order; their joins by SQL are filled in by [`Engine::join`].
     pub fn take(&mut self, report: &Report, output: &mut Output) {
         let number = self.number(&report.zone);
         let zone = &mut self.zones[number];
@@ -74,7 +108,7 @@ impl Engine {
     /// One zone, to be fed with recorded readings at full speed.
     pub fn feed(&mut self, zone: &ZoneId) -> Feed<'_> {
         let number = self.number(zone);
-        Feed::new(&mut self.zones[number], &mut self.catalog, &self.rules)
+        Feed::new(&mut self.zones[number], &mut self.catalog, &self.rules, self.joins.as_mut())
     }
 
     fn number(&mut self, id: &ZoneId) -> usize {
@@ -107,11 +141,21 @@ impl Engine {
     pub fn tick(&mut self, now_ms: i64, output: &mut Output) {
         // As late as a punctual reading could be, and as much again.
         let watermark_ms = now_ms - 2 * i64::from(self.rules.engine.lateness_s) * 1000;
+        let before = output.rows.len();
         for number in self.sorted(|zone| zone.progress.live) {
             let zone = &mut self.zones[number];
             zone.advance(watermark_ms);
             zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
         }
+        self.join(&mut output.rows[before..]);
+    }
+
+    /// Lets time pass for one zone: rows up to there are final.
+    pub fn advance(&mut self, zone: &ZoneId, watermark_ms: i64, output: &mut Output) {
+        let number = self.number(zone);
+        let zone = &mut self.zones[number];
+        zone.advance(watermark_ms);
+        zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
     }
 
     /// The row at its newest event time of each zone that has changed since
@@ -123,6 +167,7 @@ impl Engine {
             zone.touched = false;
             rows.extend(zone.latest_row(&self.catalog, &self.rules));
         }
+        self.join(&mut rows);
         rows
     }
 

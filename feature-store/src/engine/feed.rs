@@ -3,8 +3,10 @@ use telemetry::{Quality, SmolStr};
 use super::{
     catalog::Catalog,
     row::Row,
+    sql,
     zone::{Rules, Zone},
 };
+use crate::definitions::{JoinSql, SqlReading};
 
 /// One zone's way into the engine without a report for each reading: for history
 /// that is read column by column. What it makes is what reports would.
@@ -25,12 +27,25 @@ pub struct Feed<'a> {
     zone: &'a mut Zone,
     catalog: &'a mut Catalog,
     rules: &'a Rules,
+    joins: Option<&'a mut JoinSql>,
     rows: Vec<Row>,
 }
 
 impl<'a> Feed<'a> {
-    pub(super) fn new(zone: &'a mut Zone, catalog: &'a mut Catalog, rules: &'a Rules) -> Self {
-        Self { zone, catalog, rules, rows: Vec::new() }
+    pub(super) fn new(
+        zone: &'a mut Zone,
+        catalog: &'a mut Catalog,
+        rules: &'a Rules,
+        joins: Option<&'a mut JoinSql>,
+    ) -> Self {
+        Self { zone, catalog, rules, joins, rows: Vec::new() }
+    }
+
+    /// As [`Engine::run_ahead`](super::Engine::run_ahead).
+    pub fn run_ahead<'r>(&mut self, readings: impl IntoIterator<Item = SqlReading<'r>>) {
+        if let Some(ahead) = &mut self.catalog.ahead {
+            ahead.run(readings.into_iter());
+        }
     }
 
     /// A device's number, for [`Feed::take`].
@@ -56,6 +71,10 @@ impl<'a> Feed<'a> {
 
     /// The rows that have become final since this was last asked.
     pub fn rows(&mut self) -> Vec<Row> {
-        std::mem::take(&mut self.rows)
+        let mut rows = std::mem::take(&mut self.rows);
+        if let Some(joins) = self.joins.as_deref_mut() {
+            sql::join(joins, &mut rows);
+        }
+        rows
     }
 }

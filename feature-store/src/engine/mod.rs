@@ -12,6 +12,7 @@
 //! - `derive`: readings made of readings, by day and by night
 //! - `series`: one metric: its `readings` in order, and the windows over them, each
 //!   `sliding` from minute to minute over a [`summary`] of each, `quantiles` counted
+//! - `sql`: what expressions of the definitions make of readings and of rows
 //! - `row`: the features of a zone at a time: windows, and then
 //! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
@@ -29,6 +30,7 @@ mod row;
 mod sequence;
 mod series;
 mod sliding;
+mod sql;
 pub mod summary;
 mod zone;
 

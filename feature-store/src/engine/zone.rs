@@ -13,9 +13,10 @@ use super::{
     readings::{EVENT_MS_MAX, Point, Readings},
     sequence::Sequences,
     series::Series,
+    sql::Made,
     summary::Hold,
 };
-use crate::settings;
+use crate::{definitions::SqlReading, settings};
 
 /// Corrections wait for this much event time, so that a burst of late readings
 /// makes each row anew once.
@@ -55,6 +56,9 @@ pub struct Behind {
     event_ms: i64,
     pub(super) arrival_ms: i64,
     value: f64,
+    /// What SQL made of it for each derived metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    derived: Option<Vec<Option<f64>>>,
 }
 
 /// The readings of a zone and how far it has come.
@@ -174,9 +178,16 @@ impl Zone {
     ) -> Quality {
         let quality = self.judge(slot, device, event_ms, value, arrival_ms, rules);
         if quality.is_ok() {
-            self.insert(slot, device, event_ms, value, catalog, rules);
+            let made = self.made(slot, device, event_ms, value, catalog);
+            let is_kept = made.as_ref().is_none_or(|made| made.is_kept);
+            let derived = made.map(|made| made.derived);
+            if is_kept {
+                self.insert(slot, device, event_ms, value, derived.as_deref(), catalog, rules);
+            }
             self.note_progress(event_ms, rules);
-            self.note_arrival(slot, device, event_ms, value, arrival_ms, rules);
+            if is_kept {
+                self.note_arrival(slot, device, event_ms, value, arrival_ms, derived, rules);
+            }
         }
         quality
     }
@@ -198,8 +209,28 @@ impl Zone {
             self.slots[slot].is_new(device, boot, seq);
         }
         if quality.is_ok() {
-            self.insert(slot, device, reading.event_ms, reading.value, catalog, rules);
+            let Reading { event_ms, value, .. } = *reading;
+            let made = self.made(slot, device, event_ms, value, catalog);
+            if made.as_ref().is_none_or(|made| made.is_kept) {
+                let derived = made.map(|made| made.derived);
+                self.insert(slot, device, event_ms, value, derived.as_deref(), catalog, rules);
+            }
         }
+    }
+
+    /// What SQL makes of a reading, where there is any about it.
+    fn made(
+        &self,
+        slot: usize,
+        device: u16,
+        event_ms: i64,
+        value: f64,
+        catalog: &mut Catalog,
+    ) -> Option<Made> {
+        let ahead = catalog.ahead.as_mut()?;
+        let device = self.devices.get(usize::from(device)).map_or("", SmolStr::as_str);
+        let (metric, site, zone) = (&self.slots[slot].metric, &self.id.site, &self.id.zone);
+        ahead.take(&SqlReading { value, metric, site, zone, device, event_ms })
     }
 
     /// A device's number. The 65,536th and later ones share the last number: only
@@ -257,12 +288,14 @@ impl Zone {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // the parts of a reading, unpacked on the hot path
     fn insert(
         &mut self,
         slot: usize,
         device: u16,
         event_ms: i64,
         value: f64,
+        derived: Option<&[Option<f64>]>,
         catalog: &mut Catalog,
         rules: &Rules,
     ) {
@@ -275,7 +308,7 @@ impl Zone {
         }
         let kept = slot.kept.as_mut().expect("it was just made");
         let is_up = self.sun.is_up(event_ms, rules.place);
-        kept.insert(Point::new(event_ms, value, device), is_up);
+        kept.insert(Point::new(event_ms, value, device), derived, is_up);
         if slot.feeds_soil {
             self.soil.changed(event_ms);
         }
@@ -315,6 +348,7 @@ impl Zone {
 
     /// Remembers a reading that a row will have which was not known at the row's
     /// time.
+    #[allow(clippy::too_many_arguments)] // the parts of a reading, unpacked on the hot path
     fn note_arrival(
         &mut self,
         slot: usize,
@@ -322,6 +356,7 @@ impl Zone {
         event_ms: i64,
         value: f64,
         arrival_ms: i64,
+        derived: Option<Vec<Option<f64>>>,
         rules: &Rules,
     ) {
         if arrival_ms <= event_ms {
@@ -334,7 +369,8 @@ impl Zone {
                 self.slots[slot].metric.clone(),
                 self.devices.get(usize::from(device)).cloned().unwrap_or_default(),
             );
-            self.progress.behind.push(Behind { metric, device, event_ms, arrival_ms, value });
+            let reading = Behind { metric, device, event_ms, arrival_ms, value, derived };
+            self.progress.behind.push(reading);
         }
     }
 
@@ -353,10 +389,11 @@ impl Zone {
             let slot = self.slots.iter_mut().find(|slot| slot.metric == reading.metric);
             let Some(slot) = slot else { continue };
             let Some(kept) = slot.kept.as_mut() else { continue };
+            let derived = reading.derived.as_deref();
             if is_there {
-                kept.insert(point, is_up)
+                kept.insert(point, derived, is_up)
             } else {
-                kept.remove(&point, is_up)
+                kept.remove(&point, derived, is_up)
             }
             if slot.feeds_soil {
                 self.soil.changed(reading.event_ms);
@@ -424,20 +461,28 @@ impl Kept {
         }
     }
 
-    fn insert(&mut self, point: Point, is_up: Option<bool>) {
+    /// Puts a reading in, and what is derived of it: of what SQL made, or of its value.
+    fn insert(&mut self, point: Point, derived: Option<&[Option<f64>]>, is_up: Option<bool>) {
         self.series.insert(point);
-        for (derivation, _, series) in &mut self.derived {
-            if let Some(value) = derivation.value(point.value, is_up) {
-                series.insert(Point::new(point.event_ms(), value, point.device()));
-            }
-        }
+        self.for_each_derived(point, derived, is_up, |series, point| series.insert(point));
     }
 
-    fn remove(&mut self, point: &Point, is_up: Option<bool>) {
+    fn remove(&mut self, point: &Point, derived: Option<&[Option<f64>]>, is_up: Option<bool>) {
         self.series.remove(point);
-        for (derivation, _, series) in &mut self.derived {
-            if let Some(value) = derivation.value(point.value, is_up) {
-                series.remove(&Point::new(point.event_ms(), value, point.device()));
+        self.for_each_derived(*point, derived, is_up, |series, point| series.remove(&point));
+    }
+
+    fn for_each_derived(
+        &mut self,
+        point: Point,
+        derived: Option<&[Option<f64>]>,
+        is_up: Option<bool>,
+        act: impl Fn(&mut Series, Point),
+    ) {
+        for (i, (derivation, _, series)) in self.derived.iter_mut().enumerate() {
+            let value = derived.map_or(Some(point.value), |derived| derived[i]);
+            if let Some(value) = value.and_then(|value| derivation.value(value, is_up)) {
+                act(series, Point::new(point.event_ms(), value, point.device()));
             }
         }
     }

@@ -5,6 +5,7 @@ mod columns;
 mod names;
 mod read;
 mod restore;
+mod versions;
 mod write;
 
 use std::{
@@ -20,6 +21,8 @@ pub(crate) use names::Names;
 pub use read::{FrameQuery, HistoryQuery, HistoryRow, QualityCount, ReadingQuery, ReadingRow};
 pub(crate) use read::{frame, history, quality, readings};
 pub(crate) use restore::{Restored, feature_columns, metrics, positions, restore, restore_zones};
+pub use versions::{Version, drop_version, versions_of};
+pub(crate) use versions::{bring_up_to_date, versions};
 pub(crate) use write::Writer;
 
 use crate::{StoreError, backfill, kpi, lake, settings, watch};

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use duckdb::Connection;
 use telemetry::{SmolStr, ZoneId};
 
-use crate::StoreError;
+use crate::{StoreError, definitions::SqlReading};
 
 /// The numbers that stand for names in `silver.data`, and the partition of
 /// each zone. Grows with the devices that there are.
@@ -47,6 +47,14 @@ pub(super) struct Series {
     pub(super) zone: ZoneId,
     pub(super) device: SmolStr,
     pub(super) metric: SmolStr,
+}
+
+impl Series {
+    /// One of its readings, as SQL of definitions sees it.
+    pub(super) fn reading(&self, event_ms: i64, value: f64) -> SqlReading<'_> {
+        let Self { zone, device, metric, .. } = self;
+        SqlReading { value, metric, site: &zone.site, zone: &zone.zone, device, event_ms }
+    }
 }
 
 /// A device, ready to be asked for the numbers of its names.

@@ -169,6 +169,11 @@ fn restore_batch(
     let event_ms = batch.column(3).as_primitive::<Int64Type>();
     let value = batch.column(4).as_primitive::<Float64Type>();
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
+    engine.run_ahead((0..batch.num_rows()).filter_map(|row| {
+        let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
+        let (event_ms, value) = (event_ms.value(row), value.value(row));
+        (event_ms > after_ms).then(|| one.reading(event_ms, value))
+    }));
     let mut restored = 0;
     for row in 0..batch.num_rows() {
         let one = wanted.series.get(series.value(row) as usize).copied().flatten();
@@ -221,7 +226,7 @@ fn tally(connection: &Connection) -> Result<Tally, StoreError> {
     Ok(tally)
 }
 
-fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreError> {
+pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreError> {
     let mut statement =
         connection.prepare("SELECT site, zone, partition, progress FROM meta.zones")?;
     let mut found = statement.query([])?;
@@ -239,7 +244,7 @@ fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreE
     Ok(zones)
 }
 
-fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
+pub(super) fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
     let mut statement = connection.prepare("SELECT id, boot FROM silver.boots")?;
     let found =
         statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?;

@@ -94,3 +94,13 @@ CREATE TABLE IF NOT EXISTS meta.schemas (hash VARCHAR PRIMARY KEY, names VARCHAR
 -- How many there are of what, kept up by each transaction: readings_<quality>, rejects, rows,
 -- corrections (rows made anew), commits.
 CREATE TABLE IF NOT EXISTS meta.counters (name VARCHAR PRIMARY KEY, count UBIGINT NOT NULL);
+
+-- Versions of the definitions. features.rows is of the active one, features.rows_v<version> of
+-- the others.
+CREATE TABLE IF NOT EXISTS meta.definitions (
+    version INTEGER PRIMARY KEY,
+    hash VARCHAR NOT NULL,
+    text VARCHAR NOT NULL,
+    created TIMESTAMP NOT NULL,
+    active BOOLEAN NOT NULL
+);

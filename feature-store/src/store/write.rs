@@ -68,7 +68,7 @@ impl Writer {
         append(&transaction, "bronze", "records", records.finish()?)?;
         append(&transaction, "silver", "data", readings.finish()?)?;
         write_names(&transaction, &names)?;
-        write_rows(&transaction, &rows)?;
+        write_rows(&transaction, &rows, "rows")?;
         for (partition, next) in &positions {
             transaction.execute(
                 "INSERT OR REPLACE INTO meta.positions VALUES (?, ?)",
@@ -195,10 +195,14 @@ fn write_names(connection: &Connection, names: &NewNames) -> Result<(), StoreErr
 
 /// Rows of one schema follow one another: columns are added at the end, and
 /// seldom.
-fn write_rows(connection: &Connection, rows: &[Row]) -> Result<(), StoreError> {
+pub(super) fn write_rows(
+    connection: &Connection,
+    rows: &[Row],
+    name: &str,
+) -> Result<(), StoreError> {
     for rows in rows.chunk_by(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
         let schema = &rows[0].schema;
-        let mut appender = connection.appender_to_db("rows", "features")?;
+        let mut appender = connection.appender_to_db(name, "features")?;
         for name in ["site", "zone", "time", "revision", "schema_hash"] {
             appender.add_column(name)?;
         }

@@ -1,0 +1,134 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use telemetry::{MetricTable, SmolStr};
+
+use super::{Definitions, Lineage, lineage};
+
+/// What becomes of a feature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Added(Lineage),
+    /// It is gone.
+    Removed(Lineage),
+    /// It is made otherwise than before.
+    Changed {
+        /// As it was.
+        from: Lineage,
+        /// As it is now.
+        to: Lineage,
+    },
+    /// It is made as before, of a feature that is not.
+    ChangedBy {
+        /// As it was and is.
+        of: Lineage,
+        /// The first such input.
+        input: SmolStr,
+    },
+}
+
+/// What two definitions differ in, for a site with every known metric.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// By name.
+    pub changes: BTreeMap<SmolStr, Change>,
+    /// How many features are as they were.
+    pub same: usize,
+}
+
+impl Diff {
+    /// Whether rows of the past have values to be made anew; a feature that goes leaves
+    /// none to make.
+    #[must_use]
+    pub fn needs_backfill(&self) -> bool {
+        self.changes.values().any(|change| !matches!(change, Change::Removed(_)))
+    }
+}
+
+/// What changes from one to the other.
+#[must_use]
+pub fn diff(from: &Definitions, to: &Definitions, metrics: &MetricTable) -> Diff {
+    let by_name = |definitions: &Definitions| -> BTreeMap<SmolStr, Lineage> {
+        let all = lineage(definitions, metrics, &[]);
+        all.into_iter().map(|own| (own.feature.clone(), own)).collect()
+    };
+    let (before, after) = (by_name(from), by_name(to));
+    let mut diff = Diff::default();
+    for (name, own) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+        diff.changes.insert(name.clone(), Change::Removed(own.clone()));
+    }
+    // Joins last, each behind its inputs, so that what changes an input is known.
+    let joins: BTreeSet<&SmolStr> = to.join_order.iter().collect();
+    let first = after.keys().filter(|name| !joins.contains(name));
+    for name in first.chain(&to.join_order) {
+        let Some(own) = after.get(name) else { continue };
+        let change = match before.get(name) {
+            None => Some(Change::Added(own.clone())),
+            Some(old) if old != own => Some(Change::Changed { from: old.clone(), to: own.clone() }),
+            Some(_) => {
+                let changed = own
+                    .inputs
+                    .iter()
+                    .find(|input| joins.contains(name) && diff.changes.contains_key(*input));
+                changed.map(|input| Change::ChangedBy { of: own.clone(), input: input.clone() })
+            }
+        };
+        match change {
+            Some(change) => drop(diff.changes.insert(name.clone(), change)),
+            None => diff.same += 1,
+        }
+    }
+    diff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "
+        [windows]
+        1h = ['mean', 'std']
+        [derived.chill]
+        from = 'temperature'
+        below = 18
+        windows.1h = ['mean']
+        [joins.a]
+        value = 'chill_mean_1h * 2'
+        [joins.b]
+        value = 'a + 1'";
+
+    fn check(change: impl Fn(&str) -> String, expect: &str, needs_backfill: bool) {
+        let metrics = MetricTable::default();
+        let read = |text: &str| {
+            let text = format!("version = 1\n{text}");
+            Definitions::parse("t", &text, &metrics).unwrap_or_else(|error| panic!("{error}"))
+        };
+        let found = diff(&read(BASE), &read(&change(BASE)), &metrics);
+        let of_interest = |name: &SmolStr| {
+            let mut other = metrics.iter().map(|(metric, _)| metric).filter(|m| *m != "co2");
+            !other.any(|metric| name.starts_with(metric.as_str()))
+        };
+        let changes = found.changes.iter().filter(|(name, _)| of_interest(name));
+        let changes = changes.map(|(name, change)| match change {
+            Change::Added(_) => format!("+{name}"),
+            Change::Removed(_) => format!("-{name}"),
+            Change::Changed { .. } => format!("~{name}"),
+            Change::ChangedBy { input, .. } => format!("~{name}<{input}"),
+        });
+        assert_eq!(changes.collect::<Vec<_>>().join(" "), expect);
+        assert_eq!(found.needs_backfill(), needs_backfill);
+    }
+
+    #[test]
+    fn what_changed_and_what_it_changes() {
+        check(|base| format!("# a comment\n{base}"), "", false);
+        check(|base| base.replace("['mean', 'std']", "['std', 'mean']"), "", false);
+        check(|base| base.replace(", 'std'", ""), "-co2_std_1h", false);
+        check(|base| base.replace("'std'", "'max'"), "+co2_max_1h -co2_std_1h", true);
+        let below = |base: &str| base.replace("below = 18", "below = 17");
+        check(below, "~a<chill_mean_1h ~b<a ~chill_mean_1h", true);
+        check(|base| base.replace("a + 1", "a + 2"), "~b", true);
+        let filter = |base: &str| format!("metrics.co2.where = 'value > 1'\n{base}");
+        check(filter, "~co2_age_s ~co2_last ~co2_mean_1h ~co2_std_1h", true);
+    }
+}

@@ -1,0 +1,242 @@
+use serde::Serialize;
+use telemetry::{MetricTable, SmolStr};
+
+use super::{Aggregate, Definitions, Derived, Feature, Join, Origin, When};
+
+/// What a feature is made of, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Lineage {
+    /// Its name.
+    pub feature: SmolStr,
+    /// The metric that it is of, measured or derived.
+    pub metric: Option<SmolStr>,
+    /// The width of its window, as in `24h`.
+    pub window: Option<SmolStr>,
+    /// What is computed of the window.
+    pub aggregate: Option<Aggregate>,
+    /// How it is computed of its inputs.
+    pub formula: String,
+    /// Which readings count; none where all do.
+    pub filter: Option<String>,
+    /// Where the formula is from.
+    pub source: Option<SmolStr>,
+    /// What its values are in; none where that is not known.
+    pub unit: Option<SmolStr>,
+    /// The metric, or the features, that it is computed of.
+    pub inputs: Vec<SmolStr>,
+}
+
+/// The lineage of features by their names, in their order; of all that a zone with every
+/// known metric has where there are none. Names that there are not are left out.
+#[must_use]
+pub fn lineage(definitions: &Definitions, metrics: &MetricTable, names: &[&str]) -> Vec<Lineage> {
+    let features = definitions.features(metrics.iter().map(|(name, _)| name.as_str()));
+    let of = |feature: &Feature| Lineage::of(definitions, metrics, feature);
+    if names.is_empty() {
+        return features.iter().map(of).collect();
+    }
+    let find = |name: &&str| features.iter().find(|feature| feature.name == *name);
+    names.iter().filter_map(find).map(of).collect()
+}
+
+impl Lineage {
+    fn of(definitions: &Definitions, metrics: &MetricTable, feature: &Feature) -> Self {
+        let mut lineage = Self {
+            feature: feature.name.clone(),
+            metric: feature.metric().cloned(),
+            window: None,
+            aggregate: None,
+            formula: String::new(),
+            filter: None,
+            source: None,
+            unit: None,
+            inputs: Vec::new(),
+        };
+        match &feature.origin {
+            Origin::Newest { metric } => {
+                lineage.formula = format!("newest {metric}");
+                lineage.of_metric(definitions, metrics, metric);
+            }
+            Origin::Age { metric } => {
+                lineage.formula = format!("time since the newest {metric}");
+                lineage.of_metric(definitions, metrics, metric);
+                lineage.unit = Some("s".into());
+            }
+            Origin::Window { metric, aggregate, window } => {
+                let value = lineage.of_metric(definitions, metrics, metric);
+                lineage.formula = format!("{aggregate} of {value} over (t − {window}, t]");
+                lineage.window = Some(window.to_string().into());
+                lineage.aggregate = Some(*aggregate);
+                lineage.source = aggregate.source().map(SmolStr::new_static);
+                lineage.unit = aggregate.unit(lineage.unit.as_deref());
+            }
+            Origin::Calendar(name) => {
+                lineage.formula = format!("{name} of the site's clock");
+                lineage.source = Some(CALENDAR_SOURCE.into());
+                lineage.unit = unit_of_name(name);
+            }
+            Origin::Drying(name) => {
+                lineage.formula = format!("{name} of the drying trend of the driest probe");
+                lineage.source = Some(DRYING_SOURCE.into());
+                lineage.unit = unit_of_name(name);
+                lineage.inputs = vec!["soil_moisture".into(), "irrigation".into()];
+            }
+            Origin::Join(name) => lineage.of_join(definitions, metrics, &definitions.joins[name]),
+        }
+        lineage
+    }
+
+    /// What all features of a metric have in common. Returns what a reading counts as.
+    fn of_metric(
+        &mut self,
+        definitions: &Definitions,
+        metrics: &MetricTable,
+        metric: &SmolStr,
+    ) -> String {
+        let derived = definitions.derived.get(metric);
+        let measured = derived.map_or(metric, |derived| &derived.from);
+        let own = definitions.metrics.get(measured).and_then(|own| own.filter.as_ref());
+        let filters = own.into_iter().cloned().chain(derived.into_iter().flat_map(filters));
+        let filters: Vec<String> = filters.collect();
+        self.filter = (!filters.is_empty()).then(|| filters.join("; "));
+        let unit = metrics.get(measured).map(|metric| metric.unit.clone());
+        self.unit = derived.and_then(|derived| derived.unit.clone()).or(unit);
+        self.inputs = vec![measured.clone()];
+        derived.map_or_else(|| metric.to_string(), Derived::formula)
+    }
+
+    fn of_join(&mut self, definitions: &Definitions, metrics: &MetricTable, join: &Join) {
+        self.inputs = join.inputs().to_vec();
+        match join {
+            Join::Formula { formula, inputs } => {
+                self.formula = format!("{}({})", formula.as_str(), inputs.join(", "));
+                self.source = Some(formula.source().into());
+                let of_input = || {
+                    let input = inputs.first()?;
+                    lineage(definitions, metrics, &[input]).pop()?.unit
+                };
+                self.unit = formula.unit().map(SmolStr::new_static).or_else(of_input);
+            }
+            Join::Sql { value, unit, .. } => {
+                self.formula.clone_from(value);
+                self.source = Some("SQL of the definitions, run by DuckDB".into());
+                self.unit.clone_from(unit);
+            }
+        }
+    }
+}
+
+const CALENDAR_SOURCE: &str =
+    "IANA time zone database; sun by the NOAA Solar Calculator (J. Meeus, 1991)";
+const DRYING_SOURCE: &str = "agronomy::drying: least squares since the last watering, FAO 56 terms";
+
+impl Derived {
+    /// What it makes of a reading.
+    #[must_use]
+    pub fn formula(&self) -> String {
+        match (&self.value, self.below, self.above) {
+            (Some(value), ..) => format!("{value} [value = {}]", self.from),
+            (_, Some(below), _) => format!("max(0, {below} − {})", self.from),
+            (.., Some(above)) => format!("max(0, {} − {above})", self.from),
+            _ => self.from.to_string(),
+        }
+    }
+}
+
+fn filters(derived: &Derived) -> impl Iterator<Item = String> {
+    let when = derived.when.map(|when| match when {
+        When::Day => "the sun is up".to_owned(),
+        When::Night => "the sun is down".to_owned(),
+    });
+    when.into_iter().chain(derived.filter.clone())
+}
+
+/// By the name, as in `since_watering_h`.
+fn unit_of_name(name: &str) -> Option<SmolStr> {
+    const ENDS: [(&str, &str); 5] =
+        [("_pct_min", "%/min"), ("_pct_h", "%/h"), ("_pct", "%"), ("_min", "min"), ("_h", "h")];
+    let end = ENDS.iter().find(|(end, _)| name.ends_with(end)).map(|(_, unit)| *unit);
+    Some(SmolStr::new_static(if name.starts_with("hours_") { "h" } else { end.unwrap_or("1") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, feature: &str, expect: [&str; 4]) {
+        let metrics = MetricTable::default();
+        let read = Definitions::parse("t", &format!("version = 1\n{text}"), &metrics).unwrap();
+        let [found] = &lineage(&read, &metrics, &[feature])[..] else { panic!("no {feature}") };
+        let found = [
+            found.formula.clone(),
+            found.filter.clone().unwrap_or_default(),
+            found.unit.clone().unwrap_or_default().to_string(),
+            found.inputs.join(" "),
+        ];
+        assert_eq!(found, expect, "{feature}");
+    }
+
+    #[test]
+    fn a_feature_says_what_it_is_made_of() {
+        let text = "
+            calendar = ['is_day']
+            drying = ['response_pct_min', 'hours_to_critical_low']
+            windows.1h = ['mean', 'slope', 'coverage']
+            metrics.co2.where = 'value > 0'
+            [derived.light_day]
+            from = 'light'
+            when = 'day'
+            where = 'value < 1e5'
+            windows.24h = ['integral']
+            [derived.chill]
+            from = 'temperature'
+            below = 18.5
+            windows.1h = ['integral']
+            [joins.rise]
+            formula = 'difference'
+            inputs = ['temperature_slope_1h', 'outdoor_temperature_slope_1h']
+            [joins.twice]
+            value = '2 * rise'
+            unit = '°C/h'";
+        let over = |what: &str, w: &str| format!("{what} over (t − {w}, t]");
+        check(text, "co2_mean_1h", [&over("mean of co2", "1h"), "value > 0", "ppm", "co2"]);
+        check(text, "co2_coverage_1h", [&over("coverage of co2", "1h"), "value > 0", "%", "co2"]);
+        check(
+            text,
+            "temperature_age_s",
+            ["time since the newest temperature", "", "s", "temperature"],
+        );
+        let night = "the sun is up; value < 1e5";
+        check(
+            text,
+            "light_day_integral_24h",
+            [&over("integral of light", "24h"), night, "lux·h", "light"],
+        );
+        let chill = over("integral of max(0, 18.5 − temperature)", "1h");
+        check(text, "chill_integral_1h", [&chill, "", "°C·h", "temperature"]);
+        let inputs = "temperature_slope_1h outdoor_temperature_slope_1h";
+        let rise = "difference(temperature_slope_1h, outdoor_temperature_slope_1h)";
+        check(text, "rise", [rise, "", "°C/h", inputs]);
+        check(text, "twice", ["2 * rise", "", "°C/h", "rise"]);
+        check(text, "is_day", ["is_day of the site's clock", "", "1", ""]);
+        let probe = "of the drying trend of the driest probe";
+        let soil = "soil_moisture irrigation";
+        check(
+            text,
+            "drying_response_pct_min",
+            [&format!("response_pct_min {probe}"), "", "%/min", soil],
+        );
+        check(
+            text,
+            "drying_hours_to_critical_low",
+            [&format!("hours_to_critical_low {probe}"), "", "h", soil],
+        );
+    }
+
+    #[test]
+    fn every_built_in_feature_has_a_formula_and_a_unit() {
+        for own in lineage(&Definitions::built_in(), &MetricTable::default(), &[]) {
+            assert!(!own.formula.is_empty() && own.unit.is_some(), "{own:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! From the text of a file to definitions that have a meaning, or to all of
+//! its mistakes.
+//!
+//! # Layout
+//! - `node`: values of the file, where they stand
+//! - `shape`: keys, types, names of aggregates, formulas, widths of windows
+//! - `check`: what names another part of the file, or of the program
+//! - `order`: joins after what they are made of
+
+mod check;
+mod node;
+mod order;
+mod shape;
+
+use std::{
+    io::Read,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use telemetry::MetricTable;
+
+use super::{BUILT_IN, Definitions, DefinitionsError, Mistake};
+
+/// Largest file of definitions.
+const BYTES_MAX: u64 = 1 << 20;
+
+impl Definitions {
+    /// The built-in ones.
+    ///
+    /// # Panics
+    /// Never: a test reads them.
+    #[must_use]
+    pub fn built_in() -> Arc<Self> {
+        static READ: LazyLock<Arc<Definitions>> = LazyLock::new(|| {
+            let read = Definitions::parse("features.toml", BUILT_IN, &MetricTable::default());
+            Arc::new(read.expect("the built-in definitions have no mistake"))
+        });
+        READ.clone()
+    }
+
+    /// Those of a file, or the built-in ones where the path is empty, for a site with
+    /// these metrics.
+    ///
+    /// # Errors
+    /// Every mistake of the file, with its line and, where that is known, how to mend it.
+    pub fn load(path: &Path, metrics: &MetricTable) -> Result<Arc<Self>, DefinitionsError> {
+        if path.as_os_str().is_empty() {
+            return Ok(Self::built_in());
+        }
+        let file = path.display().to_string();
+        let text = text_of(path).map_err(|what| DefinitionsError {
+            mistakes: vec![Mistake { file: file.clone(), line: None, what, hint: None }],
+        })?;
+        Self::parse(&file, &text, metrics).map(Arc::new)
+    }
+
+    /// Those of a text; `file` is how mistakes name it.
+    ///
+    /// # Errors
+    /// As [`Definitions::load`].
+    ///
+    /// ```
+    /// use feature_store::definitions::Definitions;
+    /// use telemetry::MetricTable;
+    ///
+    /// let text = "version = 1\n[windows]\n1h = [\"maen\"]\n";
+    /// let error = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "own.toml:3: `maen` is no aggregate\n  hint: did you mean `mean`?"
+    /// );
+    /// ```
+    pub fn parse(file: &str, text: &str, metrics: &MetricTable) -> Result<Self, DefinitionsError> {
+        let mut reader = node::Reader::new(file, text);
+        let mut definitions = None;
+        if let Some(root) = reader.root() {
+            let mut read = shape::definitions(&mut reader, &root);
+            check::definitions(&mut reader, &mut read, metrics);
+            definitions = Some(read);
+        }
+        match definitions {
+            Some(definitions) if reader.is_clean() => Ok(definitions),
+            _ => Err(DefinitionsError { mistakes: reader.into_mistakes() }),
+        }
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let read = file.take(BYTES_MAX + 1).read_to_string(&mut text);
+    match read {
+        Ok(bytes) if bytes as u64 > BYTES_MAX => {
+            Err(format!("is larger than {BYTES_MAX} bytes, more than definitions need"))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

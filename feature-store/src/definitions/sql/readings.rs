@@ -1,0 +1,244 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use duckdb::arrow::{
+    array::{ArrayRef, Float64Array, StringArray, TimestampMicrosecondArray, new_null_array},
+    datatypes::{DataType, TimeUnit},
+};
+use telemetry::{Report, SmolStr};
+
+use super::{
+    READING,
+    batch::{Program, Sandbox},
+    words::words,
+};
+use crate::{StoreError, definitions::Definitions};
+
+/// A reading as expressions see it.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlReading<'a> {
+    /// In the metric's unit.
+    pub value: f64,
+    /// Name of the metric.
+    pub metric: &'a str,
+    /// Name of the site.
+    pub site: &'a str,
+    /// Name of the zone within it.
+    pub zone: &'a str,
+    /// Name of the device.
+    pub device: &'a str,
+    /// UTC milliseconds.
+    pub event_ms: i64,
+}
+
+impl<'a> SqlReading<'a> {
+    /// The readings of a report, in order.
+    pub fn of_report(report: &'a Report) -> impl Iterator<Item = Self> {
+        report.readings.iter().map(|reading| Self {
+            value: reading.value,
+            metric: &reading.metric,
+            site: &report.zone.site,
+            zone: &report.zone.zone,
+            device: &report.device,
+            event_ms: reading.event_ms,
+        })
+    }
+}
+
+/// What came of a batch of readings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mapped {
+    /// For each reading, whether it enters features: its metric's `where` is true.
+    pub kept: Vec<bool>,
+    /// By derived metric with a `where` or a `value`: a number for each reading, NaN where
+    /// it has none. `below`, `above` and `when` are the engine's to apply to it.
+    pub derived: BTreeMap<SmolStr, Vec<f64>>,
+}
+
+/// The `where` and `value` of metrics and derived metrics.
+///
+/// ```
+/// use feature_store::definitions::{Definitions, ReadingSql, SqlReading};
+/// use telemetry::MetricTable;
+///
+/// let text = "
+/// version = 1
+/// [metrics.co2]
+/// where = 'device <> ''broken'''
+/// [derived.co2_excess]
+/// from = 'co2'
+/// value = 'greatest(0, value - 1000)'
+/// windows.1h = ['integral']
+/// ";
+/// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
+/// let mut sql = ReadingSql::new(&definitions).unwrap().unwrap();
+/// let reading = |device, value| SqlReading {
+///     value, metric: "co2", site: "s", zone: "z", device, event_ms: 0,
+/// };
+/// let mapped = sql.run(&[reading("a", 1200.0), reading("broken", 400.0)]);
+/// assert_eq!(mapped.kept, [true, false]);
+/// assert_eq!(mapped.derived["co2_excess"], [200.0, 0.0]);
+/// ```
+#[derive(Debug)]
+pub struct ReadingSql {
+    sandbox: Sandbox,
+    metrics: BTreeMap<SmolStr, OfMetric>,
+}
+
+/// The expressions over the readings of one metric.
+#[derive(Debug)]
+struct OfMetric {
+    program: Program,
+    /// Places of the expressions in the file.
+    places: Vec<String>,
+    /// Which columns of [`READING`] they name.
+    named: [bool; READING.len()],
+    /// Numbers of expressions.
+    filter: Option<usize>,
+    derived: Vec<(SmolStr, OfDerived)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OfDerived {
+    filter: Option<usize>,
+    value: Option<usize>,
+}
+
+impl ReadingSql {
+    /// None where no definition over readings has SQL.
+    ///
+    /// # Errors
+    /// Where DuckDB cannot be opened.
+    pub fn new(definitions: &Definitions) -> Result<Option<Self>, StoreError> {
+        let own = definitions.metrics.keys();
+        let from = definitions.derived.values().map(|derived| &derived.from);
+        let metrics: BTreeMap<SmolStr, OfMetric> = own
+            .chain(from)
+            .filter_map(|metric| Some((metric.clone(), OfMetric::new(definitions, metric)?)))
+            .collect();
+        if metrics.is_empty() {
+            return Ok(None);
+        }
+        let sandbox = Sandbox::new()?;
+        sandbox.make_table(READING)?;
+        Ok(Some(Self { sandbox, metrics }))
+    }
+
+    /// Whether any expression is about readings of a metric.
+    #[must_use]
+    pub fn is_about(&self, metric: &str) -> bool {
+        self.metrics.contains_key(metric)
+    }
+
+    /// Runs all expressions on a batch.
+    pub fn run(&mut self, readings: &[SqlReading<'_>]) -> Mapped {
+        let mut mapped = Mapped { kept: vec![true; readings.len()], derived: BTreeMap::new() };
+        let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (place, reading) in readings.iter().enumerate() {
+            if self.is_about(reading.metric) {
+                places.entry(reading.metric).or_default().push(place);
+            }
+        }
+        for (name, metric) in &mut self.metrics {
+            let Some(places) = places.get(name.as_str()) else { continue };
+            let columns = metric.columns(readings, places);
+            let values = self.sandbox.run(&mut metric.program, columns);
+            if let Some(filter) = metric.filter {
+                for (row, place) in places.iter().enumerate() {
+                    mapped.kept[*place] = values[filter][row] == 1.0;
+                }
+            }
+            for (derived, OfDerived { filter, value }) in &metric.derived {
+                let mut all = vec![f64::NAN; readings.len()];
+                for (row, place) in places.iter().enumerate() {
+                    if filter.is_none_or(|filter| values[filter][row] == 1.0) {
+                        all[*place] = value.map_or(readings[*place].value, |own| values[own][row]);
+                    }
+                }
+                mapped.derived.insert(derived.clone(), all);
+            }
+        }
+        mapped
+    }
+
+    /// How often each expression failed on a reading so far, by its place in the file, as
+    /// in `derived.co2_excess.value`; it was null there.
+    #[must_use]
+    pub fn failures(&self) -> BTreeMap<String, u64> {
+        let each = self.metrics.values().flat_map(|metric| {
+            metric.places.iter().cloned().zip(metric.program.failures.iter().copied())
+        });
+        each.collect()
+    }
+}
+
+impl OfMetric {
+    fn new(definitions: &Definitions, metric: &SmolStr) -> Option<Self> {
+        let (mut texts, mut places) = (Vec::new(), Vec::new());
+        let mut number = |text: &Option<String>, place: String| {
+            let text = text.clone()?;
+            texts.push(text);
+            places.push(place);
+            Some(texts.len() - 1)
+        };
+        let own = definitions.metrics.get(metric);
+        let filter = own.and_then(|own| number(&own.filter, format!("metrics.{metric}.where")));
+        let mut derived = Vec::new();
+        for (name, own) in definitions.derived_from(metric) {
+            let filter = number(&own.filter, format!("derived.{name}.where"));
+            let value = number(&own.value, format!("derived.{name}.value"));
+            if filter.is_some() || value.is_some() {
+                derived.push((name.clone(), OfDerived { filter, value }));
+            }
+        }
+        if texts.is_empty() {
+            return None;
+        }
+        let named = READING.map(|(column, _)| {
+            texts.iter().any(|text| words(text).is_ok_and(|words| words.names.contains(column)))
+        });
+        let names: Vec<String> = (0..texts.len()).map(|number| format!("e{number}")).collect();
+        let step = names.iter().map(String::as_str).zip(texts.iter().map(String::as_str));
+        let program = Program::new(&[step.collect()]);
+        Some(Self { program, places, named, filter, derived })
+    }
+
+    /// The batch's table; null where no expression looks.
+    fn columns(
+        &self,
+        readings: &[SqlReading<'_>],
+        places: &[usize],
+    ) -> Vec<(&'static str, ArrayRef)> {
+        let all = places.iter().map(|place| &readings[*place]);
+        let text = |of: for<'b> fn(&SqlReading<'b>) -> &'b str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(all.clone().map(of)))
+        };
+        let columns = READING.iter().zip(self.named).map(|((name, _), is_named)| {
+            let column: ArrayRef = match *name {
+                "event" if is_named => {
+                    let micros = all.clone().map(|reading| reading.event_ms.saturating_mul(1000));
+                    Arc::new(TimestampMicrosecondArray::from_iter_values(micros))
+                }
+                "event" => {
+                    let of = DataType::Timestamp(TimeUnit::Microsecond, None);
+                    new_null_array(&of, places.len())
+                }
+                "value" => {
+                    Arc::new(Float64Array::from_iter_values(all.clone().map(|own| own.value)))
+                }
+                _ if !is_named => new_null_array(&DataType::Utf8, places.len()),
+                "metric" => text(|reading| reading.metric),
+                "site" => text(|reading| reading.site),
+                "zone" => text(|reading| reading.zone),
+                _ => text(|reading| reading.device),
+            };
+            (*name, column)
+        });
+        columns.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

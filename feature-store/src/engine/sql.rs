@@ -1,0 +1,102 @@
+use std::{collections::VecDeque, sync::Arc};
+
+use telemetry::SmolStr;
+
+use super::row::Row;
+use crate::definitions::{Definitions, JoinSql, ReadingSql, SqlReading};
+
+/// SQL over readings, run on batches that the engine is told of before it takes them.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    sql: ReadingSql,
+    definitions: Arc<Definitions>,
+    made: VecDeque<(Key, Made)>,
+}
+
+/// What SQL makes of a reading.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Made {
+    /// Whether it enters features.
+    pub(super) is_kept: bool,
+    /// What each metric that is derived of its own takes in its place, by name; none
+    /// where that has no such reading.
+    pub(super) derived: Vec<Option<f64>>,
+}
+
+/// Tells a reading from its neighbours.
+#[derive(Debug, PartialEq)]
+struct Key {
+    metric: SmolStr,
+    event_ms: i64,
+    bits: u64,
+}
+
+impl Key {
+    fn of(reading: &SqlReading<'_>) -> Self {
+        let (event_ms, bits) = (reading.event_ms, reading.value.to_bits());
+        Self { metric: reading.metric.into(), event_ms, bits }
+    }
+}
+
+impl Ahead {
+    pub(super) fn new(sql: ReadingSql, definitions: Arc<Definitions>) -> Self {
+        Self { sql, definitions, made: VecDeque::new() }
+    }
+
+    /// Runs the expressions on readings that will be asked for next, in this order.
+    pub(super) fn run<'a>(&mut self, readings: impl Iterator<Item = SqlReading<'a>>) {
+        let readings: Vec<_> = readings.filter(|own| self.sql.is_about(own.metric)).collect();
+        self.made.clear();
+        if readings.is_empty() {
+            return;
+        }
+        let mapped = self.sql.run(&readings);
+        for (i, reading) in readings.iter().enumerate() {
+            let derived = self.definitions.derived_from(reading.metric);
+            let derived = derived.map(|(name, _)| match mapped.derived.get(name) {
+                Some(values) => Some(values[i]).filter(|value| !value.is_nan()),
+                None => Some(reading.value),
+            });
+            let made = Made { is_kept: mapped.kept[i], derived: derived.collect() };
+            self.made.push_back((Key::of(reading), made));
+        }
+    }
+
+    /// What is made of a reading; none where no expression is about it. One that was not
+    /// told of is run by itself, which is slow.
+    pub(super) fn take(&mut self, reading: &SqlReading<'_>) -> Option<Made> {
+        if !self.sql.is_about(reading.metric) {
+            return None;
+        }
+        let key = Key::of(reading);
+        if let Some(place) = self.made.iter().position(|(own, _)| *own == key) {
+            // Those before it did not count for other reasons.
+            return self.made.drain(..=place).next_back().map(|(_, made)| made);
+        }
+        let waiting = std::mem::take(&mut self.made);
+        self.run(std::iter::once(*reading));
+        let made = self.made.pop_front().map(|(_, made)| made);
+        self.made = waiting;
+        made
+    }
+}
+
+/// Fills the joins by SQL of some rows.
+pub(super) fn join(sql: &mut JoinSql, rows: &mut [Row]) {
+    for rows in rows.chunk_by_mut(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
+        let schema = rows[0].schema.clone();
+        let column = |name: &SmolStr| schema.names.iter().position(|own| own == name);
+        let values = |name: &SmolStr| match column(name) {
+            Some(column) => rows.iter().map(|row| row.values[column]).collect(),
+            None => vec![f64::NAN; rows.len()],
+        };
+        let inputs: Vec<Vec<f64>> = sql.inputs().iter().map(values).collect();
+        let outputs = sql.run(rows.len(), &inputs);
+        for (name, values) in sql.outputs().iter().zip(outputs) {
+            let Some(column) = column(name) else { continue };
+            for (row, value) in rows.iter_mut().zip(values) {
+                Arc::make_mut(&mut row.values)[column] = value;
+            }
+        }
+    }
+}

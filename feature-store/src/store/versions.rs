@@ -1,0 +1,336 @@
+//! Versions of the definitions: which one `features.rows` is of, and how the
+//! rows of another are made beside it.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use duckdb::{
+    Connection,
+    arrow::{
+        array::{Array, AsArray, RecordBatch},
+        datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
+    },
+    params,
+};
+use telemetry::{MetricTable, Reading, Report, SmolStr, Source};
+
+use super::{
+    names::{Series, all_series},
+    quoted, restore,
+    write::write_rows,
+};
+use crate::{
+    Settings, StoreError,
+    definitions::SqlReading,
+    engine::{Engine, Output, Row},
+    settings,
+};
+
+/// Reports that the engine is given at once.
+const REPORTS_AT_ONCE: usize = 8192;
+/// Rows that a transaction holds.
+const ROWS_AT_ONCE: usize = 20_000;
+/// How often the log says how far it has come.
+const SAY_EVERY: Duration = Duration::from_secs(5);
+
+/// One version of the definitions that the file has rows of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// From 1 on.
+    pub number: i32,
+    /// Of the definitions; empty where they are not known.
+    pub hash: String,
+    /// The time it was made, UTC, as DuckDB writes it.
+    pub created: String,
+    /// Whether its rows are `features.rows`; else they are `features.rows_v<number>`.
+    pub is_active: bool,
+}
+
+/// Makes the file's rows those of the definitions of the settings: where they are of
+/// others, all readings go through the engine again, in the order of the log, into a
+/// table beside, and one transaction switches to it. Ended before that, the rows are the
+/// old ones and the next start begins anew.
+pub(crate) fn bring_up_to_date(
+    connection: &mut Connection,
+    settings: &settings::Engine,
+    metrics: &MetricTable,
+) -> Result<(), StoreError> {
+    let definitions = settings.definitions(metrics)?;
+    let (hash, text) = (definitions.hash(), definitions.text());
+    let known = versions(connection)?;
+    if known.iter().any(|version| version.is_active && version.hash == hash) {
+        return Ok(());
+    }
+    let has_rows =
+        connection.query_row("SELECT EXISTS (SELECT 1 FROM features.rows)", [], |row| {
+            row.get::<_, bool>(0)
+        })?;
+    let mut next = known.iter().map(|version| version.number).max().unwrap_or(0) + 1;
+    if known.is_empty() && has_rows {
+        // By a program that kept no versions.
+        insert(connection, next, "", "")?;
+        next += 1;
+    }
+    if !has_rows {
+        connection.execute("UPDATE meta.definitions SET active = false", [])?;
+        return insert(connection, next, &hash, &text);
+    }
+    let start = Instant::now();
+    tracing::info!(version = next, %hash, "definitions have changed: making rows anew");
+    let engine = Engine::new(settings, metrics.clone(), &restore::metrics(connection)?)?;
+    let mut backfill = Backfill {
+        connection,
+        engine,
+        table: format!("rows_v{next}"),
+        rows: Vec::new(),
+        written: 0,
+    };
+    backfill.make_table()?;
+    backfill.replay()?;
+    backfill.catch_up()?;
+    let Backfill { engine, written, .. } = backfill;
+    switch(connection, &engine, next, &hash, &text)?;
+    tracing::info!(version = next, rows = written, took = ?start.elapsed(), "switched");
+    Ok(())
+}
+
+/// All versions of a file, oldest first.
+///
+/// # Errors
+/// Where the file cannot be opened, as it is while the feature store runs.
+pub fn versions_of(settings: &Settings) -> Result<Vec<Version>, StoreError> {
+    versions(&super::open(&settings.store, &settings.lake)?)
+}
+
+/// All versions, oldest first.
+pub(crate) fn versions(connection: &Connection) -> Result<Vec<Version>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT version, hash, created::VARCHAR, active FROM meta.definitions ORDER BY version",
+    )?;
+    let found = statement.query_map([], |row| {
+        Ok(Version {
+            number: row.get(0)?,
+            hash: row.get(1)?,
+            created: row.get(2)?,
+            is_active: row.get(3)?,
+        })
+    })?;
+    Ok(found.collect::<duckdb::Result<_>>()?)
+}
+
+/// Lets the rows of an old version go. False where it is not there, or active.
+///
+/// # Errors
+/// Where the file cannot be opened, as it is while the feature store runs.
+pub fn drop_version(settings: &Settings, number: i32) -> Result<bool, StoreError> {
+    let mut connection = super::open(&settings.store, &settings.lake)?;
+    let known = versions(&connection)?;
+    if !known.iter().any(|version| version.number == number && !version.is_active) {
+        return Ok(false);
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(&format!("DROP TABLE IF EXISTS features.rows_v{number}"))?;
+    transaction.execute("DELETE FROM meta.definitions WHERE version = ?", [number])?;
+    transaction.commit()?;
+    Ok(true)
+}
+
+fn insert(connection: &Connection, number: i32, hash: &str, text: &str) -> Result<(), StoreError> {
+    connection.execute(
+        "INSERT INTO meta.definitions VALUES (?, ?, ?, now()::TIMESTAMP, true)",
+        params![number, hash, text],
+    )?;
+    Ok(())
+}
+
+/// Puts the new rows in the place of the old, with the progress that they are of.
+fn switch(
+    connection: &mut Connection,
+    engine: &Engine,
+    number: i32,
+    hash: &str,
+    text: &str,
+) -> Result<(), StoreError> {
+    let old = versions(connection)?.into_iter().find(|version| version.is_active);
+    let old = old.map_or(0, |version| version.number);
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(&format!(
+        "ALTER TABLE features.rows RENAME TO rows_v{old};
+         ALTER TABLE features.rows_v{number} RENAME TO rows;
+         UPDATE meta.definitions SET active = false;"
+    ))?;
+    insert(&transaction, number, hash, text)?;
+    for (zone, _, progress) in engine.zones() {
+        let json = serde_json::to_string(progress).expect("progress has only numbers");
+        transaction.execute(
+            "UPDATE meta.zones SET progress = ? WHERE site = ? AND zone = ?",
+            params![json, zone.site.as_str(), zone.zone.as_str()],
+        )?;
+    }
+    let count = "UPDATE meta.counters SET count = (SELECT count(*) FROM features.rows";
+    transaction.execute_batch(&format!(
+        "{count}) WHERE name = 'rows'; {count} WHERE revision > 0) WHERE name = 'corrections';"
+    ))?;
+    let names = engine.schema().names.iter().map(|name| format!("'{}'", name.replace('\'', "''")));
+    transaction.execute_batch(&format!(
+        "INSERT OR IGNORE INTO meta.schemas VALUES ('{}', [{}])",
+        engine.schema().hash,
+        names.collect::<Vec<_>>().join(", ")
+    ))?;
+    Ok(transaction.commit()?)
+}
+
+struct Backfill<'a> {
+    connection: &'a mut Connection,
+    engine: Engine,
+    table: String,
+    /// Still to be written.
+    rows: Vec<Row>,
+    written: usize,
+}
+
+impl Backfill<'_> {
+    /// All columns at once: the metrics are known.
+    fn make_table(&self) -> Result<(), StoreError> {
+        let names = &self.engine.schema().names;
+        let columns: String =
+            names.iter().map(|name| format!(", {} DOUBLE", quoted(name))).collect();
+        let table = &self.table;
+        // One of a backfill that was ended goes.
+        Ok(self.connection.execute_batch(&format!(
+            "DROP TABLE IF EXISTS features.{table};
+             CREATE TABLE features.{table} (
+                 site VARCHAR NOT NULL, zone VARCHAR NOT NULL, time TIMESTAMP NOT NULL,
+                 revision BIGINT NOT NULL, schema_hash VARCHAR NOT NULL{columns})"
+        ))?)
+    }
+
+    /// All readings, as they were taken in.
+    fn replay(&mut self) -> Result<(), StoreError> {
+        let reading = self.connection.try_clone()?;
+        let all: u64 =
+            reading.query_row("SELECT count(*) FROM silver.data", [], |row| row.get(0))?;
+        let names = Names::read(&reading)?;
+        // Without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
+        let mut statement = reading.prepare(
+            "SELECT partition, \"offset\", series, boot, seq, source, epoch_ms(arrival), epoch_ms(event), value
+             FROM silver.data",
+        )?;
+        let (mut reports, mut last) = (Vec::<Report>::new(), None);
+        let (mut done, mut said) = (0, Instant::now());
+        for batch in statement.stream_arrow([])? {
+            for row in 0..batch.num_rows() {
+                let (place, report) = names.report(&batch, row)?;
+                match reports.last_mut() {
+                    Some(open) if last == Some(place) && is_one(open, &report) => {
+                        open.readings.extend(report.readings);
+                    }
+                    _ => {
+                        if reports.len() >= REPORTS_AT_ONCE {
+                            self.take(&reports)?;
+                            reports.clear();
+                        }
+                        last = Some(place);
+                        reports.push(report);
+                    }
+                }
+            }
+            done += batch.num_rows() as u64;
+            if said.elapsed() >= SAY_EVERY {
+                said = Instant::now();
+                let percent = 100 * done / all.max(1);
+                tracing::info!(readings = done, all, percent, "making rows anew");
+            }
+        }
+        self.take(&reports)
+    }
+
+    fn take(&mut self, reports: &[Report]) -> Result<(), StoreError> {
+        let mut output = Output::default();
+        self.engine.run_ahead(reports.iter().flat_map(SqlReading::of_report));
+        reports.iter().for_each(|report| self.engine.take(report, &mut output));
+        self.engine.join(&mut output.rows);
+        self.rows.extend(output.rows);
+        self.write(ROWS_AT_ONCE)
+    }
+
+    /// Rows that had become final by the clock, while their zone was silent.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let mut output = Output::default();
+        for (zone, _, progress) in restore::zones(self.connection)? {
+            if let Some(watermark_ms) = progress.watermark_ms {
+                self.engine.advance(&zone, watermark_ms, &mut output);
+            }
+        }
+        self.engine.join(&mut output.rows);
+        self.rows.extend(output.rows);
+        self.write(1)
+    }
+
+    fn write(&mut self, at_least: usize) -> Result<(), StoreError> {
+        if self.rows.len() < at_least {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        write_rows(&transaction, &self.rows, &self.table)?;
+        transaction.commit()?;
+        self.written += self.rows.len();
+        self.rows.clear();
+        Ok(())
+    }
+}
+
+/// Whether two readings of one record came in one report: those of a file need not.
+fn is_one(a: &Report, b: &Report) -> bool {
+    (&a.zone, &a.device, &a.boot, a.seq, a.arrival_ms)
+        == (&b.zone, &b.device, &b.boot, b.seq, b.arrival_ms)
+}
+
+/// What numbers of `silver.data` stand for.
+struct Names {
+    series: HashMap<u32, Series>,
+    boots: HashMap<u32, SmolStr>,
+}
+
+impl Names {
+    fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let series = all_series(connection)?.into_iter().map(|one| (one.id, one)).collect();
+        Ok(Self { series, boots: restore::boots(connection)? })
+    }
+
+    /// The place of a row's record in the log, and a report of its one reading.
+    fn report(&self, batch: &RecordBatch, row: usize) -> Result<((i32, i64), Report), StoreError> {
+        let integer = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
+        let partition = batch.column(0).as_primitive::<Int32Type>().value(row);
+        let number = batch.column(2).as_primitive::<UInt32Type>().value(row);
+        let series = self.series.get(&number).ok_or_else(|| StoreError::Damaged {
+            table: "silver.data",
+            found: number.to_string(),
+            expected: "a number of silver.series",
+        })?;
+        let boot = batch.column(3).as_primitive::<UInt32Type>();
+        let seq = batch.column(4).as_primitive::<UInt64Type>();
+        let source = batch.column(5).as_primitive::<UInt8Type>().value(row);
+        let source = SOURCES.get(usize::from(source)).copied();
+        let reading = Reading {
+            metric: series.metric.clone(),
+            event_ms: integer(7),
+            value: batch.column(8).as_primitive::<Float64Type>().value(row),
+        };
+        let report = Report {
+            zone: series.zone.clone(),
+            device: series.device.clone(),
+            boot: boot.is_valid(row).then(|| self.boots.get(&boot.value(row)).cloned()).flatten(),
+            seq: seq.is_valid(row).then(|| seq.value(row)),
+            arrival_ms: integer(6),
+            source: source.unwrap_or_default(),
+            readings: vec![reading],
+        };
+        Ok(((partition, integer(1)), report))
+    }
+}
+
+/// By their numbers in `silver.data`.
+const SOURCES: [Source; 4] = [Source::Live, Source::Replay, Source::Backfill, Source::Retained];
