@@ -36,6 +36,7 @@ pub fn regressors() -> Vec<Box<dyn Estimator>> {
         Box::new(trees::RandomForest),
         Box::new(trees::ExtraTrees),
         Box::new(boosting::GradientBoosting),
+        Box::new(boosting::RobustBoosting),
         Box::new(boosting::QuantileBoosting),
         Box::new(ensemble::MedianEnsemble),
     ]
