@@ -71,6 +71,9 @@ pub struct Drift {
     pub outside: Vec<String>,
     /// The share of inputs without a value that always had one in training.
     pub missing_share: f64,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// How one input moved a prediction.
