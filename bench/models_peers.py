@@ -5,10 +5,11 @@
     python bench/models_peers.py target/models-bench
 
 Reads x.npy, y.npy and ours.csv, which the example wrote; prints one table and
-writes peers.csv and peers.png. A peer gets the same rows as the model beside it (thinned
-evenly to as many), the same kind of settings, and all processors, as ours do;
-nothing else should run meanwhile. Times are of one fit (and the processor time of
-all its threads), and of 1,000 single-row predictions.
+writes peers.csv and peers.png. Models that the example left out are left out. A
+peer gets the same rows as the model beside it (thinned evenly to as many), the
+same kind of settings, and all processors, as ours do; nothing else should run
+meanwhile. Times are of one fit (and the processor time of all its threads), and
+of 1,000 single-row predictions.
 """
 
 import csv
@@ -107,7 +108,9 @@ def thinned(rows_max, *arrays):
 
 
 def measure(ours, kind, name, peer, model, arrays, say, judge, test):
-    line = next(row for row in ours if (row["kind"], row["model"]) == (kind, name))
+    line = next((row for row in ours if (row["kind"], row["model"]) == (kind, name)), None)
+    if line is None:
+        return None
     rows = thinned(int(line["rows"]), *arrays)
     start, cpu_start = time.perf_counter(), time.process_time()
     model.fit(*rows)
@@ -178,7 +181,8 @@ def main():
 
     def run(kind, models, arrays, say, judge):
         for name, peer, make in models:
-            found.append(measure(ours, kind, name, peer, make(), arrays, say, judge, test))
+            row = measure(ours, kind, name, peer, make(), arrays, say, judge, test)
+            found.extend([row] if row else [])
 
     predict = lambda model, rows: model.predict(rows)
     chance = lambda model, rows: model.predict_proba(rows)[:, 1]

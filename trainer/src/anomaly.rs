@@ -173,6 +173,9 @@ mod tests {
     use super::*;
 
     const MINUTES: i64 = 6 * 1440;
+    /// Ends at a minute in the middle of the noise: one usual minute in 200 is
+    /// an alarm.
+    const NOW: i64 = MINUTES - 2;
 
     fn usual(minute: i64) -> f64 {
         let noise = ((minute * 7919) % 97) as f64 / 970.0;
@@ -206,18 +209,18 @@ mod tests {
         assert!(card.metrics["pr_auc"] > 5.0 * card.metrics["pr_auc_chance"], "{card:?}");
         let serving: Serving = serde_json::from_value(card.serving.clone()).unwrap();
         let check = |value: &dyn Fn(i64) -> f64, expect: Option<Kind>| {
-            let last_hours = frame("b", MINUTES - 360..MINUTES, value);
+            let last_hours = frame("b", NOW - 360..NOW, value);
             let zone = ZoneId::new("farm", "b");
             let said = score(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
             assert_eq!((said.metric.as_str(), said.fault), ("temperature", expect), "{said:?}");
             assert_eq!(said.value >= 1.0, expect.is_some(), "{said:?}");
         };
         check(&usual, None);
-        let late = |minute: i64, from: i64| minute >= MINUTES - from;
-        check(&|m| if late(m, 40) { usual(MINUTES - 40) } else { usual(m) }, Some(Kind::Stuck));
+        let late = |minute: i64, from: i64| minute >= NOW - from;
+        check(&|m| if late(m, 40) { usual(NOW - 40) } else { usual(m) }, Some(Kind::Stuck));
         check(&|m| if late(m, 10) { f64::NAN } else { usual(m) }, Some(Kind::Dropout));
         check(&|m| usual(m) + if late(m, 1) { 5.0 } else { 0.0 }, Some(Kind::Spike));
-        let strange = frame("z", MINUTES - 360..MINUTES, usual);
+        let strange = frame("z", NOW - 360..NOW, usual);
         let zone = ZoneId::new("farm", "z");
         assert_eq!(score(&zone, &strange, &serving, &done.champion.predictor), None);
     }
