@@ -192,7 +192,8 @@ impl Settings {
             return Err(ConfigError::invalid("store.path", what));
         }
         // A restart takes in the readings of all windows, and of corrections behind them.
-        let needed_s = self.engine.definitions()?.widest_ms().max(SOIL_KEPT_MS) / 1000
+        let definitions = self.engine.definitions(&self.metric_table()?)?;
+        let needed_s = definitions.widest_ms().max(SOIL_KEPT_MS) / 1000
             + 2 * i64::from(self.engine.late_max_s);
         let needed_days = needed_s / 86_400 + 1;
         let silver_days = i64::from(self.lake.silver_days);
@@ -208,7 +209,6 @@ impl Settings {
             checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
         }
         self.engine.place()?;
-        self.engine.definitions(&self.metric_table()?)?;
         self.engine.time_zone().map(|_| ())
     }
 

@@ -79,7 +79,7 @@ fn against_sql(settings: &Settings) -> (u64, f64) {
                 FROM silver.readings WHERE quality <> 'duplicate' GROUP BY ALL
              )
              SELECT count(*), max(greatest(abs(coalesce(k.readings, 0)::DOUBLE - coalesce(n, 0)), abs(k.valid_share - share), abs(k.min - lo),
-                 abs(k.max - hi), abs(k.mean - mean), abs(coalesce(k.std, 0) - coalesce(o.std, 0))))
+                 abs(k.max - hi), abs(k.mean - o.mean), abs(coalesce(k.std, 0) - coalesce(o.std, 0))))
              FROM gold.hourly k FULL JOIN oracle o ON k.metric = o.metric AND k.hour = o.hour",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Dataset, Missing,
+    classify::FittedClassifier,
     zoo::{
         boosting::{BoostedQuantiles, Boosting, LEVELS},
         column::Column,
@@ -141,6 +142,8 @@ pub enum Fitted {
     Survival(Survival),
     /// The middle of several.
     Ensemble(Members),
+    /// Classes, of which it says the mean number.
+    Classes(Box<FittedClassifier>),
 }
 
 impl Fitted {
@@ -166,6 +169,7 @@ impl Fitted {
             Self::Quantiles(model) => model.predict(x),
             Self::Survival(model) => model.predict(x),
             Self::Ensemble(model) => model.predict(x),
+            Self::Classes(model) => model.mean_class(x),
         }
     }
 

@@ -143,8 +143,8 @@ pub fn folds(
         .map(|(fold, spans)| {
             let parts = Parts {
                 train: learnt.between(spans.train, split.train_rows_max),
-                calibration: learnt.between(spans.calibration, split.test_rows_max),
-                test: judged.between(spans.test, split.test_rows_max),
+                calibration: learnt.judged(spans.calibration, split.test_rows_max),
+                test: judged.judged(spans.test, split.test_rows_max),
                 spans,
             };
             let each = [

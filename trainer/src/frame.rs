@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use polars::prelude::DataFrame;
 use telemetry::{SmolStr, ZoneId};
 
-use crate::error::TrainError;
+use crate::{error::TrainError, input::Metric};
 
 /// The feature rows of one zone in the order of time.
 #[derive(Clone, Debug)]
@@ -90,6 +90,19 @@ impl ZoneFrame {
     #[must_use]
     pub fn value_at(&self, name: &str, at_ms: i64) -> Option<f64> {
         let value = *self.column(name)?.get(self.row_at(at_ms)?)?;
+        value.is_finite().then_some(value)
+    }
+
+    /// The present value of a metric in each row; NaN where there is none.
+    pub fn present(&self, metric: Metric) -> impl Fn(usize) -> f64 {
+        let columns = metric.columns().map(|name| self.column(name));
+        move |row| metric.now(columns.map(|column| column.map_or(f64::NAN, |values| values[row])))
+    }
+
+    /// The present value of a metric at exactly that time, where there is one.
+    #[must_use]
+    pub fn now(&self, metric: Metric, at_ms: i64) -> Option<f64> {
+        let value = self.present(metric)(self.row_at(at_ms)?);
         value.is_finite().then_some(value)
     }
 }

@@ -3,10 +3,11 @@
 //! inputs that training made.
 //!
 //! - `temperature_mean_1h`: the column
-//! - `temperature_mean_1h - temperature_last`: the difference of two columns,
-//!   so that trees learn changes and not levels
-//! - `linear_hours_to_critical`, `degree_minutes_as_now`: a quantity of the
-//!   zone's comfort settings
+//! - `temperature_mean_1h - temperature_now`: the difference of two inputs, so
+//!   that trees learn changes and not levels
+//! - `temperature_now`, `soil_moisture_now`: the present value
+//! - `hours_to_critical_by_drying_rate_pct_h`: a quantity of the zone's
+//!   settings, as it comes out if a column goes on as it is
 
 use crate::settings::Comfort;
 
@@ -15,63 +16,225 @@ use crate::settings::Comfort;
 pub enum Input {
     /// A feature column.
     Column(String),
-    /// One column less another.
-    Difference(String, String),
+    /// One input less another.
+    Difference(Box<Input>, Box<Input>),
+    /// The present value of a metric.
+    Now(Metric),
+    /// Soil moisture above the critical value, %.
+    AboveCritical,
     /// Hours until the driest soil is critical if it goes on as in the last 24 h
     /// (else the last hour), 0 to [`HOURS_MAX`].
     LinearHoursToCritical,
-    /// Heating degree-minutes of an hour at the present temperature.
-    DegreeMinutesAsNow,
+    /// Hours until the driest soil is critical at the pace of a column (%/h), 0
+    /// to [`HOURS_MAX`].
+    HoursToCritical(String),
+    /// Degrees above the temperature below which it is heated.
+    AboveHeating,
+    /// Degrees above the temperature above which it is cooled.
+    AboveCooling,
+    /// Degree-minutes of the next hour below (heating) or above (cooling) the
+    /// comfort band, at the present temperature or with the slope of a column
+    /// (°C/h).
+    DegreeMinutes(Side, Option<String>),
+    /// 0 where it is to be heated at the present temperature, 2 where it is to
+    /// be cooled, else 1.
+    ClassNow,
+    /// Hours of lamps that a day with the mean light of a column (lux) lacks.
+    SupplementHours(String),
+}
+
+/// The metrics that have a present value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Mean of the last minute, else the newest reading of two minutes, °C.
+    Temperature,
+    /// The driest reading of the last 30 minutes, else the newest one of eight
+    /// hours, %.
+    SoilMoisture,
+}
+
+/// Of the comfort band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Below it.
+    Heating,
+    /// Above it.
+    Cooling,
 }
 
 /// Hours to the critical soil moisture are censored here.
 pub const HOURS_MAX: f64 = 48.0;
+/// Minutes that degree-minutes are of.
+const MINUTES: f64 = 60.0;
+/// The mean drying rate counts what is lost as above 0, slopes as below.
+const LOSS: &str = "drying_rate_pct_h";
+const QUANTITIES: [(&str, fn(String) -> Input); 4] = [
+    ("hours_to_critical_by_", Input::HoursToCritical),
+    ("degree_minutes_by_", |column| Input::DegreeMinutes(Side::Heating, Some(column))),
+    ("cooling_minutes_by_", |column| Input::DegreeMinutes(Side::Cooling, Some(column))),
+    ("supplement_hours_by_", Input::SupplementHours),
+];
+
+impl Metric {
+    /// Column of the present, column of the newest reading, and its age, s.
+    #[must_use]
+    pub const fn columns(self) -> [&'static str; 3] {
+        match self {
+            Self::Temperature => ["temperature_mean_1m", "temperature_last", "temperature_age_s"],
+            Self::SoilMoisture => {
+                ["soil_moisture_min_30m", "soil_moisture_last", "soil_moisture_age_s"]
+            }
+        }
+    }
+
+    /// The present value by the values of [`Metric::columns`]; NaN where there
+    /// is none. A reading whose age is not given counts as new.
+    #[must_use]
+    pub fn now(self, [present, last, age_s]: [f64; 3]) -> f64 {
+        let age_s_max = match self {
+            Self::Temperature => 120.0,
+            Self::SoilMoisture => 8.0 * 3600.0,
+        };
+        let is_old = age_s > age_s_max; // not of NaN
+        match (present.is_nan(), is_old) {
+            (false, _) => present,
+            (true, false) => last,
+            (true, true) => f64::NAN,
+        }
+    }
+}
 
 impl Input {
     /// Reads an input's name; every text is one, at least a column's.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        match name {
-            "linear_hours_to_critical" => Self::LinearHoursToCritical,
-            "degree_minutes_as_now" => Self::DegreeMinutesAsNow,
-            _ => match name.split_once(" - ") {
-                Some((left, right)) => Self::Difference(left.to_owned(), right.to_owned()),
-                None => Self::Column(name.to_owned()),
-            },
+        if let Some((left, right)) = name.split_once(" - ") {
+            return Self::Difference(Box::new(Self::parse(left)), Box::new(Self::parse(right)));
         }
+        let by = QUANTITIES.iter().find_map(|(quantity, input)| {
+            name.strip_prefix(quantity).map(|column| input(column.to_owned()))
+        });
+        by.unwrap_or_else(|| match name {
+            "temperature_now" => Self::Now(Metric::Temperature),
+            "soil_moisture_now" => Self::Now(Metric::SoilMoisture),
+            "soil_moisture_above_critical" => Self::AboveCritical,
+            "linear_hours_to_critical" => Self::LinearHoursToCritical,
+            "degrees_above_heating" => Self::AboveHeating,
+            "degrees_above_cooling" => Self::AboveCooling,
+            "degree_minutes_as_now" => Self::DegreeMinutes(Side::Heating, None),
+            "cooling_minutes_as_now" => Self::DegreeMinutes(Side::Cooling, None),
+            "class_now" => Self::ClassNow,
+            _ => Self::Column(name.to_owned()),
+        })
     }
 
     /// The columns that it is made from.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
+        let soil = || Metric::SoilMoisture.columns().to_vec();
+        let temperature = || Metric::Temperature.columns().to_vec();
+        let and = |mut columns: Vec<&'static str>, more: &[&'static str]| {
+            columns.extend(more);
+            columns
+        };
         match self {
-            Self::Column(name) => vec![name],
-            Self::Difference(left, right) => vec![left, right],
+            Self::Column(name) | Self::SupplementHours(name) => vec![name],
+            Self::Difference(left, right) => [left.columns(), right.columns()].concat(),
+            Self::Now(metric) => metric.columns().to_vec(),
+            Self::AboveCritical => soil(),
             Self::LinearHoursToCritical => {
-                vec!["soil_moisture_min_30m", "soil_moisture_slope_24h", "soil_moisture_slope_1h"]
+                and(soil(), &["soil_moisture_slope_24h", "soil_moisture_slope_1h"])
             }
-            Self::DegreeMinutesAsNow => vec!["temperature_last"],
+            Self::HoursToCritical(slope) => [soil(), vec![slope.as_str()]].concat(),
+            Self::DegreeMinutes(_, Some(slope)) => [temperature(), vec![slope.as_str()]].concat(),
+            Self::DegreeMinutes(_, None)
+            | Self::AboveHeating
+            | Self::AboveCooling
+            | Self::ClassNow => temperature(),
+        }
+    }
+
+    /// Whether it can be made of these columns.
+    pub fn is_made_of(&self, has: &dyn Fn(&str) -> bool) -> bool {
+        let is_known = |metric: Metric| {
+            let [present, last, _] = metric.columns();
+            has(present) || has(last)
+        };
+        match self {
+            Self::Column(name) | Self::SupplementHours(name) => has(name),
+            Self::Difference(left, right) => left.is_made_of(has) && right.is_made_of(has),
+            Self::Now(metric) => is_known(*metric),
+            Self::AboveCritical => is_known(Metric::SoilMoisture),
+            Self::LinearHoursToCritical => {
+                is_known(Metric::SoilMoisture)
+                    && (has("soil_moisture_slope_24h") || has("soil_moisture_slope_1h"))
+            }
+            Self::HoursToCritical(slope) => is_known(Metric::SoilMoisture) && has(slope),
+            Self::DegreeMinutes(_, slope) => {
+                is_known(Metric::Temperature) && slope.as_ref().is_none_or(|name| has(name))
+            }
+            Self::AboveHeating | Self::AboveCooling | Self::ClassNow => {
+                is_known(Metric::Temperature)
+            }
         }
     }
 
     /// Its value; `column` gives a column's, NaN where there is none. NaN
     /// where it cannot be made.
     pub fn value(&self, comfort: &Comfort, column: impl Fn(&str) -> f64) -> f64 {
+        self.value_of(comfort, &column)
+    }
+
+    fn value_of(&self, comfort: &Comfort, column: &dyn Fn(&str) -> f64) -> f64 {
+        let now = |metric: Metric| metric.now(metric.columns().map(column));
+        let above_critical = || now(Metric::SoilMoisture) - comfort.soil_moisture_critical;
+        let temperature = || now(Metric::Temperature);
         match self {
             Self::Column(name) => column(name),
-            Self::Difference(left, right) => column(left) - column(right),
+            Self::Difference(left, right) => {
+                left.value_of(comfort, column) - right.value_of(comfort, column)
+            }
+            Self::Now(metric) => now(*metric),
+            Self::AboveCritical => above_critical(),
             Self::LinearHoursToCritical => {
-                let above = column("soil_moisture_min_30m") - comfort.soil_moisture_critical;
-                let [day, hour] =
-                    ["soil_moisture_slope_24h", "soil_moisture_slope_1h"].map(&column);
-                hours_at(above, if day < 0.0 { day } else { hour })
+                let [day, hour] = ["soil_moisture_slope_24h", "soil_moisture_slope_1h"].map(column);
+                hours_at(above_critical(), if day < 0.0 { day } else { hour })
             }
-            Self::DegreeMinutesAsNow => {
-                let missing = comfort.heat_below - column("temperature_last");
-                if missing.is_nan() { f64::NAN } else { 60.0 * missing.max(0.0) }
+            Self::HoursToCritical(name) => {
+                let slope = if name == LOSS { -column(name) } else { column(name) };
+                hours_at(above_critical(), slope)
             }
+            Self::AboveHeating => temperature() - comfort.heat_below,
+            Self::AboveCooling => temperature() - comfort.cool_above,
+            Self::DegreeMinutes(side, slope) => {
+                let slope = slope.as_ref().map_or(0.0, |name| column(name));
+                degree_minutes(*side, comfort, temperature(), slope)
+            }
+            Self::ClassNow => comfort.class(temperature()).map_or(f64::NAN, |class| class as f64),
+            Self::SupplementHours(name) => comfort.supplement_hours(column(name)),
         }
     }
+}
+
+impl Side {
+    /// Degrees outside the comfort band, 0 within it.
+    #[must_use]
+    pub fn degrees(self, comfort: &Comfort, temperature: f64) -> f64 {
+        let outside = match self {
+            Self::Heating => comfort.heat_below - temperature,
+            Self::Cooling => temperature - comfort.cool_above,
+        };
+        if outside.is_nan() { f64::NAN } else { outside.max(0.0) }
+    }
+}
+
+/// Of the next hour, if the temperature goes on with a slope an hour.
+fn degree_minutes(side: Side, comfort: &Comfort, now: f64, slope: f64) -> f64 {
+    if slope == 0.0 {
+        return MINUTES * side.degrees(comfort, now);
+    }
+    let minutes = (1..=MINUTES as u32).map(|minute| f64::from(minute) / MINUTES);
+    minutes.map(|hours| side.degrees(comfort, now + slope * hours)).sum()
 }
 
 /// Hours until `above` is used up at `slope` an hour.
@@ -92,25 +255,82 @@ mod tests {
     use super::*;
     use crate::Settings;
 
+    #[test]
+    fn an_input_is_made_of_columns_that_there_are() {
+        let check = |name: &str, columns: &[&str], expect: bool| {
+            let is_made = Input::parse(name).is_made_of(&|column| columns.contains(&column));
+            assert_eq!(is_made, expect, "{name} of {columns:?}");
+        };
+        check("a - b", &["a"], false);
+        check("a - b", &["a", "b"], true);
+        check("a - temperature_now", &["a", "temperature_age_s"], false);
+        check("a - temperature_now", &["a", "temperature_last"], true);
+        check("degree_minutes_by_s", &["temperature_last"], false);
+        check("degree_minutes_as_now", &["temperature_mean_1m"], true);
+        check("linear_hours_to_critical", &["soil_moisture_last"], false);
+        check("hours_to_critical_by_s", &["soil_moisture_last", "s"], true);
+    }
+
     fn check(name: &str, columns: &[(&str, f64)], expect: f64) {
-        let comfort = Settings::default().comfort; // critical at 30 %, heat below 20 °C
+        // critical at 30 %, heat below 20 °C, cool above 25 °C
+        let comfort = Settings::default().comfort;
         let column =
             |name: &str| columns.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, v)| *v);
-        let got = Input::parse(name).value(&comfort, column);
+        let input = Input::parse(name);
+        let got = input.value(&comfort, column);
         assert!(
             (got - expect).abs() < 1e-9 || (got.is_nan() && expect.is_nan()),
             "{name}: {got}, expected {expect}"
         );
+        let named = input.columns();
+        assert!(columns.iter().all(|(name, _)| named.contains(name)), "{name}: {named:?}");
     }
 
     #[test]
-    fn inputs() {
+    fn columns_and_differences() {
         check("a", &[("a", 2.0)], 2.0);
         check("a - b", &[("a", 2.0), ("b", 0.5)], 1.5);
         check("a - b", &[("a", 2.0)], f64::NAN);
-        check("degree_minutes_as_now", &[("temperature_last", 19.5)], 30.0);
-        check("degree_minutes_as_now", &[("temperature_last", 21.0)], 0.0);
+        check("a - temperature_now", &[("a", 20.5), ("temperature_mean_1m", 20.0)], 0.5);
+    }
+
+    #[test]
+    fn the_present_is_a_mean_of_now_or_else_a_fresh_reading() {
+        let temperature = |mean, last, age| {
+            [("temperature_mean_1m", mean), ("temperature_last", last), ("temperature_age_s", age)]
+        };
+        check("temperature_now", &temperature(20.0, 21.0, 5.0), 20.0);
+        check("temperature_now", &temperature(f64::NAN, 21.0, 119.0), 21.0);
+        check("temperature_now", &temperature(f64::NAN, 21.0, 121.0), f64::NAN);
+        check("temperature_now", &[("temperature_last", 21.0)], 21.0);
+        check(
+            "soil_moisture_now",
+            &[("soil_moisture_last", 40.0), ("soil_moisture_age_s", 9e3)],
+            40.0,
+        );
+    }
+
+    #[test]
+    fn degree_minutes_of_the_next_hour() {
+        let at = |now| [("temperature_last", now)];
+        check("degree_minutes_as_now", &at(19.5), 30.0);
+        check("degree_minutes_as_now", &at(21.0), 0.0);
         check("degree_minutes_as_now", &[], f64::NAN);
+        check("cooling_minutes_as_now", &at(25.5), 30.0);
+        // 20 °C, one degree an hour down: 1/60 + … + 60/60 degrees
+        let falling = [("temperature_last", 20.0), ("s", -1.0)];
+        check("degree_minutes_by_s", &falling, 30.5);
+        check("cooling_minutes_by_s", &falling, 0.0);
+        check("degrees_above_heating", &at(19.5), -0.5);
+        check("degrees_above_cooling", &at(19.5), -5.5);
+        check("class_now", &at(19.5), 0.0);
+        check("class_now", &at(20.0), 1.0);
+        check("class_now", &at(25.5), 2.0);
+        check("class_now", &[], f64::NAN);
+    }
+
+    #[test]
+    fn hours_to_the_critical_moisture() {
         let soil = |last, day, hour| {
             [
                 ("soil_moisture_min_30m", last),
@@ -123,5 +343,20 @@ mod tests {
         check("linear_hours_to_critical", &soil(35.0, 0.2, 0.1), 48.0);
         check("linear_hours_to_critical", &soil(29.0, 0.2, 0.1), 0.0);
         check("linear_hours_to_critical", &soil(90.0, -0.1, -0.1), 48.0);
+        let by = |name, pace| [("soil_moisture_last", 35.0), (name, pace)];
+        check("hours_to_critical_by_drying_rate_pct_h", &by("drying_rate_pct_h", 0.5), 10.0);
+        check("hours_to_critical_by_drying_slope_pct_h", &by("drying_slope_pct_h", -0.5), 10.0);
+        check("hours_to_critical_by_drying_slope_pct_h", &by("drying_slope_pct_h", f64::NAN), 48.0);
+        check("soil_moisture_above_critical", &[("soil_moisture_last", 35.0)], 5.0);
+    }
+
+    #[test]
+    fn lamps_make_up_for_what_the_day_lacks() {
+        // 17 mol/m² wanted; 5,000 lux are 7.992 mol; lamps of 150 µmol/(m²·s)
+        // give 0.54 mol an hour
+        check("supplement_hours_by_light", &[("light", 5000.0)], (17.0 - 7.992) / 0.54);
+        check("supplement_hours_by_light", &[("light", 50_000.0)], 0.0);
+        check("supplement_hours_by_light", &[("light", 0.0)], 24.0);
+        check("supplement_hours_by_light", &[], f64::NAN);
     }
 }

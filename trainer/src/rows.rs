@@ -23,6 +23,8 @@ pub struct Rows {
     y: Vec<f64>,
     /// What is added to what models say.
     pub anchor: Vec<f64>,
+    /// Whether what came is only known to be at least this.
+    censored: Vec<bool>,
 }
 
 impl Rows {
@@ -35,6 +37,7 @@ impl Rows {
         settings: &Settings,
     ) -> Self {
         let parsed: Vec<Input> = inputs.iter().map(|name| Input::parse(name)).collect();
+        let anchored = task.anchor().map(Input::parse);
         let mut found = Vec::new();
         for frame in frames {
             let comfort = settings.comfort_in(&frame.zone);
@@ -46,13 +49,14 @@ impl Rows {
                     continue;
                 }
                 let value = |name: &str| frame.column(name).map_or(f64::NAN, |column| column[row]);
-                let anchor = task.anchor().map_or(0.0, value);
+                let anchor = anchored.as_ref().map_or(0.0, |input| input.value(&comfort, value));
                 let Some(target) = task.target(frame, row, &comfort) else { continue };
                 if !(target.is_finite() && anchor.is_finite()) {
                     continue;
                 }
                 let x: Vec<f64> = parsed.iter().map(|input| input.value(&comfort, value)).collect();
-                found.push((at_ms, &frame.zone, x, target, anchor));
+                let censored = task.is_censored(frame, row, &comfort);
+                found.push((at_ms, &frame.zone, x, target, anchor, censored));
             }
         }
         found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
@@ -63,13 +67,15 @@ impl Rows {
             x: Vec::new(),
             y: Vec::new(),
             anchor: Vec::new(),
+            censored: Vec::new(),
         };
-        for (at_ms, zone, x, y, anchor) in found {
+        for (at_ms, zone, x, y, anchor, censored) in found {
             rows.zone.push(zone.clone());
             rows.at_ms.push(at_ms);
             rows.x.extend(x);
             rows.y.push(y);
             rows.anchor.push(anchor);
+            rows.censored.push(censored);
         }
         rows
     }
@@ -89,13 +95,28 @@ impl Rows {
     /// The rows in [`from_ms`, `to_ms`), at most `rows_max` of them, evenly
     /// over time.
     #[must_use]
-    pub fn between(&self, (from_ms, to_ms): (i64, i64), rows_max: usize) -> Self {
+    pub fn between(&self, span: (i64, i64), rows_max: usize) -> Self {
+        let rows = self.within(span);
+        self.spread(&rows.collect::<Vec<_>>(), rows_max)
+    }
+
+    /// The same, of rows that models can be judged by: those whose truth is not
+    /// censored.
+    #[must_use]
+    pub fn judged(&self, span: (i64, i64), rows_max: usize) -> Self {
+        let known = self.within(span).filter(|row| !self.censored[*row]);
+        self.spread(&known.collect::<Vec<_>>(), rows_max)
+    }
+
+    fn within(&self, (from_ms, to_ms): (i64, i64)) -> std::ops::Range<usize> {
         let start = self.at_ms.partition_point(|at| *at < from_ms);
-        let end = self.at_ms.partition_point(|at| *at < to_ms);
-        let there = end - start;
-        let kept = there.min(rows_max);
+        start..self.at_ms.partition_point(|at| *at < to_ms)
+    }
+
+    fn spread(&self, rows: &[usize], rows_max: usize) -> Self {
+        let kept = rows.len().min(rows_max);
         let width = self.schema.features.len();
-        let picked: Vec<usize> = (0..kept).map(|i| start + i * there / kept).collect();
+        let picked: Vec<usize> = (0..kept).map(|i| rows[i * rows.len() / kept]).collect();
         Self {
             schema: self.schema.clone(),
             zone: picked.iter().map(|i| self.zone[*i].clone()).collect(),
@@ -103,7 +124,18 @@ impl Rows {
             x: picked.iter().flat_map(|i| &self.x[i * width..(i + 1) * width]).copied().collect(),
             y: picked.iter().map(|i| self.y[*i]).collect(),
             anchor: picked.iter().map(|i| self.anchor[*i]).collect(),
+            censored: picked.iter().map(|i| self.censored[*i]).collect(),
         }
+    }
+
+    /// The values of an input; none where there is no such input.
+    #[must_use]
+    pub fn input(&self, name: &str) -> Vec<f64> {
+        let width = self.schema.features.len();
+        let found = self.schema.features.iter().position(|own| own == name);
+        found.map_or_else(Vec::new, |input| {
+            self.x.iter().skip(input).step_by(width).copied().collect()
+        })
     }
 
     /// As models take it.
@@ -116,7 +148,11 @@ impl Rows {
             found: error.to_string(),
             expected: format!("{} × {}", shape.0, shape.1),
         })?;
-        Dataset::new(self.schema.clone(), x, Array1::from_vec(self.y.clone()))
+        let data = Dataset::new(self.schema.clone(), x, Array1::from_vec(self.y.clone()))?;
+        if self.censored.contains(&true) {
+            return data.with_censored(self.censored.clone());
+        }
+        Ok(data)
     }
 
     /// What really came, in the task's unit.

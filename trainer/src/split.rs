@@ -70,8 +70,8 @@ pub fn parts(rows: &Rows, horizon_s: i64, split: &settings::Split) -> Result<Par
     let spans = spans(*first_ms, *last_ms, horizon_s, split)?;
     let parts = Parts {
         train: rows.between(spans.train, split.train_rows_max),
-        calibration: rows.between(spans.calibration, split.test_rows_max),
-        test: rows.between(spans.test, split.test_rows_max),
+        calibration: rows.judged(spans.calibration, split.test_rows_max),
+        test: rows.judged(spans.test, split.test_rows_max),
         spans,
     };
     let each =

@@ -32,7 +32,7 @@ mod write;
 pub use command::Command;
 pub(crate) use history::History;
 pub(crate) use plan::read_file;
-pub use request::{Layout, Progress, Request, Summary};
+pub use request::{Layout, Progress, Request, Stages, Summary};
 pub use run::run;
 
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");

@@ -1,4 +1,8 @@
-use duckdb::Connection;
+use duckdb::{
+    Connection,
+    types::{TimeUnit, Value},
+};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{compact, files::Folder, run, views};
@@ -58,12 +62,43 @@ impl Command {
 
 /// Each row as a line of JSON.
 fn print(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    // As a subquery, so that it can only read.
     let sql = sql.trim().trim_end_matches(';');
-    let mut statement =
-        connection.prepare(&format!("SELECT to_json(t)::VARCHAR FROM ({sql}) t"))?;
+    let mut statement = connection.prepare(&format!("SELECT * FROM ({sql})"))?;
     let mut found = statement.query([])?;
+    let names = found.as_ref().map(|statement| statement.column_names()).unwrap_or_default();
     while let Some(row) = found.next()? {
-        println!("{}", row.get::<_, String>(0)?);
+        let mut line = serde_json::Map::new();
+        for (i, name) in names.iter().enumerate() {
+            line.insert(name.clone(), to_json(row.get(i)?));
+        }
+        println!("{}", serde_json::Value::Object(line));
     }
     Ok(())
+}
+
+fn to_json(value: Value) -> serde_json::Value {
+    match value {
+        Value::Null => json!(null),
+        Value::Boolean(own) => json!(own),
+        Value::TinyInt(own) => json!(own),
+        Value::SmallInt(own) => json!(own),
+        Value::Int(own) => json!(own),
+        Value::BigInt(own) => json!(own),
+        Value::UTinyInt(own) => json!(own),
+        Value::USmallInt(own) => json!(own),
+        Value::UInt(own) => json!(own),
+        Value::UBigInt(own) => json!(own),
+        // Sums of whole numbers.
+        Value::HugeInt(own) => {
+            i64::try_from(own).map_or_else(|_| json!(own as f64), |own| json!(own))
+        }
+        Value::Float(own) => json!(own),
+        Value::Double(own) => json!(own),
+        Value::Text(own) => json!(own),
+        Value::Timestamp(TimeUnit::Microsecond, micros) => {
+            json!(Timestamp::from_microsecond(micros).map(|at| at.to_string()).ok())
+        }
+        other => json!(format!("{other:?}")),
+    }
 }

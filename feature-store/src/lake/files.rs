@@ -17,7 +17,7 @@ pub(super) struct Folder(PathBuf);
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(|source| failed(path, source))?;
-        let path = fs::canonicalize(path).map_err(|source| failed(path, source))?;
+        let path = std::path::absolute(path).map_err(|source| failed(path, source))?;
         Ok(Self(path))
     }
 
@@ -55,14 +55,13 @@ impl Folder {
             let below =
                 Path::new(table).join(partition).join(format!("{move_id}-{number}.parquet"));
             let to = self.0.join(&below);
-            let settle = || -> io::Result<()> {
+            let mut settle = || -> io::Result<()> {
                 File::open(from)?.sync_all()?;
                 let folder = to.parent().unwrap_or(&self.0);
                 fs::create_dir_all(folder)?;
                 folders.insert(folder.to_owned());
                 fs::rename(from, &to)
             };
-            let mut settle = settle;
             settle().map_err(|source| failed(&to, source))?;
             settled.push(below.to_string_lossy().into_owned());
         }

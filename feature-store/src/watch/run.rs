@@ -56,7 +56,7 @@ fn look(scan: &mut Scan, settings: &settings::Watch) -> Option<File> {
         }
     };
     for path in ready {
-        let read = || -> Result<Option<File>, StoreError> {
+        let mut read = || -> Result<Option<File>, StoreError> {
             let failed = |source| StoreError::Folder { path: path.clone(), source };
             let mut content = std::fs::File::open(&path).map_err(failed)?;
             let mut hasher = Sha256::new();
@@ -74,7 +74,6 @@ fn look(scan: &mut Scan, settings: &settings::Watch) -> Option<File> {
             scan.note(&path, file.mark.clone());
             Ok(Some(file))
         };
-        let mut read = read;
         match read() {
             Ok(None) => {}
             Ok(Some(file)) => return Some(file),

@@ -10,6 +10,7 @@ pub mod boosting;
 pub mod calibrate;
 pub mod labelled;
 pub mod logistic;
+pub mod numbered;
 pub mod one_vs_rest;
 pub mod shares;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{FitError, Missing, ROWS_MIN, zoo};
 use calibrate::{Calibrated, Method};
 pub use labelled::Labelled;
+pub use numbered::Numbered;
 use one_vs_rest::OneVsRest;
 
 /// A way to learn classes from rows. The same rows and seed give the same

@@ -1,11 +1,11 @@
 //! All candidates of a task beside one another.
 
-use models::Estimator;
+use models::{Estimator, stats::classes};
 use telemetry::ZoneId;
 
 use super::{
     Depth, Setup,
-    candidate::{Candidate, Judges},
+    candidate::{Candidate, Judges, RELIABILITY_BINS},
     champion,
     details::{self, Details, Seen},
     entry::{Backtest, Entry, Sample},
@@ -82,17 +82,8 @@ impl<'a> Outcome<'a> {
             rows: last.rows,
             rows_offered: if candidate.baseline.is_some() { 0 } else { last.rows_offered },
             missing: candidate.missing,
-            scores: candidate.scores(&self.truth, self.flags().as_deref()),
+            scores: candidate.scores(self.judges),
         }
-    }
-
-    /// Which truths are lower bounds, where any can be.
-    fn flags(&self) -> Option<Vec<bool>> {
-        self.judges
-            .iter()
-            .map(|judges| judges.censored.clone())
-            .collect::<Option<Vec<_>>>()
-            .map(|all| all.concat())
     }
 
     /// Chosen on the calibration part, so that its error on the test part is
@@ -160,6 +151,7 @@ impl<'a> Outcome<'a> {
         let candidate = &self.candidates[best];
         let tests = || self.folds.iter().map(|parts| &parts.test);
         let at_ms: Vec<i64> = tests().flat_map(|rows| rows.at_ms.clone()).collect();
+        let anchor: Vec<f64> = tests().flat_map(|rows| rows.anchor.clone()).collect();
         let zone: Vec<ZoneId> = tests().flat_map(|rows| rows.zone.clone()).collect();
         let of_folds = self.folds.iter().enumerate();
         let fold: Vec<usize> =
@@ -176,12 +168,23 @@ impl<'a> Outcome<'a> {
             truth: &self.truth,
             model: &model,
             baseline: &baseline,
+            anchor: &anchor,
             fold: &fold,
             half_width: &half_width,
             calibration: &calibration,
         };
         let other = &self.candidates[self.baseline].name;
-        Details::of(&candidate.name, other, self.judges[0].metric, &seen)
+        let mut details = Details::of(&candidate.name, other, self.judges[0].metric, &seen);
+        match self.task.classes().len() {
+            0 => {}
+            2 => {
+                let labels: Vec<bool> = self.truth.iter().map(|class| *class > 0.5).collect();
+                details.reliability = classes::calibration(&model, &labels, RELIABILITY_BINS);
+                details.coverage.clear();
+            }
+            _ => details.coverage.clear(),
+        }
+        details
     }
 
     fn sample(&self, best: usize) -> Sample {

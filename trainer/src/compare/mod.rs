@@ -11,7 +11,7 @@ mod request;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
-use models::{detect, registry::By, zoo};
+use models::{detect, registry::By};
 use rayon::ThreadPool;
 use serde::Serialize;
 use telemetry::{SmolStr, ZoneId};
@@ -135,10 +135,7 @@ impl Trainer {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(request.limits.threads).build();
         let pool = Arc::new(pool.map_err(|error| TrainError::Request(error.to_string()))?);
         let columns = Arc::new(self.source().columns().await?);
-        let names: Vec<&str> = tasks::NAMES
-            .into_iter()
-            .filter(|name| request.tasks.is_empty() || request.tasks.iter().any(|own| own == name))
-            .collect();
+        let names = tasks::asked(&request.tasks);
         let observe = Arc::new(observe);
         let mut comparison = Comparison {
             run_id: folder.run_id.clone(),
@@ -157,12 +154,24 @@ impl Trainer {
                 steps: 0,
             };
             observe(progress.clone());
+            // One that is refused is no rival; the one in service is.
+            if let Err(error) = self.load_champion(name) {
+                tracing::warn!(task = name, %error, "the champion is not compared with");
+            }
+            let champion = self.champion(name);
             let frames = match query::of(name, &columns, request) {
-                Ok(query) => Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?),
+                Ok(mut query) => {
+                    if let (Some(own), Some(wanted)) = (&champion, &mut query.columns) {
+                        wanted.extend(
+                            own.columns().filter(|c| columns.contains(*c)).map(str::to_owned),
+                        );
+                        wanted.sort_unstable();
+                        wanted.dedup();
+                    }
+                    Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?)
+                }
                 Err(missing) => Err(missing),
             };
-            self.load_champion(name)?;
-            let champion = self.champion(name);
             let work = {
                 let (settings, request, pool) = (settings.clone(), request.clone(), pool.clone());
                 let (columns, observe) = (columns.clone(), observe.clone());
@@ -251,7 +260,7 @@ impl Asked<'_> {
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
         let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
             let detectors: Vec<_> =
-                detect::detectors().into_iter().filter(|d| wanted(d.name())).collect();
+                detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
             let settings = with_cut(settings, request.plan.cut, frames);
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {
@@ -284,7 +293,7 @@ impl Asked<'_> {
         let parts =
             folds::folds(&learnt, &judged, task.horizon_s(), &settings.split, &request.plan)?;
         let estimators: Vec<_> =
-            zoo::regressors().into_iter().filter(|e| wanted(e.name())).collect();
+            task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
         let setup =
             Setup { settings, limits: request.limits, pool, depth: request.depth, observe: hear };
         let mut backtest = backtest::run(task.as_ref(), &parts, &estimators, &setup)?;

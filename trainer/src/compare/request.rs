@@ -1,6 +1,5 @@
 use std::path::PathBuf;
 
-use models::{detect, zoo};
 use serde::Serialize;
 use telemetry::ZoneId;
 
@@ -106,7 +105,7 @@ impl Request {
         if let Some(task) = self.tasks.iter().find(|task| !tasks::NAMES.contains(&task.as_str())) {
             return Err(TrainError::UnknownTask(task.clone()));
         }
-        let known = model_names();
+        let known = tasks::models();
         if let Some(model) = self.models.iter().find(|model| !known.contains(&model.as_str())) {
             return Err(TrainError::UnknownModel(model.clone(), known.join(", ")));
         }
@@ -114,11 +113,11 @@ impl Request {
             let what = format!("{} folds, expected at most {FOLDS_MAX}", self.plan.folds);
             return Err(TrainError::Request(what));
         }
-        if let (Some(from_ms), Some(to_ms)) = (self.from_ms, self.to_ms) {
-            if from_ms >= to_ms {
-                let what = "--from is not before --to: no row can lie between".to_owned();
-                return Err(TrainError::Request(what));
-            }
+        if let (Some(from_ms), Some(to_ms)) = (self.from_ms, self.to_ms)
+            && from_ms >= to_ms
+        {
+            let what = "--from is not before --to: no row can lie between".to_owned();
+            return Err(TrainError::Request(what));
         }
         let outside = |zone: &&ZoneId| !self.zones.is_empty() && !self.zones.contains(zone);
         if let Some(zone) = self.plan.hold_out.iter().find(outside) {
@@ -144,10 +143,4 @@ impl Request {
             folds: self.plan.folds.max(1),
         }
     }
-}
-
-/// The names of all models.
-fn model_names() -> Vec<&'static str> {
-    let regressors = zoo::regressors().into_iter().map(|own| own.name());
-    regressors.chain(detect::detectors().iter().map(|own| own.name())).collect()
 }

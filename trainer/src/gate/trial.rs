@@ -46,7 +46,7 @@ pub fn regression(
     let span_ms = (span_ms.0.max(seen_ms), span_ms.1);
     let held = |inputs: &[String]| {
         let rows = Rows::of(task, frames, inputs, settings);
-        rows.between(span_ms, settings.split.test_rows_max)
+        rows.judged(span_ms, settings.split.test_rows_max)
     };
     let losses_of = |predictor: &Predictor, rows: &Rows| -> Result<Vec<f64>, String> {
         let said = rows.levels(&predictor.predict(inputs(rows)?.view()), task.bounds());

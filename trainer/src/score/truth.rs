@@ -1,6 +1,6 @@
 //! What really came.
 
-use crate::{frame::ZoneFrame, settings::Comfort, tasks::Task};
+use crate::{frame::ZoneFrame, input::Input, settings::Comfort, tasks::Task};
 
 /// Feature rows are a minute apart.
 const GRID_MS: i64 = 60_000;
@@ -12,11 +12,12 @@ const GRID_MS: i64 = 60_000;
 pub fn truth(task: &dyn Task, frame: &ZoneFrame, at_ms: i64, comfort: &Comfort) -> Option<f64> {
     let grid_ms = (at_ms + GRID_MS / 2).div_euclid(GRID_MS) * GRID_MS;
     let row = frame.row_at(grid_ms)?;
-    let anchor = match task.anchor() {
-        Some(name) => frame.value_at(name, grid_ms)?,
-        None => 0.0,
-    };
-    Some(task.target(frame, row, comfort)? + anchor)
+    if task.is_censored(frame, row, comfort) {
+        return None;
+    }
+    let column = |name: &str| frame.column(name).map_or(f64::NAN, |values| values[row]);
+    let anchor = task.anchor().map_or(0.0, |name| Input::parse(name).value(comfort, column));
+    Some(task.target(frame, row, comfort)? + anchor).filter(|truth| truth.is_finite())
 }
 
 /// The columns that truths of a task are made from.
@@ -24,7 +25,9 @@ pub fn truth(task: &dyn Task, frame: &ZoneFrame, at_ms: i64, comfort: &Comfort) 
 pub fn columns(task: &dyn Task) -> Vec<String> {
     let mut columns: Vec<String> =
         task.target_columns().iter().map(|column| (*column).to_owned()).collect();
-    columns.extend(task.anchor().map(str::to_owned));
+    if let Some(anchor) = task.anchor().map(Input::parse) {
+        columns.extend(anchor.columns().into_iter().map(str::to_owned));
+    }
     columns.sort_unstable();
     columns.dedup();
     columns

@@ -29,7 +29,9 @@ impl Trainer {
         let serving: backtest::Serving = champion.serving().map_err(not_applicable)?;
         let comfort = self.settings().comfort_in(zone);
         let row = champion.row(&comfort, latest);
-        let anchor = task.anchor().map_or(0.0, |name| latest.value(name));
+        let anchor = task.anchor().map_or(0.0, |name| {
+            Input::parse(name).value(&comfort, |column| latest.value(column))
+        });
         let (low, high) = task.bounds();
         let level = |said: f64| (said + anchor).clamp(low, high);
         let (input, factor) = &serving.baseline;
@@ -72,12 +74,16 @@ impl Trainer {
     fn drift(&self, champion: &Champion, row: &[f64]) -> Drift {
         let card = &champion.artifact.card;
         let found = card.facts.profile.compare(row);
-        let named = found.outside.iter().take(NAMED_MAX);
+        let named = |numbers: &[usize]| -> Vec<String> {
+            let first = numbers.iter().take(NAMED_MAX);
+            first.map(|number| card.schema.features[*number].clone()).collect()
+        };
         Drift {
             flag: found.outside_share() > self.settings().serving.outside_max,
             outside_share: found.outside_share(),
-            outside: named.map(|number| card.schema.features[*number].clone()).collect(),
+            outside: named(&found.outside),
             missing_share: found.missing_share(),
+            missing: named(&found.missing),
         }
     }
 
@@ -97,11 +103,12 @@ impl Trainer {
                 ));
             }
         }
-        let missing = said.drift.missing_share;
-        (missing > rules.missing_max).then(|| {
+        let Drift { missing_share, missing, .. } = &said.drift;
+        (*missing_share > rules.missing_max).then(|| {
             format!(
-                "{:.0} % of its inputs are missing, expected at most {:.0} %",
-                100.0 * missing,
+                "{:.0} % of its inputs are missing ({}), expected at most {:.0} %",
+                100.0 * missing_share,
+                missing.join(", "),
                 100.0 * rules.missing_max
             )
         })

@@ -1,28 +1,98 @@
 use std::collections::BTreeSet;
 
+use models::stats::classes::{macro_f1, macro_f1_at_changes};
 use telemetry::SmolStr;
 
-use super::{Baseline, Task, anchored, circumstances, surroundings};
-use crate::{frame::ZoneFrame, settings::Comfort};
-
-/// How much heating the next hour lacks: degree-minutes below the comfort band.
-///
-/// Target: Σ max(0, `comfort.heat_below` − temperature) over the minutes of
-/// (T, T + 1 h], °C·min, from the newest temperature of each minute; minutes
-/// without a row are taken as the mean of the others. A row counts where 50 of
-/// the 60 minutes are known.
-pub(super) struct Heating;
+use super::{Baseline, Task, anchored, circumstances, made_of, surroundings};
+use crate::{
+    frame::ZoneFrame,
+    input::{Metric, Side},
+    rows::Rows,
+    settings::Comfort,
+};
 
 const MINUTES: i64 = 60;
 const MINUTES_KNOWN_MIN: usize = 50;
 
-impl Task for Heating {
+/// How much heating or cooling the next hour lacks: degree-minutes outside the
+/// comfort band.
+///
+/// Target: Σ max(0, `comfort.heat_below` − temperature), or Σ max(0, temperature
+/// − `comfort.cool_above`), over the minutes of (T, T + 1 h], °C·min, of the
+/// present temperature (see [`Metric::Temperature`]) at each minute, learnt as
+/// the change from an hour at the temperature of T; minutes without one are
+/// taken as the mean of the others. A row counts where 50 of the 60 minutes are
+/// known.
+pub(super) struct DegreeMinutes {
+    side: Side,
+}
+
+/// Whether the next hour wants heating, nothing, or cooling.
+///
+/// Target: the class of the mean temperature over (T, T + 1 h] (of its minutes,
+/// as in [`DegreeMinutes`]): below `comfort.heat_below` heat, above
+/// `comfort.cool_above` cool, else hold. The class of T is that of the present
+/// temperature; the rows that count are those where the two differ.
+pub(super) struct Class;
+
+/// The present temperatures of the next hour's minutes.
+fn next_hour(frame: &ZoneFrame, row: usize) -> Option<Vec<f64>> {
+    let at_ms = frame.at_ms[row];
+    frame.now(Metric::Temperature, at_ms)?;
+    let known: Vec<f64> = (1..=MINUTES)
+        .filter_map(|minute| frame.now(Metric::Temperature, at_ms + minute * 60_000))
+        .collect();
+    (known.len() >= MINUTES_KNOWN_MIN).then_some(known)
+}
+
+/// Where the temperature is in the band, where it goes, and what is around it.
+fn inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+    let own = [
+        "temperature_now",
+        "degrees_above_heating",
+        "degrees_above_cooling",
+        "class_now",
+        "degree_minutes_as_now",
+        "cooling_minutes_as_now",
+    ];
+    let mut inputs: Vec<String> = own.map(str::to_owned).to_vec();
+    for side in ["degree_minutes", "cooling_minutes"] {
+        for window in ["10m", "30m", "1h"] {
+            let line = format!("{side}_by_temperature_slope_{window}");
+            inputs.push(format!("{line} - {side}_as_now"));
+            inputs.push(line);
+        }
+    }
+    inputs.extend(anchored(columns, "temperature", "temperature_now", u64::MAX));
+    let others =
+        ["humidity", "co2", "light", "motion", "heater", "outdoor_temperature", "soil_moisture"];
+    inputs.extend(surroundings(columns, &others, 24 * 60));
+    inputs.extend(circumstances(columns));
+    made_of(columns, inputs)
+}
+
+impl DegreeMinutes {
+    pub(super) const HEATING: Self = Self { side: Side::Heating };
+    pub(super) const COOLING: Self = Self { side: Side::Cooling };
+}
+
+impl Task for DegreeMinutes {
     fn name(&self) -> &'static str {
+        match self.side {
+            Side::Heating => "heating",
+            Side::Cooling => "cooling",
+        }
+    }
+
+    fn group(&self) -> &'static str {
         "heating"
     }
 
     fn title(&self) -> &'static str {
-        "heating needs of the next hour"
+        match self.side {
+            Side::Heating => "heating needs of the next hour",
+            Side::Cooling => "cooling needs of the next hour",
+        }
     }
 
     fn unit(&self) -> &'static str {
@@ -42,35 +112,26 @@ impl Task for Heating {
     }
 
     fn target_columns(&self) -> &'static [&'static str] {
-        &["temperature_last"]
+        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        let mut inputs = vec!["degree_minutes_as_now".to_owned(), "temperature_last".to_owned()];
-        inputs.extend(anchored(columns, "temperature", &["10m", "1h", "24h", "7d"]));
-        let others = [
-            "humidity",
-            "co2",
-            "light",
-            "motion",
-            "heater",
-            "outdoor_temperature",
-            "soil_moisture",
-        ];
-        inputs.extend(surroundings(columns, &others, &["1h", "24h"]));
-        inputs.extend(circumstances(columns));
-        inputs
+        inputs(columns)
     }
 
     fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        let at_ms = frame.at_ms[row];
-        let missing: Vec<f64> = (1..=MINUTES)
-            .filter_map(|minute| frame.value_at("temperature_last", at_ms + minute * 60_000))
-            .map(|temperature| (comfort.heat_below - temperature).max(0.0))
-            .collect();
-        let known = missing.len();
-        (known >= MINUTES_KNOWN_MIN)
-            .then(|| missing.iter().sum::<f64>() * MINUTES as f64 / known as f64)
+        let hour = next_hour(frame, row)?;
+        let now = frame.now(Metric::Temperature, frame.at_ms[row])?;
+        let sum: f64 = hour.iter().map(|own| self.side.degrees(comfort, *own)).sum();
+        let as_now = self.side.degrees(comfort, now);
+        Some(MINUTES as f64 * (sum / hour.len() as f64 - as_now))
+    }
+
+    fn anchor(&self) -> Option<&'static str> {
+        Some(match self.side {
+            Side::Heating => "degree_minutes_as_now",
+            Side::Cooling => "cooling_minutes_as_now",
+        })
     }
 
     fn bounds(&self) -> (f64, f64) {
@@ -78,7 +139,83 @@ impl Task for Heating {
     }
 
     fn baselines(&self) -> Vec<Baseline> {
-        vec![Baseline { name: "as now", input: Some("degree_minutes_as_now"), factor: 1.0 }]
+        let line = match self.side {
+            Side::Heating => "degree_minutes_by_temperature_slope_10m - degree_minutes_as_now",
+            Side::Cooling => "cooling_minutes_by_temperature_slope_10m - cooling_minutes_as_now",
+        };
+        vec![
+            Baseline { name: "as now", input: None, factor: 0.0 },
+            Baseline { name: "as the last 10 min go on", input: Some(line), factor: 1.0 },
+        ]
+    }
+}
+
+impl Task for Class {
+    fn name(&self) -> &'static str {
+        "heating-class"
+    }
+
+    fn group(&self) -> &'static str {
+        "heating"
+    }
+
+    fn title(&self) -> &'static str {
+        "heat, hold or cool in the next hour"
+    }
+
+    fn unit(&self) -> &'static str {
+        "0 heat, 1 hold, 2 cool"
+    }
+
+    fn horizon_s(&self) -> i64 {
+        3600
+    }
+
+    fn step_s(&self) -> i64 {
+        300
+    }
+
+    fn metrics(&self) -> &'static [&'static str] {
+        &["temperature"]
+    }
+
+    fn target_columns(&self) -> &'static [&'static str] {
+        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
+    }
+
+    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        inputs(columns)
+    }
+
+    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        let hour = next_hour(frame, row)?;
+        let mean = hour.iter().sum::<f64>() / hour.len() as f64;
+        comfort.class(mean).map(|class| class as f64)
+    }
+
+    fn bounds(&self) -> (f64, f64) {
+        (0.0, 2.0)
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["heat", "hold", "cool"]
+    }
+
+    /// Rounded to the nearest class: F1 of all rows, and of those whose class is
+    /// not that of now, which to say "as now" never gets right.
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+        let nearest = |value: &f64| value.round().clamp(0.0, 2.0) as usize;
+        let said: Vec<usize> = said.iter().map(nearest).collect();
+        let truth: Vec<usize> = rows.truth().iter().map(nearest).collect();
+        let now: Vec<usize> = rows.input("class_now").iter().map(nearest).collect();
+        vec![
+            ("macro_f1", macro_f1(&said, &truth)),
+            ("macro_f1_at_changes", macro_f1_at_changes(&said, &truth, &now)),
+        ]
+    }
+
+    fn baselines(&self) -> Vec<Baseline> {
+        vec![Baseline { name: "as now", input: Some("class_now"), factor: 1.0 }]
     }
 }
 
@@ -88,11 +225,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn degree_minutes_of_the_hour_to_come() {
+    fn degree_minutes_of_the_hour_to_come_less_those_of_now() {
         let cold = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 19.0 } else { 22.0 })]);
-        assert_eq!(target(&Heating, &cold, 0), Some(30.0), "minutes 1 to 30, one degree each");
-        assert_eq!(target(&Heating, &cold, 30), Some(0.0));
-        assert_eq!(target(&Heating, &cold, 150), None, "49 minutes are known");
-        assert_eq!(target(&Heating, &cold, 149), Some(0.0), "50 minutes are known");
+        let check = |row, expect: Option<f64>| {
+            assert_eq!(target(&DegreeMinutes::HEATING, &cold, row), expect, "row {row}");
+        };
+        check(0, Some(30.0 - 60.0)); // minutes 1 to 30, one degree each
+        check(31, Some(0.0));
+        check(150, None); // 49 minutes are known
+        check(149, Some(0.0)); // 50 minutes are known
+        let hot = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 25.0 } else { 27.0 })]);
+        assert_eq!(target(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
+    }
+
+    #[test]
+    fn the_class_is_that_of_the_mean_of_the_hour_to_come() {
+        let check = |after: f64, expect: f64| {
+            let of = move |m: f64| if m <= 30.0 { 22.0 } else { after };
+            assert_eq!(target(&Class, &frame(100, &[("temperature_last", &of)]), 0), Some(expect));
+        };
+        check(17.9, 0.0); // the mean is 19.95 °C
+        check(18.1, 1.0);
+        check(28.0, 1.0);
+        check(28.1, 2.0);
     }
 }

@@ -2,25 +2,111 @@ use std::collections::BTreeSet;
 
 use telemetry::SmolStr;
 
-use super::{Baseline, HOUR_MS, Task, circumstances, present};
+use super::{Baseline, HOUR_MS, Task, circumstances, made_of};
 use crate::{frame::ZoneFrame, settings::Comfort};
 
-/// The light of the next 24 h.
-///
-/// Target: mean light over (T, T + 24 h], lux, that is, `light_mean_24h` of
-/// the row at T + 24 h. A row counts where at least half of these 24 h was
-/// measured.
-pub(super) struct Light;
-
+const HORIZON_S: i64 = 24 * 3600;
 const COVERAGE_MIN: f64 = 50.0;
 
-impl Task for Light {
+/// The light of the next 24 h: of all of it, of the day, or of the night.
+///
+/// Target: mean light over (T, T + 24 h], lux, that is, `light_mean_24h` (or
+/// that of the readings by day or by night, `light_day_mean_24h`,
+/// `light_night_mean_24h`) of the row at T + 24 h, learnt as the change from
+/// that of the last 24 h. A row counts where at least half of these 24 h was
+/// measured.
+pub(super) struct Mean {
+    name: &'static str,
+    title: &'static str,
+    /// Metric and column of the last 24 h.
+    metric: &'static str,
+    column: &'static str,
+    columns: &'static [&'static str],
+    /// What is known of longer times, less the last 24 h.
+    baselines: &'static [(&'static str, &'static str)],
+}
+
+/// How long lamps must shine so that plants get the light they want.
+///
+/// Target: hours of lamps in (T, T + 24 h]: (wanted daily light integral −
+/// integral of the mean light) / what the lamps give in an hour, 0 to 24, from
+/// `comfort.crop` or `comfort.dli_target`, `comfort.ppfd_per_lux` and
+/// `comfort.lamp_ppfd`. Light that the lamps gave in that time counts as light.
+/// A row counts as in [`Mean`].
+pub(super) struct Supplement;
+
+/// `light_mean_24h` and what has been before it.
+fn inputs(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for window in ["10m", "1h", "24h", "48h", "7d"] {
+        for aggregate in ["mean", "std", "max"] {
+            names.push(format!("{metric}_{aggregate}_{window}"));
+        }
+    }
+    for window in ["48h", "7d"] {
+        names.push(format!("{metric}_mean_{window} - {metric}_mean_24h"));
+    }
+    if metric != "light" {
+        names.extend(["light_mean_24h", "light_mean_48h", "light_mean_7d"].map(str::to_owned));
+    }
+    let around = ["light_last", "temperature_mean_24h", "humidity_mean_24h", "motion_mean_24h"];
+    names.extend(around.map(str::to_owned));
+    let mut inputs = made_of(columns, names);
+    inputs.extend(circumstances(columns));
+    inputs
+}
+
+/// The value of a column of 24 h, a day after a row.
+fn in_a_day(frame: &ZoneFrame, row: usize, column: &str) -> Option<f64> {
+    let then_ms = frame.at_ms[row] + 24 * HOUR_MS;
+    let coverage = match frame.column("light_coverage_24h") {
+        Some(_) => frame.value_at("light_coverage_24h", then_ms)?,
+        None => 100.0,
+    };
+    frame.value_at(column, then_ms).filter(|_| coverage >= COVERAGE_MIN)
+}
+
+impl Mean {
+    pub(super) const OF_DAY_AND_NIGHT: Self = Self {
+        name: "light",
+        title: "light of the next 24 hours",
+        metric: "light",
+        column: "light_mean_24h",
+        columns: &["light_mean_24h", "light_coverage_24h"],
+        baselines: &[
+            ("mean of two days", "light_mean_48h - light_mean_24h"),
+            ("as the last 7 d", "light_mean_7d - light_mean_24h"),
+        ],
+    };
+    pub(super) const OF_DAY: Self = Self {
+        name: "light-day",
+        title: "light by day of the next 24 hours",
+        metric: "light_day",
+        column: "light_day_mean_24h",
+        columns: &["light_day_mean_24h", "light_coverage_24h"],
+        baselines: &[("mean of two days", "light_day_mean_48h - light_day_mean_24h")],
+    };
+    pub(super) const OF_NIGHT: Self = Self {
+        name: "light-night",
+        title: "light by night of the next 24 hours",
+        metric: "light_night",
+        column: "light_night_mean_24h",
+        columns: &["light_night_mean_24h", "light_coverage_24h"],
+        baselines: &[("mean of two days", "light_night_mean_48h - light_night_mean_24h")],
+    };
+}
+
+impl Task for Mean {
     fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn group(&self) -> &'static str {
         "light"
     }
 
     fn title(&self) -> &'static str {
-        "light of the next 24 hours"
+        self.title
     }
 
     fn unit(&self) -> &'static str {
@@ -28,7 +114,73 @@ impl Task for Light {
     }
 
     fn horizon_s(&self) -> i64 {
-        24 * 3600
+        HORIZON_S
+    }
+
+    fn step_s(&self) -> i64 {
+        600
+    }
+
+    fn metrics(&self) -> &'static [&'static str] {
+        &["light"]
+    }
+
+    fn target_columns(&self) -> &'static [&'static str] {
+        self.columns
+    }
+
+    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        inputs(columns, self.metric)
+    }
+
+    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        let now = frame.value_at(self.column, frame.at_ms[row])?;
+        Some(in_a_day(frame, row, self.column)? - now)
+    }
+
+    fn anchor(&self) -> Option<&'static str> {
+        Some(self.column)
+    }
+
+    fn bounds(&self) -> (f64, f64) {
+        (0.0, f64::INFINITY)
+    }
+
+    fn baselines(&self) -> Vec<Baseline> {
+        let mut all = vec![Baseline { name: "as the last 24 h", input: None, factor: 0.0 }];
+        let of = |(name, input): &(&'static str, &'static str)| Baseline {
+            name,
+            input: Some(input),
+            factor: 1.0,
+        };
+        all.extend(self.baselines.iter().map(of));
+        all
+    }
+}
+
+impl Task for Supplement {
+    fn name(&self) -> &'static str {
+        "light-supplement"
+    }
+
+    fn group(&self) -> &'static str {
+        "light"
+    }
+
+    fn title(&self) -> &'static str {
+        "hours of lamps in the next 24 hours"
+    }
+
+    fn unit(&self) -> &'static str {
+        "h"
+    }
+
+    fn metric(&self) -> &'static str {
+        "mae"
+    }
+
+    fn horizon_s(&self) -> i64 {
+        HORIZON_S
     }
 
     fn step_s(&self) -> i64 {
@@ -44,37 +196,26 @@ impl Task for Light {
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        let mut names = vec!["light_last".to_owned()];
-        for window in ["10m", "1h", "24h", "7d"] {
-            for aggregate in ["mean", "std", "max"] {
-                names.push(format!("light_{aggregate}_{window}"));
-            }
-        }
-        names.extend(
-            ["temperature_mean_24h", "humidity_mean_24h", "motion_mean_24h"].map(str::to_owned),
-        );
-        let mut inputs = present(columns, names);
-        inputs.extend(circumstances(columns));
-        inputs
+        let by =
+            ["24h", "48h", "7d"].map(|window| format!("supplement_hours_by_light_mean_{window}"));
+        let mut all = made_of(columns, by);
+        all.extend(inputs(columns, "light"));
+        all
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let then_ms = frame.at_ms[row] + 24 * HOUR_MS;
-        let coverage = match frame.column("light_coverage_24h") {
-            Some(_) => frame.value_at("light_coverage_24h", then_ms)?,
-            None => 100.0,
-        };
-        frame.value_at("light_mean_24h", then_ms).filter(|_| coverage >= COVERAGE_MIN)
+    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        in_a_day(frame, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
     }
 
     fn bounds(&self) -> (f64, f64) {
-        (0.0, f64::INFINITY)
+        (0.0, 24.0)
     }
 
     fn baselines(&self) -> Vec<Baseline> {
+        let by = |name, input| Baseline { name, input: Some(input), factor: 1.0 };
         vec![
-            Baseline { name: "as the last 24 h", input: Some("light_mean_24h"), factor: 1.0 },
-            Baseline { name: "as the last 7 d", input: Some("light_mean_7d"), factor: 1.0 },
+            by("as the last 24 h", "supplement_hours_by_light_mean_24h"),
+            by("mean of two days", "supplement_hours_by_light_mean_48h"),
         ]
     }
 }
@@ -85,13 +226,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_the_mean_of_the_day_to_come() {
+    fn the_target_is_the_mean_of_the_day_to_come_less_that_of_the_last() {
         let light =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|m| m / 28.80)]);
-        assert_eq!(target(&Light, &light, 100), Some(1540.0));
-        assert_eq!(target(&Light, &light, 1500), None, "not known yet");
+        let task = Mean::OF_DAY_AND_NIGHT;
+        assert_eq!(target(&task, &light, 100), Some(1440.0));
+        assert_eq!(target(&task, &light, 1500), None, "not known yet");
         let sparse =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|_| 40.0)]);
-        assert_eq!(target(&Light, &sparse, 100), None, "hardly measured");
+        assert_eq!(target(&task, &sparse, 100), None, "hardly measured");
+        let night = frame(2 * 1440, &[("light_night_mean_24h", &|m| 3.0 * m)]);
+        assert_eq!(target(&Mean::OF_NIGHT, &night, 100), Some(4320.0));
+        assert_eq!(target(&Mean::OF_DAY, &night, 100), None, "there is no such column");
+    }
+
+    #[test]
+    fn lamps_make_up_for_the_day_to_come() {
+        let dim = frame(2 * 1440, &[("light_mean_24h", &|m| if m < 1440.0 { 5e4 } else { 5e3 })]);
+        let hours = target(&Supplement, &dim, 0).unwrap();
+        assert!((hours - (17.0 - 7.992) / 0.54).abs() < 1e-9, "{hours}");
+        let bright = frame(2 * 1440, &[("light_mean_24h", &|_| 5e4)]);
+        assert_eq!(target(&Supplement, &bright, 0), Some(0.0));
     }
 }

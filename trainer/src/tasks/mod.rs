@@ -8,20 +8,39 @@ mod light;
 mod temperature;
 mod watering;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
+use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
 
-use crate::{frame::ZoneFrame, settings::Comfort};
+use crate::{frame::ZoneFrame, input::Input, rows::Rows, settings::Comfort};
 
 /// The names of all tasks, in the order in which they are compared.
-pub const NAMES: [&str; 5] =
-    ["temperature-10m", "watering", "light", "heating", crate::anomaly::NAME];
+pub const NAMES: [&str; 13] = [
+    "temperature-10m",
+    "watering",
+    "watering-6h",
+    "watering-24h",
+    "watering-start-2h",
+    "light",
+    "light-day",
+    "light-night",
+    "light-supplement",
+    "heating",
+    "cooling",
+    "heating-class",
+    crate::anomaly::NAME,
+];
 
 /// What a regression task is.
 pub trait Task: Send + Sync {
     /// Its name in commands, paths and reports.
     fn name(&self) -> &'static str;
+    /// The name of the first of the tasks that answer the same question; asked
+    /// for by that name, all of them are compared.
+    fn group(&self) -> &'static str {
+        self.name()
+    }
     /// What it says, for people.
     fn title(&self) -> &'static str;
     /// The unit of targets and predictions.
@@ -44,6 +63,11 @@ pub trait Task: Send + Sync {
     /// What models learn for a row: the target, less the anchor where the
     /// task predicts a change. `None` where the future is not known.
     fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
+    /// Whether the target of a row is a lower bound of what came: models learn
+    /// from such rows and are not judged by them.
+    fn is_censored(&self, _: &ZoneFrame, _: usize, _: &Comfort) -> bool {
+        false
+    }
     /// The input whose value is added to what models say, if the task
     /// predicts a change.
     fn anchor(&self) -> Option<&'static str> {
@@ -53,8 +77,58 @@ pub trait Task: Send + Sync {
     fn bounds(&self) -> (f64, f64) {
         (f64::NEG_INFINITY, f64::INFINITY)
     }
+    /// The classes whose numbers are predicted, if it is a choice between
+    /// some: with two, a prediction is the probability of the second; with
+    /// more, the mean class number.
+    fn classes(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// The models that are compared.
+    fn estimators(&self) -> Vec<Box<dyn Estimator>> {
+        match self.classes() {
+            [] => zoo::regressors(),
+            classes => numbered(classes),
+        }
+    }
+    /// Scores beside the error, of levels that were said of rows.
+    fn scores(&self, _: &[f64], _: &Rows) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
     /// What any model must beat.
     fn baselines(&self) -> Vec<Baseline>;
+}
+
+/// Every classifier, as a regressor of the class's number.
+fn numbered(classes: &[&str]) -> Vec<Box<dyn Estimator>> {
+    let classes: Arc<[String]> = classes.iter().map(|class| (*class).to_owned()).collect();
+    let numbered = |classifier| -> Box<dyn Estimator> {
+        Box::new(classify::Numbered { classifier, classes: classes.clone() })
+    };
+    classify::classifiers().into_iter().map(numbered).collect()
+}
+
+/// The names of the tasks that are asked for, by their own or their group's
+/// names; all, where none is.
+#[must_use]
+pub fn asked(names: &[String]) -> Vec<&'static str> {
+    let tasks = all();
+    let group = |name: &str| tasks.iter().find(|task| task.name() == name).map(|task| task.group());
+    let is_asked = |own: &&str| {
+        names.iter().any(|name| name == own || group(own).is_some_and(|group| name == group))
+    };
+    NAMES.into_iter().filter(|own| names.is_empty() || is_asked(own)).collect()
+}
+
+/// The names of the models of all tasks, each once.
+#[must_use]
+pub fn models() -> Vec<&'static str> {
+    let regressors = zoo::regressors().into_iter().chain(zoo::of_amounts());
+    let mut names: Vec<&str> = regressors.map(|own| own.name()).collect();
+    names.extend(classify::classifiers().iter().map(|own| own.name()));
+    names.extend(detect::detectors().iter().map(|own| own.name()));
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    names
 }
 
 /// A prediction without learning: `factor` × an input, or a constant.
@@ -73,58 +147,88 @@ pub struct Baseline {
 pub fn all() -> Vec<Box<dyn Task>> {
     vec![
         Box::new(temperature::Temperature),
-        Box::new(watering::Watering),
-        Box::new(light::Light),
-        Box::new(heating::Heating),
+        Box::new(watering::HoursToCritical),
+        Box::new(watering::Moisture::IN_6H),
+        Box::new(watering::Moisture::IN_24H),
+        Box::new(watering::Start),
+        Box::new(light::Mean::OF_DAY_AND_NIGHT),
+        Box::new(light::Mean::OF_DAY),
+        Box::new(light::Mean::OF_NIGHT),
+        Box::new(light::Supplement),
+        Box::new(heating::DegreeMinutes::HEATING),
+        Box::new(heating::DegreeMinutes::COOLING),
+        Box::new(heating::Class),
     ]
 }
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// Those of `names` that there are.
-fn present(columns: &BTreeSet<SmolStr>, names: impl IntoIterator<Item = String>) -> Vec<String> {
-    names.into_iter().filter(|name| columns.contains(name.as_str())).collect()
+/// Those of `names` that can be made.
+fn made_of(columns: &BTreeSet<SmolStr>, names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let has = |column: &str| columns.contains(column);
+    names.into_iter().filter(|name| Input::parse(name).is_made_of(&has)).collect()
 }
 
-/// How a metric's windows differ from its newest value: trees learn changes
-/// from these, where levels would only tell them the season.
-fn anchored(columns: &BTreeSet<SmolStr>, metric: &str, windows: &[&str]) -> Vec<String> {
-    let last = format!("{metric}_last");
-    if !columns.contains(last.as_str()) {
-        return Vec::new();
-    }
-    let mut inputs = Vec::new();
-    for window in windows {
-        for aggregate in ["mean", "min", "max", "first"] {
-            let name = format!("{metric}_{aggregate}_{window}");
-            if columns.contains(name.as_str()) {
-                inputs.push(format!("{name} - {last}"));
-            }
+/// The windows of a metric that there are, narrow ones first.
+fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
+    let prefix = format!("{metric}_mean_");
+    let mut found: Vec<(u64, String)> = columns
+        .iter()
+        .filter_map(|column| column.strip_prefix(prefix.as_str()))
+        .filter_map(|window| Some((minutes(window)?, window.to_owned())))
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, window)| window).collect()
+}
+
+/// The minutes of a window's name, as in 10m, 1h, 7d.
+fn minutes(window: &str) -> Option<u64> {
+    let (number, unit) = window.split_at(window.len().checked_sub(1)?);
+    let unit = match unit {
+        "m" => 1,
+        "h" => 60,
+        "d" => 1440,
+        _ => return None,
+    };
+    Some(number.parse::<u64>().ok()? * unit)
+}
+
+/// How a metric's windows up to `minutes_max` differ from its present value
+/// `now`: trees learn changes from these, where levels would only tell them the
+/// season. Slopes and spreads are changes by themselves.
+fn anchored(columns: &BTreeSet<SmolStr>, metric: &str, now: &str, minutes_max: u64) -> Vec<String> {
+    let mut names = vec![format!("{metric}_last - {now}")];
+    for window in windows(columns, metric) {
+        if minutes(&window).is_some_and(|minutes| minutes > minutes_max) {
+            continue;
         }
-        let own = ["slope", "std"].map(|aggregate| format!("{metric}_{aggregate}_{window}"));
-        inputs.extend(present(columns, own));
+        for aggregate in ["mean", "min", "max", "first"] {
+            names.push(format!("{metric}_{aggregate}_{window} - {now}"));
+        }
+        names.extend(["slope", "std"].map(|aggregate| format!("{metric}_{aggregate}_{window}")));
     }
-    inputs
+    names.retain(|name| *name != format!("{now} - {now}"));
+    made_of(columns, names)
 }
 
-/// The level and the trend of other metrics.
-fn surroundings(columns: &BTreeSet<SmolStr>, metrics: &[&str], windows: &[&str]) -> Vec<String> {
+/// Level, trend and spread of other metrics over windows up to `minutes_max`.
+fn surroundings(columns: &BTreeSet<SmolStr>, metrics: &[&str], minutes_max: u64) -> Vec<String> {
     metrics
         .iter()
         .flat_map(|metric| {
-            let mut names = vec![format!("{metric}_last")];
-            for window in windows {
-                names.push(format!("{metric}_mean_{window}"));
-                names.push(format!("{metric}_slope_{window}"));
-            }
-            present(columns, names)
+            let last = format!("{metric}_last");
+            let mut names = anchored(columns, metric, &last, minutes_max);
+            names.retain(|name| !name.contains("_min_") && !name.contains("_max_"));
+            names.extend(made_of(columns, [last]));
+            names
         })
         .collect()
 }
 
 /// The time of the day and the zone's climate.
 fn circumstances(columns: &BTreeSet<SmolStr>) -> Vec<String> {
-    present(columns, ["hour_sin", "hour_cos", "vpd_kpa"].map(str::to_owned))
+    let names = ["hour_sin", "hour_cos", "is_day", "since_sunrise_min", "vpd_kpa"];
+    made_of(columns, names.map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -146,26 +250,27 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn no_input_looks_into_the_future_and_each_is_of_a_known_column() {
-        let columns: BTreeSet<SmolStr> =
-            ["temperature", "humidity", "co2", "light", "soil_moisture", "heater"]
-                .iter()
-                .flat_map(|metric| {
-                    ["10m", "30m", "1h", "24h", "7d"]
-                        .iter()
-                        .flat_map(move |window| {
-                            [
-                                "count", "mean", "std", "min", "max", "first", "last", "delta",
-                                "slope",
-                            ]
+    fn inputs_are_of_known_columns_and_baselines_among_them() {
+        let metrics = ["temperature", "humidity", "co2", "light", "light_day", "light_night"];
+        let drying = ["since_watering_h", "slope_pct_h", "rate_pct_h"];
+        let columns: BTreeSet<SmolStr> = metrics
+            .iter()
+            .chain(&["soil_moisture", "heater"])
+            .flat_map(|metric| {
+                ["1m", "10m", "30m", "1h", "6h", "24h", "48h", "7d"]
+                    .iter()
+                    .flat_map(move |window| {
+                        ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope"]
                             .iter()
                             .map(move |aggregate| {
                                 SmolStr::from(format!("{metric}_{aggregate}_{window}"))
                             })
-                        })
-                        .chain([SmolStr::from(format!("{metric}_last"))])
-                })
-                .collect();
+                    })
+                    .chain([SmolStr::from(format!("{metric}_last"))])
+                    .chain([SmolStr::from(format!("{metric}_age_s"))])
+            })
+            .chain(drying.map(|name| SmolStr::from(format!("drying_{name}"))))
+            .collect();
         for task in all() {
             let inputs = task.inputs(&columns);
             assert!(inputs.len() > 5, "{}: {inputs:?}", task.name());
@@ -174,16 +279,32 @@ pub(crate) mod tests {
             unique.dedup();
             assert_eq!(unique.len(), inputs.len(), "{}: an input twice", task.name());
             for input in &inputs {
-                for column in crate::input::Input::parse(input).columns() {
-                    assert!(columns.contains(column), "{}: {column} of {input}", task.name());
-                }
+                let is_made = Input::parse(input).is_made_of(&|column| columns.contains(column));
+                assert!(is_made, "{}: {input}", task.name());
             }
             for baseline in task.baselines() {
                 assert!(
                     baseline.input.is_none_or(|input| inputs.iter().any(|i| i == input)),
-                    "{baseline:?}"
+                    "{}: {baseline:?}",
+                    task.name()
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_group_is_asked_for_by_the_name_of_its_first_task() {
+        let check = |names: &[&str], expect: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(asked(&names), expect);
+        };
+        check(&["temperature-10m"], &["temperature-10m"]);
+        check(&["watering"], &["watering", "watering-6h", "watering-24h", "watering-start-2h"]);
+        check(&["anomaly", "cooling"], &["cooling", "anomaly"]);
+        check(&[], &NAMES);
+        for (task, name) in all().iter().zip(NAMES) {
+            assert_eq!(task.name(), name);
+            assert!(NAMES.contains(&task.group()), "{name}");
         }
     }
 }

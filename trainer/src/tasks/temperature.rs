@@ -3,18 +3,20 @@ use std::collections::BTreeSet;
 use telemetry::SmolStr;
 
 use super::{Baseline, Task, anchored, circumstances, surroundings};
-use crate::{frame::ZoneFrame, settings::Comfort};
+use crate::{frame::ZoneFrame, input::Metric, settings::Comfort};
 
 /// The zone's temperature ten minutes ahead.
 ///
-/// Target: newest temperature at T + 10 min, °C, learnt as the change since T.
-/// A row counts where both values are at most two minutes old. The baseline to
-/// beat is linear extrapolation, not persistence.
+/// Target: the present temperature (see [`Metric::Temperature`]: mean of the
+/// last minute) at T + 10 min, °C, learnt as the change since T. A row counts
+/// where both are measured. The baseline to beat is linear extrapolation, not
+/// persistence.
 pub(super) struct Temperature;
 
 const HORIZON_S: i64 = 600;
-/// A value older than this is no measurement of its time.
-const AGE_S_MAX: f64 = 120.0;
+/// Windows longer than a day hardly tell of ten minutes.
+const WINDOW_MIN: u64 = 24 * 60;
+const AROUND_MIN: u64 = 60;
 
 impl Task for Temperature {
     fn name(&self) -> &'static str {
@@ -42,32 +44,26 @@ impl Task for Temperature {
     }
 
     fn target_columns(&self) -> &'static [&'static str] {
-        &["temperature_last", "temperature_age_s"]
+        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        let mut inputs = anchored(columns, "temperature", &["10m", "1h", "24h"]);
+        let mut inputs = vec!["temperature_now".to_owned()];
+        inputs.extend(anchored(columns, "temperature", "temperature_now", WINDOW_MIN));
         let others = ["humidity", "co2", "light", "motion", "heater", "outdoor_temperature"];
-        inputs.extend(surroundings(columns, &others, &["10m", "1h"]));
+        inputs.extend(surroundings(columns, &others, AROUND_MIN));
         inputs.extend(circumstances(columns));
         inputs
     }
 
     fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let fresh = |at_ms: i64| {
-            // Where the store gives no age, a row without its minute's reading
-            // cannot be told from one with it.
-            let age = frame
-                .column("temperature_age_s")
-                .map_or(Some(0.0), |_| frame.value_at("temperature_age_s", at_ms))?;
-            frame.value_at("temperature_last", at_ms).filter(|_| age <= AGE_S_MAX)
-        };
         let at_ms = frame.at_ms[row];
-        Some(fresh(at_ms + HORIZON_S * 1000)? - fresh(at_ms)?)
+        let then = frame.now(Metric::Temperature, at_ms + HORIZON_S * 1000)?;
+        Some(then - frame.now(Metric::Temperature, at_ms)?)
     }
 
     fn anchor(&self) -> Option<&'static str> {
-        Some("temperature_last")
+        Some("temperature_now")
     }
 
     fn baselines(&self) -> Vec<Baseline> {

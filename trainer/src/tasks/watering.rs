@@ -1,24 +1,124 @@
 use std::collections::BTreeSet;
 
+use models::{Estimator, stats::classes::roc_auc, zoo};
 use telemetry::SmolStr;
 
-use super::{Baseline, HOUR_MS, Task, anchored, circumstances, present, surroundings};
-use crate::{frame::ZoneFrame, input::HOURS_MAX, settings::Comfort};
+use super::{Baseline, HOUR_MS, Task, anchored, circumstances, made_of};
+use crate::{
+    frame::ZoneFrame,
+    input::{HOURS_MAX, Metric},
+    rows::Rows,
+    settings::Comfort,
+};
 
 /// Hours until soil moisture falls to the zone's critical value.
 ///
-/// Target: hours from T to the first row at which the driest reading of the
-/// last 30 minutes (a zone may have several probes, and its driest plants wait
-/// for no other) is at or below `comfort.soil_moisture_critical`, censored at
-/// 48 h. Watering in
-/// between counts: it is the time until it is really dry, whatever was done.
-/// A row counts where the crossing, or else all of the next 48 h, is known.
-pub(super) struct Watering;
+/// Target: hours from T to the first row at which the present soil moisture (see
+/// [`Metric::SoilMoisture`]: the driest of several probes, whose plants wait for
+/// no other) is at or below `comfort.soil_moisture_critical`, at most 48. Rows
+/// at T that are critical already do not count: there is nothing to wait for.
+///
+/// It is censored, that is, only known to be longer, where it was watered
+/// before (moisture rose by [`RISE_PCT`] above its lowest), from that time; and
+/// where readings ended, or paused for 8 h. Models learn from censored rows, and
+/// are judged by the others.
+pub(super) struct HoursToCritical;
 
-/// The column that must not fall to the critical value.
-const DRIEST: &str = "soil_moisture_min_30m";
+/// Soil moisture some hours ahead.
+///
+/// Target: present soil moisture at T + 6 h or T + 24 h, %, learnt as the change
+/// since T, whatever is watered in between.
+pub(super) struct Moisture {
+    name: &'static str,
+    title: &'static str,
+    hours: i64,
+}
 
-impl Task for Watering {
+/// Whether a watering begins in the next two hours.
+///
+/// Target: 1 where the drying trend of a later row, up to T + 8 h, dates the
+/// onset of its newest watering in (T, T + 2 h], else 0. With a valve's signal
+/// the onset is when that goes on; without one it is the trough before the
+/// rise, which shows only hours later where readings are hours apart.
+pub(super) struct Start;
+
+/// A rise of this much is a watering, %: as `agronomy::drying` takes it.
+const RISE_PCT: f64 = 2.5;
+const DRYING: [&str; 8] = [
+    "drying_since_watering_h",
+    "drying_watering_rise_pct",
+    "drying_slope_pct_h",
+    "drying_slope_se_pct_h",
+    "drying_r2",
+    "drying_tau_h",
+    "drying_rate_pct_h",
+    "drying_response_pct_min",
+];
+const TARGETS: [&str; 3] = ["soil_moisture_min_30m", "soil_moisture_last", "soil_moisture_age_s"];
+const PACES: [&str; 5] = [
+    "soil_moisture_slope_6h",
+    "soil_moisture_slope_24h",
+    "soil_moisture_slope_7d",
+    "drying_slope_pct_h",
+    "drying_rate_pct_h",
+];
+const START_H: f64 = 2.0;
+const START_KNOWN_H: i64 = 8;
+
+/// How moist it is, how it dries, when it was watered, and the weather. A
+/// valve's signal is no input by itself: the drying trend takes it in.
+fn inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+    let mut inputs: Vec<String> =
+        ["soil_moisture_now", "soil_moisture_above_critical", "soil_moisture_age_s"]
+            .map(str::to_owned)
+            .to_vec();
+    inputs.extend(PACES.map(|pace| format!("hours_to_critical_by_{pace}")));
+    inputs.extend(DRYING.map(str::to_owned));
+    inputs.extend(anchored(columns, "soil_moisture", "soil_moisture_now", u64::MAX));
+    for metric in ["temperature", "humidity", "light", "soil_temperature", "wind_speed"] {
+        inputs.extend(["1h", "24h", "7d"].map(|window| format!("{metric}_mean_{window}")));
+    }
+    inputs.extend(circumstances(columns));
+    made_of(columns, inputs)
+}
+
+/// What came of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Outcome {
+    hours: f64,
+    is_censored: bool,
+}
+
+fn outcome(frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<Outcome> {
+    let start_ms = frame.at_ms[row];
+    let hours = |at_ms: i64| (at_ms - start_ms) as f64 / HOUR_MS as f64;
+    let present = frame.present(Metric::SoilMoisture);
+    let mut lowest = present(row);
+    if lowest.is_nan() || lowest <= comfort.soil_moisture_critical {
+        return None;
+    }
+    let mut known_ms = start_ms;
+    for (later, at_ms) in frame.at_ms.iter().enumerate().skip(row) {
+        let moisture = present(later);
+        if hours(*at_ms) > HOURS_MAX || moisture.is_nan() {
+            break;
+        }
+        if moisture <= comfort.soil_moisture_critical {
+            return Some(Outcome { hours: hours(*at_ms), is_censored: false });
+        }
+        if moisture > lowest + RISE_PCT {
+            return Some(Outcome { hours: hours(known_ms), is_censored: true });
+        }
+        lowest = lowest.min(moisture);
+        known_ms = *at_ms;
+    }
+    // A row may be missing at the very end of the 48 h.
+    let is_over = hours(known_ms) > HOURS_MAX - 0.1;
+    let hours = if is_over { HOURS_MAX } else { hours(known_ms) };
+    Some(Outcome { hours, is_censored: !is_over })
+}
+
+impl Task for HoursToCritical {
     fn name(&self) -> &'static str {
         "watering"
     }
@@ -40,7 +140,7 @@ impl Task for Watering {
     }
 
     fn step_s(&self) -> i64 {
-        600
+        1800
     }
 
     fn metrics(&self) -> &'static [&'static str] {
@@ -48,43 +148,169 @@ impl Task for Watering {
     }
 
     fn target_columns(&self) -> &'static [&'static str] {
-        &[DRIEST]
+        &TARGETS
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        let mut inputs = vec!["linear_hours_to_critical".to_owned()];
-        inputs.extend(present(columns, [DRIEST, "soil_moisture_last"].map(str::to_owned)));
-        inputs.extend(anchored(columns, "soil_moisture", &["30m", "1h", "24h", "7d"]));
-        let others = ["temperature", "humidity", "light", "irrigation", "soil_temperature"];
-        inputs.extend(surroundings(columns, &others, &["1h", "24h"]));
-        inputs.extend(circumstances(columns));
-        inputs
+        let mut all = vec!["linear_hours_to_critical".to_owned()];
+        all.extend(inputs(columns));
+        all
     }
 
     fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        let moisture = frame.column(DRIEST)?;
-        let start_ms = frame.at_ms[row];
-        let hours = |at_ms: i64| (at_ms - start_ms) as f64 / HOUR_MS as f64;
-        let end_ms = start_ms + self.horizon_s() * 1000;
-        let crossing = (row..moisture.len())
-            .take_while(|i| frame.at_ms[*i] <= end_ms)
-            .find(|i| moisture[*i] <= comfort.soil_moisture_critical);
-        match crossing {
-            Some(i) => Some(hours(frame.at_ms[i])),
-            None => frame.at_ms.last().is_some_and(|last| *last >= end_ms).then_some(HOURS_MAX),
-        }
+        outcome(frame, row, comfort).map(|outcome| outcome.hours)
+    }
+
+    fn is_censored(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> bool {
+        outcome(frame, row, comfort).is_some_and(|outcome| outcome.is_censored)
     }
 
     fn bounds(&self) -> (f64, f64) {
         (0.0, HOURS_MAX)
     }
 
+    fn estimators(&self) -> Vec<Box<dyn Estimator>> {
+        zoo::regressors().into_iter().chain(zoo::of_amounts()).collect()
+    }
+
     fn baselines(&self) -> Vec<Baseline> {
-        vec![Baseline {
-            name: "linear drying",
-            input: Some("linear_hours_to_critical"),
-            factor: 1.0,
-        }]
+        let by = |name, input| Baseline { name, input: Some(input), factor: 1.0 };
+        vec![
+            by("line of 24 h", "linear_hours_to_critical"),
+            by("line of 6 h", "hours_to_critical_by_soil_moisture_slope_6h"),
+            by("line since watering", "hours_to_critical_by_drying_slope_pct_h"),
+            by("mean drying rate", "hours_to_critical_by_drying_rate_pct_h"),
+        ]
+    }
+}
+
+impl Moisture {
+    pub(super) const IN_6H: Self =
+        Self { name: "watering-6h", title: "soil moisture in 6 hours", hours: 6 };
+    pub(super) const IN_24H: Self =
+        Self { name: "watering-24h", title: "soil moisture in 24 hours", hours: 24 };
+}
+
+impl Task for Moisture {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn group(&self) -> &'static str {
+        "watering"
+    }
+
+    fn title(&self) -> &'static str {
+        self.title
+    }
+
+    fn unit(&self) -> &'static str {
+        "%"
+    }
+
+    fn horizon_s(&self) -> i64 {
+        self.hours * 3600
+    }
+
+    fn step_s(&self) -> i64 {
+        1800
+    }
+
+    fn metrics(&self) -> &'static [&'static str] {
+        &["soil_moisture"]
+    }
+
+    fn target_columns(&self) -> &'static [&'static str] {
+        &TARGETS
+    }
+
+    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        inputs(columns)
+    }
+
+    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        let at_ms = frame.at_ms[row];
+        let then = frame.now(Metric::SoilMoisture, at_ms + self.hours * HOUR_MS)?;
+        Some(then - frame.now(Metric::SoilMoisture, at_ms)?)
+    }
+
+    fn anchor(&self) -> Option<&'static str> {
+        Some("soil_moisture_now")
+    }
+
+    fn baselines(&self) -> Vec<Baseline> {
+        let hours = self.hours as f64;
+        vec![
+            Baseline { name: "persistence", input: None, factor: 0.0 },
+            Baseline { name: "mean drying rate", input: Some("drying_rate_pct_h"), factor: -hours },
+        ]
+    }
+}
+
+impl Task for Start {
+    fn name(&self) -> &'static str {
+        "watering-start-2h"
+    }
+
+    fn group(&self) -> &'static str {
+        "watering"
+    }
+
+    fn title(&self) -> &'static str {
+        "whether a watering begins within 2 hours"
+    }
+
+    fn unit(&self) -> &'static str {
+        "probability"
+    }
+
+    fn horizon_s(&self) -> i64 {
+        START_KNOWN_H * 3600
+    }
+
+    fn step_s(&self) -> i64 {
+        1800
+    }
+
+    fn metrics(&self) -> &'static [&'static str] {
+        &["soil_moisture"]
+    }
+
+    fn target_columns(&self) -> &'static [&'static str] {
+        &["drying_since_watering_h"]
+    }
+
+    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        inputs(columns)
+    }
+
+    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        let since = frame.column("drying_since_watering_h")?;
+        let start_ms = frame.at_ms[row];
+        let until_ms = start_ms + START_KNOWN_H * HOUR_MS;
+        frame.row_at(until_ms)?;
+        let later = (row..since.len()).take_while(|later| frame.at_ms[*later] <= until_ms);
+        let mut onsets = later
+            .map(|later| (frame.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]);
+        // What is a few seconds off is the onset of before, rounded.
+        Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
+    }
+
+    fn bounds(&self) -> (f64, f64) {
+        (0.0, 1.0)
+    }
+
+    fn classes(&self) -> &'static [&'static str] {
+        &["no watering", "watering"]
+    }
+
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+        let began: Vec<bool> = rows.truth().iter().map(|truth| *truth > 0.5).collect();
+        vec![("roc_auc", roc_auc(said, &began))]
+    }
+
+    fn baselines(&self) -> Vec<Baseline> {
+        vec![Baseline { name: "never", input: None, factor: 0.0 }]
     }
 }
 
@@ -92,15 +318,56 @@ impl Task for Watering {
 mod tests {
     use super::super::tests::{frame, target};
     use super::*;
+    use crate::Settings;
+
+    const SOIL: &str = "soil_moisture_min_30m";
+
+    fn check(frame: &ZoneFrame, row: usize, expect: Option<(f64, bool)>) {
+        let comfort = Settings::default().comfort; // critical at 30 %
+        let got = outcome(frame, row, &comfort);
+        let got = got.map(|outcome| (outcome.hours, outcome.is_censored));
+        assert_eq!(got, expect, "row {row}");
+    }
 
     #[test]
-    fn hours_to_the_crossing_censored_at_48() {
-        // one percent an hour from 90 %: critical (30 %) after 60 h
-        let drying = frame(70 * 60, &[("soil_moisture_min_30m", &|m| 90.0 - m / 60.0)]);
-        assert_eq!(target(&Watering, &drying, 50 * 60), Some(10.0));
-        assert_eq!(target(&Watering, &drying, 0), Some(48.0));
-        assert_eq!(target(&Watering, &drying, 65 * 60), Some(0.0));
-        let unknown = frame(20 * 60, &[("soil_moisture_min_30m", &|_| 50.0)]);
-        assert_eq!(target(&Watering, &unknown, 0), None, "the next 48 h are not known");
+    fn hours_to_the_crossing_at_most_48() {
+        // one percent an hour from 90 %: critical after 60 h
+        let drying = frame(70 * 60, &[(SOIL, &|m| 90.0 - m / 60.0)]);
+        check(&drying, 50 * 60, Some((10.0, false)));
+        check(&drying, 0, Some((48.0, false)));
+        check(&drying, 65 * 60, None);
+    }
+
+    #[test]
+    fn who_waters_or_stops_measuring_hides_when_it_would_have_been_dry() {
+        let watered = frame(60 * 60, &[(SOIL, &|m| if m < 300.0 { 50.0 } else { 53.0 })]);
+        check(&watered, 0, Some((299.0 / 60.0, true)));
+        check(&watered, 300, Some((48.0, false)));
+        let ended = frame(20 * 60 + 1, &[(SOIL, &|_| 50.0)]);
+        check(&ended, 0, Some((20.0, true)));
+        // up to 1 % above, then down to 49 % and up again: 2 % are no watering
+        let swings = frame(60 * 60, &[(SOIL, &|m| 50.0 + (m / 300.0).sin())]);
+        check(&swings, 0, Some((48.0, false)));
+    }
+
+    #[test]
+    fn moisture_is_learnt_as_a_change() {
+        let drying = frame(30 * 60, &[(SOIL, &|m| 90.0 - m / 60.0)]);
+        assert_eq!(target(&Moisture::IN_6H, &drying, 60), Some(-6.0));
+        assert_eq!(target(&Moisture::IN_24H, &drying, 60), Some(-24.0));
+        assert_eq!(target(&Moisture::IN_24H, &drying, 6 * 60), None, "not known yet");
+    }
+
+    #[test]
+    fn a_watering_begins_where_a_later_trend_dates_it() {
+        // watered at minute 300, which shows at minute 420
+        let since = |m: f64| if m < 420.0 { 10.0 + m / 60.0 } else { (m - 300.0) / 60.0 };
+        let trend = frame(1200, &[("drying_since_watering_h", &since)]);
+        let check = |row, expect| assert_eq!(target(&Start, &trend, row), expect, "row {row}");
+        check(170, Some(0.0));
+        check(180, Some(1.0));
+        check(290, Some(1.0));
+        check(300, Some(0.0));
+        check(800, None);
     }
 }
