@@ -1,7 +1,7 @@
 //! How fast readings get from the embedded log into committed rows, and what
 //! limits that: the same log only read, only parsed, only computed.
 //!
-//!     cargo build --workspace --examples
+//!     cargo build --workspace --example ingest
 //!     target/debug/examples/ingest [READINGS] [METRICS a report] [RUNS]
 //!
 //! A report a device every 10 s, METRICS metrics in each, 50 zones of 4
