@@ -1,8 +1,8 @@
 """The same features of the same building data by pandas, polars, DuckDB SQL and ours.
 
-    cargo build --release -p feature-store
-    pip install pandas==2.3.3 polars==1.35.2 duckdb==1.4.2 pyarrow matplotlib
-    MICROCLIMATE_DATA=~/data python bench/features_peers.py target/release/feature-store target/features-bench
+    cargo build --workspace --bin feature-store
+    pip install pandas==3.1.1 polars==2.1.0 duckdb==2.0.1 pyarrow==26.0.1 matplotlib==3.11.2
+    MICROCLIMATE_DATA=~/data python bench/features_peers.py target/debug/feature-store target/features-bench
 
 Reads `$MICROCLIMATE_DATA/KETI/<room>/<sensor>.csv` (lines `epoch, value`) and makes a row a room a
 minute: five metrics x four windows (10 min, 1 h, 24 h, 7 d) x count, mean, std, min, max, last,
@@ -237,8 +237,8 @@ def peer(name, data, out):
 def differences(store, results):
     """For each peer, by kind of column, the largest difference from ours.
 
-    Relative to the larger of the value and a scale: 1 for means and deviations, the deviation of the
-    window by its width in hours for slopes, which are near 0 where a sensor is flat.
+    Relative to the larger of the value and 1: deviations and slopes of flat windows are 0, and what
+    sums of moments leave there would be infinitely far from it.
     """
     import duckdb
 
@@ -255,14 +255,12 @@ def differences(store, results):
         for a in AGGREGATES:
             terms = []
             for m in METRICS:
-                for w, width in WINDOWS.items():
+                for w in WINDOWS:
                     x, y = f"o.{m}_{a}_{w}", f"p.{m}_{a}_{w}"
                     if a == "count":
                         terms.append(f"max(abs(coalesce({x}, 0) - coalesce({y}, 0)))")
                         continue
                     scale = f"greatest(1, abs({x}))"
-                    if a == "slope":
-                        scale = f"greatest(abs({x}), coalesce(o.{m}_std_{w}, 0) / {width / 60}, 1e-6)"
                     terms.append(f"max(abs({x} - {y}) / {scale})")
             worst[a] = db.sql(f"""SELECT greatest({', '.join(terms)}) FROM own.features.rows o
                                   JOIN {source} p ON o.zone = p.zone AND epoch_ms(o.time) // 1000 = p.time""").fetchall()[0][0]

@@ -3,8 +3,8 @@
 
 use std::fs;
 
-const CRATES: [&str; 6] =
-    ["hessboost", "linfa", "linfa-clustering", "linfa-elasticnet", "ndarray", "smartcore"];
+const CRATES: [&str; 5] =
+    ["hessboost", "linfa", "linfa-clustering", "linfa-elasticnet", "smartcore"];
 
 fn main() {
     let lock = "../Cargo.lock";

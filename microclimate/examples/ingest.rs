@@ -55,7 +55,8 @@ async fn main() -> Result<()> {
     line("log read", readings, &median(runs, async || read(&log, reports, |_| {}).await).await?);
     let parsed = async || {
         let mut records = 0;
-        read(&log, reports, |entry| records += usize::from(intake::read(entry).report.is_ok())).await
+        read(&log, reports, |entry| records += usize::from(intake::read(entry).report.is_ok()))
+            .await
     };
     line("log read and parsed", readings, &median(runs, parsed).await?);
     let mut rows = 0;
@@ -91,7 +92,10 @@ async fn main() -> Result<()> {
         Ok(took)
     };
     line("log to committed rows", readings, &median(runs, ingested).await?);
-    println!("{shown}; {rows} feature rows; {:.0} bytes a reading in the file", file_bytes as f64 / readings as f64);
+    println!(
+        "{shown}; {rows} feature rows; {:.0} bytes a reading in the file",
+        file_bytes as f64 / readings as f64
+    );
     println!("peak memory of this program: {}", peak_memory(Path::new("/proc/self/status"))?);
     Ok(())
 }
@@ -108,7 +112,8 @@ async fn fill(log: &EventLog, reports: usize, metrics: usize) -> Result<usize> {
         let readings = METRICS[..metrics].iter().map(|(metric, base, swing)| Reading {
             metric: (*metric).into(),
             event_ms,
-            value: ((base + swing * (hours / 3.8 + device as f64).sin()
+            value: ((base
+                + swing * (hours / 3.8 + device as f64).sin()
                 + swing * ((number * 7919 % 100) as f64) / 2000.0)
                 * 100.0)
                 .round()
@@ -167,10 +172,7 @@ async fn ingest(
     }
     let took = start.elapsed();
     let commits = store.commits();
-    *shown = format!(
-        "{} transactions took {:.2?} of it",
-        commits.count, commits.took
-    );
+    *shown = format!("{} transactions took {:.2?} of it", commits.count, commits.took);
     stop.cancel();
     running.await??;
     Ok(took)

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    Request, anomaly,
+    Request,
     backtest::Depth,
     error::TrainError,
     frame::ZoneFrame,
@@ -29,8 +29,6 @@ use models::registry::{By, What};
 const WHO: &str = "trainer watch";
 /// After a start, nothing is trained for so long: data comes first.
 const SETTLE: Duration = Duration::from_secs(600);
-/// Scores of anomalies are noted once a minute.
-const ANOMALY_STEP_S: i64 = 60;
 /// Seconds.
 const HOUR: f64 = 3600.0;
 
@@ -95,7 +93,10 @@ impl Trainer {
                 if let Some(publisher) = publisher {
                     publisher.publish(&said);
                 }
-                self.scores().note(&said, step_s(name));
+                // Anomalies have no truth to wait for.
+                if let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) {
+                    self.scores().note(&said, task.step_s());
+                }
             }
         }
         for task in tasks::all() {
@@ -237,11 +238,4 @@ impl Trainer {
         let by = By { who: WHO, why: "more versions than watch.versions_kept" };
         Ok(self.registry().remove(task, &surplus, by)?)
     }
-}
-
-/// How far apart predictions of a task are noted, seconds.
-fn step_s(name: &str) -> i64 {
-    let task = tasks::all().into_iter().find(|task| task.name() == name);
-    debug_assert!(task.is_some() || name == anomaly::NAME);
-    task.map_or(ANOMALY_STEP_S, |task| task.step_s())
 }

@@ -43,6 +43,23 @@ struct Queue {
     bytes: usize,
 }
 
+/// What a job takes. Given back even where the job panics, or the others would
+/// wait for ever.
+struct Taken<'a> {
+    queue: &'a Mutex<Queue>,
+    freed: &'a Condvar,
+    bytes: usize,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.running -= 1;
+        queue.bytes -= self.bytes;
+        self.freed.notify_all();
+    }
+}
+
 /// Does all jobs, in their order as far as threads and memory allow, and
 /// returns what came of them in the same order. `bytes` estimates what a job
 /// takes while it runs.
@@ -76,21 +93,12 @@ pub(crate) fn run<J: Sync, R: Send>(
             queue = freed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     };
-    // Given back even where the job panics, or the others would wait for ever.
-    struct Taken<'a>(&'a Mutex<Queue>, &'a Condvar, usize);
-    impl Drop for Taken<'_> {
-        fn drop(&mut self) {
-            let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.running -= 1;
-            queue.bytes -= self.2;
-            self.1.notify_all();
-        }
-    }
     std::thread::scope(|scope| {
         for _ in 0..limits.threads.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
                 while let Some(job) = take() {
-                    let _taken = Taken(&queue, &freed, bytes(&jobs[job]));
+                    let bytes = bytes(&jobs[job]);
+                    let _taken = Taken { queue: &queue, freed: &freed, bytes };
                     let result = work(&jobs[job]);
                     done.lock().unwrap_or_else(PoisonError::into_inner).push((job, result));
                 }

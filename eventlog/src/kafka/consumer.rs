@@ -166,7 +166,8 @@ impl Consumer {
                     entries.push(entry);
                 }
                 Item::Started(positions) => {
-                    let places = positions.into_iter().map(|(p, next)| (p, Place { next, end: None }));
+                    let places =
+                        positions.into_iter().map(|(p, next)| (p, Place { next, end: None }));
                     self.places.extend(places);
                 }
                 Item::End(partition) => {

@@ -36,7 +36,11 @@ impl Duties {
 
     /// Asks the reader's owner where to begin, and begins there. Polling waits
     /// for the answer; heartbeats go on without it.
-    fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) -> Result<(), LogError> {
+    fn assign(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &mut TopicPartitionList,
+    ) -> Result<(), LogError> {
         let partitions = partitions(list);
         info!(topic = self.topic, ?partitions, "the group gave partitions");
         let (start, answer) = oneshot::channel();
@@ -63,13 +67,21 @@ impl Duties {
         self.begin(consumer, list)
     }
 
-    fn begin(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), LogError> {
+    fn begin(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(), LogError> {
         consumer.incremental_assign(list).map_err(|e| self.failed("take partitions", &e))
     }
 
     /// Waits until the reader's owner has done with the partitions, so that
     /// their next owner does not begin before this one has ended.
-    fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), LogError> {
+    fn revoke(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(), LogError> {
         let partitions = partitions(list);
         info!(topic = self.topic, ?partitions, "the group takes partitions");
         let (done, answer) = oneshot::channel();
@@ -79,7 +91,11 @@ impl Duties {
         consumer.incremental_unassign(list).map_err(|e| self.failed("give partitions back", &e))
     }
 
-    fn bounds(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Result<Range<i64>, LogError> {
+    fn bounds(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partition: i32,
+    ) -> Result<Range<i64>, LogError> {
         let found = consumer.fetch_watermarks(&self.topic, partition, self.timeout);
         found.map(|(low, high)| low..high).map_err(|e| self.failed("read the bounds", &e))
     }

@@ -53,7 +53,8 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
                     _ if offline => (450 - tick % 720) * 2 * MINUTE_MS,
                     _ => dice.below(3000) as i64,
                 };
-                let report = report(zone, &name, tick, event_ms, event_ms + late_ms, offline, &mut dice);
+                let report =
+                    report(zone, &name, tick, event_ms, event_ms + late_ms, offline, &mut dice);
                 let key = report.zone.to_string();
                 let mut record = Record::new(key, report.to_json(), report.arrival_ms);
                 if dice.once_in(50) {

@@ -1,17 +1,21 @@
 //! The anomaly detectors: they learn what is usual, without being told.
 //!
 //! # Layout
-//! Rows of inputs: `robust`, `tails`, `distance`, `local`, `clusters`,
+//! Rows of inputs: `robust`, `tails`, `conformal`, `distance`, `local`, `clusters`,
 //! `components`, `forest`, `half_space`, `support`, `ensemble`. Series of one
-//! metric, minute by minute: [`series`].
+//! metric, value by value: [`series`]. Rows made of such a series, in which the
+//! faults of sensors show: [`minutes`].
 
 mod clusters;
 mod components;
+mod conformal;
 mod distance;
 mod ensemble;
 mod forest;
 mod half_space;
 mod local;
+pub mod minutes;
+mod rarity;
 mod robust;
 pub mod series;
 mod support;
@@ -24,11 +28,13 @@ use crate::{FitError, ROWS_MIN, dataset::spread, fill::Scaler};
 
 pub use clusters::{KMeans, Mixture};
 pub use components::PrincipalComponents;
+pub use conformal::ConformalTails;
 pub use distance::{Mahalanobis, Neighbours};
 pub use ensemble::RankEnsemble;
 pub use forest::IsolationForest;
 pub use half_space::HalfSpaceTrees;
 pub use local::LocalOutlierFactor;
+pub use rarity::Rarity;
 pub use robust::RobustZ;
 pub use support::OneClassSupport;
 pub use tails::EmpiricalTails;
@@ -59,6 +65,7 @@ pub fn detectors() -> Vec<Box<dyn Detector>> {
     vec![
         Box::new(RobustZ),
         Box::new(EmpiricalTails),
+        Box::new(ConformalTails::default()),
         Box::new(Mahalanobis),
         Box::new(PrincipalComponents),
         Box::new(Mixture),
@@ -86,6 +93,8 @@ pub enum FittedDetector {
     Robust(robust::Robust),
     /// Rarity of each input.
     Tails(tails::Tails),
+    /// Rarity of each input, most of all of the rarest.
+    Conformal(conformal::Conformal),
     /// Ease of being set apart.
     Forest(forest::Isolation),
     /// Rarity of the half-spaces that hold it.
@@ -116,6 +125,7 @@ impl FittedDetector {
         match self {
             Self::Robust(model) => model.score(x),
             Self::Tails(model) => model.score(x),
+            Self::Conformal(model) => model.score(x),
             Self::Forest(model) => model.score(x),
             Self::HalfSpaces(model) => model.score(x),
             Self::Mahalanobis(model) => model.score(x),
@@ -126,6 +136,15 @@ impl FittedDetector {
             Self::Local(model) => model.score(x),
             Self::Support(model) => model.score(x),
             Self::Ensemble(model) => model.score(x),
+        }
+    }
+
+    /// How unusual each input of a row is, where the detector tells them apart.
+    #[must_use]
+    pub fn parts(&self, row: ArrayView1<f64>) -> Option<Array1<f64>> {
+        match self {
+            Self::Conformal(model) => Some(model.parts(row)),
+            _ => None,
         }
     }
 

@@ -2,15 +2,26 @@
 //! order of time. Each looks back and never ahead, so that a series scored
 //! value by value as it comes has the scores of the series as a whole.
 //!
+//! # Layout
+//! `window`, `seasonal`, `profile` hold what the larger ones remember; the others
+//! are here.
+//!
 //! Levels that move with the hour make [`Ewma`] and [`Cusum`] raise alarms all
 //! day: give them what a forecast left over. A missing value (NaN) scores 0
 //! and changes nothing; how long a series is silent is for its owner to watch.
+
+mod profile;
+mod seasonal;
+mod window;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{FitError, ROWS_MIN, fill::median};
+pub use profile::Profile;
+pub use seasonal::Season;
+pub use window::Window;
 
 /// A way to learn what is usual of a series.
 pub trait SeriesDetector: Send + Sync {
@@ -28,7 +39,17 @@ pub trait SeriesDetector: Send + Sync {
 /// Every detector of series.
 #[must_use]
 pub fn detectors() -> Vec<Box<dyn SeriesDetector>> {
-    vec![Box::new(Hampel), Box::new(Ewma), Box::new(Cusum), Box::new(Unchanged), Box::new(Step)]
+    vec![
+        Box::new(Hampel),
+        Box::new(Ewma),
+        Box::new(Cusum),
+        Box::new(Unchanged),
+        Box::new(Step),
+        Box::new(GaussianWindow),
+        Box::new(Likelihood),
+        Box::new(Seasonal::default()),
+        Box::new(MatrixProfile),
+    ]
 }
 
 /// The detector of series of that name.
@@ -69,6 +90,43 @@ pub struct Unchanged;
 #[derive(Clone, Copy, Debug)]
 pub struct Step;
 
+/// Distance from the mean of the last 6,400 values, in their standard
+/// deviations: the windowed Gaussian that the Numenta Anomaly Benchmark brings
+/// along. For values far from all that were.
+#[derive(Clone, Copy, Debug)]
+pub struct GaussianWindow;
+
+/// How far the mean size of the last 10 changes lies above that of the last
+/// 6,400, in standard deviations: the anomaly likelihood of S. Ahmad et al.,
+/// "Unsupervised real-time anomaly detection for streaming data",
+/// Neurocomputing 262, 2017, with persistence for a forecast and without its
+/// last step, which turns deviations into probabilities. For unrest.
+#[derive(Clone, Copy, Debug)]
+pub struct Likelihood;
+
+/// How rare the distance from the median of the same time of the last seven
+/// days is among the last 2,000 such distances: a conformal p-value (R.
+/// Laxhammar, G. Falkman, "Online learning and sequential anomaly detection in
+/// trajectories", IEEE TPAMI 36(6), 2014). For values that are odd at their
+/// hour.
+#[derive(Clone, Copy, Debug)]
+pub struct Seasonal {
+    /// Values of a day; of the default, a minute each.
+    pub period: usize,
+}
+
+impl Default for Seasonal {
+    fn default() -> Self {
+        Self { period: 1440 }
+    }
+}
+
+/// Distance of the last 24 values from the most similar 24 before, whatever
+/// their level and size: the left matrix profile of C.-C. M. Yeh et al.,
+/// "Matrix profile I", ICDM 2016, within 4,000 values. For odd shapes.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixProfile;
+
 /// Makes the median absolute deviation of a normal distribution its standard
 /// deviation: 1 / Φ⁻¹(3/4).
 const NORMAL: f64 = 1.4826;
@@ -82,6 +140,9 @@ const WEIGHT: f64 = 0.2;
 const SLACK: f64 = 0.5;
 /// The largest cumulative sum, so that an alarm ends once its cause has.
 const SUM_MAX: f64 = 100.0;
+
+/// Changes whose mean size the likelihood looks at.
+const CHANGES: usize = 10;
 
 /// What is usual of a series, and the state of watching it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +187,21 @@ pub enum Watch {
         /// The last value.
         last: Option<f64>,
     },
+    /// See [`GaussianWindow`].
+    Gaussian(Window),
+    /// See [`Likelihood`].
+    Likelihood {
+        /// Of sizes of changes.
+        window: Window,
+        /// The last of them.
+        changes: VecDeque<f64>,
+        /// The last value.
+        last: Option<f64>,
+    },
+    /// See [`Seasonal`].
+    Season(Season),
+    /// See [`MatrixProfile`].
+    Profile(Profile),
 }
 
 impl Watch {
@@ -171,6 +247,24 @@ impl Watch {
                 *last = Some(value);
                 change / *usual
             }
+            Self::Gaussian(window) => {
+                let score = window.deviation(value).abs();
+                window.push(value);
+                score
+            }
+            Self::Likelihood { window, changes, last } => {
+                let Some(before) = last.replace(value) else { return 0.0 };
+                if changes.len() == CHANGES {
+                    changes.pop_front();
+                }
+                changes.push_back((value - before).abs());
+                let mean = changes.iter().sum::<f64>() / changes.len() as f64;
+                let score = window.deviation(mean).max(0.0);
+                window.push((value - before).abs());
+                score
+            }
+            Self::Season(season) => season.push(value),
+            Self::Profile(profile) => profile.push(value),
         }
     }
 
@@ -264,5 +358,50 @@ impl SeriesDetector for Step {
         let changes = there.windows(2).map(|pair| (pair[1] - pair[0]).abs());
         let usual = NORMAL * median(changes.filter(|change| *change > 0.0));
         Ok(Watch::Step { usual: usual.max(1e-9), last: None })
+    }
+}
+
+impl SeriesDetector for GaussianWindow {
+    fn name(&self) -> &'static str {
+        "gaussian window"
+    }
+
+    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
+        usual(values)?;
+        Ok(Watch::Gaussian(Window::default()))
+    }
+}
+
+impl SeriesDetector for Likelihood {
+    fn name(&self) -> &'static str {
+        "anomaly likelihood"
+    }
+
+    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
+        usual(values)?;
+        let window = Window::default();
+        Ok(Watch::Likelihood { window, changes: VecDeque::new(), last: None })
+    }
+}
+
+impl SeriesDetector for Seasonal {
+    fn name(&self) -> &'static str {
+        "seasonal residual"
+    }
+
+    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
+        usual(values)?;
+        Ok(Watch::Season(Season::new(self.period)))
+    }
+}
+
+impl SeriesDetector for MatrixProfile {
+    fn name(&self) -> &'static str {
+        "matrix profile"
+    }
+
+    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
+        let (_, _, spread) = usual(values)?;
+        Ok(Watch::Profile(Profile::new(spread / 10.0)))
     }
 }

@@ -91,11 +91,11 @@ impl Verdict {
         if !self.reasons.is_empty() {
             return self.reasons.join("; ");
         }
-        let gain = self.gain().map_or(String::new(), |gain| {
+        let gain = self.gain().filter(|gain| *gain > 0.0).map_or(String::new(), |gain| {
             format!(" by {:.1} % of its {}", 100.0 * gain, self.loss_name)
         });
         let p = self.p_value.map_or(String::new(), |p| format!(", p = {p:.2e}"));
-        let how = if self.against.is_some() { "better than" } else { "no worse than" };
+        let how = if !gain.is_empty() { "better than" } else { "no worse than" };
         format!("{how} {}{gain}{p} on {} held-out rows", self.rival, self.rows)
     }
 }
@@ -125,7 +125,9 @@ impl Gate {
         let p = || test.map_or("unknown".to_owned(), |test| format!("{:.3}", test.p_value));
         match trial.against {
             Some(_) if !is_better => {
-                reasons.push(format!("its {} is not below that of {}", trial.loss_name, named()));
+                let named = named();
+                let rival = named.trim_end_matches(',');
+                reasons.push(format!("its {} is not below that of {rival}", trial.loss_name));
             }
             Some(_) if !is_significant => reasons.push(format!(
                 "its gain over {} may be chance: p is {}, expected below {}",
@@ -140,7 +142,9 @@ impl Gate {
             }
             _ => {}
         }
-        if !(trial.latency_p99_us <= self.latency_p99_us_max) {
+        // A time that is not a number is none that is short enough.
+        let is_fast = trial.latency_p99_us <= self.latency_p99_us_max;
+        if !is_fast {
             reasons.push(format!(
                 "a prediction takes {:.0} µs (99th percentile), expected at most {:.0}",
                 trial.latency_p99_us, self.latency_p99_us_max

@@ -290,7 +290,7 @@ impl Registry {
         if verdict.passed {
             let by = By { who, why: &verdict.reason() };
             let moved = |aliases: &mut Aliases| {
-                if aliases.champion.as_ref().map(|slot| slot.version) != verdict.against {
+                if !self.was_rival(task, aliases, verdict) {
                     return Err(self.shut(task, version, Some(verdict.clone())));
                 }
                 aliases.promote(slot.clone());
@@ -328,8 +328,7 @@ impl Registry {
         let verdict = self.verdict(task, version)?;
         let what = if force { What::Forced } else { What::Promoted };
         self.decide(task, version, what, by, verdict.as_ref(), |aliases| {
-            let champion = aliases.champion.as_ref().map(|slot| slot.version);
-            let passed = |own: &Verdict| own.passed && own.against == champion;
+            let passed = |own: &Verdict| own.passed && self.was_rival(task, aliases, own);
             if !force && !verdict.as_ref().is_some_and(passed) {
                 let verdict = verdict.clone().filter(|own| !own.passed);
                 return Err(self.shut(task, version, verdict));
@@ -348,6 +347,19 @@ impl Registry {
         let number = aliases.judged.iter().find(|judged| judged.version == version);
         let entry = number.map_or(Ok(None), |judged| self.entry(task, judged.entry))?;
         Ok(entry.and_then(|entry| entry.evidence))
+    }
+
+    /// Whether a verdict was made against the present champion. One that is
+    /// damaged holds nobody back.
+    fn was_rival(&self, task: &str, aliases: &Aliases, verdict: &Verdict) -> bool {
+        let champion = aliases.champion.as_ref().map(|slot| slot.version);
+        let is_damaged = |version| {
+            matches!(
+                self.load(task, version),
+                Err(RegistryError::Refused { .. } | RegistryError::NoVersion { .. })
+            )
+        };
+        champion == verdict.against || champion.is_some_and(is_damaged)
     }
 
     fn shut(&self, task: &str, version: u64, verdict: Option<Verdict>) -> RegistryError {

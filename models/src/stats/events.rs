@@ -32,43 +32,82 @@ pub fn events(labels: &[bool]) -> Vec<Range<usize>> {
     events
 }
 
+/// A series, what was said of it, and the events that it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Scored<'a> {
+    /// Of each row; NaN is no alarm.
+    pub scores: &'a [f64],
+    /// Rows that are faulty, in the order of time and apart from one another.
+    pub events: &'a [Range<usize>],
+}
+
+impl Scored<'_> {
+    /// From the beginning of each event to its first alarm, in rows; none where
+    /// there is none.
+    #[must_use]
+    pub fn delays(&self, threshold: f64) -> Vec<Option<usize>> {
+        let delay =
+            |event: &Range<usize>| event.clone().position(|row| self.scores[row] >= threshold);
+        self.events.iter().map(delay).collect()
+    }
+
+    /// An alarm begins in a row outside of events at the thresholds above the
+    /// first and up to the second of a pair. One that began within an event and
+    /// goes on after it is not false.
+    fn false_alarms(&self) -> Vec<(f64, f64)> {
+        let mut inside = vec![false; self.scores.len()];
+        self.events.iter().for_each(|event| inside[event.clone()].fill(true));
+        let before = |row: usize| {
+            let before = row.checked_sub(1).map_or(f64::NEG_INFINITY, |row| self.scores[row]);
+            if before.is_nan() { f64::NEG_INFINITY } else { before }
+        };
+        let rows = (0..self.scores.len()).filter(|row| !inside[*row]);
+        rows.map(|row| (before(row), self.scores[row])).filter(|(from, to)| from < to).collect()
+    }
+}
+
 /// The recall of events at the lowest threshold with at most
-/// `false_alarms_per_day` alarms a day that begin outside of events; rows
-/// follow one another at `rows_per_day`. Alarms in rows that follow one another
-/// are one. Both counts are of one series: several series are scored apart. A.
-/// Lavin, S. Ahmad, "Evaluating real-time anomaly detection algorithms: the
-/// Numenta anomaly benchmark", ICMLA 2015, counts alarms likewise. None without
-/// an event, or where the shapes differ.
+/// `false_alarms_per_day` alarms a day and series that begin outside of events;
+/// rows follow one another at `rows_per_day`. Alarms in rows that follow one
+/// another are one. One threshold holds for all series. A. Lavin, S. Ahmad,
+/// "Evaluating real-time anomaly detection algorithms: the Numenta anomaly
+/// benchmark", ICMLA 2015, counts alarms likewise. None without an event.
 #[must_use]
 pub fn recall_at(
-    scores: &[f64],
-    labels: &[bool],
+    series: &[Scored],
     rows_per_day: f64,
     false_alarms_per_day: f64,
 ) -> Option<Recall> {
-    let events = events(labels);
-    if events.is_empty() || scores.len() != labels.len() {
+    let events = series.iter().map(|own| own.events.len()).sum::<usize>();
+    if events == 0 {
         return None;
     }
-    let days = scores.len() as f64 / rows_per_day;
-    let false_alarms = |threshold: f64| {
-        let alarm = |row: usize| scores[row] >= threshold && !labels[row];
-        let begins = (0..scores.len()).filter(|row| alarm(*row) && (*row == 0 || !alarm(*row - 1)));
-        begins.count() as f64 / days
-    };
-    let mut thresholds: Vec<f64> = scores.iter().copied().filter(|s| !s.is_nan()).collect();
-    thresholds.sort_unstable_by(|a, b| b.total_cmp(a));
+    let days = series.iter().map(|own| own.scores.len()).sum::<usize>() as f64 / rows_per_day;
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for (from, to) in series.iter().flat_map(Scored::false_alarms) {
+        starts.push(to);
+        ends.push(from);
+    }
+    let falling = |values: &mut Vec<f64>| values.sort_unstable_by(|a, b| b.total_cmp(a));
+    falling(&mut starts);
+    falling(&mut ends);
+    let at_least = |values: &[f64], threshold: f64| values.partition_point(|v| *v >= threshold);
+    let false_alarms =
+        |threshold: f64| (at_least(&starts, threshold) - at_least(&ends, threshold)) as f64 / days;
+    let all = series.iter().flat_map(|own| own.scores.iter().copied());
+    let mut thresholds: Vec<f64> = all.filter(|score| !score.is_nan()).collect();
+    falling(&mut thresholds);
     thresholds.dedup();
     // Lower thresholds may join alarms, so the count may fall again; the first
     // threshold from above that is too many ends the search.
     let allowed = |threshold: &&f64| false_alarms(**threshold) <= false_alarms_per_day;
     let threshold = thresholds.iter().take_while(allowed).last().copied();
     let threshold = threshold.unwrap_or(f64::INFINITY);
-    let delay = |event: &Range<usize>| event.clone().position(|row| scores[row] >= threshold);
-    let delays: Vec<usize> = events.iter().filter_map(delay).collect();
+    let delays: Vec<usize> =
+        series.iter().flat_map(|own| own.delays(threshold)).flatten().collect();
     Some(Recall {
         threshold,
-        events: delays.len() as f64 / events.len() as f64,
+        events: delays.len() as f64 / events as f64,
         delay_rows: delays.iter().sum::<usize>() as f64 / delays.len() as f64,
         false_alarms_per_day: false_alarms(threshold),
     })
@@ -203,18 +242,24 @@ mod tests {
     fn recall_at_a_number_of_false_alarms() {
         //            0    1    2    3    4    5    6    7    8    9
         let scores = [0.1, 0.9, 0.1, 0.2, 0.8, 0.1, 0.3, 0.7, 0.7, 0.1];
-        let labels = [3, 4, 6].map(|row| row);
-        let labels: Vec<bool> = (0..10).map(|row| labels.contains(&row)).collect();
-        assert_eq!(events(&labels), [3..5, 6..7]);
-        let check = |allowed: f64, threshold: f64, events: f64, false_alarms: f64| {
-            let got = recall_at(&scores, &labels, 10.0, allowed).unwrap();
-            assert_eq!((got.threshold, got.events), (threshold, events));
-            assert_eq!(got.false_alarms_per_day, false_alarms);
+        let labels: Vec<bool> = (0..10).map(|row| [3, 4, 6].contains(&row)).collect();
+        let events = events(&labels);
+        assert_eq!(events, [3..5, 6..7]);
+        let one = [Scored { scores: &scores, events: &events }];
+        let check = |series: &[Scored], allowed: f64, expect: (f64, f64, f64)| {
+            let got = recall_at(series, 10.0, allowed).unwrap();
+            assert_eq!((got.threshold, got.events, got.false_alarms_per_day), expect);
         };
-        check(0.0, f64::INFINITY, 0.0, 0.0);
-        check(1.0, 0.8, 0.5, 1.0);
-        check(2.0, 0.2, 1.0, 2.0);
-        assert_eq!(recall_at(&scores, &labels, 10.0, 1.0).unwrap().delay_rows, 1.0);
-        assert_eq!(recall_at(&scores, &[false; 10], 10.0, 1.0), None);
+        check(&one, 0.0, (f64::INFINITY, 0.0, 0.0));
+        check(&one, 1.0, (0.8, 0.5, 1.0));
+        // What begins in row 6 and goes on is no false alarm; all rows are one.
+        check(&one, 2.0, (0.1, 1.0, 1.0));
+        assert_eq!(recall_at(&one, 10.0, 1.0).unwrap().delay_rows, 1.0);
+        assert_eq!(one[0].delays(0.3), [Some(1), Some(0)]);
+        let quiet = [0.0, 0.85, f64::NAN, 0.85, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let two = [one[0], Scored { scores: &quiet, events: &[] }];
+        check(&two, 0.5, (0.9, 0.0, 0.5));
+        check(&two, 1.5, (0.8, 0.5, 1.5));
+        assert_eq!(recall_at(&two[1..], 10.0, 1.0), None);
     }
 }

@@ -9,6 +9,7 @@
 //! - [`quantile`]: scores of predicted distributions
 //! - [`classes`]: scores of classes and of their probabilities
 //! - [`events`]: scores of alarms over time
+//! - [`nab`]: the score of the Numenta Anomaly Benchmark
 //! - [`survival`]: scores of times, some of them censored
 //! - [`importance`]: what a prediction rests on
 
@@ -18,6 +19,7 @@ pub mod conformal;
 pub mod dm;
 pub mod events;
 pub mod importance;
+pub mod nab;
 pub mod quantile;
 pub mod survival;
 

@@ -186,6 +186,23 @@ fn another_model_in_the_place_of_the_champion_is_refused() {
 }
 
 #[test]
+fn a_damaged_champion_holds_nobody_back() {
+    let dir = TempDir::new().unwrap();
+    let registry = Registry::new(dir.path());
+    for version in 1..=3 {
+        registry.keep(&artifact("ridge"), BY).unwrap();
+        registry.promote("test", version.min(2), BY, true).unwrap();
+    }
+    // It was compared with the one that is served meanwhile.
+    let verdict = verdict(Some(1), 0.5);
+    let held = registry.propose("test", 3, &verdict, "test").unwrap();
+    assert_eq!(held.what, What::Held, "version 2 is whole");
+    std::fs::write(dir.path().join("test/2.model"), b"").unwrap();
+    let promoted = registry.propose("test", 3, &verdict, "test").unwrap();
+    assert_eq!((promoted.what, registry.champion("test").unwrap()), (What::Promoted, Some(3)));
+}
+
+#[test]
 fn inputs_that_are_not_those_of_the_hash_are_refused() {
     let mut json = serde_json::to_value(&artifact("ridge").card.schema).unwrap();
     json["features"][0] = json!("another");

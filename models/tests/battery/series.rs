@@ -11,7 +11,7 @@ fn usual(rows: usize) -> Vec<f64> {
 
 fn each(check: impl Fn(&str, &dyn SeriesDetector)) {
     let all = detectors();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 9);
     all.iter().for_each(|detector| check(detector.name(), detector.as_ref()));
 }
 
@@ -34,6 +34,12 @@ fn each_finds_its_fault() {
         "cusum",
         &|row, value| if row >= 700 { value + 0.005 * (row - 700) as f64 } else { value },
         900,
+    );
+    check("gaussian window", &|row, value| if row == 700 { value + 4.0 } else { value }, 700);
+    check(
+        "anomaly likelihood",
+        &|row, value| if row >= 700 { value + 2.0 * (row % 2) as f64 } else { value },
+        710,
     );
     check("unchanged", &|row, value| if row >= 700 { 20.1 } else { value }, 740);
 }

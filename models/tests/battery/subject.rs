@@ -91,7 +91,7 @@ impl Subject {
 }
 
 /// Names of models in which chance has no part.
-const WITHOUT_CHANCE: [&str; 20] = [
+const WITHOUT_CHANCE: [&str; 21] = [
     "ridge",
     "elastic net",
     "partial least squares",
@@ -104,6 +104,7 @@ const WITHOUT_CHANCE: [&str; 20] = [
     "logistic regression, Platt",
     "robust z-score",
     "empirical tails",
+    "conformal tails",
     "mahalanobis",
     "principal components",
     "gaussian mixture",

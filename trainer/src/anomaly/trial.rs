@@ -1,9 +1,12 @@
 //! Two detectors on the same minutes with the same faults.
 
-use models::Predictor;
-use ndarray::Array2;
+use models::{
+    Predictor,
+    detect::minutes::{PAST_MIN, Usual, inject},
+};
+use ndarray::{Array2, Axis, Slice};
 
-use super::{HISTORY_S, Series, Serving, fault, key, metrics_of};
+use super::{HISTORY_S, Series, Serving, key, metrics_of};
 use crate::{frame::ZoneFrame, settings::Settings, split::spans};
 
 /// The losses of two detectors, minute by minute in the order of time.
@@ -40,34 +43,45 @@ pub(crate) fn losses(
             }
         }
     }
-    let first_ms = all.iter().filter_map(|(series, _)| series.at_ms.first()).min();
-    let last_ms = all.iter().filter_map(|(series, _)| series.at_ms.last()).max();
+    let first_ms = all.iter().map(|(series, _)| series.first_ms).min();
+    let last_ms = all.iter().map(|(series, _)| series.at_ms(series.values.len() - 1)).max();
     let (Some(first_ms), Some(last_ms)) = (first_ms, last_ms) else {
         return Err("the two detectors know no series in common".to_owned());
     };
-    let test = spans(*first_ms, *last_ms, HISTORY_S, &settings.split)?.test;
+    let test = spans(first_ms, last_ms, HISTORY_S, &settings.split)?.test;
     let span_ms = (test.0.max(seen_ms + HISTORY_S * 1000), test.1);
     let mut minutes: Vec<(i64, f64, f64)> = Vec::new();
     let mut kept = Array2::zeros((0, 0));
     for (number, (series, (own_scales, rival_scales))) in all.iter().enumerate() {
-        let mut series = series.between(span_ms);
-        if series.at_ms.is_empty() {
+        let part = series.within(span_ms);
+        if part.is_empty() {
             continue;
         }
+        let before = part.start.min(PAST_MIN);
+        let mut values = series.values[part.start - before..part.end].to_vec();
         // Not the seed of any part that was chosen or reported on.
-        let seed = settings.seed.wrapping_add(2 + 1000 * number as u64);
-        let labels = fault::inject(&mut series, own_scales, seed);
-        let x = series.inputs(own_scales);
-        let said = own_model.predict(x.view());
-        let of_rival = rival_model.predict(series.inputs(rival_scales).view());
+        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(1 << 32 | number as u64);
+        let faults = inject(&mut values[before..], own_scales.spread(), seed);
+        let rows = |scales: &Usual| {
+            let mut rows = scales.rows(&values);
+            rows.slice_axis_inplace(Axis(0), Slice::from(before..));
+            rows
+        };
+        let (x, of_rival) = (rows(own_scales), rows(rival_scales));
+        let (said, of_rival) = (own_model.predict(x.view()), rival_model.predict(of_rival.view()));
+        let mut labels = vec![false; part.len()];
+        faults.iter().for_each(|fault| labels[fault.minutes.clone()].fill(true));
         for (minute, label) in labels.iter().enumerate() {
+            if series.values[part.start + minute].is_nan() {
+                continue;
+            }
             let loss = |score: f64, alarm: f64| {
                 let v = (score / alarm).max(0.0);
                 let says = if v.is_finite() { v / (1.0 + v) } else { 1.0 };
                 (f64::from(u8::from(*label)) - says).powi(2)
             };
             minutes.push((
-                series.at_ms[minute],
+                series.at_ms(part.start + minute),
                 loss(said[minute], own.alarm),
                 loss(of_rival[minute], rival.alarm),
             ));

@@ -1,7 +1,11 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use models::{
-    Dataset, Estimator, Fitted, Missing, Predictor, fit, metrics, stats::survival::concordance,
+    Dataset, Estimator, Fitted, Missing, Predictor, fit, metrics,
+    stats::{
+        classes::{calibration, calibration_error},
+        survival::concordance,
+    },
 };
 use ndarray::{Array1, ArrayView2};
 
@@ -16,6 +20,9 @@ use crate::{
     tasks::{Baseline, Task},
 };
 
+/// Groups of probabilities that are said to be about the same.
+pub(super) const RELIABILITY_BINS: usize = 10;
+
 /// Everything that candidates of one fold are judged by.
 pub(super) struct Judges<'a> {
     pub(super) task: &'a dyn Task,
@@ -27,8 +34,6 @@ pub(super) struct Judges<'a> {
     pub(super) test: Dataset,
     /// What really came in the test part, in the task's unit.
     pub(super) truth: Array1<f64>,
-    /// Which of these are lower bounds, where any can be.
-    pub(super) censored: Option<Vec<bool>>,
 }
 
 /// A model in one fold.
@@ -72,7 +77,6 @@ impl<'a> Judges<'a> {
             train: dataset(&parts.train)?,
             calibration: dataset(&parts.calibration)?,
             truth: parts.test.truth(),
-            censored: test.censored.clone(),
             test,
         })
     }
@@ -99,7 +103,9 @@ impl<'a> Judges<'a> {
         let level = self.settings.interval.level;
         Ok(Judged {
             said,
-            half_width: metrics::conformal_quantile(&calibration_errors, level),
+            // Of a probability or a class an interval says nothing.
+            half_width: metrics::conformal_quantile(&calibration_errors, level)
+                .filter(|_| self.task.classes().is_empty()),
             calibration_errors,
             fit_s,
             size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
@@ -107,6 +113,31 @@ impl<'a> Judges<'a> {
             rows_offered: self.train.rows(),
             predictor: Some(predictor),
         })
+    }
+}
+
+impl Judges<'_> {
+    fn scores(&self, said: &Array1<f64>) -> Vec<(&'static str, f64)> {
+        let errors = said - &self.truth;
+        let mean = |of: &dyn Fn(f64) -> f64| errors.mapv(of).mean().unwrap_or(f64::NAN);
+        let mut scores = vec![
+            ("bias", mean(&|error| error)),
+            ("mae", mean(&f64::abs)),
+            ("rmse", mean(&|error| error * error).sqrt()),
+        ];
+        let (said, truth) = (said.to_vec(), self.truth.to_vec());
+        // Test rows are those whose truth is known.
+        if self.train.censored.is_some() {
+            scores.push(("concordance", concordance(&said, &truth, &vec![false; said.len()])));
+        }
+        if self.task.classes().len() == 2 {
+            let labels: Vec<bool> = truth.iter().map(|class| *class > 0.5).collect();
+            scores.push(("brier", mean(&|error| error * error)));
+            let table = calibration(&said, &labels, RELIABILITY_BINS);
+            scores.push(("calibration_error", calibration_error(&table)));
+        }
+        scores.extend(self.task.scores(&said, &self.parts.test));
+        scores
     }
 }
 
@@ -156,24 +187,20 @@ impl Candidate {
         Some(within / rows)
     }
 
-    /// Other scores of the test part.
-    pub(super) fn scores(
-        &self,
-        truth: &[f64],
-        censored: Option<&[bool]>,
-    ) -> BTreeMap<&'static str, f64> {
-        let said: Vec<f64> = self.said().copied().collect();
-        let errors: Vec<f64> = said.iter().zip(truth).map(|(said, truth)| said - truth).collect();
-        let rows = errors.len() as f64;
-        let mut scores = BTreeMap::from([
-            ("bias", errors.iter().sum::<f64>() / rows),
-            ("mae", errors.iter().map(|error| error.abs()).sum::<f64>() / rows),
-            ("rmse", (errors.iter().map(|error| error * error).sum::<f64>() / rows).sqrt()),
-        ]);
-        if let Some(censored) = censored {
-            scores.insert("concordance", concordance(&said, truth, censored));
+    /// Other scores of the test part: of several folds their mean, each
+    /// counting as its rows.
+    pub(super) fn scores(&self, judges: &[Judges]) -> BTreeMap<&'static str, f64> {
+        let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
+        for (judged, judges) in self.folds.iter().zip(judges) {
+            let rows = judges.truth.len() as f64;
+            let own =
+                judges.scores(&judged.said).into_iter().filter(|(_, score)| score.is_finite());
+            for (name, score) in own {
+                let (sum, of) = sums.entry(name).or_default();
+                *sum += rows * score;
+                *of += rows;
+            }
         }
-        scores.retain(|_, score| score.is_finite());
-        scores
+        sums.into_iter().map(|(name, (sum, of))| (name, sum / of)).collect()
     }
 }

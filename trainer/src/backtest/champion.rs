@@ -40,6 +40,7 @@ pub(super) fn artifact(
     let mut facts = Facts::of(train.x.view(), Some(train.y.view()));
     facts.metric_intervals.extend(entry.interval.map(|interval| (metric.to_owned(), interval)));
     facts.metric_intervals.extend(entry.skill_interval.map(|own| ("skill".to_owned(), own)));
+    facts.classes = task.classes().iter().map(|class| (*class).to_owned()).collect();
     let card = Card {
         task: task.name().to_owned(),
         model: name,

@@ -1,7 +1,7 @@
 //! The champion from near: where and when it errs, and whether its intervals
 //! keep their promise.
 
-use models::metrics::conformal_quantile;
+use models::{metrics::conformal_quantile, stats::classes::Calibration};
 use serde::Serialize;
 use telemetry::ZoneId;
 
@@ -31,6 +31,8 @@ pub struct Details {
     pub bias: f64,
     /// What intervals promise and what they cover.
     pub coverage: Vec<Coverage>,
+    /// What probabilities promise and how often it came, of two classes.
+    pub reliability: Vec<Calibration>,
 }
 
 /// One row.
@@ -44,6 +46,8 @@ pub struct Point {
     pub predicted: f64,
     /// What the best baseline said.
     pub baseline: f64,
+    /// What all of them are set against, where the task predicts a change; else 0.
+    pub anchor: f64,
     /// The interval; infinite where there is none.
     pub half_width: f64,
 }
@@ -91,6 +95,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) truth: &'a [f64],
     pub(crate) model: &'a [f64],
     pub(crate) baseline: &'a [f64],
+    pub(crate) anchor: &'a [f64],
     /// The fold of each row.
     pub(crate) fold: &'a [usize],
     /// Half the width of the interval of each fold.
@@ -135,6 +140,7 @@ impl Details {
             },
             residuals: histogram(&errors),
             bias: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
+            reliability: Vec::new(),
             coverage: (1..=19).filter_map(|i| seen.coverage(f64::from(i) * 0.05)).collect(),
         }
     }
@@ -161,6 +167,7 @@ impl Seen<'_> {
             truth: self.truth[*row],
             predicted: self.model[*row],
             baseline: self.baseline[*row],
+            anchor: self.anchor[*row],
             half_width: self.half_width[self.fold[*row]].unwrap_or(f64::INFINITY),
         };
         rows.iter().map(point).collect()
@@ -250,6 +257,7 @@ mod tests {
             truth: &truth,
             model: &model,
             baseline: &baseline,
+            anchor: &vec![0.0; rows],
             fold: &vec![0; rows],
             half_width: &[Some(1.5)],
             calibration: &[&calibration],

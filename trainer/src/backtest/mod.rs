@@ -20,7 +20,7 @@ mod entry;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
-mod latency;
+pub(crate) mod latency;
 pub mod leakage;
 mod outcome;
 pub(crate) mod score;

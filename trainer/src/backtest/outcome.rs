@@ -1,13 +1,11 @@
 //! All candidates of a task beside one another.
 
-use std::collections::BTreeMap;
-
-use models::Estimator;
+use models::{Estimator, stats::classes};
 use telemetry::ZoneId;
 
 use super::{
     Depth, Setup,
-    candidate::{Candidate, Judges},
+    candidate::{Candidate, Judges, RELIABILITY_BINS},
     champion,
     details::{self, Details, Seen},
     entry::{Backtest, Entry, Sample},
@@ -84,35 +82,8 @@ impl<'a> Outcome<'a> {
             rows: last.rows,
             rows_offered: if candidate.baseline.is_some() { 0 } else { last.rows_offered },
             missing: candidate.missing,
-            scores: self.scores(candidate),
+            scores: candidate.scores(self.judges),
         }
-    }
-
-    /// Scores beside the error; those of the task are means over folds.
-    fn scores(&self, candidate: &Candidate) -> BTreeMap<&'static str, f64> {
-        let mut scores = candidate.scores(&self.truth, self.flags().as_deref());
-        let mut of_task: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-        for (judged, parts) in candidate.folds.iter().zip(self.folds) {
-            for (name, score) in self.task.scores(&judged.said.to_vec(), &parts.test) {
-                of_task.entry(name).or_default().push(score);
-            }
-        }
-        for (name, folds) in of_task {
-            let finite: Vec<f64> = folds.into_iter().filter(|score| score.is_finite()).collect();
-            if !finite.is_empty() {
-                scores.insert(name, finite.iter().sum::<f64>() / finite.len() as f64);
-            }
-        }
-        scores
-    }
-
-    /// Which truths are lower bounds, where any can be.
-    fn flags(&self) -> Option<Vec<bool>> {
-        self.judges
-            .iter()
-            .map(|judges| judges.censored.clone())
-            .collect::<Option<Vec<_>>>()
-            .map(|all| all.concat())
     }
 
     /// Chosen on the calibration part, so that its error on the test part is
@@ -180,6 +151,7 @@ impl<'a> Outcome<'a> {
         let candidate = &self.candidates[best];
         let tests = || self.folds.iter().map(|parts| &parts.test);
         let at_ms: Vec<i64> = tests().flat_map(|rows| rows.at_ms.clone()).collect();
+        let anchor: Vec<f64> = tests().flat_map(|rows| rows.anchor.clone()).collect();
         let zone: Vec<ZoneId> = tests().flat_map(|rows| rows.zone.clone()).collect();
         let of_folds = self.folds.iter().enumerate();
         let fold: Vec<usize> =
@@ -196,12 +168,23 @@ impl<'a> Outcome<'a> {
             truth: &self.truth,
             model: &model,
             baseline: &baseline,
+            anchor: &anchor,
             fold: &fold,
             half_width: &half_width,
             calibration: &calibration,
         };
         let other = &self.candidates[self.baseline].name;
-        Details::of(&candidate.name, other, self.judges[0].metric, &seen)
+        let mut details = Details::of(&candidate.name, other, self.judges[0].metric, &seen);
+        match self.task.classes().len() {
+            0 => {}
+            2 => {
+                let labels: Vec<bool> = self.truth.iter().map(|class| *class > 0.5).collect();
+                details.reliability = classes::calibration(&model, &labels, RELIABILITY_BINS);
+                details.coverage.clear();
+            }
+            _ => details.coverage.clear(),
+        }
+        details
     }
 
     fn sample(&self, best: usize) -> Sample {

@@ -154,12 +154,24 @@ impl Trainer {
                 steps: 0,
             };
             observe(progress.clone());
+            // One that is refused is no rival; the one in service is.
+            if let Err(error) = self.load_champion(name) {
+                tracing::warn!(task = name, %error, "the champion is not compared with");
+            }
+            let champion = self.champion(name);
             let frames = match query::of(name, &columns, request) {
-                Ok(query) => Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?),
+                Ok(mut query) => {
+                    if let (Some(own), Some(wanted)) = (&champion, &mut query.columns) {
+                        wanted.extend(
+                            own.columns().filter(|c| columns.contains(*c)).map(str::to_owned),
+                        );
+                        wanted.sort_unstable();
+                        wanted.dedup();
+                    }
+                    Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?)
+                }
                 Err(missing) => Err(missing),
             };
-            self.load_champion(name)?;
-            let champion = self.champion(name);
             let work = {
                 let (settings, request, pool) = (settings.clone(), request.clone(), pool.clone());
                 let (columns, observe) = (columns.clone(), observe.clone());
@@ -248,7 +260,7 @@ impl Asked<'_> {
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
         let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
             let detectors: Vec<_> =
-                detect::detectors().into_iter().filter(|d| wanted(d.name())).collect();
+                detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
             let settings = with_cut(settings, request.plan.cut, frames);
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {

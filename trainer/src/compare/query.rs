@@ -19,13 +19,11 @@ pub(super) fn of(
         if let Some(metric) = task.metrics().iter().find(|metric| !has(metric)) {
             return Err(format!("no {metric} in these zones"));
         }
-        for input in task.inputs(columns) {
+        let anchor = task.anchor().map(str::to_owned);
+        for input in task.inputs(columns).into_iter().chain(anchor) {
             wanted.extend(Input::parse(&input).columns().into_iter().map(str::to_owned));
         }
         wanted.extend(task.target_columns().iter().map(|column| (*column).to_owned()));
-        if let Some(anchor) = task.anchor().map(Input::parse) {
-            wanted.extend(anchor.columns().into_iter().map(str::to_owned));
-        }
         wanted.retain(|column| columns.contains(column.as_str()));
         step_s = Some(60);
     } else {

@@ -113,11 +113,11 @@ impl Request {
             let what = format!("{} folds, expected at most {FOLDS_MAX}", self.plan.folds);
             return Err(TrainError::Request(what));
         }
-        if let (Some(from_ms), Some(to_ms)) = (self.from_ms, self.to_ms) {
-            if from_ms >= to_ms {
-                let what = "--from is not before --to: no row can lie between".to_owned();
-                return Err(TrainError::Request(what));
-            }
+        if let (Some(from_ms), Some(to_ms)) = (self.from_ms, self.to_ms)
+            && from_ms >= to_ms
+        {
+            let what = "--from is not before --to: no row can lie between".to_owned();
+            return Err(TrainError::Request(what));
         }
         let outside = |zone: &&ZoneId| !self.zones.is_empty() && !self.zones.contains(zone);
         if let Some(zone) = self.plan.hold_out.iter().find(outside) {

@@ -79,7 +79,6 @@ fn device_class(unit: &str) -> Option<&'static str> {
     match unit {
         "°C" => Some("temperature"),
         "h" => Some("duration"),
-        "lux" | "lx" => None, // its unit is `lx`, and a day's mean is no reading
         _ => None,
     }
 }

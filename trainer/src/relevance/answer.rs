@@ -1,6 +1,8 @@
 //! What long-term data are worth, said so that it is neither more nor less than
 //! what was found.
 
+use std::fmt::Write;
+
 use super::{
     ablation::{Ablated, LONG_S, spaced},
     windows,
@@ -32,10 +34,12 @@ pub(super) fn of(ablation: &[Ablated], inputs: &[String], train_days: f64) -> St
     let mut answer = effect(long, "long-term data");
     let width_days = longest.seconds as f64 / 86_400.0;
     if train_days < width_days {
-        answer.push_str(&format!(
-            " Training saw {train_days:.1} days, so a window of {} was never full: a longer recording may say otherwise.",
-            spaced(&longest.name)
-        ));
+        let longest = spaced(&longest.name);
+        let _ = write!(
+            answer,
+            " Training saw {train_days:.1} days, so a window of {longest} was never full: a longer \
+             recording may say otherwise."
+        );
     }
     answer
 }

@@ -1,4 +1,4 @@
-use crate::input::Input;
+use crate::input::{Input, Metric};
 
 /// A window's width, from the end of a feature's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,11 +12,23 @@ pub(super) struct Width {
 /// The windows that an input needs, without repetition, shortest first; none
 /// of newest values, the time of the day and the like.
 pub(super) fn of(input: &str) -> Vec<Width> {
-    let mut widths: Vec<Width> =
-        Input::parse(input).columns().into_iter().filter_map(width).collect();
+    let mut widths = of_input(&Input::parse(input));
     widths.sort();
     widths.dedup();
     widths
+}
+
+fn of_input(input: &Input) -> Vec<Width> {
+    // A present value may be the mean of a minute, which makes it no history.
+    let present = [Metric::Temperature, Metric::SoilMoisture].map(Metric::columns).concat();
+    match input {
+        Input::Column(name) => width(name).into_iter().collect(),
+        Input::Difference(left, right) => [of_input(left), of_input(right)].concat(),
+        other => {
+            let columns = other.columns().into_iter().filter(|name| !present.contains(name));
+            columns.filter_map(width).collect()
+        }
+    }
 }
 
 fn width(column: &str) -> Option<Width> {
@@ -50,6 +62,9 @@ mod tests {
         check("hour_sin", &[]);
         check("vpd_kpa", &[]);
         check("drying_hours_to_critical", &[]);
-        check("linear_hours_to_critical", &["30m", "1h", "24h"]);
+        check("linear_hours_to_critical", &["1h", "24h"]);
+        check("temperature_mean_6h - temperature_now", &["6h"]);
+        check("temperature_now", &[]);
+        check("temperature_mean_1m", &["1m"]);
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn percent(share: f64) -> String {
 /// `0.40 (0.31 to 0.48)`
 pub(super) fn skill(value: f64, interval: Option<[f64; 2]>) -> String {
     let interval = interval.map(|[low, high]| format!(" ({low:.2} to {high:.2})"));
-    format!("{value:.2}{}", interval.unwrap_or_default()).replace('-', "−")
+    let text = format!("{value:.2}{}", interval.unwrap_or_default());
+    text.replace("-0.00", "0.00").replace('-', "−")
 }
 
 /// Of a Diebold–Mariano test, or nothing.
@@ -66,7 +67,7 @@ pub(super) fn verdict(task: &TaskResult) -> String {
     }
     if champion.metric == "pr_auc" {
         return format!(
-            "{} finds injected faults with {} {}; {} has {}.",
+            "{} finds injected faults with an {} of {}; {} has {}.",
             capital(&champion.model),
             axis(task),
             number(champion.value),

@@ -275,6 +275,7 @@ mod tests {
             drift: Drift { outside_share: 0.25, ..Drift::default() },
             contributions: Vec::new(),
             metric: None,
+            fault: None,
             features_at_ms: minute * MINUTE_MS,
             features_age_s: 0.0,
             status: "provisional".to_owned(),

@@ -29,6 +29,11 @@ impl Champion {
         self.inputs.iter().map(|input| input.value(comfort, |name| latest.value(name))).collect()
     }
 
+    /// The feature columns that its inputs are made from.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().flat_map(Input::columns)
+    }
+
     /// What serving keeps with it, of the kind that its task has.
     ///
     /// # Errors

@@ -91,6 +91,7 @@ impl Trainer {
             interval: Some([low, high]),
             interval_level: 0.9,
             metric: Some(score.metric.clone()),
+            fault: score.fault,
             ..Prediction::about(zone, champion, latest)
         })
     }

@@ -120,6 +120,7 @@ impl Trainer {
         let Some(slot) = champion else { return Ok(()) };
         let in_service = self.champion(task);
         if in_service.as_ref().is_some_and(|own| own.version == slot.version) {
+            self.refused().remove(task);
             return Ok(());
         }
         let refused = match self.take(task, &slot) {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use models::detect::minutes::Kind;
 use serde::Serialize;
 use telemetry::ZoneId;
 
@@ -46,6 +47,9 @@ pub struct Prediction {
     /// What the value is about, if it is about one metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
+    /// What may be wrong with its sensor, where an anomaly is an alarm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Kind>,
     /// Event time of the features, UTC ms.
     pub features_at_ms: i64,
     /// Their age now, seconds.
@@ -67,6 +71,9 @@ pub struct Drift {
     pub outside: Vec<String>,
     /// The share of inputs without a value that always had one in training.
     pub missing_share: f64,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// How one input moved a prediction.
@@ -129,6 +136,7 @@ impl Prediction {
             drift: Drift::default(),
             contributions: Vec::new(),
             metric: None,
+            fault: None,
             features_at_ms: latest.at_ms,
             features_age_s: (crate::now_ms() - latest.at_ms) as f64 / 1000.0,
             status: latest.status.clone(),

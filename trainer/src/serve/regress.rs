@@ -74,12 +74,16 @@ impl Trainer {
     fn drift(&self, champion: &Champion, row: &[f64]) -> Drift {
         let card = &champion.artifact.card;
         let found = card.facts.profile.compare(row);
-        let named = found.outside.iter().take(NAMED_MAX);
+        let named = |numbers: &[usize]| -> Vec<String> {
+            let first = numbers.iter().take(NAMED_MAX);
+            first.map(|number| card.schema.features[*number].clone()).collect()
+        };
         Drift {
             flag: found.outside_share() > self.settings().serving.outside_max,
             outside_share: found.outside_share(),
-            outside: named.map(|number| card.schema.features[*number].clone()).collect(),
+            outside: named(&found.outside),
             missing_share: found.missing_share(),
+            missing: named(&found.missing),
         }
     }
 
@@ -99,11 +103,12 @@ impl Trainer {
                 ));
             }
         }
-        let missing = said.drift.missing_share;
-        (missing > rules.missing_max).then(|| {
+        let Drift { missing_share, missing, .. } = &said.drift;
+        (*missing_share > rules.missing_max).then(|| {
             format!(
-                "{:.0} % of its inputs are missing, expected at most {:.0} %",
-                100.0 * missing,
+                "{:.0} % of its inputs are missing ({}), expected at most {:.0} %",
+                100.0 * missing_share,
+                missing.join(", "),
                 100.0 * rules.missing_max
             )
         })

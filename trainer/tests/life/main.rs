@@ -1,6 +1,8 @@
 //! A model's life: trained, judged, served, scored, followed by another. Real
 //! files and sockets; the feature store is one of made-up rows.
 
+mod command;
+mod comparing;
 mod elsewhere;
 mod inference;
 mod serving;
@@ -28,9 +30,11 @@ struct Life {
 }
 
 fn settings(dir: &Path, store: &Store) -> Settings {
-    let mut settings = Settings::default();
-    settings.registry_dir = dir.join("models");
-    settings.reports_dir = dir.join("reports");
+    let mut settings = Settings {
+        registry_dir: dir.join("models"),
+        reports_dir: dir.join("reports"),
+        ..Settings::default()
+    };
     settings.watch.journal_dir = dir.join("predictions");
     settings.source.url = format!("http://{}", store.address);
     settings.split.train_rows_max = 1500;

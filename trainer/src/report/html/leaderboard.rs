@@ -1,4 +1,4 @@
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use super::super::{
     svg::{escaped, number},
@@ -36,9 +36,34 @@ pub(super) fn write(html: &mut String, task: &TaskResult) {
         let (model, why) = (escaped(model), escaped(why));
         let _ = write!(html, "<p class='soft'>{model} could not be fitted: {why}</p>");
     }
+    scores(html, task);
     if let Some(thinned) = words::thinned(task) {
         let _ = write!(html, "<p class='soft'>{}</p>", escaped(&thinned));
     }
+}
+
+/// What else was computed of each model.
+fn scores(html: &mut String, task: &TaskResult) {
+    let all = task.leaderboard.iter().flat_map(|entry| entry.scores.keys());
+    let names: BTreeSet<&str> = all.copied().collect();
+    if names.is_empty() {
+        return;
+    }
+    html.push_str("<details><summary>More scores of the test part</summary><div class='wide'>");
+    html.push_str("<table><tr><th>model</th>");
+    for name in &names {
+        let _ = write!(html, "<th>{}</th>", escaped(&name.replace('_', " ")));
+    }
+    html.push_str("</tr>");
+    for entry in &task.leaderboard {
+        let _ = write!(html, "<tr><td>{}</td>", escaped(&entry.model));
+        for name in &names {
+            let score = entry.scores.get(name).map_or(String::new(), |score| number(*score));
+            let _ = write!(html, "<td>{score}</td>");
+        }
+        html.push_str("</tr>");
+    }
+    html.push_str("</table></div></details>");
 }
 
 fn line(html: &mut String, task: &TaskResult, entry: &Entry) {

@@ -8,6 +8,8 @@ pub(crate) struct Axis {
     low: f64,
     high: f64,
     kind: Kind,
+    /// Ticks are at least this far apart.
+    step_min: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +37,12 @@ impl Axis {
         let room = (high - low) * 0.04;
         let padded = |edge: f64, room: f64| if edge == 0.0 { 0.0 } else { edge + room };
         let (low, high) = (padded(low, -room), padded(high, room));
-        Self { label: label.into(), low, high, kind: Kind::Linear }
+        Self { label: label.into(), low, high, kind: Kind::Linear, step_min: 0.0 }
     }
 
     /// Exactly from `low` to `high`.
     pub(crate) fn fixed(label: impl Into<String>, low: f64, high: f64) -> Self {
-        Self { label: label.into(), low, high, kind: Kind::Linear }
+        Self { label: label.into(), low, high, kind: Kind::Linear, step_min: 0.0 }
     }
 
     /// Over powers of ten; values of 0 and below do not count.
@@ -48,13 +50,18 @@ impl Axis {
         let positive = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
         let (low, high) = range(positive.map(f64::log10));
         let (low, high) = ((low - 0.05).floor(), (high + 0.05).ceil());
-        Self { label: label.into(), low, high, kind: Kind::Log }
+        Self { label: label.into(), low, high, kind: Kind::Log, step_min: 0.0 }
     }
 
     /// Over UTC milliseconds.
     pub(crate) fn time(label: impl Into<String>, values: impl IntoIterator<Item = i64>) -> Self {
         let (low, high) = range(values.into_iter().map(|at_ms| at_ms as f64));
-        Self { label: label.into(), low, high, kind: Kind::Time }
+        Self { label: label.into(), low, high, kind: Kind::Time, step_min: 0.0 }
+    }
+
+    /// With ticks at whole numbers alone.
+    pub(crate) fn whole(self) -> Self {
+        Self { step_min: 1.0, ..self }
     }
 
     /// Where a value lies: 0 at the beginning, 1 at the end; what is beyond an
@@ -70,7 +77,7 @@ impl Axis {
         let wanted = wanted.max(2) as f64;
         match self.kind {
             Kind::Linear => {
-                let step = nice((self.high - self.low) / wanted);
+                let step = nice((self.high - self.low) / wanted).max(self.step_min);
                 self.steps(step).map(|value| (self.place(value), tick(value, step))).collect()
             }
             Kind::Log => self
@@ -181,6 +188,7 @@ mod tests {
             &Axis::fixed("", 0.0, 40_000.0),
             &["0", "10\u{2009}000", "20\u{2009}000", "30\u{2009}000", "40\u{2009}000"],
         );
+        check(&Axis::fixed("", 0.5, 1.5).whole(), &["1"]);
         check(&Axis::log("", [0.3, 400.0]), &["0.1", "1", "10", "100", "1000"]);
         check(&Axis::linear("", [f64::NAN]), &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         check(

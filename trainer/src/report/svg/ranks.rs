@@ -51,7 +51,7 @@ impl Ranks {
         let mut svg = format!(
             "<svg viewBox='0 0 {WIDTH} {height}' role='img' aria-label='{title}'><title>{title}</title>"
         );
-        for (place, text) in self.axis.ticks(4) {
+        for (place, text) in self.axis.ticks(3) {
             let x = NAMES + (right - NAMES) * place;
             let _ = write!(
                 svg,

@@ -67,7 +67,8 @@ pub(super) async fn infer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    answer(&*ready(&trainer, &model, None)?, &headers, &body).map(Json)
+    let champion = ready(&trainer, &model, None)?;
+    answer(&champion, &headers, &body).map(Json)
 }
 
 pub(super) async fn infer_version(
@@ -76,7 +77,8 @@ pub(super) async fn infer_version(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
-    answer(&*ready(&trainer, &model, Some(&version))?, &headers, &body).map(Json)
+    let champion = ready(&trainer, &model, Some(&version))?;
+    answer(&champion, &headers, &body).map(Json)
 }
 
 fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {

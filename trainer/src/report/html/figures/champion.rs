@@ -21,6 +21,7 @@ pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
     figures.extend(by_hour(task, details));
     figures.extend(by_truth(task, details));
     figures.extend(coverage(details));
+    figures.extend(reliability(details));
     figures
 }
 
@@ -58,17 +59,21 @@ fn trace(task: &TaskResult, details: &Details) -> Option<Figure> {
 
 fn scatter(task: &TaskResult, details: &Details) -> Option<Figure> {
     let points = &details.points;
-    points.first()?;
-    let values: Vec<f64> = points.iter().flat_map(|p| [p.truth, p.predicted]).collect();
-    let x = Axis::linear(format!("what came, {}", task.unit), values.clone());
-    let y = Axis::linear(format!("what was said, {}", task.unit), values.clone());
+    // Levels of a slow quantity would lie on the line whatever was said.
+    let is_change = points.iter().any(|point| point.anchor != 0.0);
+    let what = if is_change { "change" } else { "value" };
+    let pairs: Vec<(f64, f64)> =
+        points.iter().map(|p| (p.truth - p.anchor, p.predicted - p.anchor)).collect();
+    let values: Vec<f64> = pairs.iter().flat_map(|(truth, said)| [*truth, *said]).collect();
+    let x = Axis::linear(format!("{what} that came, {}", task.unit), values.clone());
+    let y = Axis::linear(format!("{what} that was said, {}", task.unit), values.clone());
     let (low, high) = ends(&values);
     let mut plot = Plot::new("predicted against true", x, y);
-    plot.cloud(Colour::Model, points.iter().map(|point| (point.truth, point.predicted)));
+    plot.cloud(Colour::Model, pairs);
     plot.guide((low, low), (high, high));
     plot.legend(Colour::Model, details.model.clone());
-    Some(Figure {
-        title: "Predicted against true".to_owned(),
+    (!points.is_empty()).then(|| Figure {
+        title: format!("Predicted against true {what}"),
         svg: plot.svg(),
         caption: "On the dashed line a prediction was exact; a cloud flatter than the line shies away from \
                   extremes."
@@ -176,6 +181,28 @@ fn coverage(details: &Details) -> Option<Figure> {
         svg: plot.svg(),
         caption: "Prediction intervals were made on the calibration part and are judged on the test part: \
                   below the dashed line they are too narrow, above it wider than need be."
+            .to_owned(),
+    })
+}
+
+fn reliability(details: &Details) -> Option<Figure> {
+    let own = &details.reliability;
+    own.first()?;
+    let axis = |label: &str| Axis::fixed(label, 0.0, 100.0);
+    let (x, y) = (axis("probability that was said, %"), axis("share that came, %"));
+    let mut plot = Plot::new("what probabilities promise and how often it came", x, y);
+    plot.guide((0.0, 0.0), (100.0, 100.0));
+    let points = || own.iter().map(|c| (100.0 * c.predicted, 100.0 * c.observed));
+    plot.line(Colour::Model, points());
+    for (point, group) in points().zip(own) {
+        plot.point(Colour::Model, point, &format!("{} rows", group.rows), false);
+    }
+    plot.legend(Colour::Model, details.model.clone());
+    Some(Figure {
+        title: "Do probabilities come true?".to_owned(),
+        svg: plot.svg(),
+        caption: "Rows with about the same probability together: on the dashed line it came as often as was \
+                  said, below it less often. Point at a point for its number of rows."
             .to_owned(),
     })
 }

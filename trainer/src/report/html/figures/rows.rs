@@ -22,7 +22,8 @@ fn parts(facts: &Facts) -> Option<Figure> {
     let count = facts.folds.len() as f64;
     let ends = facts.folds.iter().flat_map(|fold| [fold.spans.train.0, fold.spans.test.1]);
     let x = Axis::time("time, UTC", ends.collect::<Vec<_>>());
-    let mut plot = Plot::new("how time was divided", x, Axis::fixed("fold", 0.5, count + 0.5));
+    let mut plot =
+        Plot::new("how time was divided", x, Axis::fixed("fold", 0.5, count + 0.5).whole());
     for (i, fold) in facts.folds.iter().enumerate() {
         let spans = [fold.spans.train, fold.spans.calibration, fold.spans.test];
         for ((colour, _), (from, to)) in legend().into_iter().zip(spans) {

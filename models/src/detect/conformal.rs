@@ -1,0 +1,87 @@
+use ndarray::{Array1, ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, FittedDetector, Rarity, enough};
+use crate::{FitError, fill::median};
+
+/// How rare each input's distance from its median is among the training rows,
+/// as −log₁₀ of a conformal p-value ([`Rarity`]); of these, by their weights,
+/// the cube root of the sum of cubes. That is little more than the largest, so
+/// that one odd input among many is enough, and several count for more: a
+/// generalised mean, as in V. Vovk, R. Wang, "Combining p-values via
+/// averaging", Biometrika 107(4), 2020.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConformalTails {
+    /// Of each input, 0 to 1; 1 where there is none.
+    pub weights: &'static [f64],
+}
+
+const POWER: i32 = 3;
+
+impl ConformalTails {
+    /// Its name in leaderboards and artifacts.
+    pub const NAME: &str = "conformal tails";
+}
+
+/// What is known of each input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Conformal(Vec<Input>);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Input {
+    median: f64,
+    weight: f64,
+    rarity: Rarity,
+}
+
+impl Detector for ConformalTails {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
+        enough(x)?;
+        let input = |(number, column): (usize, ArrayView1<f64>)| {
+            let median = median(column.iter().copied());
+            let rarity = Rarity::of(column.iter().map(|value| (value - median).abs()));
+            Input { median, weight: self.weights.get(number).copied().unwrap_or(1.0), rarity }
+        };
+        let inputs = x.columns().into_iter().enumerate().map(input).collect();
+        Ok(FittedDetector::Conformal(Conformal(inputs)))
+    }
+}
+
+impl Conformal {
+    /// The rarity of each input of a row, weighted.
+    pub(super) fn parts(&self, row: ArrayView1<f64>) -> Array1<f64> {
+        let part = |(value, own): (&f64, &Input)| {
+            own.weight * own.rarity.score((value - own.median).abs())
+        };
+        row.iter().zip(&self.0).map(part).collect()
+    }
+
+    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let of_row = |row| self.parts(row).mapv(|part| part.powi(POWER)).sum().cbrt();
+        x.rows().into_iter().map(of_row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+
+    #[test]
+    fn one_odd_input_is_enough_and_weights_count() {
+        let usual = Array2::from_shape_fn((1000, 3), |(i, j)| ((i * (j + 3)) % 1000) as f64);
+        let asked = array![[500.0, 500.0, 500.0], [500.0, 5000.0, 500.0], [5000.0, 500.0, 5000.0]];
+        let check = |weights: &'static [f64], rising: bool| {
+            let fitted = ConformalTails { weights }.fit(usual.view(), 0).unwrap();
+            let said = fitted.score(asked.view());
+            assert!(said[0] < 0.1 && said[1] > 3.0, "{said}");
+            assert_eq!(said[2] > said[1], rising, "{said}");
+        };
+        check(&[], true);
+        check(&[0.5, 1.0, 0.5], false);
+    }
+}

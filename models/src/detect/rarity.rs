@@ -1,0 +1,122 @@
+use serde::{Deserialize, Serialize};
+
+/// How rare a value is among known ones: −log₁₀ of the share of them that are
+/// at least as large, itself counted among them (a conformal p-value: V. Vovk,
+/// A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World", 2005).
+/// Beyond the largest it goes on as an exponential tail with the mean excess of
+/// the largest hundredth (peaks over threshold: A. Siffer et al., "Anomaly
+/// detection in streams with extreme value theory", KDD 2017), by at most 6.
+/// Five values a power of ten are kept, and what lies between is interpolated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rarity {
+    /// A value and how rare it is, both rising.
+    knots: Vec<(f64, f64)>,
+    /// The mean excess.
+    excess: f64,
+}
+
+/// Fewer known values tell nothing of what is rare.
+const VALUES_MIN: usize = 30;
+const KNOTS_A_DECADE: f64 = 5.0;
+/// The share of values that the tail is made of.
+const TAIL: f64 = 0.01;
+const BEYOND_MAX: f64 = 6.0;
+/// The least mean excess, in the unit of values: they are given on scales where
+/// this is little.
+const EXCESS_MIN: f64 = 0.05;
+
+impl Rarity {
+    /// Learns from values; those that are not finite are passed over. With
+    /// fewer than 30 nothing is rare.
+    #[must_use]
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        if values.len() < VALUES_MIN {
+            return Self::default();
+        }
+        values.sort_unstable_by(f64::total_cmp);
+        let n = values.len();
+        let mut knots: Vec<(f64, f64)> = Vec::new();
+        let steps = (n as f64).log10() * KNOTS_A_DECADE;
+        let ranks = (0..=steps as usize).map(|step| {
+            let share = 10_f64.powf(-(step as f64) / KNOTS_A_DECADE);
+            ((n as f64 * (1.0 - share)) as usize).min(n - 1)
+        });
+        for rank in ranks.chain([n - 1]) {
+            let value = values[rank];
+            if knots.last().is_none_or(|(last, _)| value > *last) {
+                let at_least = n - values.partition_point(|own| *own < value);
+                knots.push((value, -((at_least + 1) as f64 / (n + 1) as f64).log10()));
+            }
+        }
+        // The smallest value is as usual as can be.
+        knots[0].1 = 0.0;
+        let from = ((n as f64 * (1.0 - TAIL)) as usize).min(n - 2);
+        let tail = &values[from..];
+        let mean = tail.iter().sum::<f64>() / tail.len() as f64;
+        Self { knots, excess: (mean - values[from]).max(EXCESS_MIN) }
+    }
+
+    /// 0 where at least as usual as the smallest, or where it is not finite.
+    #[must_use]
+    pub fn score(&self, value: f64) -> f64 {
+        let after = self.knots.partition_point(|(own, _)| *own <= value);
+        if after == 0 || !value.is_finite() {
+            return 0.0;
+        }
+        let (below, rarity) = self.knots[after - 1];
+        match self.knots.get(after) {
+            Some((above, next)) => rarity + (next - rarity) * (value - below) / (above - below),
+            None => {
+                let tail = (value - below) / self.excess / std::f64::consts::LN_10;
+                rarity + tail.min(BEYOND_MAX)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn is_the_share_of_values_at_least_as_large() {
+        let rarity = Rarity::of((0..10_000).map(|i| f64::from(i) / 1e4));
+        let check = |value: f64, share: f64| {
+            let got = 10_f64.powf(-rarity.score(value));
+            assert!((got / share - 1.0).abs() < 0.12, "{value}: {got} is not {share}");
+        };
+        check(0.0, 1.0);
+        check(0.5, 0.5);
+        check(0.9, 0.1);
+        check(0.99, 0.01);
+        check(0.999, 0.001);
+        assert_eq!(rarity.score(-1.0), 0.0);
+        assert_eq!(rarity.score(f64::NAN), 0.0);
+        assert_eq!(rarity.score(f64::INFINITY), 0.0);
+        assert!(rarity.score(1.1) > rarity.score(1.05));
+        assert!(rarity.score(1e9) < 4.0 + BEYOND_MAX);
+    }
+
+    #[test]
+    fn equal_values_and_few_of_them() {
+        let equal = Rarity::of([3.0; 50].into_iter());
+        assert_eq!(equal.score(3.0), 0.0);
+        assert!(equal.score(3.5) > 3.0, "it never moved before");
+        assert_eq!(Rarity::of([1.0; 29].into_iter()).score(9.0), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn larger_is_never_more_usual(
+            values in prop::collection::vec(-1e3..1e3_f64, 30..400),
+            mut asked in prop::collection::vec(-2e3..2e3_f64, 2..20),
+        ) {
+            let rarity = Rarity::of(values.into_iter());
+            asked.sort_by(f64::total_cmp);
+            let said: Vec<f64> = asked.iter().map(|value| rarity.score(*value)).collect();
+            prop_assert!(said.is_sorted(), "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The score of the Numenta Anomaly Benchmark, from its published rules: A.
+//! Lavin, S. Ahmad, "Evaluating real-time anomaly detection algorithms: the
+//! Numenta anomaly benchmark", ICMLA 2015, and the code of NAB 1.1 where the
+//! paper is silent.
+//!
+//! An alarm within a labelled window earns the more, the earlier it is; only
+//! the earliest counts. An alarm outside costs the more, the further behind the
+//! last window it is. A window without an alarm costs. The first 15 % of a
+//! series, 750 rows at most, is for learning and is not scored. One threshold,
+//! the best, holds for all series. 0 is a detector that never raises an alarm,
+//! 100 one that raises one in the first row of each window, and no other.
+
+use std::ops::Range;
+
+/// What alarms earn and cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Profile {
+    /// As in NAB's configuration.
+    pub name: &'static str,
+    /// Earned by a window that is found at once.
+    pub true_positive: f64,
+    /// Cost of a false alarm far from any window.
+    pub false_positive: f64,
+    /// Cost of a window that is missed.
+    pub false_negative: f64,
+}
+
+/// NAB's three profiles, the standard one first.
+pub const PROFILES: [Profile; 3] = [
+    Profile { name: "standard", true_positive: 1.0, false_positive: 0.11, false_negative: 1.0 },
+    Profile {
+        name: "reward_low_FP_rate",
+        true_positive: 1.0,
+        false_positive: 0.22,
+        false_negative: 1.0,
+    },
+    Profile {
+        name: "reward_low_FN_rate",
+        true_positive: 1.0,
+        false_positive: 0.11,
+        false_negative: 2.0,
+    },
+];
+
+/// A series of the corpus, and what a detector said of it.
+#[derive(Clone, Debug)]
+pub struct Series<'a> {
+    /// Of each row, higher is more unusual; NaN never raises an alarm.
+    pub scores: &'a [f64],
+    /// The labelled rows, in the order of time.
+    pub windows: &'a [Range<usize>],
+}
+
+/// The score of a corpus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// 0 without alarms, 100 if perfect; below 0 if alarms do harm.
+    pub normalised: f64,
+    /// The threshold: rows with at least this score are alarms. Infinite where
+    /// no alarm is better than any.
+    pub threshold: f64,
+    /// Of each series, before it is normalised.
+    pub of_series: Vec<f64>,
+}
+
+/// The share of a series that is for learning, and the most rows of it.
+const PROBATION: f64 = 0.15;
+const PROBATION_ROWS_MAX: f64 = 5000.0;
+
+/// Rows at the beginning of a series that are not scored.
+#[must_use]
+pub fn probation(rows: usize) -> usize {
+    // NAB rounds down the share, but compares with the limit as it is.
+    let limit = PROBATION * PROBATION_ROWS_MAX;
+    (PROBATION * rows as f64).floor().min(limit).ceil() as usize
+}
+
+/// The score at the best threshold for this profile.
+#[must_use]
+pub fn score(corpus: &[Series], profile: Profile) -> Score {
+    let mut rows: Vec<(f64, usize, Row)> = Vec::new();
+    for (number, series) in corpus.iter().enumerate() {
+        let weighed = weigh(series, profile).into_iter().zip(series.scores);
+        rows.extend(weighed.filter(|(_, s)| !s.is_nan()).map(|(row, s)| (*s, number, row)));
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut tally = Tally::new(corpus, profile);
+    let (mut best, mut threshold) = (tally.total, f64::INFINITY);
+    for equal in rows.chunk_by(|a, b| a.0 == b.0) {
+        equal.iter().for_each(|(_, series, row)| tally.alarm(*series, *row));
+        if tally.total > best {
+            (best, threshold) = (tally.total, equal[0].0);
+        }
+    }
+    at(corpus, profile, threshold)
+}
+
+/// The score at a given threshold.
+#[must_use]
+pub fn at(corpus: &[Series], profile: Profile, threshold: f64) -> Score {
+    let mut tally = Tally::new(corpus, profile);
+    for (number, series) in corpus.iter().enumerate() {
+        for (row, score) in weigh(series, profile).into_iter().zip(series.scores) {
+            if *score >= threshold {
+                tally.alarm(number, row);
+            }
+        }
+    }
+    let windows = corpus.iter().map(|series| series.windows.len()).sum::<usize>() as f64;
+    let (none, perfect) = (-profile.false_negative * windows, profile.true_positive * windows);
+    let of_series = tally.of_series();
+    let total: f64 = of_series.iter().sum();
+    Score { normalised: 100.0 * (total - none) / (perfect - none), threshold, of_series }
+}
+
+/// What an alarm in a row means.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Row {
+    Probation,
+    /// The number of the window, and what is earned.
+    Within(usize, f64),
+    /// What it costs, below 0.
+    Outside(f64),
+}
+
+/// What an alarm in each row would earn or cost.
+fn weigh(series: &Series, profile: Profile) -> Vec<Row> {
+    let probation = probation(series.scores.len());
+    let mut window = 0;
+    let of_row = |row: usize| {
+        while series.windows.get(window).is_some_and(|own| own.end <= row) {
+            window += 1;
+        }
+        let within = series.windows.get(window).filter(|own| own.contains(&row));
+        let last = window.checked_sub(1).map(|last| &series.windows[last]);
+        match (within, last) {
+            _ if row < probation => Row::Probation,
+            (Some(own), _) => {
+                let position = -((own.end - row) as f64) / own.len() as f64;
+                let earned = profile.true_positive * sigmoid(position) / sigmoid(-1.0);
+                Row::Within(window, earned)
+            }
+            (None, Some(last)) => {
+                let position = (row + 1 - last.end) as f64 / (last.len() - 1).max(1) as f64;
+                Row::Outside(profile.false_positive * sigmoid(position))
+            }
+            (None, None) => Row::Outside(-profile.false_positive),
+        }
+    };
+    (0..series.scores.len()).map(of_row).collect()
+}
+
+/// From 1 far before the end of a window to −1 far behind it; a position of −1
+/// is the window's beginning.
+fn sigmoid(position: f64) -> f64 {
+    if position >= 3.0 { -1.0 } else { 2.0 / (1.0 + (5.0 * position).exp()) - 1.0 }
+}
+
+/// What the alarms so far come to.
+struct Tally {
+    /// Of each window of each series.
+    windows: Vec<Vec<f64>>,
+    /// Of the false alarms of each series.
+    outside: Vec<f64>,
+    total: f64,
+}
+
+impl Tally {
+    fn new(corpus: &[Series], profile: Profile) -> Self {
+        let missed = |series: &Series| vec![-profile.false_negative; series.windows.len()];
+        let windows: Vec<Vec<f64>> = corpus.iter().map(missed).collect();
+        let total = windows.iter().flatten().sum();
+        Self { windows, outside: vec![0.0; corpus.len()], total }
+    }
+
+    fn alarm(&mut self, series: usize, row: Row) {
+        let gain = match row {
+            Row::Probation => 0.0,
+            Row::Within(window, earned) => {
+                let own = &mut self.windows[series][window];
+                let gain = (earned - *own).max(0.0);
+                *own += gain;
+                gain
+            }
+            Row::Outside(cost) => {
+                self.outside[series] += cost;
+                cost
+            }
+        };
+        self.total += gain;
+    }
+
+    fn of_series(&self) -> Vec<f64> {
+        let each = self.windows.iter().zip(&self.outside);
+        each.map(|(windows, outside)| windows.iter().sum::<f64>() + outside).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDARD: Profile = PROFILES[0];
+
+    /// 1 in these rows of 1,000, and 0 elsewhere.
+    fn alarms(rows: &[usize]) -> Vec<f64> {
+        (0..1000).map(|row| f64::from(u8::from(rows.contains(&row)))).collect()
+    }
+
+    fn check(windows: &[Range<usize>], rows: &[usize], expect: f64) {
+        let scores = alarms(rows);
+        let series = [Series { scores: &scores, windows }];
+        let got = at(&series, STANDARD, 1.0).of_series[0];
+        assert!((got - expect).abs() < 1e-9, "{rows:?}: {got} is not {expect}");
+    }
+
+    #[test]
+    fn alarms_earn_and_cost_as_in_nab() {
+        // NAB 1.1: Sweeper(0.15, standard).calcSweepScore and calcScoreByThreshold
+        let windows = [300..400, 700..751];
+        check(&windows, &[], -2.0);
+        check(&windows, &[300, 700], 2.0);
+        check(&windows, &[300, 350, 399], 1.0 - 1.0);
+        check(&windows, &[350], 0.859_792_566_9 - 1.0);
+        check(&windows, &[200], -2.0 - 0.11);
+        check(&windows, &[149], -2.0);
+        check(&windows, &[150], -2.0 - 0.11);
+        // As far behind the first window as it is wide, less one row.
+        check(&windows, &[498], -2.0 - 0.11 * 0.986_614_298);
+        check(&windows, &[900], -2.0 - 0.11);
+        check(&[], &[200, 500], -0.22);
+    }
+
+    #[test]
+    fn nothing_is_0_and_all_at_once_is_100() {
+        let windows = [300..400, 700..751];
+        for profile in PROFILES {
+            let say = |scores: &[f64]| score(&[Series { scores, windows: &windows }], profile);
+            let never = say(&[0.5; 1000]);
+            assert_eq!((never.normalised, never.threshold), (0.0, f64::INFINITY));
+            let perfect = say(&alarms(&[300, 700]));
+            assert_eq!((perfect.normalised, perfect.threshold), (100.0, 1.0));
+            assert_eq!(say(&[f64::NAN; 1000]).normalised, 0.0);
+        }
+    }
+
+    #[test]
+    fn one_threshold_for_all_series() {
+        let mut good = alarms(&[300]);
+        good[300] = 0.9;
+        let mut bad = alarms(&[]);
+        // A false alarm above the true one, and many below.
+        bad[800] = 1.0;
+        bad[200..250].fill(0.5);
+        let window = [300..400, 700..751];
+        let corpus = [
+            Series { scores: &good, windows: &window[..1] },
+            Series { scores: &bad, windows: &window[..1] },
+        ];
+        let said = score(&corpus, STANDARD);
+        assert_eq!((said.threshold, said.of_series[0]), (0.9, 1.0));
+        assert!((said.of_series[1] + 1.11).abs() < 1e-12, "{said:?}");
+        assert!((said.normalised - 100.0 * 1.89 / 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn probation_is_a_share_up_to_a_limit() {
+        let check = |rows, expect| assert_eq!(probation(rows), expect, "{rows}");
+        check(100, 15);
+        check(1882, 282);
+        check(5000, 750);
+        check(22_695, 750);
+    }
+}

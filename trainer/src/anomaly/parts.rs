@@ -1,0 +1,165 @@
+use std::collections::BTreeMap;
+
+use models::{
+    ROWS_MIN,
+    detect::{
+        ConformalTails, FittedDetector,
+        minutes::{CHANNELS, Judged, Usual, detectors},
+    },
+};
+use ndarray::{Array2, Axis, concatenate};
+use rayon::prelude::*;
+
+use super::{HISTORY_S, Series, key, metrics_of};
+use crate::{
+    frame::ZoneFrame,
+    settings::Settings,
+    split::{Spans, spans},
+};
+
+/// The share of the training part that the sensors' scales are learnt from.
+const SCALES: f64 = 0.75;
+/// Rows that detectors learn from, at most, evenly over all.
+const LEARN_MAX: usize = 200_000;
+/// Minutes of a part that are judged, at most: the last of each series.
+const JUDGED_MAX: usize = 30_000;
+
+/// What detectors learn from, are chosen by, and are judged on.
+pub(super) struct Parts {
+    pub(super) spans: Spans,
+    /// Of each series, by `site/zone metric`.
+    pub(super) scales: BTreeMap<String, Usual>,
+    /// Rows of usual minutes, unknown to the scales.
+    pub(super) learn: Array2<f64>,
+    /// Rows of usual minutes, unknown to the detectors too.
+    pub(super) usual: Array2<f64>,
+    pub(super) choice: Vec<Judged>,
+    pub(super) test: Vec<Judged>,
+    /// Tells the channels of a row apart, whatever the detector.
+    pub(super) kinds: FittedDetector,
+    /// Event time of the first minute of each series in the test part.
+    test_from_ms: Vec<i64>,
+}
+
+/// The parts of one series.
+struct OfSeries {
+    name: String,
+    scales: Usual,
+    learn: Array2<f64>,
+    usual: Array2<f64>,
+    choice: Judged,
+    test: Judged,
+    test_from_ms: i64,
+}
+
+impl Parts {
+    /// Divides all series at the same times.
+    ///
+    /// # Errors
+    /// Says why there is nothing to learn from or to judge on.
+    pub(super) fn of(frames: &[ZoneFrame], settings: &Settings) -> Result<Self, String> {
+        let mut all: Vec<(String, Series)> = Vec::new();
+        for frame in frames {
+            for metric in metrics_of(frame) {
+                all.extend(Series::of(frame, &metric).map(|s| (key(&frame.zone, &metric), s)));
+            }
+        }
+        let first_ms = all.iter().map(|(_, series)| series.first_ms).min();
+        let last_ms = all.iter().map(|(_, series)| series.at_ms(series.values.len() - 1)).max();
+        let (Some(first_ms), Some(last_ms)) = (first_ms, last_ms) else {
+            return Err("no metric that moves in these zones".to_owned());
+        };
+        let spans = spans(first_ms, last_ms, HISTORY_S, &settings.split)?;
+        let minutes_max = (JUDGED_MAX / all.len()).max(1);
+        let parts: Vec<OfSeries> = all
+            .into_par_iter()
+            .enumerate()
+            .filter_map(|(number, (name, series))| {
+                let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(2 * number as u64);
+                of_series(name, &series, spans, minutes_max, seed)
+            })
+            .collect();
+        Self::joined(parts, spans, settings.seed)
+    }
+
+    fn joined(parts: Vec<OfSeries>, spans: Spans, seed: u64) -> Result<Self, String> {
+        let rows = |of: fn(&OfSeries) -> &Array2<f64>| {
+            let views: Vec<_> = parts.iter().map(|part| of(part).view()).collect();
+            let empty = Array2::zeros((0, CHANNELS.len()));
+            let joined = concatenate(Axis(0), &views).unwrap_or(empty);
+            thinned(joined, LEARN_MAX)
+        };
+        let (learn, usual) = (rows(|part| &part.learn), rows(|part| &part.usual));
+        let faults = parts.iter().map(|part| part.test.faults.len()).sum::<usize>();
+        if learn.nrows().min(usual.nrows()) < ROWS_MIN || faults == 0 {
+            return Err("too short: hardly any minute of any series".to_owned());
+        }
+        let weighted = detectors().into_iter().find(|own| own.name() == ConformalTails::NAME);
+        let kinds = weighted.expect("it is one of them").fit(learn.view(), seed);
+        let kinds = kinds.map_err(|error| error.to_string())?;
+        let mut joined = Self {
+            spans,
+            scales: BTreeMap::new(),
+            learn,
+            usual,
+            choice: Vec::new(),
+            test: Vec::new(),
+            kinds,
+            test_from_ms: Vec::new(),
+        };
+        for part in parts {
+            joined.scales.insert(part.name, part.scales);
+            joined.choice.push(part.choice);
+            joined.test.push(part.test);
+            joined.test_from_ms.push(part.test_from_ms);
+        }
+        Ok(joined)
+    }
+
+    /// Whether each minute of the test part has a fault, series after series.
+    pub(super) fn labels(&self) -> Vec<bool> {
+        self.test.iter().flat_map(Judged::kinds).map(|kind| kind.is_some()).collect()
+    }
+
+    /// Event time of each of them, UTC ms.
+    pub(super) fn test_at_ms(&self) -> Vec<i64> {
+        let of = |(from, part): (&i64, &Judged)| {
+            let from = *from;
+            (0..part.known.len()).map(move |minute| from + 60_000 * minute as i64)
+        };
+        self.test_from_ms.iter().zip(&self.test).flat_map(of).collect()
+    }
+}
+
+/// None where the series does not move in training.
+fn of_series(
+    name: String,
+    series: &Series,
+    spans: Spans,
+    minutes_max: usize,
+    seed: u64,
+) -> Option<OfSeries> {
+    let (from_ms, to_ms) = spans.train;
+    let middle_ms = from_ms + ((to_ms - from_ms) as f64 * SCALES) as i64;
+    let scales = Usual::of(&series.values[series.within((from_ms, middle_ms))])?;
+    let part = |span, minutes_max: usize, seed| {
+        let mut part = series.within(span);
+        part.start = part.start.max(part.end.saturating_sub(minutes_max));
+        (Judged::of(&series.values, part.clone(), &scales, seed), part.start)
+    };
+    let learn = part((middle_ms, to_ms), usize::MAX, None).0.usual_rows();
+    let usual = part(spans.calibration, minutes_max, None).0.usual_rows();
+    let choice = part(spans.calibration, minutes_max, Some(seed)).0;
+    let (test, start) = part(spans.test, minutes_max, Some(seed + 1));
+    let test_from_ms = series.at_ms(start);
+    Some(OfSeries { name, scales, learn, usual, choice, test, test_from_ms })
+}
+
+fn thinned(rows: Array2<f64>, rows_max: usize) -> Array2<f64> {
+    let all = rows.nrows();
+    if all <= rows_max {
+        return rows;
+    }
+    let kept: Vec<usize> = (0..rows_max).map(|i| i * all / rows_max).collect();
+    rows.select(Axis(0), &kept)
+}
