@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use duckdb::{
@@ -138,9 +138,12 @@ pub fn drop_version(settings: &Settings, number: i32) -> Result<bool, StoreError
 }
 
 fn insert(connection: &Connection, number: i32, hash: &str, text: &str) -> Result<(), StoreError> {
+    // Not DuckDB's `now()`: that is of a time zone, which the build has no casts for.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let created_us = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
     connection.execute(
-        "INSERT INTO meta.definitions VALUES (?, ?, ?, now()::TIMESTAMP, true)",
-        params![number, hash, text],
+        "INSERT INTO meta.definitions VALUES (?, ?, ?, make_timestamp(?), true)",
+        params![number, hash, text, created_us],
     )?;
     Ok(())
 }
