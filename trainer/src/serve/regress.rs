@@ -29,9 +29,9 @@ impl Trainer {
         let serving: backtest::Serving = champion.serving().map_err(not_applicable)?;
         let comfort = self.settings().comfort_in(zone);
         let row = champion.row(&comfort, latest);
-        let anchor = task.anchor().map_or(0.0, |name| {
-            Input::parse(name).value(&comfort, |column| latest.value(column))
-        });
+        let anchor = task
+            .anchor()
+            .map_or(0.0, |name| Input::parse(name).value(&comfort, |column| latest.value(column)));
         let (low, high) = task.bounds();
         let level = |said: f64| (said + anchor).clamp(low, high);
         let (input, factor) = &serving.baseline;
