@@ -43,7 +43,7 @@ pub struct Explanation {
 
 /// One revision of a stored value.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// 0 as it was known at its time; higher ones have readings that came later.
     revision: i64,
     value: Option<f64>,

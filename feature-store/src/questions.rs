@@ -126,7 +126,11 @@ impl FeatureStore {
     #[must_use]
     pub fn definitions(&self) -> Arc<Definitions> {
         // They were read when the store was opened.
-        self.0.settings.engine.definitions(&self.0.metrics).unwrap_or_else(|_| Definitions::built_in())
+        self.0
+            .settings
+            .engine
+            .definitions(&self.0.metrics)
+            .unwrap_or_else(|_| Definitions::built_in())
     }
 
     /// The site's time zone.

@@ -4,7 +4,7 @@ use telemetry::MetricTable;
 
 /// The unit of each input, in order; empty where its name tells none.
 #[must_use]
-pub fn of(inputs: &[String]) -> Vec<String> {
+pub(crate) fn of(inputs: &[String]) -> Vec<String> {
     let metrics = MetricTable::default();
     inputs.iter().map(|name| unit(&metrics, name)).collect()
 }

@@ -8,10 +8,12 @@
 //! - `explain`: what a prediction rests on
 //! - `meter`: how many, how fast
 
+/// A model that is served.
 pub mod champion;
 mod detect;
 mod explain;
 mod meter;
+/// What is said.
 pub mod prediction;
 mod regress;
 pub mod settings;

@@ -45,7 +45,7 @@ pub struct EdgeReading {
 
 /// The readings of one minute or hour that are inside the window.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Tile {
+pub(crate) struct Tile {
     /// UTC milliseconds; the first and the last may reach beyond the window, what
     /// they count does not.
     start_ms: i64,
@@ -57,7 +57,7 @@ pub struct Tile {
 
 /// What a window holds.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Window {
+pub(crate) struct Window {
     /// UTC ms; a reading of exactly this time is outside.
     after_ms: i64,
     /// UTC ms; a reading of exactly this time is inside.
@@ -73,7 +73,7 @@ pub struct Window {
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Behind {
+pub(crate) struct Behind {
     window: Window,
     first: Option<EdgeReading>,
     last: Option<EdgeReading>,

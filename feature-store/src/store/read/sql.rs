@@ -127,9 +127,9 @@ mod tests {
 
     fn file() -> (tempfile::TempDir, Connection) {
         let dir = tempfile::TempDir::new().unwrap();
-        let mut settings = Settings::default().store;
+        let Settings { store: mut settings, lake, .. } = Settings::default();
         settings.path = dir.path().join("x.duckdb");
-        let connection = store::open(&settings).unwrap();
+        let connection = store::open(&settings, &lake).unwrap();
         connection.execute_batch("INSERT INTO meta.metrics VALUES (0, 'temperature')").unwrap();
         (dir, connection)
     }
