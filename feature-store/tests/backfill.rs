@@ -54,7 +54,7 @@ fn values(room: usize, sensor: usize, seconds: i64) -> Vec<(i64, f64)> {
             let value = match (sensor, i % 4001) {
                 (0, 4000) => 579.27,
                 (0, _) => 22.0 + ((i as f64) / 700.0 + room as f64).sin() * 3.0,
-                (1, _) => f64::from((i % 90 == 0) as u8) * 30.0,
+                (1, _) => f64::from(u8::from(i % 90 == 0)) * 30.0,
                 _ => 400.0 + ((i * 7919) % 500) as f64 + sensor as f64,
             };
             (START_S + i * 5 + sensor as i64 % 3, (value * 100.0).round() / 100.0)

@@ -19,7 +19,7 @@ const START_S: i64 = 1_743_120_000;
 fn settings(dir: &Path) -> Settings {
     let mut settings = Settings::default();
     settings.store.path = dir.join("microclimate.duckdb");
-    settings.engine.time_zone = "Europe/Berlin".to_owned();
+    "Europe/Berlin".clone_into(&mut settings.engine.time_zone);
     settings
 }
 

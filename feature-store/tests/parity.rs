@@ -279,7 +279,13 @@ fn rows_exactly_on_both_edges() {
         report("climate-1", ms, ms, &[("temperature", value)])
     };
     let reports = [at(0, 50.0), at(10, 1.0), at(11, 3.0), at(20, 5.0), at(30, 0.0)];
-    let made = rows(&settings(), &reports);
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings();
+    settings.engine.features = dir.path().join("features.toml");
+    let all = "version = 1\nwindows.10m = ['mean', 'min', 'coverage']\nwindows.1h = ['max']\n\
+               windows.24h = ['gap_max_s']";
+    std::fs::write(&settings.engine.features, all).unwrap();
+    let made = rows(&settings, &reports);
     let row = made.iter().find(|row| row.at_ms == START_MS + 20 * MINUTE_MS).unwrap();
     let value =
         |name: &str| row.values[row.schema.names.iter().position(|own| own == name).unwrap()];

@@ -55,7 +55,7 @@ fn engine(definitions: &str) -> Engine {
 /// Wide enough for Fahrenheit.
 fn metrics() -> MetricTable {
     let pressure = MetricTable::default().get("pressure").cloned().unwrap();
-    let wide = Metric { min: -1000.0, max: 10_000.0, ..pressure };
+    let wide = Metric { min: -1000.0, max: 10_000.0, resolution: None, ..pressure };
     MetricTable::extended([("pressure".into(), wide)]).unwrap()
 }
 

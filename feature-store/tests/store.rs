@@ -449,5 +449,5 @@ async fn a_zone_of_which_every_reading_is_flagged_does_not_hide_the_others() {
     let rows = all["rows"].as_array().unwrap();
     assert_eq!((rows.len(), &rows[0]["zone"]), (1, &"farm/bay-1".into()), "{all}");
     let asked = get("/v1/features/latest?zones=farm/broken").await;
-    assert_eq!(asked["error"]["code"], "not_found", "{asked}");
+    assert_eq!(asked["error"]["code"], "unknown_zone", "{asked}");
 }

@@ -68,7 +68,8 @@ async fn main() -> Result<()> {
             if let Ok(report) = intake::read(entry).report {
                 engine.take(&report, &mut output);
                 rows += output.rows.len();
-                (output.qualities.clear(), output.rows.clear());
+                output.qualities.clear();
+                output.rows.clear();
             }
         });
         took.await

@@ -79,19 +79,6 @@ impl S3 {
         format!("{}{key}", self.prefix)
     }
 
-    /// Waits for a request. The registry is asked rarely, and from threads
-    /// that may belong to a runtime already, which must not be blocked by
-    /// another: so this one has a thread of its own.
-    fn wait<T: Send>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                runtime.block_on(work)
-            });
-            waiting.join().unwrap_or_else(|_| Err(Error::other("the request panicked")))
-        })
-    }
-
     async fn send(&self, method: Method, url: Url, put: Option<&[u8]>) -> Result<Response> {
         let mut request = self.client.request(method, url);
         if let Some(bytes) = put {
@@ -105,7 +92,7 @@ impl S3 {
         let mut action = self.bucket.put_object(Some(&self.credentials), &key);
         action.headers_mut().insert("if-none-match", "*");
         let url = action.sign(SIGNED_FOR);
-        self.wait(async {
+        wait(async {
             let answer = self.send(Method::PUT, url, Some(bytes)).await?;
             match answer.status() {
                 // Another is writing it at this moment, or has written it.
@@ -145,7 +132,7 @@ impl Store for S3 {
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let key = self.key(key);
         let url = self.bucket.get_object(Some(&self.credentials), &key).sign(SIGNED_FOR);
-        self.wait(async {
+        wait(async {
             let answer = self.send(Method::GET, url, None).await?;
             match answer.status() {
                 StatusCode::NOT_FOUND => Ok(None),
@@ -180,7 +167,7 @@ impl Store for S3 {
                 action.with_continuation_token(next);
             }
             let url = action.sign(SIGNED_FOR);
-            let text = self.wait(async {
+            let text = wait(async {
                 let answer = self.send(Method::GET, url, None).await?;
                 match answer.status().is_success() {
                     true => answer.text().await.map_err(Error::other),
@@ -207,7 +194,7 @@ impl Store for S3 {
     fn remove(&self, key: &str) -> Result<()> {
         let key = self.key(key);
         let url = self.bucket.delete_object(Some(&self.credentials), &key).sign(SIGNED_FOR);
-        self.wait(async {
+        wait(async {
             let answer = self.send(Method::DELETE, url, None).await?;
             match answer.status() {
                 StatusCode::NOT_FOUND => Ok(()),
@@ -221,6 +208,19 @@ impl Store for S3 {
     fn tidy(&self, _: &str) -> Result<usize> {
         Ok(0)
     }
+}
+
+/// Waits for a request. The registry is asked rarely, and from threads
+/// that may belong to a runtime already, which must not be blocked by
+/// another: so this one has a thread of its own.
+fn wait<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(work)
+        });
+        waiting.join().unwrap_or_else(|_| Err(Error::other("the request panicked")))
+    })
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn select(columns: &Columns, from: &str, site: &str) -> Option<String> {
         let other = format!("'{}'", other.replace('\'', "''"));
         if has(name) { format!("coalesce({}::VARCHAR, {other})", quoted(name)) } else { other }
     };
-    let zone = has("zone").then(|| "zone::VARCHAR")?;
+    let zone = has("zone").then_some("zone::VARCHAR")?;
     let head = format!(
         "{event} AS event, {arrival} AS arrival, {} AS site, {zone} AS zone, {} AS device",
         or("site", site),

@@ -73,12 +73,12 @@ impl Lineage {
             Origin::Calendar(name) => {
                 lineage.formula = format!("{name} of the site's clock");
                 lineage.source = Some(CALENDAR_SOURCE.into());
-                lineage.unit = unit_of_name(name);
+                lineage.unit = Some(unit_of_name(name));
             }
             Origin::Drying(name) => {
                 lineage.formula = format!("{name} of the drying trend of the driest probe");
                 lineage.source = Some(DRYING_SOURCE.into());
-                lineage.unit = unit_of_name(name);
+                lineage.unit = Some(unit_of_name(name));
                 lineage.inputs = vec!["soil_moisture".into(), "irrigation".into()];
             }
             Origin::Join(name) => lineage.of_join(definitions, metrics, &definitions.joins[name]),
@@ -152,11 +152,11 @@ fn filters(derived: &Derived) -> impl Iterator<Item = String> {
 }
 
 /// By the name, as in `since_watering_h`.
-fn unit_of_name(name: &str) -> Option<SmolStr> {
+fn unit_of_name(name: &str) -> SmolStr {
     const ENDS: [(&str, &str); 5] =
         [("_pct_min", "%/min"), ("_pct_h", "%/h"), ("_pct", "%"), ("_min", "min"), ("_h", "h")];
     let end = ENDS.iter().find(|(end, _)| name.ends_with(end)).map(|(_, unit)| *unit);
-    Some(SmolStr::new_static(if name.starts_with("hours_") { "h" } else { end.unwrap_or("1") }))
+    SmolStr::new_static(if name.starts_with("hours_") { "h" } else { end.unwrap_or("1") })
 }
 
 #[cfg(test)]

@@ -216,9 +216,9 @@ mod tests {
             let windows = built_in.windows_of(metric);
             windows.iter().map(|(window, _)| window.to_string()).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(widths("co2"), "10m 1h 24h 7d");
-        assert_eq!(widths("soil_moisture"), "30m 1h 24h 7d");
+        assert_eq!(widths("co2"), "5m 10m 30m 1h 24h 7d");
+        assert_eq!(widths("soil_moisture"), "30m 1h 6h 24h 7d");
         assert_eq!(widths("battery"), "");
-        assert_eq!(widths("light_day"), "24h");
+        assert_eq!(widths("light_day"), "24h 48h");
     }
 }

@@ -176,7 +176,7 @@ impl Catalog {
             }
         }
         let hash = hash(&self.definitions.hash(), &names);
-        self.schema = Arc::new(Schema { hash, names });
+        self.schema = Arc::new(Schema { names, hash });
     }
 
     /// The row of a zone without a reading: an empty window is null, with count

@@ -391,9 +391,9 @@ impl Zone {
             let Some(kept) = slot.kept.as_mut() else { continue };
             let derived = reading.derived.as_deref();
             if is_there {
-                kept.insert(point, derived, is_up)
+                kept.insert(point, derived, is_up);
             } else {
-                kept.remove(&point, derived, is_up)
+                kept.remove(&point, derived, is_up);
             }
             if slot.feeds_soil {
                 self.soil.changed(reading.event_ms);

@@ -49,7 +49,7 @@ impl Command {
                 println!("{}", json!({ "partitions": partitions }));
             }
             Self::Ls => {
-                print(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?
+                print(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?;
             }
             Self::Query { sql } => {
                 views::make(&connection, &folder)?;

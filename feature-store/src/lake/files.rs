@@ -71,6 +71,8 @@ impl Folder {
             synced.map_err(|source| failed(&folder, source))?;
         }
         fs::remove_dir_all(aside).map_err(|source| failed(aside, source))?;
+        // Goes where no other move is under way: a folder that is not empty stays.
+        let _ = fs::remove_dir(self.0.join(ASIDE));
         Ok(settled)
     }
 

@@ -66,7 +66,7 @@ pub(super) async fn zones(
         metrics: zone
             .metrics
             .into_iter()
-            .map(|metric| ZoneMetric { unit: unit(&metric).map(Into::into), metric })
+            .map(|metric| ZoneMetric { unit: unit(&metric), metric })
             .collect(),
         zone: zone.zone,
         latest_ms: zone.latest_ms,

@@ -33,10 +33,10 @@ pub(crate) async fn run(
         });
         let Ok((back, read)) = round.await else { return };
         scan = back;
-        if let Some(file) = read {
-            if files.send(file).await.is_err() {
-                return;
-            }
+        if let Some(file) = read
+            && files.send(file).await.is_err()
+        {
+            return;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -117,8 +117,8 @@ async fn hours_are_summed_up() {
     let hours = answer["kpis"].as_array().unwrap();
     assert_eq!(hours.len(), 2, "{answer}");
     assert_eq!(
-        (&hours[1]["hour_ms"], &hours[1]["readings"]),
+        (&hours[1]["period"]["start_ms"], &hours[1]["metrics"]["co2"]["count"]),
         (&json!(START_MS + 120 * MINUTE_MS), &json!(30))
     );
-    assert_eq!(hours[1]["mean"], 749.0);
+    assert_eq!(hours[1]["metrics"]["co2"]["mean"], 749.0);
 }

@@ -62,7 +62,7 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
                 }
                 match dice.below(300) {
                     0 => record.payload = record.payload.slice(..record.payload.len() / 2),
-                    1 => record.key = "farm/elsewhere".to_owned(),
+                    1 => "farm/elsewhere".clone_into(&mut record.key),
                     _ => {}
                 }
                 sent.push((event_ms + late_ms, record));

@@ -95,7 +95,7 @@ impl Verdict {
             format!(" by {:.1} % of its {}", 100.0 * gain, self.loss_name)
         });
         let p = self.p_value.map_or(String::new(), |p| format!(", p = {p:.2e}"));
-        let how = if !gain.is_empty() { "better than" } else { "no worse than" };
+        let how = if gain.is_empty() { "no worse than" } else { "better than" };
         format!("{how} {}{gain}{p} on {} held-out rows", self.rival, self.rows)
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! # Layout
 //! - [`store`]: where it lies: a local folder, or objects elsewhere
-//! - [`log`]: decisions
+//! - `log`: decisions
 //! - [`gate`]: what a version must show before it is served
 //! - `error`: what can go wrong, and what to do
 
@@ -291,7 +291,7 @@ impl Registry {
             let by = By { who, why: &verdict.reason() };
             let moved = |aliases: &mut Aliases| {
                 if !self.was_rival(task, aliases, verdict) {
-                    return Err(self.shut(task, version, Some(verdict.clone())));
+                    return Err(shut(task, version, Some(verdict.clone())));
                 }
                 aliases.promote(slot.clone());
                 Ok(())
@@ -331,7 +331,7 @@ impl Registry {
             let passed = |own: &Verdict| own.passed && self.was_rival(task, aliases, own);
             if !force && !verdict.as_ref().is_some_and(passed) {
                 let verdict = verdict.clone().filter(|own| !own.passed);
-                return Err(self.shut(task, version, verdict));
+                return Err(shut(task, version, verdict));
             }
             aliases.promote(slot.clone());
             Ok(())
@@ -360,10 +360,6 @@ impl Registry {
             )
         };
         champion == verdict.against || champion.is_some_and(is_damaged)
-    }
-
-    fn shut(&self, task: &str, version: u64, verdict: Option<Verdict>) -> RegistryError {
-        RegistryError::Gate { task: task.to_owned(), version, verdict: verdict.map(Box::new) }
     }
 
     /// Makes the champion before this one champion again; returns its version.
@@ -418,7 +414,7 @@ impl Registry {
             let is_gone = |slot: &Slot| slot.version == version;
             let decided = self.decide(task, version, What::Removed, by, None, |aliases| {
                 if aliases.champion.iter().chain(&aliases.challenger).any(is_gone) {
-                    return Err(self.shut(task, version, None));
+                    return Err(shut(task, version, None));
                 }
                 aliases.before.retain(|slot| !is_gone(slot));
                 Ok(())
@@ -460,4 +456,9 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
+}
+
+/// The gate did not open.
+fn shut(task: &str, version: u64, verdict: Option<Verdict>) -> RegistryError {
+    RegistryError::Gate { task: task.to_owned(), version, verdict: verdict.map(Box::new) }
 }

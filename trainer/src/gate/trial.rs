@@ -211,7 +211,7 @@ fn baseline(
     let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
     let value = if task.metric() == "rmse" { mean.sqrt() } else { mean };
     let mut card = artifact.card.clone();
-    card.model = named.map_or("baseline", |own| own.name).to_owned();
+    named.map_or("baseline", |own| own.name).clone_into(&mut card.model);
     card.rows = 0;
     card.metrics = [task.metric().to_owned(), format!("{}_baseline", task.metric())]
         .map(|name| (name, value))

@@ -21,7 +21,7 @@ struct Walk<'a> {
     order: Vec<SmolStr>,
 }
 
-impl<'a> Walk<'a> {
+impl Walk<'_> {
     fn visit(&mut self, name: &SmolStr) -> Result<(), Vec<SmolStr>> {
         let Some((name, join)) = self.joins.get_key_value(name) else { return Ok(()) };
         if self.done.contains(name) {

@@ -112,9 +112,10 @@ impl Program {
             for (name, text) in expressions {
                 // An error makes the struct null; an expression that is null makes its field so.
                 let attempt = quoted(&format!("try {name}"));
-                tries += &format!(", TRY({{'v': CAST(({text}\n) AS DOUBLE)}}) AS {attempt}");
+                let tried = format!(", TRY({{'v': CAST(({text}\n) AS DOUBLE)}}) AS {attempt}");
+                tries.push_str(&tried);
                 let value = format!("CASE WHEN isfinite({attempt}.v) THEN {attempt}.v END");
-                values += &format!(", {value} AS {}", quoted(name));
+                values.extend([", ", &value, " AS ", &quoted(name)]);
                 answers.push(quoted(name));
                 answers.push(format!(
                     "{attempt} IS NULL OR coalesce(NOT isfinite({attempt}.v), false)"
