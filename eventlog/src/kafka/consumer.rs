@@ -14,7 +14,7 @@ use rdkafka::{
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tracing::warn;
 
@@ -148,14 +148,28 @@ impl Consumer {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        if self.came.is_empty() {
-            let mut came = Vec::new();
-            match timeout(wait_max, self.ahead.recv_many(&mut came, records_max.max(1))).await {
-                Ok(0) => return Err(LogError::Closed { topic: self.topic.clone() }),
-                Ok(_) => self.came.extend(came),
-                Err(_) => return Ok(Event::Entries(Vec::new())),
+        // Ends and starts of partitions are noted on the way: only records, or the
+        // time that was given, end the wait.
+        let deadline = Instant::now() + wait_max;
+        loop {
+            if self.came.is_empty() {
+                let mut came = Vec::new();
+                let asked = self.ahead.recv_many(&mut came, records_max.max(1));
+                match timeout_at(deadline, asked).await {
+                    Ok(0) => return Err(LogError::Closed { topic: self.topic.clone() }),
+                    Ok(_) => self.came.extend(came),
+                    Err(_) => return Ok(Event::Entries(Vec::new())),
+                }
+            }
+            match self.hand_out()? {
+                Event::Entries(entries) if entries.is_empty() => {}
+                event => return Ok(event),
             }
         }
+    }
+
+    /// What came, up to the next thing that is not an entry.
+    fn hand_out(&mut self) -> Result<Event, LogError> {
         let mut entries = Vec::with_capacity(self.came.len());
         while let Some(item) = self.came.pop_front() {
             match item {
