@@ -98,7 +98,8 @@ impl Estimator for RobustBoosting {
         let loss = PseudoHuber::new(if *bend > 0.0 { *bend } else { 1.0 })
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         let (params, _) = params(Objective::PseudoHuber(loss), seed, data.rows());
-        let params = params.max_depth(7).eta(0.08).colsample_bytree(0.4);
+        // Beyond the bend steps are long: from far away they would overshoot.
+        let params = params.base_score(middle).max_depth(7).eta(0.08).colsample_bytree(0.4);
         let y = labels(data);
         let params = (params, ROBUST_ROUNDS);
         let booster = Booster::fit(self.name(), data.x.view(), params, |m| m.with_labels(&y))?;

@@ -1,6 +1,7 @@
 //! The Open Inference Protocol.
 
 use serde_json::{Value, json};
+use trainer::{Settings, input::Input, tasks};
 
 use super::Life;
 
@@ -17,11 +18,12 @@ async fn what_there_is() {
     assert_eq!(life.get("/v2/models/weather").await.0, 404);
     let none =
         |name: &str| json!({ "name": name, "state": "UNAVAILABLE", "reason": "no champion yet" });
-    let index = json!([
-        { "name": "temperature-10m", "version": "1", "state": "READY", "reason": "" },
-        none("watering"), none("light"), none("heating"), none("anomaly"),
-    ]);
-    assert_eq!(life.post("/v2/repository/index", &json!({})).await, (200, index));
+    let ready =
+        json!({ "name": "temperature-10m", "version": "1", "state": "READY", "reason": "" });
+    let others = tasks::NAMES.into_iter().filter(|name| *name != "temperature-10m");
+    let index: Vec<Value> = std::iter::once(ready).chain(others.map(none)).collect();
+    assert_eq!(index.len(), 13);
+    assert_eq!(life.post("/v2/repository/index", &json!({})).await, (200, json!(index)));
     let (_, metadata) = life.get("/v2/models/temperature-10m").await;
     let names: Vec<&str> = metadata["inputs"]
         .as_array()
@@ -43,10 +45,11 @@ async fn what_there_is() {
 /// The inputs of a zone's newest row as tensors, twice.
 async fn tensors(life: &Life) -> Vec<Value> {
     let newest = life.store.newest(0);
-    let value = |name: &str| {
-        let own = |name: &str| newest.iter().find(|(own, _)| *own == name).unwrap().1;
-        name.split_once(" - ").map_or_else(|| own(name), |(left, right)| own(left) - own(right))
+    let column = |name: &str| {
+        newest.iter().find(|(own, _)| *own == name).map_or(f64::NAN, |(_, value)| *value)
     };
+    let comfort = Settings::default().comfort;
+    let value = |name: &str| Input::parse(name).value(&comfort, column);
     let (_, metadata) = life.get("/v2/models/temperature-10m").await;
     let inputs = metadata["inputs"].as_array().unwrap().iter();
     inputs
