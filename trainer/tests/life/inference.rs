@@ -1,5 +1,7 @@
 //! The Open Inference Protocol.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 use trainer::{Settings, input::Input, tasks};
 
@@ -31,7 +33,8 @@ async fn what_there_is() {
         .iter()
         .map(|i| i["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.last(), Some(&"temperature_last"), "the level that a change is added to");
+    assert!(names.contains(&"temperature_now"), "the level that a change is added to: {names:?}");
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "each once");
     assert_eq!(
         metadata["outputs"],
         json!([
