@@ -34,8 +34,6 @@ pub struct Catalog {
     blocks: Vec<Block>,
     order: Vec<SmolStr>,
     schema: Arc<Schema>,
-    /// The row of a zone without a reading.
-    empty: Vec<f64>,
 }
 
 /// The columns of one metric.
@@ -94,7 +92,6 @@ impl Catalog {
             blocks: Vec::new(),
             order: Vec::new(),
             schema,
-            empty: Vec::new(),
         };
         catalog.rename(catalog.schema.names.clone());
         for metric in metrics {
@@ -166,23 +163,8 @@ impl Catalog {
 
     fn rename(&mut self, names: Vec<SmolStr>) {
         self.joins.find_inputs(&names);
-        self.empty.resize(names.len(), f64::NAN);
-        for block in &self.blocks {
-            let first = block.columns.start + if block.has_last { 2 } else { 0 };
-            let aggregates = block.windows.iter().flat_map(|window| &window.aggregates);
-            for (column, aggregate) in self.empty[first..].iter_mut().zip(aggregates) {
-                let counts = matches!(aggregate, Aggregate::Count | Aggregate::Coverage);
-                *column = if counts { 0.0 } else { f64::NAN };
-            }
-        }
         let hash = hash(&self.definitions.hash(), &names);
         self.schema = Arc::new(Schema { names, hash });
-    }
-
-    /// The row of a zone without a reading: an empty window is null, with count
-    /// and coverage 0.
-    pub(super) fn empty_row(&self) -> Vec<f64> {
-        self.empty.clone()
     }
 
     pub(super) fn block(&self, number: usize) -> &Block {

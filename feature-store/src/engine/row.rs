@@ -120,7 +120,7 @@ impl Zone {
 
     fn row(&mut self, at_ms: i64, revision: i64, catalog: &Catalog, rules: &Rules) -> Row {
         let schema = catalog.schema().clone();
-        let mut values = catalog.empty_row();
+        let mut values = vec![f64::NAN; schema.names.len()];
         for kept in self.slots.iter_mut().filter_map(|slot| slot.kept.as_mut()) {
             fill(catalog.block(kept.block), &mut kept.series, at_ms, &mut values);
             for (_, block, series) in &mut kept.derived {
@@ -173,14 +173,15 @@ impl Zone {
     }
 }
 
-/// Writes one metric's features into a row.
+/// Writes one metric's features into a row. Of a metric that the zone has not had
+/// within its widest window there are none, coverage neither: what a row says is of
+/// the zone's own readings, whatever metrics other zones have.
 fn fill(block: &Block, series: &mut Series, at_ms: i64, row: &mut [f64]) {
+    let known_ms = block.widest_ms().max(DAY_MS);
+    let Some(last) = series.readings().last(at_ms - known_ms, at_ms) else { return };
     let mut columns = row[block.columns.clone()].iter_mut();
     if block.has_last {
-        let last = series.readings().last(at_ms - block.widest_ms().max(DAY_MS), at_ms);
-        for value in last
-            .map_or([f64::NAN; 2], |last| [last.value, (at_ms - last.event_ms()) as f64 / 1000.0])
-        {
+        for value in [last.value, (at_ms - last.event_ms()) as f64 / 1000.0] {
             *columns.next().expect("a column a value") = value;
         }
     }

@@ -31,7 +31,7 @@ fn two_simulated_days_become_leaderboards_and_predictions() {
     assert_eq!(readings["unaccounted"], 0, "{readings}");
     assert_eq!(summary["features"]["zones"], 3);
     let tasks = summary["tasks"].as_object().unwrap();
-    assert_eq!(tasks.len(), 5);
+    assert_eq!(tasks.len(), 13);
     for task in ["temperature-10m", "heating", "anomaly"] {
         assert!(tasks[task]["leaderboard"].as_array().unwrap().len() >= 4, "{}", tasks[task]);
         assert!(tasks[task]["prediction"]["value"].is_number(), "{}", tasks[task]);
