@@ -63,15 +63,15 @@ pub struct Mapped {
 /// use feature_store::definitions::{Definitions, ReadingSql, SqlReading};
 /// use telemetry::MetricTable;
 ///
-/// let text = "
+/// let text = r#"
 /// version = 1
 /// [metrics.co2]
-/// where = 'device <> ''broken'''
+/// where = "device <> 'broken'"
 /// [derived.co2_excess]
 /// from = 'co2'
 /// value = 'greatest(0, value - 1000)'
 /// windows.1h = ['integral']
-/// ";
+/// "#;
 /// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
 /// let mut sql = ReadingSql::new(&definitions).unwrap().unwrap();
 /// let reading = |device, value| SqlReading {
