@@ -121,6 +121,10 @@ impl Zone {
     fn row(&mut self, at_ms: i64, revision: i64, catalog: &Catalog, rules: &Rules) -> Row {
         let schema = catalog.schema().clone();
         let mut values = vec![f64::NAN; schema.names.len()];
+        for kept in self.slots.iter().filter_map(|slot| slot.kept.as_ref()) {
+            let windows = catalog.block(kept.block).windows.iter();
+            kept.series.fetch(windows.map(|window| at_ms - window.width_ms));
+        }
         for kept in self.slots.iter_mut().filter_map(|slot| slot.kept.as_mut()) {
             fill(catalog.block(kept.block), &mut kept.series, at_ms, &mut values);
             for (_, block, series) in &mut kept.derived {

@@ -85,6 +85,15 @@ impl Series {
         all
     }
 
+    /// Has memory bring what [`Series::window`] will need, for windows that begin after
+    /// these times.
+    pub(super) fn fetch(&self, after_ms: impl Iterator<Item = i64>) {
+        self.readings.fetch();
+        for (window, after_ms) in self.windows.iter().zip(after_ms) {
+            window.sliding.fetch(-(-after_ms).div_euclid(MINUTE_MS));
+        }
+    }
+
     /// How often each value occurs in (`after_ms`, `until_ms`], for the window of
     /// that number, if it has quantiles.
     pub(super) fn counts(
