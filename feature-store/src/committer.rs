@@ -1,5 +1,5 @@
-//! Writes batches to DuckDB on a thread of its own, one at a time, while the
-//! next is made.
+//! Writes batches to DuckDB on a thread of its own, one at a time, while others
+//! are made.
 
 use std::{
     sync::{
@@ -19,20 +19,24 @@ use crate::{
 
 /// How often it is asked what is due while nothing comes.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// Batches on their way at most, the one that is written among them: with one more, a
+/// transaction that takes long for once holds nobody up.
+const BATCHES_MAX: usize = 2;
 
 /// The near end of the writing thread.
 #[derive(Debug)]
 pub(crate) struct Committer {
     batches: SyncSender<Batch>,
     done: Receiver<Result<(), StoreError>>,
-    is_busy: bool,
+    /// Batches that are not known to be committed.
+    pending: usize,
     thread: JoinHandle<Result<(), StoreError>>,
 }
 
 impl Committer {
     /// Starts the thread.
     pub(crate) fn start(shared: Arc<Shared>, writer: Writer) -> Result<Self, StoreError> {
-        let (batches, incoming) = sync_channel::<Batch>(0);
+        let (batches, incoming) = sync_channel::<Batch>(BATCHES_MAX);
         let (said, done) = channel();
         let mut upkeep = Upkeep::new(&shared.settings)?;
         let work = move || {
@@ -59,7 +63,7 @@ impl Committer {
         };
         let thread = thread::Builder::new().name("commit".to_owned()).spawn(work);
         let thread = thread.map_err(|error| StoreError::Thread(error.to_string()))?;
-        Ok(Self { batches, done, is_busy: false, thread })
+        Ok(Self { batches, done, pending: 0, thread })
     }
 
     /// Whether everything that was handed over is committed.
@@ -67,17 +71,17 @@ impl Committer {
     /// # Errors
     /// Why the last batch could not be committed.
     pub(crate) fn is_idle(&mut self) -> Result<bool, StoreError> {
-        if self.is_busy {
+        while self.pending > 0 {
             match self.done.try_recv() {
                 Ok(result) => {
-                    self.is_busy = false;
+                    self.pending -= 1;
                     result?;
                 }
-                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Empty) => return Ok(false),
                 Err(TryRecvError::Disconnected) => return Err(ended()),
             }
         }
-        Ok(!self.is_busy)
+        Ok(true)
     }
 
     /// Waits until everything that was handed over is committed.
@@ -85,21 +89,26 @@ impl Committer {
     /// # Errors
     /// As [`Committer::is_idle`].
     pub(crate) fn wait(&mut self) -> Result<(), StoreError> {
-        if self.is_busy {
-            self.is_busy = false;
+        self.wait_for(0)
+    }
+
+    fn wait_for(&mut self, pending_max: usize) -> Result<(), StoreError> {
+        while self.pending > pending_max {
+            self.pending -= 1;
             self.done.recv().map_err(|_| ended())??;
         }
         Ok(())
     }
 
-    /// Hands a batch over, after the one before it.
+    /// Hands a batch over, to be written after those before it; waits while there are too
+    /// many.
     ///
     /// # Errors
     /// As [`Committer::is_idle`].
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        self.wait()?;
+        self.wait_for(BATCHES_MAX - 1)?;
         self.batches.send(batch).map_err(|_| ended())?;
-        self.is_busy = true;
+        self.pending += 1;
         Ok(())
     }
 

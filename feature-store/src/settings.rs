@@ -48,7 +48,7 @@ pub struct Store {
     pub path: PathBuf,
     /// DuckDB's limit, MB.
     pub memory_mb_max: u32,
-    /// DuckDB's threads.
+    /// DuckDB's threads; 0: half of the processors.
     pub threads: u32,
 }
 

@@ -11,12 +11,19 @@ use crate::{Settings, StoreError, kpi::Refresh, lake, settings};
 /// of the writing thread, however much there is to count.
 const REST: u32 = 20;
 
+/// A count of KPIs is to take about so long: readings wait for it to be written.
+const REFRESH: Duration = Duration::from_millis(200);
+/// Zone-hours that one transaction counts at least and at most.
+const HOURS: (usize, usize) = (20, 20_000);
+
 /// When what is next due.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     refresh: Refresh,
     refresh_rest: Duration,
     refresh_at: Instant,
+    /// Zone-hours to count at once.
+    hours_max: usize,
     lake: settings::Lake,
     move_at: Instant,
 }
@@ -28,6 +35,7 @@ impl Upkeep {
             refresh: Refresh::new(settings)?,
             refresh_rest: Duration::from_secs(u64::from(settings.kpi.refresh_s)),
             refresh_at: now,
+            hours_max: HOURS.0,
             lake: settings.lake.clone(),
             move_at: now,
         })
@@ -37,9 +45,16 @@ impl Upkeep {
     pub(crate) fn if_due(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
         let began = Instant::now();
         if began >= self.refresh_at {
-            let whole = self.refresh.run(connection)?;
-            let rest = if whole { self.refresh_rest } else { Duration::ZERO };
-            self.refresh_at = Instant::now() + rest.max(began.elapsed() * REST);
+            let hours = self.refresh.run(connection, self.hours_max)?;
+            let (took, is_all) = (began.elapsed(), hours < self.hours_max);
+            if !is_all {
+                let scale = REFRESH.as_secs_f64() / took.as_secs_f64();
+                // Twice as many at most: the next may have more readings.
+                let next = hours as f64 * scale.min(2.0);
+                self.hours_max = (next as usize).clamp(HOURS.0, HOURS.1);
+            }
+            let rest = if is_all { self.refresh_rest } else { Duration::ZERO };
+            self.refresh_at = Instant::now() + rest.max(took * REST);
         }
         if self.lake.folder().is_some() && Instant::now() >= self.move_at {
             let moved = lake::run(connection, &self.lake)?;
@@ -52,7 +67,7 @@ impl Upkeep {
 
     /// Counts everything that is not counted yet.
     pub(crate) fn finish(&self, connection: &mut Connection) -> Result<(), StoreError> {
-        while !self.refresh.run(connection)? {}
+        while self.refresh.run(connection, HOURS.1)? == HOURS.1 {}
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! limits that: the same log only read, only parsed, only computed.
 //!
 //!     cargo build --workspace --example ingest
-//!     target/debug/examples/ingest [READINGS] [METRICS a report] [RUNS]
+//!     target/debug/examples/ingest [READINGS] [METRICS a report] [RUNS] [FEATURES.toml]
 //!
 //! A report a device every 10 s, METRICS metrics in each, 50 zones of 4
 //! devices; every run takes in the whole log into a new DuckDB file.
@@ -37,7 +37,8 @@ const METRICS: [(&str, f64, f64); 8] = [
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());
+    let definitions = std::env::args().nth(4);
+    let mut args = std::env::args().skip(1).take(3).map(|arg| arg.parse::<usize>());
     let mut arg = |default| args.next().unwrap_or(Ok(default));
     let (readings, metrics, runs) = (arg(6_000_000)?, arg(6)?, arg(3)?);
     ensure!((1..=METRICS.len()).contains(&metrics), "1 to {} metrics a report", METRICS.len());
@@ -52,6 +53,7 @@ async fn main() -> Result<()> {
         bytes / reports
     );
     let mut settings = Settings { log: log_settings, ..Settings::default() };
+    settings.engine.features = definitions.unwrap_or_default().into();
     line("log read", readings, &median(runs, async || read(&log, reports, |_| {}).await).await?);
     let parsed = async || {
         let mut records = 0;

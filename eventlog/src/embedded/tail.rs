@@ -115,6 +115,8 @@ struct Cursor {
     base: i64,
     next: i64,
     frames: Frames,
+    /// Bytes of the segment, once others follow it and it no longer grows.
+    full_bytes: Option<u64>,
 }
 
 impl Cursor {
@@ -125,7 +127,8 @@ impl Cursor {
             segments[segments.partition_point(|base| *base <= next) - 1]
         };
         let frames = Frames::open(&shared.dir, base)?;
-        let mut cursor = Self { dir: shared.dir.clone(), base, next: base, frames };
+        let dir = shared.dir.clone();
+        let mut cursor = Self { dir, base, next: base, frames, full_bytes: None };
         while cursor.next < next && cursor.step(until)?.is_some() {}
         Ok(cursor)
     }
@@ -151,7 +154,7 @@ impl Cursor {
     fn step(&mut self, until: Durable) -> Result<Option<Entry>, LogError> {
         while self.next < until.next {
             let is_last = self.base == until.base;
-            let end = if is_last { until.len_bytes } else { self.frames.file_bytes()? };
+            let end = if is_last { until.len_bytes } else { self.full_bytes()? };
             match self.frames.next(end)? {
                 Some(frame) if frame.offset == self.next => {
                     self.next += 1;
@@ -169,9 +172,20 @@ impl Cursor {
                 None => {
                     self.frames = Frames::open(&self.dir, self.next)?;
                     self.base = self.next;
+                    self.full_bytes = None;
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Asked of the system once a segment, not once a record.
+    fn full_bytes(&mut self) -> Result<u64, LogError> {
+        if let Some(bytes) = self.full_bytes {
+            return Ok(bytes);
+        }
+        let bytes = self.frames.file_bytes()?;
+        self.full_bytes = Some(bytes);
+        Ok(bytes)
     }
 }

@@ -48,6 +48,9 @@ impl Bins {
     }
 }
 
+/// Bins of a block: a quantile is found block by block first.
+const BLOCK: usize = 64;
+
 /// How often each value occurs in a span (`after_ms`, `until_ms`]. Counts are
 /// whole numbers, so values that come and go leave nothing behind.
 #[derive(Debug)]
@@ -55,14 +58,18 @@ pub(super) struct Counts {
     bins: Bins,
     pub(super) after_ms: i64,
     pub(super) until_ms: i64,
+    /// The number of the first block: bin n is in block ⌊n/64⌋.
     first: i32,
-    counts: VecDeque<u32>,
+    blocks: VecDeque<[u32; BLOCK]>,
+    /// Of each block.
+    totals: VecDeque<u32>,
     total: u32,
 }
 
 impl Counts {
     pub(super) fn new(bins: Bins) -> Self {
-        Self { bins, after_ms: 0, until_ms: 0, first: 0, counts: VecDeque::new(), total: 0 }
+        let (blocks, totals) = (VecDeque::new(), VecDeque::new());
+        Self { bins, after_ms: 0, until_ms: 0, first: 0, blocks, totals, total: 0 }
     }
 
     pub(super) fn covers(&self, event_ms: i64) -> bool {
@@ -70,30 +77,37 @@ impl Counts {
     }
 
     pub(super) fn clear(&mut self) {
-        self.counts.clear();
+        self.blocks.clear();
+        self.totals.clear();
         self.total = 0;
     }
 
     pub(super) fn add(&mut self, value: f64) {
         let number = self.bins.number(value);
-        if self.counts.is_empty() {
-            self.first = number;
+        let block = number.div_euclid(BLOCK as i32);
+        if self.blocks.is_empty() {
+            self.first = block;
         }
-        while number < self.first {
-            self.counts.push_front(0);
+        while block < self.first {
+            self.blocks.push_front([0; BLOCK]);
+            self.totals.push_front(0);
             self.first -= 1;
         }
-        let at = (number - self.first) as usize;
-        if at >= self.counts.len() {
-            self.counts.resize(at + 1, 0);
+        let at = (block - self.first) as usize;
+        if at >= self.blocks.len() {
+            self.blocks.resize(at + 1, [0; BLOCK]);
+            self.totals.resize(at + 1, 0);
         }
-        self.counts[at] += 1;
+        self.blocks[at][number.rem_euclid(BLOCK as i32) as usize] += 1;
+        self.totals[at] += 1;
         self.total += 1;
     }
 
     pub(super) fn take_away(&mut self, value: f64) {
-        let at = self.bins.number(value) - self.first;
-        self.counts[at as usize] -= 1;
+        let number = self.bins.number(value);
+        let at = (number.div_euclid(BLOCK as i32) - self.first) as usize;
+        self.blocks[at][number.rem_euclid(BLOCK as i32) as usize] -= 1;
+        self.totals[at] -= 1;
         self.total -= 1;
     }
 
@@ -101,11 +115,17 @@ impl Counts {
     pub(super) fn quantile(&self, q: f64) -> Option<f64> {
         let rank = ((f64::from(self.total) * q).ceil() as u32).max(1);
         let mut seen = 0;
-        let at = self.counts.iter().position(|count| {
+        let block = self.totals.iter().position(|total| {
+            let is_here = seen + total >= rank;
+            seen += if is_here { 0 } else { *total };
+            is_here
+        })?;
+        let within = self.blocks[block].iter().position(|count| {
             seen += count;
             seen >= rank
         })?;
-        Some(self.bins.value(self.first + at as i32))
+        let number = (self.first + block as i32) * BLOCK as i32 + within as i32;
+        Some(self.bins.value(number))
     }
 }
 

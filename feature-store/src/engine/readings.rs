@@ -80,7 +80,7 @@ impl Readings {
         if self.points.back().is_none_or(|last| !point.precedes(last)) {
             self.points.push_back(point);
         } else {
-            let at = self.points.partition_point(|p| !point.precedes(p));
+            let at = self.first_not(|p| !point.precedes(p));
             self.points.insert(at, point);
         }
         self.changed(point.minute());
@@ -167,16 +167,24 @@ impl Readings {
         self.points.drain(..gone);
     }
 
-    /// How many readings are not after a time. Most questions are of late times.
+    /// How many readings are not after a time.
     fn upto(&self, until_ms: i64) -> usize {
+        self.first_not(|p| p.event_ms() <= until_ms)
+    }
+
+    /// The place of the first reading that is not so, where all that are come before
+    /// all that are not. Looked for from the end, in steps that double: most questions
+    /// are of late times. J. L. Bentley, A. C. Yao, "An almost optimal algorithm for
+    /// unbounded searching", Information Processing Letters 5(3), 1976.
+    fn first_not(&self, is_before: impl Fn(&Point) -> bool) -> usize {
         let (mut end, mut step) = (self.points.len(), 1);
         while end > 0 {
             let probe = end.saturating_sub(step);
-            if self.points[probe].event_ms() <= until_ms {
+            if is_before(&self.points[probe]) {
                 let (mut low, mut high) = (probe + 1, end);
                 while low < high {
                     let middle = usize::midpoint(low, high);
-                    if self.points[middle].event_ms() <= until_ms {
+                    if is_before(&self.points[middle]) {
                         low = middle + 1;
                     } else {
                         high = middle;
@@ -190,7 +198,7 @@ impl Readings {
     }
 
     fn position(&self, point: &Point) -> Option<usize> {
-        let from = self.points.partition_point(|p| p.precedes(point));
+        let from = self.first_not(|p| p.precedes(point));
         let equal = self.points.range(from..).take_while(|p| p.equals(point));
         equal.enumerate().find(|(_, p)| p.device() == point.device()).map(|(i, _)| from + i)
     }

@@ -68,6 +68,8 @@ pub(super) struct Zone {
     pub(super) devices: Vec<SmolStr>,
     device_numbers: HashMap<SmolStr, u16>,
     pub(super) slots: Vec<Slot>,
+    /// Where the next metric probably is: reports name them in one order.
+    slot_next: usize,
     pub(super) soil: Soil,
     pub(super) progress: Progress,
     sun: Sun,
@@ -125,6 +127,7 @@ impl Zone {
             devices: Vec::new(),
             device_numbers: HashMap::new(),
             slots: Vec::new(),
+            slot_next: 0,
             soil: Soil::default(),
             progress,
             sun: Sun::default(),
@@ -248,7 +251,10 @@ impl Zone {
     /// A metric's number within the zone: there are few, so they are looked
     /// through.
     pub(super) fn slot(&mut self, metric: &SmolStr, rules: &Rules) -> usize {
-        if let Some(slot) = self.slots.iter().position(|slot| slot.metric == *metric) {
+        let is_it = |slot: &usize| self.slots.get(*slot).is_some_and(|one| one.metric == *metric);
+        let found = [self.slot_next, 0].into_iter().find(is_it);
+        if let Some(slot) = found.or_else(|| (1..self.slots.len()).find(is_it)) {
+            self.slot_next = slot + 1;
             return slot;
         }
         let plausible = rules.metrics.get(metric).map(|metric| (metric.min, metric.max));

@@ -1,7 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agronomy::kpi::{Observation, Period, Rules, ZoneTally};
-use duckdb::{Connection, params};
+use duckdb::{
+    Connection,
+    arrow::{
+        array::AsArray,
+        datatypes::{Float64Type, Int64Type, UInt8Type},
+    },
+    params,
+};
 use jiff::tz::TimeZone;
 use telemetry::{Quality, SmolStr, ZoneId};
 
@@ -12,8 +19,6 @@ use super::{
 };
 use crate::{Settings, StoreError, store::micros};
 
-/// Hours of UTC that one transaction counts at most; the rest waits for the next.
-const HOURS_MAX: usize = 20_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// Counts hours with new readings, and their days.
@@ -34,11 +39,16 @@ impl Refresh {
         })
     }
 
-    /// Counts anew what was touched, in one transaction; whether all of it was.
-    pub(crate) fn run(&self, connection: &mut Connection) -> Result<bool, StoreError> {
-        let touched = touched(connection)?;
+    /// Counts anew so many of the touched zone-hours at most, in one transaction; how many
+    /// it were.
+    pub(crate) fn run(
+        &self,
+        connection: &mut Connection,
+        hours_max: usize,
+    ) -> Result<usize, StoreError> {
+        let touched = touched(connection, hours_max)?;
         if touched.is_empty() {
-            return Ok(true);
+            return Ok(0);
         }
         let newest = newest(connection)?;
         let transaction = connection.transaction()?;
@@ -61,14 +71,13 @@ impl Refresh {
         periods.retain(|_, own| !own.is_empty());
         let counted = self.count(&transaction, &periods)?;
         self.replace(&transaction, &counted, &newest)?;
-        let whole = touched.len() < HOURS_MAX;
         transaction.execute_batch(
             "DELETE FROM meta.kpi_touched t USING refreshed r
              WHERE t.site = r.site AND t.zone = r.zone AND t.hour = r.hour;
              DROP TABLE refreshed;",
         )?;
         transaction.commit()?;
-        Ok(whole)
+        Ok(touched.len())
     }
 
     /// From which time on hours can still change.
@@ -98,50 +107,52 @@ impl Refresh {
             counting.append_row(params![zone.site.as_str(), zone.zone.as_str(), hour])?;
         }
         counting.flush()?;
+        // Numbers sort several times as fast as names.
+        connection.execute_batch(
+            "CREATE OR REPLACE TEMP TABLE counting_series AS
+             SELECT s.id, c.hour, s.site, s.zone, s.metric,
+                    dense_rank() OVER (ORDER BY s.site, s.zone, s.metric) - 1 AS place
+             FROM silver.series s JOIN counting c ON s.site = c.site AND s.zone = c.zone",
+        )?;
+        let names = names(connection)?;
         let span = |hour: Option<i64>| micros(hour.unwrap_or_default().saturating_mul(HOUR_MS));
         let first = wanted.iter().map(|(_, hour)| *hour).min();
         let end = wanted.iter().map(|(_, hour)| *hour + 1).max();
         let mut statement = connection.prepare(
-            "SELECT r.site, r.zone, r.metric, epoch_ms(r.event), r.value, r.quality
-             FROM silver.readings r JOIN counting c
-               ON r.site = c.site AND r.zone = c.zone AND epoch_ms(r.event) // 3600000 = c.hour
-             WHERE r.event >= make_timestamp(?) AND r.event < make_timestamp(?)
-             ORDER BY r.site, r.zone, r.metric, r.event, r.value",
+            "SELECT s.place, epoch_ms(d.event) AS event, d.value, d.quality
+             FROM silver.data d JOIN counting_series s
+               ON d.series = s.id AND epoch_ms(d.event) // 3600000 = s.hour
+             WHERE d.event >= make_timestamp(?) AND d.event < make_timestamp(?)
+             ORDER BY s.place, d.event, d.value",
         )?;
-        let mut found = statement.query(params![span(first), span(end)])?;
         let mut counted: BTreeMap<ZoneId, Hours> = BTreeMap::new();
-        let mut series: Option<(ZoneId, SmolStr)> = None;
-        let mut readings: Vec<Observation> = Vec::new();
-        loop {
-            let row = found.next()?;
-            let next = match row {
-                Some(row) => {
-                    let text = |i: usize| row.get::<_, String>(i).map(SmolStr::from);
-                    Some((ZoneId::new(text(0)?, text(1)?), text(2)?))
+        let mut count = |place: i64, readings: &mut Vec<Observation>| {
+            let Some((zone, metric)) = names.get(place as usize) else { return };
+            let own = &periods[zone];
+            readings.retain(|reading| contains(own, reading.event_ms));
+            let hours = counted.entry(zone.clone()).or_default();
+            hours::count(hours, metric, readings.drain(..), &self.rules, &self.time_zone);
+        };
+        let (mut place, mut readings) = (0, Vec::new());
+        for batch in statement.query_arrow(params![span(first), span(end)])? {
+            let places = batch.column(0).as_primitive::<Int64Type>().values();
+            let events = batch.column(1).as_primitive::<Int64Type>().values();
+            let values = batch.column(2).as_primitive::<Float64Type>().values();
+            let qualities = batch.column(3).as_primitive::<UInt8Type>().values();
+            for i in 0..batch.num_rows() {
+                if places[i] != place {
+                    count(place, &mut readings);
+                    place = places[i];
                 }
-                None => None,
-            };
-            if next != series {
-                if let Some((zone, metric)) = series.take() {
-                    let hours = counted.entry(zone.clone()).or_default();
-                    let own = &periods[&zone];
-                    readings.retain(|reading| contains(own, reading.event_ms));
-                    let all = readings.drain(..);
-                    hours::count(hours, &metric, all, &self.rules, &self.time_zone);
-                }
-                series.clone_from(&next);
+                let quality = Quality::ALL.get(usize::from(qualities[i])).copied();
+                readings.push(Observation {
+                    event_ms: events[i],
+                    value: values[i],
+                    quality: quality.unwrap_or(Quality::NotANumber),
+                });
             }
-            let Some(row) = row else { break };
-            let quality: String = row.get(5)?;
-            readings.push(Observation {
-                event_ms: row.get(3)?,
-                value: row.get(4)?,
-                quality: Quality::ALL
-                    .into_iter()
-                    .find(|own| own.as_str() == quality)
-                    .unwrap_or(Quality::NotANumber),
-            });
         }
+        count(place, &mut readings);
         Ok(counted)
     }
 
@@ -241,16 +252,27 @@ fn delete(
 }
 
 /// Which hours to count now, also as the temporary table `refreshed`.
-fn touched(connection: &Connection) -> Result<Vec<(ZoneId, i64)>, StoreError> {
+fn touched(connection: &Connection, hours_max: usize) -> Result<Vec<(ZoneId, i64)>, StoreError> {
     connection.execute_batch(&format!(
         "CREATE OR REPLACE TEMP TABLE refreshed AS
-         SELECT DISTINCT site, zone, hour FROM meta.kpi_touched ORDER BY hour LIMIT {HOURS_MAX}"
+         SELECT DISTINCT site, zone, hour FROM meta.kpi_touched ORDER BY hour LIMIT {hours_max}"
     ))?;
     let mut statement = connection.prepare("SELECT site, zone, hour FROM refreshed")?;
     let touched = statement.query_map([], |row| {
         Ok((ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get(2)?))
     })?;
     Ok(touched.collect::<duckdb::Result<_>>()?)
+}
+
+/// Zone and metric by place in `counting_series`.
+fn names(connection: &Connection) -> Result<Vec<(ZoneId, SmolStr)>, StoreError> {
+    let mut statement = connection
+        .prepare("SELECT DISTINCT place, site, zone, metric FROM counting_series ORDER BY place")?;
+    let names = statement.query_map([], |row| {
+        let text = |i: usize| row.get::<_, String>(i).map(SmolStr::from);
+        Ok((ZoneId::new(text(1)?, text(2)?), text(3)?))
+    })?;
+    Ok(names.collect::<duckdb::Result<_>>()?)
 }
 
 fn newest(connection: &Connection) -> Result<BTreeMap<ZoneId, i64>, StoreError> {

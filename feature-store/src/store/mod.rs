@@ -36,7 +36,11 @@ use crate::{StoreError, backfill, kpi, lake, settings, watch};
 const SCHEMA: &str = include_str!("schema.sql");
 /// DuckDB copies its write-ahead log into the file at this size: rarely,
 /// because each copy costs as much as many commits.
-const CHECKPOINT_THRESHOLD: &str = "256MB";
+const CHECKPOINT_THRESHOLD: &str = "1GB";
+
+/// The oldest DuckDB that reads new files: the first with dictionaries of compressed
+/// strings, and after zstd.
+const STORAGE_VERSION: &str = "v1.3.0";
 
 /// Opens the file, makes its tables, and locks down what SQL can reach.
 pub(crate) fn open(
@@ -51,7 +55,8 @@ pub(crate) fn open(
     let config = Config::default()
         .access_mode(AccessMode::ReadWrite)?
         .max_memory(&format!("{}MB", settings.memory_mb_max))?
-        .threads(i64::from(settings.threads))?
+        .threads(threads(settings.threads))?
+        .with("storage_compatibility_version", STORAGE_VERSION)?
         .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?;
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
@@ -69,6 +74,12 @@ pub(crate) fn open(
     connection
         .execute_batch("SET enable_external_access = false; SET lock_configuration = true;")?;
     Ok(connection)
+}
+
+/// As many as are set, else half of the processors.
+fn threads(wanted: u32) -> i64 {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    if wanted > 0 { i64::from(wanted) } else { (processors() / 2).max(1) as i64 }
 }
 
 fn why_not(path: &Path, source: duckdb::Error) -> StoreError {

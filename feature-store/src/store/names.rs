@@ -62,6 +62,8 @@ pub(super) struct Numbers<'a> {
     device: &'a mut Device,
     name: &'a SmolStr,
     zone: &'a ZoneId,
+    /// Where the next metric probably is: reports name them in one order.
+    metric_next: usize,
     series_next: &'a mut u32,
     boots_next: &'a mut u32,
     new: &'a mut NewNames,
@@ -117,6 +119,7 @@ impl Names {
             device: known.devices.get_mut(device).expect("was put there"),
             name: device,
             zone,
+            metric_next: 0,
             series_next: &mut self.series_next,
             boots_next: &mut self.boots_next,
             new: &mut self.new,
@@ -140,7 +143,11 @@ impl Names {
 
 impl Numbers<'_> {
     pub(super) fn series(&mut self, metric: &SmolStr) -> u32 {
-        if let Some((_, id)) = self.device.metrics.iter().find(|(known, _)| known == metric) {
+        let known = &self.device.metrics;
+        let is_it = |(name, _): &&(SmolStr, u32)| name == metric;
+        let probable = known.get(self.metric_next).filter(is_it);
+        if let Some((_, id)) = probable.or_else(|| known.iter().find(is_it)) {
+            self.metric_next += 1;
             return *id;
         }
         let id = *self.series_next;

@@ -12,7 +12,9 @@ CREATE TABLE IF NOT EXISTS bronze.records (
     "offset" BIGINT NOT NULL,
     key VARCHAR NOT NULL,
     arrival TIMESTAMP NOT NULL,
-    payload BLOB NOT NULL,
+    -- zstd: of JSON a third of the size that DuckDB's own choice makes of it, in two thirds of
+    -- the time
+    payload BLOB NOT NULL USING COMPRESSION zstd,
     -- why the record has no readings in silver; null where it has
     reject VARCHAR
 );
