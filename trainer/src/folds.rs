@@ -144,6 +144,7 @@ pub fn folds(
             let parts = Parts {
                 train: learnt.between(spans.train, split.train_rows_max),
                 calibration: learnt.judged(spans.calibration, split.test_rows_max),
+                known: learnt.between(spans.known(), split.train_rows_max),
                 test: judged.judged(spans.test, split.test_rows_max),
                 spans,
             };

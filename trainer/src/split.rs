@@ -16,6 +16,14 @@ pub struct Spans {
     pub test: (i64, i64),
 }
 
+impl Spans {
+    /// From the beginning of the first to the end of the second.
+    #[must_use]
+    pub const fn known(&self) -> (i64, i64) {
+        (self.train.0, self.calibration.1)
+    }
+}
+
 /// The rows of the three spans.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -23,6 +31,9 @@ pub struct Parts {
     pub train: Rows,
     /// Of the second.
     pub calibration: Rows,
+    /// Of the first two and what lies between them: the model that is judged and kept is
+    /// fitted on it once more.
+    pub known: Rows,
     /// Of the third.
     pub test: Rows,
     /// The spans.
@@ -71,6 +82,7 @@ pub fn parts(rows: &Rows, horizon_s: i64, split: &settings::Split) -> Result<Par
     let parts = Parts {
         train: rows.between(spans.train, split.train_rows_max),
         calibration: rows.judged(spans.calibration, split.test_rows_max),
+        known: rows.between(spans.known(), split.train_rows_max),
         test: rows.judged(spans.test, split.test_rows_max),
         spans,
     };

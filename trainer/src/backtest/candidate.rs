@@ -31,6 +31,7 @@ pub(super) struct Judges<'a> {
     pub(super) settings: &'a Settings,
     pub(super) train: Dataset,
     pub(super) calibration: Dataset,
+    pub(super) known: Dataset,
     pub(super) test: Dataset,
     /// What really came in the test part, in the task's unit.
     pub(super) truth: Array1<f64>,
@@ -76,30 +77,60 @@ impl<'a> Judges<'a> {
             settings,
             train: dataset(&parts.train)?,
             calibration: dataset(&parts.calibration)?,
+            known: dataset(&parts.known)?,
             truth: parts.test.truth(),
             test,
         })
     }
 
+    /// Fits twice: on the train part, for the errors on the calibration part; then on both,
+    /// as whoever serves a model would not leave out what is newest.
     pub(super) fn fit(&self, estimator: &dyn Estimator) -> Result<Judged, String> {
+        let fit = |data: &Dataset| {
+            fit(estimator, data, self.settings.seed).map_err(|error| error.to_string())
+        };
+        let (first, _) = fit(&self.train)?;
+        let errors = self.calibration_errors(&Predictor::Regressor(first))?;
         let start = Instant::now();
-        let (fitted, rows) =
-            fit(estimator, &self.train, self.settings.seed).map_err(|error| error.to_string())?;
-        self.judge(fitted, rows, start.elapsed().as_secs_f64())
+        let (fitted, rows) = fit(&self.known)?;
+        let fit_s = start.elapsed().as_secs_f64();
+        self.judge(Predictor::Regressor(fitted), errors, rows, fit_s)
     }
 
-    pub(super) fn judge(&self, fitted: Fitted, rows: usize, fit_s: f64) -> Result<Judged, String> {
-        let Parts { calibration, test, .. } = self.parts;
+    /// A model that learns nothing.
+    pub(super) fn judge_baseline(&self, fitted: Fitted) -> Result<Judged, String> {
         let predictor = Predictor::Regressor(fitted);
-        let levels = |rows: &Rows, data: &Dataset| {
-            let levels = rows.levels(&predictor.predict(data.x.view()), self.task.bounds());
-            let is_finite = levels.iter().all(|level| level.is_finite());
-            is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
-        };
-        let calibrated = levels(calibration, &self.calibration)?;
-        let calibration_errors: Vec<f64> =
-            (&calibrated - &calibration.truth()).iter().map(|error| error.abs()).collect();
-        let said = levels(test, &self.test)?;
+        let errors = self.calibration_errors(&predictor)?;
+        self.judge(predictor, errors, 0, 0.0)
+    }
+
+    /// Absolute errors on the calibration part, in the task's unit.
+    fn calibration_errors(&self, predictor: &Predictor) -> Result<Vec<f64>, String> {
+        let rows = &self.parts.calibration;
+        let said = self.levels(predictor, rows, &self.calibration)?;
+        Ok((&said - &rows.truth()).iter().map(|error| error.abs()).collect())
+    }
+
+    /// What a model says, in the task's unit.
+    fn levels(
+        &self,
+        predictor: &Predictor,
+        rows: &Rows,
+        data: &Dataset,
+    ) -> Result<Array1<f64>, String> {
+        let levels = rows.levels(&predictor.predict(data.x.view()), self.task.bounds());
+        let is_finite = levels.iter().all(|level| level.is_finite());
+        is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
+    }
+
+    fn judge(
+        &self,
+        predictor: Predictor,
+        calibration_errors: Vec<f64>,
+        rows: usize,
+        fit_s: f64,
+    ) -> Result<Judged, String> {
+        let said = self.levels(&predictor, &self.parts.test, &self.test)?;
         let level = self.settings.interval.level;
         Ok(Judged {
             said,
@@ -110,7 +141,7 @@ impl<'a> Judges<'a> {
             fit_s,
             size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
             rows,
-            rows_offered: self.train.rows(),
+            rows_offered: self.known.rows(),
             predictor: Some(predictor),
         })
     }

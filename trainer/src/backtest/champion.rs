@@ -36,17 +36,17 @@ pub(super) fn artifact(
     ]);
     metrics.extend(entry.test.map(|test| ("p_value".to_owned(), test.p_value)));
     metrics.extend(entry.coverage.map(|coverage| ("coverage".to_owned(), coverage)));
-    let train = &judges.train;
-    let mut facts = Facts::of(train.x.view(), Some(train.y.view()));
+    let known = &judges.known;
+    let mut facts = Facts::of(known.x.view(), Some(known.y.view()));
     facts.metric_intervals.extend(entry.interval.map(|interval| (metric.to_owned(), interval)));
     facts.metric_intervals.extend(entry.skill_interval.map(|own| ("skill".to_owned(), own)));
     facts.classes = task.classes().iter().map(|class| (*class).to_owned()).collect();
     let card = Card {
         task: task.name().to_owned(),
         model: name,
-        schema: train.schema.as_ref().clone(),
+        schema: known.schema.as_ref().clone(),
         unit: task.unit().to_owned(),
-        trained_ms: judges.parts.spans.train,
+        trained_ms: judges.parts.spans.known(),
         rows: judged.rows,
         seed: settings.seed,
         metrics,
@@ -54,5 +54,5 @@ pub(super) fn artifact(
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
         facts,
     };
-    Artifact { card, golden: Golden::of(&predictor, train.x.view()), predictor }
+    Artifact { card, golden: Golden::of(&predictor, known.x.view()), predictor }
 }

@@ -45,7 +45,7 @@ pub(super) fn of(folds: &[Parts], embargo_s: i64) -> Facts {
 fn data_hash(folds: &[Parts]) -> String {
     let mut hasher = Sha256::new();
     for parts in folds {
-        for rows in [&parts.train, &parts.calibration, &parts.test] {
+        for rows in [&parts.train, &parts.calibration, &parts.known, &parts.test] {
             hash(&mut hasher, rows);
         }
     }

@@ -112,7 +112,8 @@ impl Leakage {
             warnings
                 .push(format!("{} rows are judged that were also learnt from", self.rows_in_both));
         }
-        let last = parts.train.at_ms.last().max(parts.calibration.at_ms.last());
+        let learnt = [&parts.train, &parts.calibration, &parts.known];
+        let last = learnt.into_iter().filter_map(|rows| rows.at_ms.last()).max();
         if let (Some(last), Some(first)) = (last, parts.test.at_ms.first()) {
             let between_s = (first - last) / 1000;
             if between_s < horizon_s {
@@ -152,7 +153,7 @@ fn rows_in_both(parts: &Parts) -> usize {
         rows.zone.iter().cloned().zip(rows.at_ms.iter().copied()).collect()
     };
     let learnt: HashSet<_> =
-        keys(&parts.train).into_iter().chain(keys(&parts.calibration)).collect();
+        [&parts.train, &parts.calibration, &parts.known].into_iter().flat_map(keys).collect();
     keys(&parts.test).iter().filter(|key| learnt.contains(*key)).count()
 }
 

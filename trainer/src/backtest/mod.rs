@@ -108,8 +108,8 @@ pub fn run(
         (setup.observe)(what, step, steps);
     };
     let bytes = |(model, fold): &(usize, usize)| {
-        let train = &judges[*fold].train;
-        workers::bytes_to_fit(train.rows(), train.x.ncols(), estimators[*model].rows_max())
+        let known = &judges[*fold].known;
+        workers::bytes_to_fit(known.rows(), known.x.ncols(), estimators[*model].rows_max())
     };
     let results = workers::run(setup.limits, &jobs, bytes, |(model, fold)| {
         let estimator = estimators[*model].as_ref();
@@ -141,7 +141,7 @@ pub fn run(
 fn of_baseline(judges: &[Judges], baseline: &Baseline) -> Result<Candidate, String> {
     let of_folds = judges
         .iter()
-        .map(|judges| judges.judge(baseline_model(&judges.train.schema, baseline)?, 0, 0.0))
+        .map(|judges| judges.judge_baseline(baseline_model(&judges.train.schema, baseline)?))
         .collect::<Result<Vec<Judged>, String>>()?;
     Ok(Candidate::of(baseline.name, Some(baseline.clone()), None::<Missing>, of_folds))
 }
