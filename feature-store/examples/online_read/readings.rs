@@ -97,8 +97,8 @@ pub(crate) async fn freshness(log: &EventLog, store: &FeatureStore) -> [f64; 2] 
     let mut rows = store.subscribe();
     let mut took_ms = Vec::new();
     for i in 0..500_u32 {
-        // Every value once, so that its row is known.
-        let value = 10.0 + f64::from(i) / 100.0;
+        // Every value once, and as the report rounds it, so that its row is known.
+        let value = f64::from(1000 + i) / 100.0;
         let record = report("farm/fresh", now_ms(), Source::Live, |_| value);
         let before = Instant::now();
         let receipt = writer.append(record).await.expect("room in the log");
