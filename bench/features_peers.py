@@ -286,7 +286,7 @@ def plot(table, worst, path, readings):
         times.text(left[i], i, f" {row['took_s']:.1f} s", va="center")
         memory.text(row["memory_mb"], i, f" {row['memory_mb']:.0f}", va="center")
     times.set(title=f"seconds, {readings / 1e6:.1f} M readings to 140 columns", xlim=(0, max(left) * 1.18))
-    times.legend(loc="lower right", frameon=False)
+    times.legend(loc="upper right", frameon=False)
     memory.barh(names, [row["memory_mb"] for row in table], color="#74c476")
     memory.set(title="peak memory, MB", xlim=(0, max(row["memory_mb"] for row in table) * 1.25), yticklabels=[])
     kinds = AGGREGATES
