@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use feature_store::FrameQuery;
+use feature_store::{FrameQuery, Mode};
 use telemetry::ZoneId;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -128,8 +128,8 @@ impl Trainer {
     /// Looks up what came of predictions of one zone.
     async fn score(&self, task: &dyn Task, zone: &ZoneId, due: &[Noted]) -> Result<(), TrainError> {
         let known = self.source().columns().await?;
-        let mut columns = truth::columns(task);
-        columns.retain(|column| known.contains(column.as_str()));
+        let own = task.truth_columns().iter().filter(|column| known.contains(**column));
+        let columns = own.map(|column| (*column).to_owned()).collect();
         let times = || due.iter().map(|noted| noted.at_ms);
         let (Some(first_ms), Some(last_ms)) = (times().min(), times().max()) else {
             return Ok(());
@@ -141,7 +141,7 @@ impl Trainer {
             columns: Some(columns),
             step_s: None,
         };
-        let frames = ZoneFrame::by_zone(&self.source().frame(&query).await?)?;
+        let frames = ZoneFrame::by_zone(&self.source().frame(&query, Mode::AsCorrected).await?)?;
         let comfort = self.settings().comfort_in(zone);
         for noted in due {
             let truth =

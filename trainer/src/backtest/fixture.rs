@@ -10,7 +10,7 @@ use telemetry::SmolStr;
 use super::{Backtest, Depth, Setup};
 use crate::{
     folds::{self, Plan},
-    frame::ZoneFrame,
+    frame::{ZoneFrame, ZoneViews},
     rows::Rows,
     settings::Settings,
     split::Parts,
@@ -72,11 +72,12 @@ pub(crate) fn frame(room: u32, minutes: usize, leak: bool) -> ZoneFrame {
 
 /// The rows of three rooms over two days.
 pub(crate) fn rows(leak: bool) -> Rows {
-    let frames: Vec<ZoneFrame> = (1..=3).map(|room| frame(room, 2880, leak)).collect();
-    let columns: BTreeSet<SmolStr> = frames[0].names().cloned().collect();
+    let zones: Vec<ZoneViews> =
+        (1..=3).map(|room| ZoneViews::without_late_readings(frame(room, 2880, leak))).collect();
+    let columns: BTreeSet<SmolStr> = zones[0].as_known.names().cloned().collect();
     let task = task();
     let inputs = task.inputs(&columns);
-    Rows::of(task.as_ref(), &frames, &inputs, &settings())
+    Rows::of(task.as_ref(), &zones, &inputs, &settings())
 }
 
 /// Their parts.

@@ -12,7 +12,11 @@ use models::{
 use ndarray::{Array1, Array2, Axis};
 
 use crate::{
-    anomaly, backtest, frame::ZoneFrame, rows::Rows, serve::Champion, settings::Settings,
+    anomaly, backtest,
+    frame::{ZoneFrame, ZoneViews},
+    rows::Rows,
+    serve::Champion,
+    settings::Settings,
     tasks::Task,
 };
 
@@ -35,7 +39,7 @@ pub struct Outcome {
 /// Says what cannot be compared.
 pub fn regression(
     task: &dyn Task,
-    frames: &[ZoneFrame],
+    zones: &[&ZoneViews],
     span_ms: (i64, i64),
     artifact: &Artifact,
     champion: Option<&Champion>,
@@ -45,7 +49,7 @@ pub fn regression(
     let seen_ms = champion.map_or(i64::MIN, |own| own.artifact.card.trained_ms.1 + embargo_ms);
     let span_ms = (span_ms.0.max(seen_ms), span_ms.1);
     let held = |inputs: &[String]| {
-        let rows = Rows::of(task, frames, inputs, settings);
+        let rows = Rows::of(task, zones.iter().copied(), inputs, settings);
         rows.judged(span_ms, settings.split.test_rows_max)
     };
     let losses_of = |predictor: &Predictor, rows: &Rows| -> Result<Vec<f64>, String> {

@@ -38,7 +38,6 @@ pub(super) struct Class;
 /// The present temperatures of the next hour's minutes.
 fn next_hour(frame: &ZoneFrame, row: usize) -> Option<Vec<f64>> {
     let at_ms = frame.at_ms[row];
-    frame.now(Metric::Temperature, at_ms)?;
     let known: Vec<f64> = (1..=MINUTES)
         .filter_map(|minute| frame.now(Metric::Temperature, at_ms + minute * 60_000))
         .collect();
@@ -111,7 +110,7 @@ impl Task for DegreeMinutes {
         &["temperature"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
     }
 
@@ -119,12 +118,14 @@ impl Task for DegreeMinutes {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        let hour = next_hour(frame, row)?;
-        let now = frame.now(Metric::Temperature, frame.at_ms[row])?;
+    fn present(&self) -> Option<Metric> {
+        Some(Metric::Temperature)
+    }
+
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        let hour = next_hour(came, row)?;
         let sum: f64 = hour.iter().map(|own| self.side.degrees(comfort, *own)).sum();
-        let as_now = self.side.degrees(comfort, now);
-        Some(MINUTES as f64 * (sum / hour.len() as f64 - as_now))
+        Some(MINUTES as f64 * sum / hour.len() as f64)
     }
 
     fn anchor(&self) -> Option<&'static str> {
@@ -179,7 +180,7 @@ impl Task for Class {
         &["temperature"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
     }
 
@@ -187,8 +188,12 @@ impl Task for Class {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        let hour = next_hour(frame, row)?;
+    fn present(&self) -> Option<Metric> {
+        Some(Metric::Temperature)
+    }
+
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        let hour = next_hour(came, row)?;
         let mean = hour.iter().sum::<f64>() / hour.len() as f64;
         comfort.class(mean).map(|class| class as f64)
     }
@@ -221,28 +226,28 @@ impl Task for Class {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
 
     #[test]
-    fn degree_minutes_of_the_hour_to_come_less_those_of_now() {
+    fn degree_minutes_of_the_hour_to_come() {
         let cold = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 19.0 } else { 22.0 })]);
         let check = |row, expect: Option<f64>| {
-            assert_eq!(target(&DegreeMinutes::HEATING, &cold, row), expect, "row {row}");
+            assert_eq!(truth(&DegreeMinutes::HEATING, &cold, row), expect, "row {row}");
         };
-        check(0, Some(30.0 - 60.0)); // minutes 1 to 30, one degree each
+        check(0, Some(30.0)); // minutes 1 to 30, one degree each
         check(31, Some(0.0));
         check(150, None); // 49 minutes are known
         check(149, Some(0.0)); // 50 minutes are known
         let hot = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 25.0 } else { 27.0 })]);
-        assert_eq!(target(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
+        assert_eq!(truth(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
     }
 
     #[test]
     fn the_class_is_that_of_the_mean_of_the_hour_to_come() {
         let check = |after: f64, expect: f64| {
             let of = move |m: f64| if m <= 30.0 { 22.0 } else { after };
-            assert_eq!(target(&Class, &frame(100, &[("temperature_last", &of)]), 0), Some(expect));
+            assert_eq!(truth(&Class, &frame(100, &[("temperature_last", &of)]), 0), Some(expect));
         };
         check(17.9, 0.0); // the mean is 19.95 °C
         check(18.1, 1.0);

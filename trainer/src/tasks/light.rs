@@ -125,7 +125,7 @@ impl Task for Mean {
         &["light"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         self.columns
     }
 
@@ -133,9 +133,8 @@ impl Task for Mean {
         inputs(columns, self.metric)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let now = frame.value_at(self.column, frame.at_ms[row])?;
-        Some(in_a_day(frame, row, self.column)? - now)
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        in_a_day(came, row, self.column)
     }
 
     fn anchor(&self) -> Option<&'static str> {
@@ -191,7 +190,7 @@ impl Task for Supplement {
         &["light"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         &["light_mean_24h", "light_coverage_24h"]
     }
 
@@ -203,8 +202,8 @@ impl Task for Supplement {
         all
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        in_a_day(frame, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        in_a_day(came, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
     }
 
     fn bounds(&self) -> (f64, f64) {
@@ -222,30 +221,30 @@ impl Task for Supplement {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
 
     #[test]
-    fn the_target_is_the_mean_of_the_day_to_come_less_that_of_the_last() {
+    fn the_truth_is_the_mean_of_the_day_to_come() {
         let light =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|m| m / 28.80)]);
         let task = Mean::OF_DAY_AND_NIGHT;
-        assert_eq!(target(&task, &light, 100), Some(1440.0));
-        assert_eq!(target(&task, &light, 1500), None, "not known yet");
+        assert_eq!(truth(&task, &light, 100), Some(1540.0));
+        assert_eq!(truth(&task, &light, 1500), None, "not known yet");
         let sparse =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|_| 40.0)]);
-        assert_eq!(target(&task, &sparse, 100), None, "hardly measured");
+        assert_eq!(truth(&task, &sparse, 100), None, "hardly measured");
         let night = frame(2 * 1440, &[("light_night_mean_24h", &|m| 3.0 * m)]);
-        assert_eq!(target(&Mean::OF_NIGHT, &night, 100), Some(4320.0));
-        assert_eq!(target(&Mean::OF_DAY, &night, 100), None, "there is no such column");
+        assert_eq!(truth(&Mean::OF_NIGHT, &night, 100), Some(4620.0));
+        assert_eq!(truth(&Mean::OF_DAY, &night, 100), None, "there is no such column");
     }
 
     #[test]
     fn lamps_make_up_for_the_day_to_come() {
         let dim = frame(2 * 1440, &[("light_mean_24h", &|m| if m < 1440.0 { 5e4 } else { 5e3 })]);
-        let hours = target(&Supplement, &dim, 0).unwrap();
+        let hours = truth(&Supplement, &dim, 0).unwrap();
         assert!((hours - (17.0 - 7.992) / 0.54).abs() < 1e-9, "{hours}");
         let bright = frame(2 * 1440, &[("light_mean_24h", &|_| 5e4)]);
-        assert_eq!(target(&Supplement, &bright, 0), Some(0.0));
+        assert_eq!(truth(&Supplement, &bright, 0), Some(0.0));
     }
 }

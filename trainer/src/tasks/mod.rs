@@ -13,7 +13,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
 
-use crate::{frame::ZoneFrame, input::Input, rows::Rows, settings::Comfort};
+use crate::{
+    frame::ZoneFrame,
+    input::{Input, Metric},
+    rows::Rows,
+    settings::Comfort,
+};
 
 /// The names of all tasks, in the order in which they are compared.
 pub const NAMES: [&str; 13] = [
@@ -56,14 +61,18 @@ pub trait Task: Send + Sync {
     fn step_s(&self) -> i64;
     /// Metrics without which the task has no meaning.
     fn metrics(&self) -> &'static [&'static str];
-    /// Columns that targets are made from.
-    fn target_columns(&self) -> &'static [&'static str];
+    /// Columns that truths are made from.
+    fn truth_columns(&self) -> &'static [&'static str];
     /// The inputs, given the feature columns that there are.
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String>;
-    /// What models learn for a row: the target, less the anchor where the
-    /// task predicts a change. `None` where the future is not known.
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
-    /// Whether the target of a row is a lower bound of what came: models learn
+    /// The metric without whose present value at T nothing is predicted.
+    fn present(&self) -> Option<Metric> {
+        None
+    }
+    /// What came of a row, in the task's unit, by rows as they are known now.
+    /// Models learn it less the anchor. `None` where the future is not known.
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
+    /// Whether the truth of a row is a lower bound of what came: models learn
     /// from such rows and are not judged by them.
     fn is_censored(&self, _: &ZoneFrame, _: usize, _: &Comfort) -> bool {
         false
@@ -244,9 +253,9 @@ pub(crate) mod tests {
         ZoneFrame::new("s/z".parse().unwrap(), at_ms, columns)
     }
 
-    /// The target of a row, in the task's unit.
-    pub(crate) fn target(task: &dyn Task, frame: &ZoneFrame, row: usize) -> Option<f64> {
-        task.target(frame, row, &Settings::default().comfort)
+    /// What came of a row, in the task's unit.
+    pub(crate) fn truth(task: &dyn Task, frame: &ZoneFrame, row: usize) -> Option<f64> {
+        task.truth(frame, row, &Settings::default().comfort)
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Task for HoursToCritical {
         &["soil_moisture"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         &TARGETS
     }
 
@@ -157,12 +157,16 @@ impl Task for HoursToCritical {
         all
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        outcome(frame, row, comfort).map(|outcome| outcome.hours)
+    fn present(&self) -> Option<Metric> {
+        Some(Metric::SoilMoisture)
     }
 
-    fn is_censored(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> bool {
-        outcome(frame, row, comfort).is_some_and(|outcome| outcome.is_censored)
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        outcome(came, row, comfort).map(|outcome| outcome.hours)
+    }
+
+    fn is_censored(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> bool {
+        outcome(came, row, comfort).is_some_and(|outcome| outcome.is_censored)
     }
 
     fn bounds(&self) -> (f64, f64) {
@@ -220,7 +224,7 @@ impl Task for Moisture {
         &["soil_moisture"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         &TARGETS
     }
 
@@ -228,10 +232,12 @@ impl Task for Moisture {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let at_ms = frame.at_ms[row];
-        let then = frame.now(Metric::SoilMoisture, at_ms + self.hours * HOUR_MS)?;
-        Some(then - frame.now(Metric::SoilMoisture, at_ms)?)
+    fn present(&self) -> Option<Metric> {
+        Some(Metric::SoilMoisture)
+    }
+
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        came.now(Metric::SoilMoisture, came.at_ms[row] + self.hours * HOUR_MS)
     }
 
     fn anchor(&self) -> Option<&'static str> {
@@ -276,7 +282,7 @@ impl Task for Start {
         &["soil_moisture"]
     }
 
-    fn target_columns(&self) -> &'static [&'static str] {
+    fn truth_columns(&self) -> &'static [&'static str] {
         &["drying_since_watering_h"]
     }
 
@@ -284,14 +290,14 @@ impl Task for Start {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let since = frame.column("drying_since_watering_h")?;
-        let start_ms = frame.at_ms[row];
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        let since = came.column("drying_since_watering_h")?;
+        let start_ms = came.at_ms[row];
         let until_ms = start_ms + START_KNOWN_H * HOUR_MS;
-        frame.row_at(until_ms)?;
-        let later = (row..since.len()).take_while(|later| frame.at_ms[*later] <= until_ms);
+        came.row_at(until_ms)?;
+        let later = (row..since.len()).take_while(|later| came.at_ms[*later] <= until_ms);
         let mut onsets = later
-            .map(|later| (frame.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]);
+            .map(|later| (came.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]);
         // What is a few seconds off is the onset of before, rounded.
         Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
     }
@@ -316,7 +322,7 @@ impl Task for Start {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
     use crate::Settings;
 
@@ -351,11 +357,11 @@ mod tests {
     }
 
     #[test]
-    fn moisture_is_learnt_as_a_change() {
+    fn moisture_hours_later() {
         let drying = frame(30 * 60, &[(SOIL, &|m| 90.0 - m / 60.0)]);
-        assert_eq!(target(&Moisture::IN_6H, &drying, 60), Some(-6.0));
-        assert_eq!(target(&Moisture::IN_24H, &drying, 60), Some(-24.0));
-        assert_eq!(target(&Moisture::IN_24H, &drying, 6 * 60), None, "not known yet");
+        assert_eq!(truth(&Moisture::IN_6H, &drying, 60), Some(83.0));
+        assert_eq!(truth(&Moisture::IN_24H, &drying, 60), Some(65.0));
+        assert_eq!(truth(&Moisture::IN_24H, &drying, 6 * 60), None, "not known yet");
     }
 
     #[test]
@@ -363,7 +369,7 @@ mod tests {
         // watered at minute 300, which shows at minute 420
         let since = |m: f64| if m < 420.0 { 10.0 + m / 60.0 } else { (m - 300.0) / 60.0 };
         let trend = frame(1200, &[("drying_since_watering_h", &since)]);
-        let check = |row, expect| assert_eq!(target(&Start, &trend, row), expect, "row {row}");
+        let check = |row, expect| assert_eq!(truth(&Start, &trend, row), expect, "row {row}");
         check(170, Some(0.0));
         check(180, Some(1.0));
         check(290, Some(1.0));
