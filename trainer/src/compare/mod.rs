@@ -108,6 +108,14 @@ impl TaskResult {
         self.leaderboard.iter().find(|entry| entry.model == champion)
     }
 
+    /// Whether the best baseline makes no error on the test part, so that there is
+    /// nothing to tell models apart by: as where nobody had to heat.
+    #[must_use]
+    pub fn is_trivial(&self) -> bool {
+        let best = self.baseline_entry();
+        best.is_some_and(|entry| entry.metric != "pr_auc" && entry.value == 0.0)
+    }
+
     /// The line of the best baseline.
     #[must_use]
     pub fn baseline_entry(&self) -> Option<&Entry> {
@@ -240,8 +248,8 @@ impl Trainer {
 /// A task's title and unit.
 #[must_use]
 pub fn facts(name: &str) -> (&'static str, &'static str) {
-    let task = tasks::all().into_iter().find(|task| task.name() == name);
-    task.map_or((anomaly::TITLE, anomaly::UNIT), |task| (task.title(), task.unit()))
+    let task = tasks::all().into_iter().find(|task| task.about().name == name);
+    task.map_or((anomaly::TITLE, anomaly::UNIT), |task| (task.about().title, task.about().unit))
 }
 
 /// What is the same for all tasks of a comparison.
@@ -263,7 +271,7 @@ impl Asked<'_> {
         let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
-        let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
+        let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) else {
             let detectors: Vec<_> =
                 detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
             let frames: Vec<ZoneFrame> = zones.into_iter().map(|zone| zone.as_known).collect();
@@ -297,7 +305,7 @@ impl Asked<'_> {
             (rows(&|zone| !is_held(zone)), rows(&is_held))
         };
         let parts =
-            folds::folds(&learnt, &judged, task.horizon_s(), &settings.split, &request.plan)?;
+            folds::folds(&learnt, &judged, task.about().horizon_s, &settings.split, &request.plan)?;
         let estimators: Vec<_> =
             task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
         let setup =
@@ -351,7 +359,7 @@ fn with_cut(settings: &Settings, cut: Option<Cut>, frames: &[ZoneFrame]) -> Sett
 
 /// Whether a zone has the metrics that the task is about.
 fn applies(task: &dyn Task, frame: &ZoneFrame) -> bool {
-    task.metrics().iter().all(|metric| {
+    task.about().metrics.iter().all(|metric| {
         let column = frame.column(&format!("{metric}_last"));
         column.is_some_and(|values| values.iter().any(|value| value.is_finite()))
     })
