@@ -38,16 +38,16 @@ impl Rows {
         settings: &Settings,
     ) -> Self {
         let parsed: Vec<Input> = inputs.iter().map(|name| Input::parse(name)).collect();
-        let anchored = task.anchor().map(Input::parse);
+        let anchored = task.about().anchor.map(Input::parse);
         let mut found = Vec::new();
         for ZoneViews { as_known: frame, as_corrected: came } in zones {
             let comfort = settings.comfort_in(&frame.zone);
             let start_ms =
                 frame.at_ms.first().map_or(0, |first| first + settings.split.warm_up_s * 1000);
-            let present = task.present().map(|metric| frame.present(metric));
+            let present = task.about().present.map(|metric| frame.present(metric));
             for row in 0..frame.at_ms.len() {
                 let at_ms = frame.at_ms[row];
-                if at_ms < start_ms || at_ms % (task.step_s() * 1000) != 0 {
+                if at_ms < start_ms || at_ms % (task.about().step_s * 1000) != 0 {
                     continue;
                 }
                 if present.as_ref().is_some_and(|now| now(row).is_nan()) {

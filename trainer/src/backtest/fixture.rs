@@ -20,7 +20,7 @@ use crate::{
 
 /// Ten minutes ahead.
 pub(crate) fn task() -> Box<dyn Task> {
-    tasks::all().into_iter().find(|task| task.name() == "temperature-10m").unwrap()
+    tasks::all().into_iter().find(|task| task.about().name == "temperature-10m").unwrap()
 }
 
 /// Of few rows, so that tests are quick.
@@ -84,7 +84,7 @@ pub(crate) fn rows(leak: bool) -> Rows {
 pub(crate) fn parts(leak: bool, folds: usize) -> Vec<Parts> {
     let (rows, settings) = (rows(leak), settings());
     let plan = Plan { folds, ..Plan::default() };
-    folds::folds(&rows, &rows, task().horizon_s(), &settings.split, &plan).unwrap()
+    folds::folds(&rows, &rows, task().about().horizon_s, &settings.split, &plan).unwrap()
 }
 
 /// A comparison of these models.

@@ -33,20 +33,20 @@ pub(super) fn of(
         step_s,
     };
     let mut wanted: BTreeSet<String> = served.iter().map(|column| (*column).to_owned()).collect();
-    if let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) {
+    if let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) {
         let has = |metric: &&&str| columns.contains(format!("{metric}_last").as_str());
-        if let Some(metric) = task.metrics().iter().find(|metric| !has(metric)) {
+        if let Some(metric) = task.about().metrics.iter().find(|metric| !has(metric)) {
             return Err(format!("no {metric} in these zones"));
         }
-        let anchor = task.anchor().map(str::to_owned);
+        let anchor = task.about().anchor.map(str::to_owned);
         for input in task.inputs(columns).into_iter().chain(anchor) {
             wanted.extend(Input::parse(&input).columns().into_iter().map(str::to_owned));
         }
-        wanted.extend(task.metrics().iter().map(|metric| format!("{metric}_last")));
-        if let Some(metric) = task.present() {
+        wanted.extend(task.about().metrics.iter().map(|metric| format!("{metric}_last")));
+        if let Some(metric) = task.about().present {
             wanted.extend(metric.columns().map(str::to_owned));
         }
-        let truths = task.truth_columns().iter().map(|column| (*column).to_owned());
+        let truths = task.about().truth_columns.iter().map(|column| (*column).to_owned());
         let truths = Some(query(truths.collect(), Some(GRID_S)));
         return Ok(Queries { inputs: query(wanted, Some(GRID_S)), truths });
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use telemetry::SmolStr;
 
-use super::{Baseline, Task, anchored, circumstances, surroundings};
+use super::{About, Baseline, Task, anchored, circumstances, surroundings};
 use crate::{frame::ZoneFrame, input::Metric, settings::Comfort};
 
 /// The zone's temperature ten minutes ahead.
@@ -14,37 +14,25 @@ use crate::{frame::ZoneFrame, input::Metric, settings::Comfort};
 pub(super) struct Temperature;
 
 const HORIZON_S: i64 = 600;
+const ABOUT: About = About {
+    name: "temperature-10m",
+    group: "temperature-10m",
+    title: "temperature in 10 minutes",
+    unit: "°C",
+    horizon_s: HORIZON_S,
+    metrics: &["temperature"],
+    present: Some(Metric::Temperature),
+    truth_columns: &Metric::Temperature.columns(),
+    anchor: Some("temperature_now"),
+    ..About::ANY
+};
 /// Windows longer than a day hardly tell of ten minutes.
 const WINDOW_MIN: u64 = 24 * 60;
 const AROUND_MIN: u64 = 60;
 
 impl Task for Temperature {
-    fn name(&self) -> &'static str {
-        "temperature-10m"
-    }
-
-    fn title(&self) -> &'static str {
-        "temperature in 10 minutes"
-    }
-
-    fn unit(&self) -> &'static str {
-        "°C"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        HORIZON_S
-    }
-
-    fn step_s(&self) -> i64 {
-        60
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["temperature"]
-    }
-
-    fn truth_columns(&self) -> &'static [&'static str] {
-        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
@@ -56,16 +44,8 @@ impl Task for Temperature {
         inputs
     }
 
-    fn present(&self) -> Option<Metric> {
-        Some(Metric::Temperature)
-    }
-
     fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
         came.now(Metric::Temperature, came.at_ms[row] + HORIZON_S * 1000)
-    }
-
-    fn anchor(&self) -> Option<&'static str> {
-        Some("temperature_now")
     }
 
     fn baselines(&self) -> Vec<Baseline> {
