@@ -126,8 +126,12 @@ fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router 
         let (gateway, store, trainer) = (gateway.clone(), store.clone(), trainer.clone());
         move || async move { gateway.metrics() + &store.prometheus() + &trainer.metrics() }
     };
+    let mut document = feature_store::openapi();
+    document.merge(trainer::rest::openapi());
+    "Microclimate".clone_into(&mut document.info.title);
     Router::new()
         .merge(page::routes())
+        .merge(service::openapi::routes(document))
         .merge(gateway.routes())
         .merge(feature_store::routes(store.clone()))
         .merge(trainer::routes(trainer.clone()))

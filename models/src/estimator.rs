@@ -187,6 +187,19 @@ impl Fitted {
         }
     }
 
+    /// The probability of each class (rows × classes), of models that learn
+    /// classes; none of the others.
+    ///
+    /// # Panics
+    /// As [`Fitted::predict`].
+    #[must_use]
+    pub fn probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
+        match self {
+            Self::Classes(model) => Some(model.probabilities(x)),
+            _ => None,
+        }
+    }
+
     /// Learns one more row, once its truth is known; says whether this model
     /// can. A row with a truth that is not finite is passed over.
     ///

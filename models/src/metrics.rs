@@ -33,20 +33,59 @@ pub fn mae(predicted: ArrayView1<f64>, truth: ArrayView1<f64>) -> f64 {
 /// ```
 #[must_use]
 pub fn average_precision(scores: &[f64], labels: &[bool]) -> f64 {
-    let positives = labels.iter().filter(|label| **label).count() as f64;
-    if positives == 0.0 {
-        return 0.0;
+    Ranking::of(scores, labels).average_precision(|_| 1.0)
+}
+
+/// Rows in the order of falling scores: the average precision of the same rows
+/// with other weights needs no sorting.
+#[derive(Clone, Debug)]
+pub struct Ranking {
+    /// Row, whether it is a positive, and whether the next has another score.
+    rows: Vec<(usize, bool, bool)>,
+}
+
+impl Ranking {
+    /// Of rows with a score and a label each.
+    #[must_use]
+    pub fn of(scores: &[f64], labels: &[bool]) -> Self {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        let ends = |place: usize| {
+            order.get(place + 1).is_none_or(|next| scores[*next] != scores[order[place]])
+        };
+        let rows = order.iter().enumerate();
+        Self { rows: rows.map(|(place, row)| (*row, labels[*row], ends(place))).collect() }
     }
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let (mut found, mut seen, mut area) = (0.0, 0.0, 0.0);
-    for equal in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
-        let hits = equal.iter().filter(|i| labels[**i]).count() as f64;
-        found += hits;
-        seen += equal.len() as f64;
-        area += hits / positives * (found / seen);
+
+    /// As [`average_precision`], each row counting as its `weight`, 0 or more.
+    ///
+    /// ```
+    /// use models::metrics::{Ranking, average_precision};
+    ///
+    /// let ranking = Ranking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
+    /// let twice = ranking.average_precision(|row| if row == 1 { 2.0 } else { 1.0 });
+    /// let expect = average_precision(&[0.1, 0.4, 0.4, 0.35, 0.8], &[false, false, false, true, true]);
+    /// assert_eq!(twice, expect);
+    /// ```
+    pub fn average_precision(&self, weight: impl Fn(usize) -> f64) -> f64 {
+        let positives: f64 =
+            self.rows.iter().filter(|(_, label, _)| *label).map(|(row, ..)| weight(*row)).sum();
+        if positives == 0.0 {
+            return 0.0;
+        }
+        let (mut found, mut seen, mut hits, mut area) = (0.0, 0.0, 0.0, 0.0);
+        for (row, label, ends) in &self.rows {
+            let weight = weight(*row);
+            seen += weight;
+            hits += if *label { weight } else { 0.0 };
+            if *ends {
+                found += hits;
+                area += if seen > 0.0 { hits / positives * (found / seen) } else { 0.0 };
+                hits = 0.0;
+            }
+        }
+        area
     }
-    area
 }
 
 /// The half width of an interval that covers a new truth with probability

@@ -7,12 +7,14 @@
 //! - [`shutdown`]: SIGINT and SIGTERM become a token; draining under a limit
 //! - [`listen`]: sockets that are free, and on loopback unless there is a token
 //! - [`rest`]: the HTTP server's frame: tokens, limits, errors with a stable code
+//! - [`openapi`]: the description of an interface, for programs and people
 //! - [`prometheus`]: a page of metrics
 //! - [`time`]: times as people write them
 
 pub mod config;
 pub mod listen;
 pub mod log;
+pub mod openapi;
 pub mod prometheus;
 pub mod rest;
 pub mod secret;

@@ -12,9 +12,11 @@
 //! - `series`: the minutes of a metric
 //! - `parts`: what is learnt from, chosen by and judged on
 //! - `judge`: one detector
+//! - `intervals`: how sure its score is
 //! - `serving`: what a champion needs to score a zone
 //! - `trial`: two detectors on the same faults
 
+mod intervals;
 mod judge;
 mod parts;
 mod series;
@@ -35,6 +37,7 @@ use crate::{
     frame::ZoneFrame,
     settings::Settings,
 };
+use intervals::Intervals;
 use judge::{Candidate, judge};
 use parts::Parts;
 pub use series::{Series, metrics_of};
@@ -96,7 +99,14 @@ fn compare(
     let chance = labels.iter().filter(|label| **label).count() as f64 / labels.len() as f64;
     let baseline =
         candidates.iter().find(|c| c.entry.is_baseline).map_or(chance, |c| c.entry.value);
+    let intervals = Intervals::of(&parts, settings.seed);
+    let ranking = |own: &Candidate| intervals.as_ref().map(|all| all.ranking(&own.scores));
+    let of_baseline = candidates.iter().find(|c| c.entry.is_baseline).and_then(ranking);
     for candidate in &mut candidates {
+        if let (Some(all), Some(own)) = (&intervals, ranking(candidate)) {
+            let rival = of_baseline.as_ref().filter(|_| !candidate.entry.is_baseline);
+            (candidate.entry.interval, candidate.entry.skill_interval) = all.pr_auc(&own, rival);
+        }
         let took = latency::of(&candidate.predictor, parts.learn.view());
         candidate.entry.predict_us = took.p50_us;
         candidate.entry.predict_us_p99 = took.p99_us;

@@ -17,6 +17,51 @@ pub struct ZoneFrame {
     columns: HashMap<SmolStr, Vec<f64>>,
 }
 
+/// The rows of one zone in the feature store's two views, which are never mixed
+/// in one column: a reading that arrived after the time of a row may be in what
+/// came, never in what a model is told.
+#[derive(Clone, Debug)]
+pub struct ZoneViews {
+    /// As each row was known at its own time: inputs are made from it.
+    pub as_known: ZoneFrame,
+    /// With every reading that has arrived since: truths are made from it.
+    pub as_corrected: ZoneFrame,
+}
+
+impl ZoneViews {
+    /// The zones that both tables have rows of.
+    ///
+    /// # Errors
+    /// See [`ZoneFrame::by_zone`].
+    pub fn by_zone(
+        as_known: &DataFrame,
+        as_corrected: &DataFrame,
+    ) -> Result<Vec<Self>, TrainError> {
+        let corrected = ZoneFrame::by_zone(as_corrected)?.into_iter();
+        let mut corrected: HashMap<ZoneId, ZoneFrame> =
+            corrected.map(|frame| (frame.zone.clone(), frame)).collect();
+        let known = ZoneFrame::by_zone(as_known)?.into_iter();
+        Ok(known
+            .filter_map(|as_known| {
+                let as_corrected = corrected.remove(&as_known.zone)?;
+                Some(Self { as_known, as_corrected })
+            })
+            .collect())
+    }
+
+    /// Of a zone whose readings all came in time.
+    #[must_use]
+    pub fn without_late_readings(frame: ZoneFrame) -> Self {
+        Self { as_known: frame.clone(), as_corrected: frame }
+    }
+
+    /// The zone.
+    #[must_use]
+    pub fn zone(&self) -> &ZoneId {
+        &self.as_known.zone
+    }
+}
+
 impl ZoneFrame {
     /// A frame from its parts: `columns` have a value for each of `at_ms`, NaN
     /// where there is none.

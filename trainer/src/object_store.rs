@@ -16,8 +16,9 @@ use crate::{error::TrainError, serve::settings, settings::Settings};
 const SIGNED_FOR: Duration = Duration::from_secs(300);
 /// Begins a `registry_dir` that is a bucket.
 const SCHEME: &str = "s3://";
-/// Written once, to learn whether the store creates objects only once.
-const PROBE: &str = "created-once";
+/// Written once, to learn whether the store creates objects only once. The dot
+/// makes it no name of a task.
+const PROBE: &str = ".created-once";
 /// Pages of a thousand names that a listing may have.
 const PAGES_MAX: usize = 1000;
 /// What an answer says of an error, characters.

@@ -6,7 +6,7 @@ use models::{Dataset, FitError, Schema};
 use ndarray::{Array1, Array2};
 use telemetry::ZoneId;
 
-use crate::{frame::ZoneFrame, input::Input, settings::Settings, tasks::Task};
+use crate::{frame::ZoneViews, input::Input, settings::Settings, tasks::Task};
 
 /// The rows of a task, of all zones together, in the order of time.
 #[derive(Clone, Debug)]
@@ -28,35 +28,41 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of `frames` whose target is known.
+    /// The rows of these zones whose truth is known: inputs as they were known at
+    /// the time of each row, what came as it is known now.
     #[must_use]
-    pub fn of(
+    pub fn of<'a>(
         task: &dyn Task,
-        frames: &[ZoneFrame],
+        zones: impl IntoIterator<Item = &'a ZoneViews>,
         inputs: &[String],
         settings: &Settings,
     ) -> Self {
         let parsed: Vec<Input> = inputs.iter().map(|name| Input::parse(name)).collect();
-        let anchored = task.anchor().map(Input::parse);
+        let anchored = task.about().anchor.map(Input::parse);
         let mut found = Vec::new();
-        for frame in frames {
+        for ZoneViews { as_known: frame, as_corrected: came } in zones {
             let comfort = settings.comfort_in(&frame.zone);
             let start_ms =
                 frame.at_ms.first().map_or(0, |first| first + settings.split.warm_up_s * 1000);
+            let present = task.about().present.map(|metric| frame.present(metric));
             for row in 0..frame.at_ms.len() {
                 let at_ms = frame.at_ms[row];
-                if at_ms < start_ms || at_ms % (task.step_s() * 1000) != 0 {
+                if at_ms < start_ms || at_ms % (task.about().step_s * 1000) != 0 {
+                    continue;
+                }
+                if present.as_ref().is_some_and(|now| now(row).is_nan()) {
                     continue;
                 }
                 let value = |name: &str| frame.column(name).map_or(f64::NAN, |column| column[row]);
                 let anchor = anchored.as_ref().map_or(0.0, |input| input.value(&comfort, value));
-                let Some(target) = task.target(frame, row, &comfort) else { continue };
-                if !(target.is_finite() && anchor.is_finite()) {
+                let Some(later) = came.row_at(at_ms) else { continue };
+                let Some(truth) = task.truth(came, later, &comfort) else { continue };
+                if !(truth.is_finite() && anchor.is_finite()) {
                     continue;
                 }
                 let x: Vec<f64> = parsed.iter().map(|input| input.value(&comfort, value)).collect();
-                let censored = task.is_censored(frame, row, &comfort);
-                found.push((at_ms, &frame.zone, x, target, anchor, censored));
+                let censored = task.is_censored(came, later, &comfort);
+                found.push((at_ms, &frame.zone, x, truth - anchor, anchor, censored));
             }
         }
         found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
@@ -168,5 +174,53 @@ impl Rows {
             .zip(&self.anchor)
             .map(|(said, anchor)| (said + anchor).clamp(low, high))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        frame::ZoneFrame,
+        tasks::{self, tests::frame},
+    };
+
+    /// Rows of `temperature-10m` with two inputs.
+    fn rows(as_known: ZoneFrame, as_corrected: ZoneFrame) -> Rows {
+        let task = tasks::all().remove(0);
+        let mut settings = Settings::default();
+        settings.split.warm_up_s = 0;
+        let inputs = ["temperature_now", "temperature_slope_10m"].map(str::to_owned);
+        let zone = ZoneViews { as_known, as_corrected };
+        Rows::of(task.as_ref(), [&zone], &inputs, &settings)
+    }
+
+    #[test]
+    fn a_late_reading_is_in_what_came_and_in_no_input() {
+        // A reading of minute 12 was late: until it came, 20 °C were still known.
+        let late = |minute: f64| if minute >= 12.0 { 25.0 } else { 20.0 };
+        let slope = |minute: f64| if minute >= 12.0 { 30.0 } else { 0.0 };
+        let columns: [&str; 2] = ["temperature_last", "temperature_slope_10m"];
+        let as_known = frame(30, &[(columns[0], &|_| 20.0), (columns[1], &|_| 0.0)]);
+        let as_corrected = frame(30, &[(columns[0], &late), (columns[1], &slope)]);
+        let rows = rows(as_known, as_corrected);
+        assert_eq!(rows.at_ms.len(), 20, "the last ten have no truth");
+        assert_eq!(rows.input("temperature_now"), [20.0; 20]);
+        assert_eq!(rows.input("temperature_slope_10m"), [0.0; 20]);
+        assert_eq!(rows.anchor, [20.0; 20], "what serving adds the change to");
+        let truth: Vec<f64> = (10..30).map(|minute| late(f64::from(minute))).collect();
+        assert_eq!(rows.truth().to_vec(), truth);
+        assert_eq!(rows.levels(&Array1::zeros(20), (-50.0, 50.0)).to_vec(), [20.0; 20]);
+    }
+
+    #[test]
+    fn where_nothing_was_known_there_is_no_row() {
+        // All of minutes 5 to 9 came late, and was not known at the time.
+        let known = |minute: f64| if (5.0..10.0).contains(&minute) { f64::NAN } else { 20.0 };
+        let as_known = frame(30, &[("temperature_last", &known)]);
+        let as_corrected = frame(30, &[("temperature_last", &|_| 20.0)]);
+        let minutes: Vec<i64> =
+            rows(as_known, as_corrected).at_ms.iter().map(|at_ms| at_ms / 60_000).collect();
+        assert_eq!(minutes, (0..5).chain(10..20).collect::<Vec<i64>>());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use feature_store::{FeatureStore, FrameQuery};
+use feature_store::{FeatureStore, FrameQuery, Mode};
 use polars::prelude::{DataFrame, ParquetReader, SerReader};
 use serde::Deserialize;
 use service::Secret;
@@ -123,20 +123,25 @@ impl Source {
         }
     }
 
-    /// Final rows as a table: `site`, `zone`, `at_ms`, features.
+    /// Final rows as a table: `site`, `zone`, `at_ms`, features; each as it was
+    /// known at its own time, or with what arrived later.
     ///
     /// # Errors
     /// [`TrainError::Source`].
-    pub async fn frame(&self, query: &FrameQuery) -> Result<DataFrame, TrainError> {
+    pub async fn frame(&self, query: &FrameQuery, mode: Mode) -> Result<DataFrame, TrainError> {
         match self {
             Self::Local(store) => {
                 let (store, query) = (store.clone(), query.clone());
-                let asked = tokio::task::spawn_blocking(move || store.frame(&query)).await;
+                let asked = tokio::task::spawn_blocking(move || store.frame_as(&query, mode)).await;
                 let answer = asked.map_err(|error| TrainError::Source(error.to_string()))?;
                 answer.map_err(|error| TrainError::Source(error.to_string()))
             }
             Self::Remote(remote) => {
-                let mut params = Vec::new();
+                let mode = match mode {
+                    Mode::AsKnown => "as_known",
+                    Mode::AsCorrected => "as_corrected",
+                };
+                let mut params = vec![("mode", mode.to_owned())];
                 let mut add = |key, value: Option<String>| {
                     if let Some(value) = value {
                         params.push((key, value));

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use feature_store::FrameQuery;
+use feature_store::{FrameQuery, Mode};
 use telemetry::ZoneId;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,6 @@ use models::registry::{By, What};
 
 /// Who decides here.
 const WHO: &str = "trainer watch";
-/// After a start, nothing is trained for so long: data comes first.
-const SETTLE: Duration = Duration::from_secs(600);
 /// Seconds.
 const HOUR: f64 = 3600.0;
 
@@ -94,8 +92,9 @@ impl Trainer {
                     publisher.publish(&said);
                 }
                 // Anomalies have no truth to wait for.
-                if let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) {
-                    self.scores().note(&said, task.step_s());
+                if let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name)
+                {
+                    self.scores().note(&said, task.about().step_s);
                 }
             }
         }
@@ -128,8 +127,8 @@ impl Trainer {
     /// Looks up what came of predictions of one zone.
     async fn score(&self, task: &dyn Task, zone: &ZoneId, due: &[Noted]) -> Result<(), TrainError> {
         let known = self.source().columns().await?;
-        let mut columns = truth::columns(task);
-        columns.retain(|column| known.contains(column.as_str()));
+        let own = task.about().truth_columns.iter().filter(|column| known.contains(**column));
+        let columns = own.map(|column| (*column).to_owned()).collect();
         let times = || due.iter().map(|noted| noted.at_ms);
         let (Some(first_ms), Some(last_ms)) = (times().min(), times().max()) else {
             return Ok(());
@@ -137,11 +136,11 @@ impl Trainer {
         let query = FrameQuery {
             zones: Some(vec![zone.clone()]),
             from_ms: Some(first_ms - 60_000),
-            to_ms: Some(last_ms + task.horizon_s() * 1000 + 60_000),
+            to_ms: Some(last_ms + task.about().horizon_s * 1000 + 60_000),
             columns: Some(columns),
             step_s: None,
         };
-        let frames = ZoneFrame::by_zone(&self.source().frame(&query).await?)?;
+        let frames = ZoneFrame::by_zone(&self.source().frame(&query, Mode::AsCorrected).await?)?;
         let comfort = self.settings().comfort_in(zone);
         for noted in due {
             let truth =
@@ -154,14 +153,15 @@ impl Trainer {
     async fn retrain_often(&self) {
         let start = Instant::now();
         let mut tried: HashMap<&str, Instant> = HashMap::new();
-        let mut ticks = interval(Duration::from_secs(60));
+        let settle = Duration::from_secs_f64(self.settings().watch.settle_s);
+        let mut ticks = interval(Duration::from_secs(self.settings().watch.every_s));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if start.elapsed() < SETTLE {
+            if start.elapsed() < settle {
                 continue;
             }
-            for name in tasks::NAMES {
+            for name in tasks::asked(&self.settings().watch.retrain_tasks) {
                 let pause = Duration::from_secs_f64(HOUR * self.settings().watch.retrain_pause_h);
                 if tried.get(name).is_some_and(|last| last.elapsed() < pause) {
                     continue;
@@ -213,6 +213,7 @@ impl Trainer {
     async fn retrain(&self, task: &str) -> Result<(), TrainError> {
         let request = Request {
             tasks: vec![task.to_owned()],
+            models: self.settings().watch.retrain_models.clone(),
             depth: Depth::Quick,
             out: Some(self.settings().reports_dir.join("watch")),
             who: Some(WHO.to_owned()),

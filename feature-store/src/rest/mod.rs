@@ -7,12 +7,11 @@
 //! - `latest`, `events`, `feast`: online, from memory
 //! - `history`, `dataset`, `explain`, `sql`: offline, from the file
 //! - `statistics`: of features over a span, and drift
-//! - `health`: for supervisors and Prometheus; `docs`: the interface's description
+//! - `health`: for supervisors and Prometheus
 //! - `query`, `format`, `problem`: what requests, answers and errors have in common
 
 mod dataset;
 mod definitions;
-mod docs;
 mod events;
 mod explain;
 mod feast;
@@ -28,9 +27,7 @@ mod sql;
 mod statistics;
 mod zones;
 
-use std::sync::Arc;
-
-use axum::{Router, routing::get};
+use axum::Router;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -44,12 +41,8 @@ pub fn routes(store: FeatureStore) -> Router {
 
 /// The paths of a feature store that runs by itself.
 pub fn service_routes(store: FeatureStore) -> Router {
-    let documented = Router::new()
-        .route("/openapi.json", get(docs::openapi))
-        .route("/docs", get(docs::page))
-        .with_state(Arc::new(openapi()));
     let operation = Router::from(operation_paths().with_state(store.clone()));
-    routes(store).merge(operation).merge(documented)
+    routes(store).merge(operation).merge(service::openapi::routes(openapi()))
 }
 
 /// The description of all paths, in the form of OpenAPI 3.1.

@@ -49,13 +49,20 @@ impl Predictor {
         }
     }
 
-    /// rows × classes, of a classifier.
+    /// rows × classes, of a classifier, or of a regressor that learnt classes.
     #[must_use]
     pub fn probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
         match self {
             Self::Classifier(fitted) => Some(fitted.probabilities(x)),
-            Self::Regressor(_) | Self::Detector(_) => None,
+            Self::Regressor(fitted) => fitted.probabilities(x),
+            Self::Detector(_) => None,
         }
+    }
+
+    /// Whether it says [`Predictor::probabilities`].
+    #[must_use]
+    pub const fn has_probabilities(&self) -> bool {
+        matches!(self, Self::Classifier(_) | Self::Regressor(Fitted::Classes(_)))
     }
 
     /// Levels and the quantiles at them, of a model that learns a distribution;

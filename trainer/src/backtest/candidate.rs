@@ -3,11 +3,13 @@ use std::{collections::BTreeMap, time::Instant};
 use models::{
     Dataset, Estimator, Fitted, Missing, Predictor, fit, metrics,
     stats::{
-        classes::{calibration, calibration_error},
+        classes::{brier, calibration, calibration_error, log_loss},
+        quantile::crps,
         survival::concordance,
     },
+    zoo::boosting::LEVELS,
 };
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use super::{
     latency::{self, Latency},
@@ -45,6 +47,8 @@ pub(super) struct Judged {
     pub(super) said: Array1<f64>,
     /// Absolute errors on the calibration part, in the task's unit.
     pub(super) calibration_errors: Vec<f64>,
+    /// Scores of the distributions that it said of the test part.
+    pub(super) of_distributions: Vec<(&'static str, f64)>,
     /// Half the width of the interval, in the task's unit.
     pub(super) half_width: Option<f64>,
     pub(super) fit_s: f64,
@@ -72,7 +76,7 @@ impl<'a> Judges<'a> {
         let test = dataset(&parts.test)?;
         Ok(Self {
             task,
-            metric: Metric::named(task.metric()),
+            metric: Metric::named(task.about().metric),
             parts,
             settings,
             train: dataset(&parts.train)?,
@@ -90,25 +94,24 @@ impl<'a> Judges<'a> {
             fit(estimator, data, self.settings.seed).map_err(|error| error.to_string())
         };
         let (first, _) = fit(&self.train)?;
-        let errors = self.calibration_errors(&Predictor::Regressor(first))?;
+        let residuals = self.residuals(&Predictor::Regressor(first))?;
         let start = Instant::now();
         let (fitted, rows) = fit(&self.known)?;
         let fit_s = start.elapsed().as_secs_f64();
-        self.judge(Predictor::Regressor(fitted), errors, rows, fit_s)
+        self.judge(Predictor::Regressor(fitted), &residuals, rows, fit_s)
     }
 
     /// A model that learns nothing.
     pub(super) fn judge_baseline(&self, fitted: Fitted) -> Result<Judged, String> {
         let predictor = Predictor::Regressor(fitted);
-        let errors = self.calibration_errors(&predictor)?;
-        self.judge(predictor, errors, 0, 0.0)
+        let residuals = self.residuals(&predictor)?;
+        self.judge(predictor, &residuals, 0, 0.0)
     }
 
-    /// Absolute errors on the calibration part, in the task's unit.
-    fn calibration_errors(&self, predictor: &Predictor) -> Result<Vec<f64>, String> {
+    /// Truth less what is said, on the calibration part, in the task's unit.
+    fn residuals(&self, predictor: &Predictor) -> Result<Vec<f64>, String> {
         let rows = &self.parts.calibration;
-        let said = self.levels(predictor, rows, &self.calibration)?;
-        Ok((&said - &rows.truth()).iter().map(|error| error.abs()).collect())
+        Ok((&rows.truth() - &self.levels(predictor, rows, &self.calibration)?).to_vec())
     }
 
     /// What a model says, in the task's unit.
@@ -118,7 +121,7 @@ impl<'a> Judges<'a> {
         rows: &Rows,
         data: &Dataset,
     ) -> Result<Array1<f64>, String> {
-        let levels = rows.levels(&predictor.predict(data.x.view()), self.task.bounds());
+        let levels = rows.levels(&predictor.predict(data.x.view()), self.task.about().bounds);
         let is_finite = levels.iter().all(|level| level.is_finite());
         is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
     }
@@ -126,17 +129,19 @@ impl<'a> Judges<'a> {
     fn judge(
         &self,
         predictor: Predictor,
-        calibration_errors: Vec<f64>,
+        residuals: &[f64],
         rows: usize,
         fit_s: f64,
     ) -> Result<Judged, String> {
+        let calibration_errors: Vec<f64> = residuals.iter().map(|error| error.abs()).collect();
         let said = self.levels(&predictor, &self.parts.test, &self.test)?;
         let level = self.settings.interval.level;
         Ok(Judged {
+            of_distributions: self.of_distributions(&predictor, &said, residuals.to_vec()),
             said,
             // Of a probability or a class an interval says nothing.
             half_width: metrics::conformal_quantile(&calibration_errors, level)
-                .filter(|_| self.task.classes().is_empty()),
+                .filter(|_| self.task.about().classes.is_empty()),
             calibration_errors,
             fit_s,
             size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
@@ -148,6 +153,46 @@ impl<'a> Judges<'a> {
 }
 
 impl Judges<'_> {
+    /// Of probabilities, where there are classes; else the continuous ranked
+    /// probability score, of the model's quantiles, or of those that its errors on
+    /// the calibration part, `residuals`, make around what it said.
+    fn of_distributions(
+        &self,
+        predictor: &Predictor,
+        said: &Array1<f64>,
+        mut residuals: Vec<f64>,
+    ) -> Vec<(&'static str, f64)> {
+        let x = self.test.x.view();
+        let truth = self.truth.to_vec();
+        if !self.task.about().classes.is_empty() {
+            let Some(probabilities) = predictor.probabilities(x) else { return Vec::new() };
+            let came: Vec<usize> = truth.iter().map(|class| class.round() as usize).collect();
+            let mut scores = vec![("log_loss", log_loss(probabilities.view(), &came))];
+            if self.task.about().classes.len() > 2 {
+                scores.push(("brier", brier(probabilities.view(), &came)));
+            }
+            return scores;
+        }
+        let (low, high) = self.task.about().bounds;
+        let quantiles = match predictor.quantiles(x) {
+            Some((levels, changes)) => {
+                debug_assert_eq!(levels, LEVELS, "scores of other levels do not compare");
+                let anchor = Array1::from_vec(self.parts.test.anchor.clone());
+                changes + &anchor.insert_axis(ndarray::Axis(1))
+            }
+            None => {
+                residuals.sort_unstable_by(f64::total_cmp);
+                let last = residuals.len() - 1;
+                let at = LEVELS.map(|level| residuals[(level * last as f64).round() as usize]);
+                Array2::from_shape_fn((said.len(), LEVELS.len()), |(row, level)| {
+                    said[row] + at[level]
+                })
+            }
+        };
+        let quantiles = quantiles.mapv(|value| value.clamp(low, high));
+        vec![("crps", crps(quantiles.view(), &LEVELS, &truth))]
+    }
+
     fn scores(&self, said: &Array1<f64>) -> Vec<(&'static str, f64)> {
         let errors = said - &self.truth;
         let mean = |of: &dyn Fn(f64) -> f64| errors.mapv(of).mean().unwrap_or(f64::NAN);
@@ -161,7 +206,7 @@ impl Judges<'_> {
         if self.train.censored.is_some() {
             scores.push(("concordance", concordance(&said, &truth, &vec![false; said.len()])));
         }
-        if self.task.classes().len() == 2 {
+        if self.task.about().classes.len() == 2 {
             let labels: Vec<bool> = truth.iter().map(|class| *class > 0.5).collect();
             scores.push(("brier", mean(&|error| error * error)));
             let table = calibration(&said, &labels, RELIABILITY_BINS);
@@ -225,7 +270,8 @@ impl Candidate {
         for (judged, judges) in self.folds.iter().zip(judges) {
             let rows = judges.truth.len() as f64;
             let own =
-                judges.scores(&judged.said).into_iter().filter(|(_, score)| score.is_finite());
+                judges.scores(&judged.said).into_iter().chain(judged.of_distributions.clone());
+            let own = own.filter(|(_, score)| score.is_finite());
             for (name, score) in own {
                 let (sum, of) = sums.entry(name).or_default();
                 *sum += rows * score;

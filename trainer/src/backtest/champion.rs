@@ -28,7 +28,7 @@ pub(super) fn artifact(
         level: settings.interval.level,
         baseline: (baseline.input.map(str::to_owned), baseline.factor),
     };
-    let metric = task.metric();
+    let metric = task.about().metric;
     let mut metrics = BTreeMap::from([
         (metric.to_owned(), entry.value),
         (format!("{metric}_baseline"), entry.baseline_value),
@@ -40,12 +40,12 @@ pub(super) fn artifact(
     let mut facts = Facts::of(known.x.view(), Some(known.y.view()));
     facts.metric_intervals.extend(entry.interval.map(|interval| (metric.to_owned(), interval)));
     facts.metric_intervals.extend(entry.skill_interval.map(|own| ("skill".to_owned(), own)));
-    facts.classes = task.classes().iter().map(|class| (*class).to_owned()).collect();
+    facts.classes = task.about().classes.iter().map(|class| (*class).to_owned()).collect();
     let card = Card {
-        task: task.name().to_owned(),
+        task: task.about().name.to_owned(),
         model: name,
         schema: known.schema.as_ref().clone(),
-        unit: task.unit().to_owned(),
+        unit: task.about().unit.to_owned(),
         trained_ms: judges.parts.spans.known(),
         rows: judged.rows,
         seed: settings.seed,

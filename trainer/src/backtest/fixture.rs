@@ -10,7 +10,7 @@ use telemetry::SmolStr;
 use super::{Backtest, Depth, Setup};
 use crate::{
     folds::{self, Plan},
-    frame::ZoneFrame,
+    frame::{ZoneFrame, ZoneViews},
     rows::Rows,
     settings::Settings,
     split::Parts,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Ten minutes ahead.
 pub(crate) fn task() -> Box<dyn Task> {
-    tasks::all().into_iter().find(|task| task.name() == "temperature-10m").unwrap()
+    tasks::all().into_iter().find(|task| task.about().name == "temperature-10m").unwrap()
 }
 
 /// Of few rows, so that tests are quick.
@@ -72,18 +72,19 @@ pub(crate) fn frame(room: u32, minutes: usize, leak: bool) -> ZoneFrame {
 
 /// The rows of three rooms over two days.
 pub(crate) fn rows(leak: bool) -> Rows {
-    let frames: Vec<ZoneFrame> = (1..=3).map(|room| frame(room, 2880, leak)).collect();
-    let columns: BTreeSet<SmolStr> = frames[0].names().cloned().collect();
+    let zones: Vec<ZoneViews> =
+        (1..=3).map(|room| ZoneViews::without_late_readings(frame(room, 2880, leak))).collect();
+    let columns: BTreeSet<SmolStr> = zones[0].as_known.names().cloned().collect();
     let task = task();
     let inputs = task.inputs(&columns);
-    Rows::of(task.as_ref(), &frames, &inputs, &settings())
+    Rows::of(task.as_ref(), &zones, &inputs, &settings())
 }
 
 /// Their parts.
 pub(crate) fn parts(leak: bool, folds: usize) -> Vec<Parts> {
     let (rows, settings) = (rows(leak), settings());
     let plan = Plan { folds, ..Plan::default() };
-    folds::folds(&rows, &rows, task().horizon_s(), &settings.split, &plan).unwrap()
+    folds::folds(&rows, &rows, task().about().horizon_s, &settings.split, &plan).unwrap()
 }
 
 /// A comparison of these models.

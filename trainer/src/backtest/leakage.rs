@@ -88,7 +88,7 @@ pub(crate) fn check(
     seed: u64,
 ) -> Result<Leakage, String> {
     let text = |error: models::FitError| error.to_string();
-    let metric = Metric::named(task.metric());
+    let metric = Metric::named(task.about().metric);
     let train = Table::of(task, &[&parts.train]).map_err(text)?;
     let test = Table::of(task, &[&parts.test]).map_err(text)?;
     let all = Table::of(task, &[&parts.train, &parts.calibration, &parts.test]).map_err(text)?;
@@ -101,7 +101,7 @@ pub(crate) fn check(
         suspects: suspects(task, metric, &train, &test),
         warnings: Vec::new(),
     };
-    leakage.warnings = leakage.judged(parts, task.horizon_s());
+    leakage.warnings = leakage.judged(parts, task.about().horizon_s);
     Ok(leakage)
 }
 
@@ -165,7 +165,7 @@ fn random_split(
     estimator: &dyn Estimator,
     seed: u64,
 ) -> Result<Option<Skill>, String> {
-    let metric = Metric::named(task.metric());
+    let metric = Metric::named(task.about().metric);
     let mut order: Vec<usize> = (0..all.y.len()).collect();
     order.shuffle(&mut Pcg64::seed_from_u64(seed));
     let sorted = |rows: &[usize]| {
@@ -194,7 +194,7 @@ fn of(
     own: &[f64],
     other: &[f64],
 ) -> Skill {
-    let clock = Clock::of(&test.at_ms, task.horizon_s(), seed);
+    let clock = Clock::of(&test.at_ms, task.about().horizon_s, seed);
     Skill {
         value: skill(metric.error(own), metric.error(other)),
         interval: clock.skill_interval(metric, own, other),

@@ -50,7 +50,7 @@ impl<'a> Outcome<'a> {
             .filter(|own| candidates[*own].baseline.is_some())
             .min_by(|a, b| metric.error(&losses[*a]).total_cmp(&metric.error(&losses[*b])))
             .expect("there is a baseline");
-        let clock = Clock::of(&at_ms, task.horizon_s(), settings.seed);
+        let clock = Clock::of(&at_ms, task.about().horizon_s, settings.seed);
         Self { task, folds, judges, settings, candidates, clock, truth, losses, baseline }
     }
 
@@ -64,7 +64,7 @@ impl<'a> Outcome<'a> {
         let last = candidate.folds.last().expect("there is a fold");
         Entry {
             model: candidate.name.clone(),
-            metric: self.task.metric(),
+            metric: self.task.about().metric,
             value,
             interval: self.clock.error_interval(metric, losses),
             baseline_value,
@@ -109,7 +109,9 @@ impl<'a> Outcome<'a> {
         let learner = self.chosen(|candidate| candidate.baseline.is_none());
         let last = &self.folds[self.folds.len() - 1];
         let (mut leakage, mut relevance) = (None, None);
-        if let Some(learner) = learner.filter(|_| setup.depth > Depth::Quick) {
+        // Where the best baseline makes no error there is nothing to learn, nor to leak.
+        let is_worth_it = setup.depth > Depth::Quick && entries[best].baseline_value > 0.0;
+        if let Some(learner) = learner.filter(|_| is_worth_it) {
             let estimator = estimators.iter().find(|e| e.name() == self.candidates[learner].name);
             let estimator = estimator.expect("it was fitted").as_ref();
             let entry = &entries[learner];
@@ -132,7 +134,7 @@ impl<'a> Outcome<'a> {
         }
         let details = self.details(best);
         let sample = self.sample(best);
-        let facts = facts::of(self.folds, self.task.horizon_s());
+        let facts = facts::of(self.folds, self.task.about().horizon_s);
         let champion = self.champion(best, &entries[best]);
         entries.sort_by(|a, b| a.value.total_cmp(&b.value));
         Ok(Backtest {
@@ -175,7 +177,7 @@ impl<'a> Outcome<'a> {
         };
         let other = &self.candidates[self.baseline].name;
         let mut details = Details::of(&candidate.name, other, self.judges[0].metric, &seen);
-        match self.task.classes().len() {
+        match self.task.about().classes.len() {
             0 => {}
             2 => {
                 let labels: Vec<bool> = self.truth.iter().map(|class| *class > 0.5).collect();

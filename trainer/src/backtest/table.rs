@@ -37,7 +37,7 @@ impl Table {
             x,
             y: data.iter().flat_map(|data| data.y.iter().copied()).collect(),
             anchor: parts.iter().flat_map(|rows| rows.anchor.iter().copied()).collect(),
-            bounds: task.bounds(),
+            bounds: task.about().bounds,
         })
     }
 

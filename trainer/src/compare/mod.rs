@@ -11,6 +11,7 @@ mod request;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
+use feature_store::Mode;
 use models::{detect, registry::By};
 use rayon::ThreadPool;
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::{
     backtest::{self, Backtest, Entry, Facts, Sample, Setup, details::Details, leakage::Leakage},
     error::TrainError,
     folds::{self, Cut},
-    frame::ZoneFrame,
+    frame::{ZoneFrame, ZoneViews},
     gate::{Decision, Outcome, trial, units},
     relevance::Relevance,
     report,
@@ -32,6 +33,7 @@ use crate::{
     tasks::{self, Task},
 };
 pub use condition::Condition;
+use query::Queries;
 pub use request::{Progress, Request, Run};
 
 /// What came of one task.
@@ -106,6 +108,14 @@ impl TaskResult {
         self.leaderboard.iter().find(|entry| entry.model == champion)
     }
 
+    /// Whether the best baseline makes no error on the test part, so that there is
+    /// nothing to tell models apart by: as where nobody had to heat.
+    #[must_use]
+    pub fn is_trivial(&self) -> bool {
+        let best = self.baseline_entry();
+        best.is_some_and(|entry| entry.metric != "pr_auc" && entry.value == 0.0)
+    }
+
     /// The line of the best baseline.
     #[must_use]
     pub fn baseline_entry(&self) -> Option<&Entry> {
@@ -159,17 +169,10 @@ impl Trainer {
                 tracing::warn!(task = name, %error, "the champion is not compared with");
             }
             let champion = self.champion(name);
-            let frames = match query::of(name, &columns, request) {
-                Ok(mut query) => {
-                    if let (Some(own), Some(wanted)) = (&champion, &mut query.columns) {
-                        wanted.extend(
-                            own.columns().filter(|c| columns.contains(*c)).map(str::to_owned),
-                        );
-                        wanted.sort_unstable();
-                        wanted.dedup();
-                    }
-                    Ok(ZoneFrame::by_zone(&self.source().frame(&query).await?)?)
-                }
+            let served: Vec<&str> =
+                champion.as_ref().map_or_else(Vec::new, |own| own.columns().collect());
+            let zones = match query::of(name, &columns, &served, request) {
+                Ok(queries) => Ok(self.read(&queries).await?),
                 Err(missing) => Err(missing),
             };
             let work = {
@@ -184,7 +187,7 @@ impl Trainer {
                     let champion = champion.as_deref();
                     let asked =
                         Asked { columns: &columns, request: &request, pool: &pool, champion };
-                    frames.and_then(|frames| asked.run(&name, &frames, &settings, &hear))
+                    zones.and_then(|zones| asked.run(&name, zones, &settings, &hear))
                 }
             };
             let done = tokio::task::spawn_blocking(work).await;
@@ -196,6 +199,16 @@ impl Trainer {
         comparison.run.took_s = began.elapsed().as_secs_f64();
         folder.write(&comparison)?;
         Ok(comparison)
+    }
+
+    /// What a task learns from and is judged by.
+    async fn read(&self, queries: &Queries) -> Result<Vec<ZoneViews>, TrainError> {
+        let as_known = self.source().frame(&queries.inputs, Mode::AsKnown).await?;
+        let Some(truths) = &queries.truths else {
+            // What is learnt from what was known is judged by it, too.
+            return ZoneViews::by_zone(&as_known, &as_known);
+        };
+        ZoneViews::by_zone(&as_known, &self.source().frame(truths, Mode::AsCorrected).await?)
     }
 
     /// What came of a task, its best model offered to the registry.
@@ -235,8 +248,8 @@ impl Trainer {
 /// A task's title and unit.
 #[must_use]
 pub fn facts(name: &str) -> (&'static str, &'static str) {
-    let task = tasks::all().into_iter().find(|task| task.name() == name);
-    task.map_or((anomaly::TITLE, anomaly::UNIT), |task| (task.title(), task.unit()))
+    let task = tasks::all().into_iter().find(|task| task.about().name == name);
+    task.map_or((anomaly::TITLE, anomaly::UNIT), |task| (task.about().title, task.about().unit))
 }
 
 /// What is the same for all tasks of a comparison.
@@ -251,33 +264,33 @@ impl Asked<'_> {
     fn run(
         &self,
         name: &str,
-        frames: &[ZoneFrame],
+        zones: Vec<ZoneViews>,
         settings: &Settings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
     ) -> Result<(Backtest, Outcome), String> {
         let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
-        let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) else {
+        let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) else {
             let detectors: Vec<_> =
                 detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
-            let settings = with_cut(settings, request.plan.cut, frames);
+            let frames: Vec<ZoneFrame> = zones.into_iter().map(|zone| zone.as_known).collect();
+            let settings = with_cut(settings, request.plan.cut, &frames);
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {
                 let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 hear(step, done, detectors.len());
             };
-            let backtest = pool.install(|| anomaly::run(frames, &detectors, &settings, &hear))?;
-            let outcome = trial::detection(frames, &backtest.champion, champion, &settings)?;
+            let backtest = pool.install(|| anomaly::run(&frames, &detectors, &settings, &hear))?;
+            let outcome = trial::detection(&frames, &backtest.champion, champion, &settings)?;
             return Ok((backtest, outcome));
         };
-        let frames: Vec<ZoneFrame> =
-            frames.iter().filter(|frame| applies(task.as_ref(), frame)).cloned().collect();
+        let zones: Vec<&ZoneViews> =
+            zones.iter().filter(|zone| applies(task.as_ref(), &zone.as_known)).collect();
         let inputs = task.inputs(columns);
         let rows = |is_wanted: &dyn Fn(&ZoneId) -> bool| {
-            let own: Vec<ZoneFrame> =
-                frames.iter().filter(|frame| is_wanted(&frame.zone)).cloned().collect();
-            Rows::of(task.as_ref(), &own, &inputs, settings)
+            let own = zones.iter().copied().filter(|zone| is_wanted(zone.zone()));
+            Rows::of(task.as_ref(), own, &inputs, settings)
         };
         let hold_out = &request.plan.hold_out;
         let (learnt, judged) = if hold_out.is_empty() {
@@ -285,13 +298,14 @@ impl Asked<'_> {
             (all.clone(), all)
         } else {
             let is_held = |zone: &ZoneId| hold_out.contains(zone);
-            if let Some(zone) = hold_out.iter().find(|z| !frames.iter().any(|f| f.zone == **z)) {
+            if let Some(zone) = hold_out.iter().find(|z| !zones.iter().any(|own| own.zone() == *z))
+            {
                 return Err(format!("{zone}, which is held out, has no rows"));
             }
             (rows(&|zone| !is_held(zone)), rows(&is_held))
         };
         let parts =
-            folds::folds(&learnt, &judged, task.horizon_s(), &settings.split, &request.plan)?;
+            folds::folds(&learnt, &judged, task.about().horizon_s, &settings.split, &request.plan)?;
         let estimators: Vec<_> =
             task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
         let setup =
@@ -301,8 +315,8 @@ impl Asked<'_> {
         let card = &mut backtest.champion.card;
         card.facts.input_units = units::of(&inputs);
         card.facts.settings = training_settings(settings, spans);
-        let is_judged = |frame: &&ZoneFrame| hold_out.is_empty() || hold_out.contains(&frame.zone);
-        let judged: Vec<ZoneFrame> = frames.iter().filter(is_judged).cloned().collect();
+        let is_judged = |zone: &&ZoneViews| hold_out.is_empty() || hold_out.contains(zone.zone());
+        let judged: Vec<&ZoneViews> = zones.iter().copied().filter(is_judged).collect();
         let own = &backtest.champion;
         let outcome =
             trial::regression(task.as_ref(), &judged, spans.test, own, champion, settings)?;
@@ -345,7 +359,7 @@ fn with_cut(settings: &Settings, cut: Option<Cut>, frames: &[ZoneFrame]) -> Sett
 
 /// Whether a zone has the metrics that the task is about.
 fn applies(task: &dyn Task, frame: &ZoneFrame) -> bool {
-    task.metrics().iter().all(|metric| {
+    task.about().metrics.iter().all(|metric| {
         let column = frame.column(&format!("{metric}_last"));
         column.is_some_and(|values| values.iter().any(|value| value.is_finite()))
     })

@@ -6,35 +6,51 @@ use telemetry::SmolStr;
 use super::Request;
 use crate::{input::Input, tasks};
 
-/// The columns that a task needs, or which metric is not there.
+/// Rows are taken at whole minutes.
+const GRID_S: i64 = 60;
+
+/// The rows that a task needs.
+pub(super) struct Queries {
+    /// What inputs are made from.
+    pub(super) inputs: FrameQuery,
+    /// What truths are made from; of a task without a target none.
+    pub(super) truths: Option<FrameQuery>,
+}
+
+/// What to ask for, or which metric is not there. `served` are the columns of the
+/// champion in service, which is compared with.
 pub(super) fn of(
     name: &str,
     columns: &BTreeSet<SmolStr>,
+    served: &[&str],
     request: &Request,
-) -> Result<FrameQuery, String> {
-    let mut wanted: BTreeSet<String> = BTreeSet::new();
-    let mut step_s = None;
-    if let Some(task) = tasks::all().into_iter().find(|task| task.name() == name) {
-        let has = |metric: &&&str| columns.contains(format!("{metric}_last").as_str());
-        if let Some(metric) = task.metrics().iter().find(|metric| !has(metric)) {
-            return Err(format!("no {metric} in these zones"));
-        }
-        let anchor = task.anchor().map(str::to_owned);
-        for input in task.inputs(columns).into_iter().chain(anchor) {
-            wanted.extend(Input::parse(&input).columns().into_iter().map(str::to_owned));
-        }
-        wanted.extend(task.target_columns().iter().map(|column| (*column).to_owned()));
-        wanted.retain(|column| columns.contains(column.as_str()));
-        step_s = Some(60);
-    } else {
-        let own = columns.iter().filter(|c| c.ends_with("_last") || c.ends_with("_age_s"));
-        wanted.extend(own.map(ToString::to_string));
-    }
-    Ok(FrameQuery {
+) -> Result<Queries, String> {
+    let query = |wanted: BTreeSet<String>, step_s: Option<i64>| FrameQuery {
         zones: (!request.zones.is_empty()).then(|| request.zones.clone()),
         from_ms: request.from_ms,
         to_ms: request.to_ms,
-        columns: Some(wanted.into_iter().collect()),
+        columns: Some(wanted.into_iter().filter(|own| columns.contains(own.as_str())).collect()),
         step_s,
-    })
+    };
+    let mut wanted: BTreeSet<String> = served.iter().map(|column| (*column).to_owned()).collect();
+    if let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) {
+        let has = |metric: &&&str| columns.contains(format!("{metric}_last").as_str());
+        if let Some(metric) = task.about().metrics.iter().find(|metric| !has(metric)) {
+            return Err(format!("no {metric} in these zones"));
+        }
+        let anchor = task.about().anchor.map(str::to_owned);
+        for input in task.inputs(columns).into_iter().chain(anchor) {
+            wanted.extend(Input::parse(&input).columns().into_iter().map(str::to_owned));
+        }
+        wanted.extend(task.about().metrics.iter().map(|metric| format!("{metric}_last")));
+        if let Some(metric) = task.about().present {
+            wanted.extend(metric.columns().map(str::to_owned));
+        }
+        let truths = task.about().truth_columns.iter().map(|column| (*column).to_owned());
+        let truths = Some(query(truths.collect(), Some(GRID_S)));
+        return Ok(Queries { inputs: query(wanted, Some(GRID_S)), truths });
+    }
+    let own = columns.iter().filter(|c| c.ends_with("_last") || c.ends_with("_age_s"));
+    wanted.extend(own.map(ToString::to_string));
+    Ok(Queries { inputs: query(wanted, None), truths: None })
 }

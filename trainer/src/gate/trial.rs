@@ -12,7 +12,11 @@ use models::{
 use ndarray::{Array1, Array2, Axis};
 
 use crate::{
-    anomaly, backtest, frame::ZoneFrame, rows::Rows, serve::Champion, settings::Settings,
+    anomaly, backtest,
+    frame::{ZoneFrame, ZoneViews},
+    rows::Rows,
+    serve::Champion,
+    settings::Settings,
     tasks::Task,
 };
 
@@ -35,21 +39,21 @@ pub struct Outcome {
 /// Says what cannot be compared.
 pub fn regression(
     task: &dyn Task,
-    frames: &[ZoneFrame],
+    zones: &[&ZoneViews],
     span_ms: (i64, i64),
     artifact: &Artifact,
     champion: Option<&Champion>,
     settings: &Settings,
 ) -> Result<Outcome, String> {
-    let embargo_ms = task.horizon_s() * 1000;
+    let embargo_ms = task.about().horizon_s * 1000;
     let seen_ms = champion.map_or(i64::MIN, |own| own.artifact.card.trained_ms.1 + embargo_ms);
     let span_ms = (span_ms.0.max(seen_ms), span_ms.1);
     let held = |inputs: &[String]| {
-        let rows = Rows::of(task, frames, inputs, settings);
+        let rows = Rows::of(task, zones.iter().copied(), inputs, settings);
         rows.judged(span_ms, settings.split.test_rows_max)
     };
     let losses_of = |predictor: &Predictor, rows: &Rows| -> Result<Vec<f64>, String> {
-        let said = rows.levels(&predictor.predict(inputs(rows)?.view()), task.bounds());
+        let said = rows.levels(&predictor.predict(inputs(rows)?.view()), task.about().bounds);
         Ok(errors(&said, rows).iter().map(|error| loss(task, *error)).collect())
     };
     let rows = held(&artifact.card.schema.features);
@@ -137,11 +141,11 @@ fn errors(said: &Array1<f64>, rows: &Rows) -> Vec<f64> {
 }
 
 fn loss(task: &dyn Task, error: f64) -> f64 {
-    if task.metric() == "mae" { error.abs() } else { error * error }
+    if task.about().metric == "mae" { error.abs() } else { error * error }
 }
 
 fn loss_name(task: &dyn Task) -> &'static str {
-    if task.metric() == "mae" { "absolute error" } else { "squared error" }
+    if task.about().metric == "mae" { "absolute error" } else { "squared error" }
 }
 
 /// The mean loss of each time, over zones: zones err together.
@@ -201,7 +205,7 @@ fn baseline(
     });
     let predictor = Predictor::Regressor(fitted);
     let x = inputs(rows)?;
-    let said = rows.levels(&predictor.predict(x.view()), task.bounds());
+    let said = rows.levels(&predictor.predict(x.view()), task.about().bounds);
     let errors: Vec<f64> = errors(&said, rows).iter().map(|error| error.abs()).collect();
     let serving = backtest::Serving {
         half_width: metrics::conformal_quantile(&errors, serving.level),
@@ -209,11 +213,11 @@ fn baseline(
     };
     let losses: Vec<f64> = errors.iter().map(|error| loss(task, *error)).collect();
     let mean = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
-    let value = if task.metric() == "rmse" { mean.sqrt() } else { mean };
+    let value = if task.about().metric == "rmse" { mean.sqrt() } else { mean };
     let mut card = artifact.card.clone();
     named.map_or("baseline", |own| own.name).clone_into(&mut card.model);
     card.rows = 0;
-    card.metrics = [task.metric().to_owned(), format!("{}_baseline", task.metric())]
+    card.metrics = [task.about().metric.to_owned(), format!("{}_baseline", task.about().metric)]
         .map(|name| (name, value))
         .into();
     card.serving = serde_json::to_value(&serving).map_err(|error| error.to_string())?;

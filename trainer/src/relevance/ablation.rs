@@ -51,8 +51,8 @@ impl Study<'_> {
         test: &Table,
     ) -> Result<Vec<Ablated>, String> {
         let Predictor::Regressor(full) = predictor else { return Ok(Vec::new()) };
-        let metric = Metric::named(self.task.metric());
-        let clock = Clock::of(&test.at_ms, self.task.horizon_s(), self.seed);
+        let metric = Metric::named(self.task.about().metric);
+        let clock = Clock::of(&test.at_ms, self.task.about().horizon_s, self.seed);
         let of_full = test.losses(metric, full);
         let inputs = &train.schema.features;
         let without = |variant: Variant| -> Result<Ablated, String> {

@@ -117,7 +117,7 @@ impl Study<'_> {
         let picked =
             evenly(&all, affordable.clamp(200, if self.is_thorough { usize::MAX } else { ROWS }));
         let test = test.select(&picked);
-        let clock = Clock::of(&test.at_ms, self.task.horizon_s(), self.seed);
+        let clock = Clock::of(&test.at_ms, self.task.about().horizon_s, self.seed);
         let shuffling =
             Shuffling { repeats, seed: self.seed, horizon: clock.horizon_rows(), level: 0.95 };
         let predict = |x: ndarray::ArrayView2<f64>| predictor.predict(x);

@@ -47,11 +47,18 @@ pub(super) fn p(entry: &Entry) -> String {
 /// Whether the champion beats the best baseline.
 pub(super) fn verdict(task: &TaskResult) -> String {
     if let Some(why) = &task.not_applicable {
-        return format!("Not applicable: {why}.");
+        return format!("Not applicable: {}.", why.replace('_', " "));
     }
     let (Some(champion), Some(baseline)) = (task.champion_entry(), task.baseline_entry()) else {
         return "No model could be fitted.".to_owned();
     };
+    if task.is_trivial() {
+        return format!(
+            "Nothing to tell models apart by: {} makes no error on the test part. A longer recording, or \
+             other settings of comfort, may have more to say.",
+            baseline.model
+        );
+    }
     if champion.is_baseline {
         let better = task.leaderboard.iter().find(|entry| {
             !entry.is_baseline && entry.test.is_some_and(|t| t.p_value < SURE) && entry.skill > 0.0

@@ -1,17 +1,21 @@
 //! Tasks, models and predictions over HTTP.
 //!
 //! # Layout
-//! - this file: all paths
+//! - this file: all paths, and their description
 //! - `predict`: `/v1/predict/{task}` for one zone or many
 //! - `models`: `/v1/tasks`, `/v1/models`, `/v1/scores`
 //! - [`inference`]: `/v2`, the Open Inference Protocol
+//! - `health`: for supervisors and Prometheus
 
+mod health;
 pub mod inference;
 mod models;
 mod predict;
 
-use axum::{Router, extract::State, routing::get};
+use axum::Router;
 use service::rest::Problem;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     serve::{PredictError, Trainer},
@@ -20,54 +24,62 @@ use crate::{
 
 /// All paths of the trainer, to be merged with those of other services.
 pub fn routes(trainer: Trainer) -> Router {
-    Router::new()
-        .route("/v1/tasks", get(models::tasks))
-        .route("/v1/models", get(models::models))
-        .route("/v1/models/{task}", get(models::versions))
-        .route("/v1/models/{task}/log", get(models::log))
-        .route("/v1/scores", get(models::scores))
-        .route("/v1/predict/{task}", get(predict::asked).post(predict::posted))
-        .merge(inference::routes())
-        .with_state(trainer)
+    Router::from(paths().with_state(trainer))
 }
 
-/// The same with what a service by itself has: metrics, and whether it lives
-/// and can predict.
+/// The paths of a trainer that runs by itself.
 pub fn service_routes(trainer: Trainer) -> Router {
-    let own = Router::new()
-        .route("/metrics", get(async |State(trainer): State<Trainer>| trainer.metrics()))
-        .route("/healthz", get(async || "ok"))
-        .route("/readyz", get(ready))
-        .with_state(trainer.clone());
-    own.merge(routes(trainer))
+    let operation = Router::from(operation_paths().with_state(trainer.clone()));
+    routes(trainer).merge(operation).merge(service::openapi::routes(openapi()))
 }
 
-/// Ready is who has a champion and can reach the feature store.
-async fn ready(State(trainer): State<Trainer>) -> Result<&'static str, Problem> {
-    if !NAMES.iter().any(|name| trainer.champion(name).is_some()) {
-        let hint = "`trainer compare` trains and chooses one";
-        return Err(Problem::unavailable("no task has a champion yet").hint(hint));
-    }
-    match trainer.zones().await {
-        Ok(_) => Ok("ok"),
-        Err(error) => Err(Problem::unavailable(error.to_string())),
-    }
+/// The description of all paths, in the form of OpenAPI 3.1.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let mut document = paths().into_openapi();
+    document.merge(operation_paths().into_openapi());
+    "Microclimate trainer".clone_into(&mut document.info.title);
+    document.info.description = Some(
+        "Predictions of the champions, their models, versions and scores; the same as the Open \
+         Inference Protocol. Times are UTC; where a service has a token, it is sent as \
+         `Authorization: Bearer …`."
+            .to_owned(),
+    );
+    document
+}
+
+fn paths() -> OpenApiRouter<Trainer> {
+    OpenApiRouter::new()
+        .routes(routes!(predict::asked, predict::posted))
+        .routes(routes!(models::tasks))
+        .routes(routes!(models::models))
+        .routes(routes!(models::versions))
+        .routes(routes!(models::log))
+        .routes(routes!(models::scores))
+        .merge(inference::paths())
+}
+
+fn operation_paths() -> OpenApiRouter<Trainer> {
+    OpenApiRouter::new()
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
 }
 
 /// An error of a prediction as clients see it.
 fn problem(error: PredictError) -> Problem {
     let text = error.to_string();
     match error {
-        PredictError::UnknownTask(_) => {
-            Problem::not_found(text).hint(format!("the tasks are {}", NAMES.join(", ")))
-        }
-        PredictError::UnknownZone(_) => {
-            Problem::not_found(text).hint("GET /v1/zones of the feature store lists them")
-        }
-        PredictError::NoChampion(_) => {
-            Problem::unavailable(text).hint("`trainer compare` trains and chooses one")
-        }
-        PredictError::NotApplicable { .. } => Problem::conflict(text),
+        PredictError::UnknownTask(_) => Problem::not_found(text)
+            .coded("unknown_task")
+            .hint(format!("the tasks are {}", NAMES.join(", "))),
+        PredictError::UnknownZone(_) => Problem::not_found(text)
+            .coded("unknown_zone")
+            .hint("GET /v1/zones of the feature store lists them"),
+        PredictError::NoChampion(_) => Problem::unavailable(text)
+            .coded("no_champion")
+            .hint("`trainer compare` trains and chooses one"),
+        PredictError::NotApplicable { .. } => Problem::conflict(text).coded("not_applicable"),
         PredictError::Train(error) => Problem::internal(error),
     }
 }

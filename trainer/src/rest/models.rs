@@ -1,138 +1,304 @@
 //! Tasks, their champions, versions and scores.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Path, State},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
-use service::rest::Problem;
+use models::{
+    artifact::profile::Range,
+    registry::{Aliases, Entry, Verdict},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use service::rest::{Params, Problem, ProblemAnswer};
+use utoipa::{IntoParams, ToSchema};
 
-use crate::{compare::facts, error::TrainError, serve::Trainer, tasks::NAMES};
+use crate::{
+    compare::facts,
+    error::TrainError,
+    score::Score,
+    serve::{Champion, Trainer},
+    tasks::NAMES,
+};
 
 /// Entries of a log in one answer.
 const ENTRIES_MAX: usize = 1000;
 
-pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Value> {
-    let tasks = NAMES.map(|name| {
-        let (title, unit) = facts(name);
-        let champion = trainer.champion(name).map(|champion| {
-            json!({
-                "model": champion.artifact.card.model,
-                "version": champion.version,
-                "metrics": champion.artifact.card.metrics,
-            })
-        });
-        json!({ "task": name, "title": title, "unit": unit, "champion": champion })
-    });
-    Json(json!({ "tasks": tasks }))
+/// What can be predicted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tasks {
+    tasks: Vec<TaskLine>,
 }
 
-/// The champions in service.
-pub(super) async fn models(State(trainer): State<Trainer>) -> Json<Value> {
-    let mut models = Vec::new();
-    for name in NAMES {
-        let Some(champion) = trainer.champion(name) else { continue };
+#[derive(Serialize, ToSchema)]
+struct TaskLine {
+    #[schema(example = "temperature-10m")]
+    task: &'static str,
+    /// What it says, for people.
+    #[schema(example = "temperature in 10 minutes")]
+    title: &'static str,
+    /// Of predictions.
+    #[schema(example = "°C")]
+    unit: &'static str,
+    /// The model in service; null before one was trained.
+    champion: Option<TaskChampion>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct TaskChampion {
+    /// Its name.
+    #[schema(example = "quantile boosting")]
+    model: String,
+    version: u64,
+    /// On held-out time, by name.
+    metrics: BTreeMap<String, f64>,
+}
+
+/// The tasks, and the champion of each.
+#[utoipa::path(get, path = "/v1/tasks", tag = "models",
+    responses((status = 200, body = Tasks)))]
+pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Tasks> {
+    let line = |task| {
+        let (title, unit) = facts(task);
+        let champion = trainer.champion(task).map(|champion| {
+            let card = &champion.artifact.card;
+            TaskChampion {
+                model: card.model.clone(),
+                version: champion.version,
+                metrics: card.metrics.clone(),
+            }
+        });
+        TaskLine { task, title, unit, champion }
+    };
+    Json(Tasks { tasks: NAMES.into_iter().map(line).collect() })
+}
+
+/// Models in service.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Models {
+    models: Vec<Model>,
+}
+
+/// A model in service: what it takes, what it was made from, how good it was.
+#[derive(Serialize, ToSchema)]
+struct Model {
+    task: String,
+    /// Its name.
+    model: String,
+    version: u64,
+    inputs: Vec<ModelInput>,
+    /// Of the names and order of inputs.
+    schema_hash: String,
+    /// Of predictions.
+    unit: String,
+    /// In the order of their numbers, where it says classes.
+    classes: Vec<String>,
+    /// First and last event time of its training rows, UTC ms.
+    #[schema(value_type = [i64; 2])]
+    trained_ms: (i64, i64),
+    /// SHA-256 over its training rows.
+    data_hash: String,
+    /// Rows that it was trained on.
+    rows: usize,
+    seed: u64,
+    /// On held-out time, by name.
+    metrics: BTreeMap<String, f64>,
+    /// 95 % intervals of these.
+    metric_intervals: BTreeMap<String, [f64; 2]>,
+    /// Of the program that trained it.
+    code_version: String,
+    /// Of the libraries that fit models.
+    crates: BTreeMap<String, String>,
+    /// Of the training.
+    #[schema(value_type = Object)]
+    settings: Value,
+    /// Why the champion that the registry names is not this one.
+    refused: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ModelInput {
+    #[schema(example = "temperature_slope_10m")]
+    name: String,
+    #[schema(example = "°C/h")]
+    unit: Option<String>,
+    /// In training: `low`, `median`, `high`, and the share that was `missing`.
+    #[schema(value_type = Option<BTreeMap<String, f64>>)]
+    range: Option<Range>,
+}
+
+impl Model {
+    fn of(champion: &Champion, refused: Option<String>) -> Self {
         let card = &champion.artifact.card;
-        let inputs = card.schema.features.iter().enumerate();
-        let inputs: Vec<Value> = inputs
-            .map(|(number, name)| {
-                json!({
-                    "name": name,
-                    "unit": card.facts.input_units.get(number),
-                    "range": card.facts.profile.inputs.get(number),
-                })
-            })
-            .collect();
-        models.push(json!({
-            "task": card.task,
-            "model": card.model,
-            "version": champion.version,
-            "inputs": inputs,
-            "schema_hash": card.schema.hash(),
-            "unit": card.unit,
-            "classes": card.facts.classes,
-            "trained_ms": card.trained_ms,
-            "data_hash": card.facts.data_hash,
-            "rows": card.rows,
-            "seed": card.seed,
-            "metrics": card.metrics,
-            "metric_intervals": card.facts.metric_intervals,
-            "code_version": card.code_version,
-            "crates": card.facts.crates,
-            "settings": card.facts.settings,
-            "refused": trainer.refusal(name),
-        }));
+        let facts = &card.facts;
+        let input = |(number, name): (usize, &String)| ModelInput {
+            name: name.clone(),
+            unit: facts.input_units.get(number).cloned(),
+            range: facts.profile.inputs.get(number).copied(),
+        };
+        Self {
+            task: card.task.clone(),
+            model: card.model.clone(),
+            version: champion.version,
+            inputs: card.schema.features.iter().enumerate().map(input).collect(),
+            schema_hash: card.schema.hash(),
+            unit: card.unit.clone(),
+            classes: facts.classes.clone(),
+            trained_ms: card.trained_ms,
+            data_hash: facts.data_hash.clone(),
+            rows: card.rows,
+            seed: card.seed,
+            metrics: card.metrics.clone(),
+            metric_intervals: facts.metric_intervals.clone(),
+            code_version: card.code_version.clone(),
+            crates: facts.crates.clone(),
+            settings: facts.settings.clone(),
+            refused,
+        }
     }
-    Json(json!({ "models": models }))
+}
+
+/// The champions in service, with all that is known of their making.
+#[utoipa::path(get, path = "/v1/models", tag = "models",
+    responses((status = 200, body = Models)))]
+pub(super) async fn models(State(trainer): State<Trainer>) -> Json<Models> {
+    let model = |name| Some(Model::of(&*trainer.champion(name)?, trainer.refusal(name)));
+    Json(Models { models: NAMES.into_iter().filter_map(model).collect() })
+}
+
+/// What the registry has of a task.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Versions {
+    task: &'static str,
+    /// `champion` and `challenger`, the champions `before`, and the `newest` version.
+    #[schema(value_type = Object)]
+    aliases: Aliases,
+    versions: Vec<Version>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Version {
+    Kept(Box<KeptVersion>),
+    /// A file that cannot be served.
+    Refused {
+        version: u64,
+        /// Why.
+        refused: String,
+    },
+}
+
+#[derive(Serialize, ToSchema)]
+struct KeptVersion {
+    version: u64,
+    /// Its name.
+    model: String,
+    /// First and last event time of its training rows, UTC ms.
+    #[schema(value_type = [i64; 2])]
+    trained_ms: (i64, i64),
+    /// On held-out time, by name.
+    metrics: BTreeMap<String, f64>,
+    size_bytes: usize,
+    /// What the gate was shown, and said.
+    #[schema(value_type = Option<Object>)]
+    verdict: Option<Verdict>,
 }
 
 /// All versions of a task.
+#[utoipa::path(get, path = "/v1/models/{task}", tag = "models",
+    params(("task" = String, Path, example = "temperature-10m")),
+    responses((status = 200, body = Versions), (status = 404, body = ProblemAnswer)))]
 pub(super) async fn versions(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-) -> Result<Json<Value>, Problem> {
-    let known = known(&task)?;
+) -> Result<Json<Versions>, Problem> {
+    let task = known(&task)?;
     let listed = blocking(move || {
         let registry = trainer.registry();
-        let aliases = registry.aliases(known)?;
+        let aliases = registry.aliases(task)?;
         let mut versions = Vec::new();
-        for version in registry.versions(known)? {
+        for version in registry.versions(task)? {
             // A version that is refused is listed as such.
-            versions.push(match registry.card(known, version) {
-                Ok((card, bytes)) => json!({
-                    "version": version,
-                    "model": card.model,
-                    "trained_ms": card.trained_ms,
-                    "metrics": card.metrics,
-                    "size_bytes": bytes,
-                    "verdict": registry.verdict(known, version)?,
-                }),
-                Err(error) => json!({ "version": version, "refused": error.to_string() }),
+            versions.push(match registry.card(task, version) {
+                Ok((card, size_bytes)) => Version::Kept(Box::new(KeptVersion {
+                    version,
+                    model: card.model,
+                    trained_ms: card.trained_ms,
+                    metrics: card.metrics,
+                    size_bytes,
+                    verdict: registry.verdict(task, version)?,
+                })),
+                Err(error) => Version::Refused { version, refused: error.to_string() },
             });
         }
-        Ok(json!({ "task": known, "aliases": aliases, "versions": versions }))
+        Ok(Versions { task, aliases, versions })
     });
     listed.await.map(Json)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Last {
+    /// At most this many, at most 1000; 50 without it.
     limit: Option<usize>,
 }
 
-/// The newest decisions about a task.
+/// Decisions about a task, the newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Decisions {
+    /// Each with `number`, `at_ms`, `who`, `what`, `version`, `why`, `evidence` where
+    /// the gate was asked, and the `aliases` after it.
+    #[schema(value_type = Vec<Object>)]
+    log: Vec<Entry>,
+}
+
+/// The newest decisions about a task: when, who, what and why.
+#[utoipa::path(get, path = "/v1/models/{task}/log", tag = "models",
+    params(("task" = String, Path, example = "temperature-10m"), Last),
+    responses((status = 200, body = Decisions), (status = 400, body = ProblemAnswer),
+        (status = 404, body = ProblemAnswer)))]
 pub(super) async fn log(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-    Query(Last { limit }): Query<Last>,
-) -> Result<Json<Value>, Problem> {
-    let known = known(&task)?;
+    Params(Last { limit }): Params<Last>,
+) -> Result<Json<Decisions>, Problem> {
+    let task = known(&task)?;
     let limit = limit.unwrap_or(50);
     if limit > ENTRIES_MAX {
         let what = format!("limit {limit}, expected at most {ENTRIES_MAX}");
         return Err(Problem::bad_request(what));
     }
-    let read = blocking(move || Ok(json!({ "log": trainer.registry().log(known, limit)? })));
+    let read = blocking(move || Ok(Decisions { log: trainer.registry().log(task, limit)? }));
     read.await.map(Json)
 }
 
-/// How served predictions fared.
-pub(super) async fn scores(State(trainer): State<Trainer>) -> Json<Value> {
-    Json(json!({ "scores": trainer.scores().all() }))
+/// Scores of what was served.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Scores {
+    scores: Vec<Score>,
+}
+
+/// How the champions' served predictions fared, once the truth had come.
+#[utoipa::path(get, path = "/v1/scores", tag = "models",
+    responses((status = 200, body = Scores)))]
+pub(super) async fn scores(State(trainer): State<Trainer>) -> Json<Scores> {
+    Json(Scores { scores: trainer.scores().all() })
 }
 
 fn known(task: &str) -> Result<&'static str, Problem> {
     NAMES.into_iter().find(|name| *name == task).ok_or_else(|| {
         Problem::not_found(format!("there is no task `{task}`"))
+            .coded("unknown_task")
             .hint(format!("the tasks are {}", NAMES.join(", ")))
     })
 }
 
-async fn blocking(
-    work: impl FnOnce() -> Result<Value, TrainError> + Send + 'static,
-) -> Result<Value, Problem> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TrainError> + Send + 'static,
+) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await.map_err(Problem::internal)?;
     done.map_err(Problem::internal)
 }

@@ -2,53 +2,75 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
-use service::rest::Problem;
+use service::rest::{Body, Params, Problem, ProblemAnswer};
 use telemetry::ZoneId;
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem;
 use crate::serve::{Prediction, Trainer, ZONES_MAX};
 
 /// A request: one `zone`, or many `zones`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Asked {
+    /// The zone; the answer is its prediction.
+    #[param(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
-    /// In a query separated by commas.
+    /// In its place zones, separated by commas, at most 1000; the answer is a list.
     zones: Option<String>,
+    /// Adds so many of the inputs that moved the value most, at most 50.
     explain: Option<usize>,
 }
 
 /// The same in a body.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PredictRequest)]
 pub(super) struct Posted {
+    /// The zone; the answer is its prediction.
+    #[schema(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
+    /// In its place zones, at most 1000; the answer is a list.
+    #[schema(value_type = Option<Vec<String>>)]
     zones: Option<Vec<ZoneId>>,
+    /// Adds so many of the inputs that moved the value most, at most 50.
     explain: Option<usize>,
 }
 
 /// One prediction, or one for each zone that was asked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = PredictAnswer)]
 pub(super) enum Answer {
     One(Box<Prediction>),
     Many { predictions: Vec<Prediction>, errors: Vec<Failure> },
 }
 
 /// A zone without a prediction.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PredictFailure)]
 pub(super) struct Failure {
+    #[schema(value_type = String, example = "farm/bay-9")]
     zone: ZoneId,
+    /// Why.
     message: String,
 }
 
+/// Predictions of a task from the newest features of a zone, or of several: what the
+/// champion says, or where its inputs cannot be trusted the baseline.
+#[utoipa::path(get, path = "/v1/predict/{task}", tag = "predictions",
+    params(("task" = String, Path, description = "As `/v1/tasks` lists them", example = "temperature-10m"), Asked),
+    responses((status = 200, body = Answer), (status = 400, body = ProblemAnswer),
+        (status = 404, body = ProblemAnswer), (status = 409, body = ProblemAnswer),
+        (status = 503, body = ProblemAnswer)))]
 pub(super) async fn asked(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-    Query(Asked { zone, zones, explain }): Query<Asked>,
+    Params(Asked { zone, zones, explain }): Params<Asked>,
 ) -> Result<Json<Answer>, Problem> {
     let parsed = zones.map(|zones| zones.split(',').map(str::parse).collect());
     let zones: Option<Result<Vec<ZoneId>, _>> = parsed;
@@ -58,10 +80,16 @@ pub(super) async fn asked(
     answer(&trainer, &task, Posted { zone, zones, explain }).await
 }
 
+/// The same for zones in a body.
+#[utoipa::path(post, path = "/v1/predict/{task}", tag = "predictions",
+    params(("task" = String, Path, example = "temperature-10m")), request_body = Posted,
+    responses((status = 200, body = Answer), (status = 400, body = ProblemAnswer),
+        (status = 404, body = ProblemAnswer), (status = 409, body = ProblemAnswer),
+        (status = 503, body = ProblemAnswer)))]
 pub(super) async fn posted(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-    Json(posted): Json<Posted>,
+    Body(posted): Body<Posted>,
 ) -> Result<Json<Answer>, Problem> {
     answer(&trainer, &task, posted).await
 }

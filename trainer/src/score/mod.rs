@@ -170,9 +170,9 @@ impl Scores {
     /// newest row is of `clock_ms`.
     #[must_use]
     pub fn due(&self, task: &dyn Task, zone: &ZoneId, clock_ms: i64) -> Vec<Noted> {
-        let until_ms = clock_ms - task.horizon_s() * 1000 - LATENESS_MS;
+        let until_ms = clock_ms - task.about().horizon_s * 1000 - LATENESS_MS;
         let state = self.state();
-        let Some(of_task) = state.tasks.get(task.name()) else { return Vec::new() };
+        let Some(of_task) = state.tasks.get(task.about().name) else { return Vec::new() };
         let past = of_task.waiting.values().take_while(|noted| noted.at_ms <= until_ms);
         past.filter(|noted| noted.zone == *zone).cloned().collect()
     }
@@ -274,6 +274,7 @@ mod tests {
             fallback_reason: None,
             drift: Drift { outside_share: 0.25, ..Drift::default() },
             contributions: Vec::new(),
+            irrigation: None,
             metric: None,
             fault: None,
             features_at_ms: minute * MINUTE_MS,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use models::stats::conformal::Adaptive;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Noted;
 
@@ -14,7 +15,7 @@ const NEWEST: usize = 1000;
 const ENOUGH: usize = 200;
 
 /// How a task's champion fares.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Score {
     /// The task.
     pub task: String,
@@ -44,6 +45,7 @@ pub struct Score {
     /// The mean share of inputs outside what training saw.
     pub outside_share: Option<f64>,
     /// First and last event time of the predictions, UTC ms.
+    #[schema(value_type = Option<[i64; 2]>)]
     pub span_ms: Option<(i64, i64)>,
     /// Predictions that wait for their truth.
     pub waiting: usize,

@@ -1,12 +1,12 @@
 //! What really came.
 
-use crate::{frame::ZoneFrame, input::Input, settings::Comfort, tasks::Task};
+use crate::{frame::ZoneFrame, settings::Comfort, tasks::Task};
 
 /// Feature rows are a minute apart.
 const GRID_MS: i64 = 60_000;
 
 /// The truth of what a task said of features of `at_ms` (UTC ms), in the task's
-/// unit: the target of the nearest row, which is at most 30 s away, made as in
+/// unit: that of the nearest row, which is at most 30 s away, made as in
 /// training. None where it is not known.
 #[must_use]
 pub fn truth(task: &dyn Task, frame: &ZoneFrame, at_ms: i64, comfort: &Comfort) -> Option<f64> {
@@ -15,22 +15,7 @@ pub fn truth(task: &dyn Task, frame: &ZoneFrame, at_ms: i64, comfort: &Comfort) 
     if task.is_censored(frame, row, comfort) {
         return None;
     }
-    let column = |name: &str| frame.column(name).map_or(f64::NAN, |values| values[row]);
-    let anchor = task.anchor().map_or(0.0, |name| Input::parse(name).value(comfort, column));
-    Some(task.target(frame, row, comfort)? + anchor).filter(|truth| truth.is_finite())
-}
-
-/// The columns that truths of a task are made from.
-#[must_use]
-pub fn columns(task: &dyn Task) -> Vec<String> {
-    let mut columns: Vec<String> =
-        task.target_columns().iter().map(|column| (*column).to_owned()).collect();
-    if let Some(anchor) = task.anchor().map(Input::parse) {
-        columns.extend(anchor.columns().into_iter().map(str::to_owned));
-    }
-    columns.sort_unstable();
-    columns.dedup();
-    columns
+    task.truth(frame, row, comfort).filter(|truth| truth.is_finite())
 }
 
 #[cfg(test)]
@@ -39,7 +24,7 @@ mod tests {
     use crate::{Settings, tasks};
 
     #[test]
-    fn a_truth_is_what_a_target_would_be() {
+    fn the_truth_is_that_of_the_nearest_row() {
         let temperature: &dyn Fn(f64) -> f64 = &|minute| 20.0 + 0.1 * minute;
         let frame = tasks::tests::frame(30, &[("temperature_last", temperature)]);
         let task = &tasks::all()[0];

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use feature_store::FrameQuery;
+use feature_store::{FrameQuery, Mode};
 use telemetry::ZoneId;
 
 use super::{Champion, PredictError, Prediction, Trainer};
@@ -74,7 +74,7 @@ impl Trainer {
                     columns: Some(columns),
                     step_s: None,
                 };
-                let table = self.source().frame(&query).await?;
+                let table = self.source().frame(&query, Mode::AsKnown).await?;
                 let frames = ZoneFrame::by_zone(&table)?;
                 let score = frames.first().and_then(|frame| {
                     anomaly::score(zone, frame, &serving, &champion.artifact.predictor)

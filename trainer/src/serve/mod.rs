@@ -5,6 +5,7 @@
 //! - [`champion`]: a model that is served, ready to be asked
 //! - [`prediction`]: what is said, and why nothing is
 //! - `regress`, `detect`: from a zone's newest row to a prediction
+//! - [`irrigation`]: how long to water
 //! - `explain`: what a prediction rests on
 //! - `meter`: how many, how fast
 
@@ -12,6 +13,8 @@
 pub mod champion;
 mod detect;
 mod explain;
+/// How long to water.
+pub mod irrigation;
 mod meter;
 /// What is said.
 pub mod prediction;
@@ -40,6 +43,7 @@ use crate::{
 };
 pub use champion::Champion;
 pub(crate) use detect::Remembered;
+pub use irrigation::Irrigation;
 use meter::Meter;
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 
@@ -214,7 +218,7 @@ impl Trainer {
         let champion = self.champion(task).ok_or_else(no_champion)?;
         let latest: Option<Latest> = self.0.source.latest(zone).await?;
         let latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
-        match tasks::all().into_iter().find(|own| own.name() == task) {
+        match tasks::all().into_iter().find(|own| own.about().name == task) {
             Some(own) => self.regress(own.as_ref(), zone, &champion, &latest, explain),
             None => self.detect(zone, &champion, &latest).await,
         }

@@ -3,23 +3,29 @@ use std::collections::BTreeMap;
 use models::detect::minutes::Kind;
 use serde::Serialize;
 use telemetry::ZoneId;
+use utoipa::ToSchema;
 
-use super::champion::Champion;
+use super::{champion::Champion, irrigation::Irrigation};
 use crate::{error::TrainError, source::Latest};
 
 /// What a task says of a zone.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Prediction {
     /// The task.
+    #[schema(example = "temperature-10m")]
     pub task: String,
     /// The zone.
+    #[schema(value_type = String, example = "farm/bay-1")]
     pub zone: ZoneId,
     /// In `unit`.
+    #[schema(example = 15.42)]
     pub value: f64,
     /// Of all values.
+    #[schema(example = "°C")]
     pub unit: String,
     /// Covers the truth with probability `interval_level`; for anomalies, what
     /// 90 % of usual minutes score.
+    #[schema(example = json!([15.33, 15.51]))]
     pub interval: Option<[f64; 2]>,
     /// A share.
     pub interval_level: f64,
@@ -27,6 +33,7 @@ pub struct Prediction {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<BTreeMap<String, f64>>,
     /// The model's name.
+    #[schema(example = "quantile boosting")]
     pub model: String,
     /// Its version in the registry.
     pub version: u64,
@@ -44,11 +51,15 @@ pub struct Prediction {
     /// for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<Contribution>,
+    /// How long to water now, where the task is about watering.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub irrigation: Option<Irrigation>,
     /// What the value is about, if it is about one metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
     /// What may be wrong with its sensor, where an anomaly is an alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "stuck")]
     pub fault: Option<Kind>,
     /// Event time of the features, UTC ms.
     pub features_at_ms: i64,
@@ -59,7 +70,7 @@ pub struct Prediction {
 }
 
 /// How a row compares with training.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct Drift {
     /// Whether more inputs than `serving.outside_max` are outside.
     pub flag: bool,
@@ -77,7 +88,7 @@ pub struct Drift {
 }
 
 /// How one input moved a prediction.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Contribution {
     /// Its name.
     pub input: String,
@@ -135,6 +146,7 @@ impl Prediction {
             fallback_reason: None,
             drift: Drift::default(),
             contributions: Vec::new(),
+            irrigation: None,
             metric: None,
             fault: None,
             features_at_ms: latest.at_ms,

@@ -1,7 +1,9 @@
 use ndarray::Array2;
 use telemetry::ZoneId;
 
-use super::{Champion, Drift, PredictError, Prediction, Trainer, explain::contributions};
+use super::{
+    Champion, Drift, Irrigation, PredictError, Prediction, Trainer, explain::contributions,
+};
 use crate::{backtest, input::Input, source::Latest, tasks::Task};
 
 /// Names of strange inputs that a prediction carries.
@@ -18,21 +20,22 @@ impl Trainer {
         explain: usize,
     ) -> Result<Prediction, PredictError> {
         let not_applicable = |why: String| PredictError::NotApplicable {
-            task: task.name().to_owned(),
+            task: task.about().name.to_owned(),
             zone: zone.clone(),
             why,
         };
         let has = |metric: &&&str| latest.value(&format!("{metric}_last")).is_finite();
-        if let Some(metric) = task.metrics().iter().find(|metric| !has(metric)) {
+        if let Some(metric) = task.about().metrics.iter().find(|metric| !has(metric)) {
             return Err(not_applicable(format!("it has no {metric}")));
         }
         let serving: backtest::Serving = champion.serving().map_err(not_applicable)?;
         let comfort = self.settings().comfort_in(zone);
         let row = champion.row(&comfort, latest);
         let anchor = task
-            .anchor()
+            .about()
+            .anchor
             .map_or(0.0, |name| Input::parse(name).value(&comfort, |column| latest.value(column)));
-        let (low, high) = task.bounds();
+        let (low, high) = task.about().bounds;
         let level = |said: f64| (said + anchor).clamp(low, high);
         let (input, factor) = &serving.baseline;
         let baseline = match input {
@@ -45,6 +48,7 @@ impl Trainer {
             baseline_value: baseline,
             interval_level: serving.level,
             drift: self.drift(champion, &row),
+            irrigation: (task.about().group == "watering").then(|| Irrigation::of(latest)),
             ..Prediction::about(zone, champion, latest)
         };
         if let Some(why) = self.distrust(task, latest, &said) {
@@ -95,7 +99,7 @@ impl Trainer {
             let age_s = said.features_age_s;
             return Some(format!("its features are {age_s:.0} s old, expected at most {stale_s}"));
         }
-        for metric in task.metrics() {
+        for metric in task.about().metrics {
             let age_s = latest.value(&format!("{metric}_age_s"));
             if age_s > stale_s {
                 return Some(format!(

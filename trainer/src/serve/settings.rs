@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
 
+use crate::tasks;
+
 /// When a prediction is the baseline's, or a warning stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,8 @@ pub struct Watch {
     pub enabled: bool,
     /// Every zone is predicted this often, seconds.
     pub every_s: u64,
+    /// After a start nothing is trained for so long, seconds.
+    pub settle_s: f64,
     /// Models are trained again this often, hours; 0 means never.
     pub retrain_every_h: f64,
     /// Whether a task whose inputs drift, or whose champion has become worse
@@ -35,6 +39,11 @@ pub struct Watch {
     pub retrain_on_drift: bool,
     /// But not more often than this, hours.
     pub retrain_pause_h: f64,
+    /// Only these tasks are trained again, by their own or their group's names; all
+    /// where there are none.
+    pub retrain_tasks: Vec<String>,
+    /// Only these models are fitted then; all where there are none.
+    pub retrain_models: Vec<String>,
     /// Predictions are written there, so that they can be scored.
     pub journal_dir: PathBuf,
     /// For so many days.
@@ -108,8 +117,11 @@ impl Watch {
         whole("watch.every_s", self.every_s, 1..=86_400)?;
         whole("watch.journal_days", u64::from(self.journal_days), 3..=3650)?;
         whole("watch.versions_kept", self.versions_kept as u64, 1..=1000)?;
+        at_least("watch.settle_s", self.settle_s, 0.0)?;
         at_least("watch.retrain_every_h", self.retrain_every_h, 0.0)?;
-        at_least("watch.retrain_pause_h", self.retrain_pause_h, 0.01)
+        at_least("watch.retrain_pause_h", self.retrain_pause_h, 0.01)?;
+        known("watch.retrain_tasks", &self.retrain_tasks, &tasks::NAMES)?;
+        known("watch.retrain_models", &self.retrain_models, &tasks::models())
     }
 }
 
@@ -144,6 +156,16 @@ pub fn check_gate(gate: &models::registry::Gate) -> Result<(), ConfigError> {
         return Err(ConfigError::invalid("gate.p_max", what));
     }
     at_least("gate.latency_p99_us_max", gate.latency_p99_us_max, 1.0)
+}
+
+fn known(key: &str, names: &[String], known: &[&str]) -> Result<(), ConfigError> {
+    match names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            let what = format!("there is no `{name}`, expected some of {}", known.join(", "));
+            Err(ConfigError::invalid(key, what))
+        }
+        None => Ok(()),
+    }
 }
 
 fn at_least(key: &str, value: f64, least: f64) -> Result<(), ConfigError> {

@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use models::stats::classes::{macro_f1, macro_f1_at_changes};
 use telemetry::SmolStr;
 
-use super::{Baseline, Task, anchored, circumstances, made_of, surroundings};
+use super::{
+    About, Baseline, Task, above_and_below, anchored, circumstances, made_of, surroundings,
+};
 use crate::{
     frame::ZoneFrame,
     input::{Metric, Side},
@@ -13,6 +15,39 @@ use crate::{
 
 const MINUTES: i64 = 60;
 const MINUTES_KNOWN_MIN: usize = 50;
+
+/// What all of them have in common.
+const NEXT_HOUR: About = About {
+    group: "heating",
+    horizon_s: 3600,
+    step_s: 300,
+    metrics: &["temperature"],
+    present: Some(Metric::Temperature),
+    truth_columns: &Metric::Temperature.columns(),
+    ..About::ANY
+};
+const HEATING: About = About {
+    name: "heating",
+    title: "heating needs of the next hour",
+    unit: "°C·min",
+    anchor: Some("degree_minutes_as_now"),
+    bounds: (0.0, f64::INFINITY),
+    ..NEXT_HOUR
+};
+const COOLING: About = About {
+    name: "cooling",
+    title: "cooling needs of the next hour",
+    anchor: Some("cooling_minutes_as_now"),
+    ..HEATING
+};
+const CLASS: About = About {
+    name: "heating-class",
+    title: "heat, hold or cool in the next hour",
+    unit: "0 heat, 1 hold, 2 cool",
+    bounds: (0.0, 2.0),
+    classes: &["heat", "hold", "cool"],
+    ..NEXT_HOUR
+};
 
 /// How much heating or cooling the next hour lacks: degree-minutes outside the
 /// comfort band.
@@ -38,7 +73,6 @@ pub(super) struct Class;
 /// The present temperatures of the next hour's minutes.
 fn next_hour(frame: &ZoneFrame, row: usize) -> Option<Vec<f64>> {
     let at_ms = frame.at_ms[row];
-    frame.now(Metric::Temperature, at_ms)?;
     let known: Vec<f64> = (1..=MINUTES)
         .filter_map(|minute| frame.now(Metric::Temperature, at_ms + minute * 60_000))
         .collect();
@@ -77,65 +111,28 @@ impl DegreeMinutes {
 }
 
 impl Task for DegreeMinutes {
-    fn name(&self) -> &'static str {
+    fn about(&self) -> &About {
         match self.side {
-            Side::Heating => "heating",
-            Side::Cooling => "cooling",
+            Side::Heating => &HEATING,
+            Side::Cooling => &COOLING,
         }
-    }
-
-    fn group(&self) -> &'static str {
-        "heating"
-    }
-
-    fn title(&self) -> &'static str {
-        match self.side {
-            Side::Heating => "heating needs of the next hour",
-            Side::Cooling => "cooling needs of the next hour",
-        }
-    }
-
-    fn unit(&self) -> &'static str {
-        "°C·min"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        3600
-    }
-
-    fn step_s(&self) -> i64 {
-        300
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["temperature"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        let hour = next_hour(frame, row)?;
-        let now = frame.now(Metric::Temperature, frame.at_ms[row])?;
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        let hour = next_hour(came, row)?;
         let sum: f64 = hour.iter().map(|own| self.side.degrees(comfort, *own)).sum();
-        let as_now = self.side.degrees(comfort, now);
-        Some(MINUTES as f64 * (sum / hour.len() as f64 - as_now))
+        Some(MINUTES as f64 * sum / hour.len() as f64)
     }
 
-    fn anchor(&self) -> Option<&'static str> {
-        Some(match self.side {
-            Side::Heating => "degree_minutes_as_now",
-            Side::Cooling => "cooling_minutes_as_now",
-        })
-    }
-
-    fn bounds(&self) -> (f64, f64) {
-        (0.0, f64::INFINITY)
+    /// Who heats or cools as much as is said does so much in vain, and leaves so
+    /// much lacking.
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+        let [in_vain, lacking] = above_and_below(said, rows);
+        vec![("in_vain", in_vain), ("lacking", lacking)]
     }
 
     fn baselines(&self) -> Vec<Baseline> {
@@ -151,54 +148,18 @@ impl Task for DegreeMinutes {
 }
 
 impl Task for Class {
-    fn name(&self) -> &'static str {
-        "heating-class"
-    }
-
-    fn group(&self) -> &'static str {
-        "heating"
-    }
-
-    fn title(&self) -> &'static str {
-        "heat, hold or cool in the next hour"
-    }
-
-    fn unit(&self) -> &'static str {
-        "0 heat, 1 hold, 2 cool"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        3600
-    }
-
-    fn step_s(&self) -> i64 {
-        300
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["temperature"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
+    fn about(&self) -> &About {
+        &CLASS
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        let hour = next_hour(frame, row)?;
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        let hour = next_hour(came, row)?;
         let mean = hour.iter().sum::<f64>() / hour.len() as f64;
         comfort.class(mean).map(|class| class as f64)
-    }
-
-    fn bounds(&self) -> (f64, f64) {
-        (0.0, 2.0)
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["heat", "hold", "cool"]
     }
 
     /// Rounded to the nearest class: F1 of all rows, and of those whose class is
@@ -221,28 +182,42 @@ impl Task for Class {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
+    use crate::{Settings, frame::ZoneViews};
 
     #[test]
-    fn degree_minutes_of_the_hour_to_come_less_those_of_now() {
+    fn degree_minutes_of_the_hour_to_come() {
         let cold = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 19.0 } else { 22.0 })]);
         let check = |row, expect: Option<f64>| {
-            assert_eq!(target(&DegreeMinutes::HEATING, &cold, row), expect, "row {row}");
+            assert_eq!(truth(&DegreeMinutes::HEATING, &cold, row), expect, "row {row}");
         };
-        check(0, Some(30.0 - 60.0)); // minutes 1 to 30, one degree each
+        check(0, Some(30.0)); // minutes 1 to 30, one degree each
         check(31, Some(0.0));
         check(150, None); // 49 minutes are known
         check(149, Some(0.0)); // 50 minutes are known
         let hot = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 25.0 } else { 27.0 })]);
-        assert_eq!(target(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
+        assert_eq!(truth(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
+    }
+
+    #[test]
+    fn what_is_heated_in_vain_and_what_is_lacking() {
+        let mut settings = Settings::default();
+        settings.split.warm_up_s = 0;
+        let cold = frame(200, &[("temperature_last", &|_| 19.0)]);
+        let cold = ZoneViews::without_late_readings(cold);
+        let rows = Rows::of(&DegreeMinutes::HEATING, [&cold], &[], &settings);
+        assert_eq!(rows.truth().to_vec(), [60.0; 30], "each hour lacks a degree");
+        let said: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
+        let scores = DegreeMinutes::HEATING.scores(&said, &rows);
+        assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
     }
 
     #[test]
     fn the_class_is_that_of_the_mean_of_the_hour_to_come() {
         let check = |after: f64, expect: f64| {
             let of = move |m: f64| if m <= 30.0 { 22.0 } else { after };
-            assert_eq!(target(&Class, &frame(100, &[("temperature_last", &of)]), 0), Some(expect));
+            assert_eq!(truth(&Class, &frame(100, &[("temperature_last", &of)]), 0), Some(expect));
         };
         check(17.9, 0.0); // the mean is 19.95 °C
         check(18.1, 1.0);

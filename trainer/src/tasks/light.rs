@@ -2,11 +2,24 @@ use std::collections::BTreeSet;
 
 use telemetry::SmolStr;
 
-use super::{Baseline, HOUR_MS, Task, circumstances, made_of};
-use crate::{frame::ZoneFrame, settings::Comfort};
+use super::{About, Baseline, HOUR_MS, Task, above_and_below, circumstances, made_of};
+use crate::{frame::ZoneFrame, rows::Rows, settings::Comfort};
 
-const HORIZON_S: i64 = 24 * 3600;
 const COVERAGE_MIN: f64 = 50.0;
+
+/// What all of them have in common.
+const NEXT_DAY: About =
+    About { group: "light", horizon_s: 24 * 3600, step_s: 600, metrics: &["light"], ..About::ANY };
+const MEAN: About = About { unit: "lux", bounds: (0.0, f64::INFINITY), ..NEXT_DAY };
+const SUPPLEMENT: About = About {
+    name: "light-supplement",
+    title: "hours of lamps in the next 24 hours",
+    unit: "h",
+    metric: "mae",
+    truth_columns: &["light_mean_24h", "light_coverage_24h"],
+    bounds: (0.0, 24.0),
+    ..NEXT_DAY
+};
 
 /// The light of the next 24 h: of all of it, of the day, or of the night.
 ///
@@ -16,12 +29,10 @@ const COVERAGE_MIN: f64 = 50.0;
 /// that of the last 24 h. A row counts where at least half of these 24 h was
 /// measured.
 pub(super) struct Mean {
-    name: &'static str,
-    title: &'static str,
+    about: About,
     /// Metric and column of the last 24 h.
     metric: &'static str,
     column: &'static str,
-    columns: &'static [&'static str],
     /// What is known of longer times, less the last 24 h.
     baselines: &'static [(&'static str, &'static str)],
 }
@@ -68,82 +79,57 @@ fn in_a_day(frame: &ZoneFrame, row: usize, column: &str) -> Option<f64> {
 
 impl Mean {
     pub(super) const OF_DAY_AND_NIGHT: Self = Self {
-        name: "light",
-        title: "light of the next 24 hours",
+        about: About {
+            name: "light",
+            title: "light of the next 24 hours",
+            truth_columns: &["light_mean_24h", "light_coverage_24h"],
+            anchor: Some("light_mean_24h"),
+            ..MEAN
+        },
         metric: "light",
         column: "light_mean_24h",
-        columns: &["light_mean_24h", "light_coverage_24h"],
         baselines: &[
             ("mean of two days", "light_mean_48h - light_mean_24h"),
             ("as the last 7 d", "light_mean_7d - light_mean_24h"),
         ],
     };
     pub(super) const OF_DAY: Self = Self {
-        name: "light-day",
-        title: "light by day of the next 24 hours",
+        about: About {
+            name: "light-day",
+            title: "light by day of the next 24 hours",
+            truth_columns: &["light_day_mean_24h", "light_coverage_24h"],
+            anchor: Some("light_day_mean_24h"),
+            ..MEAN
+        },
         metric: "light_day",
         column: "light_day_mean_24h",
-        columns: &["light_day_mean_24h", "light_coverage_24h"],
         baselines: &[("mean of two days", "light_day_mean_48h - light_day_mean_24h")],
     };
     pub(super) const OF_NIGHT: Self = Self {
-        name: "light-night",
-        title: "light by night of the next 24 hours",
+        about: About {
+            name: "light-night",
+            title: "light by night of the next 24 hours",
+            truth_columns: &["light_night_mean_24h", "light_coverage_24h"],
+            anchor: Some("light_night_mean_24h"),
+            ..MEAN
+        },
         metric: "light_night",
         column: "light_night_mean_24h",
-        columns: &["light_night_mean_24h", "light_coverage_24h"],
         baselines: &[("mean of two days", "light_night_mean_48h - light_night_mean_24h")],
     };
 }
 
 impl Task for Mean {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn group(&self) -> &'static str {
-        "light"
-    }
-
-    fn title(&self) -> &'static str {
-        self.title
-    }
-
-    fn unit(&self) -> &'static str {
-        "lux"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        HORIZON_S
-    }
-
-    fn step_s(&self) -> i64 {
-        600
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["light"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        self.columns
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         inputs(columns, self.metric)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let now = frame.value_at(self.column, frame.at_ms[row])?;
-        Some(in_a_day(frame, row, self.column)? - now)
-    }
-
-    fn anchor(&self) -> Option<&'static str> {
-        Some(self.column)
-    }
-
-    fn bounds(&self) -> (f64, f64) {
-        (0.0, f64::INFINITY)
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        in_a_day(came, row, self.column)
     }
 
     fn baselines(&self) -> Vec<Baseline> {
@@ -159,40 +145,8 @@ impl Task for Mean {
 }
 
 impl Task for Supplement {
-    fn name(&self) -> &'static str {
-        "light-supplement"
-    }
-
-    fn group(&self) -> &'static str {
-        "light"
-    }
-
-    fn title(&self) -> &'static str {
-        "hours of lamps in the next 24 hours"
-    }
-
-    fn unit(&self) -> &'static str {
-        "h"
-    }
-
-    fn metric(&self) -> &'static str {
-        "mae"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        HORIZON_S
-    }
-
-    fn step_s(&self) -> i64 {
-        600
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["light"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &["light_mean_24h", "light_coverage_24h"]
+    fn about(&self) -> &About {
+        &SUPPLEMENT
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
@@ -203,12 +157,15 @@ impl Task for Supplement {
         all
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        in_a_day(frame, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        in_a_day(came, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
     }
 
-    fn bounds(&self) -> (f64, f64) {
-        (0.0, 24.0)
+    /// Who lights the lamps as long as is said does so for so many hours in vain,
+    /// and leaves so many lacking.
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+        let [in_vain, lacking] = above_and_below(said, rows);
+        vec![("in_vain", in_vain), ("lacking", lacking)]
     }
 
     fn baselines(&self) -> Vec<Baseline> {
@@ -222,30 +179,30 @@ impl Task for Supplement {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
 
     #[test]
-    fn the_target_is_the_mean_of_the_day_to_come_less_that_of_the_last() {
+    fn the_truth_is_the_mean_of_the_day_to_come() {
         let light =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|m| m / 28.80)]);
         let task = Mean::OF_DAY_AND_NIGHT;
-        assert_eq!(target(&task, &light, 100), Some(1440.0));
-        assert_eq!(target(&task, &light, 1500), None, "not known yet");
+        assert_eq!(truth(&task, &light, 100), Some(1540.0));
+        assert_eq!(truth(&task, &light, 1500), None, "not known yet");
         let sparse =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|_| 40.0)]);
-        assert_eq!(target(&task, &sparse, 100), None, "hardly measured");
+        assert_eq!(truth(&task, &sparse, 100), None, "hardly measured");
         let night = frame(2 * 1440, &[("light_night_mean_24h", &|m| 3.0 * m)]);
-        assert_eq!(target(&Mean::OF_NIGHT, &night, 100), Some(4320.0));
-        assert_eq!(target(&Mean::OF_DAY, &night, 100), None, "there is no such column");
+        assert_eq!(truth(&Mean::OF_NIGHT, &night, 100), Some(4620.0));
+        assert_eq!(truth(&Mean::OF_DAY, &night, 100), None, "there is no such column");
     }
 
     #[test]
     fn lamps_make_up_for_the_day_to_come() {
         let dim = frame(2 * 1440, &[("light_mean_24h", &|m| if m < 1440.0 { 5e4 } else { 5e3 })]);
-        let hours = target(&Supplement, &dim, 0).unwrap();
+        let hours = truth(&Supplement, &dim, 0).unwrap();
         assert!((hours - (17.0 - 7.992) / 0.54).abs() < 1e-9, "{hours}");
         let bright = frame(2 * 1440, &[("light_mean_24h", &|_| 5e4)]);
-        assert_eq!(target(&Supplement, &bright, 0), Some(0.0));
+        assert_eq!(truth(&Supplement, &bright, 0), Some(0.0));
     }
 }

@@ -13,7 +13,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
 
-use crate::{frame::ZoneFrame, input::Input, rows::Rows, settings::Comfort};
+use crate::{
+    frame::ZoneFrame,
+    input::{Input, Metric},
+    rows::Rows,
+    settings::Comfort,
+};
 
 /// The names of all tasks, in the order in which they are compared.
 pub const NAMES: [&str; 13] = [
@@ -32,60 +37,78 @@ pub const NAMES: [&str; 13] = [
     crate::anomaly::NAME,
 ];
 
-/// What a regression task is.
-pub trait Task: Send + Sync {
+/// What is fixed of a task, by which all else goes.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
     /// Its name in commands, paths and reports.
-    fn name(&self) -> &'static str;
+    pub name: &'static str,
     /// The name of the first of the tasks that answer the same question; asked
     /// for by that name, all of them are compared.
-    fn group(&self) -> &'static str {
-        self.name()
-    }
+    pub group: &'static str,
     /// What it says, for people.
-    fn title(&self) -> &'static str;
-    /// The unit of targets and predictions.
-    fn unit(&self) -> &'static str;
+    pub title: &'static str,
+    /// The unit of truths and predictions.
+    pub unit: &'static str,
     /// The error that models are compared by: `rmse` or `mae`.
-    fn metric(&self) -> &'static str {
-        "rmse"
-    }
-    /// When the target is known: seconds after the row's time. Also the
-    /// embargo between parts of the split.
-    fn horizon_s(&self) -> i64;
+    pub metric: &'static str,
+    /// When the truth is known: seconds after the row's time. Also the embargo
+    /// between parts of the split.
+    pub horizon_s: i64,
     /// Rows are taken this far apart; neighbours tell the same.
-    fn step_s(&self) -> i64;
+    pub step_s: i64,
     /// Metrics without which the task has no meaning.
-    fn metrics(&self) -> &'static [&'static str];
-    /// Columns that targets are made from.
-    fn target_columns(&self) -> &'static [&'static str];
+    pub metrics: &'static [&'static str],
+    /// The metric without whose present value at T nothing is predicted.
+    pub present: Option<Metric>,
+    /// Columns that truths are made from.
+    pub truth_columns: &'static [&'static str],
+    /// The input whose value is added to what models say, if the task predicts a
+    /// change.
+    pub anchor: Option<&'static str>,
+    /// The values that a prediction can have, in the task's unit.
+    pub bounds: (f64, f64),
+    /// The classes whose numbers are predicted, if it is a choice between some:
+    /// with two, a prediction is the probability of the second; with more, the
+    /// mean class number.
+    pub classes: &'static [&'static str],
+}
+
+impl About {
+    /// Of a number that may have any value.
+    const ANY: Self = Self {
+        name: "",
+        group: "",
+        title: "",
+        unit: "",
+        metric: "rmse",
+        horizon_s: 0,
+        step_s: 60,
+        metrics: &[],
+        present: None,
+        truth_columns: &[],
+        anchor: None,
+        bounds: (f64::NEG_INFINITY, f64::INFINITY),
+        classes: &[],
+    };
+}
+
+/// What a regression task is.
+pub trait Task: Send + Sync {
+    /// What is fixed of it.
+    fn about(&self) -> &About;
     /// The inputs, given the feature columns that there are.
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String>;
-    /// What models learn for a row: the target, less the anchor where the
-    /// task predicts a change. `None` where the future is not known.
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
-    /// Whether the target of a row is a lower bound of what came: models learn
+    /// What came of a row, in the task's unit, by rows as they are known now.
+    /// Models learn it less the anchor. `None` where the future is not known.
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
+    /// Whether the truth of a row is a lower bound of what came: models learn
     /// from such rows and are not judged by them.
     fn is_censored(&self, _: &ZoneFrame, _: usize, _: &Comfort) -> bool {
         false
     }
-    /// The input whose value is added to what models say, if the task
-    /// predicts a change.
-    fn anchor(&self) -> Option<&'static str> {
-        None
-    }
-    /// The values that a prediction can have, in the task's unit.
-    fn bounds(&self) -> (f64, f64) {
-        (f64::NEG_INFINITY, f64::INFINITY)
-    }
-    /// The classes whose numbers are predicted, if it is a choice between
-    /// some: with two, a prediction is the probability of the second; with
-    /// more, the mean class number.
-    fn classes(&self) -> &'static [&'static str] {
-        &[]
-    }
     /// The models that are compared.
     fn estimators(&self) -> Vec<Box<dyn Estimator>> {
-        match self.classes() {
+        match self.about().classes {
             [] => zoo::regressors(),
             classes => numbered(classes),
         }
@@ -112,7 +135,9 @@ fn numbered(classes: &[&str]) -> Vec<Box<dyn Estimator>> {
 #[must_use]
 pub fn asked(names: &[String]) -> Vec<&'static str> {
     let tasks = all();
-    let group = |name: &str| tasks.iter().find(|task| task.name() == name).map(|task| task.group());
+    let group = |name: &str| {
+        tasks.iter().find(|task| task.about().name == name).map(|task| task.about().group)
+    };
     let is_asked = |own: &&str| {
         names.iter().any(|name| name == own || group(own).is_some_and(|group| name == group))
     };
@@ -181,6 +206,17 @@ fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     found.into_iter().map(|(_, window)| window).collect()
 }
 
+/// What it costs to act on what was said: by how much it is above what came, and
+/// below, in the mean over all rows.
+fn above_and_below(said: &[f64], rows: &Rows) -> [f64; 2] {
+    let truth = rows.truth();
+    let errors = || said.iter().zip(&truth).map(|(said, truth)| said - truth);
+    let rows = truth.len() as f64;
+    let above = errors().filter(|error| *error > 0.0).sum::<f64>() / rows;
+    let below = errors().filter(|error| *error < 0.0).sum::<f64>().abs() / rows;
+    [above, below]
+}
+
 /// The minutes of a window's name, as in 10m, 1h, 7d.
 fn minutes(window: &str) -> Option<u64> {
     let (number, unit) = window.split_at(window.len().checked_sub(1)?);
@@ -244,9 +280,9 @@ pub(crate) mod tests {
         ZoneFrame::new("s/z".parse().unwrap(), at_ms, columns)
     }
 
-    /// The target of a row, in the task's unit.
-    pub(crate) fn target(task: &dyn Task, frame: &ZoneFrame, row: usize) -> Option<f64> {
-        task.target(frame, row, &Settings::default().comfort)
+    /// What came of a row, in the task's unit.
+    pub(crate) fn truth(task: &dyn Task, frame: &ZoneFrame, row: usize) -> Option<f64> {
+        task.truth(frame, row, &Settings::default().comfort)
     }
 
     #[test]
@@ -273,20 +309,20 @@ pub(crate) mod tests {
             .collect();
         for task in all() {
             let inputs = task.inputs(&columns);
-            assert!(inputs.len() > 5, "{}: {inputs:?}", task.name());
+            assert!(inputs.len() > 5, "{}: {inputs:?}", task.about().name);
             let mut unique = inputs.clone();
             unique.sort();
             unique.dedup();
-            assert_eq!(unique.len(), inputs.len(), "{}: an input twice", task.name());
+            assert_eq!(unique.len(), inputs.len(), "{}: an input twice", task.about().name);
             for input in &inputs {
                 let is_made = Input::parse(input).is_made_of(&|column| columns.contains(column));
-                assert!(is_made, "{}: {input}", task.name());
+                assert!(is_made, "{}: {input}", task.about().name);
             }
             for baseline in task.baselines() {
                 assert!(
                     baseline.input.is_none_or(|input| inputs.iter().any(|i| i == input)),
                     "{}: {baseline:?}",
-                    task.name()
+                    task.about().name
                 );
             }
         }
@@ -303,8 +339,8 @@ pub(crate) mod tests {
         check(&["anomaly", "cooling"], &["cooling", "anomaly"]);
         check(&[], &NAMES);
         for (task, name) in all().iter().zip(NAMES) {
-            assert_eq!(task.name(), name);
-            assert!(NAMES.contains(&task.group()), "{name}");
+            assert_eq!(task.about().name, name);
+            assert!(NAMES.contains(&task.about().group), "{name}");
         }
     }
 }

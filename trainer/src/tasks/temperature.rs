@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use telemetry::SmolStr;
 
-use super::{Baseline, Task, anchored, circumstances, surroundings};
+use super::{About, Baseline, Task, anchored, circumstances, surroundings};
 use crate::{frame::ZoneFrame, input::Metric, settings::Comfort};
 
 /// The zone's temperature ten minutes ahead.
@@ -14,37 +14,25 @@ use crate::{frame::ZoneFrame, input::Metric, settings::Comfort};
 pub(super) struct Temperature;
 
 const HORIZON_S: i64 = 600;
+const ABOUT: About = About {
+    name: "temperature-10m",
+    group: "temperature-10m",
+    title: "temperature in 10 minutes",
+    unit: "°C",
+    horizon_s: HORIZON_S,
+    metrics: &["temperature"],
+    present: Some(Metric::Temperature),
+    truth_columns: &Metric::Temperature.columns(),
+    anchor: Some("temperature_now"),
+    ..About::ANY
+};
 /// Windows longer than a day hardly tell of ten minutes.
 const WINDOW_MIN: u64 = 24 * 60;
 const AROUND_MIN: u64 = 60;
 
 impl Task for Temperature {
-    fn name(&self) -> &'static str {
-        "temperature-10m"
-    }
-
-    fn title(&self) -> &'static str {
-        "temperature in 10 minutes"
-    }
-
-    fn unit(&self) -> &'static str {
-        "°C"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        HORIZON_S
-    }
-
-    fn step_s(&self) -> i64 {
-        60
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["temperature"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &["temperature_mean_1m", "temperature_last", "temperature_age_s"]
+    fn about(&self) -> &About {
+        &ABOUT
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
@@ -56,14 +44,8 @@ impl Task for Temperature {
         inputs
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let at_ms = frame.at_ms[row];
-        let then = frame.now(Metric::Temperature, at_ms + HORIZON_S * 1000)?;
-        Some(then - frame.now(Metric::Temperature, at_ms)?)
-    }
-
-    fn anchor(&self) -> Option<&'static str> {
-        Some("temperature_now")
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        came.now(Metric::Temperature, came.at_ms[row] + HORIZON_S * 1000)
     }
 
     fn baselines(&self) -> Vec<Baseline> {
@@ -81,23 +63,22 @@ impl Task for Temperature {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
 
     #[test]
-    fn the_target_is_the_change_over_ten_minutes() {
-        let rising = frame(30, &[("temperature_last", &|m| 20.0 + 0.1 * m)]);
-        let got = target(&Temperature, &rising, 3).unwrap();
-        assert!((got - 1.0).abs() < 1e-9, "{got}");
-        assert_eq!(target(&Temperature, &rising, 20), None, "minute 30 is not known");
+    fn the_truth_is_the_temperature_ten_minutes_later() {
+        let rising = frame(30, &[("temperature_last", &|m| 20.0 + m)]);
+        assert_eq!(truth(&Temperature, &rising, 3), Some(33.0));
+        assert_eq!(truth(&Temperature, &rising, 20), None, "minute 30 is not known");
     }
 
     #[test]
-    fn stale_values_are_no_targets() {
+    fn stale_values_are_no_truths() {
         let age = |m: f64| if m < 13.0 { 0.0 } else { 60.0 * (m - 12.0) };
         let stopped =
             frame(30, &[("temperature_last", &|m| m.min(12.0)), ("temperature_age_s", &age)]);
-        assert!(target(&Temperature, &stopped, 4).is_some(), "two minutes old at minute 14");
-        assert_eq!(target(&Temperature, &stopped, 5), None);
+        assert!(truth(&Temperature, &stopped, 4).is_some(), "two minutes old at minute 14");
+        assert_eq!(truth(&Temperature, &stopped, 5), None);
     }
 }

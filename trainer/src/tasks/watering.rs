@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use models::{Estimator, stats::classes::roc_auc, zoo};
 use telemetry::SmolStr;
 
-use super::{Baseline, HOUR_MS, Task, anchored, circumstances, made_of};
+use super::{About, Baseline, HOUR_MS, Task, above_and_below, anchored, circumstances, made_of};
 use crate::{
     frame::ZoneFrame,
     input::{HOURS_MAX, Metric},
@@ -29,8 +29,7 @@ pub(super) struct HoursToCritical;
 /// Target: present soil moisture at T + 6 h or T + 24 h, %, learnt as the change
 /// since T, whatever is watered in between.
 pub(super) struct Moisture {
-    name: &'static str,
-    title: &'static str,
+    about: About,
     hours: i64,
 }
 
@@ -54,7 +53,6 @@ const DRYING: [&str; 8] = [
     "drying_rate_pct_h",
     "drying_response_pct_min",
 ];
-const TARGETS: [&str; 3] = ["soil_moisture_min_30m", "soil_moisture_last", "soil_moisture_age_s"];
 const PACES: [&str; 5] = [
     "soil_moisture_slope_6h",
     "soil_moisture_slope_24h",
@@ -64,6 +62,35 @@ const PACES: [&str; 5] = [
 ];
 const START_H: f64 = 2.0;
 const START_KNOWN_H: i64 = 8;
+
+/// What all of them have in common.
+const SOIL: About =
+    About { group: "watering", step_s: 1800, metrics: &["soil_moisture"], ..About::ANY };
+const MOISTURE: About = About {
+    unit: "%",
+    present: Some(Metric::SoilMoisture),
+    truth_columns: &Metric::SoilMoisture.columns(),
+    ..SOIL
+};
+const HOURS_TO_CRITICAL: About = About {
+    name: "watering",
+    title: "hours until it must be watered",
+    unit: "h",
+    metric: "mae",
+    horizon_s: 48 * 3600,
+    bounds: (0.0, HOURS_MAX),
+    ..MOISTURE
+};
+const START: About = About {
+    name: "watering-start-2h",
+    title: "whether a watering begins within 2 hours",
+    unit: "probability",
+    horizon_s: START_KNOWN_H * 3600,
+    truth_columns: &["drying_since_watering_h"],
+    bounds: (0.0, 1.0),
+    classes: &["no watering", "watering"],
+    ..SOIL
+};
 
 /// How moist it is, how it dries, when it was watered, and the weather. A
 /// valve's signal is no input by itself: the drying trend takes it in.
@@ -119,36 +146,8 @@ fn outcome(frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<Outcome> 
 }
 
 impl Task for HoursToCritical {
-    fn name(&self) -> &'static str {
-        "watering"
-    }
-
-    fn title(&self) -> &'static str {
-        "hours until it must be watered"
-    }
-
-    fn unit(&self) -> &'static str {
-        "h"
-    }
-
-    fn metric(&self) -> &'static str {
-        "mae"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        48 * 3600
-    }
-
-    fn step_s(&self) -> i64 {
-        1800
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["soil_moisture"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &TARGETS
+    fn about(&self) -> &About {
+        &HOURS_TO_CRITICAL
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
@@ -157,16 +156,19 @@ impl Task for HoursToCritical {
         all
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        outcome(frame, row, comfort).map(|outcome| outcome.hours)
+    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+        outcome(came, row, comfort).map(|outcome| outcome.hours)
     }
 
-    fn is_censored(&self, frame: &ZoneFrame, row: usize, comfort: &Comfort) -> bool {
-        outcome(frame, row, comfort).is_some_and(|outcome| outcome.is_censored)
+    fn is_censored(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> bool {
+        outcome(came, row, comfort).is_some_and(|outcome| outcome.is_censored)
     }
 
-    fn bounds(&self) -> (f64, f64) {
-        (0.0, HOURS_MAX)
+    /// Who waters when the critical moisture is said to come waters so many hours
+    /// too late (plants are dry so long), or too early.
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+        let [late, early] = above_and_below(said, rows);
+        vec![("too_late_h", late), ("too_early_h", early)]
     }
 
     fn estimators(&self) -> Vec<Box<dyn Estimator>> {
@@ -185,57 +187,26 @@ impl Task for HoursToCritical {
 }
 
 impl Moisture {
-    pub(super) const IN_6H: Self =
-        Self { name: "watering-6h", title: "soil moisture in 6 hours", hours: 6 };
-    pub(super) const IN_24H: Self =
-        Self { name: "watering-24h", title: "soil moisture in 24 hours", hours: 24 };
+    pub(super) const IN_6H: Self = Self::after(6, "watering-6h", "soil moisture in 6 hours");
+    pub(super) const IN_24H: Self = Self::after(24, "watering-24h", "soil moisture in 24 hours");
+
+    const fn after(hours: i64, name: &'static str, title: &'static str) -> Self {
+        let anchor = Some("soil_moisture_now");
+        Self { about: About { name, title, horizon_s: hours * 3600, anchor, ..MOISTURE }, hours }
+    }
 }
 
 impl Task for Moisture {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn group(&self) -> &'static str {
-        "watering"
-    }
-
-    fn title(&self) -> &'static str {
-        self.title
-    }
-
-    fn unit(&self) -> &'static str {
-        "%"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        self.hours * 3600
-    }
-
-    fn step_s(&self) -> i64 {
-        1800
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["soil_moisture"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &TARGETS
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let at_ms = frame.at_ms[row];
-        let then = frame.now(Metric::SoilMoisture, at_ms + self.hours * HOUR_MS)?;
-        Some(then - frame.now(Metric::SoilMoisture, at_ms)?)
-    }
-
-    fn anchor(&self) -> Option<&'static str> {
-        Some("soil_moisture_now")
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        came.now(Metric::SoilMoisture, came.at_ms[row] + self.hours * HOUR_MS)
     }
 
     fn baselines(&self) -> Vec<Baseline> {
@@ -248,60 +219,24 @@ impl Task for Moisture {
 }
 
 impl Task for Start {
-    fn name(&self) -> &'static str {
-        "watering-start-2h"
-    }
-
-    fn group(&self) -> &'static str {
-        "watering"
-    }
-
-    fn title(&self) -> &'static str {
-        "whether a watering begins within 2 hours"
-    }
-
-    fn unit(&self) -> &'static str {
-        "probability"
-    }
-
-    fn horizon_s(&self) -> i64 {
-        START_KNOWN_H * 3600
-    }
-
-    fn step_s(&self) -> i64 {
-        1800
-    }
-
-    fn metrics(&self) -> &'static [&'static str] {
-        &["soil_moisture"]
-    }
-
-    fn target_columns(&self) -> &'static [&'static str] {
-        &["drying_since_watering_h"]
+    fn about(&self) -> &About {
+        &START
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         inputs(columns)
     }
 
-    fn target(&self, frame: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        let since = frame.column("drying_since_watering_h")?;
-        let start_ms = frame.at_ms[row];
+    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+        let since = came.column("drying_since_watering_h")?;
+        let start_ms = came.at_ms[row];
         let until_ms = start_ms + START_KNOWN_H * HOUR_MS;
-        frame.row_at(until_ms)?;
-        let later = (row..since.len()).take_while(|later| frame.at_ms[*later] <= until_ms);
+        came.row_at(until_ms)?;
+        let later = (row..since.len()).take_while(|later| came.at_ms[*later] <= until_ms);
         let mut onsets = later
-            .map(|later| (frame.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]);
+            .map(|later| (came.at_ms[later] - start_ms) as f64 / HOUR_MS as f64 - since[later]);
         // What is a few seconds off is the onset of before, rounded.
         Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
-    }
-
-    fn bounds(&self) -> (f64, f64) {
-        (0.0, 1.0)
-    }
-
-    fn classes(&self) -> &'static [&'static str] {
-        &["no watering", "watering"]
     }
 
     fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
@@ -316,11 +251,11 @@ impl Task for Start {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, target};
+    use super::super::tests::{frame, truth};
     use super::*;
     use crate::Settings;
 
-    const SOIL: &str = "soil_moisture_min_30m";
+    const LOWEST: &str = "soil_moisture_min_30m";
 
     fn check(frame: &ZoneFrame, row: usize, expect: Option<(f64, bool)>) {
         let comfort = Settings::default().comfort; // critical at 30 %
@@ -332,7 +267,7 @@ mod tests {
     #[test]
     fn hours_to_the_crossing_at_most_48() {
         // one percent an hour from 90 %: critical after 60 h
-        let drying = frame(70 * 60, &[(SOIL, &|m| 90.0 - m / 60.0)]);
+        let drying = frame(70 * 60, &[(LOWEST, &|m| 90.0 - m / 60.0)]);
         check(&drying, 50 * 60, Some((10.0, false)));
         check(&drying, 0, Some((48.0, false)));
         check(&drying, 65 * 60, None);
@@ -340,22 +275,22 @@ mod tests {
 
     #[test]
     fn who_waters_or_stops_measuring_hides_when_it_would_have_been_dry() {
-        let watered = frame(60 * 60, &[(SOIL, &|m| if m < 300.0 { 50.0 } else { 53.0 })]);
+        let watered = frame(60 * 60, &[(LOWEST, &|m| if m < 300.0 { 50.0 } else { 53.0 })]);
         check(&watered, 0, Some((299.0 / 60.0, true)));
         check(&watered, 300, Some((48.0, false)));
-        let ended = frame(20 * 60 + 1, &[(SOIL, &|_| 50.0)]);
+        let ended = frame(20 * 60 + 1, &[(LOWEST, &|_| 50.0)]);
         check(&ended, 0, Some((20.0, true)));
         // up to 1 % above, then down to 49 % and up again: 2 % are no watering
-        let swings = frame(60 * 60, &[(SOIL, &|m| 50.0 + (m / 300.0).sin())]);
+        let swings = frame(60 * 60, &[(LOWEST, &|m| 50.0 + (m / 300.0).sin())]);
         check(&swings, 0, Some((48.0, false)));
     }
 
     #[test]
-    fn moisture_is_learnt_as_a_change() {
-        let drying = frame(30 * 60, &[(SOIL, &|m| 90.0 - m / 60.0)]);
-        assert_eq!(target(&Moisture::IN_6H, &drying, 60), Some(-6.0));
-        assert_eq!(target(&Moisture::IN_24H, &drying, 60), Some(-24.0));
-        assert_eq!(target(&Moisture::IN_24H, &drying, 6 * 60), None, "not known yet");
+    fn moisture_hours_later() {
+        let drying = frame(30 * 60, &[(LOWEST, &|m| 90.0 - m / 60.0)]);
+        assert_eq!(truth(&Moisture::IN_6H, &drying, 60), Some(83.0));
+        assert_eq!(truth(&Moisture::IN_24H, &drying, 60), Some(65.0));
+        assert_eq!(truth(&Moisture::IN_24H, &drying, 6 * 60), None, "not known yet");
     }
 
     #[test]
@@ -363,7 +298,7 @@ mod tests {
         // watered at minute 300, which shows at minute 420
         let since = |m: f64| if m < 420.0 { 10.0 + m / 60.0 } else { (m - 300.0) / 60.0 };
         let trend = frame(1200, &[("drying_since_watering_h", &since)]);
-        let check = |row, expect| assert_eq!(target(&Start, &trend, row), expect, "row {row}");
+        let check = |row, expect| assert_eq!(truth(&Start, &trend, row), expect, "row {row}");
         check(170, Some(0.0));
         check(180, Some(1.0));
         check(290, Some(1.0));

@@ -64,3 +64,17 @@ async fn relevance_says_what_a_model_rests_on_and_changes_nothing() {
     assert!(!dir.path().join("models").exists());
     assert!(dir.path().join("reports/latest_run.json").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_late_is_in_no_input() {
+    let (store, dir) = (Store::start().await, TempDir::new().unwrap());
+    let asked = ["compare", "--models", "ridge", "--quick", "--dry-run", "--json"];
+    let ran = run(&store, &dir, &asked).await;
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let found: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    for entry in found["tasks"][0]["leaderboard"].as_array().unwrap() {
+        // By corrected slopes, which know the future, the line would be exact.
+        let error = entry["value"].as_f64().unwrap();
+        assert!(error > 0.02, "{} has an error of {error} °C", entry["model"]);
+    }
+}

@@ -1,10 +1,13 @@
 //! A model's life: trained, judged, served, scored, followed by another. Real
-//! files and sockets; the feature store is one of made-up rows.
+//! files and sockets; the feature store is one of made-up rows, but for `recorded`,
+//! which has a real one.
 
 mod command;
 mod comparing;
+mod documented;
 mod elsewhere;
 mod inference;
+mod recorded;
 mod serving;
 mod store;
 mod watching;

@@ -37,6 +37,8 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 46.0;
+/// Of a text, on average.
+pub(super) const CHAR_WIDTH: f64 = 6.6;
 
 /// Two axes and what is drawn between them.
 pub(crate) struct Plot {
@@ -117,11 +119,12 @@ impl Plot {
         );
         if is_named {
             let is_right = px > WIDTH * 0.62;
-            let (tx, anchor) = if is_right { (px - 7.0, "end") } else { (px + 7.0, "start") };
+            let (tx, anchor) = if is_right { (px + 4.0, "end") } else { (px - 4.0, "start") };
             let _ = write!(
                 self.marks,
                 "<text x='{tx:.1}' y='{:.1}' text-anchor='{anchor}'>{name}</text>",
-                py + 4.0
+                // Above the point: beside it there are others.
+                py - 8.0
             );
         }
     }
@@ -166,10 +169,14 @@ impl Plot {
         }
         for (place, text) in self.x.ticks(5) {
             let x = LEFT + (right - LEFT) * place;
+            // A text at the right end would be cut in its middle.
+            let half = CHAR_WIDTH * text.chars().count() as f64 / 2.0;
+            let is_cut = x + half > WIDTH;
+            let (at, anchor) = if is_cut { (WIDTH, "end") } else { (x, "middle") };
             let _ = write!(
                 svg,
                 "<line class='axis' x1='{x:.1}' x2='{x:.1}' y1='{bottom}' y2='{:.1}'/>\
-                 <text x='{x:.1}' y='{:.1}' text-anchor='middle'>{text}</text>",
+                 <text x='{at:.1}' y='{:.1}' text-anchor='{anchor}'>{text}</text>",
                 bottom + 4.0,
                 bottom + 17.0
             );
@@ -206,7 +213,7 @@ pub(super) fn legend(entries: &[(Colour, String)], left: f64) -> String {
             x + 14.0,
             escaped(text)
         );
-        x += 26.0 + 6.6 * text.chars().count() as f64;
+        x += 26.0 + CHAR_WIDTH * text.chars().count() as f64;
     }
     svg
 }

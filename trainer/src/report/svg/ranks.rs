@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 use super::{
     Axis, Colour, escaped, number,
-    plot::{WIDTH, legend},
+    plot::{CHAR_WIDTH, WIDTH, legend},
 };
 
 /// One named row.
@@ -51,7 +51,12 @@ impl Ranks {
         let mut svg = format!(
             "<svg viewBox='0 0 {WIDTH} {height}' role='img' aria-label='{title}'><title>{title}</title>"
         );
-        for (place, text) in self.axis.ticks(3) {
+        let ticks = self.axis.ticks(3);
+        let longest = ticks.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let wanted = CHAR_WIDTH * (longest * ticks.len()) as f64;
+        // Where texts would touch, every other one.
+        let every = if wanted > 0.9 * (right - NAMES) { 2 } else { 1 };
+        for (place, text) in ticks.into_iter().step_by(every) {
             let x = NAMES + (right - NAMES) * place;
             let _ = write!(
                 svg,
@@ -99,7 +104,7 @@ impl Ranks {
                 );
                 until += length;
             }
-            if row.bars.is_empty() {
+            if row.bars.is_empty() && row.value.is_finite() {
                 let x = at(row.value);
                 let _ = write!(svg, "<circle class='{class}' cx='{x:.1}' cy='{y:.1}' r='4.5'/>");
             }

@@ -8,12 +8,12 @@ use axum::{
     extract::{Path, State},
     http::HeaderMap,
 };
-use models::Predictor;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::{
     Refusal, ready,
+    schema::{InferAnswer, InferError, InferRequest},
     tensor::{ROWS_MAX, Request},
 };
 use crate::{
@@ -31,14 +31,14 @@ const HIGH: &str = "high";
 const JSON_BYTES: &str = "inference-header-content-length";
 
 fn task_of(champion: &Champion) -> Option<Box<dyn Task>> {
-    tasks::all().into_iter().find(|task| task.name() == champion.artifact.card.task)
+    tasks::all().into_iter().find(|task| task.about().name == champion.artifact.card.task)
 }
 
 /// The inputs of a model: those of its schema, and the level that a predicted
 /// change is added to.
 pub(super) fn input_names(champion: &Champion) -> Vec<String> {
     let mut names = champion.artifact.card.schema.features.clone();
-    let anchor = task_of(champion).and_then(|task| task.anchor());
+    let anchor = task_of(champion).and_then(|task| task.about().anchor);
     if let Some(anchor) = anchor.filter(|anchor| !names.iter().any(|name| name == anchor)) {
         names.push(anchor.to_owned());
     }
@@ -50,7 +50,7 @@ pub(super) fn output_names(champion: &Champion) -> Vec<&'static str> {
     if half_width(champion).is_some() {
         names.extend([LOW, HIGH]);
     }
-    if matches!(champion.artifact.predictor, Predictor::Classifier(_)) {
+    if champion.artifact.predictor.has_probabilities() {
         names.push(PROBABILITIES);
     }
     names
@@ -61,6 +61,11 @@ fn half_width(champion: &Champion) -> Option<f64> {
     champion.serving::<backtest::Serving>().ok()?.half_width
 }
 
+/// Predictions for rows of inputs.
+#[utoipa::path(post, path = "/v2/models/{model}/infer", tag = "open inference protocol",
+    params(("model" = String, Path, description = "A task", example = "temperature-10m")),
+    request_body = InferRequest,
+    responses((status = 200, body = InferAnswer), (status = 400, body = InferError), (status = 404, body = InferError), (status = 503, body = InferError)))]
 pub(super) async fn infer(
     State(trainer): State<Trainer>,
     Path(model): Path<String>,
@@ -71,6 +76,13 @@ pub(super) async fn infer(
     answer(&champion, &headers, &body).map(Json)
 }
 
+/// The same of one version.
+#[utoipa::path(post, path = "/v2/models/{model}/versions/{version}/infer",
+    tag = "open inference protocol",
+    params(("model" = String, Path, description = "A task"),
+        ("version" = String, Path, description = "The champion's")),
+    request_body = InferRequest,
+    responses((status = 200, body = InferAnswer), (status = 400, body = InferError), (status = 404, body = InferError), (status = 503, body = InferError)))]
 pub(super) async fn infer_version(
     State(trainer): State<Trainer>,
     Path((model, version)): Path<(String, String)>,
@@ -108,8 +120,9 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value
     let x = Array2::from_shape_fn((rows, width), |(row, column)| columns[column][row]);
 
     let task = task_of(champion);
-    let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.bounds());
-    let anchor = task.and_then(|task| task.anchor()).and_then(|name| by_name.get(name).copied());
+    let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.about().bounds);
+    let anchor =
+        task.and_then(|task| task.about().anchor).and_then(|name| by_name.get(name).copied());
     let predictor = &champion.artifact.predictor;
     let level = |row: usize, said: f64| {
         let level = said + anchor.map_or(0.0, |anchor| anchor[row]);

@@ -10,37 +10,41 @@
 //! - this file: what there is, and whether it is ready
 //! - `tensor`: tensors in JSON, and in Triton's binary extension
 //! - `infer`: from tensors to predictions
+//! - `schema`: the protocol's JSON, as it is described
 
 mod infer;
+mod schema;
 mod tensor;
 
+use std::sync::Arc;
+
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
+use schema::{InferError, InferListed, InferMetadata, InferModelReady};
 use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     serve::{Champion, Trainer},
     tasks,
 };
-use std::sync::Arc;
 
-pub(super) fn routes() -> Router<Trainer> {
-    Router::new()
-        .route("/v2", get(server))
-        .route("/v2/health/live", get(async || Json(json!({ "live": true }))))
-        .route("/v2/health/ready", get(health))
-        .route("/v2/models/{model}", get(model))
-        .route("/v2/models/{model}/ready", get(model_ready))
-        .route("/v2/models/{model}/infer", post(infer::infer))
-        .route("/v2/models/{model}/versions/{version}", get(version))
-        .route("/v2/models/{model}/versions/{version}/ready", get(version_ready))
-        .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer_version))
-        .route("/v2/repository/index", get(index).post(index))
+pub(super) fn paths() -> OpenApiRouter<Trainer> {
+    OpenApiRouter::new()
+        .routes(routes!(server))
+        .routes(routes!(live))
+        .routes(routes!(health))
+        .routes(routes!(model))
+        .routes(routes!(model_ready))
+        .routes(routes!(infer::infer))
+        .routes(routes!(version))
+        .routes(routes!(version_ready))
+        .routes(routes!(infer::infer_version))
+        .routes(routes!(index, index_posted))
 }
 
 /// An error as the protocol has it.
@@ -59,6 +63,9 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The server's name, version and extensions.
+#[utoipa::path(get, path = "/v2", tag = "open inference protocol",
+    responses((status = 200, body = Object)))]
 async fn server() -> Json<Value> {
     Json(json!({
         "name": "microclimate",
@@ -67,6 +74,16 @@ async fn server() -> Json<Value> {
     }))
 }
 
+/// The process lives.
+#[utoipa::path(get, path = "/v2/health/live", tag = "open inference protocol",
+    responses((status = 200, body = Object)))]
+async fn live() -> Json<Value> {
+    Json(json!({ "live": true }))
+}
+
+/// Some model is ready.
+#[utoipa::path(get, path = "/v2/health/ready", tag = "open inference protocol",
+    responses((status = 200, body = Object), (status = 503, body = Object)))]
 async fn health(State(trainer): State<Trainer>) -> Response {
     let ready = tasks::NAMES.iter().any(|name| trainer.champion(name).is_some());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -94,6 +111,10 @@ fn ready(trainer: &Trainer, model: &str, version: Option<&str>) -> Result<Arc<Ch
     }
 }
 
+/// The inputs and outputs of a model.
+#[utoipa::path(get, path = "/v2/models/{model}", tag = "open inference protocol",
+    params(("model" = String, Path, description = "A task", example = "temperature-10m")),
+    responses((status = 200, body = InferMetadata), (status = 404, body = InferError), (status = 503, body = InferError)))]
 async fn model(
     State(trainer): State<Trainer>,
     Path(model): Path<String>,
@@ -101,6 +122,11 @@ async fn model(
     ready(&trainer, &model, None).map(|champion| Json(metadata(&champion)))
 }
 
+/// The same of one version.
+#[utoipa::path(get, path = "/v2/models/{model}/versions/{version}", tag = "open inference protocol",
+    params(("model" = String, Path, description = "A task"),
+        ("version" = String, Path, description = "The champion's")),
+    responses((status = 200, body = InferMetadata), (status = 404, body = InferError), (status = 503, body = InferError)))]
 async fn version(
     State(trainer): State<Trainer>,
     Path((model, version)): Path<(String, String)>,
@@ -108,6 +134,10 @@ async fn version(
     ready(&trainer, &model, Some(&version)).map(|champion| Json(metadata(&champion)))
 }
 
+/// Whether a model is ready.
+#[utoipa::path(get, path = "/v2/models/{model}/ready", tag = "open inference protocol",
+    params(("model" = String, Path, description = "A task")),
+    responses((status = 200, body = InferModelReady), (status = 404, body = InferError), (status = 503, body = InferError)))]
 async fn model_ready(
     State(trainer): State<Trainer>,
     Path(model): Path<String>,
@@ -115,6 +145,11 @@ async fn model_ready(
     ready(&trainer, &model, None).map(|_| Json(json!({ "name": model, "ready": true })))
 }
 
+/// The same of one version.
+#[utoipa::path(get, path = "/v2/models/{model}/versions/{version}/ready", tag = "open inference protocol",
+    params(("model" = String, Path, description = "A task"),
+        ("version" = String, Path, description = "The champion's")),
+    responses((status = 200, body = InferModelReady), (status = 404, body = InferError), (status = 503, body = InferError)))]
 async fn version_ready(
     State(trainer): State<Trainer>,
     Path((model, version)): Path<(String, String)>,
@@ -145,6 +180,16 @@ fn metadata(champion: &Champion) -> Value {
     })
 }
 
+/// All models, and whether they are ready.
+#[utoipa::path(post, path = "/v2/repository/index", tag = "open inference protocol",
+    responses((status = 200, body = [InferListed])))]
+async fn index_posted(trainer: State<Trainer>) -> Json<Value> {
+    index(trainer).await
+}
+
+/// The same.
+#[utoipa::path(get, path = "/v2/repository/index", tag = "open inference protocol",
+    responses((status = 200, body = [InferListed])))]
 async fn index(State(trainer): State<Trainer>) -> Json<Value> {
     let models = tasks::NAMES.map(|name| match trainer.champion(name) {
         Some(champion) => {

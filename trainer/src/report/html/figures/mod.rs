@@ -9,8 +9,11 @@ use crate::compare::TaskResult;
 
 /// All that the task has something to show in.
 pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
-    let mut figures = models::of(task);
-    figures.extend(champion::of(task));
+    let mut figures = Vec::new();
+    if !task.is_trivial() {
+        figures.extend(models::of(task));
+        figures.extend(champion::of(task));
+    }
     figures.extend(rows::of(task));
     figures
 }

@@ -10,7 +10,7 @@ use super::super::{
 use crate::{
     backtest::{Entry, leakage::Leakage},
     compare::TaskResult,
-    relevance::Relevance,
+    relevance::{Ablated, Relevance},
 };
 
 pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
@@ -22,6 +22,10 @@ pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
         figures.extend(ablation(found));
     }
     figures
+}
+
+fn is_higher_better(task: &TaskResult) -> bool {
+    task.leaderboard.first().is_some_and(|entry| entry.metric == "pr_auc")
 }
 
 fn colour(task: &TaskResult, entry: &Entry) -> Colour {
@@ -58,16 +62,17 @@ fn errors(task: &TaskResult) -> Figure {
         bars: Vec::new(),
     });
     let ranks = Ranks {
-        title: "error of each model".to_owned(),
+        title: "each model on the test part".to_owned(),
         axis: Axis::linear(words::axis(task), values.collect::<Vec<_>>()),
         rows: rows.collect(),
         guide: baseline,
         legend: legend(),
     };
+    let what = if is_higher_better(task) { "Score" } else { "Error" };
     Figure {
-        title: "Error of each model".to_owned(),
+        title: format!("{what} of each model"),
         svg: ranks.svg(),
-        caption: "Points are errors on the test part, lines their 95 % intervals; the dashed line is the \
+        caption: "Points are of the test part, lines their 95 % intervals; the dashed line is the \
                   best baseline. Intervals overlap more than differences are unsure: the p of the table \
                   compares models hour by hour."
             .to_owned(),
@@ -81,7 +86,7 @@ fn latency(task: &TaskResult) -> Option<Figure> {
     let x = Axis::log("time for one row, µs (median)", shown.iter().map(|entry| entry.predict_us));
     let y = Axis::linear(words::axis(task), shown.iter().map(|entry| entry.value));
     let mut plot = Plot::new("time for one prediction against error", x, y);
-    let is_higher_better = shown.first()?.metric == "pr_auc";
+    let is_higher_better = is_higher_better(task);
     let beats = |a: &Entry, b: &Entry| {
         let better = if is_higher_better { a.value > b.value } else { a.value < b.value };
         better && a.predict_us <= b.predict_us
@@ -113,18 +118,11 @@ fn leakage(leakage: &Leakage) -> Figure {
             bars: Vec::new(),
         })
         .collect();
-    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
-    let ends: Vec<f64> = ends.chain([0.0]).map(|end| end.max(-1.0)).collect();
-    let ranks = Ranks {
-        title: "skill of the same model, honest and not".to_owned(),
-        axis: Axis::linear("skill", ends),
-        rows,
-        guide: Some(0.0),
-        legend: Vec::new(),
-    };
+    // A skill far below nothing would press all others to one side.
+    let svg = about_nothing("skill of the same model, honest and not", "skill", rows, -1.0);
     Figure {
         title: "Leakage self-test".to_owned(),
-        svg: ranks.svg(),
+        svg,
         caption: format!(
             "The skill of {} in the order of time beside what a random split would have claimed; with targets \
              dealt out anew nothing can be learnt, so anything right of 0 would mean that judged rows were learnt from.",
@@ -133,34 +131,38 @@ fn leakage(leakage: &Leakage) -> Figure {
     }
 }
 
+/// Rows to both sides of a dashed line at 0, where nothing changes; the axis does
+/// not go below `least`.
+fn about_nothing(title: &str, axis: &str, rows: Vec<Rank>, least: f64) -> String {
+    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
+    let ends: Vec<f64> = ends.chain([0.0]).map(|end| end.max(least)).collect();
+    let axis = Axis::linear(axis, ends);
+    let guide = Some(0.0);
+    Ranks { title: title.to_owned(), axis, rows, guide, legend: Vec::new() }.svg()
+}
+
+/// A change of the error, which is a share of it, in percent.
+fn change(name: String, share: f64, interval: Option<[f64; 2]>) -> Rank {
+    let percent = |share: f64| 100.0 * share;
+    Rank {
+        name,
+        value: percent(share),
+        interval: interval.map(|ends| ends.map(percent)),
+        colour: Colour::Model,
+        bars: Vec::new(),
+    }
+}
+
 const GROUPS_MAX: usize = 14;
 
 fn relevance(found: &Relevance) -> Option<Figure> {
-    let percent = |share: f64| 100.0 * share;
-    let rows: Vec<Rank> = found
-        .groups
-        .iter()
-        .take(GROUPS_MAX)
-        .map(|group| Rank {
-            name: name(&group.inputs),
-            value: percent(group.rise),
-            interval: group.interval.map(|own| own.map(percent)),
-            colour: Colour::Model,
-            bars: Vec::new(),
-        })
-        .collect();
-    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
-    let ends: Vec<f64> = ends.chain([0.0]).collect();
-    let ranks = Ranks {
-        title: "rise of the error without an input".to_owned(),
-        axis: Axis::linear("rise of the error, %", ends),
-        rows,
-        guide: Some(0.0),
-        legend: Vec::new(),
-    };
-    (!found.groups.is_empty()).then(|| Figure {
+    found.groups.first()?;
+    let groups = found.groups.iter().take(GROUPS_MAX);
+    let rows = groups.map(|own| change(name(&own.inputs), own.rise, own.interval)).collect();
+    let title = "rise of the error without an input";
+    Some(Figure {
         title: format!("What {} rests on", found.model),
-        svg: ranks.svg(),
+        svg: about_nothing(title, "rise of the error, %", rows, f64::NEG_INFINITY),
         caption: "How much the error on the test part rises when an input is shuffled; inputs that say the \
                   same are shuffled together (“+ n” more); Δ is the difference from the newest value. Left of 0 it was of no use."
             .to_owned(),
@@ -180,30 +182,14 @@ fn name(inputs: &[String]) -> String {
 }
 
 fn ablation(found: &Relevance) -> Option<Figure> {
-    let percent = |share: f64| 100.0 * share;
-    let rows: Vec<Rank> = found
-        .ablation
-        .iter()
-        .map(|own| Rank {
-            name: format!("without {}", own.without),
-            value: percent(own.change),
-            interval: own.interval.map(|interval| interval.map(percent)),
-            colour: Colour::Model,
-            bars: Vec::new(),
-        })
-        .collect();
-    let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
-    let ends: Vec<f64> = ends.chain([0.0]).collect();
-    let ranks = Ranks {
-        title: "change of the error without some windows".to_owned(),
-        axis: Axis::linear("change of the error, %", ends),
-        rows,
-        guide: Some(0.0),
-        legend: Vec::new(),
-    };
-    (!found.ablation.is_empty()).then(|| Figure {
+    found.ablation.first()?;
+    let without =
+        |own: &Ablated| change(format!("without {}", own.without), own.change, own.interval);
+    let rows = found.ablation.iter().map(without).collect();
+    let title = "change of the error without some windows";
+    Some(Figure {
         title: "What windows are worth".to_owned(),
-        svg: ranks.svg(),
+        svg: about_nothing(title, "change of the error, %", rows, f64::NEG_INFINITY),
         caption: format!(
             "{} fitted again without the inputs of some windows: right of the dashed line they are missed. {}",
             words::capital(&found.model),

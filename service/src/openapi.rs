@@ -1,32 +1,42 @@
-//! The description of this interface, for programs and for people.
+//! The description of a service's interface, for programs and for people.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
-use axum::{Json, extract::State, response::Html};
-use std::sync::Arc;
+use axum::{Json, Router, extract::State, response::Html, routing::get};
 use utoipa::openapi::{OpenApi, path::Operation};
 
-pub(super) async fn openapi(State(document): State<Arc<OpenApi>>) -> Json<OpenApi> {
+/// `GET /openapi.json`, and `GET /docs`, the same as a page.
+pub fn routes(document: OpenApi) -> Router {
+    Router::new()
+        .route("/openapi.json", get(openapi))
+        .route("/docs", get(page))
+        .with_state(Arc::new(document))
+}
+
+async fn openapi(State(document): State<Arc<OpenApi>>) -> Json<OpenApi> {
     Json((*document).clone())
 }
 
-pub(super) async fn page(State(document): State<Arc<OpenApi>>) -> Html<String> {
+async fn page(State(document): State<Arc<OpenApi>>) -> Html<String> {
     Html(html(&document))
 }
 
 /// Every path with its parameters, without a script.
 fn html(document: &OpenApi) -> String {
-    let mut out = String::from(
+    let title = escaped(&document.info.title);
+    let mut out = format!(
         "<!doctype html><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>Feature store</title><style>body{font:15px/1.5 system-ui;max-width:52rem;margin:2rem auto;\
+         <title>{title}</title>"
+    );
+    out.push_str(
+        "<style>body{font:15px/1.5 system-ui;max-width:52rem;margin:2rem auto;\
          padding:0 1rem}code{background:#8881;padding:0 .2em}dt{margin-top:.3rem}dd{margin-left:1.5rem}\
          h2{margin-top:2rem}</style>",
     );
     // Writing to a string does not fail.
     let _ = write!(
         out,
-        "<h1>{}</h1><p>{}</p><p>For programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>",
-        escaped(&document.info.title),
+        "<h1>{title}</h1><p>{}</p><p>For programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>",
         escaped(document.info.description.as_deref().unwrap_or_default()),
     );
     for (path, item) in &document.paths.paths {

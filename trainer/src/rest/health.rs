@@ -1,0 +1,36 @@
+//! What supervisors and Prometheus ask.
+
+use axum::{extract::State, http::header, response::IntoResponse};
+use service::{
+    prometheus::CONTENT_TYPE,
+    rest::{Problem, ProblemAnswer},
+};
+
+use crate::{serve::Trainer, tasks::NAMES};
+
+/// The process lives.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok"
+}
+
+/// A task has a champion, and the feature store can be reached.
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
+pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static str, Problem> {
+    if !NAMES.iter().any(|name| trainer.champion(name).is_some()) {
+        let hint = "`trainer compare` trains and chooses one";
+        return Err(Problem::unavailable("no task has a champion yet").hint(hint));
+    }
+    match trainer.zones().await {
+        Ok(_) => Ok("ready"),
+        Err(error) => Err(Problem::unavailable(error.to_string())),
+    }
+}
+
+/// Counts for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(State(trainer): State<Trainer>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], trainer.metrics())
+}

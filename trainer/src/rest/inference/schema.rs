@@ -1,0 +1,109 @@
+//! What the protocol's JSON looks like, for the description of the interface. It is
+//! read and written by hand, because a request may end in binary data.
+#![allow(dead_code)]
+
+use serde_json::Value;
+use utoipa::ToSchema;
+
+#[derive(ToSchema)]
+pub(super) struct InferRequest {
+    /// Comes back in the answer.
+    id: Option<String>,
+    /// Every input of the model, in any order.
+    inputs: Vec<InferInput>,
+    /// Only these outputs; all without it.
+    outputs: Option<Vec<InferWanted>>,
+}
+
+#[derive(ToSchema)]
+struct InferInput {
+    #[schema(example = "temperature_slope_10m")]
+    name: String,
+    /// `[rows]` or `[rows, 1]`, at most 10000 rows.
+    #[schema(example = json!([2]))]
+    shape: Vec<usize>,
+    /// `FP64`; in binary data also `FP32`, `INT64`, `INT32`.
+    #[schema(example = "FP64")]
+    datatype: String,
+    /// A number for each row; `null` is a missing value.
+    #[schema(value_type = Option<Vec<f64>>, example = json!([0.5, null]))]
+    data: Option<Value>,
+    parameters: Option<InferParameters>,
+}
+
+#[derive(ToSchema)]
+struct InferParameters {
+    /// Bytes of it after the JSON, in place of `data`.
+    binary_data_size: Option<usize>,
+}
+
+#[derive(ToSchema)]
+struct InferWanted {
+    #[schema(example = "prediction")]
+    name: String,
+}
+
+#[derive(ToSchema)]
+pub(super) struct InferAnswer {
+    #[schema(example = "temperature-10m")]
+    model_name: String,
+    #[schema(example = "1")]
+    model_version: String,
+    id: Option<String>,
+    /// `prediction`; `low` and `high` where there is an interval; `probabilities` (rows
+    /// × classes) where the model says classes.
+    outputs: Vec<InferOutput>,
+}
+
+#[derive(ToSchema)]
+struct InferOutput {
+    #[schema(example = "prediction")]
+    name: String,
+    #[schema(example = "FP64")]
+    datatype: String,
+    shape: Vec<usize>,
+    data: Vec<f64>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct InferMetadata {
+    #[schema(example = "temperature-10m")]
+    name: String,
+    /// The champion's alone.
+    versions: Vec<String>,
+    #[schema(example = "microclimate")]
+    platform: String,
+    inputs: Vec<InferTensor>,
+    outputs: Vec<InferTensor>,
+}
+
+#[derive(ToSchema)]
+struct InferTensor {
+    name: String,
+    #[schema(example = "FP64")]
+    datatype: String,
+    /// −1: as many as rows are asked for.
+    shape: Vec<i64>,
+}
+
+#[derive(ToSchema)]
+pub(super) struct InferModelReady {
+    name: String,
+    ready: bool,
+}
+
+#[derive(ToSchema)]
+pub(super) struct InferListed {
+    name: String,
+    version: Option<String>,
+    /// `READY` or `UNAVAILABLE`.
+    state: String,
+    /// Why it is not available.
+    reason: String,
+}
+
+/// An error, as the protocol has it.
+#[derive(ToSchema)]
+pub(super) struct InferError {
+    error: String,
+}

@@ -1,0 +1,351 @@
+//! A real feature store beside the trainer: an embedded log, a DuckDB file, and the
+//! REST API over it.
+
+use std::{f64::consts::TAU, path::Path, time::Duration};
+
+use eventlog::{EventLog, Record};
+use feature_store::{FeatureStore, FrameQuery, Mode};
+use models::{
+    Artifact, Card, Facts, Fitted, Predictor, Schema,
+    artifact::Golden,
+    registry::{By, Entry, What},
+    zoo::constant::Constant,
+};
+use ndarray::array;
+use service::Secret;
+use telemetry::{MetricTable, Reading, Report, ZoneId, topic::READINGS};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use trainer::{Settings, Source, Trainer, score::Noted};
+
+use super::TASK;
+
+const MINUTE_MS: i64 = 60_000;
+/// Monday 2025-06-02T00:00:00Z
+const START_MS: i64 = 1_748_822_400_000;
+const DAY: i64 = 1440;
+const ZONE: &str = "farm/bay-1";
+/// Few windows, so that rows are quickly made.
+const FEATURES: &str = r#"
+version = 1
+[windows]
+10m = ["mean", "min", "max", "first", "slope"]
+1h = ["mean", "slope"]
+"#;
+
+/// A site with one zone, whose readings tests send.
+struct Site {
+    dir: TempDir,
+    log: EventLog,
+    store: FeatureStore,
+    url: String,
+    stop: CancellationToken,
+    sent: u64,
+}
+
+impl Site {
+    async fn start(features: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut settings = feature_store::Settings::default();
+        settings.store.path = dir.path().join("microclimate.duckdb");
+        settings.log = eventlog::Settings::embedded(&dir.path().join("log"));
+        settings.commit.interval_ms = 20;
+        if !features.is_empty() {
+            settings.engine.features = dir.path().join("features.toml");
+            std::fs::write(&settings.engine.features, features).unwrap();
+        }
+        let log = EventLog::open(&settings.log).unwrap();
+        let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let routes = feature_store::routes(store.clone());
+        tokio::spawn(service::rest::serve(listener, routes, Secret::default(), stop.clone()));
+        let (running, log_of_store, until) = (store.clone(), log.clone(), stop.clone());
+        tokio::spawn(async move { running.run(&log_of_store, until).await });
+        Self { dir, log, store, url, stop, sent: 0 }
+    }
+
+    /// Sends readings (event time, arrival, metric, value) and waits until they are
+    /// committed.
+    async fn send(&mut self, readings: &[(i64, i64, &str, f64)]) {
+        let writer = self.log.writer(READINGS).unwrap();
+        let mut receipts = Vec::new();
+        for (event_ms, arrival_ms, metric, value) in readings {
+            self.sent += 1;
+            let (site, zone) = ZONE.split_once('/').unwrap();
+            let report = Report {
+                zone: ZoneId::new(site, zone),
+                device: "probe".into(),
+                boot: Some("b1".into()),
+                seq: Some(self.sent),
+                arrival_ms: *arrival_ms,
+                source: telemetry::Source::Replay,
+                readings: vec![Reading {
+                    metric: (*metric).into(),
+                    event_ms: *event_ms,
+                    value: *value,
+                }],
+            };
+            let record = Record::new(ZONE.to_owned(), report.to_json(), *arrival_ms);
+            receipts.push(writer.append(record).await.unwrap());
+        }
+        for receipt in receipts {
+            receipt.await.unwrap();
+        }
+        let taken_in = async {
+            while self.store.counts().readings < self.sent {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), taken_in).await.expect("all is taken in");
+    }
+
+    /// The temperature of these minutes, a reading each, in time.
+    async fn minutes(&mut self, minutes: std::ops::Range<i64>, value: impl Fn(i64) -> f64) {
+        let reading = |minute: i64| {
+            let at_ms = START_MS + minute * MINUTE_MS;
+            (at_ms, at_ms, "temperature", value(minute))
+        };
+        self.send(&minutes.map(reading).collect::<Vec<_>>()).await;
+    }
+
+    fn trainer(&self, change: impl FnOnce(&mut Settings)) -> Trainer {
+        let settings = settings(self.dir.path(), &self.url, change);
+        let source = Source::remote(&settings.source).unwrap();
+        Trainer::new(settings, source).unwrap()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn settings(dir: &Path, url: &str, change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings {
+        registry_dir: dir.join("models"),
+        reports_dir: dir.join("reports"),
+        ..Settings::default()
+    };
+    settings.source.url = url.to_owned();
+    settings.split.train_rows_max = 1500;
+    settings.split.warm_up_s = 3600;
+    // These readings are of 2025.
+    settings.serving.stale_s = 0.0;
+    settings.watch.journal_dir = dir.join("predictions");
+    settings.watch.every_s = 1;
+    settings.watch.settle_s = 0.0;
+    settings.watch.retrain_every_h = 0.0;
+    settings.watch.retrain_on_drift = false;
+    settings.watch.retrain_pause_h = 0.0;
+    settings.watch.retrain_tasks = vec![TASK.to_owned()];
+    settings.watch.retrain_models = vec!["ridge".to_owned()];
+    change(&mut settings);
+    settings
+}
+
+/// Swings of a day and of three hours, and what looks like noise.
+fn temperature(minute: i64) -> f64 {
+    let t = minute as f64;
+    let noise = (minute * 7919).rem_euclid(101) as f64 / 101.0 - 0.5;
+    20.0 + 3.0 * (TAU * t / 1440.0).sin() + 2.0 * (TAU * t / 180.0).sin() + 0.1 * noise
+}
+
+/// The same after the heating was changed: warmer, and to and fro within 40 minutes.
+fn drifted(minute: i64) -> f64 {
+    temperature(minute) + 8.0 + 3.0 * (TAU * minute as f64 / 40.0).sin()
+}
+
+/// Watches until the token is cancelled.
+fn watch(trainer: &Trainer) -> (JoinHandle<()>, CancellationToken) {
+    let (trainer, stop) = (trainer.clone(), CancellationToken::new());
+    let until = stop.clone();
+    (tokio::spawn(async move { trainer.watch(None, until).await }), stop)
+}
+
+/// Waits until the log of decisions is as is wanted, at most a minute.
+async fn until(trainer: &Trainer, what: &str, wanted: impl Fn(&[Entry]) -> bool) -> Vec<Entry> {
+    for _ in 0..600 {
+        let mut log = trainer.registry().log(TASK, 100).unwrap();
+        log.reverse();
+        if wanted(&log) {
+            return log;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no {what} within a minute: {:?}", trainer.registry().log(TASK, 100).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_reading_corrects_rows_and_no_input() {
+    let mut site = Site::start(FEATURES).await;
+    let usual = |minute: i64| 20.0 + 0.01 * (minute % 7) as f64;
+    site.minutes(0..60, usual).await;
+    // Of minute 30, half an hour too late.
+    let (event_ms, arrival_ms) = (START_MS + 30 * MINUTE_MS + 1, START_MS + 60 * MINUTE_MS);
+    site.send(&[(event_ms, arrival_ms, "temperature", 20.5)]).await;
+    site.minutes(60..70, usual).await;
+    let columns = vec!["temperature_max_10m".to_owned()];
+    let query = FrameQuery { columns: Some(columns), ..FrameQuery::default() };
+    let remote = settings(site.dir.path(), &site.url, |_| {}).source;
+    let remote = Source::remote(&remote).unwrap();
+    for source in [Source::Local(site.store.clone()), remote] {
+        let check = async |mode: Mode, expect: f64| {
+            let table = source.frame(&query, mode).await.unwrap();
+            let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
+            let max = table.column("temperature_max_10m").unwrap().f64().unwrap().clone();
+            let row = at_ms.iter().position(|at| at == Some(START_MS + 35 * MINUTE_MS)).unwrap();
+            assert_eq!(max.get(row), Some(expect), "{mode:?}");
+        };
+        check(Mode::AsKnown, usual(6)).await;
+        check(Mode::AsCorrected, 20.5).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the_gate_alone() {
+    let mut site = Site::start(FEATURES).await;
+    site.minutes(0..2 * DAY, temperature).await;
+
+    // A schedule of two seconds: the first version is champion, the next, of the same
+    // rows, is no better and waits.
+    let scheduled = site.trainer(|settings| settings.watch.retrain_every_h = 2.0 / 3600.0);
+    let (watching, stop) = watch(&scheduled);
+    let log = until(&scheduled, "second version", |log| {
+        log.iter().filter(|entry| entry.what == What::Kept).count() >= 2
+            && log.last().is_some_and(|entry| entry.what != What::Kept)
+    })
+    .await;
+    stop.cancel();
+    watching.await.unwrap();
+    assert!(log.iter().all(|entry| entry.who == "trainer watch"), "{log:?}");
+    let decided: Vec<What> =
+        log.iter().map(|entry| entry.what).filter(|what| *what != What::Kept).collect();
+    assert_eq!(decided[..2], [What::Promoted, What::Held], "{log:?}");
+    let aliases = scheduled.registry().aliases(TASK).unwrap();
+    let first = aliases.champion.unwrap().version;
+    assert_ne!(aliases.challenger.unwrap().version, first);
+
+    // No schedule: drift alone is a reason. Until it comes, there is none.
+    let careful = site.trainer(|settings| settings.watch.retrain_on_drift = true);
+    for minute in 2 * DAY..2 * DAY + 30 {
+        site.minutes(minute..minute + 1, temperature).await;
+        careful.round(None).await.unwrap();
+    }
+    assert_eq!(careful.reason_to_train(TASK).unwrap(), None);
+    // What was served while all was well was scored once its truth had come.
+    let score = careful.scores().of(TASK).unwrap();
+    assert!(score.scored >= 10 && score.mae.unwrap() < 0.3, "{score:?}");
+    let before = careful.registry().log(TASK, 1).unwrap()[0].number;
+
+    // Three days of something else.
+    let drift_from = 2 * DAY + 30;
+    site.minutes(drift_from..5 * DAY, drifted).await;
+    for minute in 5 * DAY..5 * DAY + 40 {
+        site.minutes(minute..minute + 1, drifted).await;
+        careful.round(None).await.unwrap();
+    }
+    let why = careful.reason_to_train(TASK).unwrap().expect("there is drift");
+    assert!(why.contains("outside what training saw"), "{why}");
+    let (watching, stop) = watch(&careful);
+    let log = until(&careful, "decision about drift", |log| {
+        log.iter().any(|entry| entry.number > before && entry.what != What::Kept)
+    })
+    .await;
+    stop.cancel();
+    watching.await.unwrap();
+    let decided = log
+        .iter()
+        .find(|entry| entry.number > before && matches!(entry.what, What::Promoted | What::Held))
+        .unwrap();
+    assert_eq!(decided.what, What::Promoted, "{decided:?}");
+    let evidence = decided.evidence.as_ref().unwrap();
+    assert_eq!(evidence.against, Some(first), "the champion was the rival");
+    assert!(evidence.p_value < Some(0.05), "{evidence:?}");
+    assert!(decided.version > first);
+
+    // Truths in the journal are what really came.
+    let mut truths = 0;
+    for file in std::fs::read_dir(site.dir.path().join("predictions")).unwrap() {
+        for line in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
+            let noted: Noted = serde_json::from_str(line).unwrap();
+            let Some(truth) = noted.truth else { continue };
+            let minute = (noted.at_ms - START_MS) / MINUTE_MS + 10;
+            if (drift_from..drift_from + 5).contains(&minute) {
+                continue; // the jump waits to be confirmed
+            }
+            let came = if minute < drift_from { temperature(minute) } else { drifted(minute) };
+            assert!((truth - came).abs() < 1e-9, "{noted:?}: {came} came");
+            truths += 1;
+        }
+    }
+    assert!(truths >= 30, "{truths} truths");
+}
+
+/// A champion of `watering` that says always the same.
+fn any_watering_model() -> Artifact {
+    let predictor = Predictor::Regressor(Fitted::Constant(Constant { value: 12.0 }));
+    let x = array![[30.0], [40.0]];
+    let card = Card {
+        task: "watering".to_owned(),
+        model: "constant".to_owned(),
+        schema: Schema { features: vec!["soil_moisture_now".to_owned()] },
+        unit: "h".to_owned(),
+        trained_ms: (0, 1),
+        rows: 2,
+        seed: 1,
+        metrics: [].into(),
+        code_version: "test".to_owned(),
+        facts: Facts::of(x.view(), None),
+        serving: serde_json::json!({ "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0] }),
+    };
+    Artifact { golden: Golden::of(&predictor, x.view()), card, predictor }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
+    let mut site = Site::start("").await;
+    let trainer = site.trainer(|_| {});
+    let by = By { who: "test", why: "a test" };
+    trainer.registry().keep(&any_watering_model(), by).unwrap();
+    trainer.registry().promote("watering", 1, by, true).unwrap();
+    trainer.load_champion("watering").unwrap();
+    let asked = async || {
+        let said = trainer.predict("watering", &ZONE.parse().unwrap()).await.unwrap();
+        assert_eq!(said.value, 12.0);
+        said.irrigation.unwrap()
+    };
+    // A day of drying, 0.6 % an hour from 45 %.
+    let drying = |from: i64, minutes: std::ops::Range<i64>, pct: f64| -> Vec<_> {
+        minutes
+            .step_by(10)
+            .map(|minute| {
+                let at_ms = START_MS + (from + minute) * MINUTE_MS;
+                (at_ms, at_ms, "soil_moisture", pct - 0.01 * minute as f64)
+            })
+            .collect()
+    };
+    site.send(&drying(0, 0..DAY, 45.0)).await;
+    let before = asked().await;
+    assert_eq!(before.minutes, None);
+    assert!(before.reason.unwrap().contains("no watering"));
+    // Ten minutes of irrigation bring 15 %; then it dries for a day and a half.
+    let valve = |minute: i64, on: f64| {
+        let at_ms = START_MS + minute * MINUTE_MS;
+        (at_ms, at_ms, "irrigation", on)
+    };
+    site.send(&[valve(DAY, 1.0), valve(DAY + 10, 0.0)]).await;
+    site.send(&drying(DAY + 20, 0..3 * DAY / 2, 45.6)).await;
+    let after = asked().await;
+    let response = after.response_pct_min.unwrap();
+    assert!((1.2..=1.8).contains(&response), "15 % in ten minutes: {after:?}");
+    let latest = Source::Local(site.store.clone()).latest(&ZONE.parse().unwrap()).await.unwrap();
+    let moisture = latest.unwrap().value("soil_moisture_last");
+    let minutes = after.minutes.unwrap();
+    assert!((minutes - (40.0 - moisture) / response).abs() < 1e-6, "{after:?} at {moisture} %");
+    assert!(minutes > 5.0 && after.reason.is_none(), "{after:?}");
+}
