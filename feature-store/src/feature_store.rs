@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use crate::{
     Settings, StoreError,
+    definitions::Definitions,
     engine::{Row, catalog::Schema},
     online::{Latest, Online, Status, ZoneSummary},
     store::{self, Readers, Restored, Tally, Version, Writer},
@@ -31,6 +32,8 @@ pub struct FeatureStore(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: MetricTable,
+    /// As they were when the store was opened, whatever the file says since.
+    pub(crate) definitions: Arc<Definitions>,
     pub(crate) online: Online,
     pub(crate) counters: Counters,
     pub(crate) readers: Readers,
@@ -121,10 +124,12 @@ impl FeatureStore {
         let counters = Counters::default();
         counters.add(&restored.tally);
         let schema = Mutex::new(restored.engine.schema().clone());
+        let definitions = restored.engine.definitions().clone();
         let parts = Mutex::new(Some((Writer::new(connection)?, restored)));
         Ok(Self(Arc::new(Shared {
             settings: settings.clone(),
             metrics,
+            definitions,
             online,
             counters,
             readers,

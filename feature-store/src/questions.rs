@@ -125,12 +125,7 @@ impl FeatureStore {
     /// What is computed.
     #[must_use]
     pub fn definitions(&self) -> Arc<Definitions> {
-        // They were read when the store was opened.
-        self.0
-            .settings
-            .engine
-            .definitions(&self.0.metrics)
-            .unwrap_or_else(|_| Definitions::built_in())
+        self.0.definitions.clone()
     }
 
     /// The site's time zone.

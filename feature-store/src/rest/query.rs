@@ -103,6 +103,26 @@ pub(super) fn page<T>(
     (page, next)
 }
 
+/// One page of names that are in no order but their own: what follows `after`, and where
+/// the next page begins.
+pub(super) fn page_of<'a, T: AsRef<str>>(
+    names: &'a [T],
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(&'a [T], Option<String>), Problem> {
+    let start = match after {
+        None => 0,
+        Some(after) => match names.iter().position(|name| name.as_ref() == after) {
+            Some(place) => place + 1,
+            None => return Err(Problem::bad_request(format!("after: there is no `{after}`"))),
+        },
+    };
+    let rest = &names[start..];
+    let page = &rest[..limit.min(rest.len())];
+    let next = page.last().filter(|_| page.len() < rest.len());
+    Ok((page, next.map(|name| name.as_ref().to_owned())))
+}
+
 /// A time in a body: UTC milliseconds, or as people write it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -154,5 +174,10 @@ mod tests {
         assert_eq!(page(1..=5, key, Some("02"), 2), (vec![3, 4], Some("04".to_owned())));
         assert_eq!(page(1..=5, key, Some("04"), 2), (vec![5], None));
         assert_eq!(page(1..=4, key, Some("02"), 2), (vec![3, 4], None));
+        let names = ["b", "a", "c"];
+        assert_eq!(page_of(&names, None, 2).unwrap(), (&names[..2], Some("a".to_owned())));
+        assert_eq!(page_of(&names, Some("a"), 2).unwrap(), (&names[2..], None));
+        assert_eq!(page_of(&names, Some("c"), 2).unwrap(), (&names[3..], None));
+        assert!(page_of(&names, Some("d"), 2).is_err());
     }
 }
