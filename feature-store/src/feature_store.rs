@@ -19,6 +19,7 @@ use crate::{
     definitions::Definitions,
     engine::{Row, catalog::Schema},
     online::{Latest, Online, Status, ZoneSummary},
+    query::Outcomes,
     store::{self, Readers, Restored, Tally, Version, Writer},
     worker,
 };
@@ -57,6 +58,8 @@ pub(crate) struct Counters {
     pub(crate) commit_us: AtomicU64,
     /// Log records still to be taken in; `u64::MAX` where that is not known.
     pub(crate) lag: AtomicU64,
+    /// What came of SQL over HTTP since the start of this process.
+    pub(crate) sql: Outcomes,
 }
 
 impl Counters {
@@ -121,7 +124,7 @@ impl FeatureStore {
         for (zone, metrics, progress) in restored.engine.zones() {
             online.note(zone, metrics, progress);
         }
-        let counters = Counters::default();
+        let counters = Counters { lag: AtomicU64::new(u64::MAX), ..Counters::default() };
         counters.add(&restored.tally);
         let schema = Mutex::new(restored.engine.schema().clone());
         let definitions = restored.engine.definitions().clone();
@@ -235,6 +238,12 @@ impl FeatureStore {
             count: commits.load(Ordering::Relaxed),
             took: Duration::from_micros(commit_us.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Log records that are still to be taken in, where that is known.
+    #[must_use]
+    pub fn log_lag(&self) -> Option<u64> {
+        Some(self.0.counters.lag.load(Ordering::Relaxed)).filter(|records| *records != u64::MAX)
     }
 
     /// The metrics of the site.
