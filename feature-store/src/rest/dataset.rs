@@ -38,6 +38,9 @@ pub(super) struct DatasetParams {
     #[serde(default)]
     #[param(inline)]
     mode: Mode,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
+    version: Option<i32>,
 }
 
 /// Stored rows of a span as Parquet: `site`, `zone`, `at_ms` (UTC), then features; by
@@ -55,6 +58,7 @@ pub(super) async fn stored(
         to_ms: query::time(params.to.as_deref())?,
         columns: query::list(params.columns.as_deref())?,
         step_s: query::step(params.step_s)?,
+        version: params.version,
     };
     let mode = params.mode;
     let bytes = blocking(move || format::parquet(&mut store.frame_as(&query, mode)?)).await?;
@@ -85,6 +89,9 @@ pub(super) struct DatasetRequest {
     names: Option<Vec<String>>,
     /// The newest row before a point may be this old, 3600 s without it.
     age_s_max: Option<i64>,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
+    version: Option<i32>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -135,6 +142,7 @@ pub(super) async fn at_points(
         mode,
         age_s_max: age_s_max(request.age_s_max)?,
         columns: request.names,
+        version: request.version,
     };
     let columns = query.columns.as_ref().map_or(store.schema().names.len(), Vec::len);
     if query.points.len().saturating_mul(columns) > CELLS_MAX {

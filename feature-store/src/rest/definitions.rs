@@ -4,9 +4,12 @@ use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::SmolStr;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{problem::problem, query};
+use super::{
+    problem::{blocking, problem},
+    query,
+};
 use crate::{
-    FeatureStore,
+    FeatureStore, Version,
     definitions::{Lineage, lineage},
     store,
 };
@@ -37,11 +40,34 @@ pub(super) struct Definitions {
     /// `features.toml` as JSON.
     #[schema(value_type = Object)]
     definitions: crate::definitions::Definitions,
+    /// Those that there are rows of, oldest first: give the number as `version` where rows
+    /// are read.
+    versions: Vec<VersionLine>,
     /// What each feature is made of, in the order of columns.
     lineage: Vec<Lineage>,
     /// The last of these features, where there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+}
+
+/// Definitions that there are rows of.
+#[derive(Serialize, ToSchema)]
+struct VersionLine {
+    /// From 1 on.
+    version: i32,
+    /// Of the definitions; empty where they are not known.
+    hash: String,
+    /// When its rows began to be made, RFC 3339.
+    #[schema(example = "2025-06-02T10:00:00.25Z")]
+    created: String,
+    /// Whether new rows are of it. Others are as they were when it was left.
+    is_active: bool,
+}
+
+impl From<Version> for VersionLine {
+    fn from(Version { number, hash, created, is_active }: Version) -> Self {
+        Self { version: number, hash, created: created.replace(' ', "T") + "Z", is_active }
+    }
 }
 
 /// The definitions of features with their hash, and the lineage of each feature.
@@ -72,7 +98,10 @@ pub(super) async fn definitions(
         [] => Vec::new(),
         names => lineage(&definitions, store.metrics(), names),
     };
+    let own = store.clone();
+    let versions = blocking(move || own.versions()).await?;
     Ok(Json(Definitions {
+        versions: versions.into_iter().map(VersionLine::from).collect(),
         hash: definitions.hash(),
         schema_hash: schema.hash.clone(),
         definitions: (*definitions).clone(),

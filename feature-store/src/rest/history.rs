@@ -26,6 +26,9 @@ pub(super) struct HistoryParams {
     /// Which revision of each row.
     #[serde(default)]
     revisions: Revisions,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
+    version: Option<i32>,
     /// Only rows before this time: the `next` of the answer before.
     before: Option<i64>,
     /// The newest this many, 1000 without it.
@@ -75,6 +78,7 @@ pub(super) async fn history(
             to_ms: [to_ms, before].into_iter().flatten().min(),
             columns: query::list(params.names.as_deref())?,
             step_s: query::step(params.step_s)?,
+            version: params.version,
         },
         mode: match params.revisions {
             Revisions::AsCorrected => Some(Mode::AsCorrected),

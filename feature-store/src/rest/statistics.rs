@@ -60,6 +60,7 @@ pub(super) async fn statistics(
         to_ms,
         columns: query::list(params.names.as_deref())?,
         step_s: query::step(params.step_s)?.or(Some(STEP_S)),
+        ..FrameQuery::default()
     };
     let of = move || {
         let values = store.values(&query, params.mode)?.into_iter();
@@ -112,6 +113,7 @@ pub(super) async fn histogram(
         to_ms,
         columns: Some(vec![params.name]),
         step_s: query::step(params.step_s)?.or(Some(STEP_S)),
+        ..FrameQuery::default()
     };
     let of = move || {
         let values = store.values(&query, params.mode)?;
@@ -172,6 +174,7 @@ pub(super) async fn drift(
         to_ms: query::time(Some(&params.to))?,
         columns: query::list(params.names.as_deref())?,
         step_s: query::step(params.step_s)?.or(Some(STEP_S)),
+        ..FrameQuery::default()
     };
     let baseline = FrameQuery {
         from_ms: query::time(Some(&params.baseline_from))?,

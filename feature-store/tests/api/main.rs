@@ -3,7 +3,7 @@
 //! # Layout
 //! - `site`: a small site with a late, a wrong and a repeated reading, and a client
 //! - `definitions`: what is computed; `paging`, `refusals`: lists and errors; `points`:
-//!   data sets; `offline`: SQL, explanations, statistics; `online`: rows from memory,
+//!   data sets; `versions`: rows of old definitions; `offline`: SQL, explanations, statistics; `online`: rows from memory,
 //!   Feast, tokens
 //! - `feast_client`: the same by Feast itself, where it is installed
 //! - `examples`: what `docs/api.md` shows is what is answered
@@ -17,3 +17,4 @@ mod paging;
 mod points;
 mod refusals;
 mod site;
+mod versions;

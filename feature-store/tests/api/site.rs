@@ -88,16 +88,47 @@ impl Site {
     }
 
     pub(crate) async fn with_token(token: Secret) -> Self {
+        Self::with(token, &[""]).await
+    }
+
+    /// One whose definitions were changed, from each to the next; "" are the built-in ones.
+    pub(crate) async fn with_versions(definitions: &[&str]) -> Self {
+        Self::with(Secret::default(), definitions).await
+    }
+
+    async fn with(token: Secret, definitions: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let mut settings = Settings::default();
         settings.store.path = dir.path().join("site.duckdb");
         settings.log = eventlog::Settings::embedded(&dir.path().join("log"));
         let log = EventLog::open(&settings.log).unwrap();
         let readings = append(&log, &reports()).await;
-        let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
+        let mut store = None;
+        for (version, text) in definitions.iter().enumerate() {
+            if !text.is_empty() {
+                settings.engine.features = dir.path().join(format!("{version}.toml"));
+                std::fs::write(&settings.engine.features, text).unwrap();
+            }
+            // The file has one owner at a time.
+            drop(store.take());
+            store = Some(Self::take_in(&settings, &log, readings).await);
+        }
+        let store = store.unwrap();
+
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let routes = feature_store::service_routes(store.clone());
+        tokio::spawn(service::rest::serve(socket, routes, token, CancellationToken::new()));
+        Self { store, address, _dir: dir }
+    }
+
+    /// A feature store that has what the log holds, and takes in no more.
+    async fn take_in(settings: &Settings, log: &EventLog, readings: u64) -> FeatureStore {
+        let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
         let shutdown = CancellationToken::new();
         let running = {
-            let (store, shutdown) = (store.clone(), shutdown.clone());
+            let (store, log, shutdown) = (store.clone(), log.clone(), shutdown.clone());
             tokio::spawn(async move { store.run(&log, shutdown).await })
         };
         let consumed = async {
@@ -108,13 +139,7 @@ impl Site {
         tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
         shutdown.cancel();
         running.await.unwrap().unwrap();
-
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let address = socket.local_addr().unwrap();
-        let routes = feature_store::service_routes(store.clone());
-        tokio::spawn(service::rest::serve(socket, routes, token, CancellationToken::new()));
-        Self { store, address, _dir: dir }
+        store
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -36,5 +36,6 @@ pub(super) fn of(
         to_ms: request.to_ms,
         columns: Some(wanted.into_iter().collect()),
         step_s,
+        version: None,
     })
 }
