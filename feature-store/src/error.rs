@@ -34,6 +34,30 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A lake in a bucket cannot be opened.
+    #[error("lake.path: {0}")]
+    Bucket(#[from] object_store::BucketError),
+    /// A lake in a bucket cannot be read or written.
+    #[error(
+        "{place}: {source}\nhint: see [s3] of the configuration; what has not moved is in the DuckDB file still"
+    )]
+    Lake {
+        /// The bucket.
+        place: String,
+        /// What the store says, or the system.
+        source: std::io::Error,
+    },
+    /// Another feature store's lake is in the bucket.
+    #[error(
+        "{place}: another feature store keeps its lake here\n\
+         hint: give each a prefix of its own; where its DuckDB file is no more, remove the object `{marker}`"
+    )]
+    LakeTaken {
+        /// The bucket.
+        place: String,
+        /// The object that says whose it is.
+        marker: &'static str,
+    },
     /// DuckDB refused a statement.
     #[error("DuckDB: {0}")]
     DuckDb(#[from] duckdb::Error),

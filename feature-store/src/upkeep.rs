@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use duckdb::Connection;
 
-use crate::{Settings, StoreError, kpi::Refresh, lake, settings};
+use crate::{Settings, StoreError, kpi::Refresh, lake};
 
 /// Between two counts of KPIs at least so many times as long as the last one took: they cost little
 /// of the writing thread, however much there is to count.
 const REST: u32 = 20;
+/// A lake that could not be reached is tried again after so long: the writing thread waits
+/// for it.
+const RETRY: Duration = Duration::from_secs(600);
 
 /// When what is next due.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub(crate) struct Upkeep {
     refresh: Refresh,
     refresh_rest: Duration,
     refresh_at: Instant,
-    lake: settings::Lake,
+    settings: Settings,
     move_at: Instant,
 }
 
@@ -28,7 +31,7 @@ impl Upkeep {
             refresh: Refresh::new(settings)?,
             refresh_rest: Duration::from_secs(u64::from(settings.kpi.refresh_s)),
             refresh_at: now,
-            lake: settings.lake.clone(),
+            settings: settings.clone(),
             move_at: now,
         })
     }
@@ -41,11 +44,13 @@ impl Upkeep {
             let rest = if whole { self.refresh_rest } else { Duration::ZERO };
             self.refresh_at = Instant::now() + rest.max(began.elapsed() * REST);
         }
-        if self.lake.folder().is_some() && Instant::now() >= self.move_at {
-            let moved = lake::run(connection, &self.lake)?;
-            let compacted = lake::compact(connection, &self.lake)?;
+        let lake = &self.settings.lake;
+        if lake.is_there() && Instant::now() >= self.move_at {
+            self.move_at = Instant::now() + RETRY;
+            let moved = lake::run(connection, &self.settings)?;
+            let compacted = lake::compact(connection, &self.settings)?;
             tracing::info!(?moved, compacted, "old readings moved to the lake");
-            self.move_at = Instant::now() + Duration::from_secs(u64::from(self.lake.move_h) * 3600);
+            self.move_at = Instant::now() + Duration::from_secs(u64::from(lake.move_h) * 3600);
         }
         Ok(())
     }
