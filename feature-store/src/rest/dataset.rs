@@ -14,6 +14,7 @@ use super::{
     format::{self, Format},
     problem::blocking,
     query::{self, Time},
+    shapes::DatasetRows,
 };
 use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
 
@@ -200,27 +201,4 @@ fn points(store: &FeatureStore, request: &DatasetRequest) -> Result<Vec<(ZoneId,
             r#"as in {"mode": "as_known", "points": [{"zone": "farm/bay-1", "at": "2025-06-02T10:00:00Z"}]}"#,
         )),
     }
-}
-
-/// A data set as JSON.
-#[derive(ToSchema)]
-#[allow(dead_code)] // written by hand; this is its schema
-struct DatasetRows {
-    mode: Mode,
-    rows: Vec<DatasetRow>,
-}
-
-/// Beside these fields there is one for each feature.
-#[derive(ToSchema)]
-#[allow(dead_code)] // as above
-struct DatasetRow {
-    zone: String,
-    /// The time asked for, UTC ms.
-    at_ms: i64,
-    /// The time of the row, UTC ms; null where there is none.
-    row_ms: Option<i64>,
-    /// 0 as it was known at its time; higher ones have readings that came later.
-    revision: Option<i64>,
-    /// Of the names and meaning of its features.
-    schema_hash: Option<String>,
 }

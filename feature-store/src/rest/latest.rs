@@ -12,11 +12,12 @@ use axum::{
 use serde::Deserialize;
 use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::ZoneId;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{
     problem::{blocking, problem, unknown_zone},
     query,
+    shapes::LatestRows,
 };
 use crate::{FeatureStore, Latest, Status, Version, store};
 
@@ -42,33 +43,6 @@ pub(super) struct LatestParams {
     /// The newest rows that are kept of this version of the definitions; those of the
     /// active one, from memory, without it. `/v1/definitions` has the versions.
     version: Option<i32>,
-}
-
-/// The newest row of each zone.
-#[derive(ToSchema)]
-#[allow(dead_code)] // written by hand, for speed; this is its schema
-pub(super) struct LatestRows {
-    rows: Vec<LatestRow>,
-    /// Where the next page begins, where there is one.
-    next: Option<String>,
-}
-
-#[derive(ToSchema)]
-#[allow(dead_code)] // as above
-struct LatestRow {
-    #[schema(example = "farm/bay-1")]
-    zone: String,
-    /// Its event time, UTC ms.
-    at_ms: i64,
-    /// Of the names and meaning of its features.
-    schema_hash: String,
-    /// Now less its event time, seconds.
-    age_s: f64,
-    status: Status,
-    /// By window, the lowest share of minutes with a reading of any metric, %.
-    coverage_pct: std::collections::BTreeMap<String, Option<f64>>,
-    /// `null` where there is no value.
-    features: std::collections::BTreeMap<String, Option<f64>>,
 }
 
 /// The features of zones at their newest event time, from memory. Zones that have

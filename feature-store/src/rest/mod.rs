@@ -8,7 +8,8 @@
 //! - `history`, `dataset`, `explain`, `sql`: offline, from the file
 //! - `statistics`: of features over a span, and drift
 //! - `health`: for supervisors and Prometheus; `docs`: the interface's description
-//! - `query`, `format`, `problem`: what requests, answers and errors have in common
+//! - `query`, `format`, `problem`: what requests, answers and errors have in common;
+//!   `shapes`: answers that are written by hand
 
 mod dataset;
 mod definitions;
@@ -24,6 +25,7 @@ mod latest;
 mod problem;
 mod query;
 mod readings;
+mod shapes;
 mod sql;
 mod statistics;
 mod zones;

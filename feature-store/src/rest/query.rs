@@ -4,6 +4,7 @@ use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use serde::Deserialize;
 use service::{rest::Problem, time::parse_ms};
 use telemetry::ZoneId;
+use utoipa::IntoParams;
 
 /// Most names or zones in one request.
 const LIST_MAX: usize = 2000;
@@ -38,8 +39,26 @@ pub(super) fn time(text: Option<&str>) -> Result<Option<i64>, Problem> {
     text.map(parse_ms).transpose().map_err(Problem::bad_request)
 }
 
-/// From and to, both inclusive, UTC ms; or a whole day at the site.
-pub(super) fn span(
+/// A span of event time, as many requests have it.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Span {
+    /// A day at the site, as in 2013-08-24.
+    date: Option<String>,
+    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    from: Option<String>,
+    /// Event time, this and earlier.
+    to: Option<String>,
+}
+
+impl Span {
+    /// From and to, both inclusive, UTC ms; or a whole day at the site.
+    pub(super) fn ms(&self, time_zone: &TimeZone) -> Result<(Option<i64>, Option<i64>), Problem> {
+        span(self.date.as_deref(), self.from.as_deref(), self.to.as_deref(), time_zone)
+    }
+}
+
+fn span(
     date: Option<&str>,
     from: Option<&str>,
     to: Option<&str>,

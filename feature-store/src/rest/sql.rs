@@ -11,6 +11,7 @@ use super::{
     dataset::FormatParams,
     format::Format,
     problem::{blocking, refused},
+    shapes::SqlRows,
 };
 use crate::{
     FeatureStore, Query,
@@ -52,16 +53,6 @@ pub(super) struct SqlRequest {
     sql: String,
     /// At most this many rows, 1000 without it.
     limit: Option<usize>,
-}
-
-/// A query's rows as JSON.
-#[derive(ToSchema)]
-#[allow(dead_code)] // written by hand; this is its schema
-struct SqlRows {
-    /// Whether there were more rows than the limit.
-    truncated: bool,
-    /// An object a row.
-    rows: Vec<std::collections::BTreeMap<String, String>>,
 }
 
 /// Runs a query, read-only: no file, network, extension or setting can be reached, one

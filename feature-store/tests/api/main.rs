@@ -17,4 +17,6 @@ mod paging;
 mod points;
 mod refusals;
 mod site;
+#[path = "../support/mod.rs"]
+mod support;
 mod versions;

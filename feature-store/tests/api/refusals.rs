@@ -22,6 +22,8 @@ async fn what_is_wrong_has_a_code() {
         ("/v1/definitions?limit=0", 400, "bad_request"),
         ("/v1/definitions?names=vpd", 400, "unknown_feature"),
         ("/v1/readings?limit=1000000", 400, "bad_request"),
+        ("/v1/readings?colour=red", 400, "bad_query"),
+        ("/v1/features/history?zone=farm/bay-1&date=2025-06-02&colour=red", 400, "bad_query"),
         ("/v1/readings?zone=bay", 400, "bad_query"),
         ("/v1/readings?quality=excellent", 400, "bad_request"),
         ("/v1/readings?date=2025-02-30", 400, "bad_request"),
