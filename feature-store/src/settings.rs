@@ -220,6 +220,10 @@ impl Settings {
             let what = format!("{silver_days} is less than {needed_days}, which windows need");
             return Err(ConfigError::invalid("lake.silver_days", what));
         }
+        if let Some(address) = self.lake.address() {
+            let opened = object_store::Bucket::open(address, &self.s3);
+            opened.map_err(|error| ConfigError::invalid("lake.path", error.to_string()))?;
+        }
         if let Err(error) = self.kpi.rules.clone().checked() {
             return Err(ConfigError::invalid("kpi.rules", error.to_string()));
         }
@@ -387,6 +391,10 @@ mod tests {
         assert!(wrong.check().unwrap_err().to_string().contains("engine.time_zone"));
         wrong.store.path = "var/features.duckdb".into();
         assert!(wrong.check().unwrap_err().to_string().contains("store.path"));
+        wrong.store.path = "var/x.duckdb".into();
+        wrong.lake.path = "s3://farm-lake/store-1".into();
+        assert!(wrong.check().unwrap_err().to_string().contains("s3.secret_key"));
+        wrong.lake = Lake::default();
         wrong.engine.grid_s = 90;
         assert!(wrong.check().unwrap_err().to_string().contains("engine.grid_s"));
     }
