@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use service::config::ConfigError;
 
+use crate::query::Stop;
+
 /// Why the feature store cannot go on, or cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -32,6 +34,30 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A lake in a bucket cannot be opened.
+    #[error("lake.path: {0}")]
+    Bucket(#[from] object_store::BucketError),
+    /// A lake in a bucket cannot be read or written.
+    #[error(
+        "{place}: {source}\nhint: see [s3] of the configuration; what has not moved is in the DuckDB file still"
+    )]
+    Lake {
+        /// The bucket.
+        place: String,
+        /// What the store says, or the system.
+        source: std::io::Error,
+    },
+    /// Another feature store's lake is in the bucket.
+    #[error(
+        "{place}: another feature store keeps its lake here\n\
+         hint: give each a prefix of its own; where its DuckDB file is no more, remove the object `{marker}`"
+    )]
+    LakeTaken {
+        /// The bucket.
+        place: String,
+        /// The object that says whose it is.
+        marker: &'static str,
+    },
     /// DuckDB refused a statement.
     #[error("DuckDB: {0}")]
     DuckDb(#[from] duckdb::Error),
@@ -61,6 +87,17 @@ pub enum StoreError {
         /// The nearest that there is.
         hint: Option<String>,
     },
+    /// There are no rows of such a version of the definitions.
+    #[error(
+        "there are no rows of version {version} of the definitions\nhint: {}",
+        versions_hint(known)
+    )]
+    UnknownVersion {
+        /// The number asked for.
+        version: i32,
+        /// Those that there are.
+        known: Vec<i32>,
+    },
     /// More was asked for than is answered at once.
     #[error("{found} {what}, above {max}\nhint: {hint}")]
     TooMuch {
@@ -78,7 +115,7 @@ pub enum StoreError {
     Sql(String),
     /// A stranger's query was interrupted.
     #[error("the query was stopped: {0}")]
-    Stopped(&'static str),
+    Stopped(Stop),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] eventlog::LogError),
@@ -100,4 +137,10 @@ pub enum StoreError {
         /// The zone.
         zone: telemetry::ZoneId,
     },
+}
+
+/// Which versions of the definitions there are.
+pub(crate) fn versions_hint(known: &[i32]) -> String {
+    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+    format!("there are rows of the versions {}", known.join(", "))
 }

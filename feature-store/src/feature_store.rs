@@ -16,8 +16,10 @@ use utoipa::ToSchema;
 
 use crate::{
     Settings, StoreError,
+    definitions::Definitions,
     engine::{Row, catalog::Schema},
     online::{Latest, Online, Status, ZoneSummary},
+    query::Outcomes,
     store::{self, Readers, Restored, Tally, Version, Writer},
     worker,
 };
@@ -31,6 +33,8 @@ pub struct FeatureStore(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: MetricTable,
+    /// As they were when the store was opened, whatever the file says since.
+    pub(crate) definitions: Arc<Definitions>,
     pub(crate) online: Online,
     pub(crate) counters: Counters,
     pub(crate) readers: Readers,
@@ -54,6 +58,8 @@ pub(crate) struct Counters {
     pub(crate) commit_us: AtomicU64,
     /// Log records still to be taken in; `u64::MAX` where that is not known.
     pub(crate) lag: AtomicU64,
+    /// What came of SQL over HTTP since the start of this process.
+    pub(crate) sql: Outcomes,
 }
 
 impl Counters {
@@ -118,13 +124,15 @@ impl FeatureStore {
         for (zone, metrics, progress) in restored.engine.zones() {
             online.note(zone, metrics, progress);
         }
-        let counters = Counters::default();
+        let counters = Counters { lag: AtomicU64::new(u64::MAX), ..Counters::default() };
         counters.add(&restored.tally);
         let schema = Mutex::new(restored.engine.schema().clone());
+        let definitions = restored.engine.definitions().clone();
         let parts = Mutex::new(Some((Writer::new(connection)?, restored)));
         Ok(Self(Arc::new(Shared {
             settings: settings.clone(),
             metrics,
+            definitions,
             online,
             counters,
             readers,
@@ -230,6 +238,12 @@ impl FeatureStore {
             count: commits.load(Ordering::Relaxed),
             took: Duration::from_micros(commit_us.load(Ordering::Relaxed)),
         }
+    }
+
+    /// Log records that are still to be taken in, where that is known.
+    #[must_use]
+    pub fn log_lag(&self) -> Option<u64> {
+        Some(self.0.counters.lag.load(Ordering::Relaxed)).filter(|records| *records != u64::MAX)
     }
 
     /// The metrics of the site.

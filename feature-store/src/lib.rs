@@ -53,7 +53,7 @@ pub use engine::Row;
 pub use error::StoreError;
 pub use feature_store::{Commits, Counts, FeatureStore};
 pub use online::{Latest, Status, ZoneSummary};
-pub use query::{Query, Refused};
+pub use query::{Query, Refused, Stop};
 pub use rest::{openapi, routes, service_routes};
 pub use settings::Settings;
 pub use store::{

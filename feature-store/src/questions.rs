@@ -8,7 +8,7 @@ use telemetry::ZoneId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    FeatureStore, StoreError,
+    FeatureStore, Latest, StoreError,
     definitions::Definitions,
     explain::{self, Explanation},
     kpi::{self, KpiQuery, ZoneKpis},
@@ -52,6 +52,20 @@ impl FeatureStore {
     /// As [`FeatureStore::frame`], and [`StoreError::TooMuch`].
     pub fn values(&self, query: &FrameQuery, mode: Mode) -> Result<Vec<FeatureValues>, StoreError> {
         store::values(&self.0.readers.connection()?, query, mode, &self.columns())
+    }
+
+    /// The newest row that is kept of each of some zones by a version of the definitions;
+    /// zones that have none are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownVersion`], or what DuckDB says.
+    pub fn newest_kept(
+        &self,
+        version: i32,
+        zones: &[ZoneId],
+    ) -> Result<Vec<Arc<Latest>>, StoreError> {
+        let connection = self.0.readers.connection()?;
+        Ok(Latest::of_rows(store::newest(&connection, version, zones, &self.columns())?))
     }
 
     /// Final rows of one zone, in the order of time.
@@ -125,12 +139,7 @@ impl FeatureStore {
     /// What is computed.
     #[must_use]
     pub fn definitions(&self) -> Arc<Definitions> {
-        // They were read when the store was opened.
-        self.0
-            .settings
-            .engine
-            .definitions(&self.0.metrics)
-            .unwrap_or_else(|_| Definitions::built_in())
+        self.0.definitions.clone()
     }
 
     /// The site's time zone.

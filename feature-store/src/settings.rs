@@ -34,6 +34,8 @@ pub struct Settings {
     pub kpi: Kpi,
     /// Where old readings go.
     pub lake: Lake,
+    /// The store of a lake that is in a bucket.
+    pub s3: object_store::Settings,
     /// The REST listener.
     pub rest: Rest,
     /// The site's own metrics.
@@ -110,8 +112,12 @@ pub struct Watch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lake {
-    /// The folder; "" for no lake.
+    /// The folder, or `s3://bucket/prefix`; "" for no lake.
     pub path: PathBuf,
+    /// Where files of a bucket are while they are read and written.
+    pub cache_dir: PathBuf,
+    /// What they may take there, bytes.
+    pub cache_bytes_max: u64,
     /// Days that bronze stays in the DuckDB file; 0: for ever. So are all of these.
     pub bronze_days: u32,
     /// The same for silver.
@@ -133,10 +139,23 @@ impl Default for Lake {
 }
 
 impl Lake {
-    /// The folder, where there is a lake.
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.path.as_os_str().is_empty()
+    }
+
+    /// The bucket's address, where it is in one.
+    #[must_use]
+    pub fn address(&self) -> Option<&str> {
+        self.path.to_str().filter(|path| path.starts_with(object_store::SCHEME))
+    }
+
+    /// The local folder of its files, or of their copies.
     #[must_use]
     pub fn folder(&self) -> Option<&std::path::Path> {
-        (!self.path.as_os_str().is_empty()).then_some(self.path.as_path())
+        let own = if self.address().is_some() { &self.cache_dir } else { &self.path };
+        self.is_there().then_some(own.as_path())
     }
 }
 
@@ -200,6 +219,10 @@ impl Settings {
         if silver_days > 0 && silver_days < needed_days {
             let what = format!("{silver_days} is less than {needed_days}, which windows need");
             return Err(ConfigError::invalid("lake.silver_days", what));
+        }
+        if let Some(address) = self.lake.address() {
+            let opened = object_store::Bucket::open(address, &self.s3);
+            opened.map_err(|error| ConfigError::invalid("lake.path", error.to_string()))?;
         }
         if let Err(error) = self.kpi.rules.clone().checked() {
             return Err(ConfigError::invalid("kpi.rules", error.to_string()));
@@ -368,6 +391,10 @@ mod tests {
         assert!(wrong.check().unwrap_err().to_string().contains("engine.time_zone"));
         wrong.store.path = "var/features.duckdb".into();
         assert!(wrong.check().unwrap_err().to_string().contains("store.path"));
+        wrong.store.path = "var/x.duckdb".into();
+        wrong.lake.path = "s3://farm-lake/store-1".into();
+        assert!(wrong.check().unwrap_err().to_string().contains("s3.secret_key"));
+        wrong.lake = Lake::default();
         wrong.engine.grid_s = 90;
         assert!(wrong.check().unwrap_err().to_string().contains("engine.grid_s"));
     }

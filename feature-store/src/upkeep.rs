@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use duckdb::Connection;
 
-use crate::{Settings, StoreError, kpi::Refresh, lake, settings};
+use crate::{Settings, StoreError, kpi::Refresh, lake};
 
 /// Between two counts of KPIs at least so many times as long as the last one took: they cost little
 /// of the writing thread, however much there is to count.
 const REST: u32 = 20;
+/// A lake that could not be reached is tried again after so long: the writing thread waits
+/// for it.
+const RETRY: Duration = Duration::from_secs(600);
 
 /// A count of KPIs is to take about so long: readings wait for it to be written.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -24,7 +27,7 @@ pub(crate) struct Upkeep {
     refresh_at: Instant,
     /// Zone-hours to count at once.
     hours_max: usize,
-    lake: settings::Lake,
+    settings: Settings,
     move_at: Instant,
 }
 
@@ -36,7 +39,7 @@ impl Upkeep {
             refresh_rest: Duration::from_secs(u64::from(settings.kpi.refresh_s)),
             refresh_at: now,
             hours_max: HOURS.0,
-            lake: settings.lake.clone(),
+            settings: settings.clone(),
             move_at: now,
         })
     }
@@ -56,11 +59,13 @@ impl Upkeep {
             let rest = if is_all { self.refresh_rest } else { Duration::ZERO };
             self.refresh_at = Instant::now() + rest.max(took * REST);
         }
-        if self.lake.folder().is_some() && Instant::now() >= self.move_at {
-            let moved = lake::run(connection, &self.lake)?;
-            let compacted = lake::compact(connection, &self.lake)?;
+        let lake = &self.settings.lake;
+        if lake.is_there() && Instant::now() >= self.move_at {
+            self.move_at = Instant::now() + RETRY;
+            let moved = lake::run(connection, &self.settings)?;
+            let compacted = lake::compact(connection, &self.settings)?;
             tracing::info!(?moved, compacted, "old readings moved to the lake");
-            self.move_at = Instant::now() + Duration::from_secs(u64::from(self.lake.move_h) * 3600);
+            self.move_at = Instant::now() + Duration::from_secs(u64::from(lake.move_h) * 3600);
         }
         Ok(())
     }

@@ -1,31 +1,24 @@
 //! Recordings through the engine into a real DuckDB file.
 
+mod support;
+
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use duckdb::Connection;
-use eventlog::{EventLog, Record};
 use feature_store::{
-    FeatureStore, FrameQuery, Settings, StoreError,
+    FeatureStore, Settings, StoreError,
     backfill::{self, Layout, Request, Summary},
 };
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use support::{Frame, assert_same, frame, live, settings};
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 /// 2013-08-24T00:00:00Z
 const START_S: i64 = 1_377_302_400;
-
-fn settings(dir: &Path) -> Settings {
-    let mut settings = Settings::default();
-    settings.store.path = dir.join("microclimate.duckdb");
-    settings.log = eventlog::Settings::embedded(&dir.join("log"));
-    settings
-}
 
 fn request(path: &Path, layout: Layout) -> Request {
     Request {
@@ -106,57 +99,14 @@ fn reports(rooms: usize, seconds: i64) -> Vec<Report> {
     all
 }
 
-type Frame = BTreeMap<(String, i64), BTreeMap<String, Option<u64>>>;
-
-/// All rows with the bits of all values, by name.
-fn frame(settings: &Settings) -> Frame {
-    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-    let table = store.frame(&FrameQuery::default()).unwrap();
-    let zones = table.column("zone").unwrap().str().unwrap().clone();
-    let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
-    (0..table.height())
-        .map(|row| {
-            let values = table.columns()[3..].iter().map(|column| {
-                let bits = column.f64().unwrap().get(row).map(f64::to_bits);
-                (column.name().to_string(), bits)
-            });
-            ((zones.get(row).unwrap().to_owned(), at_ms.get(row).unwrap()), values.collect())
-        })
-        .collect()
+/// All rows that a file has.
+fn rows(settings: &Settings) -> Frame {
+    frame(&FeatureStore::open(settings, MetricTable::default()).unwrap())
 }
 
 fn count(settings: &Settings, sql: &str) -> u64 {
     let connection = Connection::open(&settings.store.path).unwrap();
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-/// Through the log and the worker, as live readings come.
-async fn live(settings: &Settings, reports: &[Report]) {
-    let log = EventLog::open(&settings.log).unwrap();
-    let writer = log.writer(READINGS).unwrap();
-    let mut receipts = Vec::new();
-    for report in reports {
-        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
-        receipts.push(writer.append(record).await.unwrap());
-    }
-    for receipt in receipts {
-        receipt.await.unwrap();
-    }
-    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-    let before = store.counts().readings;
-    let shutdown = CancellationToken::new();
-    let running = {
-        let (store, shutdown) = (store.clone(), shutdown.clone());
-        tokio::spawn(async move { store.run(&log, shutdown).await })
-    };
-    let consumed = async {
-        while store.counts().readings - before < reports.len() as u64 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
-    shutdown.cancel();
-    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,12 +121,9 @@ async fn a_backfill_is_what_live_readings_would_have_been() {
     assert_eq!(summary.zones, 3);
     assert_eq!(summary.readings, reports.len() as u64);
     assert!(summary.by_quality["out_of_range"] > 0, "{summary:?}");
-    let (got, want) = (frame(&settings(filled.path())), frame(&settings(lived.path())));
+    let (got, want) = (rows(&settings(filled.path())), rows(&settings(lived.path())));
     assert_eq!(got.len() as u64, summary.rows);
-    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
-    for (key, want) in &want {
-        assert_eq!(&got[key], want, "{key:?}");
-    }
+    assert_same(&got, &want);
     // Every reading is there as it stands in its file, and as it was judged.
     let settings = settings(filled.path());
     for sql in [
@@ -205,11 +152,8 @@ async fn live_readings_go_on_from_where_a_backfill_ended() {
         all.iter().filter(|report| report.arrival_ms >= half_ms).cloned().collect();
     live(&settings(parts.path()), &rest).await;
     live(&settings(whole.path()), &all).await;
-    let (got, want) = (frame(&settings(parts.path())), frame(&settings(whole.path())));
-    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
-    for (key, want) in &want {
-        assert_eq!(&got[key], want, "{key:?}");
-    }
+    let (got, want) = (rows(&settings(parts.path())), rows(&settings(whole.path())));
+    assert_same(&got, &want);
 }
 
 #[test]
@@ -302,7 +246,7 @@ fn csv_and_parquet_give_the_same_rows() {
         let asked = Request { rejects: store.path().join("r.csv"), ..request(path, layout) };
         let summary = run(&settings(store.path()), &asked).unwrap();
         assert_eq!((summary.zones, summary.rejects), (2, 0), "{layout:?}");
-        frames.push(frame(&settings(store.path())));
+        frames.push(rows(&settings(store.path())));
     }
     assert!(frames[0].len() > 200 && frames[0] == frames[1]);
 }

@@ -1,24 +1,24 @@
 //! Hourly and daily KPIs against what SQL finds in the readings.
 
+mod support;
+
 use std::path::Path;
 
 use duckdb::Connection;
-use eventlog::{EventLog, Record};
 use feature_store::{
     FeatureStore, Settings,
     backfill::{self, Layout, Request},
     kpi::{KpiQuery, Length},
 };
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use support::live;
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 /// 2025-03-28T00:00:00Z: Berlin's clock goes from 2 to 3 in the night to the 30th.
 const START_S: i64 = 1_743_120_000;
 
 fn settings(dir: &Path) -> Settings {
-    let mut settings = Settings::default();
-    settings.store.path = dir.join("microclimate.duckdb");
+    let mut settings = support::settings(dir);
     "Europe/Berlin".clone_into(&mut settings.engine.time_zone);
     settings
 }
@@ -118,30 +118,6 @@ fn report(minute: i64, value: f64) -> Report {
         source: Source::Replay,
         readings: vec![Reading { metric: "temperature".into(), event_ms, value }],
     }
-}
-
-/// Through the log into the store, until all of it is committed and counted.
-async fn live(settings: &Settings, reports: &[Report]) {
-    let log = EventLog::open(&settings.log).unwrap();
-    let writer = log.writer(READINGS).unwrap();
-    for report in reports {
-        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
-        writer.append(record).await.unwrap().await.unwrap();
-    }
-    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-    let before = store.counts().readings;
-    let shutdown = CancellationToken::new();
-    let running = tokio::spawn({
-        let (store, shutdown) = (store.clone(), shutdown.clone());
-        async move { store.run(&log, shutdown).await }
-    });
-    let started = std::time::Instant::now();
-    while store.counts().readings - before < reports.len() as u64 {
-        assert!(started.elapsed().as_secs() < 60, "all is consumed");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    shutdown.cancel();
-    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use feature_store::{
     engine::{Engine, Output},
 };
 use proptest::prelude::*;
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, Quality, Reading, Report, Source, ZoneId};
 
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
@@ -304,4 +304,43 @@ fn rows_exactly_on_both_edges() {
     assert_eq!(value("temperature_max_1h"), 50.0);
     assert_eq!(value("temperature_coverage_10m"), 20.0);
     assert_eq!(value("temperature_gap_max_s_24h"), 23.0 * 3600.0 + 40.0 * 60.0 + 0.0);
+}
+
+/// Copies before all else, then what is wrong with the value, then with the time.
+#[test]
+fn a_reading_has_the_first_flag_that_applies() {
+    let day_ms = 86_400_000;
+    let columns = ["temperature".into()];
+    let mut engine = Engine::new(&settings().engine, MetricTable::default(), &columns).unwrap();
+    let mut check =
+        |seq: Option<u64>, event_ms: i64, arrival_ms: i64, value: f64, expect: Quality| {
+            let mut report = report("climate-1", event_ms, arrival_ms, &[("temperature", value)]);
+            report.boot = seq.map(|_| "run-1".into());
+            report.seq = seq;
+            let mut output = Output::default();
+            engine.take(&report, &mut output);
+            assert_eq!(output.qualities, [expect], "{seq:?} {event_ms} {arrival_ms} {value}");
+        };
+    let start = START_MS;
+    let ahead = start + 600_000;
+    check(None, start, start, 20.0, Quality::Ok);
+    check(None, start, start, 20.0, Quality::Duplicate);
+    check(None, start, start, 21.0, Quality::Ok);
+    check(Some(1), start + 1000, start + 1000, 579.0, Quality::OutOfRange);
+    check(Some(1), start + 1000, start + 1000, 579.0, Quality::Duplicate);
+    check(None, start + 1000, start + 1000, 579.0, Quality::OutOfRange);
+    check(Some(2), ahead, start, 22.0, Quality::Future);
+    check(Some(2), ahead, start, 22.0, Quality::Duplicate);
+    check(None, ahead, start, 579.0, Quality::OutOfRange);
+    check(None, ahead, start, f64::NAN, Quality::NotANumber);
+    check(Some(3), start + 3000, start + 3000, 20.0, Quality::Ok);
+    // The watermark is past all corrections of the first readings, which are kept for windows.
+    let (now, late) = (start + 4 * day_ms, start + 2000);
+    check(None, now, now, 20.0, Quality::Ok);
+    check(Some(4), late, now, 20.0, Quality::Late);
+    check(Some(4), late, now, 20.0, Quality::Duplicate);
+    check(None, late, now, 579.0, Quality::OutOfRange);
+    check(Some(3), start + 3000, now, 20.0, Quality::Duplicate);
+    check(None, start, now, 20.0, Quality::Duplicate);
+    check(None, i64::MAX, now, 20.0, Quality::Future);
 }

@@ -1,10 +1,13 @@
 //! The feature store over a real embedded log and a real DuckDB file.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+mod support;
+
+use std::collections::BTreeMap;
 
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
-use feature_store::{Counts, FeatureStore, FrameQuery, Settings, StoreError};
+use feature_store::{Counts, FeatureStore, FrameQuery, StoreError};
+use support::{Frame, append, assert_same, frame, readings, run, settings};
 use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -12,13 +15,6 @@ use tokio_util::sync::CancellationToken;
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
-
-fn settings(dir: &Path) -> Settings {
-    let mut settings = Settings::default();
-    settings.store.path = dir.join("microclimate.duckdb");
-    settings.log = eventlog::Settings::embedded(&dir.join("log"));
-    settings
-}
 
 fn report(zone: &str, seq: u64, event_ms: i64, readings: &[(&str, f64)]) -> Report {
     let (site, zone) = zone.split_once('/').unwrap();
@@ -34,37 +30,6 @@ fn report(zone: &str, seq: u64, event_ms: i64, readings: &[(&str, f64)]) -> Repo
             .map(|(metric, value)| Reading { metric: (*metric).into(), event_ms, value: *value })
             .collect(),
     }
-}
-
-async fn append(log: &EventLog, reports: &[Report]) {
-    let writer = log.writer(READINGS).unwrap();
-    let mut receipts = Vec::new();
-    for report in reports {
-        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
-        receipts.push(writer.append(record).await.unwrap());
-    }
-    for receipt in receipts {
-        receipt.await.unwrap();
-    }
-}
-
-/// Runs a feature store until it has taken in `readings`, then stops it.
-async fn run(settings: &Settings, log: &EventLog, readings: u64) -> FeatureStore {
-    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-    let shutdown = CancellationToken::new();
-    let running = {
-        let (store, log, shutdown) = (store.clone(), log.clone(), shutdown.clone());
-        tokio::spawn(async move { store.run(&log, shutdown).await })
-    };
-    let consumed = async {
-        while store.counts().readings < readings {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
-    shutdown.cancel();
-    running.await.unwrap().unwrap();
-    store
 }
 
 /// Three zones, a day, one reading each 20 s with some missing.
@@ -88,28 +53,6 @@ fn day() -> Vec<Report> {
         }
     }
     reports
-}
-
-fn readings(reports: &[Report]) -> u64 {
-    reports.iter().map(|report| report.readings.len() as u64).sum()
-}
-
-type Frame = Vec<(String, i64, BTreeMap<String, Option<u64>>)>;
-
-/// All rows with the bits of all values.
-fn frame(store: &FeatureStore) -> Frame {
-    let table = store.frame(&FrameQuery::default()).unwrap();
-    let zones = table.column("zone").unwrap().str().unwrap().clone();
-    let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
-    (0..table.height())
-        .map(|row| {
-            let values = table.columns()[3..].iter().map(|column| {
-                let bits = column.f64().unwrap().get(row).map(f64::to_bits);
-                (column.name().to_string(), bits)
-            });
-            (zones.get(row).unwrap().to_owned(), at_ms.get(row).unwrap(), values.collect())
-        })
-        .collect()
 }
 
 /// Aggregates of every window that SQL has too.
@@ -219,7 +162,7 @@ async fn stopped_and_started_anywhere_it_ends_the_same_bit_for_bit() {
     }
     let parts = last.unwrap();
     assert_eq!(parts.counts(), expected.counts());
-    assert!(frame(&parts) == frame(&expected), "rows differ");
+    assert_same(&frame(&parts), &frame(&expected));
     let zone = "farm/bay-1".parse().unwrap();
     let bits = |store: &FeatureStore| -> Vec<u64> {
         store.latest(&zone).unwrap().values.iter().map(|value| value.to_bits()).collect()
@@ -257,11 +200,7 @@ async fn shuffled_and_repeated_it_corrects_itself_to_the_same_rows() {
     let counts = store.counts();
     assert_eq!(counts.by_quality["ok"], expected.counts().by_quality["ok"]);
     assert_eq!(counts.by_quality["duplicate"], readings(&disturbed) - readings(&in_order));
-    let (got, want) = (frame(&store), frame(&expected));
-    assert_eq!(got.len(), want.len());
-    for (got, want) in got.iter().zip(&want) {
-        assert_eq!(got, want);
-    }
+    assert_same(&frame(&store), &frame(&expected));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -362,13 +301,11 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
     // Rows before it were made when the metric had no columns yet.
     let first_ms = START_MS + oldest * STEP_MS;
     let rows = |store: &FeatureStore| -> Frame {
-        frame(store).into_iter().filter(|(_, at_ms, _)| *at_ms >= first_ms).collect()
+        frame(store).into_iter().filter(|((_, at_ms), _)| *at_ms >= first_ms).collect()
     };
     let (got, want) = (rows(&of_late), rows(&of_punctual));
-    assert!(got.len() >= 3 * 1440 && got.len() == want.len(), "{} {}", got.len(), want.len());
-    for (got, want) in got.iter().zip(&want) {
-        assert_eq!(got, want);
-    }
+    assert!(got.len() >= 3 * 1440, "{}", got.len());
+    assert_same(&got, &want);
     drop(of_late);
     let sql = Connection::open(&late_settings.store.path).unwrap();
     let letters = "SELECT count(*), min(reason) FROM bronze.dead_letters WHERE key = 'farm/bay-1'";

@@ -82,6 +82,7 @@ impl Settings {
         let mut defaults = Value::Table(defaults);
         let path = |name: &str| Value::from(data_dir.join(name).display().to_string());
         put(&mut defaults, "feature_store.store.path", path("microclimate.duckdb"));
+        put(&mut defaults, "feature_store.lake.cache_dir", path("lake-cache"));
         put(&mut defaults, "trainer.registry_dir", path("models"));
         put(&mut defaults, "trainer.reports_dir", path("reports"));
         put(&mut defaults, "trainer.watch.journal_dir", path("predictions"));

@@ -29,7 +29,7 @@ pub enum TrainError {
     Gate(String),
     /// The registry's store cannot be used.
     #[error("registry_dir: {0}")]
-    ObjectStore(String),
+    ObjectStore(#[from] ::object_store::BucketError),
     /// A report could not be written.
     #[error("{path}: {source}")]
     Report {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
 use telemetry::ZoneId;
 
-use crate::serve::settings::{Mqtt, S3, Serving, Watch, check_gate};
+use crate::serve::settings::{Mqtt, Serving, Watch, check_gate};
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -45,7 +45,7 @@ pub struct Settings {
     /// Predictions by MQTT.
     pub mqtt: Mqtt,
     /// A registry elsewhere.
-    pub s3: S3,
+    pub s3: object_store::Settings,
 }
 
 /// Where the feature store is.

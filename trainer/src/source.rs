@@ -157,6 +157,7 @@ impl Source {
                 add("to", query.to_ms.map(|ms| ms.to_string()));
                 add("columns", query.columns.as_ref().map(|columns| columns.join(",")));
                 add("step_s", query.step_s.map(|step_s| step_s.to_string()));
+                add("version", query.version.map(|version| version.to_string()));
                 let bytes = remote.get("/v1/dataset.parquet", &params).await?.bytes().await;
                 let bytes = bytes.map_err(|error| TrainError::Source(error.to_string()))?;
                 Ok(ParquetReader::new(Cursor::new(bytes)).finish()?)

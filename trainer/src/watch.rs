@@ -138,7 +138,7 @@ impl Trainer {
             from_ms: Some(first_ms - 60_000),
             to_ms: Some(last_ms + task.about().horizon_s * 1000 + 60_000),
             columns: Some(columns),
-            step_s: None,
+            ..FrameQuery::default()
         };
         let frames = ZoneFrame::by_zone(&self.source().frame(&query, Mode::AsCorrected).await?)?;
         let comfort = self.settings().comfort_in(zone);

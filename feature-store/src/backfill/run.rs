@@ -349,7 +349,7 @@ fn prepare(
     metrics: &[SmolStr],
 ) -> Result<(), StoreError> {
     let there: std::collections::HashSet<SmolStr> =
-        store::feature_columns(connection)?.into_iter().collect();
+        store::feature_columns(connection, "rows")?.into_iter().collect();
     for name in schema.names.iter().filter(|name| !there.contains(*name)) {
         connection.execute_batch(&format!(
             "ALTER TABLE features.rows ADD COLUMN IF NOT EXISTS {} DOUBLE",

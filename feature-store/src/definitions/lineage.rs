@@ -1,28 +1,36 @@
 use serde::Serialize;
 use telemetry::{MetricTable, SmolStr};
+use utoipa::ToSchema;
 
 use super::{Aggregate, Definitions, Derived, Feature, Join, Origin, When};
 
 /// What a feature is made of, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Lineage {
     /// Its name.
+    #[schema(value_type = String, example = "temperature_slope_1h")]
     pub feature: SmolStr,
     /// The metric that it is of, measured or derived.
+    #[schema(value_type = Option<String>, example = "temperature")]
     pub metric: Option<SmolStr>,
     /// The width of its window, as in `24h`.
+    #[schema(value_type = Option<String>, example = "1h")]
     pub window: Option<SmolStr>,
     /// What is computed of the window.
+    #[schema(value_type = Option<String>, example = "slope")]
     pub aggregate: Option<Aggregate>,
     /// How it is computed of its inputs.
     pub formula: String,
     /// Which readings count; none where all do.
     pub filter: Option<String>,
     /// Where the formula is from.
+    #[schema(value_type = Option<String>)]
     pub source: Option<SmolStr>,
     /// What its values are in; none where that is not known.
+    #[schema(value_type = Option<String>, example = "°C/h")]
     pub unit: Option<SmolStr>,
     /// The metric, or the features, that it is computed of.
+    #[schema(value_type = Vec<String>)]
     pub inputs: Vec<SmolStr>,
 }
 

@@ -8,6 +8,7 @@
 //! (`engine.late_max_s`, and a day): KPIs outlive the readings.
 //!
 //! # Layout
+//! - `periods.sql`: the tables of hours and days; `schema.sql`: what is kept to make them
 //! - `touched`: which hours have readings that their KPIs do not know
 //! - `refresh`: counts them anew
 //! - `hours`: from readings to the hours and days of a zone
@@ -43,6 +44,11 @@ pub(crate) fn make_tables(connection: &Connection) -> Result<(), StoreError> {
     )?;
     if views > 0 {
         connection.execute_batch("DROP VIEW gold.hourly")?;
+    }
+    for (length, start) in [("hourly", "hour"), ("daily", "day_start")] {
+        let periods = include_str!("periods.sql");
+        let periods = periods.replace("{length}", length).replace("{start}", start);
+        connection.execute_batch(&periods)?;
     }
     Ok(connection.execute_batch(include_str!("schema.sql"))?)
 }

@@ -5,7 +5,12 @@ use duckdb::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{compact, files::Folder, run, views};
+use super::{
+    compact,
+    place::Place,
+    run,
+    views::{self, Part},
+};
 use crate::{Settings, StoreError, store};
 
 /// `feature-store lake …`; the store must not be running.
@@ -21,6 +26,9 @@ pub enum Command {
     Query {
         /// One SELECT.
         sql: String,
+        /// Which files take part.
+        #[command(flatten)]
+        part: Part,
     },
 }
 
@@ -30,30 +38,35 @@ impl Command {
     /// # Errors
     /// Where no lake is configured, a file cannot be written, or DuckDB says so.
     pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
-        let Some(path) = settings.lake.folder() else {
+        let Some(place) = Place::open(settings)? else {
             return Err(service::config::ConfigError::invalid(
                 "lake.path",
                 "\"\" is no folder; name one, as in --set lake.path=var/lake",
             )
             .into());
         };
-        let folder = Folder::open(path)?;
         let mut connection = store::open(&settings.store, &settings.lake)?;
         match self {
             Self::Move => {
-                let moved = run(&mut connection, &settings.lake)?;
+                let moved = run(&mut connection, settings)?;
                 println!("{}", serde_json::to_string_pretty(&moved).expect("numbers and names"));
             }
             Self::Compact => {
-                let partitions = compact(&mut connection, &settings.lake)?;
+                let partitions = compact(&mut connection, settings)?;
                 println!("{}", json!({ "partitions": partitions }));
             }
             Self::Ls => {
                 print(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?;
             }
-            Self::Query { sql } => {
-                views::make(&connection, &folder)?;
-                print(&connection, &sql)?;
+            Self::Query { sql, part } => {
+                // Files of a bucket are fetched for what the query names, and no more.
+                let text = sql.to_lowercase();
+                let is_named = |table: &str| text.contains("lake") && text.contains(table);
+                let is_wanted = |table: &str| place.is_here() || is_named(table);
+                views::make(&connection, &place, &part, is_wanted)?;
+                let printed = print(&connection, &sql);
+                views::renew(&connection, &place)?;
+                printed?;
             }
         }
         Ok(())

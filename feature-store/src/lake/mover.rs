@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, HashSet};
 use duckdb::{Connection, params};
 use serde::Serialize;
 
-use super::{files::Folder, layer::Layer, views};
-use crate::{StoreError, settings};
+use super::{files::Made, layer::Layer, place::Place, views};
+use crate::{Settings, StoreError};
 
 /// What a move moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,25 +22,22 @@ pub(crate) struct Moved {
 /// # Errors
 /// Where a file cannot be written, or DuckDB says so: nothing of that table has
 /// moved then.
-pub(crate) fn run(
-    connection: &mut Connection,
-    settings: &settings::Lake,
-) -> Result<Moved, StoreError> {
-    let Some(path) = settings.folder() else { return Ok(Moved::default()) };
-    let folder = Folder::open(path)?;
-    let layers = Layer::all(settings);
+pub(crate) fn run(connection: &mut Connection, settings: &Settings) -> Result<Moved, StoreError> {
+    let Some(place) = Place::open(settings)? else { return Ok(Moved::default()) };
+    place.claim(connection)?;
+    let layers = Layer::all(&settings.lake);
     let names: Vec<&str> = layers.iter().map(|layer| layer.name).collect();
-    folder.clean(&names, &listed(connection)?)?;
+    place.clean(&names, &listed(connection)?)?;
     let mut moved = Moved::default();
     for layer in &layers {
-        let (rows, files) = move_layer(connection, &folder, layer)?;
+        let (rows, files) = move_layer(connection, &place, layer)?;
         moved.rows.insert(layer.name, rows);
         moved.files += files;
     }
-    if settings.kpi_days > 0 {
-        moved.kpis_deleted = delete_kpis(connection, settings.kpi_days)?;
+    if settings.lake.kpi_days > 0 {
+        moved.kpis_deleted = delete_kpis(connection, settings.lake.kpi_days)?;
     }
-    views::make(connection, &folder)?;
+    views::renew(connection, &place)?;
     if moved.files > 0 {
         connection.execute_batch("CHECKPOINT")?;
     }
@@ -49,13 +46,13 @@ pub(crate) fn run(
 
 fn move_layer(
     connection: &mut Connection,
-    folder: &Folder,
+    place: &Place,
     layer: &Layer,
 ) -> Result<(u64, usize), StoreError> {
     let move_id = next_move(connection)?;
     let old = layer.old();
     let transaction = connection.transaction()?;
-    let aside = folder.aside(move_id)?;
+    let aside = place.aside(move_id)?;
     let copied: u64 = transaction.query_row(
         &format!(
             "COPY ({} WHERE {old} ORDER BY ALL) TO '{}'
@@ -67,8 +64,9 @@ fn move_layer(
         [],
         |row| row.get(0),
     )?;
-    let paths = folder.settle(&aside, layer.name, move_id)?;
-    list(&transaction, folder, layer.name, move_id, &paths)?;
+    let made = Made::all(&aside, layer.name, move_id)?;
+    list(&transaction, layer.name, move_id, &made)?;
+    place.settle(&aside, &made)?;
     let deleted = transaction.execute(&format!("{} WHERE {old}", layer.delete), [])? as u64;
     if deleted != copied {
         return Err(StoreError::Damaged {
@@ -78,19 +76,18 @@ fn move_layer(
         });
     }
     transaction.commit()?;
-    Ok((copied, paths.len()))
+    Ok((copied, made.len()))
 }
 
-/// Lists new files in the transaction that is open.
+/// Lists new files, which are still aside, in the transaction that is open.
 pub(super) fn list(
     connection: &Connection,
-    folder: &Folder,
     table: &str,
     move_id: u32,
-    paths: &[String],
+    made: &[Made],
 ) -> Result<(), StoreError> {
-    for path in paths {
-        let full = folder.path(path).to_string_lossy().replace('\'', "''");
+    for Made { from, below, bytes } in made {
+        let full = from.to_string_lossy().replace('\'', "''");
         let rows: u64 = connection.query_row(
             &format!("SELECT count(*) FROM read_parquet('{full}', hive_partitioning = false)"),
             [],
@@ -98,7 +95,7 @@ pub(super) fn list(
         )?;
         connection.execute(
             "INSERT INTO meta.lake VALUES (?, ?, ?, ?, ?)",
-            params![path, table, move_id, rows, folder.bytes(path)],
+            params![below, table, move_id, rows, bytes],
         )?;
     }
     Ok(())

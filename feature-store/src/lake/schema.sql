@@ -10,3 +10,5 @@ CREATE TABLE IF NOT EXISTS meta.lake (
     rows UBIGINT NOT NULL,
     bytes UBIGINT NOT NULL
 );
+-- Who this file is to a bucket, so that no two feature stores clean up after each other.
+CREATE TABLE IF NOT EXISTS meta.lake_owner (id VARCHAR NOT NULL);

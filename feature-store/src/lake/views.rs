@@ -1,46 +1,107 @@
 use duckdb::{Connection, params};
 
-use super::{files::Folder, layer::Layer};
+use super::{
+    layer::Layer,
+    place::{Listed, Place},
+};
 use crate::{StoreError, settings};
 
-/// Makes the views of the schema `lake` anew: `lake.readings` and the like over
-/// the listed files, and `lake.all_readings` over them and what is in DuckDB.
-pub(super) fn make(connection: &Connection, folder: &Folder) -> Result<(), StoreError> {
-    let every = settings::Lake {
-        bronze_days: 1,
-        silver_days: 1,
-        features_days: 1,
-        ..settings::Lake::default()
-    };
-    for layer in Layer::all(&every) {
-        let name = layer.name;
-        let mut statement =
-            connection.prepare("SELECT path FROM meta.lake WHERE \"table\" = ? ORDER BY path")?;
-        let paths: Vec<String> = statement
-            .query_map(params![name], |row| row.get::<_, String>(0))?
-            .collect::<duckdb::Result<_>>()?;
-        if paths.is_empty() {
-            connection.execute_batch(&format!("DROP VIEW IF EXISTS lake.{name}"))?;
-            continue;
+/// Which files of the lake a question is about.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Part {
+    /// Only files of this zone take part, as in farm/bay-1.
+    #[arg(long, value_name = "SITE/ZONE")]
+    pub zone: Option<String>,
+    /// Only files of this UTC day and later, as in 2013-08-24.
+    #[arg(long, value_name = "DAY")]
+    pub from: Option<String>,
+    /// Only files of this UTC day and earlier.
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<String>,
+}
+
+/// Makes the views of the schema `lake` anew after a move. Over a bucket there are none
+/// until somebody asks: they need its files to be here.
+pub(super) fn renew(connection: &Connection, place: &Place) -> Result<(), StoreError> {
+    if place.is_here() {
+        make(connection, place, &Part::default(), |_| true)
+    } else {
+        forget(connection)
+    }
+}
+
+/// Makes the views of the schema `lake`: `lake.readings` and the like over the listed
+/// files of a part, and `lake.all_readings` over them and what is in DuckDB. Only those
+/// views over files that are wanted.
+pub(super) fn make(
+    connection: &Connection,
+    place: &Place,
+    part: &Part,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<(), StoreError> {
+    forget(connection)?;
+    let mut wanted = Vec::new();
+    for layer in every().into_iter().filter(|layer| is_wanted(layer.name)) {
+        let files = listed(connection, layer.name, part)?;
+        if !files.is_empty() {
+            wanted.push((layer, files));
         }
-        let files: Vec<String> = paths
-            .iter()
-            .map(|path| format!("'{}'", folder.path(path).to_string_lossy().replace('\'', "''")))
-            .collect();
+    }
+    // All at once: what one needs must not make room for the next.
+    let all: Vec<Listed> = wanted.iter().flat_map(|(_, files)| files).cloned().collect();
+    let paths = place.fetch(&all)?;
+    let quoted = paths.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
+    let mut quoted = quoted.map(|path| format!("'{path}'"));
+    let mut has_readings = false;
+    for (layer, files) in &wanted {
+        has_readings |= layer.name == "readings";
+        let own: Vec<String> = quoted.by_ref().take(files.len()).collect();
         connection.execute_batch(&format!(
-            "CREATE OR REPLACE VIEW lake.{name} AS {} read_parquet([{}], union_by_name = true,
+            "CREATE OR REPLACE VIEW lake.{} AS {} read_parquet([{}], union_by_name = true,
              hive_partitioning = true, hive_types_autocast = false)",
+            layer.name,
             layer.view,
-            files.join(", ")
+            own.join(", ")
         ))?;
     }
-    let has_readings: bool = connection.query_row(
-        "SELECT count(*) > 0 FROM meta.lake WHERE \"table\" = 'readings'",
-        [],
-        |row| row.get(0),
-    )?;
     let lake = if has_readings { "UNION ALL BY NAME SELECT * FROM lake.readings" } else { "" };
     Ok(connection.execute_batch(&format!(
         "CREATE OR REPLACE VIEW lake.all_readings AS SELECT * FROM silver.readings {lake}"
     ))?)
+}
+
+/// Removes all views, so that none is over files that are no longer there.
+pub(super) fn forget(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("DROP VIEW IF EXISTS lake.all_readings")?;
+    for layer in every() {
+        connection.execute_batch(&format!("DROP VIEW IF EXISTS lake.{}", layer.name))?;
+    }
+    Ok(())
+}
+
+/// Every table that can be in the lake, whatever moves now.
+fn every() -> Vec<Layer> {
+    Layer::all(&settings::Lake {
+        bronze_days: 1,
+        silver_days: 1,
+        features_days: 1,
+        ..settings::Lake::default()
+    })
+}
+
+fn listed(connection: &Connection, table: &str, part: &Part) -> Result<Vec<Listed>, StoreError> {
+    let Part { zone, from, to } = part;
+    let mut statement = connection.prepare(
+        "SELECT path, bytes FROM (
+             SELECT *, url_decode(regexp_extract(path, 'zone=([^/]*)', 1)) AS zone,
+                    regexp_extract(path, 'date=([^/]*)', 1) AS date FROM meta.lake
+         )
+         WHERE \"table\" = $1 AND zone = coalesce($2, zone)
+           AND date >= coalesce($3, date) AND date <= coalesce($4, date)
+         ORDER BY path",
+    )?;
+    let found = statement.query_map(params![table, zone, from, to], |row| {
+        Ok(Listed { path: row.get(0)?, bytes: row.get(1)? })
+    })?;
+    Ok(found.collect::<duckdb::Result<_>>()?)
 }

@@ -18,6 +18,18 @@ pub struct Latest {
 }
 
 impl Latest {
+    /// Rows by themselves, each with the names of its schema.
+    pub(crate) fn of_rows(rows: Vec<Row>) -> Vec<Arc<Self>> {
+        let mut names: Option<Arc<Names>> = None;
+        let of = |row: Row| {
+            let known = names.take().filter(|names| names.is_of(&row.schema));
+            let own = known.unwrap_or_else(|| Arc::new(Names::new(row.schema.clone())));
+            names = Some(own.clone());
+            Arc::new(Self::new(Arc::new(row), own))
+        };
+        rows.into_iter().map(of).collect()
+    }
+
     pub(super) fn new(row: Arc<Row>, names: Arc<Names>) -> Self {
         Self { row, names, json: OnceLock::new() }
     }

@@ -16,10 +16,15 @@
 //! # Layout
 //! - `token`: text → words; `check`: what words may stand where; `functions`: those
 //!   that may be called
+//! - `outcome`: what comes of queries, counted
 
 mod check;
 mod functions;
+mod outcome;
 mod token;
+
+pub use outcome::Stop;
+pub(crate) use outcome::{Outcome, Outcomes};
 
 /// Longest text of a query, bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;

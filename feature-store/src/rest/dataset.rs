@@ -14,6 +14,7 @@ use super::{
     format::{self, Format},
     problem::blocking,
     query::{self, Time},
+    shapes::DatasetRows,
 };
 use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
 
@@ -38,6 +39,9 @@ pub(super) struct DatasetParams {
     #[serde(default)]
     #[param(inline)]
     mode: Mode,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
+    version: Option<i32>,
 }
 
 /// Stored rows of a span as Parquet: `site`, `zone`, `at_ms` (UTC), then features; by
@@ -55,6 +59,7 @@ pub(super) async fn stored(
         to_ms: query::time(params.to.as_deref())?,
         columns: query::list(params.columns.as_deref())?,
         step_s: query::step(params.step_s)?,
+        version: params.version,
     };
     let mode = params.mode;
     let bytes = blocking(move || format::parquet(&mut store.frame_as(&query, mode)?)).await?;
@@ -85,6 +90,9 @@ pub(super) struct DatasetRequest {
     names: Option<Vec<String>>,
     /// The newest row before a point may be this old, 3600 s without it.
     age_s_max: Option<i64>,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
+    version: Option<i32>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -135,6 +143,7 @@ pub(super) async fn at_points(
         mode,
         age_s_max: age_s_max(request.age_s_max)?,
         columns: request.names,
+        version: request.version,
     };
     let columns = query.columns.as_ref().map_or(store.schema().names.len(), Vec::len);
     if query.points.len().saturating_mul(columns) > CELLS_MAX {
@@ -192,27 +201,4 @@ fn points(store: &FeatureStore, request: &DatasetRequest) -> Result<Vec<(ZoneId,
             r#"as in {"mode": "as_known", "points": [{"zone": "farm/bay-1", "at": "2025-06-02T10:00:00Z"}]}"#,
         )),
     }
-}
-
-/// A data set as JSON.
-#[derive(ToSchema)]
-#[allow(dead_code)] // written by hand; this is its schema
-struct DatasetRows {
-    mode: Mode,
-    rows: Vec<DatasetRow>,
-}
-
-/// Beside these fields there is one for each feature.
-#[derive(ToSchema)]
-#[allow(dead_code)] // as above
-struct DatasetRow {
-    zone: String,
-    /// The time asked for, UTC ms.
-    at_ms: i64,
-    /// The time of the row, UTC ms; null where there is none.
-    row_ms: Option<i64>,
-    /// 0 as it was known at its time; higher ones have readings that came later.
-    revision: Option<i64>,
-    /// Of the names and meaning of its features.
-    schema_hash: Option<String>,
 }

@@ -1,9 +1,32 @@
 use axum::{Json, extract::State};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::SmolStr;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::FeatureStore;
+use super::{
+    problem::{blocking, problem},
+    query,
+};
+use crate::{
+    FeatureStore, Version,
+    definitions::{Lineage, lineage},
+    store,
+};
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DefinitionsParams {
+    /// Only the lineage of these features, separated by commas.
+    #[param(example = "temperature_slope_1h,vpd_kpa")]
+    names: Option<String>,
+    /// Without `names`: only the lineage of what follows this feature, the `next` of the
+    /// answer before.
+    after: Option<String>,
+    /// Without `names`: the lineage of at most this many features, 1000 without it.
+    limit: Option<usize>,
+}
 
 /// What is computed of every zone's readings.
 #[derive(Serialize, ToSchema)]
@@ -17,16 +40,72 @@ pub(super) struct Definitions {
     /// `features.toml` as JSON.
     #[schema(value_type = Object)]
     definitions: crate::definitions::Definitions,
+    /// Those that there are rows of, oldest first: give the number as `version` where rows
+    /// are read.
+    versions: Vec<VersionLine>,
+    /// What each feature is made of, in the order of columns.
+    lineage: Vec<Lineage>,
+    /// The last of these features, where there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
-/// The definitions of features, and their hash.
-#[utoipa::path(get, path = "/v1/definitions", tag = "what there is",
-    responses((status = 200, body = Definitions)))]
-pub(super) async fn definitions(State(store): State<FeatureStore>) -> Json<Definitions> {
+/// Definitions that there are rows of.
+#[derive(Serialize, ToSchema)]
+struct VersionLine {
+    /// From 1 on.
+    version: i32,
+    /// Of the definitions; empty where they are not known.
+    hash: String,
+    /// When its rows began to be made, RFC 3339.
+    #[schema(example = "2025-06-02T10:00:00.25Z")]
+    created: String,
+    /// Whether new rows are of it. Others are as they were when it was left.
+    is_active: bool,
+}
+
+impl From<Version> for VersionLine {
+    fn from(Version { number, hash, created, is_active }: Version) -> Self {
+        Self { version: number, hash, created: created.replace(' ', "T") + "Z", is_active }
+    }
+}
+
+/// The definitions of features with their hash, and the lineage of each feature.
+#[utoipa::path(get, path = "/v1/definitions", tag = "what there is", params(DefinitionsParams),
+    responses((status = 200, body = Definitions), (status = 400, body = ProblemAnswer)))]
+pub(super) async fn definitions(
+    State(store): State<FeatureStore>,
+    Params(params): Params<DefinitionsParams>,
+) -> Result<Json<Definitions>, Problem> {
+    let limit = query::limit(params.limit, 1000, store.rows_max())?;
+    let schema = store.schema();
+    let known = || schema.names.iter().map(SmolStr::as_str);
+    let (names, next) = match query::parts("names", params.names.as_deref())? {
+        Some(names) => {
+            if let Some(unknown) = names.iter().find(|name| !known().any(|own| own == **name)) {
+                return Err(problem(store::unknown_feature(unknown, known())));
+            }
+            (names, None)
+        }
+        None => {
+            let (page, next) = query::page_of(&schema.names, params.after.as_deref(), limit)?;
+            (page.iter().map(SmolStr::as_str).collect(), next)
+        }
+    };
     let definitions = store.definitions();
-    Json(Definitions {
+    // Of no names it would be that of all.
+    let lineage = match &names[..] {
+        [] => Vec::new(),
+        names => lineage(&definitions, store.metrics(), names),
+    };
+    let own = store.clone();
+    let versions = blocking(move || own.versions()).await?;
+    Ok(Json(Definitions {
+        versions: versions.into_iter().map(VersionLine::from).collect(),
         hash: definitions.hash(),
-        schema_hash: store.schema().hash.clone(),
+        schema_hash: schema.hash.clone(),
         definitions: (*definitions).clone(),
-    })
+        lineage,
+        next,
+    }))
 }

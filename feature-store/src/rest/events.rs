@@ -24,7 +24,7 @@ pub(super) struct EventParams {
     names: Option<String>,
     /// The bearer token, for browsers, whose `EventSource` sends no header.
     #[serde(rename = "token")]
-    #[allow(dead_code)] // read by the frame
+    #[expect(dead_code, reason = "read by the frame")]
     token: Option<String>,
 }
 

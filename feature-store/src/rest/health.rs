@@ -7,7 +7,7 @@ use service::{
 };
 
 use super::latest::now_ms;
-use crate::{Counts, FeatureStore};
+use crate::{Commits, Counts, FeatureStore};
 
 /// The process lives.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
@@ -40,13 +40,25 @@ impl FeatureStore {
     #[must_use]
     pub fn prometheus(&self) -> String {
         let mut page = Page::new("microclimate_feature_store");
-        let Counts { by_quality, rejects, rows, columns, .. } = self.counts();
+        let Counts { by_quality, rejects, rows, corrections, columns, .. } = self.counts();
         let by_quality = by_quality.into_iter();
         let by_quality = by_quality.map(|(quality, count)| (label("quality", quality), count));
         page.family(("readings_total", "counter", "Readings committed, by quality"), by_quality);
         page.one(("rejects_total", "counter", "Log records that held no readings"), rejects);
         page.one(("rows_total", "counter", "Feature rows, each revision counted"), rows);
+        let about = ("corrections_total", "counter", "Feature rows made anew by late readings");
+        page.one(about, corrections);
         page.one(("columns", "gauge", "Feature columns"), columns);
+        let Commits { count, took } = self.commits();
+        page.one(("commits_total", "counter", "Transactions committed"), count);
+        let about =
+            ("commit_seconds_total", "counter", "Time that transactions of this process took");
+        page.one(about, took.as_secs_f64());
+        let about = ("log_lag_records", "gauge", "Log records still to be taken in");
+        page.family(about, self.log_lag().map(|records| (String::new(), records)));
+        let about = ("sql_queries_total", "counter", "SQL queries over HTTP, by what came of them");
+        let outcomes = self.0.counters.sql.counts();
+        page.family(about, outcomes.map(|(outcome, count)| (label("outcome", outcome), count)));
         let zones = self.zones();
         page.one(("zones", "gauge", "Zones seen"), zones.len());
         let now_ms = now_ms();
@@ -55,8 +67,11 @@ impl FeatureStore {
         let about = ("newest_age_seconds", "gauge", "Age of the newest event of any zone");
         page.family(about, newest.map(|age_s| (String::new(), age_s)));
         let behind = zones.iter().filter_map(|zone| Some(zone.latest_ms? - zone.final_ms?)).max();
-        let about =
-            ("final_lag_seconds_max", "gauge", "How far final rows are behind, in event time");
+        let about = (
+            "final_lag_seconds_max",
+            "gauge",
+            "Newest event less the newest final row of its zone",
+        );
         page.family(about, behind.map(|ms| (String::new(), ms as f64 / 1000.0)));
         page.one(
             ("running", "gauge", "Whether readings are taken in"),

@@ -4,7 +4,10 @@ use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{problem::blocking, query};
+use super::{
+    problem::blocking,
+    query::{self, Span},
+};
 use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, Mode};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -13,12 +16,9 @@ use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, Mode};
 pub(super) struct HistoryParams {
     #[param(value_type = String, example = "farm/bay-1")]
     zone: ZoneId,
-    /// A day at the site, as in 2013-08-24.
-    date: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
-    from: Option<String>,
-    /// Event time, this and earlier.
-    to: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    span: Span,
     /// Features, separated by commas; every feature without it.
     names: Option<String>,
     /// Only rows whose time is a multiple of this, seconds.
@@ -26,6 +26,9 @@ pub(super) struct HistoryParams {
     /// Which revision of each row.
     #[serde(default)]
     revisions: Revisions,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
+    version: Option<i32>,
     /// Only rows before this time: the `next` of the answer before.
     before: Option<i64>,
     /// The newest this many, 1000 without it.
@@ -57,14 +60,13 @@ pub(super) struct History {
 }
 
 /// The final rows of a zone, the newest ones of the span.
-#[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams),
+#[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams, Span),
     responses((status = 200, body = History), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn history(
     State(store): State<FeatureStore>,
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<History>, Problem> {
-    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
-    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let (from_ms, to_ms) = params.span.ms(&store.time_zone())?;
     let before = params.before.map(|before| before.saturating_sub(1));
     let limit = query::limit(params.limit, 1000, store.rows_max())?;
     let query = HistoryQuery {
@@ -75,6 +77,7 @@ pub(super) async fn history(
             to_ms: [to_ms, before].into_iter().flatten().min(),
             columns: query::list(params.names.as_deref())?,
             step_s: query::step(params.step_s)?,
+            version: params.version,
         },
         mode: match params.revisions {
             Revisions::AsCorrected => Some(Mode::AsCorrected),

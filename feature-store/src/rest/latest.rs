@@ -1,4 +1,8 @@
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     extract::State,
@@ -8,13 +12,14 @@ use axum::{
 use serde::Deserialize;
 use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::ZoneId;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{
-    problem::{problem, unknown_zone},
+    problem::{blocking, problem, unknown_zone},
     query,
+    shapes::LatestRows,
 };
-use crate::{FeatureStore, Latest, Status, store};
+use crate::{FeatureStore, Latest, Status, Version, store};
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 10_000;
@@ -35,37 +40,14 @@ pub(super) struct LatestParams {
     after: Option<String>,
     /// Without `zones`: at most this many, 1000 without it.
     limit: Option<usize>,
-}
-
-/// The newest row of each zone.
-#[derive(ToSchema)]
-#[allow(dead_code)] // written by hand, for speed; this is its schema
-pub(super) struct LatestRows {
-    rows: Vec<LatestRow>,
-    /// Where the next page begins, where there is one.
-    next: Option<String>,
-}
-
-#[derive(ToSchema)]
-#[allow(dead_code)] // as above
-struct LatestRow {
-    #[schema(example = "farm/bay-1")]
-    zone: String,
-    /// Its event time, UTC ms.
-    at_ms: i64,
-    /// Of the names and meaning of its features.
-    schema_hash: String,
-    /// Now less its event time, seconds.
-    age_s: f64,
-    status: Status,
-    /// By window, the lowest share of minutes with a reading of any metric, %.
-    coverage_pct: std::collections::BTreeMap<String, Option<f64>>,
-    /// `null` where there is no value.
-    features: std::collections::BTreeMap<String, Option<f64>>,
+    /// The newest rows that are kept of this version of the definitions; those of the
+    /// active one, from memory, without it. `/v1/definitions` has the versions.
+    version: Option<i32>,
 }
 
 /// The features of zones at their newest event time, from memory. Zones that have
-/// no reading that counts are left out where zones are not named.
+/// no reading that counts are left out where zones are not named. Of an old version it
+/// is the newest final row that is kept, from the file.
 #[utoipa::path(get, path = "/v1/features/latest", tag = "online", params(LatestParams),
     responses((status = 200, body = LatestRows), (status = 400, body = ProblemAnswer),
         (status = 404, body = ProblemAnswer)))]
@@ -74,15 +56,26 @@ pub(super) async fn latest(
     Params(params): Params<LatestParams>,
 ) -> Result<Response, Problem> {
     let names = query::parts("names", params.names.as_deref())?;
-    let (rows, next) = match query::zones(params.zones.as_deref())? {
-        Some(zones) => {
-            let row = |zone: &ZoneId| store.online(zone).ok_or_else(|| unknown_zone(zone));
-            (zones.iter().map(row).collect::<Result<Vec<_>, _>>()?, None)
-        }
+    let asked = query::zones(params.zones.as_deref())?;
+    let (zones, next) = match &asked {
+        Some(zones) => (zones.clone(), None),
         None => all(&store, &params)?,
     };
+    let version = old(&store, params.version).await?;
+    let found = match version {
+        None => zones.iter().map(|zone| store.online(zone)).collect(),
+        Some(version) => kept(&store, version, &zones).await?,
+    };
+    let unknown = zones.iter().zip(&found).find(|(_, row)| row.is_none());
+    if let (Some(_), Some((zone, _))) = (&asked, unknown) {
+        return Err(unknown_zone(zone));
+    }
+    let rows: Rows = found.into_iter().flatten().collect();
     if let (Some(names), Some((latest, _))) = (&names, rows.first()) {
-        check_names(&store, latest, names)?;
+        match version {
+            None => check_names(&store, latest, names)?,
+            Some(_) => check_own_names(latest, names)?,
+        }
     }
     let now_ms = now_ms();
     let mut body = Vec::with_capacity(32 + rows.len() * ROW_BYTES);
@@ -101,15 +94,41 @@ pub(super) async fn latest(
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-type Rows = Vec<(std::sync::Arc<Latest>, Status)>;
+type Rows = Vec<(Arc<Latest>, Status)>;
 
-fn all(store: &FeatureStore, params: &LatestParams) -> Result<(Rows, Option<String>), Problem> {
+/// A page of zones, in the order of the cursor.
+fn all(
+    store: &FeatureStore,
+    params: &LatestParams,
+) -> Result<(Vec<ZoneId>, Option<String>), Problem> {
     let limit = query::limit(params.limit, 1000, ROWS_MAX)?;
     // In the order of the cursor, which is that of the text.
     let mut zones: Vec<ZoneId> = store.zones().into_iter().map(|zone| zone.zone).collect();
     zones.sort_by_cached_key(ToString::to_string);
-    let (zones, next) = query::page(zones, ToString::to_string, params.after.as_deref(), limit);
-    Ok((zones.iter().filter_map(|zone| store.online(zone)).collect(), next))
+    Ok(query::page(zones, ToString::to_string, params.after.as_deref(), limit))
+}
+
+/// The version that was asked for, unless it is the active one, whose rows are in memory.
+async fn old(store: &FeatureStore, asked: Option<i32>) -> Result<Option<i32>, Problem> {
+    let Some(number) = asked else { return Ok(None) };
+    let store = store.clone();
+    let is_active = move |known: &Version| known.number == number && known.is_active;
+    let is_active = blocking(move || Ok(store.versions()?.iter().any(is_active))).await?;
+    Ok(asked.filter(|_| !is_active))
+}
+
+/// The newest row that is kept of each zone by an old version.
+async fn kept(
+    store: &FeatureStore,
+    version: i32,
+    zones: &[ZoneId],
+) -> Result<Vec<Option<(Arc<Latest>, Status)>>, Problem> {
+    let (own, asked) = (store.clone(), zones.to_vec());
+    let rows = blocking(move || own.newest_kept(version, &asked)).await?;
+    let of: HashMap<&ZoneId, &Arc<Latest>> =
+        rows.iter().map(|latest| (&latest.row().zone, latest)).collect();
+    let row = |zone| of.get(zone).map(|latest| (Arc::clone(latest), Status::Final));
+    Ok(zones.iter().map(row).collect())
 }
 
 /// A row may be older than a column: what is in no row and no column is unknown.
@@ -126,6 +145,17 @@ pub(super) fn check_names(
         }
     }
     Ok(())
+}
+
+/// The row of an old version has every column that there is of it.
+fn check_own_names(latest: &Latest, names: &[&str]) -> Result<(), Problem> {
+    match names.iter().find(|name| latest.names().place(name).is_none()) {
+        None => Ok(()),
+        Some(name) => {
+            let known = latest.names().all().iter().map(|own| own.as_str());
+            Err(problem(store::unknown_feature(name, known)))
+        }
+    }
 }
 
 pub(super) fn now_ms() -> i64 {

@@ -7,8 +7,9 @@
 //! - `latest`, `events`, `feast`: online, from memory
 //! - `history`, `dataset`, `explain`, `sql`: offline, from the file
 //! - `statistics`: of features over a span, and drift
-//! - `health`: for supervisors and Prometheus
-//! - `query`, `format`, `problem`: what requests, answers and errors have in common
+//! - `health`: for supervisors and Prometheus; `docs`: the interface's description
+//! - `query`, `format`, `problem`: what requests, answers and errors have in common;
+//!   `shapes`: answers that are written by hand
 
 mod dataset;
 mod definitions;
@@ -23,6 +24,7 @@ mod latest;
 mod problem;
 mod query;
 mod readings;
+mod shapes;
 mod sql;
 mod statistics;
 mod zones;

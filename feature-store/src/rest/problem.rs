@@ -1,6 +1,6 @@
 use service::rest::Problem;
 
-use crate::{Refused, StoreError};
+use crate::{Refused, StoreError, error::versions_hint};
 
 /// Runs what asks DuckDB where it may block.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -22,6 +22,11 @@ pub(super) fn problem(error: StoreError) -> Problem {
             Problem::bad_request(format!("there is no feature `{name}`"))
                 .coded("unknown_feature")
                 .hint(hint)
+        }
+        StoreError::UnknownVersion { version, known } => {
+            Problem::bad_request(format!("there are no rows of version {version}"))
+                .coded("unknown_version")
+                .hint(versions_hint(&known))
         }
         StoreError::TooMuch { what, found, max, hint } => {
             Problem::too_large(format!("{found} {what}, above {max}")).hint(hint)

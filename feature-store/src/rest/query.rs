@@ -4,6 +4,7 @@ use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use serde::Deserialize;
 use service::{rest::Problem, time::parse_ms};
 use telemetry::ZoneId;
+use utoipa::IntoParams;
 
 /// Most names or zones in one request.
 const LIST_MAX: usize = 2000;
@@ -38,8 +39,26 @@ pub(super) fn time(text: Option<&str>) -> Result<Option<i64>, Problem> {
     text.map(parse_ms).transpose().map_err(Problem::bad_request)
 }
 
-/// From and to, both inclusive, UTC ms; or a whole day at the site.
-pub(super) fn span(
+/// A span of event time, as many requests have it.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Span {
+    /// A day at the site, as in 2013-08-24.
+    date: Option<String>,
+    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    from: Option<String>,
+    /// Event time, this and earlier.
+    to: Option<String>,
+}
+
+impl Span {
+    /// From and to, both inclusive, UTC ms; or a whole day at the site.
+    pub(super) fn ms(&self, time_zone: &TimeZone) -> Result<(Option<i64>, Option<i64>), Problem> {
+        span(self.date.as_deref(), self.from.as_deref(), self.to.as_deref(), time_zone)
+    }
+}
+
+fn span(
     date: Option<&str>,
     from: Option<&str>,
     to: Option<&str>,
@@ -103,6 +122,26 @@ pub(super) fn page<T>(
     (page, next)
 }
 
+/// One page of names that are in no order but their own: what follows `after`, and where
+/// the next page begins.
+pub(super) fn page_of<'a, T: AsRef<str>>(
+    names: &'a [T],
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(&'a [T], Option<String>), Problem> {
+    let start = match after {
+        None => 0,
+        Some(after) => match names.iter().position(|name| name.as_ref() == after) {
+            Some(place) => place + 1,
+            None => return Err(Problem::bad_request(format!("after: there is no `{after}`"))),
+        },
+    };
+    let rest = &names[start..];
+    let page = &rest[..limit.min(rest.len())];
+    let next = page.last().filter(|_| page.len() < rest.len());
+    Ok((page, next.map(|name| name.as_ref().to_owned())))
+}
+
 /// A time in a body: UTC milliseconds, or as people write it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -154,5 +193,10 @@ mod tests {
         assert_eq!(page(1..=5, key, Some("02"), 2), (vec![3, 4], Some("04".to_owned())));
         assert_eq!(page(1..=5, key, Some("04"), 2), (vec![5], None));
         assert_eq!(page(1..=4, key, Some("02"), 2), (vec![3, 4], None));
+        let names = ["b", "a", "c"];
+        assert_eq!(page_of(&names, None, 2).unwrap(), (&names[..2], Some("a".to_owned())));
+        assert_eq!(page_of(&names, Some("a"), 2).unwrap(), (&names[2..], None));
+        assert_eq!(page_of(&names, Some("c"), 2).unwrap(), (&names[3..], None));
+        assert!(page_of(&names, Some("d"), 2).is_err());
     }
 }

@@ -4,7 +4,10 @@ use service::rest::{Params, Problem, ProblemAnswer};
 use telemetry::{Quality, ZoneId};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{problem::blocking, query};
+use super::{
+    problem::blocking,
+    query::{self, Span},
+};
 use crate::{
     Cursor, FeatureStore, ReadingQuery,
     store::{QualityCount, QualityQuery, ReadingRow},
@@ -21,12 +24,9 @@ pub(super) struct ReadingParams {
     /// `ok`, `out_of_range`, `stuck`, `spike`, `late`, `future`, `duplicate` or
     /// `not_a_number`.
     quality: Option<String>,
-    /// A day at the site, as in 2013-08-24.
-    date: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
-    from: Option<String>,
-    /// Event time, this and earlier.
-    to: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    span: Span,
     /// The `next` of the answer before.
     after: Option<String>,
     /// At most this many, 100 without it.
@@ -43,14 +43,13 @@ pub(super) struct Readings {
 }
 
 /// Readings as they are kept, flagged ones too, newest first.
-#[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams),
+#[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams, Span),
     responses((status = 200, body = Readings), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn readings(
     State(store): State<FeatureStore>,
     Params(params): Params<ReadingParams>,
 ) -> Result<Json<Readings>, Problem> {
-    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
-    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let (from_ms, to_ms) = params.span.ms(&store.time_zone())?;
     let after: Option<Cursor> = params
         .after
         .map(|after| after.parse())
@@ -86,12 +85,9 @@ pub(super) struct QualityParams {
     #[param(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
     metric: Option<String>,
-    /// A day at the site, as in 2013-08-24.
-    date: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
-    from: Option<String>,
-    /// Event time, this and earlier.
-    to: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    span: Span,
     /// The `next` of the answer before.
     after: Option<String>,
     /// At most this many, 10000 without it.
@@ -108,14 +104,13 @@ pub(super) struct Qualities {
 }
 
 /// How many readings there are of each quality.
-#[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams),
+#[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams, Span),
     responses((status = 200, body = Qualities), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn quality(
     State(store): State<FeatureStore>,
     Params(params): Params<QualityParams>,
 ) -> Result<Json<Qualities>, Problem> {
-    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
-    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let (from_ms, to_ms) = params.span.ms(&store.time_zone())?;
     let query = QualityQuery {
         zone: params.zone,
         metric: params.metric,

@@ -11,8 +11,13 @@ use super::{
     dataset::FormatParams,
     format::Format,
     problem::{blocking, refused},
+    shapes::SqlRows,
 };
-use crate::{FeatureStore, Query, store::SqlLimits};
+use crate::{
+    FeatureStore, Query,
+    query::{Outcome, Outcomes},
+    store::SqlLimits,
+};
 
 /// Longest time that a query runs or waits for another.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +34,10 @@ pub(super) struct Sql {
 }
 
 impl Sql {
+    fn outcomes(&self) -> &Outcomes {
+        &self.store.0.counters.sql
+    }
+
     pub(super) fn new(store: FeatureStore) -> Self {
         Self { store, turn: Arc::new(Semaphore::new(1)) }
     }
@@ -46,16 +55,6 @@ pub(super) struct SqlRequest {
     limit: Option<usize>,
 }
 
-/// A query's rows as JSON.
-#[derive(ToSchema)]
-#[allow(dead_code)] // written by hand; this is its schema
-struct SqlRows {
-    /// Whether there were more rows than the limit.
-    truncated: bool,
-    /// An object a row.
-    rows: Vec<std::collections::BTreeMap<String, String>>,
-}
-
 /// Runs a query, read-only: no file, network, extension or setting can be reached, one
 /// query runs at a time, and each has limits of rows, bytes, time and memory.
 #[utoipa::path(post, path = "/v1/sql", tag = "offline", params(FormatParams),
@@ -67,21 +66,26 @@ struct SqlRows {
         (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer),
         (status = 503, body = ProblemAnswer)))]
 pub(super) async fn sql(
-    State(Sql { store, turn }): State<Sql>,
+    State(own): State<Sql>,
     Params(params): Params<FormatParams>,
     headers: HeaderMap,
     Body(request): Body<SqlRequest>,
 ) -> Result<Response, Problem> {
     let format = Format::asked(params.format, &headers);
-    let query = Query::checked(&request.sql).map_err(refused)?;
+    let query = Query::checked(&request.sql).map_err(|why| {
+        own.outcomes().note(Outcome::Refused);
+        refused(why)
+    })?;
+    let store = own.store.clone();
     let limits = SqlLimits {
         rows_max: super::query::limit(request.limit, ROWS, store.rows_max())?,
         bytes_max: BYTES_MAX,
         time_max: TIME_MAX,
         memory_bytes_max: u64::from(store.0.settings.store.memory_mb_max) * 1_000_000 / 2,
     };
-    let waited = tokio::time::timeout(TIME_MAX, turn.acquire_owned()).await;
+    let waited = tokio::time::timeout(TIME_MAX, own.turn.clone().acquire_owned()).await;
     let Ok(Ok(turn)) = waited else {
+        own.outcomes().note(Outcome::Busy);
         return Err(Problem::unavailable("other queries are running").hint("ask again later"));
     };
     // Cancelled where the client goes away and this is dropped.
@@ -89,7 +93,10 @@ pub(super) async fn sql(
     let _guard = gone.clone().drop_guard();
     let bytes = blocking(move || {
         let _turn = turn;
-        let (table, truncated) = store.sql(&query, limits, &gone)?;
+        let answer = store.sql(&query, limits, &gone);
+        // Here, and not by the request, which may be gone by now.
+        own.outcomes().note(Outcome::of(&answer));
+        let (table, truncated) = answer?;
         format.write(&table, &format!("\"truncated\":{truncated},"))
     });
     Ok(format.answer(bytes.await?))

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use service::rest::{Params, Problem, ProblemAnswer};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{problem::blocking, query};
+use super::{
+    problem::blocking,
+    query::{self, Span},
+};
 use crate::{
     FeatureStore, FrameQuery, Mode, StoreError,
     statistics::{Drift, Histogram, Summary},
@@ -23,12 +26,9 @@ pub(super) struct StatisticsParams {
     names: Option<String>,
     /// Zones, separated by commas; every zone without it.
     zones: Option<String>,
-    /// A day at the site, as in 2013-08-24.
-    date: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
-    from: Option<String>,
-    /// Event time, this and earlier.
-    to: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    span: Span,
     /// Only rows whose time is a multiple of this, seconds; 600 without it.
     step_s: Option<i64>,
     /// Which revision of each row.
@@ -45,22 +45,16 @@ pub(super) struct Statistics {
 }
 
 /// Count, missing, mean, standard deviation and quantiles of features over a span.
-#[utoipa::path(get, path = "/v1/features/statistics", tag = "statistics", params(StatisticsParams),
+#[utoipa::path(get, path = "/v1/features/statistics", tag = "statistics", params(StatisticsParams, Span),
     responses((status = 200, body = Statistics), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
 pub(super) async fn statistics(
     State(store): State<FeatureStore>,
     Params(params): Params<StatisticsParams>,
 ) -> Result<Json<Statistics>, Problem> {
-    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
-    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
-    let query = FrameQuery {
-        zones: query::zones(params.zones.as_deref())?,
-        from_ms,
-        to_ms,
-        columns: query::list(params.names.as_deref())?,
-        step_s: query::step(params.step_s)?.or(Some(STEP_S)),
-    };
+    let span = params.span.ms(&store.time_zone())?;
+    let names = query::list(params.names.as_deref())?;
+    let query = frame(params.zones.as_deref(), span, names, params.step_s)?;
     let of = move || {
         let values = store.values(&query, params.mode)?.into_iter();
         Ok(values.map(|mut of| (of.name, Summary::of(&mut of.values, of.missing))).collect())
@@ -78,12 +72,9 @@ pub(super) struct HistogramParams {
     bins: Option<usize>,
     /// Zones, separated by commas; every zone without it.
     zones: Option<String>,
-    /// A day at the site, as in 2013-08-24.
-    date: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
-    from: Option<String>,
-    /// Event time, this and earlier.
-    to: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    span: Span,
     /// Only rows whose time is a multiple of this, seconds; 600 without it.
     step_s: Option<i64>,
     /// Which revision of each row.
@@ -93,26 +84,19 @@ pub(super) struct HistogramParams {
 }
 
 /// Counts of one feature in bins of equal width.
-#[utoipa::path(get, path = "/v1/features/histogram", tag = "statistics", params(HistogramParams),
+#[utoipa::path(get, path = "/v1/features/histogram", tag = "statistics", params(HistogramParams, Span),
     responses((status = 200, body = Histogram), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
 pub(super) async fn histogram(
     State(store): State<FeatureStore>,
     Params(params): Params<HistogramParams>,
 ) -> Result<Json<Histogram>, Problem> {
-    let (date, from, to) = (params.date.as_deref(), params.from.as_deref(), params.to.as_deref());
-    let (from_ms, to_ms) = query::span(date, from, to, &store.time_zone())?;
+    let span = params.span.ms(&store.time_zone())?;
     let bins = params.bins.unwrap_or(20);
     if !(1..=1000).contains(&bins) {
         return Err(Problem::bad_request(format!("bins = {bins} is not 1 to 1000")));
     }
-    let query = FrameQuery {
-        zones: query::zones(params.zones.as_deref())?,
-        from_ms,
-        to_ms,
-        columns: Some(vec![params.name]),
-        step_s: query::step(params.step_s)?.or(Some(STEP_S)),
-    };
+    let query = frame(params.zones.as_deref(), span, Some(vec![params.name]), params.step_s)?;
     let of = move || {
         let values = store.values(&query, params.mode)?;
         Ok(Histogram::of(values.first().map_or(&[], |of| &of.values), bins))
@@ -166,13 +150,9 @@ pub(super) async fn drift(
     State(store): State<FeatureStore>,
     Params(params): Params<DriftParams>,
 ) -> Result<Json<Drifts>, Problem> {
-    let now = FrameQuery {
-        zones: query::zones(params.zones.as_deref())?,
-        from_ms: query::time(Some(&params.from))?,
-        to_ms: query::time(Some(&params.to))?,
-        columns: query::list(params.names.as_deref())?,
-        step_s: query::step(params.step_s)?.or(Some(STEP_S)),
-    };
+    let span = (query::time(Some(&params.from))?, query::time(Some(&params.to))?);
+    let names = query::list(params.names.as_deref())?;
+    let now = frame(params.zones.as_deref(), span, names, params.step_s)?;
     let baseline = FrameQuery {
         from_ms: query::time(Some(&params.baseline_from))?,
         to_ms: query::time(Some(&params.baseline_to))?,
@@ -190,4 +170,21 @@ pub(super) async fn drift(
         Ok(drift.collect())
     };
     Ok(Json(Drifts { version: DRIFT_VERSION, drift: blocking(of).await? }))
+}
+
+/// The rows that a request is about.
+fn frame(
+    zones: Option<&str>,
+    (from_ms, to_ms): (Option<i64>, Option<i64>),
+    columns: Option<Vec<String>>,
+    step_s: Option<i64>,
+) -> Result<FrameQuery, Problem> {
+    Ok(FrameQuery {
+        zones: query::zones(zones)?,
+        from_ms,
+        to_ms,
+        columns,
+        step_s: query::step(step_s)?.or(Some(STEP_S)),
+        version: None,
+    })
 }

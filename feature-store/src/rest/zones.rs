@@ -112,17 +112,8 @@ pub(super) async fn features(
 ) -> Result<Json<Features>, Problem> {
     let limit = query::limit(params.limit, store.rows_max(), store.rows_max())?;
     let schema = store.schema();
-    let names = schema.names.iter();
-    let start = match &params.after {
-        None => 0,
-        Some(after) => match names.clone().position(|name| name == after) {
-            Some(at) => at + 1,
-            None => return Err(Problem::bad_request(format!("after: there is no `{after}`"))),
-        },
-    };
-    let features: Vec<String> = names.skip(start).take(limit).map(ToString::to_string).collect();
-    let has_more = start + features.len() < schema.names.len();
-    let next = features.last().cloned().filter(|_| has_more);
+    let (features, next) = query::page_of(&schema.names, params.after.as_deref(), limit)?;
+    let features = features.iter().map(ToString::to_string).collect();
     Ok(Json(Features { schema_hash: schema.hash.clone(), features, next }))
 }
 

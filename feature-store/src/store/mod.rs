@@ -19,7 +19,7 @@ pub(crate) use batch::{Batch, Tally};
 pub(crate) use columns::{micros, table};
 pub(crate) use names::Names;
 pub(crate) use read::{
-    Behind, behind, frame, history, points, quality, readings, replay, sql, stored,
+    Behind, behind, frame, history, newest, points, quality, readings, replay, sql, stored,
     unknown_feature, values,
 };
 pub use read::{

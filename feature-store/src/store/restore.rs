@@ -256,13 +256,18 @@ pub(crate) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreErro
     texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
 }
 
-/// The feature columns that `features.rows` has, in their order.
-pub(crate) fn feature_columns(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+/// The feature columns that a table of the schema `features` has, in their order.
+pub(crate) fn feature_columns(
+    connection: &Connection,
+    table: &str,
+) -> Result<Vec<SmolStr>, StoreError> {
     texts(
         connection,
-        "SELECT column_name FROM duckdb_columns()
-         WHERE schema_name = 'features' AND table_name = 'rows' AND data_type = 'DOUBLE'
-         ORDER BY column_index",
+        &format!(
+            "SELECT column_name FROM duckdb_columns()
+             WHERE schema_name = 'features' AND table_name = '{table}' AND data_type = 'DOUBLE'
+             ORDER BY column_index"
+        ),
     )
 }
 

@@ -48,6 +48,18 @@ pub struct Version {
     pub is_active: bool,
 }
 
+impl Version {
+    /// Where its rows are, in the schema `features`.
+    pub(super) fn table(&self) -> String {
+        if self.is_active { "rows".to_owned() } else { kept_as(self.number) }
+    }
+}
+
+/// Where rows are while their version is not the active one.
+fn kept_as(number: i32) -> String {
+    format!("rows_v{number}")
+}
+
 /// Makes the file's rows those of the definitions of the settings: where they are of
 /// others, all readings go through the engine again, in the order of the log, into a
 /// table beside, and one transaction switches to it. Ended before that, the rows are the
@@ -80,13 +92,8 @@ pub(crate) fn bring_up_to_date(
     let start = Instant::now();
     tracing::info!(version = next, %hash, "definitions have changed: making rows anew");
     let engine = Engine::new(settings, metrics.clone(), &restore::metrics(connection)?)?;
-    let mut backfill = Backfill {
-        connection,
-        engine,
-        table: format!("rows_v{next}"),
-        rows: Vec::new(),
-        written: 0,
-    };
+    let mut backfill =
+        Backfill { connection, engine, table: kept_as(next), rows: Vec::new(), written: 0 };
     backfill.make_table()?;
     backfill.replay()?;
     backfill.catch_up()?;
@@ -131,7 +138,7 @@ pub fn drop_version(settings: &Settings, number: i32) -> Result<bool, StoreError
         return Ok(false);
     }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(&format!("DROP TABLE IF EXISTS features.rows_v{number}"))?;
+    transaction.execute_batch(&format!("DROP TABLE IF EXISTS features.{}", kept_as(number)))?;
     transaction.execute("DELETE FROM meta.definitions WHERE version = ?", [number])?;
     transaction.commit()?;
     Ok(true)
@@ -160,9 +167,11 @@ fn switch(
     let old = old.map_or(0, |version| version.number);
     let transaction = connection.transaction()?;
     transaction.execute_batch(&format!(
-        "ALTER TABLE features.rows RENAME TO rows_v{old};
-         ALTER TABLE features.rows_v{number} RENAME TO rows;
-         UPDATE meta.definitions SET active = false;"
+        "ALTER TABLE features.rows RENAME TO {};
+         ALTER TABLE features.{} RENAME TO rows;
+         UPDATE meta.definitions SET active = false;",
+        kept_as(old),
+        kept_as(number)
     ))?;
     insert(&transaction, number, hash, text)?;
     for (zone, _, progress) in engine.zones() {

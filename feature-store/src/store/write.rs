@@ -41,7 +41,7 @@ impl Writer {
         connection.execute_batch(
             "CREATE TEMPORARY TABLE progress (site VARCHAR, zone VARCHAR, partition INTEGER, newest TIMESTAMP, progress VARCHAR)",
         )?;
-        let columns = restore::feature_columns(&connection)?.into_iter().collect();
+        let columns = restore::feature_columns(&connection, "rows")?.into_iter().collect();
         let metrics = restore::metrics(&connection)?.len();
         Ok(Self { connection, columns, schemas: HashSet::new(), metrics })
     }

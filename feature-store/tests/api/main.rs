@@ -2,11 +2,13 @@
 //!
 //! # Layout
 //! - `site`: a small site with a late, a wrong and a repeated reading, and a client
-//! - `paging`, `refusals`: lists and errors; `points`: data sets; `offline`: SQL,
-//!   explanations, statistics; `online`: rows from memory, Feast, tokens
+//! - `definitions`: what is computed; `paging`, `refusals`: lists and errors; `points`:
+//!   data sets; `versions`: rows of old definitions; `offline`: SQL, explanations, statistics; `online`: rows from memory,
+//!   Feast, tokens
 //! - `feast_client`: the same by Feast itself, where it is installed
 //! - `examples`: what `docs/api.md` shows is what is answered
 
+mod definitions;
 mod examples;
 mod feast_client;
 mod offline;
@@ -15,3 +17,6 @@ mod paging;
 mod points;
 mod refusals;
 mod site;
+#[path = "../support/mod.rs"]
+mod support;
+mod versions;

@@ -85,6 +85,9 @@ async fn tokens_and_the_one_way_around_a_header() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_and_the_description() {
     let site = Site::new().await;
+    for sql in ["SELECT 1", "SELECT nothing FROM features.rows", "DROP TABLE features.rows"] {
+        site.post("/v1/sql", &json!({ "sql": sql })).await;
+    }
     let answer = site.get("/metrics").await;
     let text = String::from_utf8(answer.body).unwrap();
     for line in [
@@ -92,9 +95,26 @@ async fn prometheus_and_the_description() {
         "microclimate_feature_store_readings_total{quality=\"duplicate\"} 2",
         "microclimate_feature_store_zones 2",
         "microclimate_feature_store_running 0",
+        &format!(
+            "microclimate_feature_store_corrections_total {}",
+            site.store.counts().corrections
+        ),
+        &format!("microclimate_feature_store_commits_total {}", site.store.commits().count),
+        "microclimate_feature_store_log_lag_records 0",
+        // 03:00 less 02:58.
+        "microclimate_feature_store_final_lag_seconds_max 120",
+        "microclimate_feature_store_sql_queries_total{outcome=\"answered\"} 1",
+        "microclimate_feature_store_sql_queries_total{outcome=\"failed\"} 1",
+        "microclimate_feature_store_sql_queries_total{outcome=\"refused\"} 1",
+        "microclimate_feature_store_sql_queries_total{outcome=\"timed_out\"} 0",
     ] {
         assert!(text.lines().any(|own| own == line), "no `{line}` in\n{text}");
     }
+    assert!(site.store.counts().corrections > 0);
+    let seconds = text
+        .lines()
+        .find_map(|own| own.strip_prefix("microclimate_feature_store_commit_seconds_total "));
+    assert!(seconds.unwrap().parse::<f64>().unwrap() > 0.0, "{text}");
     let document = site.get("/openapi.json").await.json();
     let page = String::from_utf8(site.get("/docs").await.body).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {

@@ -30,6 +30,7 @@ async fn pages_hold_everything_once_and_in_order() {
         ("/v1/quality?", "after", "quality"),
         ("/v1/zones?", "after", "zones"),
         ("/v1/features?", "after", "features"),
+        ("/v1/definitions?", "after", "lineage"),
         ("/v1/features/latest?names=co2_last&", "after", "rows"),
     ] {
         let all = site.get(&format!("{path}limit=10000")).await.json()[list].clone();

@@ -1,4 +1,4 @@
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::site::{Answer, Site};
 
@@ -18,7 +18,12 @@ async fn what_is_wrong_has_a_code() {
         ("/v1/zones?colour=red", 400, "bad_query"),
         ("/v1/zones?limit=0", 400, "bad_request"),
         ("/v1/features?after=nothing", 400, "bad_request"),
+        ("/v1/definitions?after=nothing", 400, "bad_request"),
+        ("/v1/definitions?limit=0", 400, "bad_request"),
+        ("/v1/definitions?names=vpd", 400, "unknown_feature"),
         ("/v1/readings?limit=1000000", 400, "bad_request"),
+        ("/v1/readings?colour=red", 400, "bad_query"),
+        ("/v1/features/history?zone=farm/bay-1&date=2025-06-02&colour=red", 400, "bad_query"),
         ("/v1/readings?zone=bay", 400, "bad_query"),
         ("/v1/readings?quality=excellent", 400, "bad_request"),
         ("/v1/readings?date=2025-02-30", 400, "bad_request"),
@@ -98,7 +103,9 @@ async fn what_is_wrong_has_a_code() {
     ] {
         check(&site.post(path, &body).await, status, code, &format!("{path} {body}"));
     }
-    let large = site.post("/v1/sql", &Value::from("x".repeat(2_000_000))).await;
+    // Refused by its length alone: nothing of it is read.
+    let length = [("content-type", "application/json"), ("content-length", "2000000")];
+    let large = site.ask("POST", "/v1/sql", &length, None).await;
     assert_eq!(large.status, 413);
     let hint = site.get("/v1/features/latest?names=temperatur_last").await.json();
     assert_eq!(hint["error"]["hint"], "did you mean `temperature_last`?");

@@ -1,16 +1,18 @@
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
-use eventlog::{EventLog, Record};
-use feature_store::{FeatureStore, Settings};
+use eventlog::EventLog;
+use feature_store::FeatureStore;
 use serde_json::Value;
 use service::Secret;
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use telemetry::{Reading, Report, Source, ZoneId};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{append, readings, run, settings};
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
@@ -88,26 +90,31 @@ impl Site {
     }
 
     pub(crate) async fn with_token(token: Secret) -> Self {
+        Self::with(token, &[""]).await
+    }
+
+    /// One whose definitions were changed, from each to the next; "" are the built-in ones.
+    pub(crate) async fn with_versions(definitions: &[&str]) -> Self {
+        Self::with(Secret::default(), definitions).await
+    }
+
+    async fn with(token: Secret, definitions: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
-        let mut settings = Settings::default();
-        settings.store.path = dir.path().join("site.duckdb");
-        settings.log = eventlog::Settings::embedded(&dir.path().join("log"));
+        let mut settings = settings(dir.path());
         let log = EventLog::open(&settings.log).unwrap();
-        let readings = append(&log, &reports()).await;
-        let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
-        let shutdown = CancellationToken::new();
-        let running = {
-            let (store, shutdown) = (store.clone(), shutdown.clone());
-            tokio::spawn(async move { store.run(&log, shutdown).await })
-        };
-        let consumed = async {
-            while store.counts().readings < readings {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        let reports = reports();
+        append(&log, &reports).await;
+        let mut store = None;
+        for (version, text) in definitions.iter().enumerate() {
+            if !text.is_empty() {
+                settings.engine.features = dir.path().join(format!("{version}.toml"));
+                std::fs::write(&settings.engine.features, text).unwrap();
             }
-        };
-        tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
-        shutdown.cancel();
-        running.await.unwrap().unwrap();
+            // The file has one owner at a time.
+            drop(store.take());
+            store = Some(run(&settings, &log, readings(&reports)).await);
+        }
+        let store = store.unwrap();
 
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
@@ -157,17 +164,4 @@ impl Site {
             body: answer[head + 4..].to_vec(),
         }
     }
-}
-
-async fn append(log: &EventLog, reports: &[Report]) -> u64 {
-    let writer = log.writer(READINGS).unwrap();
-    let mut receipts = Vec::new();
-    for report in reports {
-        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
-        receipts.push(writer.append(record).await.unwrap());
-    }
-    for receipt in receipts {
-        receipt.await.unwrap();
-    }
-    reports.iter().map(|report| report.readings.len() as u64).sum()
 }

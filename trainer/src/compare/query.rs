@@ -31,6 +31,7 @@ pub(super) fn of(
         to_ms: request.to_ms,
         columns: Some(wanted.into_iter().filter(|own| columns.contains(own.as_str())).collect()),
         step_s,
+        version: None,
     };
     let mut wanted: BTreeSet<String> = served.iter().map(|column| (*column).to_owned()).collect();
     if let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) {

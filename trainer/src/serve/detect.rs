@@ -72,7 +72,7 @@ impl Trainer {
                     from_ms: Some(latest.at_ms - anomaly::HISTORY_S * 1000),
                     to_ms: None,
                     columns: Some(columns),
-                    step_s: None,
+                    ..FrameQuery::default()
                 };
                 let table = self.source().frame(&query, Mode::AsKnown).await?;
                 let frames = ZoneFrame::by_zone(&table)?;

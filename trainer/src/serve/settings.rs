@@ -74,23 +74,6 @@ pub struct Mqtt {
     pub discovery_prefix: String,
 }
 
-/// A registry in an S3-compatible store, where `registry_dir` is
-/// `s3://bucket/prefix`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct S3 {
-    /// `https://host[:port]`; empty for Amazon's of the region.
-    pub endpoint: String,
-    /// As in `eu-central-1`.
-    pub region: String,
-    /// The key's name.
-    pub access_key: String,
-    /// The key.
-    pub secret_key: Secret,
-    /// Longest wait for one answer, seconds.
-    pub timeout_s: f64,
-}
-
 impl Serving {
     /// Refuses values that have no meaning.
     ///

@@ -3,6 +3,8 @@
 //! # Layout
 //! - `conditions`: filters that several questions share
 //! - `rows`: feature rows as a table and as history, in either [`Mode`]
+//! - `kept`: the table that they are in, by the version of the definitions
+//! - `newest`: the newest row of each zone, of an old version
 //! - `points`: the row that was known, or is known now, at given zones and times
 //! - `values`: the values of features over a span, for statistics
 //! - `readings`: readings as they are kept, page by page; `quality`: their counts
@@ -12,6 +14,8 @@
 
 mod conditions;
 mod explain;
+mod kept;
+mod newest;
 mod points;
 mod quality;
 mod readings;
@@ -22,6 +26,7 @@ mod values;
 
 pub(crate) use explain::{Behind, behind, replay, stored};
 pub use explain::{BehindQuery, EdgeReading};
+pub(crate) use newest::newest;
 pub use points::PointQuery;
 pub(crate) use points::points;
 pub(crate) use quality::quality;

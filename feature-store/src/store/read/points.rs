@@ -11,6 +11,7 @@ use super::{
         columns::{micros, table},
         quoted,
     },
+    kept::Kept,
     rows::{self, Mode},
     table::Table,
 };
@@ -27,6 +28,8 @@ pub struct PointQuery {
     pub columns: Option<Vec<String>>,
     /// A row that is older than this at the point is none, seconds.
     pub age_s_max: i64,
+    /// Of which version of the definitions; of the active one where there is none.
+    pub version: Option<i32>,
 }
 
 /// A line for each point, in the order of the points: `zone`, `at_ms`, then the
@@ -39,11 +42,12 @@ pub struct PointQuery {
 pub(crate) fn points(
     connection: &Connection,
     query: &PointQuery,
-    known: &[String],
+    active: &[String],
 ) -> Result<Table, StoreError> {
-    let wanted = rows::wanted(query.columns.as_deref(), known)?;
+    let Kept { table: kept, features } = Kept::of(connection, query.version, active)?;
+    let wanted = rows::wanted(query.columns.as_deref(), &features)?;
     let features: String = wanted.iter().map(|name| format!(", r.{}", quoted(name))).collect();
-    let (join, revision) = rows::revision_of(Some(query.mode));
+    let (join, revision) = rows::revision_of(&kept, Some(query.mode));
     // Of this connection alone, and gone with it.
     connection.execute_batch(
         "CREATE TEMP TABLE asked (i BIGINT, site VARCHAR, zone VARCHAR, moment TIMESTAMP)",
@@ -57,7 +61,7 @@ pub(crate) fn points(
         "WITH span AS (
              SELECT min(moment) - to_seconds(CAST(? AS BIGINT)) AS oldest, max(moment) AS newest FROM asked
          ), keys AS (
-             SELECT r.site, r.zone, r.time, r.revision FROM features.rows r {join}
+             SELECT r.site, r.zone, r.time, r.revision FROM {kept} r {join}
              WHERE r.time >= (SELECT oldest FROM span) AND r.time <= (SELECT newest FROM span)
                AND {revision}
          ), hits AS (
@@ -67,7 +71,7 @@ pub(crate) fn points(
          )
          SELECT h.site || '/' || h.zone AS zone, epoch_ms(h.moment) AS at_ms, epoch_ms(r.time) AS row_ms,
                 r.revision, r.schema_hash{features}
-         FROM hits h LEFT JOIN features.rows r
+         FROM hits h LEFT JOIN {kept} r
            ON h.site = r.site AND h.zone = r.zone AND h.time = r.time AND h.revision = r.revision
           AND h.moment - h.time <= to_seconds(CAST(? AS BIGINT))
          ORDER BY h.i"

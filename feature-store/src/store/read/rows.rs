@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::{super::quoted, conditions::Conditions, unknown_feature};
+use super::{super::quoted, conditions::Conditions, kept::Kept, unknown_feature};
 use crate::StoreError;
 
 /// Which of a row's revisions is meant. The two are never mixed in one answer.
@@ -40,6 +40,8 @@ pub struct FrameQuery {
     pub columns: Option<Vec<String>>,
     /// Only rows whose time is a multiple of this, seconds.
     pub step_s: Option<i64>,
+    /// Of which version of the definitions; of the active one where there is none.
+    pub version: Option<i32>,
 }
 
 /// Which rows of one zone to take.
@@ -71,23 +73,31 @@ pub struct HistoryRow {
 }
 
 /// Columns before the features: site, zone, `at_ms`, revision, schema hash.
-const KEYS: usize = 5;
+pub(super) const KEYS: usize = 5;
 
-/// SQL that picks the revision of `mode` from `features.rows r`: what to join, and
+/// SQL that picks the revision of `mode` from a table of rows `r`: what to join, and
 /// the condition.
-pub(super) const fn revision_of(mode: Option<Mode>) -> (&'static str, &'static str) {
+pub(super) fn revision_of(table: &str, mode: Option<Mode>) -> (String, &'static str) {
     match mode {
-        None => ("", "true"),
-        Some(Mode::AsKnown) => ("", "r.revision = 0"),
+        None => (String::new(), "true"),
+        Some(Mode::AsKnown) => (String::new(), "r.revision = 0"),
         // Corrections are few: a join on them is much cheaper than to rank every row.
         Some(Mode::AsCorrected) => (
-            "LEFT JOIN (
-                 SELECT site, zone, time, max(revision) AS newest FROM features.rows
-                 WHERE revision > 0 GROUP BY ALL
-             ) c ON r.site = c.site AND r.zone = c.zone AND r.time = c.time",
+            format!(
+                "LEFT JOIN (
+                     SELECT site, zone, time, max(revision) AS newest FROM {table}
+                     WHERE revision > 0 GROUP BY ALL
+                 ) c ON r.site = c.site AND r.zone = c.zone AND r.time = c.time"
+            ),
             "(c.newest IS NULL OR r.revision = c.newest)",
         ),
     }
+}
+
+/// The columns of a row `r`: the keys, then features.
+pub(super) fn selected(features: &[String]) -> String {
+    let keys = "r.site, r.zone, epoch_ms(r.time) AS at_ms, r.revision, r.schema_hash";
+    features.iter().fold(keys.to_owned(), |all, name| format!("{all}, r.{}", quoted(name)))
 }
 
 /// The names asked for, refused where there is no such column.
@@ -111,44 +121,39 @@ fn conditions(query: &FrameQuery) -> Conditions {
     conditions
 }
 
-/// How many rows a query finds.
+/// How many rows of a table a query finds.
 pub(super) fn count(
     connection: &Connection,
+    table: &str,
     query: &FrameQuery,
     mode: Mode,
 ) -> Result<u64, StoreError> {
     let conditions = conditions(query);
-    let (join, revision) = revision_of(Some(mode));
-    let sql = format!(
-        "SELECT count(*) FROM features.rows r {join} WHERE {} AND {revision}",
-        conditions.sql()
-    );
+    let (join, revision) = revision_of(table, Some(mode));
+    let sql =
+        format!("SELECT count(*) FROM {table} r {join} WHERE {} AND {revision}", conditions.sql());
     let values = params_from_iter(conditions.values.iter());
     Ok(connection.query_row(&sql, values, |row| row.get(0))?)
 }
 
-/// Rows as Arrow: the key columns, then features.
+/// Rows of a table as Arrow: the key columns, then features.
 pub(super) fn rows(
     connection: &Connection,
+    table: &str,
     query: &FrameQuery,
     mode: Option<Mode>,
     wanted: &[String],
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>, StoreError> {
-    let mut select =
-        String::from("r.site, r.zone, epoch_ms(r.time) AS at_ms, r.revision, r.schema_hash");
-    for name in wanted {
-        select.push_str(", r.");
-        select.push_str(&quoted(name));
-    }
     let conditions = conditions(query);
-    let (join, revision) = revision_of(mode);
+    let (join, revision) = revision_of(table, mode);
     let order = match limit {
         Some(limit) => format!("ORDER BY r.time DESC, r.revision DESC LIMIT {limit}"),
         None => "ORDER BY r.site, r.zone, r.time".to_owned(),
     };
     let mut statement = connection.prepare(&format!(
-        "SELECT {select} FROM features.rows r {join} WHERE {} AND {revision} {order}",
+        "SELECT {} FROM {table} r {join} WHERE {} AND {revision} {order}",
+        selected(wanted),
         conditions.sql()
     ))?;
     Ok(statement.query_arrow(params_from_iter(conditions.values.iter()))?.collect())
@@ -159,15 +164,17 @@ pub(super) fn feature(batches: &[RecordBatch], i: usize) -> impl Iterator<Item =
     batches.iter().flat_map(move |batch| batch.column(KEYS + i).as_primitive::<Float64Type>())
 }
 
-/// Feature rows as a table: `site`, `zone`, `at_ms`, then features.
+/// Feature rows as a table: `site`, `zone`, `at_ms`, then features. `active` are those of
+/// the active version.
 pub(crate) fn frame(
     connection: &Connection,
     query: &FrameQuery,
     mode: Mode,
-    known: &[String],
+    active: &[String],
 ) -> Result<DataFrame, StoreError> {
-    let wanted = wanted(query.columns.as_deref(), known)?;
-    let batches = rows(connection, query, Some(mode), &wanted, None)?;
+    let Kept { table, features } = Kept::of(connection, query.version, active)?;
+    let wanted = wanted(query.columns.as_deref(), &features)?;
+    let batches = rows(connection, &table, query, Some(mode), &wanted, None)?;
     let height = batches.iter().map(RecordBatch::num_rows).sum();
     let text = |i: usize| -> Vec<&str> {
         batches.iter().flat_map(|b| b.column(i).as_string::<i32>().iter().flatten()).collect()
@@ -193,12 +200,13 @@ pub(crate) fn frame(
 pub(crate) fn history(
     connection: &Connection,
     query: &HistoryQuery,
-    known: &[String],
+    active: &[String],
 ) -> Result<Vec<HistoryRow>, StoreError> {
     let one = FrameQuery { zones: Some(vec![query.zone.clone()]), ..query.frame.clone() };
-    let wanted = wanted(one.columns.as_deref(), known)?;
+    let Kept { table, features } = Kept::of(connection, one.version, active)?;
+    let wanted = wanted(one.columns.as_deref(), &features)?;
     let mut history = Vec::new();
-    for batch in rows(connection, &one, query.mode, &wanted, Some(query.limit))? {
+    for batch in rows(connection, &table, &one, query.mode, &wanted, Some(query.limit))? {
         let at_ms = batch.column(2).as_primitive::<Int64Type>();
         let revision = batch.column(3).as_primitive::<Int64Type>();
         let hash = batch.column(4).as_string::<i32>();

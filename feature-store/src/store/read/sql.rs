@@ -7,7 +7,10 @@ use duckdb::Connection;
 use tokio_util::sync::CancellationToken;
 
 use super::table::Table;
-use crate::{StoreError, query::Query};
+use crate::{
+    StoreError,
+    query::{Query, Stop},
+};
 
 /// How often a running query is looked at.
 const WATCH: Duration = Duration::from_millis(20);
@@ -90,7 +93,7 @@ fn watch(
     limits: SqlLimits,
     gone: &CancellationToken,
     is_done: &mpsc::Receiver<()>,
-) -> Option<&'static str> {
+) -> Option<Stop> {
     let started = Instant::now();
     let mut memory = watcher
         .prepare(
@@ -100,14 +103,14 @@ fn watch(
         .ok()?;
     while is_done.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
         if started.elapsed() > limits.time_max {
-            return Some("it took too long");
+            return Some(Stop::Time);
         }
         if gone.is_cancelled() {
-            return Some("nobody waits for the answer");
+            return Some(Stop::Nobody);
         }
         let used = memory.query_row([], |row| row.get::<_, u64>(0));
         if used.is_ok_and(|used| used > limits.memory_bytes_max) {
-            return Some("it needs too much memory");
+            return Some(Stop::Memory);
         }
     }
     None
@@ -196,7 +199,7 @@ mod tests {
         // Rows stream through it, so that time runs out and not memory.
         let slow = "SELECT count(*) FROM range(100000000000) \
                     WHERE (range % 1000003) * (range % 1000033) % 7 = 1";
-        assert!(matches!(asked(slow), Err(StoreError::Stopped("it took too long"))));
+        assert!(matches!(asked(slow), Err(StoreError::Stopped(Stop::Time))));
         // The connection's database is as it was.
         assert_eq!(asked("SELECT metric FROM meta.metrics").unwrap().0.rows(), 1);
         let error = asked("SELECT nothing FROM meta.metrics").unwrap_err().to_string();
@@ -220,6 +223,6 @@ mod tests {
         gone.cancel();
         let slow = Query::checked("SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 1").unwrap();
         let answer = sql(&own, watcher, &slow, LIMITS, &gone);
-        assert!(matches!(answer, Err(StoreError::Stopped("nobody waits for the answer"))));
+        assert!(matches!(answer, Err(StoreError::Stopped(Stop::Nobody))));
     }
 }

@@ -1,6 +1,9 @@
 use duckdb::Connection;
 
-use super::rows::{self, FrameQuery, Mode};
+use super::{
+    kept::Kept,
+    rows::{self, FrameQuery, Mode},
+};
 use crate::StoreError;
 
 /// Most values that are taken into memory at once: 160 MB.
@@ -22,10 +25,11 @@ pub(crate) fn values(
     connection: &Connection,
     query: &FrameQuery,
     mode: Mode,
-    known: &[String],
+    active: &[String],
 ) -> Result<Vec<FeatureValues>, StoreError> {
-    let wanted = rows::wanted(query.columns.as_deref(), known)?;
-    let found = rows::count(connection, query, mode)?.saturating_mul(wanted.len() as u64);
+    let Kept { table, features } = Kept::of(connection, query.version, active)?;
+    let wanted = rows::wanted(query.columns.as_deref(), &features)?;
+    let found = rows::count(connection, &table, query, mode)?.saturating_mul(wanted.len() as u64);
     if found > VALUES_MAX {
         return Err(StoreError::TooMuch {
             what: "values",
@@ -34,7 +38,7 @@ pub(crate) fn values(
             hint: "take fewer `names`, a shorter span or a longer `step_s`",
         });
     }
-    let batches = rows::rows(connection, query, Some(mode), &wanted, None)?;
+    let batches = rows::rows(connection, &table, query, Some(mode), &wanted, None)?;
     let of = |(i, name): (usize, String)| {
         let mut missing = 0;
         let values = rows::feature(&batches, i)

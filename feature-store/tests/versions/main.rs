@@ -1,13 +1,21 @@
 //! Definitions that change: rows of the past are made anew beside the old ones.
+//!
+//! # Layout
+//! - here: switched, kept, dropped
+//! - `killed`: the same, whenever the program is killed
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+mod killed;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::Path;
 
 use duckdb::Connection;
-use eventlog::{EventLog, Record};
-use feature_store::{FeatureStore, FrameQuery, Settings};
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use eventlog::EventLog;
+use feature_store::{FeatureStore, Settings};
+use support::{append, assert_same, frame, run};
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
 
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
@@ -24,16 +32,15 @@ value = 'temperature_mean_10m + humidity_mean_10m'
 ";
 
 fn settings(dir: &Path, file: &str, definitions: &str) -> Settings {
-    let mut settings = Settings::default();
+    let mut settings = support::settings(dir);
     settings.store.path = dir.join(file);
-    settings.log = eventlog::Settings::embedded(&dir.join("log"));
     settings.engine.features = dir.join(format!("{file}.toml"));
     std::fs::write(&settings.engine.features, definitions).unwrap();
     settings
 }
 
-/// Two zones, some hours, a reading each 20 s; some come late, some are copies.
-fn reports() -> Vec<Report> {
+/// Two zones, so many reports in all, one each 20 s; some come late, some are copies.
+fn reports(count: i64) -> Vec<Report> {
     let report = |i: i64| {
         let event_ms = START_MS + i * 20_000 - if i % 50 == 7 { 900_000 } else { 0 };
         let reading = |metric: &str, value| Reading { metric: metric.into(), event_ms, value };
@@ -50,51 +57,7 @@ fn reports() -> Vec<Report> {
             ],
         }
     };
-    (0..600).map(report).collect()
-}
-
-async fn run(settings: &Settings, log: &EventLog, readings: u64) -> FeatureStore {
-    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-    let shutdown = CancellationToken::new();
-    let running = {
-        let (store, log, shutdown) = (store.clone(), log.clone(), shutdown.clone());
-        tokio::spawn(async move { store.run(&log, shutdown).await })
-    };
-    let consumed = async {
-        while store.counts().readings < readings {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), consumed).await.expect("all is consumed");
-    shutdown.cancel();
-    running.await.unwrap().unwrap();
-    store
-}
-
-async fn append(log: &EventLog, reports: &[Report]) {
-    let writer = log.writer(READINGS).unwrap();
-    for report in reports {
-        let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
-        writer.append(record).await.unwrap().await.unwrap();
-    }
-}
-
-type Rows = Vec<(String, i64, BTreeMap<String, Option<u64>>)>;
-
-/// The rows with the bits of the features of the definitions.
-fn rows(store: &FeatureStore) -> Rows {
-    let table = store.frame(&FrameQuery::default()).unwrap();
-    let zones = table.column("zone").unwrap().str().unwrap().clone();
-    let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
-    let values = |row: usize| {
-        let values = table.columns()[3..].iter().map(|column| {
-            (column.name().to_string(), column.f64().unwrap().get(row).map(f64::to_bits))
-        });
-        values.collect()
-    };
-    (0..table.height())
-        .map(|row| (zones.get(row).unwrap().to_owned(), at_ms.get(row).unwrap(), values(row)))
-        .collect()
+    (0..count).map(report).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,12 +65,12 @@ async fn changed_definitions_make_all_rows_anew_and_keep_the_old() {
     let dir = TempDir::new().unwrap();
     let old = settings(dir.path(), "store.duckdb", OLD);
     let log = EventLog::open(&old.log).unwrap();
-    let reports = reports();
+    let reports = reports(600);
     let (before, after) = reports.split_at(400);
     append(&log, before).await;
     let before_readings = 2 * before.len() as u64;
     let store = run(&old, &log, before_readings).await;
-    let old_rows = rows(&store).len();
+    let old_rows = frame(&store).len();
     assert!(old_rows > 200, "{old_rows}");
     drop(store);
     // As a backfill that was killed leaves it.
@@ -126,7 +89,7 @@ async fn changed_definitions_make_all_rows_anew_and_keep_the_old() {
     let expect = run(&settings(dir.path(), "fresh.duckdb", NEW), &log, all).await;
     assert_eq!(found.columns(), expect.columns());
     assert!(found.columns().iter().any(|name| name == "temperature_slope_1h"));
-    assert_eq!(rows(&found), rows(&expect));
+    assert_same(&frame(&found), &frame(&expect));
     drop(found);
 
     let file = Connection::open(&new.store.path).unwrap();
@@ -145,7 +108,7 @@ async fn the_same_definitions_make_nothing_anew_and_old_ones_can_go() {
     let dir = TempDir::new().unwrap();
     let old = settings(dir.path(), "store.duckdb", OLD);
     let log = EventLog::open(&old.log).unwrap();
-    append(&log, &reports()[..100]).await;
+    append(&log, &reports(100)).await;
     drop(run(&old, &log, 200).await);
     let commented = settings(dir.path(), "store.duckdb", &format!("{OLD}# nothing else\n"));
     let versions = |settings: &Settings| -> Vec<(i32, bool)> {

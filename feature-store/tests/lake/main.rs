@@ -1,0 +1,11 @@
+//! What is old moves to Parquet and stays queryable.
+//!
+//! # Layout
+//! - `site`: a DuckDB file with twenty days, and the program run on it
+//! - `here`: a lake that is a folder; `elsewhere`: one in a bucket
+//! - `s3`: a real S3-compatible server
+
+mod elsewhere;
+mod here;
+mod s3;
+mod site;

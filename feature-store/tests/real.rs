@@ -1,0 +1,235 @@
+//! The building data, where `MICROCLIMATE_DATA` has it: rooms whose sensors speak every five
+//! seconds, at whole seconds, so that many readings are on the edges of windows.
+
+mod support;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use duckdb::Connection;
+use eventlog::EventLog;
+use feature_store::{
+    FeatureStore, Settings,
+    backfill::{self, Layout, Request},
+};
+use support::{append, assert_same, frame, live, readings, run};
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use tempfile::TempDir;
+
+const ROOMS: [&str; 3] = ["415", "442", "510"];
+/// 2013-08-25T00:00:00Z to six hours of the next day: a whole day, and rows behind it.
+const FROM_MS: i64 = 1_377_388_800_000;
+const HOURS: i64 = 30;
+const METRICS: [&str; 5] = ["temperature", "humidity", "co2", "light", "motion"];
+const DEFINITIONS: &str = r#"
+version = 1
+[windows]
+10m = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope"]
+1h = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope"]
+24h = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope"]
+"#;
+/// Each aggregate as SQL has it, of values `value` at `event`, and how far apart the two may
+/// be, in units or relative to values above 1. Of readings of one moment the larger is newer.
+const ORACLE: [(&str, &str, f64); 9] = [
+    ("count", "count(value)::DOUBLE", 0.0),
+    ("mean", "avg(value)", 1e-12),
+    ("std", "stddev_samp(value)", 1e-9),
+    ("min", "min(value)", 0.0),
+    ("max", "max(value)", 0.0),
+    ("first", "first(value ORDER BY event, value)", 0.0),
+    ("last", "last(value ORDER BY event, value)", 0.0),
+    (
+        "delta",
+        "CASE WHEN count(value) > 1
+              THEN last(value ORDER BY event, value) - first(value ORDER BY event, value) END",
+        1e-12,
+    ),
+    (
+        "slope",
+        "CASE WHEN count(DISTINCT event) > 1
+              THEN regr_slope(value, epoch_us(event - TIMESTAMP '2013-08-25') / 3.6e9) END",
+        1e-6,
+    ),
+];
+
+fn settings(dir: &TempDir) -> Settings {
+    let mut settings = support::settings(dir.path());
+    settings.engine.features = dir.path().join("features.toml");
+    std::fs::write(&settings.engine.features, DEFINITIONS).unwrap();
+    settings
+}
+
+/// Small, fast and the same everywhere: xorshift64*.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: i64) -> i64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end as u64) as i64
+    }
+}
+
+/// The readings as a backfill has kept them, as devices would have sent them: one report of
+/// all that a room measured in a second.
+fn reports(path: &std::path::Path) -> Vec<Report> {
+    let file = Connection::open(path).unwrap();
+    let mut statement = file
+        .prepare(
+            "SELECT s.site, s.zone, s.device, s.metric, epoch_ms(b.event), b.value
+             FROM bronze.recorded b JOIN silver.series s ON b.series = s.id ORDER BY 5, 2, 3, b.line",
+        )
+        .unwrap();
+    let mut found = statement.query([]).unwrap();
+    let mut reports: Vec<Report> = Vec::new();
+    while let Some(row) = found.next().unwrap() {
+        let text = |column: usize| row.get::<_, String>(column).unwrap();
+        let event_ms = row.get(4).unwrap();
+        let reading = Reading { metric: text(3).into(), event_ms, value: row.get(5).unwrap() };
+        let (zone, device) = (ZoneId::new(text(0), text(1)), text(2).into());
+        match reports.last_mut() {
+            Some(last)
+                if last.arrival_ms == event_ms && last.zone == zone && last.device == device =>
+            {
+                last.readings.push(reading);
+            }
+            _ => reports.push(Report {
+                zone,
+                device,
+                boot: None,
+                seq: None,
+                arrival_ms: event_ms,
+                source: Source::Replay,
+                readings: vec![reading],
+            }),
+        }
+    }
+    reports
+}
+
+/// Each up to two minutes late; some twice; forty minutes of one room only five hours later.
+fn disturbed(in_order: &[Report]) -> Vec<Report> {
+    let mut dice = Dice(2013);
+    let mut sent: Vec<(i64, &Report)> = Vec::new();
+    let held = FROM_MS + 8 * 3_600_000..FROM_MS + 8 * 3_600_000 + 40 * 60_000;
+    for report in in_order {
+        let mut at_ms = report.arrival_ms + dice.below(119_000);
+        if report.zone.zone == ROOMS[0] && held.contains(&report.arrival_ms) {
+            at_ms += 5 * 3_600_000;
+        }
+        sent.push((at_ms, report));
+        if dice.below(20) == 0 {
+            sent.push((at_ms + dice.below(3_600_000), report));
+        }
+    }
+    sent.sort_by_key(|(at_ms, _)| *at_ms);
+    sent.into_iter().map(|(_, report)| report.clone()).collect()
+}
+
+/// By metric and window: rows looked at, readings on either edge of one, and how far the
+/// worst of each aggregate is off.
+fn check_oracle(settings: &Settings) {
+    let file = Connection::open(&settings.store.path).unwrap();
+    for metric in METRICS {
+        for (window, width) in [("10m", "10 minutes"), ("1h", "1 hour"), ("24h", "24 hours")] {
+            let got = |aggregate: &str| format!("{metric}_{aggregate}_{window}");
+            let each = |of: &dyn Fn(&(&str, &str, f64)) -> String| {
+                ORACLE.iter().map(of).collect::<Vec<_>>().join(", ")
+            };
+            let sql = format!(
+                "WITH expected AS (
+                     SELECT f.zone, f.time,
+                            count(*) FILTER (event = f.time) AS on_right, {}
+                     FROM features.rows f LEFT JOIN silver.readings r
+                       ON r.zone = f.zone AND r.metric = '{metric}' AND r.quality = 'ok'
+                      AND r.event > f.time - INTERVAL '{width}' AND r.event <= f.time
+                     WHERE f.revision = 0 AND epoch_ms(f.time) % 1500000 = 0
+                     GROUP BY f.zone, f.time
+                 )
+                 SELECT count(*), sum(on_right)::UBIGINT,
+                        (SELECT count(*) FROM expected e JOIN silver.readings r
+                         ON r.zone = e.zone AND r.metric = '{metric}' AND r.quality = 'ok'
+                        AND r.event = e.time - INTERVAL '{width}')::UBIGINT, {}
+                 FROM expected",
+                each(&|(name, sql, _)| {
+                    format!("any_value(f.{}) AS got_{name}, {sql} AS want_{name}", got(name))
+                }),
+                each(&|(name, ..)| {
+                    format!(
+                        "max(CASE WHEN got_{name} IS NULL AND want_{name} IS NULL THEN 0
+                                  WHEN got_{name} IS NULL OR want_{name} IS NULL THEN 'inf'::DOUBLE
+                                  ELSE abs(got_{name} - want_{name}) / greatest(1, abs(want_{name}))
+                             END)"
+                    )
+                }),
+            );
+            let (rows, right, left, worst) = file
+                .query_row(&sql, [], |row| {
+                    let worst: Vec<f64> =
+                        (3..3 + ORACLE.len()).map(|i| row.get(i)).collect::<Result<_, _>>()?;
+                    Ok((row.get::<_, u64>(0)?, row.get::<_, u64>(1)?, row.get::<_, u64>(2)?, worst))
+                })
+                .unwrap();
+            println!("{metric} {window}: {rows} rows, {right} readings at t, {left} at t - w");
+            assert!(rows > 100, "{metric} {window}: {rows} rows");
+            for ((name, _, within), worst) in ORACLE.iter().zip(worst) {
+                assert!(worst <= *within, "{}: {worst} off", got(name));
+            }
+        }
+    }
+    let edges = "SELECT count(*) FROM silver.readings WHERE epoch_ms(event) % 60000 = 0";
+    let edges: u64 = file.query_row(edges, [], |row| row.get(0)).unwrap();
+    assert!(edges > 1000, "only {edges} readings are on the grid, where edges are");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_rooms_live_backfilled_and_disturbed_are_what_sql_finds() {
+    let Some(data) = std::env::var_os("MICROCLIMATE_DATA").map(PathBuf::from) else {
+        println!("skipped: MICROCLIMATE_DATA is not set (see CONTRIBUTING.md)");
+        return;
+    };
+    let [filled, lived, shaken] = [(); 3].map(|()| TempDir::new().unwrap());
+    let request = Request {
+        path: data.join("KETI"),
+        layout: Layout::Keti,
+        site: "keti".to_owned(),
+        zones: ROOMS.map(str::to_owned).to_vec(),
+        from_ms: Some(FROM_MS),
+        to_ms: Some(FROM_MS + HOURS * 3_600_000),
+        features_only: false,
+        as_published: false,
+        rejects: filled.path().join("rejects.csv"),
+        jobs: 2,
+    };
+    let of_backfill = settings(&filled);
+    let summary = backfill::run(&of_backfill, &MetricTable::default(), &request, &|_| {}).unwrap();
+    let in_order = reports(&of_backfill.store.path);
+    println!("{summary:?}");
+    assert_eq!(summary.zones as usize, ROOMS.len());
+    assert_eq!(summary.readings, readings(&in_order));
+    assert!(summary.readings > 200_000, "{summary:?}");
+
+    let of_live = settings(&lived);
+    live(&of_live, &in_order).await;
+    let of_shaken = settings(&shaken);
+    let shaken_reports = disturbed(&in_order);
+    let log = EventLog::open(&of_shaken.log).unwrap();
+    append(&log, &shaken_reports).await;
+    let store = run(&of_shaken, &log, readings(&shaken_reports)).await;
+    let counts = store.counts();
+    let doubled = readings(&shaken_reports) - readings(&in_order);
+    println!("disturbed: {counts:?}, {doubled} twice");
+    assert!(counts.corrections > 60 && doubled > 1000, "{counts:?}");
+    let got = frame(&store);
+    drop(store);
+
+    let want = {
+        let store = FeatureStore::open(&of_live, MetricTable::default()).unwrap();
+        let by_quality = |counts: BTreeMap<&'static str, u64>| counts["ok"];
+        assert_eq!(by_quality(counts.by_quality), by_quality(store.counts().by_quality));
+        frame(&store)
+    };
+    assert_same(&frame(&FeatureStore::open(&of_backfill, MetricTable::default()).unwrap()), &want);
+    assert_same(&got, &want);
+    check_oracle(&of_live);
+}

@@ -1,0 +1,186 @@
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, channel},
+    time::{Duration, Instant},
+};
+
+use duckdb::Connection;
+use eventlog::EventLog;
+use feature_store::Settings;
+use tempfile::TempDir;
+
+use super::{
+    NEW, OLD, reports, settings,
+    support::{append, readings, run},
+};
+
+/// How often the program is killed, unless the environment says.
+const CRASHES: u32 = 12;
+/// Longest time for anything to happen.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where a program was when it was killed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    Start,
+    Backfill,
+    Switched,
+}
+
+/// Runs `feature-store run` until it is killed: so long after it began to make rows anew, or
+/// after its start; or until it has caught up with the log and ended in peace.
+fn live(settings: &Settings, kill: Option<(bool, Duration)>) -> Option<At> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_feature-store"))
+        .arg("run")
+        .env("RUST_LOG", "info")
+        .args(["--set", &format!("store.path={}", settings.store.path.display())])
+        .args(["--set", &format!("log.dir={}", settings.log.dir.display())])
+        .args(["--set", &format!("engine.features={}", settings.engine.features.display())])
+        .args(["--set", "rest.listen=127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    let start = Instant::now();
+    let mut end = kill.filter(|(in_backfill, _)| !in_backfill).map(|(_, after)| start + after);
+    let (mut at, mut said) = (At::Start, String::new());
+    loop {
+        let patience = end.unwrap_or(start + PATIENCE);
+        match lines.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+            Ok(line) if line.contains("caught up with the log") => break,
+            Ok(line) => {
+                if line.contains("definitions have changed") {
+                    at = At::Backfill;
+                    end = end.or(kill.map(|(_, after)| Instant::now() + after));
+                } else if line.contains("switched") {
+                    at = At::Switched;
+                }
+                said = line;
+            }
+            Err(RecvTimeoutError::Timeout) if end.is_some() => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return Some(at);
+            }
+            Err(error) => {
+                let _ = child.kill();
+                panic!("{error}, last: {said}");
+            }
+        }
+    }
+    let ended = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(ended.success() && child.wait().unwrap().success(), "last: {said}");
+    None
+}
+
+/// All that a switch changes, so that any difference shows.
+fn state(path: &Path) -> Vec<(String, u64, String)> {
+    let file = Connection::open(path).unwrap();
+    let mut tables = file
+        .prepare(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()
+             WHERE schema_name = 'features' OR schema_name || '.' || table_name IN
+                   ('silver.data', 'meta.zones', 'meta.counters', 'meta.positions', 'meta.schemas')
+             ORDER BY 1",
+        )
+        .unwrap();
+    let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let mut state: Vec<(String, u64, String)> = tables
+        .map(|table| {
+            let table = table.unwrap();
+            // How many transactions it took is no part of it.
+            let of = match table.as_str() {
+                "meta.counters" => "meta.counters WHERE name <> 'commits'",
+                table => table,
+            };
+            let sql = format!("SELECT count(*), sum(hash(t)::HUGEINT)::VARCHAR FROM (FROM {of}) t");
+            let (count, sum) = file
+                .query_row(&sql, [], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?)))
+                .unwrap();
+            (table, count, sum.unwrap_or_default())
+        })
+        .collect();
+    // When it was made is no part of it.
+    let versions = "SELECT count(*), string_agg(version || hash || active, ' ' ORDER BY version)
+                    FROM meta.definitions";
+    let (count, versions) =
+        file.query_row(versions, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    state.push(("meta.definitions".to_owned(), count, versions));
+    state
+}
+
+/// The old rows or the new ones, and nothing between.
+fn check_whole(path: &Path, whole: &BTreeSet<(i32, u64)>) {
+    let file = Connection::open(path).unwrap();
+    let sql =
+        "SELECT version, (SELECT count(*) FROM features.rows) FROM meta.definitions WHERE active";
+    let found: (i32, u64) = file.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert!(whole.contains(&found), "{found:?} is none of {whole:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_anywhere_a_switch_ends_the_same() {
+    let crashes = std::env::var("MICROCLIMATE_CRASHES").map_or(CRASHES, |n| n.parse().unwrap());
+    let dir = TempDir::new().unwrap();
+    let old = settings(dir.path(), "old.duckdb", OLD);
+    let log = EventLog::open(&old.log).unwrap();
+    // Eleven days: rows are written in several transactions.
+    let reports = reports(48_000);
+    append(&log, &reports).await;
+    drop(run(&old, &log, readings(&reports)).await);
+    drop(log);
+    let at_first = |name: &str| {
+        let own = settings(dir.path(), name, NEW);
+        std::fs::copy(&old.store.path, &own.store.path).unwrap();
+        own
+    };
+    let whole = at_first("whole.duckdb");
+    let started = Instant::now();
+    assert_eq!(live(&whole, None), None);
+    let took = started.elapsed();
+    let expect = state(&whole.store.path);
+    let rows = |table: &str| expect.iter().find(|own| own.0 == table).unwrap().1;
+    let wholes = BTreeSet::from([(1, rows("features.rows_v1")), (2, rows("features.rows"))]);
+    assert!(rows("features.rows") > 20_000, "{expect:?}");
+
+    let mut at = Vec::new();
+    let mut round = 0;
+    while at.len() < crashes as usize {
+        let own = at_first(&format!("round-{round}.duckdb"));
+        // One to three kills on the same file, at a step that shares no factor with them.
+        for _ in 0..=round % 3 {
+            let share = (at.len() as u32 * 37 + 11) % 100;
+            let kill = Some((at.len() % 4 != 0, took * share / 100));
+            match live(&own, kill) {
+                Some(found) => at.push(found),
+                None => break,
+            }
+            // Not always: to look replays the write-ahead log, which the next start is to do.
+            if at.len() % 2 == 0 && own.store.path.exists() {
+                check_whole(&own.store.path, &wholes);
+            }
+        }
+        assert_eq!(live(&own, None), None);
+        assert_eq!(state(&own.store.path), expect, "round {round}");
+        std::fs::remove_file(&own.store.path).unwrap();
+        round += 1;
+        assert!(round < 10 * crashes, "it is never killed: {at:?}");
+    }
+    let count = |of: At| at.iter().filter(|own| **own == of).count();
+    let (start, backfill, switched) = (count(At::Start), count(At::Backfill), count(At::Switched));
+    println!(
+        "{} kills: {start} before, {backfill} while rows were made anew, {switched} after",
+        at.len()
+    );
+    assert!(backfill > 0);
+}
