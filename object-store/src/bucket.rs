@@ -45,6 +45,12 @@ pub enum BucketError {
         "s3.access_key and s3.secret_key are missing\nhint: set them in the environment, as <SERVICE>__S3__SECRET_KEY"
     )]
     NoKeys,
+    /// No time to wait for.
+    #[error("s3.timeout_s = {found} is not a number of seconds")]
+    Timeout {
+        /// What was given.
+        found: f64,
+    },
     /// No HTTP client can be made.
     #[error("s3: {0}")]
     Client(String),
@@ -88,12 +94,14 @@ impl Bucket {
         if access_key.is_empty() || secret.is_empty() {
             return Err(BucketError::NoKeys);
         }
+        let timeout = Duration::try_from_secs_f64(*timeout_s)
+            .map_err(|_| BucketError::Timeout { found: *timeout_s })?;
         let client = Client::builder().build();
         Ok(Self {
             client: client.map_err(|error| BucketError::Client(error.to_string()))?,
             signer,
             credentials: Credentials::new(access_key.clone(), secret),
-            timeout: Duration::from_secs_f64(timeout_s.max(0.0).min(86_400.0)),
+            timeout,
             prefix,
             creates_once: OnceLock::new(),
         })
@@ -271,5 +279,8 @@ mod tests {
         let wrong = Settings { endpoint: "nowhere".to_owned(), ..settings("secret") };
         let error = Bucket::open("s3://bucket", &wrong).unwrap_err();
         assert!(error.to_string().contains("s3.endpoint `nowhere`"), "{error}");
+        let wrong = Settings { timeout_s: f64::NAN, ..settings("secret") };
+        let error = Bucket::open("s3://bucket", &wrong).unwrap_err();
+        assert!(error.to_string().contains("s3.timeout_s = NaN"), "{error}");
     }
 }
