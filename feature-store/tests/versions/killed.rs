@@ -154,13 +154,15 @@ async fn killed_anywhere_a_switch_ends_the_same() {
     assert!(rows("features.rows") > 20_000, "{expect:?}");
 
     let mut at = Vec::new();
-    let mut round = 0;
+    let (mut round, mut attempt) = (0, 0);
     while at.len() < crashes as usize {
         let own = at_first(&format!("round-{round}.duckdb"));
-        // One to three kills on the same file, at a step that shares no factor with them.
+        // One to three kills on the same file, each at another share of the time, whether the
+        // one before came too late or not.
         for _ in 0..=round % 3 {
-            let share = (at.len() as u32 * 37 + 11) % 100;
-            let kill = Some((at.len() % 4 != 0, took * share / 100));
+            let share = (attempt * 37 + 11) % 100;
+            let kill = Some((attempt % 4 != 0, took * share / 100));
+            attempt += 1;
             match live(&own, kill) {
                 Some(found) => at.push(found),
                 None => break,
