@@ -379,6 +379,10 @@ fn diff(registry: &Registry, task: &str, from: u64, to: u64, json: bool) -> Resu
             "inputs_only_in_from": gone, "inputs_only_in_to": new });
         return say(true, value, String::new());
     }
+    if rows.is_empty() && gone.is_empty() && new.is_empty() {
+        println!("versions {from} and {to} of {task} do not differ");
+        return Ok(());
+    }
     let mut table = table(["", &format!("version {from}"), &format!("version {to}")]);
     for (name, from, to) in rows {
         table.add_row([name, short(from), short(to)]);

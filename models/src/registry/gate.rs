@@ -77,6 +77,9 @@ pub struct Verdict {
     pub size_bytes: usize,
 }
 
+/// The [`Trial::rival`] of a first model whose task has no baseline.
+pub const NOTHING: &str = "nothing";
+
 impl Verdict {
     /// The share of the rival's loss that is avoided.
     #[must_use]
@@ -90,6 +93,9 @@ impl Verdict {
     pub fn reason(&self) -> String {
         if !self.reasons.is_empty() {
             return self.reasons.join("; ");
+        }
+        if self.rival == NOTHING {
+            return "the first of its task, which has nothing to be compared with".to_owned();
         }
         let gain = self.gain().filter(|gain| *gain > 0.0).map_or(String::new(), |gain| {
             format!(" by {:.1} % of its {}", 100.0 * gain, self.loss_name)

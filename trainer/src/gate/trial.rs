@@ -6,7 +6,7 @@ use models::{
     Artifact, Predictor,
     artifact::Golden,
     metrics,
-    registry::Trial,
+    registry::{Trial, gate::NOTHING},
     zoo::{column::Column, constant::Constant},
 };
 use ndarray::{Array1, Array2, Axis};
@@ -120,7 +120,7 @@ pub fn detection(
     )?;
     let trial = Trial {
         against: champion.map(|own| own.version),
-        rival: champion.map_or("nothing", |own| &own.artifact.card.model).to_owned(),
+        rival: champion.map_or(NOTHING, |own| &own.artifact.card.model).to_owned(),
         loss_name: "alarm error".to_owned(),
         span_ms: (
             losses.at_ms.first().copied().unwrap_or_default(),

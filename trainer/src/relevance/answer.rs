@@ -45,7 +45,11 @@ pub(super) fn of(ablation: &[Ablated], inputs: &[String], train_days: f64) -> St
 }
 
 fn effect(own: &Ablated, what: &str) -> String {
-    let percent = |share: f64| format!("{:+.1} %", 100.0 * share).replace('-', "−");
+    let percent = |share: f64| {
+        let text = format!("{:+.1} %", 100.0 * share).replace('-', "−");
+        // What rounds to nothing has no sign.
+        if text.ends_with("0.0 %") && text.chars().count() == 6 { "0.0 %".to_owned() } else { text }
+    };
     let sure = own.interval.map(|[low, high]| {
         let p = own.test.map_or(String::new(), |test| format!(", {}", p_value(test.p_value)));
         format!(" (95 %: {} to {}{p})", percent(low), percent(high))

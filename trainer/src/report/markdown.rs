@@ -30,8 +30,9 @@ pub(super) fn page(comparison: &Comparison) -> String {
 }
 
 fn section(text: &mut String, task: &TaskResult) {
-    let _ = writeln!(text, "\nError: {}.\n", words::metric(task));
-    let _ = writeln!(text, "| {} |", HEAD.join(" | "));
+    let quantity = words::quantity(task);
+    let _ = writeln!(text, "\n{}: {}.\n", words::capital(quantity), words::metric(task));
+    let _ = writeln!(text, "| {} |", HEAD.join(" | ").replace("error", quantity));
     let _ = writeln!(text, "|---|{}---|", "---:|".repeat(HEAD.len() - 2));
     for entry in &task.leaderboard {
         let _ = writeln!(text, "| {} |", cells(task, entry).join(" | "));

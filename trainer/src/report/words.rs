@@ -8,6 +8,12 @@ use crate::{
     relevance::answer::{SURE, p_value},
 };
 
+/// What the leaderboard is by: an error, or a score.
+pub(super) fn quantity(task: &TaskResult) -> &'static str {
+    let first = task.leaderboard.first();
+    if first.is_some_and(|entry| entry.metric == "pr_auc") { "score" } else { "error" }
+}
+
 /// What the error is, and in which direction it is good.
 pub(super) fn metric(task: &TaskResult) -> String {
     match task.leaderboard.first().map(|entry| entry.metric) {

@@ -22,9 +22,11 @@ const HEAD: [(&str, &str); 10] = [
 
 /// The leaderboard, and what could not be in it.
 pub(super) fn write(html: &mut String, task: &TaskResult) {
-    let metric = escaped(&words::metric(task));
-    let _ = write!(html, "<p class='soft'>Error: {metric}.</p><div class='wide'><table><tr>");
+    let (quantity, metric) = (words::quantity(task), escaped(&words::metric(task)));
+    let what = words::capital(quantity);
+    let _ = write!(html, "<p class='soft'>{what}: {metric}.</p><div class='wide'><table><tr>");
     for (name, title) in HEAD {
+        let name = if name == "error" { quantity } else { name };
         let _ = write!(html, "<th title='{}'>{name}</th>", escaped(title));
     }
     html.push_str("</tr>");

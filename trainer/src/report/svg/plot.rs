@@ -47,12 +47,18 @@ pub(crate) struct Plot {
     y: Axis,
     marks: String,
     legend: Vec<(Colour, String)>,
+    /// Left, right and base line of names that are written.
+    names: Vec<(f64, f64, f64)>,
 }
+
+/// Names' base lines are at least this far apart where they would overlap.
+const LINE_HEIGHT: f64 = 12.0;
 
 impl Plot {
     /// An empty picture; the title is for those who cannot see it.
     pub(crate) fn new(title: impl Into<String>, x: Axis, y: Axis) -> Self {
-        Self { title: title.into(), x, y, marks: String::new(), legend: Vec::new() }
+        let (marks, legend, names) = (String::new(), Vec::new(), Vec::new());
+        Self { title: title.into(), x, y, marks, legend, names }
     }
 
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
@@ -108,24 +114,33 @@ impl Plot {
         self.marks.push_str("'/>");
     }
 
-    /// A point that can be pointed at, with its name beside it if there is one.
+    /// A point that can be pointed at, with its name above or below it, where that is
+    /// wanted and hides no other.
     pub(crate) fn point(&mut self, colour: Colour, (x, y): (f64, f64), name: &str, is_named: bool) {
         let (px, py) = self.at(x, y);
-        let name = escaped(name);
+        let text = escaped(name);
         let _ = write!(
             self.marks,
-            "<circle class='{}' cx='{px:.1}' cy='{py:.1}' r='4'><title>{name}</title></circle>",
+            "<circle class='{}' cx='{px:.1}' cy='{py:.1}' r='4'><title>{text}</title></circle>",
             colour.class()
         );
-        if is_named {
-            let is_right = px > WIDTH * 0.62;
-            let (tx, anchor) = if is_right { (px + 4.0, "end") } else { (px - 4.0, "start") };
-            let _ = write!(
-                self.marks,
-                "<text x='{tx:.1}' y='{:.1}' text-anchor='{anchor}'>{name}</text>",
-                // Above the point: beside it there are others.
-                py - 8.0
-            );
+        if !is_named {
+            return;
+        }
+        let width = CHAR_WIDTH * name.chars().count() as f64;
+        let left = if px > WIDTH * 0.62 { px + 4.0 - width } else { px - 4.0 };
+        let right = left + width;
+        // The legend is above.
+        let is_free = |base: &f64| {
+            let is_inside = *base >= TOP + LINE_HEIGHT / 2.0;
+            is_inside
+                && self.names.iter().all(|(from, to, other)| {
+                    right < *from || *to < left || (base - other).abs() >= LINE_HEIGHT
+                })
+        };
+        if let Some(base) = [py - 8.0, py + 16.0].into_iter().find(is_free) {
+            self.names.push((left, right, base));
+            let _ = write!(self.marks, "<text x='{left:.1}' y='{base:.1}'>{text}</text>");
         }
     }
 

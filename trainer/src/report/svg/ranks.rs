@@ -38,7 +38,7 @@ const NAMES: f64 = 160.0;
 const VALUES: f64 = 52.0;
 const TOP: f64 = 30.0;
 /// Longer names are cut; the whole name shows when it is pointed at.
-const NAME_CHARS: usize = 23;
+const NAME_CHARS: usize = 22;
 
 impl Ranks {
     /// The whole picture.

@@ -118,14 +118,20 @@ fn slices(
     let errors = slices.iter().flat_map(|own| [own.error, own.baseline_error]);
     let y = Axis::linear(words::axis(task), errors.chain([0.0]).collect::<Vec<_>>());
     let mut plot = Plot::new(title, x, y);
-    plot.line(Colour::Baseline, slices.iter().map(|own| (own.from, own.baseline_error)));
+    // A baseline that is champion is not its own rival.
+    let has_rival = details.model != details.baseline;
+    if has_rival {
+        plot.line(Colour::Baseline, slices.iter().map(|own| (own.from, own.baseline_error)));
+    }
     plot.line(Colour::Model, slices.iter().map(|own| (own.from, own.error)));
     for own in slices {
         let name = format!("{}: {} rows", number(own.from), own.rows);
         plot.point(Colour::Model, (own.from, own.error), &name, false);
     }
     plot.legend(Colour::Model, details.model.clone());
-    plot.legend(Colour::Baseline, details.baseline.clone());
+    if has_rival {
+        plot.legend(Colour::Baseline, details.baseline.clone());
+    }
     Some(plot.svg())
 }
 
@@ -207,13 +213,17 @@ fn reliability(details: &Details) -> Option<Figure> {
     })
 }
 
-/// Where there is no more than a sample: said and came, by time.
+/// Scores are drawn up to here, in multiples of the alarm.
+const SCORE_MAX: f64 = 4.0;
+
+/// Of anomalies, which have no more than a sample: said and came, by time.
 fn sample(task: &TaskResult) -> Option<Figure> {
     let sample = &task.sample;
     sample.at_ms.first()?;
-    let all: Vec<f64> = sample.truth.iter().chain(&sample.predicted).copied().collect();
     let x = Axis::time("time, UTC", sample.at_ms.iter().copied());
-    let mut plot = Plot::new("said and came by time", x, Axis::linear(task.unit.clone(), all));
+    // A wild score would press all others to the ground.
+    let y = Axis::fixed(format!("{}, {SCORE_MAX} and more at the top", task.unit), 0.0, SCORE_MAX);
+    let mut plot = Plot::new("said and came by time", x, y);
     let cloud = |values: &[f64]| -> Vec<(f64, f64)> {
         sample.at_ms.iter().map(|at| *at as f64).zip(values.iter().copied()).collect()
     };
@@ -224,7 +234,9 @@ fn sample(task: &TaskResult) -> Option<Figure> {
     Some(Figure {
         title: "Said and came".to_owned(),
         svg: plot.svg(),
-        caption: "Some rows of all zones on the test part.".to_owned(),
+        caption: "Some minutes of all series of the test part: the score, where 1 is an alarm, and what came, \
+                  which is 1 where a fault was put in and 0 elsewhere."
+            .to_owned(),
     })
 }
 

@@ -25,7 +25,7 @@ pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
 }
 
 fn is_higher_better(task: &TaskResult) -> bool {
-    task.leaderboard.first().is_some_and(|entry| entry.metric == "pr_auc")
+    words::quantity(task) == "score"
 }
 
 fn colour(task: &TaskResult, entry: &Entry) -> Colour {
@@ -68,9 +68,8 @@ fn errors(task: &TaskResult) -> Figure {
         guide: baseline,
         legend: legend(),
     };
-    let what = if is_higher_better(task) { "Score" } else { "Error" };
     Figure {
-        title: format!("{what} of each model"),
+        title: format!("{} of each model", words::capital(words::quantity(task))),
         svg: ranks.svg(),
         caption: "Points are of the test part, lines their 95 % intervals; the dashed line is the \
                   best baseline. Intervals overlap more than differences are unsure: the p of the table \
@@ -174,7 +173,9 @@ fn relevance(found: &Relevance) -> Option<Figure> {
 fn name(inputs: &[String]) -> String {
     let Some(first) = inputs.first() else { return String::new() };
     let first = match first.split_once(" - ") {
-        Some((left, right)) if right.ends_with("_last") => format!("{left} Δ"),
+        Some((left, right)) if right.ends_with("_last") || right.ends_with("_now") => {
+            format!("{left} Δ")
+        }
         _ => first.clone(),
     };
     let first = first.replace("temperature", "temp").replace("soil_moisture", "soil");
