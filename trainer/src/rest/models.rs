@@ -164,7 +164,10 @@ impl Model {
 #[utoipa::path(get, path = "/v1/models", tag = "models",
     responses((status = 200, body = Models)))]
 pub(super) async fn models(State(trainer): State<Trainer>) -> Json<Models> {
-    let model = |name| Some(Model::of(&trainer.champion(name)?, trainer.refusal(name)));
+    let model = |name| {
+        let champion = trainer.champion(name)?;
+        Some(Model::of(&champion, trainer.refusal(name)))
+    };
     Json(Models { models: NAMES.into_iter().filter_map(model).collect() })
 }
 

@@ -45,7 +45,7 @@ struct Site {
 }
 
 impl Site {
-    async fn start(features: &str) -> Self {
+    fn start(features: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let mut settings = feature_store::Settings::default();
         settings.store.path = dir.path().join("microclimate.duckdb");
@@ -131,7 +131,7 @@ fn settings(dir: &Path, url: &str, change: impl FnOnce(&mut Settings)) -> Settin
         reports_dir: dir.join("reports"),
         ..Settings::default()
     };
-    settings.source.url = url.to_owned();
+    url.clone_into(&mut settings.source.url);
     settings.split.train_rows_max = 1500;
     settings.split.warm_up_s = 3600;
     // These readings are of 2025.
@@ -182,7 +182,7 @@ async fn until(trainer: &Trainer, what: &str, wanted: impl Fn(&[Entry]) -> bool)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_reading_corrects_rows_and_no_input() {
-    let mut site = Site::start(FEATURES).await;
+    let mut site = Site::start(FEATURES);
     let usual = |minute: i64| 20.0 + 0.01 * (minute % 7) as f64;
     site.minutes(0..60, usual).await;
     // Of minute 30, half an hour too late.
@@ -208,7 +208,7 @@ async fn a_late_reading_corrects_rows_and_no_input() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the_gate_alone() {
-    let mut site = Site::start(FEATURES).await;
+    let mut site = Site::start(FEATURES);
     site.minutes(0..2 * DAY, temperature).await;
 
     // A schedule of two seconds: the first version is champion, the next, of the same
@@ -308,7 +308,7 @@ fn any_watering_model() -> Artifact {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
-    let mut site = Site::start("").await;
+    let mut site = Site::start("");
     let trainer = site.trainer(|_| {});
     let by = By { who: "test", why: "a test" };
     trainer.registry().keep(&any_watering_model(), by).unwrap();
