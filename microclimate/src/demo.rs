@@ -12,7 +12,7 @@ use firmware_sim::{Counts, Simulation, replay};
 use service::shutdown;
 use tokio_util::sync::CancellationToken;
 use toml::{Table, Value};
-use trainer::{Comparison, Prediction, Request, report};
+use trainer::{Comparison, Prediction, Request, backtest::Depth, report};
 
 use crate::{
     cli::Demo,
@@ -141,9 +141,11 @@ async fn play_and_compare(
 
     let stage = Stage::begin("comparing models");
     let bar = stage.bar();
+    // What takes longer than the leaderboards is for who asks for it.
+    let request = Request { depth: Depth::Quick, ..Request::default() };
     let comparison = house
         .trainer
-        .compare(&Request::default(), move |progress| {
+        .compare(&request, move |progress| {
             show(&bar, progress.share(), format!("{}: {}", progress.task, progress.step));
         })
         .await?;
@@ -271,7 +273,7 @@ fn print(
     println!("\nwhat the champions say now:");
     for task in &comparison.tasks {
         if let Some(why) = &task.not_applicable {
-            println!("  {:16} not applicable: {why}", task.task);
+            println!("  {:17} not applicable: {why}", task.task);
         } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
             // An anomaly's is what 90 % of usual minutes score.
             let usual = if p.task == "anomaly" { "usually " } else { "" };
@@ -279,9 +281,15 @@ fn print(
                 format!(" [{usual}{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
             });
             let zone = p.zone.to_string();
-            println!("  {:16} {zone:14} {:.2} {}{interval}  {}", p.task, p.value, p.unit, p.model);
+            let classes = p.probabilities.iter().flatten();
+            let likely = classes.max_by(|(_, a), (_, b)| a.total_cmp(b));
+            let said = match likely {
+                Some((class, share)) => format!("{class} ({:.0} %)", 100.0 * share),
+                None => format!("{:.2} {}{interval}", p.value, p.unit),
+            };
+            println!("  {:17} {zone:14} {said}  {}", p.task, p.model);
         } else {
-            println!("  {:16} no zone has fresh readings", task.task);
+            println!("  {:17} no zone has fresh readings", task.task);
         }
     }
     println!(

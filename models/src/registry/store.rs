@@ -124,12 +124,19 @@ impl Store for Folder {
         let Ok(entries) = fs::read_dir(self.path(folder)) else { return Ok(0) };
         let mut removed = 0;
         for entry in entries.flatten() {
-            let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-            let begun = entry.metadata()?.modified()?;
-            let age = SystemTime::now().duration_since(begun).unwrap_or_default();
-            if is_ours && age > UNFINISHED {
-                fs::remove_file(entry.path())?;
-                removed += 1;
+            if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                continue;
+            }
+            let age = |begun| SystemTime::now().duration_since(begun).unwrap_or_default();
+            match entry.metadata().and_then(|known| known.modified()) {
+                Ok(begun) if age(begun) > UNFINISHED => {
+                    self.remove(&format!("{folder}/{}", entry.file_name().to_string_lossy()))?;
+                    removed += 1;
+                }
+                Ok(_) => {}
+                // Another process has finished it meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(removed)
