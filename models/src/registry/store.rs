@@ -127,14 +127,18 @@ impl Store for Folder {
             if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
                 continue;
             }
-            let age = |begun| SystemTime::now().duration_since(begun).unwrap_or_default();
-            match entry.metadata().and_then(|known| known.modified()) {
-                Ok(begun) if age(begun) > UNFINISHED => {
-                    self.remove(&format!("{folder}/{}", entry.file_name().to_string_lossy()))?;
-                    removed += 1;
+            let begun = entry.metadata().and_then(|known| known.modified());
+            let is_removed = begun.and_then(|begun| {
+                let age = SystemTime::now().duration_since(begun).unwrap_or_default();
+                let is_left = age > UNFINISHED;
+                if is_left {
+                    fs::remove_file(entry.path())?;
                 }
-                Ok(_) => {}
-                // Another process has finished it meanwhile.
+                Ok(is_left)
+            });
+            match is_removed {
+                Ok(is_removed) => removed += usize::from(is_removed),
+                // Another process has finished or removed it meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
