@@ -30,6 +30,16 @@ pub enum TrainError {
     /// The registry's store cannot be used.
     #[error("registry_dir: {0}")]
     ObjectStore(#[from] ::object_store::BucketError),
+    /// A model says something else than its task means now.
+    #[error(
+        "{task}, version {version}: it was trained for an earlier meaning of the task\nhint: train a new one, as with `trainer compare --task {task}`"
+    )]
+    Outdated {
+        /// Its task.
+        task: String,
+        /// Its version in the registry.
+        version: u64,
+    },
     /// A report could not be written.
     #[error("{path}: {source}")]
     Report {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use polars::prelude::DataFrame;
 use telemetry::{SmolStr, ZoneId};
 
-use crate::{error::TrainError, input::Metric};
+use crate::{earlier::column_of, error::TrainError, input::Metric};
 
 /// The feature rows of one zone in the order of time.
 #[derive(Clone, Debug)]
@@ -117,6 +117,18 @@ impl ZoneFrame {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&[f64]> {
         self.columns.get(name).map(Vec::as_slice)
+    }
+
+    /// Adds a column of earlier rows under its name (see [`crate::earlier`]): NaN where
+    /// there was no row at that time. Nothing is added where this frame does not
+    /// have the column.
+    pub fn recall(&mut self, name: &str) {
+        let (column, ago_s) = column_of(name);
+        let Some(values) = self.column(column) else { return };
+        let earlier =
+            |at_ms: &i64| self.row_at(at_ms - ago_s * 1000).map_or(f64::NAN, |r| values[r]);
+        let earlier: Vec<f64> = self.at_ms.iter().map(earlier).collect();
+        self.columns.insert(name.into(), earlier);
     }
 
     /// The names of all columns, in no order.

@@ -3,18 +3,21 @@
 //! inputs that training made.
 //!
 //! - `temperature_mean_1h`: the column
+//! - `temperature_mean_1h 23h ago`: the column of an earlier row, see [`crate::earlier`]
 //! - `temperature_mean_1h - temperature_now`: the difference of two inputs, so
 //!   that trees learn changes and not levels
 //! - `temperature_now`, `soil_moisture_now`: the present value
 //! - `hours_to_critical_by_drying_rate_pct_h`: a quantity of the zone's
 //!   settings, as it comes out if a column goes on as it is
 
-use crate::settings::Comfort;
+use serde::{Deserialize, Serialize};
+
+use crate::{earlier::column_of, settings::Comfort};
 
 /// How one input is made.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// A feature column.
+    /// A feature column, of the row or of an earlier one.
     Column(String),
     /// One input less another.
     Difference(Box<Input>, Box<Input>),
@@ -54,7 +57,8 @@ pub enum Metric {
 }
 
 /// Of the comfort band.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Side {
     /// Below it.
     Heating,
@@ -128,7 +132,7 @@ impl Input {
         })
     }
 
-    /// The columns that it is made from.
+    /// The columns that it is made from, those of earlier rows by their full names.
     #[must_use]
     pub fn columns(&self) -> Vec<&str> {
         let soil = || Metric::SoilMoisture.columns().to_vec();
@@ -160,9 +164,10 @@ impl Input {
             let [present, last, _] = metric.columns();
             has(present) || has(last)
         };
+        let has = |name: &str| has(column_of(name).0);
         match self {
             Self::Column(name) | Self::SupplementHours(name) => has(name),
-            Self::Difference(left, right) => left.is_made_of(has) && right.is_made_of(has),
+            Self::Difference(left, right) => left.is_made_of(&has) && right.is_made_of(&has),
             Self::Now(metric) => is_known(*metric),
             Self::AboveCritical => is_known(Metric::SoilMoisture),
             Self::LinearHoursToCritical => {
@@ -208,7 +213,7 @@ impl Input {
             Self::AboveCooling => temperature() - comfort.cool_above,
             Self::DegreeMinutes(side, slope) => {
                 let slope = slope.as_ref().map_or(0.0, |name| column(name));
-                degree_minutes(*side, comfort, temperature(), slope)
+                degree_minutes(|at| side.degrees(comfort, at), temperature(), slope)
             }
             Self::ClassNow => comfort.class(temperature()).map_or(f64::NAN, |class| class as f64),
             Self::SupplementHours(name) => comfort.supplement_hours(column(name)),
@@ -220,21 +225,36 @@ impl Side {
     /// Degrees outside the comfort band, 0 within it.
     #[must_use]
     pub fn degrees(self, comfort: &Comfort, temperature: f64) -> f64 {
+        self.outside(temperature - self.edge(comfort))
+    }
+
+    /// This side's edge of the comfort band, °C.
+    #[must_use]
+    pub const fn edge(self, comfort: &Comfort) -> f64 {
+        match self {
+            Self::Heating => comfort.heat_below,
+            Self::Cooling => comfort.cool_above,
+        }
+    }
+
+    /// Degrees outside the band of what is so many degrees above the edge.
+    #[must_use]
+    pub fn outside(self, above_edge: f64) -> f64 {
         let outside = match self {
-            Self::Heating => comfort.heat_below - temperature,
-            Self::Cooling => temperature - comfort.cool_above,
+            Self::Heating => -above_edge,
+            Self::Cooling => above_edge,
         };
         if outside.is_nan() { f64::NAN } else { outside.max(0.0) }
     }
 }
 
 /// Of the next hour, if the temperature goes on with a slope an hour.
-fn degree_minutes(side: Side, comfort: &Comfort, now: f64, slope: f64) -> f64 {
+pub(crate) fn degree_minutes(degrees: impl Fn(f64) -> f64, now: f64, slope: f64) -> f64 {
     if slope == 0.0 {
-        return MINUTES * side.degrees(comfort, now);
+        return MINUTES * degrees(now);
     }
     let minutes = (1..=MINUTES as u32).map(|minute| f64::from(minute) / MINUTES);
-    minutes.map(|hours| side.degrees(comfort, now + slope * hours)).sum()
+    minutes.map(|hours| degrees(now + slope * hours)).sum()
 }
 
 /// Hours until `above` is used up at `slope` an hour.
@@ -263,6 +283,8 @@ mod tests {
         };
         check("a - b", &["a"], false);
         check("a - b", &["a", "b"], true);
+        check("a 23h ago - b", &["a", "b"], true);
+        check("a 23h ago - b", &["b"], false);
         check("a - temperature_now", &["a", "temperature_age_s"], false);
         check("a - temperature_now", &["a", "temperature_last"], true);
         check("degree_minutes_by_s", &["temperature_last"], false);
@@ -291,6 +313,7 @@ mod tests {
         check("a", &[("a", 2.0)], 2.0);
         check("a - b", &[("a", 2.0), ("b", 0.5)], 1.5);
         check("a - b", &[("a", 2.0)], f64::NAN);
+        check("a 23h ago - b", &[("a 23h ago", 2.0), ("b", 0.5)], 1.5);
         check("a - temperature_now", &[("a", 20.5), ("temperature_mean_1m", 20.0)], 0.5);
     }
 

@@ -6,7 +6,9 @@
 //! - [`settings`]: comfort bands, thresholds, splits, where things are kept
 //! - [`source`]: the feature store, in this process or over HTTP
 //! - [`frame`]: feature rows of a zone, looked up by time
+//! - [`earlier`]: columns of a zone's earlier rows, by name
 //! - [`input`]: model inputs by name, the same in training and in serving
+//! - [`link`]: from what a model says to a level in the task's unit
 //! - [`tasks`]: what is predicted, exactly, and the baselines to beat
 //! - [`rows`]: inputs and targets of all zones as arrays
 //! - [`split`]: train, calibrate, test in the order of time, with embargoes
@@ -28,11 +30,13 @@
 pub mod anomaly;
 pub mod backtest;
 pub mod compare;
+pub mod earlier;
 pub mod error;
 pub mod folds;
 pub mod frame;
 pub mod gate;
 pub mod input;
+pub mod link;
 pub mod object_store;
 pub mod publish;
 pub mod relevance;
@@ -46,6 +50,7 @@ pub mod source;
 pub mod split;
 pub mod tasks;
 pub mod watch;
+mod width;
 pub mod workers;
 
 pub use compare::{Comparison, Condition, Progress, Request, TaskResult};

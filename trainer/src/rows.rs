@@ -6,7 +6,12 @@ use models::{Dataset, FitError, Schema};
 use ndarray::{Array1, Array2};
 use telemetry::ZoneId;
 
-use crate::{frame::ZoneViews, input::Input, settings::Settings, tasks::Task};
+use crate::{
+    frame::ZoneViews,
+    input::Input,
+    settings::Settings,
+    tasks::{About, Task},
+};
 
 /// The rows of a task, of all zones together, in the order of time.
 #[derive(Clone, Debug)]
@@ -21,8 +26,10 @@ pub struct Rows {
     x: Vec<f64>,
     /// What models learn.
     y: Vec<f64>,
-    /// What is added to what models say.
+    /// What a level is made with, beside what models say.
     pub anchor: Vec<f64>,
+    /// What came, in the task's unit.
+    truth: Vec<f64>,
     /// Whether what came is only known to be at least this.
     censored: Vec<bool>,
 }
@@ -60,9 +67,10 @@ impl Rows {
                 if !(truth.is_finite() && anchor.is_finite()) {
                     continue;
                 }
+                let Some(y) = task.learnt(came, later, &comfort, (truth, anchor)) else { continue };
                 let x: Vec<f64> = parsed.iter().map(|input| input.value(&comfort, value)).collect();
                 let censored = task.is_censored(came, later, &comfort);
-                found.push((at_ms, &frame.zone, x, truth - anchor, anchor, censored));
+                found.push((at_ms, &frame.zone, x, y, anchor, truth, censored));
             }
         }
         found.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
@@ -73,14 +81,16 @@ impl Rows {
             x: Vec::new(),
             y: Vec::new(),
             anchor: Vec::new(),
+            truth: Vec::new(),
             censored: Vec::new(),
         };
-        for (at_ms, zone, x, y, anchor, censored) in found {
+        for (at_ms, zone, x, y, anchor, truth, censored) in found {
             rows.zone.push(zone.clone());
             rows.at_ms.push(at_ms);
             rows.x.extend(x);
             rows.y.push(y);
             rows.anchor.push(anchor);
+            rows.truth.push(truth);
             rows.censored.push(censored);
         }
         rows
@@ -130,6 +140,7 @@ impl Rows {
             x: picked.iter().flat_map(|i| &self.x[i * width..(i + 1) * width]).copied().collect(),
             y: picked.iter().map(|i| self.y[*i]).collect(),
             anchor: picked.iter().map(|i| self.anchor[*i]).collect(),
+            truth: picked.iter().map(|i| self.truth[*i]).collect(),
             censored: picked.iter().map(|i| self.censored[*i]).collect(),
         }
     }
@@ -164,16 +175,13 @@ impl Rows {
     /// What really came, in the task's unit.
     #[must_use]
     pub fn truth(&self) -> Array1<f64> {
-        self.y.iter().zip(&self.anchor).map(|(y, anchor)| y + anchor).collect()
+        self.truth.iter().copied().collect()
     }
 
-    /// What models said, in the task's unit and within `bounds`.
+    /// What models said, in the unit of the task that the rows are of.
     #[must_use]
-    pub fn levels(&self, said: &Array1<f64>, (low, high): (f64, f64)) -> Array1<f64> {
-        said.iter()
-            .zip(&self.anchor)
-            .map(|(said, anchor)| (said + anchor).clamp(low, high))
-            .collect()
+    pub fn levels(&self, said: &Array1<f64>, about: &About) -> Array1<f64> {
+        said.iter().zip(&self.anchor).map(|(said, anchor)| about.level(*said, *anchor)).collect()
     }
 }
 
@@ -210,7 +218,8 @@ mod tests {
         assert_eq!(rows.anchor, [20.0; 20], "what serving adds the change to");
         let truth: Vec<f64> = (10..30).map(|minute| late(f64::from(minute))).collect();
         assert_eq!(rows.truth().to_vec(), truth);
-        assert_eq!(rows.levels(&Array1::zeros(20), (-50.0, 50.0)).to_vec(), [20.0; 20]);
+        let about = *tasks::all()[0].about();
+        assert_eq!(rows.levels(&Array1::zeros(20), &about).to_vec(), [20.0; 20]);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl<'a> Judges<'a> {
         rows: &Rows,
         data: &Dataset,
     ) -> Result<Array1<f64>, String> {
-        let levels = rows.levels(&predictor.predict(data.x.view()), self.task.about().bounds);
+        let levels = rows.levels(&predictor.predict(data.x.view()), self.task.about());
         let is_finite = levels.iter().all(|level| level.is_finite());
         is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
     }
@@ -173,23 +173,29 @@ impl Judges<'_> {
             }
             return scores;
         }
-        let (low, high) = self.task.about().bounds;
-        let quantiles = match predictor.quantiles(x) {
-            Some((levels, changes)) => {
+        let about = self.task.about();
+        let mut quantiles = match predictor.quantiles(x) {
+            Some((levels, mut said)) => {
                 debug_assert_eq!(levels, LEVELS, "scores of other levels do not compare");
-                let anchor = Array1::from_vec(self.parts.test.anchor.clone());
-                changes + &anchor.insert_axis(ndarray::Axis(1))
+                for (mut row, anchor) in said.rows_mut().into_iter().zip(&self.parts.test.anchor) {
+                    row.mapv_inplace(|said| about.level(said, *anchor));
+                }
+                said
             }
             None => {
                 residuals.sort_unstable_by(f64::total_cmp);
                 let last = residuals.len() - 1;
                 let at = LEVELS.map(|level| residuals[(level * last as f64).round() as usize]);
+                let (low, high) = about.bounds;
                 Array2::from_shape_fn((said.len(), LEVELS.len()), |(row, level)| {
-                    said[row] + at[level]
+                    (said[row] + at[level]).clamp(low, high)
                 })
             }
         };
-        let quantiles = quantiles.mapv(|value| value.clamp(low, high));
+        // A level may fall where what is said rises: then the quantiles change places.
+        for mut row in quantiles.rows_mut() {
+            row.as_slice_mut().expect("rows lie together").sort_unstable_by(f64::total_cmp);
+        }
         vec![("crps", crps(quantiles.view(), &LEVELS, &truth))]
     }
 

@@ -27,6 +27,7 @@ pub(super) fn artifact(
         half_width: judged.half_width,
         level: settings.interval.level,
         baseline: (baseline.input.map(str::to_owned), baseline.factor),
+        link: task.about().link,
     };
     let metric = task.about().metric;
     let mut metrics = BTreeMap::from([

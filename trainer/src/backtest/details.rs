@@ -47,7 +47,7 @@ pub struct Point {
     /// What the best baseline said.
     pub baseline: f64,
     /// What all of them are set against, where the task predicts a change; else 0.
-    pub anchor: f64,
+    pub unchanged: f64,
     /// The interval; infinite where there is none.
     pub half_width: f64,
 }
@@ -95,7 +95,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) truth: &'a [f64],
     pub(crate) model: &'a [f64],
     pub(crate) baseline: &'a [f64],
-    pub(crate) anchor: &'a [f64],
+    pub(crate) unchanged: &'a [f64],
     /// The fold of each row.
     pub(crate) fold: &'a [usize],
     /// Half the width of the interval of each fold.
@@ -167,7 +167,7 @@ impl Seen<'_> {
             truth: self.truth[*row],
             predicted: self.model[*row],
             baseline: self.baseline[*row],
-            anchor: self.anchor[*row],
+            unchanged: self.unchanged[*row],
             half_width: self.half_width[self.fold[*row]].unwrap_or(f64::INFINITY),
         };
         rows.iter().map(point).collect()
@@ -257,7 +257,7 @@ mod tests {
             truth: &truth,
             model: &model,
             baseline: &baseline,
-            anchor: &vec![0.0; rows],
+            unchanged: &vec![0.0; rows],
             fold: &vec![0; rows],
             half_width: &[Some(1.5)],
             calibration: &[&calibration],

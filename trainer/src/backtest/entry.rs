@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use telemetry::ZoneId;
 
 use super::{details::Details, leakage::Leakage};
-use crate::{relevance::Relevance, split::Spans};
+
+use crate::{link::Link, relevance::Relevance, split::Spans};
 
 /// One line of a leaderboard.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -16,6 +17,8 @@ pub struct Entry {
     pub metric: &'static str,
     /// On the test part.
     pub value: f64,
+    /// On the calibration part, by which the champion is chosen.
+    pub chosen_by: f64,
     /// Of `value`: 95 %, from blocks of times at least a horizon long. None
     /// where the test part is too short for that.
     pub interval: Option<[f64; 2]>,
@@ -170,4 +173,8 @@ pub struct Serving {
     pub level: f64,
     /// The best baseline's input and factor.
     pub baseline: (Option<String>, f64),
+    /// How levels are made of what it says, with the task's anchor; models of before
+    /// there was a choice say changes.
+    #[serde(default)]
+    pub link: Link,
 }

@@ -66,6 +66,7 @@ impl<'a> Outcome<'a> {
             model: candidate.name.clone(),
             metric: self.task.about().metric,
             value,
+            chosen_by: candidate.chosen_by(metric),
             interval: self.clock.error_interval(metric, losses),
             baseline_value,
             skill: skill(value, baseline_value),
@@ -153,7 +154,9 @@ impl<'a> Outcome<'a> {
         let candidate = &self.candidates[best];
         let tests = || self.folds.iter().map(|parts| &parts.test);
         let at_ms: Vec<i64> = tests().flat_map(|rows| rows.at_ms.clone()).collect();
-        let anchor: Vec<f64> = tests().flat_map(|rows| rows.anchor.clone()).collect();
+        let about = self.task.about();
+        let anchors = tests().flat_map(|rows| &rows.anchor);
+        let unchanged: Vec<f64> = anchors.map(|anchor| about.level(0.0, *anchor)).collect();
         let zone: Vec<ZoneId> = tests().flat_map(|rows| rows.zone.clone()).collect();
         let of_folds = self.folds.iter().enumerate();
         let fold: Vec<usize> =
@@ -170,7 +173,7 @@ impl<'a> Outcome<'a> {
             truth: &self.truth,
             model: &model,
             baseline: &baseline,
-            anchor: &anchor,
+            unchanged: &unchanged,
             fold: &fold,
             half_width: &half_width,
             calibration: &calibration,

@@ -5,7 +5,10 @@ use ndarray::{Array1, Array2, Axis, concatenate};
 use telemetry::ZoneId;
 
 use super::score::Metric;
-use crate::{rows::Rows, tasks::Task};
+use crate::{
+    rows::Rows,
+    tasks::{About, Task},
+};
 
 /// Rows as arrays, of one or several parts.
 #[derive(Clone, Debug)]
@@ -16,9 +19,11 @@ pub(crate) struct Table {
     pub(crate) x: Array2<f64>,
     /// What models learn.
     pub(crate) y: Array1<f64>,
-    /// What is added to what they say.
+    /// What levels are made with, beside what they say.
     pub(crate) anchor: Array1<f64>,
-    pub(crate) bounds: (f64, f64),
+    /// What came, in the task's unit.
+    pub(crate) truth: Array1<f64>,
+    pub(crate) about: About,
 }
 
 impl Table {
@@ -37,7 +42,8 @@ impl Table {
             x,
             y: data.iter().flat_map(|data| data.y.iter().copied()).collect(),
             anchor: parts.iter().flat_map(|rows| rows.anchor.iter().copied()).collect(),
-            bounds: task.about().bounds,
+            truth: parts.iter().flat_map(|rows| rows.truth()).collect(),
+            about: *task.about(),
         })
     }
 
@@ -50,7 +56,8 @@ impl Table {
             x: self.x.select(Axis(0), rows),
             y: self.y.select(Axis(0), rows),
             anchor: self.anchor.select(Axis(0), rows),
-            bounds: self.bounds,
+            truth: self.truth.select(Axis(0), rows),
+            about: self.about,
         }
     }
 
@@ -76,9 +83,8 @@ impl Table {
 
     /// The losses of what was said.
     pub(crate) fn losses_of(&self, metric: Metric, said: &Array1<f64>) -> Vec<f64> {
-        let (low, high) = self.bounds;
-        let rows = said.iter().zip(&self.y).zip(&self.anchor);
-        rows.map(|((said, y), anchor)| metric.loss((said + anchor).clamp(low, high), y + anchor))
+        let rows = said.iter().zip(&self.anchor).zip(&self.truth);
+        rows.map(|((said, anchor), truth)| metric.loss(self.about.level(*said, *anchor), *truth))
             .collect()
     }
 }

@@ -208,7 +208,12 @@ impl Trainer {
             // What is learnt from what was known is judged by it, too.
             return ZoneViews::by_zone(&as_known, &as_known);
         };
-        ZoneViews::by_zone(&as_known, &self.source().frame(truths, Mode::AsCorrected).await?)
+        let came = self.source().frame(truths, Mode::AsCorrected).await?;
+        let mut zones = ZoneViews::by_zone(&as_known, &came)?;
+        for zone in &mut zones {
+            queries.earlier.iter().for_each(|name| zone.as_known.recall(name));
+        }
+        Ok(zones)
     }
 
     /// What came of a task, its best model offered to the registry.

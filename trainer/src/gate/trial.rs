@@ -53,7 +53,7 @@ pub fn regression(
         rows.judged(span_ms, settings.split.test_rows_max)
     };
     let losses_of = |predictor: &Predictor, rows: &Rows| -> Result<Vec<f64>, String> {
-        let said = rows.levels(&predictor.predict(inputs(rows)?.view()), task.about().bounds);
+        let said = rows.levels(&predictor.predict(inputs(rows)?.view()), task.about());
         Ok(errors(&said, rows).iter().map(|error| loss(task, *error)).collect())
     };
     let rows = held(&artifact.card.schema.features);
@@ -205,7 +205,7 @@ fn baseline(
     });
     let predictor = Predictor::Regressor(fitted);
     let x = inputs(rows)?;
-    let said = rows.levels(&predictor.predict(x.view()), task.about().bounds);
+    let said = rows.levels(&predictor.predict(x.view()), task.about());
     let errors: Vec<f64> = errors(&said, rows).iter().map(|error| error.abs()).collect();
     let serving = backtest::Serving {
         half_width: metrics::conformal_quantile(&errors, serving.level),

@@ -1,4 +1,8 @@
-use crate::input::{Input, Metric};
+use crate::{
+    earlier::column_of,
+    input::{Input, Metric},
+    width,
+};
 
 /// A window's width, from the end of a feature's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,18 +35,18 @@ fn of_input(input: &Input) -> Vec<Width> {
     }
 }
 
+/// How far back a column reaches: its window, and how long ago it is looked up.
 fn width(column: &str) -> Option<Width> {
-    let name = column.rsplit('_').next()?;
-    let (count, unit) = name.split_at_checked(name.len().checked_sub(1)?)?;
-    let unit_s = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    let seconds = count.parse::<u64>().ok()? * unit_s;
-    Some(Width { seconds, name: name.to_owned() })
+    let (column, ago_s) = column_of(column);
+    let window = column.rsplit('_').next()?;
+    match (width::seconds(window), ago_s) {
+        (None, 0) => None,
+        (Some(seconds), 0) => Some(Width { seconds, name: window.to_owned() }),
+        (seconds, ago_s) => {
+            let seconds = seconds.unwrap_or_default() + ago_s.unsigned_abs();
+            Some(Width { seconds, name: width::named(seconds) })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -66,5 +70,7 @@ mod tests {
         check("temperature_mean_6h - temperature_now", &["6h"]);
         check("temperature_now", &[]);
         check("temperature_mean_1m", &["1m"]);
+        check("temperature_mean_1h 23h ago - temperature_now", &["24h"]);
+        check("temperature_last 24h ago", &["24h"]);
     }
 }

@@ -1,7 +1,4 @@
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use feature_store::{FrameQuery, Mode};
 use telemetry::ZoneId;
@@ -11,37 +8,6 @@ use crate::{anomaly, frame::ZoneFrame, source::Latest};
 
 /// A score is made from final rows, of which there is a new one a minute.
 const STEP_MS: i64 = 60_000;
-/// Zones whose scores are remembered.
-const ZONES_MAX: usize = 10_000;
-
-/// The newest score of each zone, so that asking again in the same minute does
-/// not read six hours of rows again.
-#[derive(Debug, Default)]
-pub(crate) struct Remembered(Mutex<HashMap<ZoneId, Scored>>);
-
-#[derive(Clone, Debug)]
-struct Scored {
-    version: u64,
-    minute: i64,
-    score: Arc<anomaly::Score>,
-}
-
-impl Remembered {
-    fn get(&self, zone: &ZoneId, version: u64, minute: i64) -> Option<Arc<anomaly::Score>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.get(zone).filter(|own| (own.version, own.minute) == (version, minute))?;
-        Some(known.score.clone())
-    }
-
-    fn put(&self, zone: &ZoneId, scored: Scored) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= ZONES_MAX {
-            all.clear();
-        }
-        all.insert(zone.clone(), scored);
-    }
-}
-
 impl Trainer {
     /// Scores the last hours of a zone.
     pub(super) async fn detect(
@@ -64,7 +30,8 @@ impl Trainer {
         }
         let (low, high) = serving.usual;
         let minute = latest.at_ms.div_euclid(STEP_MS);
-        let score = match self.0.remembered.get(zone, champion.version, minute) {
+        let of = (champion.version, minute);
+        let score = match self.0.anomalies.get(anomaly::NAME, zone, of) {
             Some(score) => score,
             None => {
                 let query = FrameQuery {
@@ -81,8 +48,7 @@ impl Trainer {
                 });
                 let score = score.ok_or_else(|| not_applicable("it has no fresh readings"))?;
                 let score = Arc::new(score);
-                let version = champion.version;
-                self.0.remembered.put(zone, Scored { version, minute, score: score.clone() });
+                self.0.anomalies.put(anomaly::NAME, zone, of, score.clone());
                 score
             }
         };

@@ -4,6 +4,7 @@
 //! - [`settings`]: when a prediction is the baseline's, the gate, the watch
 //! - [`champion`]: a model that is served, ready to be asked
 //! - [`prediction`]: what is said, and why nothing is
+//! - `recall`, `remembered`: what a champion is told of a zone's earlier rows
 //! - `regress`, `detect`: from a zone's newest row to a prediction
 //! - [`irrigation`]: how long to water
 //! - `explain`: what a prediction rests on
@@ -18,7 +19,9 @@ pub mod irrigation;
 mod meter;
 /// What is said.
 pub mod prediction;
+mod recall;
 mod regress;
+mod remembered;
 pub mod settings;
 
 use std::{
@@ -34,6 +37,7 @@ use models::{
 use telemetry::ZoneId;
 
 use crate::{
+    anomaly, backtest,
     error::TrainError,
     object_store,
     score::Scores,
@@ -42,10 +46,11 @@ use crate::{
     tasks,
 };
 pub use champion::Champion;
-pub(crate) use detect::Remembered;
 pub use irrigation::Irrigation;
 use meter::Meter;
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
+use recall::Earlier;
+use remembered::Remembered;
 
 /// Zones that one request may ask for.
 pub const ZONES_MAX: usize = 1000;
@@ -65,7 +70,8 @@ struct Shared {
     refused: RwLock<HashMap<String, String>>,
     scores: Scores,
     meter: Meter,
-    remembered: Remembered,
+    anomalies: Remembered<Arc<anomaly::Score>>,
+    earlier: Remembered<Earlier>,
 }
 
 impl Trainer {
@@ -85,7 +91,8 @@ impl Trainer {
             refused: RwLock::default(),
             scores,
             meter: Meter::default(),
-            remembered: Remembered::default(),
+            anomalies: Remembered::default(),
+            earlier: Remembered::default(),
         }));
         for task in tasks::NAMES {
             if let Err(error) = trainer.load_champion(task) {
@@ -152,6 +159,12 @@ impl Trainer {
     fn take(&self, task: &str, slot: &Slot) -> Result<(), TrainError> {
         let artifact = self.0.registry.load(task, slot.version)?;
         let champion = Arc::new(Champion::new(slot.version, artifact));
+        if let Some(own) = tasks::all().iter().find(|own| own.about().name == task) {
+            let serving: Result<backtest::Serving, String> = champion.serving();
+            if serving.is_ok_and(|serving| serving.link != own.about().link) {
+                return Err(TrainError::Outdated { task: task.to_owned(), version: slot.version });
+            }
+        }
         let mut champions = self.0.champions.write().unwrap_or_else(PoisonError::into_inner);
         champions.insert(task.to_owned(), champion);
         Ok(())
@@ -217,9 +230,12 @@ impl Trainer {
         let no_champion = || PredictError::NoChampion(task.to_owned());
         let champion = self.champion(task).ok_or_else(no_champion)?;
         let latest: Option<Latest> = self.0.source.latest(zone).await?;
-        let latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
+        let mut latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
         match tasks::all().into_iter().find(|own| own.about().name == task) {
-            Some(own) => self.regress(own.as_ref(), zone, &champion, &latest, explain),
+            Some(own) => {
+                self.recall(zone, &champion, &mut latest).await?;
+                self.regress(own.as_ref(), zone, &champion, &latest, explain)
+            }
             None => self.detect(zone, &champion, &latest).await,
         }
     }

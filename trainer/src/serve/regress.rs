@@ -36,7 +36,7 @@ impl Trainer {
             .anchor
             .map_or(0.0, |name| Input::parse(name).value(&comfort, |column| latest.value(column)));
         let (low, high) = task.about().bounds;
-        let level = |said: f64| (said + anchor).clamp(low, high);
+        let level = |said: f64| task.about().level(said, anchor);
         let (input, factor) = &serving.baseline;
         let baseline = match input {
             Some(name) => Input::parse(name).value(&comfort, |name| latest.value(name)) * factor,

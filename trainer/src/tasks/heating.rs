@@ -5,16 +5,21 @@ use telemetry::SmolStr;
 
 use super::{
     About, Baseline, Task, above_and_below, anchored, circumstances, made_of, surroundings,
+    windows, yesterday,
 };
 use crate::{
     frame::ZoneFrame,
     input::{Metric, Side},
+    link::{Link, MEAN_AFTER_H},
     rows::Rows,
     settings::Comfort,
+    width,
 };
 
 const MINUTES: i64 = 60;
 const MINUTES_KNOWN_MIN: usize = 50;
+/// How the next hour goes is in the last one.
+const WINDOW_MINUTES_MAX: u64 = 60;
 
 /// What all of them have in common.
 const NEXT_HOUR: About = About {
@@ -30,14 +35,16 @@ const HEATING: About = About {
     name: "heating",
     title: "heating needs of the next hour",
     unit: "°C·min",
-    anchor: Some("degree_minutes_as_now"),
+    anchor: Some("degrees_above_heating"),
+    link: Link::HourOf(Side::Heating),
     bounds: (0.0, f64::INFINITY),
     ..NEXT_HOUR
 };
 const COOLING: About = About {
     name: "cooling",
     title: "cooling needs of the next hour",
-    anchor: Some("cooling_minutes_as_now"),
+    anchor: Some("degrees_above_cooling"),
+    link: Link::HourOf(Side::Cooling),
     ..HEATING
 };
 const CLASS: About = About {
@@ -54,10 +61,10 @@ const CLASS: About = About {
 ///
 /// Target: Σ max(0, `comfort.heat_below` − temperature), or Σ max(0, temperature
 /// − `comfort.cool_above`), over the minutes of (T, T + 1 h], °C·min, of the
-/// present temperature (see [`Metric::Temperature`]) at each minute, learnt as
-/// the change from an hour at the temperature of T; minutes without one are
-/// taken as the mean of the others. A row counts where 50 of the 60 minutes are
-/// known.
+/// present temperature (see [`Metric::Temperature`]) at each minute; minutes
+/// without one are taken as the mean of the others. A row counts where 50 of the
+/// 60 minutes are known. Models learn the change to the mean temperature of that
+/// hour (see [`Link::HourOf`]).
 pub(super) struct DegreeMinutes {
     side: Side,
 }
@@ -79,10 +86,30 @@ fn next_hour(frame: &ZoneFrame, row: usize) -> Option<Vec<f64>> {
     (known.len() >= MINUTES_KNOWN_MIN).then_some(known)
 }
 
-/// Where the temperature is in the band, where it goes, and what is around it.
-fn inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+fn mean(hour: &[f64]) -> f64 {
+    hour.iter().sum::<f64>() / hour.len() as f64
+}
+
+/// Where the temperature goes, how the same hour went yesterday, and what is
+/// around.
+fn course(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+    let mut inputs = vec!["temperature_now".to_owned()];
+    inputs.extend(anchored(columns, "temperature", "temperature_now", WINDOW_MINUTES_MAX));
+    // Of longer windows the mean alone: their shape tells a room and a day by heart.
+    let longer = windows(columns, "temperature").into_iter();
+    let longer = longer.filter(|own| width::seconds(own) > Some(60 * WINDOW_MINUTES_MAX));
+    inputs.extend(longer.map(|own| format!("temperature_mean_{own} - temperature_now")));
+    inputs.extend(yesterday(columns, "temperature", "temperature_now"));
+    let others =
+        ["humidity", "co2", "light", "motion", "heater", "outdoor_temperature", "soil_moisture"];
+    inputs.extend(surroundings(columns, &others, WINDOW_MINUTES_MAX));
+    inputs.extend(circumstances(columns));
+    made_of(columns, inputs)
+}
+
+/// Where the temperature is in the band, and would be if it went on as it goes.
+fn band(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let own = [
-        "temperature_now",
         "degrees_above_heating",
         "degrees_above_cooling",
         "class_now",
@@ -97,11 +124,6 @@ fn inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
             inputs.push(line);
         }
     }
-    inputs.extend(anchored(columns, "temperature", "temperature_now", u64::MAX));
-    let others =
-        ["humidity", "co2", "light", "motion", "heater", "outdoor_temperature", "soil_moisture"];
-    inputs.extend(surroundings(columns, &others, 24 * 60));
-    inputs.extend(circumstances(columns));
     made_of(columns, inputs)
 }
 
@@ -119,13 +141,23 @@ impl Task for DegreeMinutes {
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        inputs(columns)
+        course(columns)
     }
 
     fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
         let hour = next_hour(came, row)?;
         let sum: f64 = hour.iter().map(|own| self.side.degrees(comfort, *own)).sum();
         Some(MINUTES as f64 * sum / hour.len() as f64)
+    }
+
+    fn learnt(
+        &self,
+        came: &ZoneFrame,
+        row: usize,
+        comfort: &Comfort,
+        (_, above_edge): (f64, f64),
+    ) -> Option<f64> {
+        Some(mean(&next_hour(came, row)?) - self.side.edge(comfort) - above_edge)
     }
 
     /// Who heats or cools as much as is said does so much in vain, and leaves so
@@ -136,13 +168,12 @@ impl Task for DegreeMinutes {
     }
 
     fn baselines(&self) -> Vec<Baseline> {
-        let line = match self.side {
-            Side::Heating => "degree_minutes_by_temperature_slope_10m - degree_minutes_as_now",
-            Side::Cooling => "cooling_minutes_by_temperature_slope_10m - cooling_minutes_as_now",
-        };
+        let line = Some("temperature_slope_10m");
+        let yesterday = Some("temperature_mean_1h 23h ago - temperature_last 24h ago");
         vec![
             Baseline { name: "as now", input: None, factor: 0.0 },
-            Baseline { name: "as the last 10 min go on", input: Some(line), factor: 1.0 },
+            Baseline { name: "as the last 10 min go on", input: line, factor: MEAN_AFTER_H },
+            Baseline { name: "as the same hour yesterday went", input: yesterday, factor: 1.0 },
         ]
     }
 }
@@ -153,13 +184,12 @@ impl Task for Class {
     }
 
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        inputs(columns)
+        [band(columns), course(columns)].concat()
     }
 
     fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
         let hour = next_hour(came, row)?;
-        let mean = hour.iter().sum::<f64>() / hour.len() as f64;
-        comfort.class(mean).map(|class| class as f64)
+        comfort.class(mean(&hour)).map(|class| class as f64)
     }
 
     /// Rounded to the nearest class: F1 of all rows, and of those whose class is
@@ -198,6 +228,54 @@ mod tests {
         check(149, Some(0.0)); // 50 minutes are known
         let hot = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 25.0 } else { 27.0 })]);
         assert_eq!(truth(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
+    }
+
+    #[test]
+    fn a_straight_line_is_learnt_without_loss() {
+        let mut settings = Settings::default();
+        settings.split.warm_up_s = 0;
+        // From 21 °C down by 0.6 °C an hour, across the band's edge at 20 °C.
+        let falling = frame(200, &[("temperature_last", &|minute| 21.0 - 0.01 * minute)]);
+        let rows = ZoneViews::without_late_readings(falling);
+        let rows = Rows::of(&DegreeMinutes::HEATING, [&rows], &[], &settings);
+        let learnt = rows.dataset().unwrap().y;
+        for change in &learnt.to_vec()[..20] {
+            assert!((change + 0.305).abs() < 1e-9, "{change}");
+        }
+        let truth = rows.truth();
+        assert!(truth[0] == 0.0 && truth[20] > 0.0, "{truth}");
+        let levels = rows.levels(&learnt, &HEATING);
+        let known = 29; // of the last ones fewer than 60 minutes are known
+        for row in 0..known.min(28) {
+            assert!((levels[row] - truth[row]).abs() < 1e-6, "row {row}: {levels} {truth}");
+        }
+    }
+
+    #[test]
+    fn yesterday_is_among_the_inputs_where_there_was_one() {
+        let mut settings = Settings::default();
+        settings.split.warm_up_s = 0;
+        let day = 1440.0;
+        let minutes = 2 * 1440 + 120;
+        // The mean of the last hour is the minute's number, the reading a tenth of it.
+        let mut zone =
+            frame(minutes, &[("temperature_last", &|m| m / 10.0), ("temperature_mean_1h", &|m| m)]);
+        let columns = ["temperature_last", "temperature_mean_1h"].map(Into::into).into();
+        let names = yesterday(&columns, "temperature", "temperature_now");
+        assert_eq!(names[0], "temperature_mean_1h 23h ago - temperature_last 24h ago");
+        for name in ["temperature_mean_1h 23h ago", "temperature_last 24h ago"] {
+            zone.recall(name);
+        }
+        let zone = ZoneViews::without_late_readings(zone);
+        let rows = Rows::of(&DegreeMinutes::HEATING, [&zone], &names, &settings);
+        let began = rows.input(&names[0]);
+        let first = rows.at_ms.iter().position(|at_ms| *at_ms == 1440 * 60_000).unwrap();
+        assert!(began[..first].iter().all(|value| value.is_nan()), "there was no yesterday");
+        for (row, at_ms) in rows.at_ms.iter().enumerate().skip(first) {
+            let minute = *at_ms as f64 / 60_000.0;
+            let expect = (minute - day + 60.0) - (minute - day) / 10.0;
+            assert!((began[row] - expect).abs() < 1e-9, "row {row}: {}", began[row]);
+        }
     }
 
     #[test]

@@ -14,10 +14,13 @@ use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
 
 use crate::{
+    earlier,
     frame::ZoneFrame,
     input::{Input, Metric},
+    link::Link,
     rows::Rows,
     settings::Comfort,
+    width,
 };
 
 /// The names of all tasks, in the order in which they are compared.
@@ -62,9 +65,11 @@ pub struct About {
     pub present: Option<Metric>,
     /// Columns that truths are made from.
     pub truth_columns: &'static [&'static str],
-    /// The input whose value is added to what models say, if the task predicts a
-    /// change.
+    /// The input that a level is made with, beside what models say; 0 where there is
+    /// none.
     pub anchor: Option<&'static str>,
+    /// How it is made.
+    pub link: Link,
     /// The values that a prediction can have, in the task's unit.
     pub bounds: (f64, f64),
     /// The classes whose numbers are predicted, if it is a choice between some:
@@ -87,9 +92,18 @@ impl About {
         present: None,
         truth_columns: &[],
         anchor: None,
+        link: Link::Change,
         bounds: (f64::NEG_INFINITY, f64::INFINITY),
         classes: &[],
     };
+
+    /// The level, in the task's unit and within its bounds, that it comes to when a
+    /// model says `said`.
+    #[must_use]
+    pub fn level(&self, said: f64, anchor: f64) -> f64 {
+        let (low, high) = self.bounds;
+        self.link.level(said, anchor).clamp(low, high)
+    }
 }
 
 /// What a regression task is.
@@ -99,8 +113,19 @@ pub trait Task: Send + Sync {
     /// The inputs, given the feature columns that there are.
     fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String>;
     /// What came of a row, in the task's unit, by rows as they are known now.
-    /// Models learn it less the anchor. `None` where the future is not known.
+    /// `None` where the future is not known.
     fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
+    /// What models learn of a row with that truth, so that [`About::link`] makes a
+    /// level of it with the anchor.
+    fn learnt(
+        &self,
+        _: &ZoneFrame,
+        _: usize,
+        _: &Comfort,
+        (truth, anchor): (f64, f64),
+    ) -> Option<f64> {
+        Some(truth - anchor)
+    }
     /// Whether the truth of a row is a lower bound of what came: models learn
     /// from such rows and are not judged by them.
     fn is_censored(&self, _: &ZoneFrame, _: usize, _: &Comfort) -> bool {
@@ -200,7 +225,7 @@ fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     let mut found: Vec<(u64, String)> = columns
         .iter()
         .filter_map(|column| column.strip_prefix(prefix.as_str()))
-        .filter_map(|window| Some((minutes(window)?, window.to_owned())))
+        .filter_map(|window| Some((width::seconds(window)?, window.to_owned())))
         .collect();
     found.sort_unstable();
     found.into_iter().map(|(_, window)| window).collect()
@@ -217,25 +242,13 @@ fn above_and_below(said: &[f64], rows: &Rows) -> [f64; 2] {
     [above, below]
 }
 
-/// The minutes of a window's name, as in 10m, 1h, 7d.
-fn minutes(window: &str) -> Option<u64> {
-    let (number, unit) = window.split_at(window.len().checked_sub(1)?);
-    let unit = match unit {
-        "m" => 1,
-        "h" => 60,
-        "d" => 1440,
-        _ => return None,
-    };
-    Some(number.parse::<u64>().ok()? * unit)
-}
-
 /// How a metric's windows up to `minutes_max` differ from its present value
 /// `now`: trees learn changes from these, where levels would only tell them the
 /// season. Slopes and spreads are changes by themselves.
 fn anchored(columns: &BTreeSet<SmolStr>, metric: &str, now: &str, minutes_max: u64) -> Vec<String> {
     let mut names = vec![format!("{metric}_last - {now}")];
     for window in windows(columns, metric) {
-        if minutes(&window).is_some_and(|minutes| minutes > minutes_max) {
+        if width::seconds(&window).is_some_and(|seconds| seconds / 60 > minutes_max) {
             continue;
         }
         for aggregate in ["mean", "min", "max", "first"] {
@@ -245,6 +258,14 @@ fn anchored(columns: &BTreeSet<SmolStr>, metric: &str, now: &str, minutes_max: u
     }
     names.retain(|name| *name != format!("{now} - {now}"));
     made_of(columns, names)
+}
+
+/// How the same hour went yesterday, from where it began and from `now`: people
+/// and machines keep hours.
+fn yesterday(columns: &BTreeSet<SmolStr>, metric: &str, now: &str) -> Vec<String> {
+    let hour = earlier::named(&format!("{metric}_mean_1h"), "23h");
+    let began = earlier::named(&format!("{metric}_last"), "24h");
+    made_of(columns, [format!("{hour} - {began}"), format!("{hour} - {now}")])
 }
 
 /// Level, trend and spread of other metrics over windows up to `minutes_max`.

@@ -9,9 +9,9 @@ use models::{
     Artifact, Card, Facts, Fitted, Predictor, Schema,
     artifact::Golden,
     registry::{By, Entry, What},
-    zoo::constant::Constant,
+    zoo::{column::Column, constant::Constant},
 };
-use ndarray::array;
+use ndarray::Array2;
 use service::Secret;
 use telemetry::{MetricTable, Reading, Report, ZoneId, topic::READINGS};
 use tempfile::TempDir;
@@ -286,15 +286,15 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     assert!(truths >= 30, "{truths} truths");
 }
 
-/// A champion of `watering` that says always the same.
-fn any_watering_model() -> Artifact {
-    let predictor = Predictor::Regressor(Fitted::Constant(Constant { value: 12.0 }));
-    let x = array![[30.0], [40.0]];
+/// Makes a model of these inputs, fitted by hand, champion of a task.
+fn serve(trainer: &Trainer, task: &str, inputs: &[&str], fitted: Fitted) -> Result<(), String> {
+    let predictor = Predictor::Regressor(fitted);
+    let x = Array2::from_shape_fn((2, inputs.len()), |(row, _)| 30.0 + row as f64);
     let card = Card {
-        task: "watering".to_owned(),
-        model: "constant".to_owned(),
-        schema: Schema { features: vec!["soil_moisture_now".to_owned()] },
-        unit: "h".to_owned(),
+        task: task.to_owned(),
+        model: "by hand".to_owned(),
+        schema: Schema { features: inputs.iter().map(|own| (*own).to_owned()).collect() },
+        unit: String::new(),
         trained_ms: (0, 1),
         rows: 2,
         seed: 1,
@@ -303,17 +303,62 @@ fn any_watering_model() -> Artifact {
         facts: Facts::of(x.view(), None),
         serving: serde_json::json!({ "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0] }),
     };
-    Artifact { golden: Golden::of(&predictor, x.view()), card, predictor }
+    let artifact = Artifact { golden: Golden::of(&predictor, x.view()), card, predictor };
+    let by = By { who: "test", why: "a test" };
+    trainer.registry().keep(&artifact, by).unwrap();
+    trainer.registry().promote(task, 1, by, true).unwrap();
+    trainer.load_champion(task).map_err(|error| error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_told_how_the_same_hour_went_yesterday() {
+    let mut site = Site::start(FEATURES);
+    let trainer = site.trainer(|settings| settings.serving.missing_max = 1.0);
+    let input = "temperature_mean_1h 23h ago";
+    let schema = Schema { features: vec![input.to_owned()] };
+    // It says this mean, or -5 where it is not known.
+    let column = Column::of(&schema, input, 1.0, -5.0).unwrap();
+    serve(&trainer, TASK, &[input], column).unwrap();
+    let said = async || {
+        let said = trainer.predict(TASK, &ZONE.parse().unwrap()).await.unwrap();
+        assert!(!said.fallback, "{said:?}");
+        said.value
+    };
+    site.minutes(0..DAY - 60, temperature).await;
+    let change = said().await - temperature(DAY - 61);
+    assert!((change + 5.0).abs() < 1e-9, "{change} before there was a yesterday");
+    site.minutes(DAY - 60..2 * DAY, temperature).await;
+    for now in 2 * DAY - 1..2 * DAY + 2 {
+        if now >= 2 * DAY {
+            site.minutes(now..now + 1, temperature).await;
+        }
+        // A reading at a full minute belongs to the minute before it.
+        let hour = now - DAY + 1..=now - DAY + 60;
+        let mean = hour.map(temperature).sum::<f64>() / 60.0;
+        let change = said().await - temperature(now);
+        // Means are by time: readings count for as long as they hold.
+        assert!((change - mean).abs() < 0.1, "minute {now}: {change}, expected about {mean}");
+        assert_eq!(said().await - temperature(now), change, "asked again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_of_an_earlier_meaning_of_its_task_is_refused() {
+    let site = Site::start(FEATURES);
+    let trainer = site.trainer(|_| {});
+    let constant = Fitted::Constant(Constant { value: 12.0 });
+    let refused = serve(&trainer, "heating", &["temperature_now"], constant).unwrap_err();
+    assert!(refused.contains("heating, version 1") && refused.contains("compare"), "{refused}");
+    assert!(trainer.champion("heating").is_none());
+    assert!(trainer.refusal("heating").is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     let mut site = Site::start("");
     let trainer = site.trainer(|_| {});
-    let by = By { who: "test", why: "a test" };
-    trainer.registry().keep(&any_watering_model(), by).unwrap();
-    trainer.registry().promote("watering", 1, by, true).unwrap();
-    trainer.load_champion("watering").unwrap();
+    let constant = Fitted::Constant(Constant { value: 12.0 });
+    serve(&trainer, "watering", &["soil_moisture_now"], constant).unwrap();
     let asked = async || {
         let said = trainer.predict("watering", &ZONE.parse().unwrap()).await.unwrap();
         assert_eq!(said.value, 12.0);

@@ -121,12 +121,12 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value
 
     let task = task_of(champion);
     let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.about().bounds);
-    let anchor =
-        task.and_then(|task| task.about().anchor).and_then(|name| by_name.get(name).copied());
+    let about = task.as_ref().map(|task| task.about());
+    let anchor = about.and_then(|about| about.anchor).and_then(|name| by_name.get(name).copied());
     let predictor = &champion.artifact.predictor;
     let level = |row: usize, said: f64| {
-        let level = said + anchor.map_or(0.0, |anchor| anchor[row]);
-        level.clamp(low, high)
+        let anchor = anchor.map_or(0.0, |anchor| anchor[row]);
+        about.map_or(said.clamp(low, high), |about| about.level(said, anchor))
     };
     let levels: Vec<f64> = predictor
         .predict(x.view())

@@ -60,10 +60,10 @@ fn trace(task: &TaskResult, details: &Details) -> Option<Figure> {
 fn scatter(task: &TaskResult, details: &Details) -> Option<Figure> {
     let points = &details.points;
     // Levels of a slow quantity would lie on the line whatever was said.
-    let is_change = points.iter().any(|point| point.anchor != 0.0);
+    let is_change = points.iter().any(|point| point.unchanged != 0.0);
     let what = if is_change { "change" } else { "value" };
     let pairs: Vec<(f64, f64)> =
-        points.iter().map(|p| (p.truth - p.anchor, p.predicted - p.anchor)).collect();
+        points.iter().map(|p| (p.truth - p.unchanged, p.predicted - p.unchanged)).collect();
     let values: Vec<f64> = pairs.iter().flat_map(|(truth, said)| [*truth, *said]).collect();
     let x = Axis::linear(format!("{what} that came, {}", task.unit), values.clone());
     let y = Axis::linear(format!("{what} that was said, {}", task.unit), values.clone());
