@@ -66,6 +66,7 @@ pub(super) fn judge(
             model: detector.name().to_owned(),
             metric: "pr_auc",
             value: verdict.pr_auc,
+            chosen_by,
             baseline_value: f64::NAN,
             is_baseline: detector.name() == BASELINE,
             fit_s,
