@@ -100,10 +100,10 @@ fn compare(
     let baseline =
         candidates.iter().find(|c| c.entry.is_baseline).map_or(chance, |c| c.entry.value);
     let intervals = Intervals::of(&parts, settings.seed);
-    let ranking = |own: &Candidate| intervals.as_ref().map(|all| all.ranking(&own.scores));
+    let ranking = |own: &Candidate| intervals.as_ref().ok().map(|all| all.ranking(&own.scores));
     let of_baseline = candidates.iter().find(|c| c.entry.is_baseline).and_then(ranking);
     for candidate in &mut candidates {
-        if let (Some(all), Some(own)) = (&intervals, ranking(candidate)) {
+        if let (Ok(all), Some(own)) = (&intervals, ranking(candidate)) {
             let rival = of_baseline.as_ref().filter(|_| !candidate.entry.is_baseline);
             (candidate.entry.interval, candidate.entry.skill_interval) = all.pr_auc(&own, rival);
         }
@@ -155,7 +155,8 @@ fn compare(
     };
     let golden = Golden::of(&predictor, rows.view());
     let champion = Artifact { card, golden, predictor };
-    Backtest::plain(leaderboard, failed, champion, sample)
+    let no_intervals = intervals.err();
+    Backtest { no_intervals, ..Backtest::plain(leaderboard, failed, champion, sample) }
 }
 
 /// Some minutes of the test part: the label, and the score in alarms.

@@ -1,13 +1,12 @@
 use models::{metrics::Ranking, stats::bootstrap::BlockBootstrap};
 
 use super::parts::Parts;
+use crate::backtest::score::blocks;
 
 /// The share of intervals that hold the true value.
 const LEVEL: f64 = 0.95;
 /// Minutes that are alike: a fault lasts an hour at most.
 const FAULT_MIN: usize = 60;
-/// Fewer blocks than this tell too little of how blocks differ.
-const BLOCKS_MIN: usize = 4;
 
 /// The judged minutes of the test part, in blocks of time. All series of a minute
 /// are drawn together: sensors of one room err together.
@@ -22,23 +21,25 @@ pub(super) struct Intervals {
 }
 
 impl Intervals {
-    /// None where the test part is too short.
-    pub(super) fn of(parts: &Parts, seed: u64) -> Option<Self> {
+    /// Of the test part.
+    ///
+    /// # Errors
+    /// Says why it is too short.
+    pub(super) fn of(parts: &Parts, seed: u64) -> Result<Self, String> {
         let (at_ms, labels) = (parts.test_at_ms(), parts.labels());
         let known = parts.test.iter().flat_map(|own| own.known.iter());
         let rows: Vec<usize> =
             known.enumerate().filter(|(_, is)| **is).map(|(row, _)| row).collect();
-        let first_ms = rows.iter().map(|row| at_ms[*row]).min()?;
+        let first_ms = rows.iter().map(|row| at_ms[*row]).min().unwrap_or_default();
         let minute: Vec<usize> =
             rows.iter().map(|row| ((at_ms[*row] - first_ms) / 60_000) as usize).collect();
-        let minutes = 1 + minute.iter().max()?;
-        let bootstrap = BlockBootstrap::of(minutes, FAULT_MIN, seed);
-        (minutes >= BLOCKS_MIN * bootstrap.length).then(|| Self {
+        let minutes = minute.iter().max().map_or(0, |last| last + 1);
+        Ok(Self {
             labels: rows.iter().map(|row| labels[*row]).collect(),
             rows,
             minute,
             minutes,
-            bootstrap,
+            bootstrap: blocks(minutes, FAULT_MIN, seed)?,
         })
     }
 

@@ -58,6 +58,9 @@ pub struct TaskResult {
     pub offered: Option<Decision>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
+    /// Why there are no intervals and no tests, if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_intervals: Option<String>,
     /// The champion's predictions on the test part.
     #[serde(skip)]
     pub sample: Sample,
@@ -236,6 +239,7 @@ impl Trainer {
                 Some(self.settle(&backtest.champion, outcome, By { who, why: &why })?);
         }
         result.failed = backtest.failed;
+        result.no_intervals = backtest.no_intervals;
         result.sample = backtest.sample;
         result.facts = backtest.facts;
         result.details = backtest.details;

@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use models::stats::classes::{macro_f1, macro_f1_at_changes};
 use telemetry::SmolStr;
 
 use super::{
     About, Baseline, Task, above_and_below, anchored, circumstances, made_of, surroundings,
 };
 use crate::{
+    backtest::Statistic,
     frame::ZoneFrame,
     input::{Metric, Side},
     rows::Rows,
@@ -130,7 +130,7 @@ impl Task for DegreeMinutes {
 
     /// Who heats or cools as much as is said does so much in vain, and leaves so
     /// much lacking.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let [in_vain, lacking] = above_and_below(said, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
@@ -164,14 +164,15 @@ impl Task for Class {
 
     /// Rounded to the nearest class: F1 of all rows, and of those whose class is
     /// not that of now, which to say "as now" never gets right.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let nearest = |value: &f64| value.round().clamp(0.0, 2.0) as usize;
         let said: Vec<usize> = said.iter().map(nearest).collect();
         let truth: Vec<usize> = rows.truth().iter().map(nearest).collect();
         let now: Vec<usize> = rows.input("class_now").iter().map(nearest).collect();
+        let at_changes = Statistic::macro_f1(said.clone(), truth.clone(), Some(&now));
         vec![
-            ("macro_f1", macro_f1(&said, &truth)),
-            ("macro_f1_at_changes", macro_f1_at_changes(&said, &truth, &now)),
+            ("macro_f1", Statistic::macro_f1(said, truth, None)),
+            ("macro_f1_at_changes", at_changes),
         ]
     }
 
@@ -210,6 +211,7 @@ mod tests {
         assert_eq!(rows.truth().to_vec(), [60.0; 30], "each hour lacks a degree");
         let said: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
         let scores = DegreeMinutes::HEATING.scores(&said, &rows);
+        let scores: Vec<_> = scores.iter().map(|(name, own)| (*name, own.value())).collect();
         assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
     }
 

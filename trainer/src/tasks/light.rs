@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use telemetry::SmolStr;
 
 use super::{About, Baseline, HOUR_MS, Task, above_and_below, circumstances, made_of};
-use crate::{frame::ZoneFrame, rows::Rows, settings::Comfort};
+use crate::{backtest::Statistic, frame::ZoneFrame, rows::Rows, settings::Comfort};
 
 const COVERAGE_MIN: f64 = 50.0;
 
@@ -163,7 +163,7 @@ impl Task for Supplement {
 
     /// Who lights the lamps as long as is said does so for so many hours in vain,
     /// and leaves so many lacking.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let [in_vain, lacking] = above_and_below(said, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }

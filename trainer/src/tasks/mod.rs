@@ -14,6 +14,7 @@ use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
 
 use crate::{
+    backtest::Statistic,
     frame::ZoneFrame,
     input::{Input, Metric},
     rows::Rows,
@@ -114,7 +115,7 @@ pub trait Task: Send + Sync {
         }
     }
     /// Scores beside the error, of levels that were said of rows.
-    fn scores(&self, _: &[f64], _: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, _: &[f64], _: &Rows) -> Vec<(&'static str, Statistic)> {
         Vec::new()
     }
     /// What any model must beat.
@@ -208,13 +209,11 @@ fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
 
 /// What it costs to act on what was said: by how much it is above what came, and
 /// below, in the mean over all rows.
-fn above_and_below(said: &[f64], rows: &Rows) -> [f64; 2] {
+fn above_and_below(said: &[f64], rows: &Rows) -> [Statistic; 2] {
     let truth = rows.truth();
-    let errors = || said.iter().zip(&truth).map(|(said, truth)| said - truth);
-    let rows = truth.len() as f64;
-    let above = errors().filter(|error| *error > 0.0).sum::<f64>() / rows;
-    let below = errors().filter(|error| *error < 0.0).sum::<f64>().abs() / rows;
-    [above, below]
+    let errors = said.iter().zip(&truth).map(|(said, truth)| said - truth);
+    let (above, below) = errors.map(|error| (error.max(0.0), (-error).max(0.0))).unzip();
+    [Statistic::Mean(above), Statistic::Mean(below)]
 }
 
 /// The minutes of a window's name, as in 10m, 1h, 7d.

@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 
-use models::{Estimator, stats::classes::roc_auc, zoo};
+use models::{Estimator, metrics::Ranking, zoo};
 use telemetry::SmolStr;
 
 use super::{About, Baseline, HOUR_MS, Task, above_and_below, anchored, circumstances, made_of};
 use crate::{
+    backtest::Statistic,
     frame::ZoneFrame,
     input::{HOURS_MAX, Metric},
     rows::Rows,
@@ -166,7 +167,7 @@ impl Task for HoursToCritical {
 
     /// Who waters when the critical moisture is said to come waters so many hours
     /// too late (plants are dry so long), or too early.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let [late, early] = above_and_below(said, rows);
         vec![("too_late_h", late), ("too_early_h", early)]
     }
@@ -239,9 +240,9 @@ impl Task for Start {
         Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
     }
 
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let began: Vec<bool> = rows.truth().iter().map(|truth| *truth > 0.5).collect();
-        vec![("roc_auc", roc_auc(said, &began))]
+        vec![("roc_auc", Statistic::RocAuc(Ranking::of(said, &began)))]
     }
 
     fn baselines(&self) -> Vec<Baseline> {
