@@ -12,7 +12,9 @@ use firmware_sim::{Counts, Simulation, replay};
 use service::shutdown;
 use tokio_util::sync::CancellationToken;
 use toml::{Table, Value};
-use trainer::{Comparison, Prediction, Request, backtest::Depth, report};
+use trainer::{
+    Comparison, Prediction, Request, backtest::Depth, report, tasks::NotApplicable,
+};
 
 use crate::{
     cli::Demo,
@@ -272,8 +274,9 @@ fn print(
     }
     println!("\nwhat the champions say now:");
     for task in &comparison.tasks {
-        if let Some(why) = &task.not_applicable {
+        if let Some(NotApplicable { why, hint }) = &task.not_applicable {
             println!("  {:17} not applicable: {why}", task.task);
+            hint.iter().for_each(|hint| println!("  {:17} hint: {hint}", ""));
         } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
             // An anomaly's is what 90 % of usual minutes score.
             let usual = if p.task == "anomaly" { "usually " } else { "" };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use telemetry::ZoneId;
-use trainer::{Comparison, Prediction};
+use trainer::{Comparison, Prediction, tasks::NotApplicable};
 
 /// The answer of `demo --once --json`.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub(crate) struct Features {
 #[serde(untagged)]
 pub(crate) enum Task {
     Compared { leaderboard: Vec<Line>, prediction: Option<Predicted> },
-    NotApplicable { not_applicable: String },
+    NotApplicable(NotApplicable),
 }
 
 /// A line of a leaderboard.
@@ -66,7 +66,7 @@ pub(crate) fn tasks(comparison: &Comparison, predictions: &[Prediction]) -> BTre
     let mut tasks = BTreeMap::new();
     for result in &comparison.tasks {
         let task = match &result.not_applicable {
-            Some(why) => Task::NotApplicable { not_applicable: why.clone() },
+            Some(why) => Task::NotApplicable(why.clone()),
             None => Task::Compared {
                 leaderboard: result
                     .leaderboard

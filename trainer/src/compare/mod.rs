@@ -30,7 +30,7 @@ use crate::{
     serve::{Champion, Trainer},
     settings::{Settings, Split},
     split::Spans,
-    tasks::{self, Task},
+    tasks::{self, NotApplicable, Task},
 };
 pub use condition::Condition;
 use query::Queries;
@@ -46,8 +46,8 @@ pub struct TaskResult {
     /// Of predictions.
     pub unit: String,
     /// Why there is no leaderboard, if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_applicable: Option<String>,
+    #[serde(flatten)]
+    pub not_applicable: Option<NotApplicable>,
     /// Best on the test part first.
     pub leaderboard: Vec<Entry>,
     /// The name of the model that was best on the calibration part.
@@ -176,7 +176,7 @@ impl Trainer {
                 champion.as_ref().map_or_else(Vec::new, |own| own.columns().collect());
             let zones = match query::of(name, &columns, &served, request) {
                 Ok(queries) => Ok(self.read(&queries).await?),
-                Err(missing) => Err(missing),
+                Err(missing) => Err(NotApplicable::from(missing)),
             };
             let work = {
                 let (settings, request, pool) = (settings.clone(), request.clone(), pool.clone());
@@ -218,7 +218,7 @@ impl Trainer {
     fn keep(
         &self,
         name: &str,
-        outcome: Result<(Backtest, Outcome), String>,
+        outcome: Result<(Backtest, Outcome), NotApplicable>,
         run_id: &str,
         request: &Request,
     ) -> Result<TaskResult, TrainError> {
@@ -226,6 +226,9 @@ impl Trainer {
         let (backtest, outcome) = match outcome {
             Ok(done) => done,
             Err(why) => {
+                if !request.dry_run {
+                    self.found_not_applicable(name, Some(why.clone()));
+                }
                 result.not_applicable = Some(why);
                 return Ok(result);
             }
@@ -235,6 +238,7 @@ impl Trainer {
         if !request.dry_run {
             let who = request.who.as_deref().unwrap_or("trainer compare");
             let why = format!("best on the calibration part of run {run_id}");
+            self.found_not_applicable(name, None);
             result.offered =
                 Some(self.settle(&backtest.champion, outcome, By { who, why: &why })?);
         }
@@ -271,7 +275,7 @@ impl Asked<'_> {
         zones: Vec<ZoneViews>,
         settings: &Settings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
-    ) -> Result<(Backtest, Outcome), String> {
+    ) -> Result<(Backtest, Outcome), NotApplicable> {
         let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
@@ -304,12 +308,14 @@ impl Asked<'_> {
             let is_held = |zone: &ZoneId| hold_out.contains(zone);
             if let Some(zone) = hold_out.iter().find(|z| !zones.iter().any(|own| own.zone() == *z))
             {
-                return Err(format!("{zone}, which is held out, has no rows"));
+                return Err(format!("{zone}, which is held out, has no rows").into());
             }
             (rows(&|zone| !is_held(zone)), rows(&is_held))
         };
-        let parts =
-            folds::folds(&learnt, &judged, task.about().horizon_s, &settings.split, &request.plan)?;
+        let horizon_s = task.about().horizon_s;
+        let parts = folds::folds(&learnt, &judged, horizon_s, &settings.split, &request.plan)
+            .map_err(|why| tasks::without_rows(task.as_ref(), &zones, why))?;
+        tasks::changes(task.as_ref(), &parts, settings)?;
         let estimators: Vec<_> =
             task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
         let setup =

@@ -30,7 +30,7 @@ fn comparison() -> Comparison {
         ..TaskResult::named("temperature-10m")
     };
     let watering = TaskResult {
-        not_applicable: Some("no soil_moisture in these zones".to_owned()),
+        not_applicable: Some("no soil_moisture in these zones".to_owned().into()),
         ..TaskResult::named("watering")
     };
     let mut comparison = Comparison {

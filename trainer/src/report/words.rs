@@ -6,6 +6,7 @@ use crate::{
     compare::TaskResult,
     gate::Decision,
     relevance::answer::{SURE, p_value},
+    tasks::NotApplicable,
 };
 
 /// What the leaderboard is by: an error, or a score.
@@ -76,8 +77,9 @@ pub(super) fn p(entry: &Entry) -> String {
 
 /// Whether the champion beats the best baseline.
 pub(super) fn verdict(task: &TaskResult) -> String {
-    if let Some(why) = &task.not_applicable {
-        return format!("Not applicable: {}.", why.replace('_', " "));
+    if let Some(NotApplicable { why, hint }) = &task.not_applicable {
+        let hint = hint.as_ref().map_or(String::new(), |hint| format!(" Hint: {hint}."));
+        return format!("Not applicable: {why}.{hint}");
     }
     let (Some(champion), Some(baseline)) = (task.champion_entry(), task.baseline_entry()) else {
         return "No model could be fitted.".to_owned();

@@ -6,7 +6,7 @@ use telemetry::ZoneId;
 use utoipa::ToSchema;
 
 use super::{champion::Champion, irrigation::Irrigation};
-use crate::{error::TrainError, source::Latest};
+use crate::{error::TrainError, source::Latest, tasks::NotApplicable};
 
 /// What a task says of a zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -109,8 +109,13 @@ pub enum PredictError {
     #[error("there are no features of zone `{0}`")]
     UnknownZone(ZoneId),
     /// No model was trained yet.
-    #[error("there is no champion of task `{0}` yet")]
-    NoChampion(String),
+    #[error("there is no champion of task `{task}` yet{}", because(not_applicable.as_ref()))]
+    NoChampion {
+        /// The task.
+        task: String,
+        /// Why the last comparison had nothing to train on, where that is so.
+        not_applicable: Option<NotApplicable>,
+    },
     /// The zone lacks what the task is about.
     #[error("task `{task}` does not apply to zone `{zone}`: {why}")]
     NotApplicable {
@@ -124,6 +129,10 @@ pub enum PredictError {
     /// The feature store failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+}
+
+fn because(not_applicable: Option<&NotApplicable>) -> String {
+    not_applicable.map_or(String::new(), |own| format!(": not applicable, {}", own.why))
 }
 
 impl Prediction {

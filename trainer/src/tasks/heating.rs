@@ -3,7 +3,8 @@ use std::collections::BTreeSet;
 use telemetry::SmolStr;
 
 use super::{
-    About, Baseline, Task, above_and_below, anchored, circumstances, made_of, surroundings,
+    About, Baseline, Task, Unchanging, above_and_below, anchored, applicable::among, circumstances,
+    made_of, surroundings,
 };
 use crate::{
     backtest::Statistic,
@@ -145,6 +146,23 @@ impl Task for DegreeMinutes {
             Baseline { name: "as the last 10 min go on", input: Some(line), factor: 1.0 },
         ]
     }
+
+    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+        let what = match self.side {
+            _ if truth != 0.0 => format!("each hour lacked {truth} °C·min"),
+            Side::Heating => {
+                format!("no zone was below {}", among(comforts, |own| own.heat_below, "°C"))
+            }
+            Side::Cooling => {
+                format!("no zone was above {}", among(comforts, |own| own.cool_above, "°C"))
+            }
+        };
+        let hint = match self.side {
+            Side::Heating => "set comfort.heat_below, or a zone's own, to where it is heated",
+            Side::Cooling => "set comfort.cool_above, or a zone's own, to where it is cooled",
+        };
+        Unchanging { what, hint }
+    }
 }
 
 impl Task for Class {
@@ -178,6 +196,19 @@ impl Task for Class {
 
     fn baselines(&self) -> Vec<Baseline> {
         vec![Baseline { name: "as now", input: Some("class_now"), factor: 1.0 }]
+    }
+
+    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+        let (low, high) = (
+            among(comforts, |own| own.heat_below, "°C"),
+            among(comforts, |own| own.cool_above, "°C"),
+        );
+        let what = match truth as usize {
+            0 => format!("every hour was below {low}"),
+            1 => format!("no hour was below {low} or above {high}"),
+            _ => format!("every hour was above {high}"),
+        };
+        Unchanging { what, hint: "set comfort.heat_below and comfort.cool_above, or a zone's own" }
     }
 }
 
@@ -213,6 +244,20 @@ mod tests {
         let scores = DegreeMinutes::HEATING.scores(&said, &rows);
         let scores: Vec<_> = scores.iter().map(|(name, own)| (*name, own.value())).collect();
         assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
+    }
+
+    #[test]
+    fn what_is_never_lacking_is_said_with_its_bounds() {
+        let warm = Settings::default().comfort;
+        let cold = Comfort { heat_below: 16.0, ..warm };
+        let check = |task: &dyn Task, truth: f64, expect: &str| {
+            assert_eq!(task.unchanging(truth, &[warm, cold]).what, expect);
+        };
+        check(&DegreeMinutes::HEATING, 0.0, "no zone was below 16 to 20 °C");
+        check(&DegreeMinutes::COOLING, 0.0, "no zone was above 25 °C");
+        check(&DegreeMinutes::COOLING, 60.0, "each hour lacked 60 °C·min");
+        check(&Class, 1.0, "no hour was below 16 to 20 °C or above 25 °C");
+        check(&Class, 2.0, "every hour was above 25 °C");
     }
 
     #[test]

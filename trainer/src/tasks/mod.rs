@@ -3,6 +3,7 @@
 //! Every regression task learns a target that is known at T + horizon from
 //! inputs that were known at T, and reports a level in the task's unit.
 
+mod applicable;
 mod heating;
 mod light;
 mod temperature;
@@ -12,6 +13,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
+
+pub use applicable::{NotApplicable, Unchanging};
+pub(crate) use applicable::{changes, without_rows};
 
 use crate::{
     backtest::Statistic,
@@ -72,6 +76,8 @@ pub struct About {
     /// with two, a prediction is the probability of the second; with more, the
     /// mean class number.
     pub classes: &'static [&'static str],
+    /// Whether it tells day from night, and so needs the site's place.
+    pub is_by_sun: bool,
 }
 
 impl About {
@@ -90,6 +96,7 @@ impl About {
         anchor: None,
         bounds: (f64::NEG_INFINITY, f64::INFINITY),
         classes: &[],
+        is_by_sun: false,
     };
 }
 
@@ -120,6 +127,15 @@ pub trait Task: Send + Sync {
     }
     /// What any model must beat.
     fn baselines(&self) -> Vec<Baseline>;
+    /// What it means that the truth of every row is `truth`, of zones with these
+    /// settings.
+    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+        let About { title, unit, .. } = self.about();
+        Unchanging {
+            what: format!("{title}: {truth} {unit} in every row"),
+            hint: "a longer recording may have more to say, if the sensor is not stuck",
+        }
+    }
 }
 
 /// Every classifier, as a regressor of the class's number.

@@ -3,7 +3,10 @@ use std::collections::BTreeSet;
 use models::{Estimator, metrics::Ranking, zoo};
 use telemetry::SmolStr;
 
-use super::{About, Baseline, HOUR_MS, Task, above_and_below, anchored, circumstances, made_of};
+use super::{
+    About, Baseline, HOUR_MS, Task, Unchanging, above_and_below, anchored, applicable::among,
+    circumstances, made_of,
+};
 use crate::{
     backtest::Statistic,
     frame::ZoneFrame,
@@ -185,6 +188,16 @@ impl Task for HoursToCritical {
             by("mean drying rate", "hours_to_critical_by_drying_rate_pct_h"),
         ]
     }
+
+    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+        let critical = among(comforts, |own| own.soil_moisture_critical, "%");
+        let what = if truth >= HOURS_MAX {
+            format!("no soil dried to {critical} within {HOURS_MAX} h")
+        } else {
+            format!("each soil dried to {critical} within {truth} h")
+        };
+        Unchanging { what, hint: "set comfort.soil_moisture_critical, or a zone's own" }
+    }
 }
 
 impl Moisture {
@@ -247,6 +260,15 @@ impl Task for Start {
 
     fn baselines(&self) -> Vec<Baseline> {
         vec![Baseline { name: "never", input: None, factor: 0.0 }]
+    }
+
+    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+        let what = if truth == 0.0 { "no watering began" } else { "a watering was always near" };
+        Unchanging {
+            what: what.to_owned(),
+            hint: "waterings are seen where soil_moisture rises, or irrigation (a valve) goes on; a \
+                   longer recording may have some",
+        }
     }
 }
 

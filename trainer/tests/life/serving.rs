@@ -1,6 +1,7 @@
 //! What is said, and when the baseline says it.
 
 use serde_json::json;
+use trainer::Request;
 
 use super::{Life, TASK, store::temperature};
 
@@ -92,6 +93,25 @@ async fn the_baseline_answers_for_stale_and_for_missing_inputs() {
     let (status, said) = life.get(path).await;
     // The best baseline here extrapolates, and its slope is missing too.
     assert!(status == 409 && said.to_string().contains("inputs are missing"), "{said}");
+}
+
+#[tokio::test]
+async fn where_there_was_nothing_to_train_on_serving_says_why() {
+    let life = Life::start().await;
+    let request = Request { tasks: vec!["light".to_owned()], ..Request::default() };
+    let compared = life.trainer.compare(&request, |_| {}).await.unwrap();
+    let why = "no light in these zones";
+    assert_eq!(compared.tasks[0].not_applicable.as_ref().unwrap().why, why);
+    let (status, said) = life.get("/v1/predict/light?zone=s/a").await;
+    assert!(status == 503 && said.to_string().contains(why), "{said}");
+    let (_, tasks) = life.get("/v1/tasks").await;
+    let of = |name: &str| {
+        tasks["tasks"].as_array().unwrap().iter().find(|own| own["task"] == name).unwrap()
+    };
+    assert_eq!(of("light")["not_applicable"], why);
+    assert_eq!(of("heating").get("not_applicable"), None, "it was not compared");
+    let (_, index) = life.get("/v2/repository/index").await;
+    assert!(index.to_string().contains(why), "{index}");
 }
 
 #[tokio::test]
