@@ -57,6 +57,8 @@ pub(crate) struct Line {
 pub(crate) struct Predicted {
     zone: ZoneId,
     value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'static str>,
     unit: String,
     interval: Option<[f64; 2]>,
 }
@@ -81,6 +83,7 @@ pub(crate) fn tasks(comparison: &Comparison, predictions: &[Prediction]) -> BTre
                 prediction: predictions.iter().find(|p| p.task == result.task).map(|p| Predicted {
                     zone: p.zone.clone(),
                     value: p.value,
+                    class: p.class,
                     unit: p.unit.clone(),
                     interval: p.interval,
                 }),

@@ -29,6 +29,10 @@ pub struct Prediction {
     pub interval: Option<[f64; 2]>,
     /// A share.
     pub interval_level: f64,
+    /// The class that `value` is nearest to, where the task is a choice between some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "hold")]
+    pub class: Option<&'static str>,
     /// Of each class, where the model says classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<BTreeMap<String, f64>>,
@@ -147,6 +151,7 @@ impl Prediction {
             unit: card.unit.clone(),
             interval: None,
             interval_level: 0.0,
+            class: None,
             probabilities: None,
             model: card.model.clone(),
             version: champion.version,

@@ -98,6 +98,13 @@ impl About {
         classes: &[],
         is_by_sun: false,
     };
+
+    /// The class that a prediction is nearest to, if it is a choice between some.
+    #[must_use]
+    pub fn class(&self, value: f64) -> Option<&'static str> {
+        let last = self.classes.len().checked_sub(1)?;
+        Some(self.classes[(value.round().max(0.0) as usize).min(last)])
+    }
 }
 
 /// What a regression task is.
@@ -341,6 +348,20 @@ pub(crate) mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_prediction_is_of_the_nearest_class() {
+        let check = |name: &str, value: f64, expect: Option<&str>| {
+            let task = all().into_iter().find(|task| task.about().name == name).unwrap();
+            assert_eq!(task.about().class(value), expect, "{name} {value}");
+        };
+        check("heating-class", 0.4, Some("heat"));
+        check("heating-class", 0.6, Some("hold"));
+        check("heating-class", 2.0, Some("cool"));
+        check("watering-start-2h", 0.49, Some("no watering"));
+        check("watering-start-2h", 0.51, Some("watering"));
+        check("heating", 1.0, None);
     }
 
     #[test]

@@ -14,6 +14,11 @@ mod watching;
 
 use std::path::Path;
 
+use models::{
+    Artifact, Card, Facts, Fitted, Predictor, Schema, artifact::Golden, registry::By,
+    zoo::constant::Constant,
+};
+use ndarray::array;
 use serde_json::Value;
 use service::Secret;
 use store::Store;
@@ -48,6 +53,31 @@ fn open(dir: &Path, store: &Store) -> Trainer {
     let settings = settings(dir, store);
     let source = Source::remote(&settings.source).unwrap();
     Trainer::new(settings, source).unwrap()
+}
+
+/// Makes a model champion of a task that says always the same, in the task's unit or
+/// as the change that it learns.
+fn crown(trainer: &Trainer, task: &str, input: &str, value: f64) {
+    let predictor = Predictor::Regressor(Fitted::Constant(Constant { value }));
+    let x = array![[30.0], [40.0]];
+    let card = Card {
+        task: task.to_owned(),
+        model: "constant".to_owned(),
+        schema: Schema { features: vec![input.to_owned()] },
+        unit: trainer::compare::facts(task).1.to_owned(),
+        trained_ms: (0, 1),
+        rows: 2,
+        seed: 1,
+        metrics: [].into(),
+        code_version: "test".to_owned(),
+        facts: Facts::of(x.view(), None),
+        serving: serde_json::json!({ "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0] }),
+    };
+    let artifact = Artifact { golden: Golden::of(&predictor, x.view()), card, predictor };
+    let by = By { who: "test", why: "a test" };
+    trainer.registry().keep(&artifact, by).unwrap();
+    trainer.registry().promote(task, 1, by, true).unwrap();
+    trainer.load_champion(task).unwrap();
 }
 
 impl Life {

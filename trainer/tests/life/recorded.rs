@@ -5,13 +5,7 @@ use std::{f64::consts::TAU, path::Path, time::Duration};
 
 use eventlog::{EventLog, Record};
 use feature_store::{FeatureStore, FrameQuery, Mode};
-use models::{
-    Artifact, Card, Facts, Fitted, Predictor, Schema,
-    artifact::Golden,
-    registry::{By, Entry, What},
-    zoo::constant::Constant,
-};
-use ndarray::array;
+use models::registry::{Entry, What};
 use service::Secret;
 use telemetry::{MetricTable, Reading, Report, ZoneId, topic::READINGS};
 use tempfile::TempDir;
@@ -19,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trainer::{Settings, Source, Trainer, score::Noted};
 
-use super::TASK;
+use super::{TASK, crown};
 
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
@@ -286,34 +280,11 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     assert!(truths >= 30, "{truths} truths");
 }
 
-/// A champion of `watering` that says always the same.
-fn any_watering_model() -> Artifact {
-    let predictor = Predictor::Regressor(Fitted::Constant(Constant { value: 12.0 }));
-    let x = array![[30.0], [40.0]];
-    let card = Card {
-        task: "watering".to_owned(),
-        model: "constant".to_owned(),
-        schema: Schema { features: vec!["soil_moisture_now".to_owned()] },
-        unit: "h".to_owned(),
-        trained_ms: (0, 1),
-        rows: 2,
-        seed: 1,
-        metrics: [].into(),
-        code_version: "test".to_owned(),
-        facts: Facts::of(x.view(), None),
-        serving: serde_json::json!({ "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0] }),
-    };
-    Artifact { golden: Golden::of(&predictor, x.view()), card, predictor }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     let mut site = Site::start("");
     let trainer = site.trainer(|_| {});
-    let by = By { who: "test", why: "a test" };
-    trainer.registry().keep(&any_watering_model(), by).unwrap();
-    trainer.registry().promote("watering", 1, by, true).unwrap();
-    trainer.load_champion("watering").unwrap();
+    crown(&trainer, "watering", "soil_moisture_now", 12.0);
     let asked = async || {
         let said = trainer.predict("watering", &ZONE.parse().unwrap()).await.unwrap();
         assert_eq!(said.value, 12.0);

@@ -3,7 +3,7 @@
 use serde_json::json;
 use trainer::Request;
 
-use super::{Life, TASK, store::temperature};
+use super::{Life, TASK, crown, store::temperature};
 
 fn close(got: &serde_json::Value, expect: f64, within: f64) {
     let got = got.as_f64().unwrap();
@@ -112,6 +112,22 @@ async fn where_there_was_nothing_to_train_on_serving_says_why() {
     assert_eq!(of("heating").get("not_applicable"), None, "it was not compared");
     let (_, index) = life.get("/v2/repository/index").await;
     assert!(index.to_string().contains(why), "{index}");
+}
+
+#[tokio::test]
+async fn a_class_is_named_with_or_without_probabilities() {
+    let life = Life::start().await;
+    // As a baseline does, it says the number of a class and no probabilities.
+    crown(&life.trainer, "heating-class", "temperature_now", 1.8);
+    let path = "/v1/predict/heating-class?zone=s/a";
+    let (_, said) = life.get(path).await;
+    assert_eq!((&said["class"], said.get("probabilities")), (&json!("cool"), None), "{said}");
+    life.store.set(|state| state.behind = 60);
+    let (_, said) = life.get(path).await;
+    assert_eq!((&said["fallback"], &said["class"]), (&json!(true), &json!("heat")), "{said}");
+    crown(&life.trainer, "heating", "temperature_now", 1.8);
+    let (_, said) = life.get("/v1/predict/heating?zone=s/a").await;
+    assert!(said["value"].is_number() && said.get("class").is_none(), "{said}");
 }
 
 #[tokio::test]
