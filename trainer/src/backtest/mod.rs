@@ -45,6 +45,7 @@ use crate::{
 use candidate::{Candidate, Judged, Judges};
 pub use entry::{Backtest, Entry, Facts, Fold, Sample, Serving, Test, ZoneRows};
 use outcome::Outcome;
+pub(crate) use statistic::OfFolds;
 pub use statistic::Statistic;
 
 /// How much is asked of a comparison beside the leaderboard.

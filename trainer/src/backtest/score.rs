@@ -57,23 +57,6 @@ const LEVEL: f64 = 0.95;
 /// Fewer blocks than this tell too little of how blocks differ.
 const BLOCKS_MIN: usize = 4;
 
-/// A bootstrap of `times` by blocks of at least `horizon` of them.
-///
-/// # Errors
-/// Says what is lacking for four blocks.
-pub(crate) fn blocks(times: usize, horizon: usize, seed: u64) -> Result<BlockBootstrap, String> {
-    let bootstrap = BlockBootstrap::of(times, horizon, seed);
-    let wanted = BLOCKS_MIN * bootstrap.length;
-    if times >= wanted {
-        return Ok(bootstrap);
-    }
-    Err(format!(
-        "the test part has {times} times that are judged, and {BLOCKS_MIN} blocks of {} (at least a \
-         horizon each) are {wanted}",
-        bootstrap.length
-    ))
-}
-
 /// Rows by the time that they share. Zones err together, so that it is times
 /// that are drawn and tested, and not rows.
 #[derive(Clone, Debug)]
@@ -114,13 +97,22 @@ impl Clock {
         self.bootstrap().is_some()
     }
 
-    /// Why there is no interval and no test, where there is none.
-    pub(crate) fn too_short(&self) -> Option<String> {
-        blocks(self.times.len(), self.horizon, self.seed).err()
+    fn bootstrap(&self) -> Option<BlockBootstrap> {
+        let bootstrap = BlockBootstrap::of(self.times.len(), self.horizon, self.seed);
+        (self.times.len() >= BLOCKS_MIN * bootstrap.length).then_some(bootstrap)
     }
 
-    fn bootstrap(&self) -> Option<BlockBootstrap> {
-        blocks(self.times.len(), self.horizon, self.seed).ok()
+    /// Why there is no interval and no test, where there is none.
+    pub(crate) fn too_short(&self) -> Option<String> {
+        if self.has_blocks() {
+            return None;
+        }
+        let (times, length) = (self.times.len(), self.horizon);
+        Some(format!(
+            "the test part has {times} times that are judged, and {BLOCKS_MIN} blocks of {length}, a \
+             horizon each, would be {}",
+            BLOCKS_MIN * length
+        ))
     }
 
     fn sums(&self, losses: &[f64]) -> Vec<f64> {
@@ -238,9 +230,8 @@ mod tests {
     fn zones_of_a_time_are_drawn_together() {
         let clock = Clock::of(&at_ms(200), 60, 1);
         // Were rows drawn, some draw would have more of one zone than of the other.
-        let balance = |weight: &[f64]| {
-            weight.chunks(2).map(|zones| (zones[0] - zones[1]).abs()).sum::<f64>()
-        };
+        let balance =
+            |weight: &[f64]| weight.chunks(2).map(|zones| (zones[0] - zones[1]).abs()).sum::<f64>();
         assert_eq!(clock.weighted_interval(balance), Some([0.0, 0.0]));
         let rows = |weight: &[f64]| weight.iter().sum::<f64>();
         assert_eq!(clock.weighted_interval(rows), Some([400.0, 400.0]));

@@ -16,6 +16,8 @@ pub enum Statistic {
     RootMean(Vec<f64>),
     /// See [`roc_auc`](models::stats::classes::roc_auc).
     RocAuc(Ranking),
+    /// See [`average_precision`](models::metrics::average_precision).
+    AveragePrecision(Ranking),
     /// See [`macro_f1`](models::stats::classes::macro_f1).
     MacroF1 {
         /// The class that was said of each row.
@@ -62,6 +64,7 @@ impl Statistic {
             Self::Mean(rows) => mean(rows, weight),
             Self::RootMean(rows) => mean(rows, weight).sqrt(),
             Self::RocAuc(ranking) => ranking.roc_auc(weight),
+            Self::AveragePrecision(ranking) => ranking.average_precision(weight),
             Self::MacroF1 { said, came, counts } => {
                 let weight = |row: usize| if counts[row] { weight(row) } else { 0.0 };
                 weighted_macro_f1(said, came, weight)
@@ -84,37 +87,39 @@ fn mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
 /// A score over the rows of several folds: the mean of the folds', each counting
 /// as its rows. A fold in which it has no meaning is left out.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OfFolds(Vec<(Range<usize>, Statistic)>);
+pub(crate) struct OfFolds(Vec<(Range<usize>, Statistic)>);
 
 impl OfFolds {
     /// Adds the fold with these rows.
-    pub(super) fn push(&mut self, rows: Range<usize>, own: Statistic) {
+    pub(crate) fn push(&mut self, rows: Range<usize>, own: Statistic) {
         self.0.push((rows, own));
     }
 
     /// Of all rows alike; not finite where it has no meaning in any fold.
-    pub(super) fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         mean_of_folds(self.0.iter().map(|(rows, own)| (rows.len() as f64, own.value())))
     }
 
     /// Its interval, where it has one and there is time enough.
-    pub(super) fn interval(&self, clock: &Clock) -> Option<[f64; 2]> {
+    pub(crate) fn interval(&self, clock: &Clock) -> Option<[f64; 2]> {
         let has_weights = self.0.iter().any(|(_, own)| own.has_weights());
-        let weighted = |weight: &[f64]| {
-            let of_fold = |(rows, own): &(Range<usize>, Statistic)| {
-                let weight = &weight[rows.clone()];
-                (weight.iter().sum(), own.weighted(weight))
-            };
-            mean_of_folds(self.0.iter().map(of_fold))
+        has_weights.then(|| clock.weighted_interval(|weight| self.weighted(weight))).flatten()
+    }
+
+    /// Each row counting as its weight, 0 or more.
+    pub(crate) fn weighted(&self, weight: &[f64]) -> f64 {
+        let of_fold = |(rows, own): &(Range<usize>, Statistic)| {
+            let weight = &weight[rows.clone()];
+            (weight.iter().sum(), own.weighted(weight))
         };
-        has_weights.then(|| clock.weighted_interval(weighted)).flatten()
+        mean_of_folds(self.0.iter().map(of_fold))
     }
 }
 
 fn mean_of_folds(folds: impl Iterator<Item = (f64, f64)>) -> f64 {
     let known = folds.filter(|(_, value)| value.is_finite());
-    let (rows, sum) = known
-        .fold((0.0, 0.0), |(rows, sum), (own, value)| (rows + own, sum + own * value));
+    let (rows, sum) =
+        known.fold((0.0, 0.0), |(rows, sum), (own, value)| (rows + own, sum + own * value));
     sum / rows
 }
 
@@ -185,7 +190,8 @@ mod tests {
         let labels: Vec<bool> = came.iter().map(|class| *class == 1).collect();
         let (a, m) = (0.8, n / 2.0);
         let (q1, q2) = (a / (2.0 - a), 2.0 * a * a / (1.0 + a));
-        let variance = (a * (1.0 - a) + (m - 1.0) * (q1 - a * a) + (m - 1.0) * (q2 - a * a)) / (m * m);
+        let variance =
+            (a * (1.0 - a) + (m - 1.0) * (q1 - a * a) + (m - 1.0) * (q2 - a * a)) / (m * m);
         check(Statistic::RocAuc(Ranking::of(&scores, &labels)), rows, a, variance.sqrt());
     }
 

@@ -21,14 +21,14 @@ use crate::{
     anomaly,
     backtest::{self, Backtest, Entry, Facts, Sample, Setup, details::Details, leakage::Leakage},
     error::TrainError,
-    folds::{self, Cut},
+    folds,
     frame::{ZoneFrame, ZoneViews},
     gate::{Decision, Outcome, trial, units},
     relevance::Relevance,
     report,
     rows::Rows,
     serve::{Champion, Trainer},
-    settings::{Settings, Split},
+    settings::Settings,
     split::Spans,
     tasks::{self, NotApplicable, Task},
 };
@@ -283,14 +283,17 @@ impl Asked<'_> {
             let detectors: Vec<_> =
                 detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
             let frames: Vec<ZoneFrame> = zones.into_iter().map(|zone| zone.as_known).collect();
-            let settings = with_cut(settings, request.plan.cut, &frames);
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {
                 let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 hear(step, done, detectors.len());
             };
-            let backtest = pool.install(|| anomaly::run(&frames, &detectors, &settings, &hear))?;
-            let outcome = trial::detection(&frames, &backtest.champion, champion, &settings)?;
+            let plan = &request.plan;
+            let backtest =
+                pool.install(|| anomaly::run(&frames, &detectors, plan, settings, &hear))?;
+            let span_ms = backtest.facts.folds.last().expect("there is a fold").spans.test;
+            let own = &backtest.champion;
+            let outcome = trial::detection(&frames, span_ms, own, champion, settings)?;
             return Ok((backtest, outcome));
         };
         let zones: Vec<&ZoneViews> =
@@ -344,27 +347,6 @@ fn training_settings(settings: &Settings, spans: Spans) -> serde_json::Value {
         "calibration_ms": spans.calibration,
         "test_ms": spans.test,
     })
-}
-
-/// The settings with the shares that a cut comes to. Detectors divide time by
-/// themselves: their series, and not their rows, are cut.
-fn with_cut(settings: &Settings, cut: Option<Cut>, frames: &[ZoneFrame]) -> Settings {
-    let Split { train, calibration, .. } = settings.split;
-    let first_ms = frames.iter().filter_map(|frame| frame.at_ms.first()).min();
-    let last_ms = frames.iter().filter_map(|frame| frame.at_ms.last()).max();
-    let shares = match (cut, first_ms, last_ms) {
-        (Some(Cut::Shares { train, calibration }), ..) => Some((train, calibration)),
-        (Some(Cut::TestFrom(at_ms)), Some(first_ms), Some(last_ms)) => {
-            let embargo_ms = 2 * anomaly::HISTORY_S * 1000;
-            let usable_ms = (last_ms - first_ms - embargo_ms) as f64;
-            let before = (at_ms - first_ms - embargo_ms) as f64 / usable_ms;
-            let of_train = train / (train + calibration);
-            (before > 0.0 && before < 1.0).then_some((before * of_train, before * (1.0 - of_train)))
-        }
-        _ => None,
-    };
-    let (train, calibration) = shares.unwrap_or((train, calibration));
-    Settings { split: Split { train, calibration, ..settings.split }, ..settings.clone() }
 }
 
 /// Whether a zone has the metrics that the task is about.

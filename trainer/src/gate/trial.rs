@@ -94,12 +94,14 @@ pub fn regression(
     Ok(Outcome { trial, baseline })
 }
 
-/// The same for detectors, which have no baseline: a first one is taken.
+/// The same for detectors, on the minutes of `span_ms`. They have no baseline: a
+/// first one is taken.
 ///
 /// # Errors
 /// Says what cannot be compared.
 pub fn detection(
     frames: &[ZoneFrame],
+    span_ms: (i64, i64),
     artifact: &Artifact,
     champion: Option<&Champion>,
     settings: &Settings,
@@ -115,8 +117,9 @@ pub fn detection(
         frames,
         (&own, &artifact.predictor),
         (&serving(rival)?, &rival.predictor),
+        span_ms,
         seen_ms,
-        settings,
+        settings.seed,
     )?;
     let trial = Trial {
         against: champion.map(|own| own.version),
