@@ -12,7 +12,7 @@ use firmware_sim::{Counts, Simulation, replay};
 use service::shutdown;
 use tokio_util::sync::CancellationToken;
 use toml::{Table, Value};
-use trainer::{Comparison, Prediction, Request, backtest::Depth, report};
+use trainer::{Comparison, Prediction, Request, backtest::Depth, report, tasks::NotApplicable};
 
 use crate::{
     cli::Demo,
@@ -55,6 +55,10 @@ pub(crate) async fn run(demo: Demo) -> Result<()> {
     ];
     let Demo { common, .. } = &demo;
     let mut settings = Settings::load(&data_dir, &defaults, common.config.as_deref(), &common.set)?;
+    if demo.replay.replay.is_none() && settings.feature_store.engine.place.is_empty() {
+        // The simulated sun is highest at noon, UTC.
+        settings.feature_store.engine.place = vec![settings.simulator.simulate.latitude_deg, 0.0];
+    }
     make_room(&data_dir)?;
     let shutdown = shutdown::on_signal()?;
     let mut seconds = BTreeMap::new();
@@ -272,21 +276,11 @@ fn print(
     }
     println!("\nwhat the champions say now:");
     for task in &comparison.tasks {
-        if let Some(why) = &task.not_applicable {
+        if let Some(NotApplicable { why, hint }) = &task.not_applicable {
             println!("  {:17} not applicable: {why}", task.task);
+            hint.iter().for_each(|hint| println!("  {:17} hint: {hint}", ""));
         } else if let Some(p) = predictions.iter().find(|p| p.task == task.task) {
-            // An anomaly's is what 90 % of usual minutes score.
-            let usual = if p.task == "anomaly" { "usually " } else { "" };
-            let interval = p.interval.map_or(String::new(), |[low, high]| {
-                format!(" [{usual}{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
-            });
-            let zone = p.zone.to_string();
-            let classes = p.probabilities.iter().flatten();
-            let likely = classes.max_by(|(_, a), (_, b)| a.total_cmp(b));
-            let said = match likely {
-                Some((class, share)) => format!("{class} ({:.0} %)", 100.0 * share),
-                None => format!("{:.2} {}{interval}", p.value, p.unit),
-            };
+            let (zone, said) = (p.zone.to_string(), said(p));
             println!("  {:17} {zone:14} {said}  {}", p.task, p.model);
         } else {
             println!("  {:17} no zone has fresh readings", task.task);
@@ -297,6 +291,21 @@ fn print(
         comparison.dir.join("report.html").display(),
         took.as_secs_f64()
     );
+}
+
+/// As in `15.42 °C [15.33 to 15.51, 90 %]` or `hold (97 %)`.
+fn said(p: &Prediction) -> String {
+    if let Some(class) = p.class {
+        let share = p.probabilities.as_ref().and_then(|all| all.get(class));
+        let share = share.map_or(String::new(), |share| format!(" ({:.0} %)", 100.0 * share));
+        return format!("{class}{share}");
+    }
+    // An anomaly's is what 90 % of usual minutes score.
+    let usual = if p.task == "anomaly" { "usually " } else { "" };
+    let interval = p.interval.map_or(String::new(), |[low, high]| {
+        format!(" [{usual}{low:.2} to {high:.2}, {:.0} %]", 100.0 * p.interval_level)
+    });
+    format!("{:.2} {}{interval}", p.value, p.unit)
 }
 
 async fn go_on_live(

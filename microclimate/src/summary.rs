@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use telemetry::ZoneId;
-use trainer::{Comparison, Prediction};
+use trainer::{Comparison, Prediction, tasks::NotApplicable};
 
 /// The answer of `demo --once --json`.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub(crate) struct Features {
 #[serde(untagged)]
 pub(crate) enum Task {
     Compared { leaderboard: Vec<Line>, prediction: Option<Predicted> },
-    NotApplicable { not_applicable: String },
+    NotApplicable(NotApplicable),
 }
 
 /// A line of a leaderboard.
@@ -57,6 +57,8 @@ pub(crate) struct Line {
 pub(crate) struct Predicted {
     zone: ZoneId,
     value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'static str>,
     unit: String,
     interval: Option<[f64; 2]>,
 }
@@ -66,7 +68,7 @@ pub(crate) fn tasks(comparison: &Comparison, predictions: &[Prediction]) -> BTre
     let mut tasks = BTreeMap::new();
     for result in &comparison.tasks {
         let task = match &result.not_applicable {
-            Some(why) => Task::NotApplicable { not_applicable: why.clone() },
+            Some(why) => Task::NotApplicable(why.clone()),
             None => Task::Compared {
                 leaderboard: result
                     .leaderboard
@@ -81,6 +83,7 @@ pub(crate) fn tasks(comparison: &Comparison, predictions: &[Prediction]) -> BTre
                 prediction: predictions.iter().find(|p| p.task == result.task).map(|p| Predicted {
                     zone: p.zone.clone(),
                     value: p.value,
+                    class: p.class,
                     unit: p.unit.clone(),
                     interval: p.interval,
                 }),

@@ -36,8 +36,8 @@ pub fn average_precision(scores: &[f64], labels: &[bool]) -> f64 {
     Ranking::of(scores, labels).average_precision(|_| 1.0)
 }
 
-/// Rows in the order of falling scores: the average precision of the same rows
-/// with other weights needs no sorting.
+/// Rows in the order of falling scores: what the same rows score with other
+/// weights needs no sorting.
 #[derive(Clone, Debug)]
 pub struct Ranking {
     /// Row, whether it is a positive, and whether the next has another score.
@@ -85,6 +85,35 @@ impl Ranking {
             }
         }
         area
+    }
+
+    /// Area under the receiver operating characteristic, each row counting as its
+    /// `weight`, 0 or more: see [`roc_auc`](crate::stats::classes::roc_auc). NaN
+    /// where either class has no weight.
+    ///
+    /// ```
+    /// use models::{metrics::Ranking, stats::classes::roc_auc};
+    ///
+    /// let ranking = Ranking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
+    /// let twice = ranking.roc_auc(|row| if row == 1 { 2.0 } else { 1.0 });
+    /// let labels = [false, false, false, true, true];
+    /// assert_eq!(twice, roc_auc(&[0.1, 0.4, 0.4, 0.35, 0.8], &labels));
+    /// ```
+    pub fn roc_auc(&self, weight: impl Fn(usize) -> f64) -> f64 {
+        let (mut above, mut negatives, mut area) = (0.0, 0.0, 0.0);
+        // Of the rows with the same score so far.
+        let (mut same_positives, mut same_negatives) = (0.0, 0.0);
+        for (row, label, ends) in &self.rows {
+            let own = if *label { &mut same_positives } else { &mut same_negatives };
+            *own += weight(*row);
+            if *ends {
+                area += same_negatives * (above + same_positives / 2.0);
+                above += same_positives;
+                negatives += same_negatives;
+                (same_positives, same_negatives) = (0.0, 0.0);
+            }
+        }
+        area / (above * negatives)
     }
 }
 

@@ -12,12 +12,12 @@
 //! - `series`: the minutes of a metric
 //! - `parts`: what is learnt from, chosen by and judged on
 //! - `judge`: one detector
-//! - `intervals`: how sure its score is
+//! - `minutes`: all judged minutes, and how sure a detector's score is
 //! - `serving`: what a champion needs to score a zone
 //! - `trial`: two detectors on the same faults
 
-mod intervals;
 mod judge;
+mod minutes;
 mod parts;
 mod series;
 mod serving;
@@ -28,17 +28,21 @@ use std::collections::BTreeMap;
 use models::{
     Artifact, Card, Facts, Schema,
     artifact::Golden,
-    detect::{Detector, minutes::CHANNELS},
+    detect::{
+        Detector,
+        minutes::{CHANNELS, Kind},
+    },
 };
 use rayon::prelude::*;
 
 use crate::{
-    backtest::{Backtest, Entry, Sample, latency},
+    backtest::{self, Backtest, Entry, Fold, OfFolds, Sample, latency},
+    folds::{self, Plan},
     frame::ZoneFrame,
     settings::Settings,
 };
-use intervals::Intervals;
-use judge::{Candidate, judge};
+use judge::Candidate;
+use minutes::{Minutes, gain};
 use parts::Parts;
 pub use series::{Series, metrics_of};
 pub use serving::{Score, Serving, score};
@@ -56,21 +60,33 @@ const BASELINE: &str = "robust z-score";
 /// Points in a report's pictures.
 const SAMPLE_POINTS: usize = 600;
 
-/// Fits and compares detectors.
+/// Fits and compares detectors in every fold of the plan.
 ///
 /// # Errors
 /// Says why there is nothing to compare.
 pub fn run(
     frames: &[ZoneFrame],
     detectors: &[Box<dyn Detector>],
+    plan: &Plan,
     settings: &Settings,
     observe: &(dyn Fn(&str) + Sync),
 ) -> Result<Backtest, String> {
-    let parts = Parts::of(frames, settings)?;
+    if !plan.hold_out.is_empty() {
+        return Err(
+            "what is usual is learnt of each sensor by itself: no zone can be held out".into()
+        );
+    }
+    let series = parts::series_of(frames)?;
+    let spans = folds::spans_of(parts::ends_of(&series), HISTORY_S, &settings.split, plan)?;
+    let folds = spans.into_iter().enumerate();
+    let folds = folds.map(|(fold, spans)| Parts::of(&series, spans, fold, settings));
+    let folds = folds.collect::<Result<Vec<Parts>, String>>()?;
+    let minutes = Minutes::of(&folds, settings.seed);
+    let counts: Vec<usize> = minutes.counts().collect();
     let judged: Vec<Result<Candidate, (String, String)>> = detectors
         .par_iter()
         .map(|detector| {
-            let judged = judge(detector.as_ref(), &parts, settings.seed);
+            let judged = Candidate::of(detector.as_ref(), &folds, &counts, settings.seed);
             observe(detector.name());
             judged.map_err(|error| (detector.name().to_owned(), error))
         })
@@ -85,88 +101,154 @@ pub fn run(
     if candidates.is_empty() {
         return Err(format!("no detector could be fitted: {failed:?}"));
     }
-    Ok(compare(candidates, failed, parts, settings))
+    Ok(compare(candidates, failed, folds, &minutes, settings))
 }
 
 fn compare(
-    mut candidates: Vec<Candidate>,
+    candidates: Vec<Candidate>,
     failed: Vec<(String, String)>,
-    parts: Parts,
+    mut folds: Vec<Parts>,
+    minutes: &Minutes,
     settings: &Settings,
 ) -> Backtest {
-    let labels = parts.labels();
-    // Without a baseline detector, what chance would reach.
+    let labels: Vec<bool> = folds.iter().flat_map(Parts::labels).collect();
     let chance = labels.iter().filter(|label| **label).count() as f64 / labels.len() as f64;
-    let baseline =
-        candidates.iter().find(|c| c.entry.is_baseline).map_or(chance, |c| c.entry.value);
-    let intervals = Intervals::of(&parts, settings.seed);
-    let ranking = |own: &Candidate| intervals.as_ref().map(|all| all.ranking(&own.scores));
-    let of_baseline = candidates.iter().find(|c| c.entry.is_baseline).and_then(ranking);
-    for candidate in &mut candidates {
-        if let (Some(all), Some(own)) = (&intervals, ranking(candidate)) {
-            let rival = of_baseline.as_ref().filter(|_| !candidate.entry.is_baseline);
-            (candidate.entry.interval, candidate.entry.skill_interval) = all.pr_auc(&own, rival);
-        }
-        let took = latency::of(&candidate.predictor, parts.learn.view());
-        candidate.entry.predict_us = took.p50_us;
-        candidate.entry.predict_us_p99 = took.p99_us;
-        candidate.entry.baseline_value = baseline;
-        candidate.entry.skill = (candidate.entry.value - baseline) / (1.0 - baseline).max(1e-9);
-    }
-    candidates.sort_by(|a, b| b.entry.value.total_cmp(&a.entry.value));
-    let leaderboard: Vec<Entry> = candidates.iter().map(|c| c.entry.clone()).collect();
+    let areas: Vec<OfFolds> = candidates.iter().map(|own| minutes.pr_auc(own)).collect();
+    let rival = candidates.iter().position(|own| own.is_baseline).map(|rival| &areas[rival]);
+    // Without a baseline detector, what chance would reach.
+    let baseline = rival.map_or(chance, OfFolds::value);
+    let last = &folds[folds.len() - 1];
+    let mut leaderboard: Vec<Entry> = candidates
+        .iter()
+        .zip(&areas)
+        .map(|(own, area)| {
+            let took = latency::of(&own.last().predictor, last.learn.view());
+            let rival = rival.filter(|_| !own.is_baseline);
+            Entry {
+                value: area.value(),
+                interval: area.interval(&minutes.clock),
+                baseline_value: baseline,
+                skill: gain(area.value(), baseline),
+                skill_interval: rival.and_then(|rival| minutes.gain_interval(area, rival)),
+                predict_us: took.p50_us,
+                predict_us_p99: took.p99_us,
+                ..entry(own)
+            }
+        })
+        .collect();
+    leaderboard.sort_by(|a, b| b.value.total_cmp(&a.value));
     let best = candidates
         .into_iter()
-        .max_by(|a, b| a.chosen_by.total_cmp(&b.chosen_by))
+        .max_by(|a, b| a.chosen_by().total_cmp(&b.chosen_by()))
         .expect("there is a candidate");
+    let value = leaderboard.iter().find(|own| own.model == best.name).map(|own| own.value);
     let mut metrics = BTreeMap::from([
-        ("pr_auc".to_owned(), best.verdict.pr_auc),
         ("pr_auc_baseline".to_owned(), baseline),
         ("pr_auc_chance".to_owned(), chance),
-        ("vus_pr".to_owned(), best.verdict.vus_pr),
     ]);
-    if let Some(recall) = best.verdict.daily {
-        metrics.insert("faults_found_at_1_false_alarm_a_day".to_owned(), recall.events);
-    }
-    for of in best.verdict.kinds.iter().filter(|of| of.faults > 0) {
-        metrics.insert(format!("pr_auc_{}", of.kind.name()), of.pr_auc);
-    }
-    let sample = sample(&parts, &labels, &best);
-    let rows = parts.learn;
-    let serving = Serving {
-        scales: parts.scales,
-        kinds: parts.kinds,
-        alarm: best.alarm,
-        usual: (best.usual.0 / best.alarm, best.usual.1 / best.alarm),
+    let mut metric = |name: String, value: Option<f64>| {
+        metrics.extend(value.map(|value| (name, value)));
     };
-    let predictor = best.predictor;
+    metric("pr_auc".to_owned(), value);
+    metric("vus_pr".to_owned(), best.mean(|own| Some(own.vus_pr)));
+    let found = best.mean(|own| own.daily.map(|recall| recall.events));
+    metric("faults_found_at_1_false_alarm_a_day".to_owned(), found);
+    for (number, kind) in Kind::ALL.into_iter().enumerate() {
+        let of_kind = best.mean(|own| {
+            let of = &own.kinds[number];
+            (of.faults > 0).then_some(of.pr_auc)
+        });
+        metric(format!("pr_auc_{}", kind.name()), of_kind);
+    }
+    let sample = sample(&folds, &labels, &best);
+    let mut facts = facts(&folds, minutes);
+    let Parts { spans, scales, kinds, learn, .. } = folds.swap_remove(folds.len() - 1);
+    let kept = best.folds.into_iter().next_back().expect("there is a fold");
+    let serving = Serving {
+        scales,
+        kinds,
+        alarm: kept.alarm,
+        usual: (kept.usual.0 / kept.alarm, kept.usual.1 / kept.alarm),
+    };
     let card = Card {
         task: NAME.to_owned(),
-        model: best.entry.model,
-        schema: Schema { features: CHANNELS.map(str::to_owned).to_vec() },
+        model: best.name.to_owned(),
+        schema: schema(),
         unit: UNIT.to_owned(),
-        trained_ms: parts.spans.train,
-        rows: best.entry.rows,
+        trained_ms: spans.train,
+        rows: kept.rows.0,
         seed: settings.seed,
         metrics,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
-        facts: Facts::of(rows.view(), None),
+        facts: Facts::of(learn.view(), None),
     };
-    let golden = Golden::of(&predictor, rows.view());
-    let champion = Artifact { card, golden, predictor };
-    Backtest::plain(leaderboard, failed, champion, sample)
+    facts.data_hash.clone_from(&card.facts.data_hash);
+    let golden = Golden::of(&kept.predictor, learn.view());
+    let champion = Artifact { card, golden, predictor: kept.predictor };
+    let no_intervals = minutes.clock.too_short();
+    let plain = Backtest::plain(leaderboard, failed, champion, sample);
+    Backtest { facts, no_intervals, ..plain }
 }
 
-/// Some minutes of the test part: the label, and the score in alarms.
-fn sample(parts: &Parts, labels: &[bool], best: &Candidate) -> Sample {
-    let at_ms = parts.test_at_ms();
+/// What is known of a detector without the others.
+fn entry(own: &Candidate) -> Entry {
+    let last = own.last();
+    let mut scores = BTreeMap::new();
+    let mut score = |name, value: Option<f64>| scores.extend(value.map(|value| (name, value)));
+    score("vus_pr", own.mean(|own| Some(own.vus_pr)));
+    let daily = own.mean(|own| own.daily.map(|recall| recall.events));
+    score("found_at_1_false_alarm_a_day", daily);
+    let weekly = own.mean(|own| own.weekly.map(|recall| recall.events));
+    score("found_at_1_false_alarm_a_week", weekly);
+    Entry {
+        model: own.name.to_owned(),
+        metric: "pr_auc",
+        chosen_by: own.chosen_by(),
+        is_baseline: own.is_baseline,
+        fit_s: last.fit_s,
+        size_bytes: last.size_bytes,
+        rows: last.rows.0,
+        rows_offered: last.rows.1,
+        scores,
+        ..Entry::default()
+    }
+}
+
+fn schema() -> Schema {
+    Schema { features: CHANNELS.map(str::to_owned).to_vec() }
+}
+
+/// What was compared: minutes of all series together.
+fn facts(folds: &[Parts], minutes: &Minutes) -> backtest::Facts {
+    let fold = |(parts, test): (&Parts, usize)| Fold {
+        spans: parts.spans,
+        train: parts.learn.nrows(),
+        calibration: parts.choice.iter().map(|own| own.known.len()).sum(),
+        test,
+    };
+    backtest::Facts {
+        inputs: CHANNELS.len(),
+        schema_hash: schema().hash(),
+        embargo_s: HISTORY_S,
+        folds: folds.iter().zip(minutes.counts()).map(fold).collect(),
+        ..backtest::Facts::default()
+    }
+}
+
+/// Some minutes of the test parts: the label, and the score in alarms.
+fn sample(folds: &[Parts], labels: &[bool], best: &Candidate) -> Sample {
+    let at_ms: Vec<i64> = folds.iter().flat_map(Parts::test_at_ms).collect();
+    let in_alarms = |own: &judge::OfFold| -> Vec<f64> {
+        own.scores.iter().map(|score| score / own.alarm).collect()
+    };
+    let scores: Vec<f64> = best.folds.iter().flat_map(in_alarms).collect();
     let step = at_ms.len().div_ceil(SAMPLE_POINTS).max(1);
     let picked = (0..at_ms.len()).step_by(step);
     Sample {
         at_ms: picked.clone().map(|i| at_ms[i]).collect(),
         truth: picked.clone().map(|i| f64::from(u8::from(labels[i]))).collect(),
-        predicted: picked.map(|i| best.scores[i] / best.alarm).collect(),
+        predicted: picked.map(|i| scores[i]).collect(),
     }
 }
 
@@ -177,7 +259,7 @@ fn key(zone: &telemetry::ZoneId, metric: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use models::detect::minutes::{Kind, detectors};
+    use models::detect::minutes::detectors;
     use telemetry::ZoneId;
 
     use super::*;
@@ -200,11 +282,12 @@ mod tests {
         ZoneFrame::new(ZoneId::new("farm", zone), at_ms, columns.into())
     }
 
-    fn backtest(frames: &[ZoneFrame]) -> Result<Backtest, String> {
+    fn backtest(frames: &[ZoneFrame], folds: usize) -> Result<Backtest, String> {
         let names = [BASELINE, "conformal tails"];
         let own: Vec<_> =
             detectors().into_iter().filter(|own| names.contains(&own.name())).collect();
-        run(frames, &own, &Settings::default(), &|_| ())
+        let plan = Plan { folds, ..Plan::default() };
+        run(frames, &own, &plan, &Settings::default(), &|_| ())
     }
 
     #[test]
@@ -212,7 +295,7 @@ mod tests {
         let zones = ["a", "b", "c"];
         let frames: Vec<ZoneFrame> =
             zones.iter().map(|zone| frame(zone, 0..MINUTES, usual)).collect();
-        let done = backtest(&frames).unwrap();
+        let done = backtest(&frames, 1).unwrap();
         assert_eq!((done.leaderboard.len(), done.failed.len()), (2, 0));
         let card = &done.champion.card;
         assert_eq!(card.schema.features, CHANNELS);
@@ -236,13 +319,39 @@ mod tests {
     }
 
     #[test]
+    fn folds_follow_one_another_and_the_newest_detector_is_kept() {
+        let frames: Vec<ZoneFrame> =
+            ["a", "b"].iter().map(|zone| frame(zone, 0..MINUTES, usual)).collect();
+        let (one, three) = (backtest(&frames, 1).unwrap(), backtest(&frames, 3).unwrap());
+        let folds = &three.facts.folds;
+        assert_eq!((one.facts.folds.len(), folds.len()), (1, 3));
+        for pair in folds.windows(2) {
+            assert_eq!(pair[0].spans.test.1, pair[1].spans.test.0);
+            assert!(pair[0].train < pair[1].train, "later folds learn from more");
+        }
+        let judged = |done: &Backtest| done.facts.folds.iter().map(|fold| fold.test).sum::<usize>();
+        assert_eq!(judged(&one), judged(&three), "of the same time, all of it is judged");
+        let until = |done: &Backtest| done.champion.card.trained_ms.1;
+        assert_eq!(until(&three), folds[2].spans.train.1);
+        assert!(until(&three) > until(&one));
+        for entry in &three.leaderboard {
+            let [low, high] = entry.interval.unwrap();
+            assert!(low < entry.value && entry.value < high, "{entry:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_judged_is_said() {
         let check = |frames: &[ZoneFrame], expect: &str| {
-            let said = backtest(frames).unwrap_err();
+            let said = backtest(frames, 1).unwrap_err();
             assert!(said.contains(expect), "{said}");
         };
         check(&[], "no metric that moves");
         check(&[frame("a", 0..60, usual)], "too short");
         check(&[frame("a", 0..MINUTES, |_| 3.0)], "too short");
+        let held = Plan { hold_out: vec![ZoneId::new("farm", "a")], ..Plan::default() };
+        let frames = [frame("a", 0..MINUTES, usual)];
+        let said = run(&frames, &detectors(), &held, &Settings::default(), &|_| ()).unwrap_err();
+        assert!(said.contains("no zone can be held out"), "{said}");
     }
 }

@@ -136,12 +136,23 @@ pub(crate) fn run(settings: &Settings, asked: Models) -> Result<()> {
                 if !dry_run {
                     registry.remove(&task, &surplus, By { who: &who, why: "trainer models gc" })?;
                 }
-                let done = if dry_run { "would be removed" } else { "removed" };
                 let value = json!({ "task": task, "versions": surplus, "removed": !dry_run });
-                say(json, value, format!("{task}: {} versions {done} {surplus:?}", surplus.len()))?;
+                say(json, value, format!("{task}: {}", removed(&surplus, dry_run)))?;
             }
             Ok(())
         }
+    }
+}
+
+/// `nothing to remove`, `version 3 removed`, `versions 3, 4 and 7 would be removed`.
+fn removed(versions: &[u64], dry_run: bool) -> String {
+    let done = if dry_run { "would be removed" } else { "removed" };
+    let named =
+        |versions: &[u64]| versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    match versions {
+        [] => "nothing to remove".to_owned(),
+        [one] => format!("version {one} {done}"),
+        [first @ .., last] => format!("versions {} and {last} {done}", named(first)),
     }
 }
 
@@ -431,4 +442,19 @@ fn table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY).set_header(head);
     table
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_removed_is_named() {
+        let check = |versions: &[u64], dry_run, expect| {
+            assert_eq!(super::removed(versions, dry_run), expect);
+        };
+        check(&[], false, "nothing to remove");
+        check(&[], true, "nothing to remove");
+        check(&[3], false, "version 3 removed");
+        check(&[3, 4], true, "versions 3 and 4 would be removed");
+        check(&[3, 4, 7], false, "versions 3, 4 and 7 removed");
+    }
 }

@@ -231,7 +231,7 @@ impl Trainer {
                         "trained again"
                     );
                 }
-                (None, Some(why)) => info!(task, why, "it does not apply"),
+                (None, Some(own)) => info!(task, why = own.why, "it does not apply"),
                 (None, None) => {}
             }
         }

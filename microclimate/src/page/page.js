@@ -89,12 +89,14 @@ async function showDay(zone, metrics) {
   }
 }
 
+const likely = (p) => (p.probabilities ? `${Math.round(100 * p.probabilities[p.class])} %` : "");
+
 async function showPredictions(zone, tasks) {
   const answers = await Promise.allSettled(
     tasks.map(({ task }) => get(`/v1/predict/${task}?zone=${encodeURIComponent(zone)}`)));
   const rows = answers.filter((a) => a.status === "fulfilled").map(({ value: p }) =>
     h("tr", { title: `${p.model} v${p.version}` }, h("td", {}, words(p.task)),
-      h("td", { className: "value" }, number(p.value), h("span", { className: "unit" }, ` ${p.unit}`),
+      h("td", { className: "value" }, p.class ?? number(p.value), h("span", { className: "unit" }, ` ${p.class ? likely(p) : p.unit}`),
         p.interval ? h("div", { className: "interval" }, `${p.task === "anomaly" ? "usually " : ""}${number(p.interval[0])} to ${number(p.interval[1])}`) : "")));
   card(zone).predictions.replaceChildren(...(rows.length ? rows : [h("tr", {}, h("td", {}, "none yet"))]));
 }

@@ -3,7 +3,7 @@
 use ndarray::ArrayView2;
 use serde::Serialize;
 
-use super::ranks;
+use crate::metrics::Ranking;
 pub use crate::metrics::average_precision;
 
 /// Area under the receiver operating characteristic: the probability that a
@@ -17,12 +17,7 @@ pub use crate::metrics::average_precision;
 /// ```
 #[must_use]
 pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
-    let positives = labels.iter().filter(|label| **label).count() as f64;
-    let negatives = labels.len() as f64 - positives;
-    let ranks = ranks(scores);
-    let sum: f64 =
-        ranks.iter().zip(labels).filter(|(_, label)| **label).map(|(rank, _)| rank).sum();
-    (sum - positives * (positives + 1.0) / 2.0) / (positives * negatives)
+    Ranking::of(scores, labels).roc_auc(|_| 1.0)
 }
 
 /// The mean F1 score (harmonic mean of precision and recall) of the classes
@@ -36,24 +31,34 @@ pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
 /// ```
 #[must_use]
 pub fn macro_f1(predicted: &[usize], truth: &[usize]) -> f64 {
-    let classes = predicted.iter().chain(truth).max().map_or(0, |most| most + 1);
-    let f1 = |class: usize| {
-        let hits =
-            predicted.iter().zip(truth).filter(|(p, t)| **p == class && **t == class).count();
-        let either = predicted.iter().chain(truth).filter(|own| **own == class).count();
-        (either > 0).then(|| 2.0 * hits as f64 / either as f64)
-    };
-    let scores: Vec<f64> = (0..classes).filter_map(f1).collect();
-    scores.iter().sum::<f64>() / scores.len() as f64
+    weighted_macro_f1(predicted, truth, |_| 1.0)
 }
 
-/// The mean F1 score over the rows that follow a row of another class: where
-/// staying in the class is no answer. NaN where the class never changes.
-#[must_use]
-pub fn macro_f1_at_changes(predicted: &[usize], truth: &[usize], before: &[usize]) -> f64 {
-    let changed: Vec<usize> = (0..truth.len()).filter(|row| truth[*row] != before[*row]).collect();
-    let of = |all: &[usize]| -> Vec<usize> { changed.iter().map(|row| all[*row]).collect() };
-    macro_f1(&of(predicted), &of(truth))
+/// [`macro_f1`] with each row counting as its `weight`, 0 or more; a class without
+/// weight does not count.
+///
+/// ```
+/// use models::stats::classes::{macro_f1, weighted_macro_f1};
+///
+/// let twice = weighted_macro_f1(&[0, 1, 1], &[0, 0, 1], |row| [1.0, 2.0, 1.0][row]);
+/// assert_eq!(twice, macro_f1(&[0, 1, 1, 1], &[0, 0, 0, 1]));
+/// ```
+pub fn weighted_macro_f1(
+    predicted: &[usize],
+    truth: &[usize],
+    weight: impl Fn(usize) -> f64,
+) -> f64 {
+    let classes = predicted.iter().chain(truth).max().map_or(0, |most| most + 1);
+    let (mut hits, mut either) = (vec![0.0; classes], vec![0.0; classes]);
+    for (row, (said, came)) in predicted.iter().zip(truth).enumerate() {
+        let weight = weight(row);
+        either[*said] += weight;
+        either[*came] += weight;
+        hits[*said] += if said == came { weight } else { 0.0 };
+    }
+    let there = hits.iter().zip(&either).filter(|(_, either)| **either > 0.0);
+    let scores: Vec<f64> = there.map(|(hits, either)| 2.0 * hits / either).collect();
+    scores.iter().sum::<f64>() / scores.len() as f64
 }
 
 /// The mean squared distance of probabilities (rows × classes) from the truth
@@ -138,13 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn f1_counts_classes_alike_and_changes_alone() {
+    fn f1_counts_classes_alike_and_rows_by_their_weight() {
         assert_eq!(macro_f1(&[0, 0, 3], &[0, 0, 3]), 1.0, "classes 1 and 2 never come");
         assert_eq!(macro_f1(&[0, 0, 0, 0], &[0, 0, 0, 1]), 3.0 / 7.0);
-        // as before everywhere: right in three of four rows, at no change
-        let (truth, before) = ([0, 0, 1, 1], [0, 0, 0, 1]);
-        assert_eq!(macro_f1_at_changes(&before, &truth, &before), 0.0);
-        assert_eq!(macro_f1_at_changes(&truth, &truth, &before), 1.0);
+        let only = |rows: &[usize]| {
+            let weight = |row| f64::from(u8::from(rows.contains(&row)));
+            weighted_macro_f1(&[0, 0, 0, 1], &[0, 0, 1, 1], weight)
+        };
+        assert_eq!(only(&[0, 1, 3]), 1.0);
+        assert_eq!(only(&[2]), 0.0);
+        assert!(only(&[]).is_nan());
     }
 
     #[test]

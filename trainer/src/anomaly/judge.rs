@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use models::{
     Predictor,
@@ -6,38 +6,86 @@ use models::{
         Detector,
         minutes::{Judged, Verdict},
     },
-    stats::events::Recall,
 };
 use ndarray::{ArrayView1, Axis, Slice};
 
 use super::{BASELINE, parts::Parts};
-use crate::backtest::Entry;
 
 /// Share of usual minutes below the score that raises an alarm.
 const ALARM_QUANTILE: f64 = 0.995;
 /// Usual minutes that it is found among, at most.
 const USUAL_MAX: usize = 10_000;
 
-/// A detector that was fitted, and what it is worth.
-pub(super) struct Candidate {
+/// A detector that was fitted in one fold, and what it is worth there.
+pub(super) struct OfFold {
     pub(super) predictor: Predictor,
     /// Area under precision and recall on the part that it is chosen by.
-    pub(super) chosen_by: f64,
+    chosen_by: f64,
     /// The score that raises an alarm.
     pub(super) alarm: f64,
     /// Between these lie 90 % of the scores of usual minutes.
     pub(super) usual: (f64, f64),
     /// Of the test part, series after series.
     pub(super) scores: Vec<f64>,
-    pub(super) verdict: Verdict,
-    pub(super) entry: Entry,
+    verdict: Verdict,
+    pub(super) fit_s: f64,
+    pub(super) size_bytes: usize,
+    /// Rows that it was fitted on, and how many there were.
+    pub(super) rows: (usize, usize),
 }
 
-pub(super) fn judge(
-    detector: &dyn Detector,
-    parts: &Parts,
-    seed: u64,
-) -> Result<Candidate, String> {
+/// A detector in all folds.
+pub(super) struct Candidate {
+    pub(super) name: &'static str,
+    pub(super) is_baseline: bool,
+    pub(super) folds: Vec<OfFold>,
+    /// How many minutes of each are judged.
+    minutes: Vec<usize>,
+}
+
+impl Candidate {
+    /// Fits and judges a detector in every fold.
+    ///
+    /// # Errors
+    /// Why it cannot be fitted.
+    pub(super) fn of(
+        detector: &dyn Detector,
+        folds: &[Parts],
+        minutes: &[usize],
+        seed: u64,
+    ) -> Result<Self, String> {
+        let of_folds = folds.iter().map(|parts| judge(detector, parts, seed));
+        let name = detector.name();
+        Ok(Self {
+            name,
+            is_baseline: name == BASELINE,
+            folds: of_folds.collect::<Result<_, String>>()?,
+            minutes: minutes.to_vec(),
+        })
+    }
+
+    /// That of the last fold, which is kept.
+    pub(super) fn last(&self) -> &OfFold {
+        self.folds.last().expect("there is a fold")
+    }
+
+    /// Area under precision and recall on the parts that it is chosen by.
+    pub(super) fn chosen_by(&self) -> f64 {
+        self.folds.iter().map(|fold| fold.chosen_by).sum::<f64>() / self.folds.len() as f64
+    }
+
+    /// The mean over folds, each counting as its judged minutes, of those that have
+    /// it.
+    pub(super) fn mean(&self, of: impl Fn(&Verdict) -> Option<f64>) -> Option<f64> {
+        let folds = self.folds.iter().zip(&self.minutes);
+        let known = folds.filter_map(|(fold, minutes)| Some((*minutes as f64, of(&fold.verdict)?)));
+        let (minutes, sum) =
+            known.fold((0.0, 0.0), |(all, sum), (own, value)| (all + own, sum + own * value));
+        (minutes > 0.0).then(|| sum / minutes)
+    }
+}
+
+fn judge(detector: &dyn Detector, parts: &Parts, seed: u64) -> Result<OfFold, String> {
     let start = Instant::now();
     let fitted = detector.fit(parts.learn.view(), seed).map_err(|error| error.to_string())?;
     let fit_s = start.elapsed().as_secs_f64();
@@ -58,35 +106,15 @@ pub(super) fn judge(
     let said = scores(&parts.test);
     let verdict = Verdict::of(&parts.test, &said, &channels);
     let size_bytes = serde_json::to_vec(&fitted).map_err(|error| error.to_string())?.len();
-    Ok(Candidate {
+    Ok(OfFold {
         chosen_by,
         alarm: quantile(ALARM_QUANTILE).max(1e-9),
         usual: (quantile(0.05), quantile(0.95)),
-        entry: Entry {
-            model: detector.name().to_owned(),
-            metric: "pr_auc",
-            value: verdict.pr_auc,
-            chosen_by,
-            baseline_value: f64::NAN,
-            is_baseline: detector.name() == BASELINE,
-            fit_s,
-            size_bytes,
-            rows: parts.learn.nrows().min(detector.rows_max()),
-            rows_offered: parts.learn.nrows(),
-            scores: BTreeMap::from([
-                ("vus_pr", verdict.vus_pr),
-                ("found_at_1_false_alarm_a_day", found(verdict.daily)),
-                ("found_at_1_false_alarm_a_week", found(verdict.weekly)),
-            ]),
-            ..Entry::default()
-        },
         scores: said.concat(),
         verdict,
+        fit_s,
+        size_bytes,
+        rows: (parts.learn.nrows().min(detector.rows_max()), parts.learn.nrows()),
         predictor: Predictor::Detector(fitted),
     })
-}
-
-/// The share of faults.
-fn found(recall: Option<Recall>) -> f64 {
-    recall.map_or(0.0, |recall| recall.events)
 }

@@ -10,12 +10,8 @@ use models::{
 use ndarray::{Array2, Axis, concatenate};
 use rayon::prelude::*;
 
-use super::{HISTORY_S, Series, key, metrics_of};
-use crate::{
-    frame::ZoneFrame,
-    settings::Settings,
-    split::{Spans, spans},
-};
+use super::{Series, key, metrics_of};
+use crate::{frame::ZoneFrame, settings::Settings, split::Spans};
 
 /// The share of the training part that the sensors' scales are learnt from.
 const SCALES: f64 = 0.75;
@@ -23,6 +19,30 @@ const SCALES: f64 = 0.75;
 const LEARN_MAX: usize = 200_000;
 /// Minutes of a part that are judged, at most: the last of each series.
 const JUDGED_MAX: usize = 30_000;
+
+/// Every metric of every zone, by `site/zone metric`.
+///
+/// # Errors
+/// Where there is none.
+pub(super) fn series_of(frames: &[ZoneFrame]) -> Result<Vec<(String, Series)>, String> {
+    let mut all = Vec::new();
+    for frame in frames {
+        for metric in metrics_of(frame) {
+            all.extend(Series::of(frame, &metric).map(|own| (key(&frame.zone, &metric), own)));
+        }
+    }
+    if all.is_empty() {
+        return Err("no metric that moves in these zones".to_owned());
+    }
+    Ok(all)
+}
+
+/// First and last minute of all of them, UTC ms.
+pub(super) fn ends_of(series: &[(String, Series)]) -> (i64, i64) {
+    let first = series.iter().map(|(_, own)| own.first_ms).min();
+    let last = series.iter().map(|(_, own)| own.at_ms(own.values.len() - 1)).max();
+    (first.unwrap_or_default(), last.unwrap_or_default())
+}
 
 /// What detectors learn from, are chosen by, and are judged on.
 pub(super) struct Parts {
@@ -53,30 +73,24 @@ struct OfSeries {
 }
 
 impl Parts {
-    /// Divides all series at the same times.
+    /// Divides all series at the same times; each fold has faults of its own.
     ///
     /// # Errors
     /// Says why there is nothing to learn from or to judge on.
-    pub(super) fn of(frames: &[ZoneFrame], settings: &Settings) -> Result<Self, String> {
-        let mut all: Vec<(String, Series)> = Vec::new();
-        for frame in frames {
-            for metric in metrics_of(frame) {
-                all.extend(Series::of(frame, &metric).map(|s| (key(&frame.zone, &metric), s)));
-            }
-        }
-        let first_ms = all.iter().map(|(_, series)| series.first_ms).min();
-        let last_ms = all.iter().map(|(_, series)| series.at_ms(series.values.len() - 1)).max();
-        let (Some(first_ms), Some(last_ms)) = (first_ms, last_ms) else {
-            return Err("no metric that moves in these zones".to_owned());
-        };
-        let spans = spans(first_ms, last_ms, HISTORY_S, &settings.split)?;
-        let minutes_max = (JUDGED_MAX / all.len()).max(1);
-        let parts: Vec<OfSeries> = all
-            .into_par_iter()
+    pub(super) fn of(
+        series: &[(String, Series)],
+        spans: Spans,
+        fold: usize,
+        settings: &Settings,
+    ) -> Result<Self, String> {
+        let minutes_max = (JUDGED_MAX / series.len()).max(1);
+        let parts: Vec<OfSeries> = series
+            .par_iter()
             .enumerate()
             .filter_map(|(number, (name, series))| {
-                let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(2 * number as u64);
-                of_series(name, &series, spans, minutes_max, seed)
+                let number = (fold as u64) << 40 | 2 * number as u64;
+                let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(number);
+                of_series(name.clone(), series, spans, minutes_max, seed)
             })
             .collect();
         Self::joined(parts, spans, settings.seed)

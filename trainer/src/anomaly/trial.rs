@@ -7,7 +7,7 @@ use models::{
 use ndarray::{Array2, Axis, Slice};
 
 use super::{HISTORY_S, Series, Serving, key, metrics_of};
-use crate::{frame::ZoneFrame, settings::Settings, split::spans};
+use crate::frame::ZoneFrame;
 
 /// The losses of two detectors, minute by minute in the order of time.
 pub(crate) struct Losses {
@@ -18,8 +18,8 @@ pub(crate) struct Losses {
     pub(crate) x: Array2<f64>,
 }
 
-/// Puts faults into the test part of every series that both detectors know,
-/// and asks both. A loss is the squared distance between the label (1 in a
+/// Puts faults into the minutes of `span_ms` of every series that both detectors
+/// know, and asks both. A loss is the squared distance between the label (1 in a
 /// fault, else 0) and v / (1 + v), where v is the score in multiples of the
 /// detector's alarm: an alarm says at least one half. `seen_ms` is how far the
 /// rival's training reached.
@@ -30,8 +30,9 @@ pub(crate) fn losses(
     frames: &[ZoneFrame],
     (own, own_model): (&Serving, &Predictor),
     (rival, rival_model): (&Serving, &Predictor),
+    span_ms: (i64, i64),
     seen_ms: i64,
-    settings: &Settings,
+    seed: u64,
 ) -> Result<Losses, String> {
     let mut all = Vec::new();
     for frame in frames {
@@ -43,13 +44,10 @@ pub(crate) fn losses(
             }
         }
     }
-    let first_ms = all.iter().map(|(series, _)| series.first_ms).min();
-    let last_ms = all.iter().map(|(series, _)| series.at_ms(series.values.len() - 1)).max();
-    let (Some(first_ms), Some(last_ms)) = (first_ms, last_ms) else {
+    if all.is_empty() {
         return Err("the two detectors know no series in common".to_owned());
-    };
-    let test = spans(first_ms, last_ms, HISTORY_S, &settings.split)?.test;
-    let span_ms = (test.0.max(seen_ms + HISTORY_S * 1000), test.1);
+    }
+    let span_ms = (span_ms.0.max(seen_ms + HISTORY_S * 1000), span_ms.1);
     let mut minutes: Vec<(i64, f64, f64)> = Vec::new();
     let mut kept = Array2::zeros((0, 0));
     for (number, (series, (own_scales, rival_scales))) in all.iter().enumerate() {
@@ -60,7 +58,7 @@ pub(crate) fn losses(
         let before = part.start.min(PAST_MIN);
         let mut values = series.values[part.start - before..part.end].to_vec();
         // Not the seed of any part that was chosen or reported on.
-        let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(1 << 32 | number as u64);
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(1 << 32 | number as u64);
         let faults = inject(&mut values[before..], own_scales.spread(), seed);
         let rows = |scales: &Usual| {
             let mut rows = scales.rows(&values);

@@ -14,6 +14,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::{
     latency::{self, Latency},
     score::Metric,
+    statistic::{OfFolds, Statistic},
 };
 use crate::{
     rows::Rows,
@@ -199,24 +200,25 @@ impl Judges<'_> {
         vec![("crps", crps(quantiles.view(), &LEVELS, &truth))]
     }
 
-    fn scores(&self, said: &Array1<f64>) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &Array1<f64>) -> Vec<(&'static str, Statistic)> {
         let errors = said - &self.truth;
-        let mean = |of: &dyn Fn(f64) -> f64| errors.mapv(of).mean().unwrap_or(f64::NAN);
+        let each = |of: fn(f64) -> f64| errors.iter().map(|error| of(*error)).collect();
         let mut scores = vec![
-            ("bias", mean(&|error| error)),
-            ("mae", mean(&f64::abs)),
-            ("rmse", mean(&|error| error * error).sqrt()),
+            ("bias", Statistic::Mean(errors.to_vec())),
+            ("mae", Statistic::Mean(each(f64::abs))),
+            ("rmse", Statistic::RootMean(each(|error| error * error))),
         ];
         let (said, truth) = (said.to_vec(), self.truth.to_vec());
         // Test rows are those whose truth is known.
         if self.train.censored.is_some() {
-            scores.push(("concordance", concordance(&said, &truth, &vec![false; said.len()])));
+            let found = concordance(&said, &truth, &vec![false; said.len()]);
+            scores.push(("concordance", Statistic::Fixed(found)));
         }
         if self.task.about().classes.len() == 2 {
             let labels: Vec<bool> = truth.iter().map(|class| *class > 0.5).collect();
-            scores.push(("brier", mean(&|error| error * error)));
+            scores.push(("brier", Statistic::Mean(each(|error| error * error))));
             let table = calibration(&said, &labels, RELIABILITY_BINS);
-            scores.push(("calibration_error", calibration_error(&table)));
+            scores.push(("calibration_error", Statistic::Fixed(calibration_error(&table))));
         }
         scores.extend(self.task.scores(&said, &self.parts.test));
         scores
@@ -269,21 +271,21 @@ impl Candidate {
         Some(within / rows)
     }
 
-    /// Other scores of the test part: of several folds their mean, each
-    /// counting as its rows.
-    pub(super) fn scores(&self, judges: &[Judges]) -> BTreeMap<&'static str, f64> {
-        let mut sums: BTreeMap<&'static str, (f64, f64)> = BTreeMap::new();
+    /// Other scores of the test part, by name.
+    pub(super) fn scores(&self, judges: &[Judges]) -> BTreeMap<&'static str, OfFolds> {
+        let mut scores: BTreeMap<&'static str, OfFolds> = BTreeMap::new();
+        let mut first = 0;
         for (judged, judges) in self.folds.iter().zip(judges) {
-            let rows = judges.truth.len() as f64;
-            let own =
-                judges.scores(&judged.said).into_iter().chain(judged.of_distributions.clone());
-            let own = own.filter(|(_, score)| score.is_finite());
-            for (name, score) in own {
-                let (sum, of) = sums.entry(name).or_default();
-                *sum += rows * score;
-                *of += rows;
+            let rows = first..first + judges.truth.len();
+            let of_distributions = judged.of_distributions.iter();
+            let of_distributions =
+                of_distributions.map(|(name, score)| (*name, Statistic::Fixed(*score)));
+            for (name, own) in judges.scores(&judged.said).into_iter().chain(of_distributions) {
+                scores.entry(name).or_default().push(rows.clone(), own);
             }
+            first = rows.end;
         }
-        sums.into_iter().map(|(name, (sum, of))| (name, sum / of)).collect()
+        scores.retain(|_, own| own.value().is_finite());
+        scores
     }
 }

@@ -54,6 +54,9 @@ pub struct Entry {
     /// Other scores of the test part, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<&'static str, f64>,
+    /// Of those that can be computed again from blocks of times, as `interval`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub score_intervals: BTreeMap<&'static str, [f64; 2]>,
 }
 
 /// A Diebold–Mariano test of a model against the best baseline.
@@ -140,6 +143,8 @@ pub struct Backtest {
     pub leakage: Option<Leakage>,
     /// What the best model that learns rests on.
     pub relevance: Option<Relevance>,
+    /// Why there are no intervals and no tests, if there are none.
+    pub no_intervals: Option<String>,
 }
 
 impl Backtest {
@@ -160,6 +165,7 @@ impl Backtest {
             details: None,
             leakage: None,
             relevance: None,
+            no_intervals: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - `facts`: what was compared
 //! - `candidate`: one model, fitted and judged in every fold
 //! - `score`: errors by time, intervals and tests of them
+//! - `statistic`: other scores, with intervals where they can have some
 //! - `latency`: how long one row takes
 //! - `champion`: the model that is kept
 //! - `details`: the champion from near
@@ -24,6 +25,7 @@ pub(crate) mod latency;
 pub mod leakage;
 mod outcome;
 pub(crate) mod score;
+mod statistic;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,8 @@ use crate::{
 use candidate::{Candidate, Judged, Judges};
 pub use entry::{Backtest, Entry, Facts, Fold, Sample, Serving, Test, ZoneRows};
 use outcome::Outcome;
+pub(crate) use statistic::OfFolds;
+pub use statistic::Statistic;
 
 /// How much is asked of a comparison beside the leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,6 +12,7 @@ use super::{
     facts,
     leakage::{self, Skill},
     score::{Clock, skill},
+    statistic::OfFolds,
 };
 use crate::{relevance, settings::Settings, split::Parts, tasks::Task};
 
@@ -62,6 +63,10 @@ impl<'a> Outcome<'a> {
         let is_best_baseline = own == self.baseline;
         let compared = || (!is_best_baseline).then_some(());
         let last = candidate.folds.last().expect("there is a fold");
+        let scores = candidate.scores(self.judges);
+        let interval = |(name, own): (&&'static str, &OfFolds)| {
+            own.interval(&self.clock).map(|interval| (*name, interval))
+        };
         Entry {
             model: candidate.name.clone(),
             metric: self.task.about().metric,
@@ -83,7 +88,8 @@ impl<'a> Outcome<'a> {
             rows: last.rows,
             rows_offered: if candidate.baseline.is_some() { 0 } else { last.rows_offered },
             missing: candidate.missing,
-            scores: candidate.scores(self.judges),
+            score_intervals: scores.iter().filter_map(interval).collect(),
+            scores: scores.iter().map(|(name, own)| (*name, own.value())).collect(),
         }
     }
 
@@ -105,7 +111,7 @@ impl<'a> Outcome<'a> {
         step: &(dyn Fn(&str) + Sync),
     ) -> Result<Backtest, String> {
         let mut entries: Vec<Entry> =
-            (0..self.candidates.len()).map(|own| self.entry(own)).collect();
+            setup.pool.install(|| (0..self.candidates.len()).map(|own| self.entry(own)).collect());
         let best = self.chosen(|_| true).expect("there is a baseline");
         let learner = self.chosen(|candidate| candidate.baseline.is_none());
         let last = &self.folds[self.folds.len() - 1];
@@ -147,6 +153,7 @@ impl<'a> Outcome<'a> {
             details: Some(details),
             leakage,
             relevance,
+            no_intervals: self.clock.too_short(),
         })
     }
 

@@ -102,6 +102,19 @@ impl Clock {
         (self.times.len() >= BLOCKS_MIN * bootstrap.length).then_some(bootstrap)
     }
 
+    /// Why there is no interval and no test, where there is none.
+    pub(crate) fn too_short(&self) -> Option<String> {
+        if self.has_blocks() {
+            return None;
+        }
+        let (times, length) = (self.times.len(), self.horizon);
+        Some(format!(
+            "the test part has {times} times that are judged, and {BLOCKS_MIN} blocks of {length}, a \
+             horizon each, would be {}",
+            BLOCKS_MIN * length
+        ))
+    }
+
     fn sums(&self, losses: &[f64]) -> Vec<f64> {
         self.times.iter().map(|rows| losses[rows.clone()].iter().sum()).collect()
     }
@@ -136,6 +149,22 @@ impl Clock {
                 other_loss += other[*time];
             }
             1.0 - metric.of_mean(loss) / metric.of_mean(other_loss)
+        })
+    }
+
+    /// The interval of a score of all rows, each of which has a weight: it counts
+    /// as often as its time is drawn.
+    pub(crate) fn weighted_interval(
+        &self,
+        score: impl Fn(&[f64]) -> f64 + Sync,
+    ) -> Option<[f64; 2]> {
+        let rows = self.times.last().map_or(0, |last| last.end);
+        self.interval(|times| {
+            let mut weight = vec![0.0; rows];
+            for time in times {
+                weight[self.times[*time].clone()].iter_mut().for_each(|own| *own += 1.0);
+            }
+            score(&weight)
         })
     }
 
@@ -198,15 +227,29 @@ mod tests {
     }
 
     #[test]
+    fn zones_of_a_time_are_drawn_together() {
+        let clock = Clock::of(&at_ms(200), 60, 1);
+        // Were rows drawn, some draw would have more of one zone than of the other.
+        let balance =
+            |weight: &[f64]| weight.chunks(2).map(|zones| (zones[0] - zones[1]).abs()).sum::<f64>();
+        assert_eq!(clock.weighted_interval(balance), Some([0.0, 0.0]));
+        let rows = |weight: &[f64]| weight.iter().sum::<f64>();
+        assert_eq!(clock.weighted_interval(rows), Some([400.0, 400.0]));
+    }
+
+    #[test]
     fn too_few_blocks_make_no_interval() {
         let losses: Vec<f64> = (0..200).map(f64::from).collect();
         let check = |horizon_s: i64, expect: bool| {
             let clock = Clock::of(&at_ms(100), horizon_s, 1);
             assert_eq!(clock.error_interval(Metric::Mae, &losses).is_some(), expect);
             assert_eq!(clock.test(&losses, &[0.0; 200]).is_some(), expect);
+            assert_eq!(clock.too_short().is_none(), expect);
         };
         check(25 * 60, true);
         check(26 * 60, false);
         check(86_400, false);
+        let why = Clock::of(&at_ms(100), 26 * 60, 1).too_short().unwrap();
+        assert!(why.contains("100 times") && why.contains("4 blocks of 26"), "{why}");
     }
 }

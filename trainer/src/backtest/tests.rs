@@ -38,6 +38,13 @@ fn a_leaderboard_says_what_its_rows_say() {
     assert!(low < ridge.value && ridge.value < high);
     let scores = &ridge.scores;
     assert!((scores["rmse"] - ridge.value).abs() < 1e-12 && scores["mae"] < scores["rmse"]);
+    let [low, high] = ridge.score_intervals["mae"];
+    assert!(low < scores["mae"] && scores["mae"] < high);
+    let [from, to] = ridge.score_intervals["rmse"];
+    let [low, high] = ridge.interval.unwrap();
+    assert!((from - low).abs() < 1e-12 && (to - high).abs() < 1e-12, "the same draws");
+    assert!(scores.contains_key("crps") && !ridge.score_intervals.contains_key("crps"));
+    assert_eq!(backtest.no_intervals, None);
     assert!(ridge.predict_us > 0.0 && ridge.predict_us <= ridge.predict_us_p99);
     assert!(ridge.coverage.unwrap() > 0.8, "{:?}", ridge.coverage);
     assert_eq!(ridge.rows, ridge.rows_offered);

@@ -124,8 +124,8 @@ impl Condition {
         let Some(task) = comparison.tasks.iter().find(|own| own.task == self.task) else {
             return unknown("the task was not compared");
         };
-        if let Some(why) = &task.not_applicable {
-            return unknown(why);
+        if let Some(own) = &task.not_applicable {
+            return unknown(&own.why);
         }
         let Some(model) = self.model.as_ref().or(task.champion.as_ref()) else {
             return unknown("there is no champion");
@@ -207,7 +207,7 @@ mod tests {
             ..TaskResult::named("heating")
         };
         let light = TaskResult {
-            not_applicable: Some("too dark".to_owned()),
+            not_applicable: Some("too dark".to_owned().into()),
             ..TaskResult::named("light")
         };
         let comparison = Comparison { tasks: vec![heating, light], ..Comparison::default() };

@@ -21,16 +21,16 @@ use crate::{
     anomaly,
     backtest::{self, Backtest, Entry, Facts, Sample, Setup, details::Details, leakage::Leakage},
     error::TrainError,
-    folds::{self, Cut},
+    folds,
     frame::{ZoneFrame, ZoneViews},
     gate::{Decision, Outcome, trial, units},
     relevance::Relevance,
     report,
     rows::Rows,
     serve::{Champion, Trainer},
-    settings::{Settings, Split},
+    settings::Settings,
     split::Spans,
-    tasks::{self, Task},
+    tasks::{self, NotApplicable, Task},
 };
 pub use condition::Condition;
 use query::Queries;
@@ -46,8 +46,8 @@ pub struct TaskResult {
     /// Of predictions.
     pub unit: String,
     /// Why there is no leaderboard, if there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub not_applicable: Option<String>,
+    #[serde(flatten)]
+    pub not_applicable: Option<NotApplicable>,
     /// Best on the test part first.
     pub leaderboard: Vec<Entry>,
     /// The name of the model that was best on the calibration part.
@@ -58,6 +58,9 @@ pub struct TaskResult {
     pub offered: Option<Decision>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
+    /// Why there are no intervals and no tests, if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_intervals: Option<String>,
     /// The champion's predictions on the test part.
     #[serde(skip)]
     pub sample: Sample,
@@ -173,7 +176,7 @@ impl Trainer {
                 champion.as_ref().map_or_else(Vec::new, |own| own.columns().collect());
             let zones = match query::of(name, &columns, &served, request) {
                 Ok(queries) => Ok(self.read(&queries).await?),
-                Err(missing) => Err(missing),
+                Err(missing) => Err(NotApplicable::from(missing)),
             };
             let work = {
                 let (settings, request, pool) = (settings.clone(), request.clone(), pool.clone());
@@ -220,7 +223,7 @@ impl Trainer {
     fn keep(
         &self,
         name: &str,
-        outcome: Result<(Backtest, Outcome), String>,
+        outcome: Result<(Backtest, Outcome), NotApplicable>,
         run_id: &str,
         request: &Request,
     ) -> Result<TaskResult, TrainError> {
@@ -228,6 +231,9 @@ impl Trainer {
         let (backtest, outcome) = match outcome {
             Ok(done) => done,
             Err(why) => {
+                if !request.dry_run {
+                    self.found_not_applicable(name, Some(why.clone()));
+                }
                 result.not_applicable = Some(why);
                 return Ok(result);
             }
@@ -237,10 +243,12 @@ impl Trainer {
         if !request.dry_run {
             let who = request.who.as_deref().unwrap_or("trainer compare");
             let why = format!("best on the calibration part of run {run_id}");
+            self.found_not_applicable(name, None);
             result.offered =
                 Some(self.settle(&backtest.champion, outcome, By { who, why: &why })?);
         }
         result.failed = backtest.failed;
+        result.no_intervals = backtest.no_intervals;
         result.sample = backtest.sample;
         result.facts = backtest.facts;
         result.details = backtest.details;
@@ -272,7 +280,7 @@ impl Asked<'_> {
         zones: Vec<ZoneViews>,
         settings: &Settings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
-    ) -> Result<(Backtest, Outcome), String> {
+    ) -> Result<(Backtest, Outcome), NotApplicable> {
         let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
@@ -280,14 +288,17 @@ impl Asked<'_> {
             let detectors: Vec<_> =
                 detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
             let frames: Vec<ZoneFrame> = zones.into_iter().map(|zone| zone.as_known).collect();
-            let settings = with_cut(settings, request.plan.cut, &frames);
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {
                 let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 hear(step, done, detectors.len());
             };
-            let backtest = pool.install(|| anomaly::run(&frames, &detectors, &settings, &hear))?;
-            let outcome = trial::detection(&frames, &backtest.champion, champion, &settings)?;
+            let plan = &request.plan;
+            let backtest =
+                pool.install(|| anomaly::run(&frames, &detectors, plan, settings, &hear))?;
+            let span_ms = backtest.facts.folds.last().expect("there is a fold").spans.test;
+            let own = &backtest.champion;
+            let outcome = trial::detection(&frames, span_ms, own, champion, settings)?;
             return Ok((backtest, outcome));
         };
         let zones: Vec<&ZoneViews> =
@@ -305,12 +316,14 @@ impl Asked<'_> {
             let is_held = |zone: &ZoneId| hold_out.contains(zone);
             if let Some(zone) = hold_out.iter().find(|z| !zones.iter().any(|own| own.zone() == *z))
             {
-                return Err(format!("{zone}, which is held out, has no rows"));
+                return Err(format!("{zone}, which is held out, has no rows").into());
             }
             (rows(&|zone| !is_held(zone)), rows(&is_held))
         };
-        let parts =
-            folds::folds(&learnt, &judged, task.about().horizon_s, &settings.split, &request.plan)?;
+        let horizon_s = task.about().horizon_s;
+        let parts = folds::folds(&learnt, &judged, horizon_s, &settings.split, &request.plan)
+            .map_err(|why| tasks::without_rows(task.as_ref(), &zones, why))?;
+        tasks::changes(task.as_ref(), &parts, settings)?;
         let estimators: Vec<_> =
             task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
         let setup =
@@ -339,27 +352,6 @@ fn training_settings(settings: &Settings, spans: Spans) -> serde_json::Value {
         "calibration_ms": spans.calibration,
         "test_ms": spans.test,
     })
-}
-
-/// The settings with the shares that a cut comes to. Detectors divide time by
-/// themselves: their series, and not their rows, are cut.
-fn with_cut(settings: &Settings, cut: Option<Cut>, frames: &[ZoneFrame]) -> Settings {
-    let Split { train, calibration, .. } = settings.split;
-    let first_ms = frames.iter().filter_map(|frame| frame.at_ms.first()).min();
-    let last_ms = frames.iter().filter_map(|frame| frame.at_ms.last()).max();
-    let shares = match (cut, first_ms, last_ms) {
-        (Some(Cut::Shares { train, calibration }), ..) => Some((train, calibration)),
-        (Some(Cut::TestFrom(at_ms)), Some(first_ms), Some(last_ms)) => {
-            let embargo_ms = 2 * anomaly::HISTORY_S * 1000;
-            let usable_ms = (last_ms - first_ms - embargo_ms) as f64;
-            let before = (at_ms - first_ms - embargo_ms) as f64 / usable_ms;
-            let of_train = train / (train + calibration);
-            (before > 0.0 && before < 1.0).then_some((before * of_train, before * (1.0 - of_train)))
-        }
-        _ => None,
-    };
-    let (train, calibration) = shares.unwrap_or((train, calibration));
-    Settings { split: Split { train, calibration, ..settings.split }, ..settings.clone() }
 }
 
 /// Whether a zone has the metrics that the task is about.

@@ -1,7 +1,5 @@
 //! Two models on rows that neither has seen.
 
-use std::time::Instant;
-
 use models::{
     Artifact, Predictor,
     artifact::Golden,
@@ -9,19 +7,17 @@ use models::{
     registry::{Trial, gate::NOTHING},
     zoo::{column::Column, constant::Constant},
 };
-use ndarray::{Array1, Array2, Axis};
+use ndarray::{Array1, Array2};
 
 use crate::{
-    anomaly, backtest,
+    anomaly,
+    backtest::{self, latency},
     frame::{ZoneFrame, ZoneViews},
     rows::Rows,
     serve::Champion,
     settings::Settings,
     tasks::Task,
 };
-
-/// Rows whose predictions are timed.
-const TIMED_ROWS: usize = 2000;
 
 /// What came of a trial.
 #[derive(Debug)]
@@ -88,18 +84,20 @@ pub fn regression(
         horizon: horizon(&rows.at_ms, embargo_ms),
         losses: times,
         rival_losses: by_time(&rows.at_ms, &rival_losses),
-        latency_p99_us: timed(&artifact.predictor, &inputs(&rows)?),
+        latency_p99_us: latency::of(&artifact.predictor, inputs(&rows)?.view()).p99_us,
         size_bytes: artifact.to_bytes().map_err(|error| error.to_string())?.len(),
     };
     Ok(Outcome { trial, baseline })
 }
 
-/// The same for detectors, which have no baseline: a first one is taken.
+/// The same for detectors, on the minutes of `span_ms`. They have no baseline: a
+/// first one is taken.
 ///
 /// # Errors
 /// Says what cannot be compared.
 pub fn detection(
     frames: &[ZoneFrame],
+    span_ms: (i64, i64),
     artifact: &Artifact,
     champion: Option<&Champion>,
     settings: &Settings,
@@ -115,8 +113,9 @@ pub fn detection(
         frames,
         (&own, &artifact.predictor),
         (&serving(rival)?, &rival.predictor),
+        span_ms,
         seen_ms,
-        settings,
+        settings.seed,
     )?;
     let trial = Trial {
         against: champion.map(|own| own.version),
@@ -130,7 +129,7 @@ pub fn detection(
         horizon: horizon(&losses.at_ms, anomaly::HISTORY_S * 1000),
         losses: by_time(&losses.at_ms, &losses.own),
         rival_losses: by_time(&losses.at_ms, &losses.rival),
-        latency_p99_us: timed(&artifact.predictor, &losses.x),
+        latency_p99_us: latency::of(&artifact.predictor, losses.x.view()).p99_us,
         size_bytes: artifact.to_bytes().map_err(|error| error.to_string())?.len(),
     };
     Ok(Outcome { trial, baseline: None })
@@ -163,23 +162,6 @@ fn horizon(at_ms: &[i64], horizon_ms: i64) -> usize {
     steps.sort_unstable();
     let usual = steps.get(steps.len() / 2).copied().unwrap_or(horizon_ms).max(1);
     usize::try_from((horizon_ms as u64).div_ceil(usual as u64)).unwrap_or(1).max(1)
-}
-
-/// The 99th percentile of the time of one prediction, as in serving, µs.
-fn timed(predictor: &Predictor, x: &Array2<f64>) -> f64 {
-    if x.nrows() == 0 {
-        return 0.0;
-    }
-    let mut took: Vec<f64> = (0..TIMED_ROWS)
-        .map(|turn| {
-            let row = x.select(Axis(0), &[turn % x.nrows()]);
-            let start = Instant::now();
-            std::hint::black_box(predictor.predict(row.view()));
-            start.elapsed().as_secs_f64() * 1e6
-        })
-        .collect();
-    took.sort_unstable_by(f64::total_cmp);
-    took[TIMED_ROWS * 99 / 100]
 }
 
 fn inputs(rows: &Rows) -> Result<Array2<f64>, String> {

@@ -9,6 +9,7 @@ use super::status_topic;
 use crate::{
     compare::facts,
     serve::{Prediction, settings::Mqtt},
+    tasks,
 };
 
 /// A task's prediction of a zone.
@@ -70,8 +71,26 @@ impl Sensor {
         if let Some(class) = device_class(&self.unit) {
             config["device_class"] = class.into();
         }
+        let classes = classes(&self.task);
+        // The number of one of several classes means nothing to anybody; of two, the
+        // probability of the second is worth more than its name.
+        if classes.len() > 2 {
+            config["value_template"] = "{{ value_json.class }}".into();
+            config["device_class"] = "enum".into();
+            config["options"] = classes.into();
+            // An enumeration may have neither.
+            for key in ["unit_of_measurement", "state_class"] {
+                config.as_object_mut().expect("it is one").remove(key);
+            }
+        }
         config
     }
+}
+
+/// The classes of a task that is a choice between some.
+fn classes(task: &str) -> &'static [&'static str] {
+    let task = tasks::all().into_iter().find(|own| own.about().name == task);
+    task.map_or(&[], |task| task.about().classes)
 }
 
 /// Home Assistant's class of a unit, where it has one.
@@ -130,6 +149,24 @@ mod tests {
             "origin": { "name": "microclimate", "sw_version": env!("CARGO_PKG_VERSION") },
         });
         assert_eq!(sensor.config(&mqtt, 300), expect);
+    }
+
+    #[test]
+    fn one_of_several_classes_is_shown_by_its_name() {
+        let of = |task: &str, unit: &str| {
+            let (task, unit) = (task.to_owned(), unit.to_owned());
+            Sensor { task, unit, ..sensor("farm/bay-1") }.config(&Settings::default().mqtt, 300)
+        };
+        let class = of("heating-class", "0 heat, 1 hold, 2 cool");
+        assert_eq!(class["value_template"], "{{ value_json.class }}");
+        assert_eq!(
+            (&class["device_class"], &class["options"]),
+            (&json!("enum"), &json!(["heat", "hold", "cool"]))
+        );
+        assert!(class.get("unit_of_measurement").is_none() && class.get("state_class").is_none());
+        let start = of("watering-start-2h", "probability");
+        assert_eq!(start["value_template"], "{{ value_json.value | round(2) }}");
+        assert_eq!(start.get("options"), None);
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn run(comparison: &Comparison) -> serde_json::Value {
     let mut tasks = Map::new();
     for task in &comparison.tasks {
         let facts = json!({
-            "not_applicable": task.not_applicable,
+            "not_applicable": task.not_applicable.as_ref().map(|own| &own.why),
             "champion": task.champion,
             "offered": task.offered,
             "facts": task.facts,

@@ -37,6 +37,9 @@ fn section(text: &mut String, task: &TaskResult) {
     for entry in &task.leaderboard {
         let _ = writeln!(text, "| {} |", cells(task, entry).join(" | "));
     }
+    for line in [words::no_intervals(task), words::scores(task)].into_iter().flatten() {
+        let _ = writeln!(text, "\n{line}");
+    }
     for (model, why) in &task.failed {
         let _ = writeln!(text, "\n{model} could not be fitted: {why}");
     }

@@ -60,6 +60,9 @@ pub fn terminal(task: &TaskResult) -> String {
     right(&mut table, HEAD.len() - 1);
     let mut text = format!("{}: {} ({})\n{table}", task.task, task.title, words::metric(task));
     let _ = write!(text, "\n{}", words::verdict(task));
+    for line in [words::no_intervals(task), words::scores(task)].into_iter().flatten() {
+        let _ = write!(text, "\n{line}");
+    }
     if let Some(leakage) = &task.leakage {
         let _ = write!(text, "\n{}", words::leakage_verdict(leakage));
     }

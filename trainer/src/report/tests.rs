@@ -30,7 +30,7 @@ fn comparison() -> Comparison {
         ..TaskResult::named("temperature-10m")
     };
     let watering = TaskResult {
-        not_applicable: Some("no soil_moisture in these zones".to_owned()),
+        not_applicable: Some("no soil_moisture in these zones".to_owned().into()),
         ..TaskResult::named("watering")
     };
     let mut comparison = Comparison {
@@ -51,6 +51,22 @@ fn reports_are_as_they_were() {
     let texts: Vec<String> = comparison.tasks.iter().map(terminal).collect();
     insta::assert_snapshot!("terminal", texts.join("\n\n"));
     insta::assert_snapshot!("relevance", relevance(&comparison.tasks[0]));
+}
+
+#[test]
+fn where_there_are_no_intervals_it_is_said_why() {
+    let mut task = comparison().tasks.remove(0);
+    assert!(terminal(&task).contains("More scores of ridge (95 %): bias "));
+    task.no_intervals = Some("the test part is a minute".to_owned());
+    for entry in &mut task.leaderboard {
+        entry.score_intervals.clear();
+    }
+    let terminal = terminal(&task);
+    let comparison = Comparison { tasks: vec![task], ..Comparison::default() };
+    for text in [&terminal, &markdown::page(&comparison), &html::page(&comparison)] {
+        assert!(text.contains("No intervals and no tests: the test part is a minute."), "{text}");
+    }
+    assert!(terminal.contains("More scores of ridge: bias "), "{terminal}");
 }
 
 #[test]
@@ -95,7 +111,8 @@ fn a_run_folder_is_new_and_whole_before_it_is_the_latest() {
     assert_eq!(facts["folds"].as_array().unwrap().len(), 2);
     assert!(facts["zones"][0]["train"].as_u64().unwrap() > 0);
     let board = read(dir.join("leaderboard.json"));
-    assert!(board["tasks"][0]["leaderboard"][0]["skill_interval"].is_array());
+    let first = &board["tasks"][0]["leaderboard"][0];
+    assert!(first["skill_interval"].is_array() && first["score_intervals"]["mae"].is_array());
     let left = std::fs::read_dir(reports.path()).unwrap().count();
     assert_eq!(left, 3, "two folders and latest_run.json, nothing half-written");
 }

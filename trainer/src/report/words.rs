@@ -6,6 +6,7 @@ use crate::{
     compare::TaskResult,
     gate::Decision,
     relevance::answer::{SURE, p_value},
+    tasks::NotApplicable,
 };
 
 /// What the leaderboard is by: an error, or a score.
@@ -36,6 +37,30 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.0} %", 100.0 * share).replace('-', "−")
 }
 
+/// Other scores of the champion, with 95 % where there is an interval.
+pub(super) fn scores(task: &TaskResult) -> Option<String> {
+    let entry = task.champion_entry().filter(|entry| !entry.scores.is_empty())?;
+    let each = |name: &&'static str| format!("{} {}", name.replace('_', " "), score(entry, name));
+    let each: Vec<String> = entry.scores.keys().map(each).collect();
+    let level = if entry.score_intervals.is_empty() { "" } else { " (95 %)" };
+    Some(format!("More scores of {}{level}: {}.", entry.model, each.join(", ")))
+}
+
+/// `0.74 (0.70 to 0.78)`, or nothing where there is no such score.
+pub(super) fn score(entry: &Entry, name: &str) -> String {
+    let Some(value) = entry.scores.get(name) else { return String::new() };
+    let interval = entry.score_intervals.get(name);
+    let interval = interval
+        .map_or(String::new(), |[low, high]| format!(" ({} to {})", number(*low), number(*high)));
+    format!("{}{interval}", number(*value))
+}
+
+/// Why there are no intervals, if there are none.
+pub(super) fn no_intervals(task: &TaskResult) -> Option<String> {
+    let why = task.no_intervals.as_ref()?;
+    Some(format!("No intervals and no tests: {why}."))
+}
+
 /// `0.40 (0.31 to 0.48)`
 pub(super) fn skill(value: f64, interval: Option<[f64; 2]>) -> String {
     let interval = interval.map(|[low, high]| format!(" ({low:.2} to {high:.2})"));
@@ -52,8 +77,9 @@ pub(super) fn p(entry: &Entry) -> String {
 
 /// Whether the champion beats the best baseline.
 pub(super) fn verdict(task: &TaskResult) -> String {
-    if let Some(why) = &task.not_applicable {
-        return format!("Not applicable: {}.", why.replace('_', " "));
+    if let Some(NotApplicable { why, hint }) = &task.not_applicable {
+        let hint = hint.as_ref().map_or(String::new(), |hint| format!(" Hint: {hint}."));
+        return format!("Not applicable: {why}.{hint}");
     }
     let (Some(champion), Some(baseline)) = (task.champion_entry(), task.baseline_entry()) else {
         return "No model could be fitted.".to_owned();

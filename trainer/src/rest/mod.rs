@@ -76,9 +76,11 @@ fn problem(error: PredictError) -> Problem {
         PredictError::UnknownZone(_) => Problem::not_found(text)
             .coded("unknown_zone")
             .hint("GET /v1/zones of the feature store lists them"),
-        PredictError::NoChampion(_) => Problem::unavailable(text)
-            .coded("no_champion")
-            .hint("`trainer compare` trains and chooses one"),
+        PredictError::NoChampion { not_applicable, .. } => {
+            let trains = || "`trainer compare` trains and chooses one".to_owned();
+            let hint = not_applicable.and_then(|own| own.hint).unwrap_or_else(trains);
+            Problem::unavailable(text).coded("no_champion").hint(hint)
+        }
         PredictError::NotApplicable { .. } => Problem::conflict(text).coded("not_applicable"),
         PredictError::Train(error) => Problem::internal(error),
     }

@@ -44,6 +44,10 @@ struct TaskLine {
     unit: &'static str,
     /// The model in service; null before one was trained.
     champion: Option<TaskChampion>,
+    /// Why the last comparison in this process had no leaderboard, where it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "no zone was below 20 °C, so there is nothing to learn")]
+    not_applicable: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -70,7 +74,8 @@ pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Tasks> {
                 metrics: card.metrics.clone(),
             }
         });
-        TaskLine { task, title, unit, champion }
+        let not_applicable = trainer.not_applicable(task).map(|own| own.why);
+        TaskLine { task, title, unit, champion, not_applicable }
     };
     Json(Tasks { tasks: NAMES.into_iter().map(line).collect() })
 }

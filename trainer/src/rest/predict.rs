@@ -119,7 +119,7 @@ async fn answer(trainer: &Trainer, task: &str, posted: Posted) -> Result<Json<An
             // What is wrong with the task is wrong with the request.
             Err(
                 error @ (crate::PredictError::UnknownTask(_)
-                | crate::PredictError::NoChampion(_)
+                | crate::PredictError::NoChampion { .. }
                 | crate::PredictError::Train(_)),
             ) => return Err(problem(error)),
             Err(error) => errors.push(Failure { zone, message: error.to_string() }),

@@ -266,6 +266,7 @@ mod tests {
             unit: "°C".to_owned(),
             interval: Some([value - 1.0, value + 1.0]),
             interval_level: 0.9,
+            class: None,
             probabilities: None,
             model: "ridge".to_owned(),
             version,

@@ -43,7 +43,7 @@ use crate::{
     score::Scores,
     settings::Settings,
     source::{Latest, Source},
-    tasks,
+    tasks::{self, NotApplicable},
 };
 pub use champion::Champion;
 pub use irrigation::Irrigation;
@@ -68,6 +68,8 @@ struct Shared {
     /// Champions that the registry names and that were refused, with the
     /// reason.
     refused: RwLock<HashMap<String, String>>,
+    /// Tasks that the last comparison of this process found nothing to learn for.
+    not_applicable: RwLock<HashMap<String, NotApplicable>>,
     scores: Scores,
     meter: Meter,
     anomalies: Remembered<Arc<anomaly::Score>>,
@@ -89,6 +91,7 @@ impl Trainer {
             registry,
             champions: RwLock::default(),
             refused: RwLock::default(),
+            not_applicable: RwLock::default(),
             scores,
             meter: Meter::default(),
             anomalies: Remembered::default(),
@@ -180,6 +183,22 @@ impl Trainer {
         self.0.refused.read().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
+    /// Why the last comparison in this process had no leaderboard of a task, if it
+    /// had none.
+    #[must_use]
+    pub fn not_applicable(&self, task: &str) -> Option<NotApplicable> {
+        let all = self.0.not_applicable.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(task).cloned()
+    }
+
+    pub(crate) fn found_not_applicable(&self, task: &str, found: Option<NotApplicable>) {
+        let mut all = self.0.not_applicable.write().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Some(why) => all.insert(task.to_owned(), why),
+            None => all.remove(task),
+        };
+    }
+
     /// The model in service, if there is one.
     #[must_use]
     pub fn champion(&self, task: &str) -> Option<Arc<Champion>> {
@@ -227,7 +246,10 @@ impl Trainer {
         if !tasks::NAMES.contains(&task) {
             return Err(PredictError::UnknownTask(task.to_owned()));
         }
-        let no_champion = || PredictError::NoChampion(task.to_owned());
+        let no_champion = || PredictError::NoChampion {
+            task: task.to_owned(),
+            not_applicable: self.not_applicable(task),
+        };
         let champion = self.champion(task).ok_or_else(no_champion)?;
         let latest: Option<Latest> = self.0.source.latest(zone).await?;
         let mut latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;

@@ -6,7 +6,7 @@ use telemetry::ZoneId;
 use utoipa::ToSchema;
 
 use super::{champion::Champion, irrigation::Irrigation};
-use crate::{error::TrainError, source::Latest};
+use crate::{error::TrainError, source::Latest, tasks::NotApplicable};
 
 /// What a task says of a zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -29,6 +29,10 @@ pub struct Prediction {
     pub interval: Option<[f64; 2]>,
     /// A share.
     pub interval_level: f64,
+    /// The class that `value` is nearest to, where the task is a choice between some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "hold")]
+    pub class: Option<&'static str>,
     /// Of each class, where the model says classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<BTreeMap<String, f64>>,
@@ -109,8 +113,13 @@ pub enum PredictError {
     #[error("there are no features of zone `{0}`")]
     UnknownZone(ZoneId),
     /// No model was trained yet.
-    #[error("there is no champion of task `{0}` yet")]
-    NoChampion(String),
+    #[error("there is no champion of task `{task}` yet{}", because(not_applicable.as_ref()))]
+    NoChampion {
+        /// The task.
+        task: String,
+        /// Why the last comparison had nothing to train on, where that is so.
+        not_applicable: Option<NotApplicable>,
+    },
     /// The zone lacks what the task is about.
     #[error("task `{task}` does not apply to zone `{zone}`: {why}")]
     NotApplicable {
@@ -126,6 +135,10 @@ pub enum PredictError {
     Train(#[from] TrainError),
 }
 
+fn because(not_applicable: Option<&NotApplicable>) -> String {
+    not_applicable.map_or(String::new(), |own| format!(": not applicable, {}", own.why))
+}
+
 impl Prediction {
     /// The parts that are the same for all tasks; the value is not a number
     /// yet.
@@ -138,6 +151,7 @@ impl Prediction {
             unit: card.unit.clone(),
             interval: None,
             interval_level: 0.0,
+            class: None,
             probabilities: None,
             model: card.model.clone(),
             version: champion.version,

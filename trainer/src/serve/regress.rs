@@ -55,7 +55,9 @@ impl Trainer {
             let value = baseline.ok_or_else(|| {
                 not_applicable(format!("{why}, and the baseline lacks its input too"))
             })?;
-            return Ok(Prediction { value, fallback: true, fallback_reason: Some(why), ..said });
+            let class = task.about().class(value);
+            let fallback_reason = Some(why);
+            return Ok(Prediction { value, class, fallback: true, fallback_reason, ..said });
         }
         let width = row.len();
         let contributions = contributions(&champion.artifact, &row, explain);
@@ -72,7 +74,8 @@ impl Trainer {
         let half_width = self.scores().half_width(&said, serving.half_width);
         let interval = half_width
             .map(|half| [(value - half).clamp(low, high), (value + half).clamp(low, high)]);
-        Ok(Prediction { value, interval, probabilities, contributions, ..said })
+        let class = task.about().class(value);
+        Ok(Prediction { value, class, interval, probabilities, contributions, ..said })
     }
 
     fn drift(&self, champion: &Champion, row: &[f64]) -> Drift {

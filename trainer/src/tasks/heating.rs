@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 
-use models::stats::classes::{macro_f1, macro_f1_at_changes};
 use telemetry::SmolStr;
 
 use super::{
-    About, Baseline, Task, above_and_below, anchored, circumstances, made_of, surroundings,
-    windows, yesterday,
+    About, Baseline, Task, Unchanging, above_and_below, anchored, applicable::among, circumstances,
+    made_of, surroundings, windows, yesterday,
 };
 use crate::{
+    backtest::Statistic,
     frame::ZoneFrame,
     input::{Metric, Side},
     link::{Link, MEAN_AFTER_H},
@@ -162,7 +162,7 @@ impl Task for DegreeMinutes {
 
     /// Who heats or cools as much as is said does so much in vain, and leaves so
     /// much lacking.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let [in_vain, lacking] = above_and_below(said, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
@@ -175,6 +175,23 @@ impl Task for DegreeMinutes {
             Baseline { name: "as the last 10 min go on", input: line, factor: MEAN_AFTER_H },
             Baseline { name: "as the same hour yesterday went", input: yesterday, factor: 1.0 },
         ]
+    }
+
+    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+        let what = match self.side {
+            _ if truth != 0.0 => format!("each hour lacked {truth} °C·min"),
+            Side::Heating => {
+                format!("no zone was below {}", among(comforts, |own| own.heat_below, "°C"))
+            }
+            Side::Cooling => {
+                format!("no zone was above {}", among(comforts, |own| own.cool_above, "°C"))
+            }
+        };
+        let hint = match self.side {
+            Side::Heating => "set comfort.heat_below, or a zone's own, to where it is heated",
+            Side::Cooling => "set comfort.cool_above, or a zone's own, to where it is cooled",
+        };
+        Unchanging { what, hint }
     }
 }
 
@@ -194,19 +211,33 @@ impl Task for Class {
 
     /// Rounded to the nearest class: F1 of all rows, and of those whose class is
     /// not that of now, which to say "as now" never gets right.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let nearest = |value: &f64| value.round().clamp(0.0, 2.0) as usize;
         let said: Vec<usize> = said.iter().map(nearest).collect();
         let truth: Vec<usize> = rows.truth().iter().map(nearest).collect();
         let now: Vec<usize> = rows.input("class_now").iter().map(nearest).collect();
+        let at_changes = Statistic::macro_f1(said.clone(), truth.clone(), Some(&now));
         vec![
-            ("macro_f1", macro_f1(&said, &truth)),
-            ("macro_f1_at_changes", macro_f1_at_changes(&said, &truth, &now)),
+            ("macro_f1", Statistic::macro_f1(said, truth, None)),
+            ("macro_f1_at_changes", at_changes),
         ]
     }
 
     fn baselines(&self) -> Vec<Baseline> {
         vec![Baseline { name: "as now", input: Some("class_now"), factor: 1.0 }]
+    }
+
+    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+        let (low, high) = (
+            among(comforts, |own| own.heat_below, "°C"),
+            among(comforts, |own| own.cool_above, "°C"),
+        );
+        let what = match truth as usize {
+            0 => format!("every hour was below {low}"),
+            1 => format!("no hour was below {low} or above {high}"),
+            _ => format!("every hour was above {high}"),
+        };
+        Unchanging { what, hint: "set comfort.heat_below and comfort.cool_above, or a zone's own" }
     }
 }
 
@@ -288,7 +319,22 @@ mod tests {
         assert_eq!(rows.truth().to_vec(), [60.0; 30], "each hour lacks a degree");
         let said: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
         let scores = DegreeMinutes::HEATING.scores(&said, &rows);
+        let scores: Vec<_> = scores.iter().map(|(name, own)| (*name, own.value())).collect();
         assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
+    }
+
+    #[test]
+    fn what_is_never_lacking_is_said_with_its_bounds() {
+        let warm = Settings::default().comfort;
+        let cold = Comfort { heat_below: 16.0, ..warm };
+        let check = |task: &dyn Task, truth: f64, expect: &str| {
+            assert_eq!(task.unchanging(truth, &[warm, cold]).what, expect);
+        };
+        check(&DegreeMinutes::HEATING, 0.0, "no zone was below 16 to 20 °C");
+        check(&DegreeMinutes::COOLING, 0.0, "no zone was above 25 °C");
+        check(&DegreeMinutes::COOLING, 60.0, "each hour lacked 60 °C·min");
+        check(&Class, 1.0, "no hour was below 16 to 20 °C or above 25 °C");
+        check(&Class, 2.0, "every hour was above 25 °C");
     }
 
     #[test]

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use telemetry::SmolStr;
 
-use super::{About, Baseline, HOUR_MS, Task, above_and_below, circumstances, made_of};
-use crate::{frame::ZoneFrame, rows::Rows, settings::Comfort};
+use super::{About, Baseline, HOUR_MS, Task, Unchanging, above_and_below, circumstances, made_of};
+use crate::{backtest::Statistic, frame::ZoneFrame, rows::Rows, settings::Comfort};
 
 const COVERAGE_MIN: f64 = 50.0;
 
@@ -99,6 +99,7 @@ impl Mean {
             title: "light by day of the next 24 hours",
             truth_columns: &["light_day_mean_24h", "light_coverage_24h"],
             anchor: Some("light_day_mean_24h"),
+            is_by_sun: true,
             ..MEAN
         },
         metric: "light_day",
@@ -111,6 +112,7 @@ impl Mean {
             title: "light by night of the next 24 hours",
             truth_columns: &["light_night_mean_24h", "light_coverage_24h"],
             anchor: Some("light_night_mean_24h"),
+            is_by_sun: true,
             ..MEAN
         },
         metric: "light_night",
@@ -163,7 +165,7 @@ impl Task for Supplement {
 
     /// Who lights the lamps as long as is said does so for so many hours in vain,
     /// and leaves so many lacking.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let [in_vain, lacking] = above_and_below(said, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
@@ -174,6 +176,17 @@ impl Task for Supplement {
             by("as the last 24 h", "supplement_hours_by_light_mean_24h"),
             by("mean of two days", "supplement_hours_by_light_mean_48h"),
         ]
+    }
+
+    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+        let what = if truth == 0.0 {
+            "each day brought the light that is wanted, and no lamp was to be lit".to_owned()
+        } else {
+            format!("lamps were to be lit for {truth} h of each day")
+        };
+        let hint = "set comfort.dli_target or comfort.crop to the light that is wanted, and \
+                    comfort.lamp_ppfd and comfort.ppfd_per_lux to what lamps and sun give";
+        Unchanging { what, hint }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every regression task learns a target that is known at T + horizon from
 //! inputs that were known at T, and reports a level in the task's unit.
 
+mod applicable;
 mod heating;
 mod light;
 mod temperature;
@@ -13,7 +14,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use models::{Estimator, classify, detect, zoo};
 use telemetry::SmolStr;
 
+pub use applicable::{NotApplicable, Unchanging};
+pub(crate) use applicable::{changes, without_rows};
+
 use crate::{
+    backtest::Statistic,
     earlier,
     frame::ZoneFrame,
     input::{Input, Metric},
@@ -76,6 +81,8 @@ pub struct About {
     /// with two, a prediction is the probability of the second; with more, the
     /// mean class number.
     pub classes: &'static [&'static str],
+    /// Whether it tells day from night, and so needs the site's place.
+    pub is_by_sun: bool,
 }
 
 impl About {
@@ -95,6 +102,7 @@ impl About {
         link: Link::Change,
         bounds: (f64::NEG_INFINITY, f64::INFINITY),
         classes: &[],
+        is_by_sun: false,
     };
 
     /// The level, in the task's unit and within its bounds, that it comes to when a
@@ -103,6 +111,13 @@ impl About {
     pub fn level(&self, said: f64, anchor: f64) -> f64 {
         let (low, high) = self.bounds;
         self.link.level(said, anchor).clamp(low, high)
+    }
+
+    /// The class that a prediction is nearest to, if it is a choice between some.
+    #[must_use]
+    pub fn class(&self, value: f64) -> Option<&'static str> {
+        let last = self.classes.len().checked_sub(1)?;
+        Some(self.classes[(value.round().max(0.0) as usize).min(last)])
     }
 }
 
@@ -139,11 +154,20 @@ pub trait Task: Send + Sync {
         }
     }
     /// Scores beside the error, of levels that were said of rows.
-    fn scores(&self, _: &[f64], _: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, _: &[f64], _: &Rows) -> Vec<(&'static str, Statistic)> {
         Vec::new()
     }
     /// What any model must beat.
     fn baselines(&self) -> Vec<Baseline>;
+    /// What it means that the truth of every row is `truth`, of zones with these
+    /// settings.
+    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+        let About { title, unit, .. } = self.about();
+        Unchanging {
+            what: format!("{title}: {truth} {unit} in every row"),
+            hint: "a longer recording may have more to say, if the sensor is not stuck",
+        }
+    }
 }
 
 /// Every classifier, as a regressor of the class's number.
@@ -233,13 +257,11 @@ fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
 
 /// What it costs to act on what was said: by how much it is above what came, and
 /// below, in the mean over all rows.
-fn above_and_below(said: &[f64], rows: &Rows) -> [f64; 2] {
+fn above_and_below(said: &[f64], rows: &Rows) -> [Statistic; 2] {
     let truth = rows.truth();
-    let errors = || said.iter().zip(&truth).map(|(said, truth)| said - truth);
-    let rows = truth.len() as f64;
-    let above = errors().filter(|error| *error > 0.0).sum::<f64>() / rows;
-    let below = errors().filter(|error| *error < 0.0).sum::<f64>().abs() / rows;
-    [above, below]
+    let errors = said.iter().zip(&truth).map(|(said, truth)| said - truth);
+    let (above, below) = errors.map(|error| (error.max(0.0), (-error).max(0.0))).unzip();
+    [Statistic::Mean(above), Statistic::Mean(below)]
 }
 
 /// How a metric's windows up to `minutes_max` differ from its present value
@@ -347,6 +369,20 @@ pub(crate) mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_prediction_is_of_the_nearest_class() {
+        let check = |name: &str, value: f64, expect: Option<&str>| {
+            let task = all().into_iter().find(|task| task.about().name == name).unwrap();
+            assert_eq!(task.about().class(value), expect, "{name} {value}");
+        };
+        check("heating-class", 0.4, Some("heat"));
+        check("heating-class", 0.6, Some("hold"));
+        check("heating-class", 2.0, Some("cool"));
+        check("watering-start-2h", 0.49, Some("no watering"));
+        check("watering-start-2h", 0.51, Some("watering"));
+        check("heating", 1.0, None);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 use std::collections::BTreeSet;
 
-use models::{Estimator, stats::classes::roc_auc, zoo};
+use models::{Estimator, metrics::Ranking, zoo};
 use telemetry::SmolStr;
 
-use super::{About, Baseline, HOUR_MS, Task, above_and_below, anchored, circumstances, made_of};
+use super::{
+    About, Baseline, HOUR_MS, Task, Unchanging, above_and_below, anchored, applicable::among,
+    circumstances, made_of,
+};
 use crate::{
+    backtest::Statistic,
     frame::ZoneFrame,
     input::{HOURS_MAX, Metric},
     rows::Rows,
@@ -166,7 +170,7 @@ impl Task for HoursToCritical {
 
     /// Who waters when the critical moisture is said to come waters so many hours
     /// too late (plants are dry so long), or too early.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let [late, early] = above_and_below(said, rows);
         vec![("too_late_h", late), ("too_early_h", early)]
     }
@@ -183,6 +187,16 @@ impl Task for HoursToCritical {
             by("line since watering", "hours_to_critical_by_drying_slope_pct_h"),
             by("mean drying rate", "hours_to_critical_by_drying_rate_pct_h"),
         ]
+    }
+
+    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+        let critical = among(comforts, |own| own.soil_moisture_critical, "%");
+        let what = if truth >= HOURS_MAX {
+            format!("no soil dried to {critical} within {HOURS_MAX} h")
+        } else {
+            format!("each soil dried to {critical} within {truth} h")
+        };
+        Unchanging { what, hint: "set comfort.soil_moisture_critical, or a zone's own" }
     }
 }
 
@@ -239,13 +253,22 @@ impl Task for Start {
         Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
     }
 
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, f64)> {
+    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
         let began: Vec<bool> = rows.truth().iter().map(|truth| *truth > 0.5).collect();
-        vec![("roc_auc", roc_auc(said, &began))]
+        vec![("roc_auc", Statistic::RocAuc(Ranking::of(said, &began)))]
     }
 
     fn baselines(&self) -> Vec<Baseline> {
         vec![Baseline { name: "never", input: None, factor: 0.0 }]
+    }
+
+    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+        let what = if truth == 0.0 { "no watering began" } else { "a watering was always near" };
+        Unchanging {
+            what: what.to_owned(),
+            hint: "waterings are seen where soil_moisture rises, or irrigation (a valve) goes on; a \
+                   longer recording may have some",
+        }
     }
 }
 

@@ -57,6 +57,8 @@ async fn versions_are_seen_and_changed() {
         serde_json::json!([3])
     );
     assert_eq!(json(&life, "gc temperature-10m --keep 1")["removed"], true);
+    let nothing = (true, "temperature-10m: nothing to remove\n".to_owned());
+    assert_eq!(run(&life, "gc --keep 1"), nothing);
     assert_eq!(life.trainer.registry().versions(TASK).unwrap(), [1, 2, 4]);
 
     let (done, log) = run(&life, "log temperature-10m --limit 3 --json");

@@ -14,12 +14,16 @@ mod watching;
 
 use std::path::Path;
 
+use models::{Artifact, Card, Facts, Fitted, Predictor, Schema, artifact::Golden, registry::By};
+use ndarray::array;
 use serde_json::Value;
 use service::Secret;
 use store::Store;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use trainer::{Decision, Request, Settings, Source, Trainer, backtest::Depth};
+use trainer::{
+    Decision, Request, Settings, Source, TrainError, Trainer, backtest::Depth, link::Link,
+};
 
 const TASK: &str = "temperature-10m";
 
@@ -48,6 +52,38 @@ fn open(dir: &Path, store: &Store) -> Trainer {
     let settings = settings(dir, store);
     let source = Source::remote(&settings.source).unwrap();
     Trainer::new(settings, source).unwrap()
+}
+
+/// Makes a model of one input champion of a task; `link` is what its sayings mean.
+fn crown(
+    trainer: &Trainer,
+    task: &str,
+    input: &str,
+    fitted: Fitted,
+    link: Link,
+) -> Result<(), TrainError> {
+    let predictor = Predictor::Regressor(fitted);
+    let x = array![[30.0], [40.0]];
+    let card = Card {
+        task: task.to_owned(),
+        model: "by hand".to_owned(),
+        schema: Schema { features: vec![input.to_owned()] },
+        unit: trainer::compare::facts(task).1.to_owned(),
+        trained_ms: (0, 1),
+        rows: 2,
+        seed: 1,
+        metrics: [].into(),
+        code_version: "test".to_owned(),
+        facts: Facts::of(x.view(), None),
+        serving: serde_json::json!({
+            "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0], "link": link
+        }),
+    };
+    let artifact = Artifact { golden: Golden::of(&predictor, x.view()), card, predictor };
+    let by = By { who: "test", why: "a test" };
+    trainer.registry().keep(&artifact, by).unwrap();
+    trainer.registry().promote(task, 1, by, true).unwrap();
+    trainer.load_champion(task)
 }
 
 impl Life {

@@ -6,20 +6,18 @@ use std::{f64::consts::TAU, path::Path, time::Duration};
 use eventlog::{EventLog, Record};
 use feature_store::{FeatureStore, FrameQuery, Mode};
 use models::{
-    Artifact, Card, Facts, Fitted, Predictor, Schema,
-    artifact::Golden,
-    registry::{By, Entry, What},
+    Fitted, Schema,
+    registry::{Entry, What},
     zoo::{column::Column, constant::Constant},
 };
-use ndarray::Array2;
 use service::Secret;
 use telemetry::{MetricTable, Reading, Report, ZoneId, topic::READINGS};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use trainer::{Settings, Source, Trainer, score::Noted};
+use trainer::{Settings, Source, Trainer, link::Link, score::Noted};
 
-use super::TASK;
+use super::{TASK, crown};
 
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
@@ -286,30 +284,6 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     assert!(truths >= 30, "{truths} truths");
 }
 
-/// Makes a model of these inputs, fitted by hand, champion of a task.
-fn serve(trainer: &Trainer, task: &str, inputs: &[&str], fitted: Fitted) -> Result<(), String> {
-    let predictor = Predictor::Regressor(fitted);
-    let x = Array2::from_shape_fn((2, inputs.len()), |(row, _)| 30.0 + row as f64);
-    let card = Card {
-        task: task.to_owned(),
-        model: "by hand".to_owned(),
-        schema: Schema { features: inputs.iter().map(|own| (*own).to_owned()).collect() },
-        unit: String::new(),
-        trained_ms: (0, 1),
-        rows: 2,
-        seed: 1,
-        metrics: [].into(),
-        code_version: "test".to_owned(),
-        facts: Facts::of(x.view(), None),
-        serving: serde_json::json!({ "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0] }),
-    };
-    let artifact = Artifact { golden: Golden::of(&predictor, x.view()), card, predictor };
-    let by = By { who: "test", why: "a test" };
-    trainer.registry().keep(&artifact, by).unwrap();
-    trainer.registry().promote(task, 1, by, true).unwrap();
-    trainer.load_champion(task).map_err(|error| error.to_string())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_is_told_how_the_same_hour_went_yesterday() {
     let mut site = Site::start(FEATURES);
@@ -318,7 +292,7 @@ async fn a_model_is_told_how_the_same_hour_went_yesterday() {
     let schema = Schema { features: vec![input.to_owned()] };
     // It says this mean, or -5 where it is not known.
     let column = Column::of(&schema, input, 1.0, -5.0).unwrap();
-    serve(&trainer, TASK, &[input], column).unwrap();
+    crown(&trainer, TASK, input, column, Link::Change).unwrap();
     let said = async || {
         let said = trainer.predict(TASK, &ZONE.parse().unwrap()).await.unwrap();
         assert!(!said.fallback, "{said:?}");
@@ -347,7 +321,8 @@ async fn a_model_of_an_earlier_meaning_of_its_task_is_refused() {
     let site = Site::start(FEATURES);
     let trainer = site.trainer(|_| {});
     let constant = Fitted::Constant(Constant { value: 12.0 });
-    let refused = serve(&trainer, "heating", &["temperature_now"], constant).unwrap_err();
+    let refused = crown(&trainer, "heating", "temperature_now", constant, Link::Change);
+    let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("heating, version 1") && refused.contains("compare"), "{refused}");
     assert!(trainer.champion("heating").is_none());
     assert!(trainer.refusal("heating").is_some());
@@ -358,7 +333,7 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     let mut site = Site::start("");
     let trainer = site.trainer(|_| {});
     let constant = Fitted::Constant(Constant { value: 12.0 });
-    serve(&trainer, "watering", &["soil_moisture_now"], constant).unwrap();
+    crown(&trainer, "watering", "soil_moisture_now", constant, Link::Change).unwrap();
     let asked = async || {
         let said = trainer.predict("watering", &ZONE.parse().unwrap()).await.unwrap();
         assert_eq!(said.value, 12.0);

@@ -1,8 +1,11 @@
 //! What is said, and when the baseline says it.
 
+use models::{Fitted, zoo::constant::Constant};
 use serde_json::json;
+use trainer::Request;
+use trainer::{input::Side, link::Link};
 
-use super::{Life, TASK, store::temperature};
+use super::{Life, TASK, crown, store::temperature};
 
 fn close(got: &serde_json::Value, expect: f64, within: f64) {
     let got = got.as_f64().unwrap();
@@ -92,6 +95,44 @@ async fn the_baseline_answers_for_stale_and_for_missing_inputs() {
     let (status, said) = life.get(path).await;
     // The best baseline here extrapolates, and its slope is missing too.
     assert!(status == 409 && said.to_string().contains("inputs are missing"), "{said}");
+}
+
+#[tokio::test]
+async fn where_there_was_nothing_to_train_on_serving_says_why() {
+    let life = Life::start().await;
+    let request = Request { tasks: vec!["light".to_owned()], ..Request::default() };
+    let compared = life.trainer.compare(&request, |_| {}).await.unwrap();
+    let why = "no light in these zones";
+    assert_eq!(compared.tasks[0].not_applicable.as_ref().unwrap().why, why);
+    let (status, said) = life.get("/v1/predict/light?zone=s/a").await;
+    assert!(status == 503 && said.to_string().contains(why), "{said}");
+    let (_, tasks) = life.get("/v1/tasks").await;
+    let of = |name: &str| {
+        tasks["tasks"].as_array().unwrap().iter().find(|own| own["task"] == name).unwrap()
+    };
+    assert_eq!(of("light")["not_applicable"], why);
+    assert_eq!(of("heating").get("not_applicable"), None, "it was not compared");
+    let (_, index) = life.get("/v2/repository/index").await;
+    assert!(index.to_string().contains(why), "{index}");
+}
+
+#[tokio::test]
+async fn a_class_is_named_with_or_without_probabilities() {
+    let life = Life::start().await;
+    // As a baseline does, it says the number of a class and no probabilities.
+    let constant = || Fitted::Constant(Constant { value: 1.8 });
+    let class = "heating-class";
+    crown(&life.trainer, class, "temperature_now", constant(), Link::Change).unwrap();
+    let path = "/v1/predict/heating-class?zone=s/a";
+    let (_, said) = life.get(path).await;
+    assert_eq!((&said["class"], said.get("probabilities")), (&json!("cool"), None), "{said}");
+    life.store.set(|state| state.behind = 60);
+    let (_, said) = life.get(path).await;
+    assert_eq!((&said["fallback"], &said["class"]), (&json!(true), &json!("heat")), "{said}");
+    let link = Link::HourOf(Side::Heating);
+    crown(&life.trainer, "heating", "temperature_now", constant(), link).unwrap();
+    let (_, said) = life.get("/v1/predict/heating?zone=s/a").await;
+    assert!(said["value"].is_number() && said.get("class").is_none(), "{said}");
 }
 
 #[tokio::test]

@@ -34,6 +34,9 @@ pub(super) fn write(html: &mut String, task: &TaskResult) {
         line(html, task, entry);
     }
     html.push_str("</table></div>");
+    if let Some(why) = words::no_intervals(task) {
+        let _ = write!(html, "<p class='soft'>{}</p>", escaped(&why));
+    }
     for (model, why) in &task.failed {
         let (model, why) = (escaped(model), escaped(why));
         let _ = write!(html, "<p class='soft'>{model} could not be fitted: {why}</p>");
@@ -51,7 +54,9 @@ fn scores(html: &mut String, task: &TaskResult) {
     if names.is_empty() {
         return;
     }
-    html.push_str("<details><summary>More scores of the test part</summary><div class='wide'>");
+    html.push_str(
+        "<details><summary>More scores of the test part, with 95 %</summary><div class='wide'>",
+    );
     html.push_str("<table><tr><th>model</th>");
     for name in &names {
         let _ = write!(html, "<th>{}</th>", escaped(&name.replace('_', " ")));
@@ -60,8 +65,7 @@ fn scores(html: &mut String, task: &TaskResult) {
     for entry in &task.leaderboard {
         let _ = write!(html, "<tr><td>{}</td>", escaped(&entry.model));
         for name in &names {
-            let score = entry.scores.get(name).map_or(String::new(), |score| number(*score));
-            let _ = write!(html, "<td>{score}</td>");
+            let _ = write!(html, "<td>{}</td>", escaped(&words::score(entry, name)));
         }
         html.push_str("</tr>");
     }

@@ -98,7 +98,10 @@ fn ready(trainer: &Trainer, model: &str, version: Option<&str>) -> Result<Arc<Ch
         return Err(Refusal(StatusCode::NOT_FOUND, what));
     }
     let champion = trainer.champion(model).ok_or_else(|| {
-        let what = format!("model `{model}` is not ready: `trainer compare` trains one");
+        let why = trainer
+            .not_applicable(model)
+            .map_or_else(|| "`trainer compare` trains one".to_owned(), |own| own.why);
+        let what = format!("model `{model}` is not ready: {why}");
         Refusal(StatusCode::SERVICE_UNAVAILABLE, what)
     })?;
     match version.filter(|version| *version != champion.version.to_string()) {
@@ -199,7 +202,10 @@ async fn index(State(trainer): State<Trainer>) -> Json<Value> {
         None => json!({
             "name": name,
             "state": "UNAVAILABLE",
-            "reason": trainer.refusal(name).unwrap_or_else(|| "no champion yet".to_owned()),
+            "reason": trainer
+                .refusal(name)
+                .or_else(|| Some(trainer.not_applicable(name)?.why))
+                .unwrap_or_else(|| "no champion yet".to_owned()),
         }),
     });
     Json(json!(models))

@@ -1,0 +1,205 @@
+//! Scores of test rows, over one fold or several.
+
+use std::ops::Range;
+
+use models::{metrics::Ranking, stats::classes::weighted_macro_f1};
+
+use super::score::Clock;
+
+/// A score of rows that can be computed again with other weights, so that the
+/// bootstrap can say how sure it is.
+#[derive(Clone, Debug)]
+pub enum Statistic {
+    /// The mean of what each row adds.
+    Mean(Vec<f64>),
+    /// The root of such a mean.
+    RootMean(Vec<f64>),
+    /// See [`roc_auc`](models::stats::classes::roc_auc).
+    RocAuc(Ranking),
+    /// See [`average_precision`](models::metrics::average_precision).
+    AveragePrecision(Ranking),
+    /// See [`macro_f1`](models::stats::classes::macro_f1).
+    MacroF1 {
+        /// The class that was said of each row.
+        said: Vec<usize>,
+        /// The class that came.
+        came: Vec<usize>,
+        /// Whether the row counts.
+        counts: Vec<bool>,
+    },
+    /// A number that is not computed again: it has no interval.
+    Fixed(f64),
+}
+
+impl Statistic {
+    /// With the rows that come after a row of another class alone, where there is
+    /// a `before`: there, staying in the class is no answer.
+    #[must_use]
+    pub fn macro_f1(said: Vec<usize>, came: Vec<usize>, before: Option<&[usize]>) -> Self {
+        let changed = |row: usize| before.is_none_or(|before| before[row] != came[row]);
+        let counts = (0..came.len()).map(changed).collect();
+        Self::MacroF1 { said, came, counts }
+    }
+
+    /// Of all rows alike; not finite where it has no meaning.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        self.by(&|_| 1.0)
+    }
+
+    /// Each row counting as its weight, 0 or more.
+    #[must_use]
+    pub fn weighted(&self, weight: &[f64]) -> f64 {
+        self.by(&|row| weight[row])
+    }
+
+    /// Whether other weights make another score.
+    #[must_use]
+    pub const fn has_weights(&self) -> bool {
+        !matches!(self, Self::Fixed(_))
+    }
+
+    fn by(&self, weight: &impl Fn(usize) -> f64) -> f64 {
+        match self {
+            Self::Mean(rows) => mean(rows, weight),
+            Self::RootMean(rows) => mean(rows, weight).sqrt(),
+            Self::RocAuc(ranking) => ranking.roc_auc(weight),
+            Self::AveragePrecision(ranking) => ranking.average_precision(weight),
+            Self::MacroF1 { said, came, counts } => {
+                let weight = |row: usize| if counts[row] { weight(row) } else { 0.0 };
+                weighted_macro_f1(said, came, weight)
+            }
+            Self::Fixed(value) => *value,
+        }
+    }
+}
+
+fn mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
+    let (mut sum, mut weights) = (0.0, 0.0);
+    for (row, value) in rows.iter().enumerate() {
+        let weight = weight(row);
+        sum += weight * value;
+        weights += weight;
+    }
+    sum / weights
+}
+
+/// A score over the rows of several folds: the mean of the folds', each counting
+/// as its rows. A fold in which it has no meaning is left out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfFolds(Vec<(Range<usize>, Statistic)>);
+
+impl OfFolds {
+    /// Adds the fold with these rows.
+    pub(crate) fn push(&mut self, rows: Range<usize>, own: Statistic) {
+        self.0.push((rows, own));
+    }
+
+    /// Of all rows alike; not finite where it has no meaning in any fold.
+    pub(crate) fn value(&self) -> f64 {
+        mean_of_folds(self.0.iter().map(|(rows, own)| (rows.len() as f64, own.value())))
+    }
+
+    /// Its interval, where it has one and there is time enough.
+    pub(crate) fn interval(&self, clock: &Clock) -> Option<[f64; 2]> {
+        let has_weights = self.0.iter().any(|(_, own)| own.has_weights());
+        has_weights.then(|| clock.weighted_interval(|weight| self.weighted(weight))).flatten()
+    }
+
+    /// Each row counting as its weight, 0 or more.
+    pub(crate) fn weighted(&self, weight: &[f64]) -> f64 {
+        let of_fold = |(rows, own): &(Range<usize>, Statistic)| {
+            let weight = &weight[rows.clone()];
+            (weight.iter().sum(), own.weighted(weight))
+        };
+        mean_of_folds(self.0.iter().map(of_fold))
+    }
+}
+
+fn mean_of_folds(folds: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let known = folds.filter(|(_, value)| value.is_finite());
+    let (rows, sum) =
+        known.fold((0.0, 0.0), |(rows, sum), (own, value)| (rows + own, sum + own * value));
+    sum / rows
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64;
+
+    use super::*;
+
+    #[test]
+    fn only_rows_whose_class_changes_count_where_there_is_one_before() {
+        let (came, before) = (vec![0, 0, 1, 1], [0, 0, 0, 1]);
+        let of = |said: &[usize]| {
+            Statistic::macro_f1(said.to_vec(), came.clone(), Some(&before)).value()
+        };
+        // As before everywhere: right in three of four rows, at no change.
+        assert_eq!((of(&before), of(&came)), (0.0, 1.0));
+        assert!(Statistic::macro_f1(vec![0], vec![0], Some(&[0])).value().is_nan());
+        assert!(Statistic::macro_f1(before.to_vec(), came, None).value() > 0.7);
+    }
+
+    #[test]
+    fn folds_count_as_their_rows_and_not_where_a_score_has_no_meaning() {
+        let mut folds = OfFolds::default();
+        folds.push(0..1, Statistic::Mean(vec![7.0]));
+        folds.push(1..4, Statistic::Mean(vec![1.0, 2.0, 6.0]));
+        folds.push(4..9, Statistic::Fixed(f64::NAN));
+        assert_eq!(folds.value(), (7.0 + 3.0 * 3.0) / 4.0);
+    }
+
+    /// A row a minute, none like its neighbours: what formulas say of independent
+    /// rows must come out.
+    fn check(own: Statistic, rows: usize, expect: f64, standard_error: f64) {
+        let at_ms: Vec<i64> = (0..rows as i64).map(|minute| minute * 60_000).collect();
+        let clock = Clock::of(&at_ms, 60, 3);
+        let mut folds = OfFolds::default();
+        folds.push(0..rows, own);
+        let value = folds.value();
+        assert!((value - expect).abs() < 3.0 * standard_error, "{value}, expected {expect}");
+        let [low, high] = folds.interval(&clock).unwrap();
+        let found = (high - low) / (2.0 * 1.96);
+        assert!(low < value && value < high, "{low} {value} {high}");
+        assert!((found / standard_error - 1.0).abs() < 0.15, "{found}, not {standard_error}");
+    }
+
+    #[test]
+    fn intervals_are_as_wide_as_formulas_have_them() {
+        let mut rng = Pcg64::seed_from_u64(11);
+        let rows = 2000;
+        let n = rows as f64;
+        let uniform: Vec<f64> = (0..rows).map(|_| rng.random_range(0.0..1.0)).collect();
+        // Of a uniform value the standard deviation is √(1/12).
+        check(Statistic::Mean(uniform.clone()), rows, 0.5, (1.0 / 12.0 / n).sqrt());
+        // Two classes that come as often, each right in 80 %: F1 is 0.8, as the
+        // share of what is right, whose standard error is √(pq/n).
+        let came: Vec<usize> = (0..rows).map(|row| row % 2).collect();
+        let said: Vec<usize> =
+            came.iter().zip(&uniform).map(|(c, u)| if *u < 0.8 { *c } else { 1 - *c }).collect();
+        check(Statistic::macro_f1(said, came.clone(), None), rows, 0.8, (0.8 * 0.2 / n).sqrt());
+        // J. A. Hanley, B. J. McNeil, 1982: negative exponential scores, for which
+        // Q₁ = A/(2 − A) and Q₂ = 2A²/(1 + A) are exact.
+        let scores: Vec<f64> = came
+            .iter()
+            .zip(&uniform)
+            .map(|(class, u)| -(1.0 - u).ln() * if *class == 1 { 4.0 } else { 1.0 })
+            .collect();
+        let labels: Vec<bool> = came.iter().map(|class| *class == 1).collect();
+        let (a, m) = (0.8, n / 2.0);
+        let (q1, q2) = (a / (2.0 - a), 2.0 * a * a / (1.0 + a));
+        let variance =
+            (a * (1.0 - a) + (m - 1.0) * (q1 - a * a) + (m - 1.0) * (q2 - a * a)) / (m * m);
+        check(Statistic::RocAuc(Ranking::of(&scores, &labels)), rows, a, variance.sqrt());
+    }
+
+    #[test]
+    fn what_is_not_computed_again_has_no_interval() {
+        let clock = Clock::of(&(0..500).map(|i| i * 60_000).collect::<Vec<_>>(), 60, 3);
+        let mut folds = OfFolds::default();
+        folds.push(0..500, Statistic::Fixed(0.3));
+        assert_eq!((folds.value(), folds.interval(&clock)), (0.3, None));
+    }
+}
