@@ -1,4 +1,7 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use feature_store::{FrameQuery, Mode};
 use telemetry::{SmolStr, ZoneId};
@@ -21,7 +24,8 @@ impl Trainer {
         champion: &Champion,
         latest: &mut Latest,
     ) -> Result<(), TrainError> {
-        let names: Vec<&str> = champion.columns().filter(|name| column_of(name).1 > 0).collect();
+        let names: BTreeSet<&str> =
+            champion.columns().filter(|name| column_of(name).1 > 0).collect();
         let times = || names.iter().map(|name| column_of(name).1);
         let (Some(newest_s), Some(oldest_s)) = (times().min(), times().max()) else {
             return Ok(());
@@ -32,12 +36,12 @@ impl Trainer {
             Some(earlier) => earlier,
             None => {
                 let at_ms = |ago_s: i64| (minute * GRID_S - ago_s) * 1000;
-                let columns = names.iter().map(|name| column_of(name).0.to_owned());
+                let columns: BTreeSet<&str> = names.iter().map(|name| column_of(name).0).collect();
                 let query = FrameQuery {
                     zones: Some(vec![zone.clone()]),
                     from_ms: Some(at_ms(oldest_s)),
                     to_ms: Some(at_ms(newest_s)),
-                    columns: Some(columns.collect()),
+                    columns: Some(columns.into_iter().map(str::to_owned).collect()),
                     step_s: Some(GRID_S),
                     ..FrameQuery::default()
                 };

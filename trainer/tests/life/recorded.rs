@@ -288,9 +288,9 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
 async fn a_model_is_told_how_the_same_hour_went_yesterday() {
     let mut site = Site::start(FEATURES);
     let trainer = site.trainer(|settings| settings.serving.missing_max = 1.0);
-    let input = "temperature_mean_1h 23h ago";
+    let input = "temperature_mean_1h 23h ago - temperature_mean_1h 22h ago";
     let schema = Schema { features: vec![input.to_owned()] };
-    // It says this mean, or -5 where it is not known.
+    // It says this difference, or -5 where it is not known.
     let column = Column::of(&schema, input, 1.0, -5.0).unwrap();
     crown(&trainer, TASK, input, column, Link::Change).unwrap();
     let said = async || {
@@ -307,11 +307,14 @@ async fn a_model_is_told_how_the_same_hour_went_yesterday() {
             site.minutes(now..now + 1, temperature).await;
         }
         // A reading at a full minute belongs to the minute before it.
-        let hour = now - DAY + 1..=now - DAY + 60;
-        let mean = hour.map(temperature).sum::<f64>() / 60.0;
+        let mean = |after: i64| {
+            let hour = now - DAY + after + 1..=now - DAY + after + 60;
+            hour.map(temperature).sum::<f64>() / 60.0
+        };
         let change = said().await - temperature(now);
         // Means are by time: readings count for as long as they hold.
-        assert!((change - mean).abs() < 0.1, "minute {now}: {change}, expected about {mean}");
+        let expect = mean(0) - mean(60);
+        assert!((change - expect).abs() < 0.1, "minute {now}: {change}, expected about {expect}");
         assert_eq!(said().await - temperature(now), change, "asked again");
     }
 }
