@@ -320,8 +320,10 @@ mod tests {
 
     #[test]
     fn folds_follow_one_another_and_the_newest_detector_is_kept() {
+        // So many that each fold has faults.
+        let zones = ["a", "b", "c", "d", "e", "f"];
         let frames: Vec<ZoneFrame> =
-            ["a", "b"].iter().map(|zone| frame(zone, 0..MINUTES, usual)).collect();
+            zones.iter().map(|zone| frame(zone, 0..MINUTES, usual)).collect();
         let (one, three) = (backtest(&frames, 1).unwrap(), backtest(&frames, 3).unwrap());
         let folds = &three.facts.folds;
         assert_eq!((one.facts.folds.len(), folds.len()), (1, 3));
