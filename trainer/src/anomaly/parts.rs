@@ -88,7 +88,7 @@ impl Parts {
             .par_iter()
             .enumerate()
             .filter_map(|(number, (name, series))| {
-                let number = (fold as u64) << 40 | 2 * number as u64;
+                let number = ((fold as u64) << 40) | (2 * number as u64);
                 let seed = settings.seed.wrapping_mul(1_000_003).wrapping_add(number);
                 of_series(name.clone(), series, spans, minutes_max, seed)
             })

@@ -75,7 +75,7 @@ mod tests {
         let latency = |slow_from: usize, calls: &mut usize| {
             undisturbed(100, |row| {
                 *calls += 1;
-                let disturbed = if *calls % 7 == 0 { 5000.0 } else { 0.0 };
+                let disturbed = if calls.is_multiple_of(7) { 5000.0 } else { 0.0 };
                 disturbed + if row >= slow_from { 900.0 } else { 3.0 }
             })
         };
@@ -91,7 +91,11 @@ mod tests {
         let stop = AtomicBool::new(false);
         let found = std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| while !stop.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
             }
             let row = || {
                 let begin = Instant::now();

@@ -188,11 +188,12 @@ mod tests {
             .map(|(class, u)| -(1.0 - u).ln() * if *class == 1 { 4.0 } else { 1.0 })
             .collect();
         let labels: Vec<bool> = came.iter().map(|class| *class == 1).collect();
-        let (a, m) = (0.8, n / 2.0);
-        let (q1, q2) = (a / (2.0 - a), 2.0 * a * a / (1.0 + a));
-        let variance =
-            (a * (1.0 - a) + (m - 1.0) * (q1 - a * a) + (m - 1.0) * (q2 - a * a)) / (m * m);
-        check(Statistic::RocAuc(Ranking::of(&scores, &labels)), rows, a, variance.sqrt());
+        let (area, each) = (0.8, n / 2.0);
+        let square = area * area;
+        let (q1, q2) = (area / (2.0 - area), 2.0 * square / (1.0 + area));
+        let variance = area * (1.0 - area) + (each - 1.0) * (q1 + q2 - 2.0 * square);
+        let ranking = Ranking::of(&scores, &labels);
+        check(Statistic::RocAuc(ranking), rows, area, variance.sqrt() / each);
     }
 
     #[test]

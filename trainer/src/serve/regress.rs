@@ -75,7 +75,7 @@ impl Trainer {
         let interval = half_width
             .map(|half| [(value - half).clamp(low, high), (value + half).clamp(low, high)]);
         let class = task.about().class(value);
-        Ok(Prediction { value, class, interval, probabilities, contributions, ..said })
+        Ok(Prediction { value, interval, class, probabilities, contributions, ..said })
     }
 
     fn drift(&self, champion: &Champion, row: &[f64]) -> Drift {
