@@ -19,11 +19,11 @@ pub fn read(entry: Entry) -> Arrived {
         .map_err(|error| format!("not a report: {error}"))
         .and_then(|report| {
             // The key decides the partition, and so who computes the zone.
-            let zone = report.zone.to_string();
-            if zone == entry.record.key {
+            let (key, zone) = (&entry.record.key, &report.zone);
+            if key.split_once('/') == Some((zone.site.as_str(), zone.zone.as_str())) {
                 Ok(report)
             } else {
-                Err(format!("key `{}` is not the report's zone `{zone}`", entry.record.key))
+                Err(format!("key `{key}` is not the report's zone `{zone}`"))
             }
         });
     Arrived { entry, report }

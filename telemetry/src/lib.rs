@@ -5,7 +5,8 @@
 //! In the order in which a message meets them:
 //! - [`topic`]: MQTT topic → site, zone, device, metric; names of log topics
 //! - [`payload`]: MQTT payload → [`Report`], or a reason why not
-//! - [`report`]: what one device said in one message, and its form in the log
+//! - [`report`]: what one device said in one message, and its form in the log, which
+//!   `plain` reads
 //! - [`zone`]: the entity that features and predictions are about
 //! - [`metric`]: the table of known quantities, their units and plausible ranges
 //! - [`unit`]: units as other systems write them, and their conversion
@@ -15,6 +16,7 @@
 pub mod dead_letter;
 pub mod metric;
 pub mod payload;
+mod plain;
 pub mod quality;
 pub mod report;
 pub mod topic;

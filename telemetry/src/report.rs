@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
-use crate::ZoneId;
+use crate::{ZoneId, plain};
 
 /// What one device said in one MQTT message. One report is one record of the
 /// log topic [`READINGS`](crate::topic::READINGS), as JSON, keyed by zone.
@@ -59,6 +59,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// All of them, in the order of the numbers that storage has for them.
+    pub const ALL: [Self; 4] = [Self::Live, Self::Replay, Self::Backfill, Self::Retained];
+
     /// The name used on the wire and in storage.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -86,7 +89,7 @@ impl Report {
     /// # Errors
     /// Where the bytes are not the JSON of a report.
     pub fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(bytes)
+        plain::read(bytes).map_or_else(|| serde_json::from_slice(bytes), Ok)
     }
 }
 

@@ -79,15 +79,16 @@ impl Address {
 /// # Errors
 /// What is wrong with it.
 pub fn check_level(level: &str) -> Result<(), String> {
-    let shown: String = level.chars().take(MAX_LEVEL_BYTES).filter(|c| !c.is_control()).collect();
+    let shown =
+        || -> String { level.chars().take(MAX_LEVEL_BYTES).filter(|c| !c.is_control()).collect() };
     if level.is_empty() {
         Err("a level of the topic is empty".into())
     } else if level.len() > MAX_LEVEL_BYTES {
-        Err(format!("level `{shown}…` is over {MAX_LEVEL_BYTES} bytes"))
+        Err(format!("level `{}…` is over {MAX_LEVEL_BYTES} bytes", shown()))
     } else if level.chars().any(|c| c.is_control() || matches!(c, '/' | '+' | '#')) {
-        Err(format!("level `{shown}` has a control character, `/`, `+` or `#` in it"))
+        Err(format!("level `{}` has a control character, `/`, `+` or `#` in it", shown()))
     } else if level == "." || level == ".." {
-        Err(format!("level `{shown}` is not a name"))
+        Err(format!("level `{}` is not a name", shown()))
     } else {
         Ok(())
     }

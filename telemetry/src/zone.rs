@@ -16,7 +16,7 @@ use crate::topic::check_level;
 /// assert_eq!(zone.to_string(), "farm/bay-1");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "SmolStr", into = "String")]
 pub struct ZoneId {
     /// The place: a farm, a building.
     pub site: SmolStr,
@@ -55,10 +55,10 @@ impl FromStr for ZoneId {
     }
 }
 
-impl TryFrom<String> for ZoneId {
+impl TryFrom<SmolStr> for ZoneId {
     type Error = ParseZoneError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn try_from(text: SmolStr) -> Result<Self, Self::Error> {
         text.parse()
     }
 }

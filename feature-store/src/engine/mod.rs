@@ -11,12 +11,13 @@
 //! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number
 //! - `derive`: readings made of readings, by day and by night
 //! - `series`: one metric: its `readings` in order, and the windows over them, each
-//!   `sliding` from minute to minute over a [`summary`] of each, `quantiles` counted
+//!   `sliding` from minute to minute over `blocks` of a [`summary`] each, `quantiles` counted
 //! - `sql`: what expressions of the definitions make of readings and of rows
 //! - `row`: the features of a zone at a time: windows, and then
 //! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
 
+mod blocks;
 pub mod catalog;
 mod clock;
 mod derive;

@@ -76,6 +76,11 @@ impl Counts {
         self.after_ms < event_ms && event_ms <= self.until_ms
     }
 
+    /// How many readings are counted.
+    pub(super) const fn total(&self) -> usize {
+        self.total as usize
+    }
+
     pub(super) fn clear(&mut self) {
         self.blocks.clear();
         self.totals.clear();

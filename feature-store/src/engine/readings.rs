@@ -12,8 +12,6 @@ use super::{
 pub(super) struct Readings {
     hold: Hold,
     points: VecDeque<Point>,
-    /// The minute that was summed up last: every window asks for it.
-    minute: Option<(i64, Summary)>,
 }
 
 /// One reading, packed: event time, ms, above the low 16 bits, the device's
@@ -64,7 +62,7 @@ impl Point {
 
 impl Readings {
     pub(super) const fn new(hold: Hold) -> Self {
-        Self { hold, points: VecDeque::new(), minute: None }
+        Self { hold, points: VecDeque::new() }
     }
 
     /// Whether this very reading is there already.
@@ -83,21 +81,13 @@ impl Readings {
             let at = self.first_not(|p| !point.precedes(p));
             self.points.insert(at, point);
         }
-        self.changed(point.minute());
     }
 
     /// Takes a reading out again; false if it is not there.
     pub(super) fn remove(&mut self, point: &Point) -> bool {
         let Some(at) = self.position(point) else { return false };
         self.points.remove(at);
-        self.changed(point.minute());
         true
-    }
-
-    fn changed(&mut self, minute: i64) {
-        if self.minute.is_some_and(|(known, _)| known == minute) {
-            self.minute = None;
-        }
     }
 
     /// The first event time after `at_ms`, ms.
@@ -119,6 +109,24 @@ impl Readings {
         self.points.range(from..end)
     }
 
+    /// Of a window that held `count` readings up to `old_until_ms` and moved to
+    /// (`after_ms`, `until_ms`]: those that it left behind, and those that came in. Where it
+    /// began is known by its count, without a search in what is long out of reach.
+    pub(super) fn moved(
+        &self,
+        old_until_ms: i64,
+        count: usize,
+        after_ms: i64,
+        until_ms: i64,
+    ) -> (impl Iterator<Item = &Point>, impl Iterator<Item = &Point>) {
+        let end = self.upto(old_until_ms);
+        let upto = |ms| move |point: &&Point| point.event_ms() <= ms;
+        (
+            self.points.range(end - count..end).take_while(upto(after_ms)),
+            self.points.range(end..).take_while(upto(until_ms)),
+        )
+    }
+
     /// The summary of (`after_ms`, `until_ms`] from single readings.
     pub(super) fn sum(&self, after_ms: i64, until_ms: i64) -> Summary {
         let mut sum = Summary::default();
@@ -126,17 +134,14 @@ impl Readings {
         sum
     }
 
+    /// The summary of a minute.
+    pub(super) fn minute(&self, minute: i64) -> Summary {
+        self.sum(minute * MINUTE_MS, (minute + 1) * MINUTE_MS)
+    }
+
     /// The summary of each minute from `from` to `end` − 1 that has readings, in
     /// order.
-    pub(super) fn each_minute(&mut self, from: i64, end: i64, mut take: impl FnMut(i64, &Summary)) {
-        if from + 1 == end {
-            let known = self.minute.filter(|(minute, _)| *minute == from);
-            let (_, sum) =
-                known.unwrap_or_else(|| (from, self.sum(from * MINUTE_MS, end * MINUTE_MS)));
-            self.minute = Some((from, sum));
-            take(from, &sum);
-            return;
-        }
+    pub(super) fn each_minute(&self, from: i64, end: i64, mut take: impl FnMut(i64, &Summary)) {
         let mut current = i64::MIN;
         let mut sum = Summary::default();
         for point in self.between(from * MINUTE_MS, end * MINUTE_MS) {

@@ -120,21 +120,22 @@ impl Zone {
 
     fn row(&mut self, at_ms: i64, revision: i64, catalog: &Catalog, rules: &Rules) -> Row {
         let schema = catalog.schema().clone();
-        let mut values = vec![f64::NAN; schema.names.len()];
+        let mut row: Arc<[f64]> = std::iter::repeat_n(f64::NAN, schema.names.len()).collect();
+        let values = Arc::get_mut(&mut row).expect("nobody else has it yet");
         for kept in self.slots.iter().filter_map(|slot| slot.kept.as_ref()) {
             let windows = catalog.block(kept.block).windows.iter();
             kept.series.fetch(windows.map(|window| at_ms - window.width_ms));
         }
         for kept in self.slots.iter_mut().filter_map(|slot| slot.kept.as_mut()) {
-            fill(catalog.block(kept.block), &mut kept.series, at_ms, &mut values);
+            fill(catalog.block(kept.block), &mut kept.series, at_ms, values);
             for (_, block, series) in &mut kept.derived {
-                fill(catalog.block(*block), series, at_ms, &mut values);
+                fill(catalog.block(*block), series, at_ms, values);
             }
         }
-        self.fill_driest(at_ms, catalog, rules, &mut values);
-        let moment = catalog.clock.fill(at_ms, &rules.time_zone, rules.place, &mut values);
-        catalog.joins.fill(moment, &mut values);
-        Row { zone: self.id.clone(), at_ms, revision, schema, values: values.into() }
+        self.fill_driest(at_ms, catalog, rules, values);
+        let moment = catalog.clock.fill(at_ms, &rules.time_zone, rules.place, values);
+        catalog.joins.fill(moment, values);
+        Row { zone: self.id.clone(), at_ms, revision, schema, values: row }
     }
 
     fn fill_driest(&mut self, at_ms: i64, catalog: &Catalog, rules: &Rules, row: &mut [f64]) {

@@ -1,8 +1,9 @@
 use super::{
     HOUR_MS, MINUTE_MS,
+    blocks::Blocks,
     quantiles::{Bins, Counts},
     readings::{Point, Readings},
-    sliding::Sliding,
+    sliding::{self, Sliding},
     summary::{Hold, Summary},
 };
 
@@ -11,24 +12,45 @@ use super::{
 pub(super) struct Series {
     hold: Hold,
     readings: Readings,
+    /// Of each length that the windows have.
+    blocks: Vec<Blocks>,
     windows: Vec<Window>,
+    /// Nothing of later times is in what is kept of windows, ms.
+    asked_ms: i64,
 }
 
 #[derive(Debug)]
 struct Window {
+    /// Which of the series' blocks it consists of.
+    blocks: usize,
     sliding: Sliding,
     /// Where the window has quantiles.
-    counts: Option<Counts>,
+    counts: Option<Box<Counts>>,
 }
 
 impl Series {
     /// No readings yet, and windows of these widths, ms, with quantiles or without.
     pub(super) fn new(hold: Hold, windows: impl Iterator<Item = (i64, bool)>, bins: Bins) -> Self {
-        let windows = windows.map(|(width_ms, has_quantiles)| Window {
-            sliding: Sliding::new(width_ms / MINUTE_MS, hold),
-            counts: has_quantiles.then(|| Counts::new(bins)),
+        let mut blocks: Vec<Blocks> = Vec::new();
+        let windows = windows.map(|(width_ms, has_quantiles)| {
+            let minutes = width_ms / MINUTE_MS;
+            let length = sliding::block_of(minutes);
+            let known = blocks.iter().position(|known| known.minutes() == length);
+            let number = known.unwrap_or(blocks.len());
+            if known.is_none() {
+                blocks.push(Blocks::new(length, hold));
+            }
+            if minutes > length {
+                blocks[number].keep_totals();
+            }
+            Window {
+                blocks: number,
+                sliding: Sliding::new(hold),
+                counts: has_quantiles.then(|| Box::new(Counts::new(bins))),
+            }
         });
-        Self { hold, readings: Readings::new(hold), windows: windows.collect() }
+        let windows = windows.collect();
+        Self { hold, readings: Readings::new(hold), blocks, windows, asked_ms: i64::MIN }
     }
 
     /// How long values are taken to hold.
@@ -44,27 +66,29 @@ impl Series {
     /// Takes one reading, wherever in time it belongs.
     pub(super) fn insert(&mut self, point: Point) {
         self.readings.insert(point);
-        for window in &mut self.windows {
-            window.sliding.changed(point.minute());
-            if let Some(counts) = &mut window.counts
-                && counts.covers(point.event_ms())
-            {
-                counts.add(point.value);
-            }
-        }
+        self.changed(&point, Counts::add);
     }
 
     /// Takes a reading out again, if it is there.
     pub(super) fn remove(&mut self, point: &Point) {
-        if !self.readings.remove(point) {
+        if self.readings.remove(point) {
+            self.changed(point, Counts::take_away);
+        }
+    }
+
+    /// Most readings are later than what was asked for.
+    fn changed(&mut self, point: &Point, count: impl Fn(&mut Counts, f64)) {
+        let (event_ms, minute) = (point.event_ms(), point.minute());
+        if event_ms > self.asked_ms {
             return;
         }
+        self.blocks.iter_mut().for_each(|blocks| blocks.changed(minute));
         for window in &mut self.windows {
-            window.sliding.changed(point.minute());
+            window.sliding.changed(&self.blocks[window.blocks], minute);
             if let Some(counts) = &mut window.counts
-                && counts.covers(point.event_ms())
+                && counts.covers(event_ms)
             {
-                counts.take_away(point.value);
+                count(counts, point.value);
             }
         }
     }
@@ -78,11 +102,23 @@ impl Series {
         if first >= end {
             return self.readings.sum(after_ms, until_ms);
         }
+        self.advance(until_ms, end);
         let mut all = self.readings.sum(after_ms, first * MINUTE_MS);
-        let inside = self.windows[number].sliding.sum(&mut self.readings, first, end);
+        let window = &mut self.windows[number];
+        let blocks = &mut self.blocks[window.blocks];
+        let inside = window.sliding.sum(&self.readings, blocks, first, end);
         all.merge(&inside, self.hold);
         all.merge(&self.readings.sum(end * MINUTE_MS, until_ms), self.hold);
         all
+    }
+
+    /// All windows of a row have one end.
+    fn advance(&mut self, until_ms: i64, end: i64) {
+        self.asked_ms = self.asked_ms.max(until_ms);
+        let mut passed = None;
+        for blocks in &mut self.blocks {
+            blocks.advance(&self.readings, end, &mut passed);
+        }
     }
 
     /// Has memory bring what [`Series::window`] will need, for windows that begin after
@@ -90,7 +126,8 @@ impl Series {
     pub(super) fn fetch(&self, after_ms: impl Iterator<Item = i64>) {
         self.readings.fetch();
         for (window, after_ms) in self.windows.iter().zip(after_ms) {
-            window.sliding.fetch(-(-after_ms).div_euclid(MINUTE_MS));
+            let from = -(-after_ms).div_euclid(MINUTE_MS);
+            window.sliding.fetch(&self.blocks[window.blocks], from);
         }
     }
 
@@ -103,13 +140,15 @@ impl Series {
         until_ms: i64,
     ) -> Option<&Counts> {
         let counts = self.windows[number].counts.as_mut()?;
+        self.asked_ms = self.asked_ms.max(until_ms);
         let (old_after, old_until) = (counts.after_ms, counts.until_ms);
         let between = |after_ms, until_ms| self.readings.between(after_ms, until_ms);
         if after_ms < old_until && old_after < until_ms {
-            between(old_until, until_ms).for_each(|p| counts.add(p.value));
+            let (left, came) = self.readings.moved(old_until, counts.total(), after_ms, until_ms);
+            came.for_each(|p| counts.add(p.value));
             between(after_ms, old_after).for_each(|p| counts.add(p.value));
+            left.for_each(|p| counts.take_away(p.value));
             between(until_ms, old_until).for_each(|p| counts.take_away(p.value));
-            between(old_after, after_ms).for_each(|p| counts.take_away(p.value));
         } else {
             counts.clear();
             between(after_ms, until_ms).for_each(|p| counts.add(p.value));
@@ -128,9 +167,11 @@ impl Series {
                 (counts.after_ms, counts.until_ms) = (i64::MIN, i64::MIN);
             }
         }
+        let minute = kept_ms.div_euclid(MINUTE_MS);
         for window in &mut self.windows {
-            window.sliding.forget(kept_ms.div_euclid(MINUTE_MS));
+            window.sliding.forget(&self.blocks[window.blocks], minute);
         }
+        self.blocks.iter_mut().for_each(|blocks| blocks.forget(minute));
         self.readings.forget(kept_ms);
     }
 }

@@ -63,6 +63,7 @@ impl Default for Hold {
 
 impl Summary {
     /// Takes one more reading, not earlier than those before.
+    #[inline]
     pub fn add(&mut self, event_ms: i64, value: f64, hold: Hold) {
         if self.count == 0 {
             *self = Self {
@@ -98,6 +99,7 @@ impl Summary {
     }
 
     /// Takes a set of later readings.
+    #[inline]
     pub fn merge(&mut self, later: &Self, hold: Hold) {
         if later.count == 0 {
             return;

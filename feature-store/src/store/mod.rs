@@ -138,7 +138,7 @@ mod tests {
         for quality in Quality::ALL {
             assert_eq!(name("quality", 0, quality as u8), quality.as_str());
         }
-        for source in [Source::Live, Source::Replay, Source::Backfill, Source::Retained] {
+        for source in Source::ALL {
             assert_eq!(name("source", source as u8, 0), source.as_str());
         }
     }

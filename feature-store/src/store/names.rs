@@ -100,10 +100,8 @@ impl Names {
         zone: &'a ZoneId,
         device: &'a SmolStr,
     ) -> Numbers<'a> {
-        if !self.zones.contains_key(zone) {
-            self.zones.insert(zone.clone(), Zone { partition, devices: HashMap::new() });
-        }
-        let known = self.zones.get_mut(zone).expect("was put there");
+        let unknown = || Zone { partition, devices: HashMap::new() };
+        let known = self.zones.entry(zone.clone()).or_insert_with(unknown);
         // Files are no partition of the log (below 0), and a zone of files may come in any.
         if partition >= 0 && known.partition < 0 {
             known.partition = partition;
@@ -112,11 +110,8 @@ impl Names {
             tracing::warn!(%zone, partition, before = known.partition, "a zone moved to another partition; add none to a topic that is in use");
             known.partition = partition;
         }
-        if !known.devices.contains_key(device) {
-            known.devices.insert(device.clone(), Device::default());
-        }
         Numbers {
-            device: known.devices.get_mut(device).expect("was put there"),
+            device: known.devices.entry(device.clone()).or_default(),
             name: device,
             zone,
             metric_next: 0,

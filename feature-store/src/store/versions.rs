@@ -325,7 +325,7 @@ impl Names {
         let boot = batch.column(3).as_primitive::<UInt32Type>();
         let seq = batch.column(4).as_primitive::<UInt64Type>();
         let source = batch.column(5).as_primitive::<UInt8Type>().value(row);
-        let source = SOURCES.get(usize::from(source)).copied();
+        let source = Source::ALL.get(usize::from(source)).copied();
         let reading = Reading {
             metric: series.metric.clone(),
             event_ms: integer(7),
@@ -343,6 +343,3 @@ impl Names {
         Ok(((partition, integer(1)), report))
     }
 }
-
-/// By their numbers in `silver.data`.
-const SOURCES: [Source; 4] = [Source::Live, Source::Replay, Source::Backfill, Source::Retained];
