@@ -1,7 +1,5 @@
 //! Train, calibrate, test: in the order of time, never at random.
 
-use models::ROWS_MIN;
-
 use crate::{rows::Rows, settings};
 
 /// Three spans of time, each [from, to) in UTC ms, with an embargo of the
@@ -68,33 +66,6 @@ pub fn spans(
         calibration: (train_end + embargo_ms, calibration_end),
         test: (calibration_end + embargo_ms, last_ms + 1),
     })
-}
-
-/// Divides rows.
-///
-/// # Errors
-/// Says which part would have too few rows.
-pub fn parts(rows: &Rows, horizon_s: i64, split: &settings::Split) -> Result<Parts, String> {
-    let (Some(first_ms), Some(last_ms)) = (rows.at_ms.first(), rows.at_ms.last()) else {
-        return Err("too short: no row has a known target".to_owned());
-    };
-    let spans = spans(*first_ms, *last_ms, horizon_s, split)?;
-    let parts = Parts {
-        train: rows.between(spans.train, split.train_rows_max),
-        calibration: rows.judged(spans.calibration, split.test_rows_max),
-        known: rows.between(spans.known(), split.train_rows_max),
-        test: rows.judged(spans.test, split.test_rows_max),
-        spans,
-    };
-    let each =
-        [("train", &parts.train), ("calibration", &parts.calibration), ("test", &parts.test)];
-    match each.iter().find(|(_, rows)| rows.len() < ROWS_MIN) {
-        Some((part, rows)) => Err(format!(
-            "too short: the {part} part has {} rows, expected at least {ROWS_MIN}",
-            rows.len()
-        )),
-        None => Ok(parts),
-    }
 }
 
 #[cfg(test)]

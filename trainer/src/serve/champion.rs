@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use models::Artifact;
 use serde::de::DeserializeOwned;
 
-use crate::{input::Input, settings::Comfort, source::Latest};
+use crate::{earlier::column_of, input::Input, settings::Comfort, source::Latest};
 
 /// A model that is served, ready to be asked.
 #[derive(Debug)]
@@ -12,14 +14,19 @@ pub struct Champion {
     pub artifact: Artifact,
     /// How each input of its schema is made.
     inputs: Vec<Input>,
+    /// See [`Champion::earlier`].
+    earlier: BTreeSet<String>,
 }
 
 impl Champion {
     /// Reads the names of its inputs once.
     #[must_use]
     pub fn new(version: u64, artifact: Artifact) -> Self {
-        let inputs = artifact.card.schema.features.iter().map(|name| Input::parse(name)).collect();
-        Self { version, artifact, inputs }
+        let inputs: Vec<Input> =
+            artifact.card.schema.features.iter().map(|name| Input::parse(name)).collect();
+        let columns = inputs.iter().flat_map(Input::columns);
+        let earlier = columns.filter(|name| column_of(name).1 > 0).map(str::to_owned).collect();
+        Self { version, artifact, inputs, earlier }
     }
 
     /// The inputs of a zone's newest row, in the order of the schema; NaN where
@@ -32,6 +39,12 @@ impl Champion {
     /// The feature columns that its inputs are made from.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.inputs.iter().flat_map(Input::columns)
+    }
+
+    /// Those of them that are of earlier rows, by their full names.
+    #[must_use]
+    pub const fn earlier(&self) -> &BTreeSet<String> {
+        &self.earlier
     }
 
     /// What serving keeps with it, of the kind that its task has.

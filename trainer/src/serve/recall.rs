@@ -24,8 +24,7 @@ impl Trainer {
         champion: &Champion,
         latest: &mut Latest,
     ) -> Result<(), TrainError> {
-        let names: BTreeSet<&str> =
-            champion.columns().filter(|name| column_of(name).1 > 0).collect();
+        let names = champion.earlier();
         let times = || names.iter().map(|name| column_of(name).1);
         let (Some(newest_s), Some(oldest_s)) = (times().min(), times().max()) else {
             return Ok(());
