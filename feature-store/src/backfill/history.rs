@@ -98,19 +98,24 @@ impl History {
     /// Every reading as (series, index), in the order of arrival; among equal
     /// ones in the order of event time, then of series.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = (usize, usize)> {
-        // A zone has few sensors: to look at every head is cheaper than a heap.
-        let mut heads: Vec<(i64, i64, usize, usize)> = Vec::new();
+        // A zone has few sensors, which mostly take turns: heads in order, the next of a
+        // sensor put among them from the front, is cheaper than a heap.
         let head = |series: usize, at: usize| {
             let own = self.series.get(series)?;
             (at < own.len()).then(|| (own.arrival_ms(at), own.event_ms[at], series, at))
         };
-        heads.extend((0..self.series.len()).filter_map(|series| head(series, 0)));
+        let mut heads: Vec<(i64, i64, usize, usize)> =
+            (0..self.series.len()).filter_map(|series| head(series, 0)).collect();
+        heads.sort_unstable();
         std::iter::from_fn(move || {
-            let first = (0..heads.len()).min_by_key(|i| heads[*i])?;
-            let (_, _, series, at) = heads[first];
+            let (_, _, series, at) = *heads.first()?;
             match head(series, at + 1) {
-                Some(next) => heads[first] = next,
-                None => drop(heads.swap_remove(first)),
+                Some(next) => {
+                    let before = heads[1..].iter().take_while(|other| **other < next).count();
+                    heads.copy_within(1..=before, 0);
+                    heads[before] = next;
+                }
+                None => drop(heads.remove(0)),
             }
             Some((series, at))
         })

@@ -27,11 +27,12 @@ use crate::{
     store::{self, micros},
 };
 
-/// A transaction ends after the zone that brings it to so many feature rows
-/// (a row group of DuckDB: what is whole is written once, and compressed) …
+/// A transaction ends after the zone that brings it to so many feature rows: a row
+/// group of DuckDB. With fewer, rows go through its write-ahead log and are written,
+/// and compressed, again when that is copied into the file …
 const ROWS_MIN: u64 = 122_880;
-/// … or so many readings.
-const READINGS_MIN: u64 = 4_000_000;
+/// … or to so many readings, where few rows are made of many.
+const READINGS_MIN: u64 = 16_000_000;
 
 /// Takes a recording into the store.
 ///
@@ -47,7 +48,7 @@ pub fn run(
 ) -> Result<Summary, StoreError> {
     let started = Instant::now();
     settings.check()?;
-    let mut connection = store::open(&settings.store, &settings.lake)?;
+    let mut connection = store::open_for_backfill(&settings.store, &settings.lake)?;
     store::bring_up_to_date(&mut connection, &settings.engine, metrics)?;
     let plan = Plan::of(request)?;
     let done = Done::read(&connection)?;
@@ -74,6 +75,7 @@ pub fn run(
             bytes_all: plan.bytes,
             ..Progress::default()
         },
+        jobs,
         waiting: Mutex::new(numbered(plan.zones, &done)),
         done,
         came: Came::default(),
@@ -130,10 +132,23 @@ struct Shared<'a> {
     schema: &'a Arc<Schema>,
     observe: &'a (dyn Fn(Progress) + Sync),
     all: Progress,
+    jobs: usize,
     waiting: Mutex<VecDeque<Numbered>>,
     done: Done,
     came: Came,
     failed: AtomicBool,
+}
+
+impl Shared<'_> {
+    fn next(&self) -> Option<Numbered> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// How many zones are to come for each thread.
+    fn to_come(&self) -> u64 {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (waiting / self.jobs) as u64
+    }
 }
 
 /// How far all threads have come.
@@ -181,8 +196,25 @@ struct Worker<'a> {
     shared: &'a Shared<'a>,
     connection: Connection,
     share: Share,
-    /// Zones, rows and readings of the open transaction.
-    open: Option<(u64, u64, u64)>,
+    open: Option<Open>,
+}
+
+/// What the open transaction has.
+#[derive(Default)]
+struct Open {
+    zones: u64,
+    rows: u64,
+    readings: u64,
+}
+
+impl Open {
+    /// Whether to end it, with so many zones to come on this thread: not where the rows
+    /// of those would be too few for a transaction of their own.
+    fn is_full(&self, zones_to_come: u64) -> bool {
+        let rows_to_come = zones_to_come * (self.rows / self.zones.max(1));
+        let stands_alone = zones_to_come == 0 || rows_to_come >= ROWS_MIN;
+        self.readings >= READINGS_MIN || (self.rows >= ROWS_MIN && stands_alone)
+    }
 }
 
 impl<'a> Worker<'a> {
@@ -192,9 +224,7 @@ impl<'a> Worker<'a> {
 
     fn run(mut self) -> Result<Share, StoreError> {
         while !self.shared.failed.load(Ordering::Relaxed) {
-            let next =
-                self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(next) = next else { break };
+            let Some(next) = self.shared.next() else { break };
             if let Err(error) = self.take(next) {
                 self.shared.failed.store(true, Ordering::Relaxed);
                 return Err(error);
@@ -223,14 +253,14 @@ impl<'a> Worker<'a> {
         let numbers = Numbers::of(&history, first_file, first_series);
         let rows = self.write(&history, &numbers, id, &content)?;
         let readings = history.readings() as u64;
-        let (zones, all_rows, all_readings) = self.open.unwrap_or_default();
-        self.open = Some((zones + 1, all_rows + rows, all_readings + readings));
+        let open = self.open.get_or_insert_default();
+        open.zones += 1;
+        open.rows += rows;
+        open.readings += readings;
+        let is_full = open.is_full(self.shared.to_come());
         self.share.ids.push(id);
         self.came(0, readings, bytes);
-        if all_rows + rows >= ROWS_MIN || all_readings + readings >= READINGS_MIN {
-            self.commit()?;
-        }
-        Ok(())
+        if is_full { self.commit() } else { Ok(()) }
     }
 
     /// One zone, into the open transaction; how many feature rows it has.
@@ -308,7 +338,7 @@ impl<'a> Worker<'a> {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        let Some((zones, ..)) = self.open.take() else { return Ok(()) };
+        let Some(Open { zones, .. }) = self.open.take() else { return Ok(()) };
         let began = Instant::now();
         self.connection.execute_batch("COMMIT")?;
         self.share.stages.write += began.elapsed().as_secs_f64();
@@ -371,4 +401,19 @@ fn prepare(
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_has_whole_row_groups_and_leaves_no_small_rest() {
+        let open = |zones, rows, readings| Open { zones, rows, readings };
+        assert!(!open(10, ROWS_MIN - 1, 0).is_full(100));
+        assert!(open(10, ROWS_MIN, 0).is_full(100), "ten more zones make another");
+        assert!(!open(10, ROWS_MIN, 0).is_full(9), "nine would be a rest");
+        assert!(open(10, ROWS_MIN, 0).is_full(0), "none are to come");
+        assert!(open(1, 10, READINGS_MIN).is_full(1), "readings are bounded, whatever comes");
+    }
 }

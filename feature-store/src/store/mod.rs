@@ -38,6 +38,11 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// because each copy costs as much as many commits.
 const CHECKPOINT_THRESHOLD: &str = "1GB";
 
+/// How often, at each copy, DuckDB may write neighbouring row groups again because they
+/// make fewer together: up to three, so some seconds of work each with rows of hundreds
+/// of columns. DuckDB's own 100 could keep the end of a process waiting for minutes.
+const MERGES_MAX: u32 = 2;
+
 /// The oldest DuckDB that reads new files: the first with dictionaries of compressed
 /// strings, and after zstd.
 const STORAGE_VERSION: &str = "v1.3.0";
@@ -46,6 +51,22 @@ const STORAGE_VERSION: &str = "v1.3.0";
 pub(crate) fn open(
     settings: &settings::Store,
     lake: &settings::Lake,
+) -> Result<Connection, StoreError> {
+    open_merging(settings, lake, MERGES_MAX)
+}
+
+/// The same for a backfill: what it writes is not written again to be put together.
+pub(crate) fn open_for_backfill(
+    settings: &settings::Store,
+    lake: &settings::Lake,
+) -> Result<Connection, StoreError> {
+    open_merging(settings, lake, 0)
+}
+
+fn open_merging(
+    settings: &settings::Store,
+    lake: &settings::Lake,
+    merges_max: u32,
 ) -> Result<Connection, StoreError> {
     let path = &settings.path;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -57,7 +78,8 @@ pub(crate) fn open(
         .max_memory(&format!("{}MB", settings.memory_mb_max))?
         .threads(threads(settings.threads))?
         .with("storage_compatibility_version", STORAGE_VERSION)?
-        .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?;
+        .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?
+        .with("max_vacuum_tasks", merges_max.to_string())?;
     let connection =
         Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
     for schema in [SCHEMA, backfill::SCHEMA, lake::SCHEMA, watch::SCHEMA] {

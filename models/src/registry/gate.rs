@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::dm::diebold_mariano;
+use crate::stats::dm::{diebold_mariano, p_text};
 
 /// What is asked of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ impl Verdict {
         let gain = self.gain().filter(|gain| *gain > 0.0).map_or(String::new(), |gain| {
             format!(" by {:.1} % of its {}", 100.0 * gain, self.loss_name)
         });
-        let p = self.p_value.map_or(String::new(), |p| format!(", p = {p:.2e}"));
+        let p = self.p_value.map_or(String::new(), |p| format!(", {}", p_text(p)));
         let how = if gain.is_empty() { "no worse than" } else { "better than" };
         format!("{how} {}{gain}{p} on {} held-out rows", self.rival, self.rows)
     }

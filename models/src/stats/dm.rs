@@ -18,6 +18,19 @@ pub struct DieboldMariano {
     pub lags: usize,
 }
 
+/// A p value as people read it: small ones as a bound.
+///
+/// ```
+/// use models::stats::dm::p_text;
+///
+/// assert_eq!(p_text(0.1664), "p = 0.166");
+/// assert_eq!(p_text(2e-41), "p < 0.001");
+/// ```
+#[must_use]
+pub fn p_text(p: f64) -> String {
+    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
+}
+
 /// Tests whether the losses `first` and `second` (squared or absolute errors on
 /// the same rows, in the order of time, evenly spaced) have the same mean. F.
 /// X. Diebold, R. S. Mariano, "Comparing predictive accuracy", JBES 13(3),

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use models::stats::dm::p_text;
+
 use super::{
     ablation::{Ablated, LONG_S, spaced},
     windows,
@@ -51,7 +53,7 @@ fn effect(own: &Ablated, what: &str) -> String {
         if text.ends_with("0.0 %") && text.chars().count() == 6 { "0.0 %".to_owned() } else { text }
     };
     let sure = own.interval.map(|[low, high]| {
-        let p = own.test.map_or(String::new(), |test| format!(", {}", p_value(test.p_value)));
+        let p = own.test.map_or(String::new(), |test| format!(", {}", p_text(test.p_value)));
         format!(" (95 %: {} to {}{p})", percent(low), percent(high))
     });
     let is_significant = own.test.is_some_and(|test| test.p_value < SURE);
@@ -69,11 +71,6 @@ fn effect(own: &Ablated, what: &str) -> String {
         percent(own.change),
         sure.unwrap_or_default()
     )
-}
-
-/// A probability as it is written: small ones as a bound.
-pub(crate) fn p_value(p: f64) -> String {
-    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
 }
 
 #[cfg(test)]

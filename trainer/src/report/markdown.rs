@@ -1,5 +1,7 @@
 use std::fmt::Write;
 
+use models::stats::dm::p_text;
+
 use super::{
     terminal::{HEAD, cells},
     words,
@@ -7,7 +9,6 @@ use super::{
 use crate::{
     compare::{Comparison, TaskResult},
     folds::time,
-    relevance::answer::p_value,
 };
 
 /// The report as Markdown.
@@ -78,7 +79,7 @@ fn section(text: &mut String, task: &TaskResult) {
                 writeln!(text, "\n| fitted without | error | change | p |\n|---|---:|---:|---:|");
         }
         for own in &relevance.ablation {
-            let p = own.test.map_or(String::new(), |test| p_value(test.p_value));
+            let p = own.test.map_or(String::new(), |test| p_text(test.p_value));
             let change = percent(own.change);
             let _ = writeln!(text, "| {} | {:.4} | {change} | {p} |", own.without, own.error);
         }

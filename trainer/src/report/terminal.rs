@@ -1,9 +1,10 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use models::stats::dm::p_text;
 
 use super::words;
-use crate::{backtest::Entry, compare::TaskResult, relevance::answer::p_value};
+use crate::{backtest::Entry, compare::TaskResult};
 
 pub(super) const HEAD: [&str; 10] = [
     "model",
@@ -108,7 +109,7 @@ pub fn relevance(task: &TaskResult) -> String {
             format!("{:.4}", own.error),
             percent(own.change),
             range(own.interval),
-            own.test.map_or(String::new(), |test| p_value(test.p_value)),
+            own.test.map_or(String::new(), |test| p_text(test.p_value)),
         ]);
     }
     right(&mut windows, 6);

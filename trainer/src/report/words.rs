@@ -1,11 +1,13 @@
 //! What came of a task in sentences, and what its numbers mean.
 
+use models::stats::dm::p_text;
+
 use super::svg::number;
 use crate::{
     backtest::{Entry, leakage::Leakage, leakage::Skill},
     compare::TaskResult,
     gate::Decision,
-    relevance::answer::{SURE, p_value},
+    relevance::answer::SURE,
     tasks::NotApplicable,
 };
 
@@ -72,7 +74,7 @@ pub(super) fn skill(value: f64, interval: Option<[f64; 2]>) -> String {
 pub(super) fn p(entry: &Entry) -> String {
     entry
         .test
-        .map_or(String::new(), |test| p_value(test.p_value).replace("p = ", "").replace("p ", ""))
+        .map_or(String::new(), |test| p_text(test.p_value).replace("p = ", "").replace("p ", ""))
 }
 
 /// Whether the champion beats the best baseline.
@@ -135,14 +137,11 @@ pub(super) fn verdict(task: &TaskResult) -> String {
     let doubt = match champion.test {
         None => "; the test part is too short to tell whether that is more than chance".to_owned(),
         Some(test) if test.p_value < SURE => {
-            format!(
-                "; chance alone would rarely make such a difference ({})",
-                p_value(test.p_value)
-            )
+            format!("; chance alone would rarely make such a difference ({})", p_text(test.p_value))
         }
         Some(test) => format!(
             "; chance alone could have made this difference ({}), so it is not shown to be real",
-            p_value(test.p_value)
+            p_text(test.p_value)
         ),
     };
     format!("{beginning}{doubt}.")
