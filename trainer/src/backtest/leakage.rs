@@ -92,10 +92,12 @@ pub(crate) fn check(
     let train = Table::of(task, &[&parts.train]).map_err(text)?;
     let test = Table::of(task, &[&parts.test]).map_err(text)?;
     let all = Table::of(task, &[&parts.train, &parts.calibration, &parts.test]).map_err(text)?;
+    // As many rows as the model had that it is compared with.
+    let shares = (parts.known.len().min(all.y.len() - test.y.len()), test.y.len());
     let mut leakage = Leakage {
         model: estimator.name().to_owned(),
         honest,
-        random_split: random_split(task, &all, (train.y.len(), test.y.len()), estimator, seed)?,
+        random_split: random_split(task, &all, shares, estimator, seed)?,
         dealt_targets: dealt_targets(task, &train, &test, seed)?,
         rows_in_both: rows_in_both(parts),
         suspects: suspects(task, metric, &train, &test),

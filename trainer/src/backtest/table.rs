@@ -10,6 +10,11 @@ use crate::{
     tasks::{About, Task},
 };
 
+fn censored(data: Dataset) -> Vec<bool> {
+    let rows = data.rows();
+    data.censored.unwrap_or_else(|| vec![false; rows])
+}
+
 /// Rows as arrays, of one or several parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -23,6 +28,8 @@ pub(crate) struct Table {
     pub(crate) anchor: Array1<f64>,
     /// What came, in the task's unit.
     pub(crate) truth: Array1<f64>,
+    /// Whether a target is only known to be larger.
+    pub(crate) censored: Vec<bool>,
     pub(crate) about: About,
 }
 
@@ -37,12 +44,13 @@ impl Table {
         })?;
         Ok(Self {
             schema: data[0].schema.clone(),
+            y: data.iter().flat_map(|data| data.y.iter().copied()).collect(),
             at_ms: parts.iter().flat_map(|rows| rows.at_ms.iter().copied()).collect(),
             zone: parts.iter().flat_map(|rows| rows.zone.iter().cloned()).collect(),
             x,
-            y: data.iter().flat_map(|data| data.y.iter().copied()).collect(),
             anchor: parts.iter().flat_map(|rows| rows.anchor.iter().copied()).collect(),
             truth: parts.iter().flat_map(|rows| rows.truth()).collect(),
+            censored: data.into_iter().flat_map(censored).collect(),
             about: *task.about(),
         })
     }
@@ -57,6 +65,7 @@ impl Table {
             y: self.y.select(Axis(0), rows),
             anchor: self.anchor.select(Axis(0), rows),
             truth: self.truth.select(Axis(0), rows),
+            censored: rows.iter().map(|row| self.censored[*row]).collect(),
             about: self.about,
         }
     }
@@ -73,7 +82,11 @@ impl Table {
 
     /// As models take it.
     pub(crate) fn dataset(&self) -> Result<Dataset, FitError> {
-        Dataset::new(self.schema.clone(), self.x.clone(), self.y.clone())
+        let data = Dataset::new(self.schema.clone(), self.x.clone(), self.y.clone())?;
+        if self.censored.contains(&true) {
+            return data.with_censored(self.censored.clone());
+        }
+        Ok(data)
     }
 
     /// The losses of a model, in the order of rows.
@@ -83,8 +96,14 @@ impl Table {
 
     /// The losses of what was said.
     pub(crate) fn losses_of(&self, metric: Metric, said: &Array1<f64>) -> Vec<f64> {
-        let rows = said.iter().zip(&self.anchor).zip(&self.truth);
-        rows.map(|((said, anchor), truth)| metric.loss(self.about.level(*said, *anchor), *truth))
+        metric.losses(&self.levels(said), &self.truth)
+    }
+
+    /// What was said, in the task's unit.
+    pub(crate) fn levels(&self, said: &Array1<f64>) -> Array1<f64> {
+        said.iter()
+            .zip(&self.anchor)
+            .map(|(said, anchor)| self.about.level(*said, *anchor))
             .collect()
     }
 }

@@ -63,6 +63,22 @@ fn several_folds_judge_more_rows_and_keep_the_newest_model() {
     assert!(until(&three) > until(&one), "the last fold is fitted on more");
 }
 
+#[test]
+fn a_window_that_tells_nothing_changes_nothing_when_it_is_left_out() {
+    let whole = fixture::backtest(&["ridge"], true, 1, 1);
+    let ablation = whole.relevance.unwrap().ablation;
+    let without = |name: &str| {
+        let all: Vec<&str> = ablation.iter().map(|own| own.without.as_str()).collect();
+        let found = ablation.iter().find(|own| own.without == name);
+        found.unwrap_or_else(|| panic!("no {name} among {all:?}"))
+    };
+    let (never_moves, all) = (without("30 min"), without("all windows"));
+    assert_eq!(never_moves.inputs_removed, 1);
+    // Unless it were fitted to other rows than the whole model.
+    assert!(never_moves.change.abs() < 1e-6, "{}", never_moves.change);
+    assert!(all.change.abs() > 0.1, "{}", all.change);
+}
+
 fn leakage_of(parts: &Parts) -> Leakage {
     let ridge = zoo::by_name("ridge").unwrap();
     let honest = Skill { value: 0.3, interval: None };

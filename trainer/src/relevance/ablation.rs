@@ -47,17 +47,17 @@ impl Study<'_> {
     pub(super) fn ablation(
         &self,
         predictor: &Predictor,
-        train: &Table,
+        known: &Table,
         test: &Table,
     ) -> Result<Vec<Ablated>, String> {
         let Predictor::Regressor(full) = predictor else { return Ok(Vec::new()) };
         let metric = Metric::named(self.task.about().metric);
         let clock = Clock::of(&test.at_ms, self.task.about().horizon_s, self.seed);
         let of_full = test.losses(metric, full);
-        let inputs = &train.schema.features;
+        let inputs = &known.schema.features;
         let without = |variant: Variant| -> Result<Ablated, String> {
-            let (train, test) = (train.with_inputs(&variant.kept), test.with_inputs(&variant.kept));
-            let fitted = train.dataset().and_then(|data| fit(self.estimator, &data, self.seed));
+            let (known, test) = (known.with_inputs(&variant.kept), test.with_inputs(&variant.kept));
+            let fitted = known.dataset().and_then(|data| fit(self.estimator, &data, self.seed));
             let (fitted, _) = fitted.map_err(|error| {
                 format!("{} without {}: {error}", self.estimator.name(), variant.without)
             })?;
@@ -75,7 +75,7 @@ impl Study<'_> {
                 test: clock.test(&losses, &of_full),
             })
         };
-        debug_assert!(train.y.len() >= ROWS_MIN, "the split sees to it");
+        debug_assert!(known.y.len() >= ROWS_MIN, "the split sees to it");
         variants(inputs).into_par_iter().map(without).collect()
     }
 }

@@ -34,7 +34,7 @@ pub struct Relevance {
     pub model: String,
     /// Rows of the test part that inputs were shuffled in.
     pub rows: usize,
-    /// How long the training part is, days.
+    /// How long a time it was fitted on, days.
     pub train_days: f64,
     /// Inputs that say the same are together; what matters most comes first.
     pub groups: Vec<Group>,
@@ -89,19 +89,20 @@ impl Study<'_> {
         step: &(dyn Fn(&str) + Sync),
     ) -> Result<Relevance, String> {
         let table = |rows| Table::of(self.task, &[rows]).map_err(|error| error.to_string());
-        let (train, test) = (table(&self.parts.train)?, table(&self.parts.test)?);
+        // As many rows as the model itself was fitted to: fewer would count as a loss of windows.
+        let (known, test) = (table(&self.parts.known)?, table(&self.parts.test)?);
         let (groups, rows) = self.groups(predictor, &test, predict_us);
         step("relevance");
-        let ablation = self.ablation(predictor, &train, &test)?;
+        let ablation = self.ablation(predictor, &known, &test)?;
         step("ablation of windows");
-        let (from_ms, to_ms) = self.parts.spans.train;
+        let (from_ms, to_ms) = self.parts.spans.known();
         let train_days = (to_ms - from_ms) as f64 / 86_400_000.0;
         Ok(Relevance {
             model: self.estimator.name().to_owned(),
             rows,
             train_days,
             groups,
-            answer: answer::of(&ablation, &train.schema.features, train_days),
+            answer: answer::of(&ablation, &known.schema.features, train_days),
             ablation,
         })
     }
@@ -120,10 +121,11 @@ impl Study<'_> {
         let clock = Clock::of(&test.at_ms, self.task.about().horizon_s, self.seed);
         let shuffling =
             Shuffling { repeats, seed: self.seed, horizon: clock.horizon_rows(), level: 0.95 };
-        let predict = |x: ndarray::ArrayView2<f64>| predictor.predict(x);
+        // In the task's unit: what is learnt may be another quantity than what is said.
+        let predict = |x: ndarray::ArrayView2<f64>| test.levels(&predictor.predict(x));
         let found =
-            importance::permutation(predict, test.x.view(), test.y.view(), &groups, shuffling);
-        let squares = Metric::Rmse.losses(&predictor.predict(test.x.view()), &test.y);
+            importance::permutation(predict, test.x.view(), test.truth.view(), &groups, shuffling);
+        let squares = test.losses_of(Metric::Rmse, &predictor.predict(test.x.view()));
         let mean_square = squares.iter().sum::<f64>() / squares.len() as f64;
         // From squares to the error itself, as a share of it.
         let share = |rise: f64| (1.0 + rise / mean_square).max(0.0).sqrt() - 1.0;
