@@ -256,7 +256,10 @@ fn metric(card: &Card) -> (String, String) {
         .find(|(name, _)| card.metrics.contains_key(&format!("{name}_baseline")));
     let Some((name, value)) = own else { return (String::new(), String::new()) };
     let baseline = card.metrics[&format!("{name}_baseline")];
-    (format!("{name} {value:.4} {}", card.unit), format!("{:.3}", value / baseline))
+    // A score has no unit, and neither has the number of a class.
+    let is_in_unit = matches!(name.as_str(), "rmse" | "mae") && card.facts.classes.is_empty();
+    let unit = if is_in_unit { format!(" {}", card.unit) } else { String::new() };
+    (format!("{name} {value:.4}{unit}"), format!("{:.3}", value / baseline))
 }
 
 fn gate(verdict: Option<&Verdict>) -> String {
