@@ -71,7 +71,7 @@ impl Study<'_> {
                 inputs_left: variant.kept.len(),
                 error,
                 change: error / metric.error(&of_full) - 1.0,
-                interval: interval.map(|[low, high]| [-high, -low]),
+                interval: interval.map(|[low, high]| [0.0 - high, 0.0 - low]),
                 test: clock.test(&losses, &of_full),
             })
         };
