@@ -165,11 +165,8 @@ impl Rows {
             found: error.to_string(),
             expected: format!("{} × {}", shape.0, shape.1),
         })?;
-        let data = Dataset::new(self.schema.clone(), x, Array1::from_vec(self.y.clone()))?;
-        if self.censored.contains(&true) {
-            return data.with_censored(self.censored.clone());
-        }
-        Ok(data)
+        let y = Array1::from_vec(self.y.clone());
+        dataset(self.schema.clone(), x, y, &self.censored)
     }
 
     /// What really came, in the task's unit.
@@ -181,8 +178,19 @@ impl Rows {
     /// What models said, in the unit of the task that the rows are of.
     #[must_use]
     pub fn levels(&self, said: &Array1<f64>, about: &About) -> Array1<f64> {
-        said.iter().zip(&self.anchor).map(|(said, anchor)| about.level(*said, *anchor)).collect()
+        about.levels(said, &self.anchor)
     }
+}
+
+/// Rows as models take them; flags count where one is set.
+pub(crate) fn dataset(
+    schema: Arc<Schema>,
+    x: Array2<f64>,
+    y: Array1<f64>,
+    censored: &[bool],
+) -> Result<Dataset, FitError> {
+    let data = Dataset::new(schema, x, y)?;
+    if censored.contains(&true) { data.with_censored(censored.to_vec()) } else { Ok(data) }
 }
 
 #[cfg(test)]

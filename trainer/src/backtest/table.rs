@@ -6,7 +6,7 @@ use telemetry::ZoneId;
 
 use super::score::Metric;
 use crate::{
-    rows::Rows,
+    rows::{self, Rows},
     tasks::{About, Task},
 };
 
@@ -82,11 +82,7 @@ impl Table {
 
     /// As models take it.
     pub(crate) fn dataset(&self) -> Result<Dataset, FitError> {
-        let data = Dataset::new(self.schema.clone(), self.x.clone(), self.y.clone())?;
-        if self.censored.contains(&true) {
-            return data.with_censored(self.censored.clone());
-        }
-        Ok(data)
+        rows::dataset(self.schema.clone(), self.x.clone(), self.y.clone(), &self.censored)
     }
 
     /// The losses of a model, in the order of rows.
@@ -101,9 +97,6 @@ impl Table {
 
     /// What was said, in the task's unit.
     pub(crate) fn levels(&self, said: &Array1<f64>) -> Array1<f64> {
-        said.iter()
-            .zip(&self.anchor)
-            .map(|(said, anchor)| self.about.level(*said, *anchor))
-            .collect()
+        self.about.levels(said, &self.anchor)
     }
 }

@@ -12,6 +12,7 @@ mod watering;
 use std::{collections::BTreeSet, sync::Arc};
 
 use models::{Estimator, classify, detect, zoo};
+use ndarray::Array1;
 use telemetry::SmolStr;
 
 pub use applicable::{NotApplicable, Unchanging};
@@ -111,6 +112,15 @@ impl About {
     pub fn level(&self, said: f64, anchor: f64) -> f64 {
         let (low, high) = self.bounds;
         self.link.level(said, anchor).clamp(low, high)
+    }
+
+    /// The same of rows, with an anchor for each.
+    pub(crate) fn levels<'a>(
+        &self,
+        said: &Array1<f64>,
+        anchors: impl IntoIterator<Item = &'a f64>,
+    ) -> Array1<f64> {
+        said.iter().zip(anchors).map(|(said, anchor)| self.level(*said, *anchor)).collect()
     }
 
     /// The class that a prediction is nearest to, if it is a choice between some.
