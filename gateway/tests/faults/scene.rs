@@ -43,7 +43,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) broker: Option<Mosquitto>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) log: Settings,
-    /// A zone's messages are in one partition; not where partitions are added.
+    /// Each device's messages are logged in its order; not where partitions are
+    /// added, nor where two gateways write.
     pub(crate) is_ordered: bool,
     /// Everything that the gateway writes is in it.
     pub(crate) dir: TempDir,
