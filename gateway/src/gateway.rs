@@ -10,7 +10,7 @@ use std::{
 };
 
 use eventlog::{EventLog, LogError};
-use service::{config::ConfigError, shutdown::drain};
+use service::{config::ConfigError, prometheus::Histogram, shutdown::drain};
 use telemetry::MetricTable;
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,6 @@ use crate::{
     downlink::Downlink,
     inlet::{Inlet, Job},
     intake::Decoder,
-    lag::Lag,
     ledger::{Ledger, Snapshot},
     listener::{self, Frontend},
     metadata, metrics,
@@ -36,6 +35,10 @@ use crate::{
 
 /// The start waits for the dead letters of before at most this long.
 const RECALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Upper bounds of the times from a message's arrival to its durability, seconds.
+const LAG_BOUNDS_S: [f64; 13] =
+    [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 /// What the caller has bound.
 #[derive(Debug, Default)]
@@ -59,7 +62,8 @@ pub(crate) struct Inner {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Messages are taken: the listener is up, or the broker is connected.
     pub(crate) is_ready: Arc<AtomicBool>,
-    pub(crate) lag: Arc<Lag>,
+    /// From a message's arrival to its durability.
+    pub(crate) lag: Arc<Histogram>,
     pub(crate) log: EventLog,
     pub(crate) inlet: Inlet,
     /// The newest; who needs one of them looks here.
@@ -104,7 +108,7 @@ impl Gateway {
             downlink,
             connections: Arc::default(),
             is_ready: Arc::default(),
-            lag: Arc::default(),
+            lag: Arc::new(Histogram::new(&LAG_BOUNDS_S)),
             log,
             inlet,
             settings: watch::Sender::new(Arc::new(settings.clone())),

@@ -19,7 +19,6 @@
 //! - `sequence`: the device's own numbers: gaps, restarts, duplicates
 //! - `clock`: how far the device's clock is off
 //! - [`ledger`]: received = logged + dead-lettered + duplicates + in flight
-//! - `lag`: from arrival to durability
 //! - [`dead_letters`]: what could not be decoded, and the way back in
 //! - `tls`: certificates and keys
 //! - `downlink`: messages back to MQTT subscribers
@@ -40,7 +39,6 @@ pub mod fuzzing;
 mod gateway;
 mod inlet;
 mod intake;
-mod lag;
 pub mod ledger;
 mod listener;
 mod message;

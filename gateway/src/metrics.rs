@@ -6,7 +6,6 @@ use service::prometheus::{Page, label};
 
 use crate::{
     gateway::{Gateway, Inner},
-    lag,
     ledger::{Counts, Snapshot},
 };
 
@@ -65,19 +64,8 @@ fn connections(page: &mut Page, gateway: &Gateway) {
 }
 
 fn acknowledgements(page: &mut Page, gateway: &Gateway) {
-    let (lag, counts) = (&gateway.0.lag, gateway.0.lag.counts());
-    let bounds = lag::BOUNDS_MS.iter().map(|ms| (*ms as f64 / 1000.0).to_string());
-    let mut sum = 0;
-    let buckets = bounds.chain(["+Inf".to_owned()]).zip(counts).map(|(bound, count)| {
-        sum += count;
-        (format!("_bucket{}", label("le", bound)), sum)
-    });
-    let buckets: Vec<_> = buckets.map(|(name, count)| (name, count.to_string())).collect();
-    let rest =
-        [("_sum".to_owned(), lag.sum_s().to_string()), ("_count".to_owned(), sum.to_string())];
-    let about =
-        ("acknowledgement_seconds", "histogram", "From a message's arrival to its durability");
-    page.family(about, buckets.into_iter().chain(rest));
+    let about = ("acknowledgement_seconds", "From a message's arrival to its durability");
+    page.histogram(about, [(String::new(), &*gateway.0.lag)]);
 }
 
 fn spools(page: &mut Page, gateway: &Gateway) {

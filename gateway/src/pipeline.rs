@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use eventlog::{EventLog, LogError, Receipt, Writer, fault};
+use service::prometheus::Histogram;
 use telemetry::{DeadLetter, Source, topic};
 use tokio::sync::{
     OwnedSemaphorePermit,
@@ -19,7 +20,6 @@ use crate::{
     dead_letters::DeadLetters,
     inlet::{Done, Job, Origin},
     intake::{Decoder, Intake},
-    lag::Lag,
     ledger::{AccountId, Ledger, Tally},
     message::{Message, now_ms},
     record,
@@ -34,7 +34,7 @@ pub(crate) struct Pipeline {
     decoder: watch::Receiver<Arc<Decoder>>,
     ledger: Arc<Ledger>,
     dead_letters: Arc<DeadLetters>,
-    lag: Arc<Lag>,
+    lag: Arc<Histogram>,
     readings: Writer,
     letters: Writer,
 }
@@ -56,7 +56,7 @@ impl Pipeline {
         decoder: watch::Receiver<Arc<Decoder>>,
         ledger: Arc<Ledger>,
         dead_letters: Arc<DeadLetters>,
-        lag: Arc<Lag>,
+        lag: Arc<Histogram>,
     ) -> Result<Self, LogError> {
         let (readings, letters) = (log.writer(topic::READINGS)?, log.writer(topic::DEAD_LETTERS)?);
         Ok(Self { decoder, ledger, dead_letters, lag, readings, letters })

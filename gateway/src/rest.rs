@@ -8,13 +8,12 @@ use axum::{
         Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::header,
     response::IntoResponse,
     routing::{get, post},
 };
 use eventlog::SpoolStatus;
 use serde::{Deserialize, Serialize};
-use service::rest::Problem;
+use service::{prometheus, rest::Problem};
 use telemetry::Reason;
 
 use crate::{
@@ -105,19 +104,29 @@ async fn healthz(State(gateway): State<Gateway>) -> Json<Health> {
 }
 
 async fn readyz(State(gateway): State<Gateway>) -> Result<&'static str, Problem> {
-    if let Some((topic, _)) = gateway.0.log.spools().iter().find(|(_, spool)| spool.is_full) {
-        let what = format!("Kafka is away and the spool of {topic} is full: nothing is taken");
-        return Err(
-            Problem::unavailable(what).hint("bring Kafka back, or raise log.spool.bytes_max")
-        );
-    }
-    if gateway.0.is_ready.load(Ordering::Relaxed) {
-        Ok("ready")
-    } else {
-        Err(Problem::unavailable("no messages are taken now; the log says why"))
+    gateway.ready().map(|()| "ready")
+}
+
+impl Gateway {
+    /// Whether messages are taken.
+    ///
+    /// # Errors
+    /// 503 with what is in the way: a full spool, no broker, no listener yet.
+    pub fn ready(&self) -> Result<(), Problem> {
+        if let Some((topic, _)) = self.0.log.spools().iter().find(|(_, spool)| spool.is_full) {
+            let what = format!("Kafka is away and the spool of {topic} is full: nothing is taken");
+            return Err(
+                Problem::unavailable(what).hint("bring Kafka back, or raise log.spool.bytes_max")
+            );
+        }
+        if self.0.is_ready.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(Problem::unavailable("no messages are taken now; the log says why"))
+        }
     }
 }
 
 async fn metrics_text(State(gateway): State<Gateway>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, service::prometheus::CONTENT_TYPE)], metrics(&gateway))
+    prometheus::answer(metrics(&gateway))
 }

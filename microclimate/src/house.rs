@@ -7,7 +7,7 @@ use axum::{Router, routing::get};
 use eventlog::EventLog;
 use feature_store::FeatureStore;
 use gateway::{Gateway, Sockets};
-use service::{listen, rest};
+use service::{listen, prometheus, rest};
 use telemetry::MetricTable;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,14 @@ impl House {
 fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
     let metrics = {
         let (gateway, store, trainer) = (gateway.clone(), store.clone(), trainer.clone());
-        move || async move { gateway.metrics() + &store.prometheus() + &trainer.metrics() }
+        move || async move {
+            prometheus::answer(gateway.metrics() + &store.prometheus() + &trainer.metrics())
+        }
+    };
+    // Not of the trainer: a new house has no champion, and takes readings all the same.
+    let readyz = {
+        let (gateway, store) = (gateway.clone(), store.clone());
+        move || async move { gateway.ready().and_then(|()| store.ready()).map(|()| "ready") }
     };
     let mut document = feature_store::openapi();
     document.merge(trainer::rest::openapi());
@@ -137,5 +144,5 @@ fn routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router 
         .merge(trainer::routes(trainer.clone()))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
-        .route("/readyz", get(async || "ok"))
+        .route("/readyz", get(readyz))
 }

@@ -1,9 +1,20 @@
 //! Counts in the text format of Prometheus, version 0.0.4.
 
-use std::fmt::{Display, Write as _};
+use std::{
+    fmt::{Display, Write as _},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
-/// The content type of a [`Page`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+use axum::{http::header, response::IntoResponse};
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+
+/// The answer to Prometheus: one [`Page`] or several after another.
+#[must_use]
+pub fn answer(pages: String) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages)
+}
 
 /// A page of metrics as it grows.
 ///
@@ -47,6 +58,16 @@ impl Page {
         self.family(about, [(String::new(), value)]);
     }
 
+    /// Times, each with labels, as cumulative buckets, sum and count.
+    pub fn histogram<'a>(
+        &mut self,
+        (name, help): (&str, &str),
+        times: impl IntoIterator<Item = (String, &'a Histogram)>,
+    ) {
+        let samples = times.into_iter().flat_map(|(labels, times)| times.samples(&labels));
+        self.family((name, "histogram", help), samples);
+    }
+
     /// The page as text.
     #[must_use]
     pub fn finish(self) -> String {
@@ -54,10 +75,108 @@ impl Page {
     }
 }
 
+/// How long something took, each time: counted by upper bounds.
+///
+/// ```
+/// use std::time::Duration;
+/// use service::prometheus::{Histogram, Page, label};
+///
+/// let times = Histogram::new(&[0.001, 0.01]);
+/// times.note(Duration::from_millis(5));
+/// let mut page = Page::new("microclimate_store");
+/// page.histogram(("read_seconds", "Time of a read"), [(label("of", "rows"), &times)]);
+/// let text = page.finish();
+/// assert!(text.contains("microclimate_store_read_seconds_bucket{of=\"rows\",le=\"0.01\"} 1\n"));
+/// assert!(text.contains("microclimate_store_read_seconds_count{of=\"rows\"} 1\n"));
+/// ```
+#[derive(Debug)]
+pub struct Histogram {
+    bounds_s: &'static [f64],
+    /// Of each bound, and one more that is open.
+    buckets: Vec<AtomicU64>,
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    /// An empty one with these upper bounds, seconds, ascending.
+    #[must_use]
+    pub fn new(bounds_s: &'static [f64]) -> Self {
+        let buckets = (0..=bounds_s.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds_s, buckets, sum_us: AtomicU64::new(0) }
+    }
+
+    /// Counts a time in the first bucket that holds it.
+    pub fn note(&self, took: Duration) {
+        let took_s = took.as_secs_f64();
+        self.buckets[self.bounds_s.partition_point(|bound| *bound < took_s)].fetch_add(1, Relaxed);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.sum_us.fetch_add(took_us, Relaxed);
+    }
+
+    /// What follows the name, with its value.
+    fn samples(&self, labels: &str) -> Vec<(String, String)> {
+        let own = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
+        let own = own.map_or(String::new(), |own| format!("{own},"));
+        let bounds = self.bounds_s.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        let mut sum = 0;
+        let mut samples: Vec<(String, String)> = bounds
+            .zip(&self.buckets)
+            .map(|(bound, bucket)| {
+                sum += bucket.load(Relaxed);
+                (format!("_bucket{{{own}le=\"{bound}\"}}"), sum.to_string())
+            })
+            .collect();
+        let sum_s = self.sum_us.load(Relaxed) as f64 / 1e6;
+        samples.push((format!("_sum{labels}"), sum_s.to_string()));
+        samples.push((format!("_count{labels}"), sum.to_string()));
+        samples
+    }
+}
+
 /// One label as samples have it.
 #[must_use]
 pub fn label(name: &str, value: impl Display) -> String {
-    let value = value.to_string();
-    let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
-    format!("{{{name}=\"{value}\"}}")
+    labels([(name, &value)])
+}
+
+/// Several labels as samples have them.
+#[must_use]
+pub fn labels<const N: usize>(all: [(&str, &dyn Display); N]) -> String {
+    let each = all.map(|(name, value)| {
+        let value = value.to_string();
+        let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
+        format!("{name}=\"{value}\"")
+    });
+    format!("{{{}}}", each.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_counted_in_the_first_bucket_that_holds_it() {
+        let times = Histogram::new(&[0.001, 0.002, 0.05]);
+        for ms in [0, 1, 2, 26, 50, 120_000] {
+            times.note(Duration::from_millis(ms));
+        }
+        let samples = times.samples("");
+        let text = |(name, value): &(String, String)| format!("{name} {value}");
+        let found: Vec<String> = samples.iter().map(text).collect();
+        let expect = [
+            "_bucket{le=\"0.001\"} 2",
+            "_bucket{le=\"0.002\"} 3",
+            "_bucket{le=\"0.05\"} 5",
+            "_bucket{le=\"+Inf\"} 6",
+            "_sum 120.079",
+            "_count 6",
+        ];
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn values_of_labels_are_escaped() {
+        let text = labels([("a", &"x\"y\\z\n"), ("n", &3)]);
+        assert_eq!(text, r#"{a="x\"y\\z\n",n="3"}"#);
+    }
 }

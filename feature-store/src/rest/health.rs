@@ -1,8 +1,8 @@
 //! What supervisors and Prometheus ask.
 
-use axum::{extract::State, http::header, response::IntoResponse};
+use axum::{extract::State, response::IntoResponse};
 use service::{
-    prometheus::{CONTENT_TYPE, Page, label},
+    prometheus::{self, Page, label},
     rest::{Problem, ProblemAnswer},
 };
 
@@ -19,22 +19,29 @@ pub(super) async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "operation",
     responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
 pub(super) async fn readyz(State(store): State<FeatureStore>) -> Result<&'static str, Problem> {
-    if store.is_running() {
-        Ok("ready")
-    } else {
-        Err(Problem::unavailable("no readings are taken in")
-            .hint("the log of the service says why"))
-    }
+    store.ready().map(|()| "ready")
 }
 
 /// Counts for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(store): State<FeatureStore>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], store.prometheus())
+    prometheus::answer(store.prometheus())
 }
 
 impl FeatureStore {
+    /// Whether readings are taken in.
+    ///
+    /// # Errors
+    /// 503 where they are not.
+    pub fn ready(&self) -> Result<(), Problem> {
+        if self.is_running() {
+            return Ok(());
+        }
+        let hint = "the log of the service says why";
+        Err(Problem::unavailable("no readings are taken in").hint(hint))
+    }
+
     /// What has been committed, and how far the zones have come, in Prometheus's text
     /// format.
     #[must_use]

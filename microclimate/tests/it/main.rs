@@ -7,3 +7,4 @@ mod end_to_end;
 mod group;
 mod history;
 mod support;
+mod up;

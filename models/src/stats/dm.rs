@@ -18,7 +18,7 @@ pub struct DieboldMariano {
     pub lags: usize,
 }
 
-/// A p value as people read it: small ones as a bound.
+/// A p value as sentences have it: small ones as a bound.
 ///
 /// ```
 /// use models::stats::dm::p_text;
@@ -28,8 +28,18 @@ pub struct DieboldMariano {
 /// ```
 #[must_use]
 pub fn p_text(p: f64) -> String {
-    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
+    let is = if p < P_MIN { "" } else { "= " };
+    format!("p {is}{}", p_cell(p))
 }
+
+/// The same as tables have it, below a head that says what it is: `0.166`, `< 0.001`.
+#[must_use]
+pub fn p_cell(p: f64) -> String {
+    if p < P_MIN { format!("< {P_MIN}") } else { format!("{p:.3}") }
+}
+
+/// The least p value that is told.
+const P_MIN: f64 = 0.001;
 
 /// Tests whether the losses `first` and `second` (squared or absolute errors on
 /// the same rows, in the order of time, evenly spaced) have the same mean. F.

@@ -84,8 +84,9 @@ fn mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
     sum / weights
 }
 
-/// A score over the rows of several folds: the mean of the folds', each counting
-/// as its rows. A fold in which it has no meaning is left out.
+/// A score over the rows of several folds. A mean, or the root of one, is of all
+/// rows; any other is the mean of the folds', each counting as its rows. A fold in
+/// which it has no meaning is left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OfFolds(Vec<(Range<usize>, Statistic)>);
 
@@ -97,7 +98,7 @@ impl OfFolds {
 
     /// Of all rows alike; not finite where it has no meaning in any fold.
     pub(crate) fn value(&self) -> f64 {
-        mean_of_folds(self.0.iter().map(|(rows, own)| (rows.len() as f64, own.value())))
+        self.over(|rows, own| (rows.len() as f64, own.value()))
     }
 
     /// Its interval, where it has one and there is time enough.
@@ -108,19 +109,27 @@ impl OfFolds {
 
     /// Each row counting as its weight, 0 or more.
     pub(crate) fn weighted(&self, weight: &[f64]) -> f64 {
-        let of_fold = |(rows, own): &(Range<usize>, Statistic)| {
+        self.over(|rows, own| {
             let weight = &weight[rows.clone()];
             (weight.iter().sum(), own.weighted(weight))
-        };
-        mean_of_folds(self.0.iter().map(of_fold))
+        })
     }
-}
 
-fn mean_of_folds(folds: impl Iterator<Item = (f64, f64)>) -> f64 {
-    let known = folds.filter(|(_, value)| value.is_finite());
-    let (rows, sum) =
-        known.fold((0.0, 0.0), |(rows, sum), (own, value)| (rows + own, sum + own * value));
-    sum / rows
+    /// Of what `fold` says of each fold: how much it counts, and its score.
+    fn over(&self, fold: impl Fn(&Range<usize>, &Statistic) -> (f64, f64)) -> f64 {
+        // Roots do not add up; what they are of does.
+        let is_root = self.0.iter().any(|(_, own)| matches!(own, Statistic::RootMean(_)));
+        let (mut sum, mut all) = (0.0, 0.0);
+        for (rows, own) in &self.0 {
+            let (counts, value) = fold(rows, own);
+            if value.is_finite() {
+                sum += counts * if is_root { value * value } else { value };
+                all += counts;
+            }
+        }
+        let mean = sum / all;
+        if is_root { mean.sqrt() } else { mean }
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +158,18 @@ mod tests {
         folds.push(1..4, Statistic::Mean(vec![1.0, 2.0, 6.0]));
         folds.push(4..9, Statistic::Fixed(f64::NAN));
         assert_eq!(folds.value(), (7.0 + 3.0 * 3.0) / 4.0);
+    }
+
+    #[test]
+    fn the_root_of_a_mean_over_folds_is_that_of_all_rows() {
+        let squares = [9.0, 1.0, 4.0, 16.0];
+        let mut folds = OfFolds::default();
+        folds.push(0..1, Statistic::RootMean(squares[..1].to_vec()));
+        folds.push(1..4, Statistic::RootMean(squares[1..].to_vec()));
+        let of_all = Statistic::RootMean(squares.to_vec());
+        assert!((folds.value() - of_all.value()).abs() < 1e-12, "{}", folds.value());
+        let weight = [2.0, 0.0, 1.0, 1.0];
+        assert!((folds.weighted(&weight) - of_all.weighted(&weight)).abs() < 1e-12);
     }
 
     /// A row a minute, none like its neighbours: what formulas say of independent

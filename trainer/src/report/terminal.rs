@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
-use models::stats::dm::p_text;
+use models::stats::dm::p_cell;
 
 use super::words;
 use crate::{backtest::Entry, compare::TaskResult};
@@ -109,7 +109,7 @@ pub fn relevance(task: &TaskResult) -> String {
             format!("{:.4}", own.error),
             percent(own.change),
             range(own.interval),
-            own.test.map_or(String::new(), |test| p_text(test.p_value)),
+            own.test.map_or(String::new(), |test| p_cell(test.p_value)),
         ]);
     }
     right(&mut windows, 6);

@@ -1,6 +1,6 @@
 //! What came of a task in sentences, and what its numbers mean.
 
-use models::stats::dm::p_text;
+use models::stats::dm::{p_cell, p_text};
 
 use super::svg::number;
 use crate::{
@@ -72,9 +72,7 @@ pub(super) fn skill(value: f64, interval: Option<[f64; 2]>) -> String {
 
 /// Of a Diebold–Mariano test, or nothing.
 pub(super) fn p(entry: &Entry) -> String {
-    entry
-        .test
-        .map_or(String::new(), |test| p_text(test.p_value).replace("p = ", "").replace("p ", ""))
+    entry.test.map_or(String::new(), |test| p_cell(test.p_value))
 }
 
 /// Whether the champion beats the best baseline.

@@ -1,8 +1,8 @@
 //! What supervisors and Prometheus ask.
 
-use axum::{extract::State, http::header, response::IntoResponse};
+use axum::{extract::State, response::IntoResponse};
 use service::{
-    prometheus::CONTENT_TYPE,
+    prometheus,
     rest::{Problem, ProblemAnswer},
 };
 
@@ -32,5 +32,5 @@ pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static st
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(trainer): State<Trainer>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], trainer.metrics())
+    prometheus::answer(trainer.metrics())
 }

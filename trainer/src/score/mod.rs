@@ -17,11 +17,11 @@ pub mod truth;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
+use service::prometheus::{Page, labels};
 use telemetry::ZoneId;
 
 use crate::{
@@ -224,26 +224,21 @@ impl Scores {
         self.all().into_iter().find(|score| score.task == task)
     }
 
-    /// Prometheus' text form.
-    pub(crate) fn metrics(&self) -> String {
+    /// For Prometheus.
+    pub(crate) fn write(&self, page: &mut Page) {
         let scores = self.all();
-        let mut text = String::new();
         let mut gauge = |name: &str, help: &str, of: &dyn Fn(&Score) -> Option<f64>| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-            for score in &scores {
-                if let Some(value) = of(score) {
-                    let Score { task, version, .. } = score;
-                    let _ =
-                        writeln!(text, "{name}{{task=\"{task}\",version=\"{version}\"}} {value}");
-                }
-            }
+            let samples = scores.iter().filter_map(|score| {
+                let Score { task, version, .. } = score;
+                Some((labels([("task", task), ("version", version)]), of(score)?))
+            });
+            page.family((name, "gauge", help), samples);
         };
-        gauge("trainer_scored", "Newest predictions with a truth.", &|s| Some(s.scored as f64));
-        gauge("trainer_waiting", "Predictions that wait for a truth.", &|s| Some(s.waiting as f64));
-        gauge("trainer_mae", "Mean absolute error of served predictions.", &|s| s.mae);
-        gauge("trainer_baseline_mae", "That of the baseline.", &|s| s.baseline_mae);
-        gauge("trainer_coverage", "Share of truths within intervals.", &|s| s.coverage);
-        text
+        gauge("scored", "Newest predictions with a truth", &|s| Some(s.scored as f64));
+        gauge("waiting", "Predictions that wait for a truth", &|s| Some(s.waiting as f64));
+        gauge("mae", "Mean absolute error of served predictions", &|s| s.mae);
+        gauge("baseline_mae", "That of the baseline", &|s| s.baseline_mae);
+        gauge("coverage", "Share of truths within intervals", &|s| s.coverage);
     }
 }
 
@@ -312,9 +307,9 @@ mod tests {
         };
         check(&scores);
         assert_eq!(scores.of("temperature-10m").unwrap().outside_share, Some(0.25));
-        assert!(
-            scores.metrics().contains("trainer_mae{task=\"temperature-10m\",version=\"1\"} 0.5")
-        );
+        let mut page = Page::new("t");
+        scores.write(&mut page);
+        assert!(page.finish().contains("t_mae{task=\"temperature-10m\",version=\"1\"} 0.5\n"));
         // A line that a crash cut short.
         let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
         let whole = std::fs::read_to_string(&file).unwrap();

@@ -1,29 +1,36 @@
 //! How many predictions were asked for, what came of them, and how fast.
 
 use std::{
-    fmt::Write,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
+use service::prometheus::{Histogram, Page, label};
+
 use super::{PredictError, Prediction};
 use crate::tasks;
 
-/// Upper bounds of the histogram, seconds.
-const BOUNDS: [f64; 8] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1];
+/// Upper bounds of the times of predictions, seconds.
+const BOUNDS_S: [f64; 8] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1];
 
 /// Counts by task, in the order of [`tasks::NAMES`].
 #[derive(Debug, Default)]
 pub(super) struct Meter([Counts; tasks::NAMES.len()]);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     said: AtomicU64,
     fallback: AtomicU64,
     drift: AtomicU64,
     refused: AtomicU64,
-    within: [AtomicU64; BOUNDS.len()],
-    nanoseconds: AtomicU64,
+    took: Histogram,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let [said, fallback, drift, refused] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { said, fallback, drift, refused, took: Histogram::new(&BOUNDS_S) }
+    }
 }
 
 impl Meter {
@@ -42,46 +49,20 @@ impl Meter {
         counts.said.fetch_add(1, Relaxed);
         counts.fallback.fetch_add(u64::from(said.fallback), Relaxed);
         counts.drift.fetch_add(u64::from(said.drift.flag), Relaxed);
-        counts.nanoseconds.fetch_add(took.as_nanos() as u64, Relaxed);
-        let within = BOUNDS.iter().position(|bound| took.as_secs_f64() <= *bound);
-        if let Some(bound) = within {
-            counts.within[bound].fetch_add(1, Relaxed);
-        }
+        counts.took.note(took);
     }
 
-    /// Prometheus' text form.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut counter = |name: &str, help: &str, of: &dyn Fn(&Counts) -> u64| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-            for (task, counts) in tasks::NAMES.iter().zip(&self.0) {
-                let _ = writeln!(text, "{name}{{task=\"{task}\"}} {}", of(counts));
-            }
+    pub(super) fn write(&self, page: &mut Page) {
+        let tasks = || tasks::NAMES.iter().map(|task| label("task", task)).zip(&self.0);
+        let mut counter = |name: &str, help: &str, of: &dyn Fn(&Counts) -> &AtomicU64| {
+            let samples = tasks().map(|(task, counts)| (task, of(counts).load(Relaxed)));
+            page.family((name, "counter", help), samples);
         };
-        counter("trainer_predictions_total", "Predictions made.", &|c| c.said.load(Relaxed));
-        counter("trainer_fallbacks_total", "Predictions by the baseline.", &|c| {
-            c.fallback.load(Relaxed)
-        });
-        counter("trainer_drifts_total", "Predictions from strange inputs.", &|c| {
-            c.drift.load(Relaxed)
-        });
-        counter("trainer_refusals_total", "Predictions that could not be made.", &|c| {
-            c.refused.load(Relaxed)
-        });
-        let name = "trainer_prediction_seconds";
-        let _ = writeln!(text, "# HELP {name} Time of a prediction.\n# TYPE {name} histogram");
-        for (task, counts) in tasks::NAMES.iter().zip(&self.0) {
-            let mut below = 0;
-            for (bound, within) in BOUNDS.iter().zip(&counts.within) {
-                below += within.load(Relaxed);
-                let _ = writeln!(text, "{name}_bucket{{task=\"{task}\",le=\"{bound}\"}} {below}");
-            }
-            let (count, seconds) =
-                (counts.said.load(Relaxed), counts.nanoseconds.load(Relaxed) as f64 / 1e9);
-            let _ = writeln!(text, "{name}_bucket{{task=\"{task}\",le=\"+Inf\"}} {count}");
-            let _ = writeln!(text, "{name}_sum{{task=\"{task}\"}} {seconds}");
-            let _ = writeln!(text, "{name}_count{{task=\"{task}\"}} {count}");
-        }
-        text
+        counter("predictions_total", "Predictions made", &|c| &c.said);
+        counter("fallbacks_total", "Predictions by the baseline", &|c| &c.fallback);
+        counter("drifts_total", "Predictions from strange inputs", &|c| &c.drift);
+        counter("refusals_total", "Predictions that could not be made", &|c| &c.refused);
+        let times = tasks().map(|(task, counts)| (task, &counts.took));
+        page.histogram(("prediction_seconds", "Time of a prediction"), times);
     }
 }

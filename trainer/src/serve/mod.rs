@@ -34,6 +34,7 @@ use models::{
     Registry,
     registry::{Aliases, Slot},
 };
+use service::prometheus::Page;
 use telemetry::ZoneId;
 
 use crate::{
@@ -265,8 +266,9 @@ impl Trainer {
     /// Prometheus' text form.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let mut text = self.0.meter.text();
-        text.push_str(&self.scores().metrics());
-        text
+        let mut page = Page::new("microclimate_trainer");
+        self.0.meter.write(&mut page);
+        self.scores().write(&mut page);
+        page.finish()
     }
 }

@@ -67,7 +67,10 @@ async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
     check("/readyz-not", 404, "not_found").await;
     let metrics =
         reqwest::get(format!("{}/metrics", life.url)).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("trainer_predictions_total{task=\"temperature-10m\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("microclimate_trainer_predictions_total{task=\"temperature-10m\"} 2"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
