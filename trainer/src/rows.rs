@@ -175,6 +175,12 @@ impl Rows {
         self.truth.iter().copied().collect()
     }
 
+    /// Whether what came is only known to be at least this.
+    #[must_use]
+    pub fn censored(&self) -> &[bool] {
+        &self.censored
+    }
+
     /// What models said, in the unit of the task that the rows are of.
     #[must_use]
     pub fn levels(&self, said: &Array1<f64>, about: &About) -> Array1<f64> {

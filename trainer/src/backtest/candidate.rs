@@ -48,6 +48,8 @@ pub(super) struct Judged {
     pub(super) said: Array1<f64>,
     /// Absolute errors on the calibration part, in the task's unit.
     pub(super) calibration_errors: Vec<f64>,
+    /// The same on all rows before the test part, of what has learnt from none of them.
+    pub(super) known_errors: Vec<f64>,
     /// Scores of the distributions that it said of the test part.
     pub(super) of_distributions: Vec<(&'static str, f64)>,
     /// Half the width of the interval, in the task's unit.
@@ -95,7 +97,8 @@ impl<'a> Judges<'a> {
             fit(estimator, data, self.settings.seed).map_err(|error| error.to_string())
         };
         let (first, _) = fit(&self.train)?;
-        let residuals = self.residuals(&Predictor::Regressor(first))?;
+        let first = Predictor::Regressor(first);
+        let residuals = self.residuals(&first, &self.parts.calibration, &self.calibration)?;
         let start = Instant::now();
         let (fitted, rows) = fit(&self.known)?;
         let fit_s = start.elapsed().as_secs_f64();
@@ -105,14 +108,22 @@ impl<'a> Judges<'a> {
     /// A model that learns nothing.
     pub(super) fn judge_baseline(&self, fitted: Fitted) -> Result<Judged, String> {
         let predictor = Predictor::Regressor(fitted);
-        let residuals = self.residuals(&predictor)?;
-        self.judge(predictor, &residuals, 0, 0.0)
+        let residuals = self.residuals(&predictor, &self.parts.calibration, &self.calibration)?;
+        let of_known = self.residuals(&predictor, &self.parts.known, &self.known)?;
+        let judged = self.judge(predictor, &residuals, 0, 0.0)?;
+        Ok(Judged { known_errors: absolute(&of_known), ..judged })
     }
 
-    /// Truth less what is said, on the calibration part, in the task's unit.
-    fn residuals(&self, predictor: &Predictor) -> Result<Vec<f64>, String> {
-        let rows = &self.parts.calibration;
-        Ok((&rows.truth() - &self.levels(predictor, rows, &self.calibration)?).to_vec())
+    /// Truth less what is said, in the task's unit, where the truth is no mere bound.
+    fn residuals(
+        &self,
+        predictor: &Predictor,
+        rows: &Rows,
+        data: &Dataset,
+    ) -> Result<Vec<f64>, String> {
+        let errors = &rows.truth() - &self.levels(predictor, rows, data)?;
+        let judged = errors.iter().zip(rows.censored()).filter(|(_, is_bound)| !**is_bound);
+        Ok(judged.map(|(error, _)| *error).collect())
     }
 
     /// What a model says, in the task's unit.
@@ -134,7 +145,7 @@ impl<'a> Judges<'a> {
         rows: usize,
         fit_s: f64,
     ) -> Result<Judged, String> {
-        let calibration_errors: Vec<f64> = residuals.iter().map(|error| error.abs()).collect();
+        let calibration_errors = absolute(residuals);
         let said = self.levels(&predictor, &self.parts.test, &self.test)?;
         let level = self.settings.interval.level;
         Ok(Judged {
@@ -144,6 +155,7 @@ impl<'a> Judges<'a> {
             half_width: metrics::conformal_quantile(&calibration_errors, level)
                 .filter(|_| self.task.about().classes.is_empty()),
             calibration_errors,
+            known_errors: Vec::new(),
             fit_s,
             size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
             rows,
@@ -225,6 +237,10 @@ impl Judges<'_> {
     }
 }
 
+fn absolute(errors: &[f64]) -> Vec<f64> {
+    errors.iter().map(|error| error.abs()).collect()
+}
+
 impl Candidate {
     pub(super) fn of(
         name: &str,
@@ -254,9 +270,17 @@ impl Candidate {
 
     /// The error on the calibration parts of all folds.
     pub(super) fn chosen_by(&self, metric: Metric) -> f64 {
-        let errors = || self.folds.iter().flat_map(|judged| &judged.calibration_errors);
-        let losses: Vec<f64> = errors().map(|error| metric.loss(*error, 0.0)).collect();
-        metric.error(&losses)
+        self.error(metric, |judged| &judged.calibration_errors)
+    }
+
+    /// A baseline's error on all rows before the test parts.
+    pub(super) fn known_by(&self, metric: Metric) -> f64 {
+        self.error(metric, |judged| &judged.known_errors)
+    }
+
+    fn error(&self, metric: Metric, errors: impl Fn(&Judged) -> &Vec<f64>) -> f64 {
+        let all = self.folds.iter().flat_map(errors);
+        metric.error(&all.map(|error| metric.loss(*error, 0.0)).collect::<Vec<_>>())
     }
 
     /// The share of truths within the intervals, where every fold has them.

@@ -17,7 +17,8 @@ pub struct Entry {
     pub metric: &'static str,
     /// On the test part.
     pub value: f64,
-    /// On the calibration part, by which the champion is chosen.
+    /// On the calibration part, by which the champion is chosen from the models and the
+    /// baseline that is best on all rows before the test part.
     pub chosen_by: f64,
     /// Of `value`: 95 %, from blocks of times at least a horizon long. None
     /// where the test part is too short for that.

@@ -91,7 +91,12 @@ pub(crate) fn parts(leak: bool, folds: usize) -> Vec<Parts> {
 
 /// A comparison of these models.
 pub(crate) fn backtest(names: &[&str], leak: bool, folds: usize, threads: usize) -> Backtest {
-    let (parts, settings) = (parts(leak, folds), settings());
+    backtest_of(&parts(leak, folds), names, threads)
+}
+
+/// The same over these folds.
+pub(super) fn backtest_of(parts: &[Parts], names: &[&str], threads: usize) -> Backtest {
+    let settings = settings();
     let models: Vec<Box<dyn Estimator>> =
         names.iter().map(|name| zoo::by_name(name).unwrap()).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -102,5 +107,5 @@ pub(crate) fn backtest(names: &[&str], leak: bool, folds: usize, threads: usize)
         depth: Depth::Usual,
         observe: &|_, step, steps| assert!(step <= steps, "step {step} of {steps}"),
     };
-    super::run(task().as_ref(), &parts, &models, &setup).unwrap()
+    super::run(task().as_ref(), parts, &models, &setup).unwrap()
 }

@@ -93,14 +93,24 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// Chosen on the calibration part, so that its error on the test part is
-    /// not one that it was chosen for.
-    fn chosen(&self, among: impl Fn(&Candidate) -> bool) -> Option<usize> {
+    /// The model, and the candidate of any kind, that is best before the test part: its
+    /// error there is not one that it was chosen for. Baselines learn nothing, so that
+    /// all rows before it may judge them; a model is judged by the calibration part, as
+    /// is the best baseline beside it.
+    fn chosen(&self) -> (Option<usize>, usize) {
         let metric = self.judges[0].metric;
-        let by = |own: &usize| self.candidates[*own].chosen_by(metric);
-        (0..self.candidates.len())
-            .filter(|own| among(&self.candidates[*own]))
-            .min_by(|a, b| by(a).total_cmp(&by(b)))
+        let best = |own: Vec<usize>, error: &dyn Fn(&Candidate) -> f64| {
+            let by = |own: &usize| error(&self.candidates[*own]);
+            own.into_iter().min_by(|a, b| by(a).total_cmp(&by(b)))
+        };
+        let all = 0..self.candidates.len();
+        let (baselines, models): (Vec<usize>, Vec<usize>) =
+            all.partition(|own| self.candidates[*own].baseline.is_some());
+        let baseline = best(baselines, &|own| own.known_by(metric)).expect("there is a baseline");
+        let on_calibration = |own: &Candidate| own.chosen_by(metric);
+        let model = best(models, &on_calibration);
+        let both = [baseline].into_iter().chain(model).collect();
+        (model, best(both, &on_calibration).expect("there is a baseline"))
     }
 
     pub(super) fn backtest(
@@ -112,8 +122,7 @@ impl<'a> Outcome<'a> {
     ) -> Result<Backtest, String> {
         let mut entries: Vec<Entry> =
             setup.pool.install(|| (0..self.candidates.len()).map(|own| self.entry(own)).collect());
-        let best = self.chosen(|_| true).expect("there is a baseline");
-        let learner = self.chosen(|candidate| candidate.baseline.is_none());
+        let (learner, best) = self.chosen();
         let last = &self.folds[self.folds.len() - 1];
         let (mut leakage, mut relevance) = (None, None);
         // Where the best baseline makes no error there is nothing to learn, nor to leak.

@@ -55,6 +55,20 @@ fn a_leaderboard_says_what_its_rows_say() {
 }
 
 #[test]
+fn a_baseline_is_chosen_by_all_that_is_known_and_a_model_by_what_it_did_not_learn() {
+    let mut parts = fixture::parts(false, 1);
+    let calm = &mut parts[0].calibration;
+    // A part in which nothing ever changes: there persistence makes no error.
+    calm.anchor = calm.truth().to_vec();
+    let backtest = fixture::backtest_of(&parts, &[], 1);
+    let named = |name: &str| backtest.leaderboard.iter().find(|own| own.model == name).unwrap();
+    assert!(named("persistence").chosen_by < named("linear extrapolation").chosen_by);
+    assert_eq!(backtest.champion.card.model, "linear extrapolation");
+    let champion = fixture::backtest_of(&fixture::parts(false, 1), &["ridge"], 1).champion;
+    assert_eq!(champion.card.model, "ridge");
+}
+
+#[test]
 fn several_folds_judge_more_rows_and_keep_the_newest_model() {
     let (one, three) =
         (fixture::backtest(&["ridge"], false, 1, 1), fixture::backtest(&["ridge"], false, 3, 1));
