@@ -128,7 +128,7 @@ impl Gate {
         let is_worse = !matches!((loss, rival_loss), (Some(own), Some(rival)) if own <= rival);
         let is_significant = test.is_some_and(|test| test.p_value < self.p_max);
         let named = || trial.against.map_or(rival.clone(), |v| format!("{rival}, version {v},"));
-        let p = || test.map_or("unknown".to_owned(), |test| format!("{:.3}", test.p_value));
+        let p = || test.map_or("p is unknown".to_owned(), |test| p_text(test.p_value));
         match trial.against {
             Some(_) if !is_better => {
                 let named = named();
@@ -136,13 +136,13 @@ impl Gate {
                 reasons.push(format!("its {} is not below that of {rival}", trial.loss_name));
             }
             Some(_) if !is_significant => reasons.push(format!(
-                "its gain over {} may be chance: p is {}, expected below {}",
+                "its gain over {} may be chance: {}, expected below {}",
                 named(),
                 p(),
                 self.p_max
             )),
             None if is_worse => {
-                reasons.push(format!("it is worse than the baseline, {rival}: p is {}", p()));
+                reasons.push(format!("it is worse than the baseline, {rival}: {}", p()));
             }
             _ => {}
         }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_gain_must_be_significant() {
         check(trial(Some(1), 0.5), None);
-        check(trial(Some(1), 0.01), Some("may be chance: p is 0."));
+        check(trial(Some(1), 0.01), Some("may be chance: p = 0."));
         check(trial(Some(1), -0.5), Some("not below that of ridge, version 1"));
         let mut same = trial(Some(1), 0.0);
         same.losses = same.rival_losses.clone();
