@@ -94,7 +94,7 @@ pub struct Histogram {
     bounds_s: &'static [f64],
     /// Of each bound, and one more that is open.
     buckets: Vec<AtomicU64>,
-    sum_us: AtomicU64,
+    sum_ns: AtomicU64,
 }
 
 impl Histogram {
@@ -102,15 +102,15 @@ impl Histogram {
     #[must_use]
     pub fn new(bounds_s: &'static [f64]) -> Self {
         let buckets = (0..=bounds_s.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds_s, buckets, sum_us: AtomicU64::new(0) }
+        Self { bounds_s, buckets, sum_ns: AtomicU64::new(0) }
     }
 
     /// Counts a time in the first bucket that holds it.
     pub fn note(&self, took: Duration) {
         let took_s = took.as_secs_f64();
         self.buckets[self.bounds_s.partition_point(|bound| *bound < took_s)].fetch_add(1, Relaxed);
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.sum_us.fetch_add(took_us, Relaxed);
+        let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_ns.fetch_add(took_ns, Relaxed);
     }
 
     /// What follows the name, with its value.
@@ -126,7 +126,7 @@ impl Histogram {
                 (format!("_bucket{{{own}le=\"{bound}\"}}"), sum.to_string())
             })
             .collect();
-        let sum_s = self.sum_us.load(Relaxed) as f64 / 1e6;
+        let sum_s = self.sum_ns.load(Relaxed) as f64 / 1e9;
         samples.push((format!("_sum{labels}"), sum_s.to_string()));
         samples.push((format!("_count{labels}"), sum.to_string()));
         samples

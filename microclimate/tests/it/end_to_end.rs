@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Broker, Running, free_port, get, program, wait_for};
+use crate::support::{Broker, Running, free_port, get, program, wait_for, wait_ready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_mosquitto_over_kafka_to_a_served_prediction() {
@@ -91,14 +91,4 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     assert!(unknown.contains("404") && unknown.contains("house/attic"), "{unknown}");
 
     assert!(trainer.terminate().success() && store.terminate().success(), "both drain on SIGTERM");
-}
-
-async fn wait_ready(url: &str) {
-    for _ in 0..300 {
-        if reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success()) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    panic!("{url} is not ready after 30 s");
 }

@@ -136,3 +136,14 @@ pub(crate) async fn get(url: &str) -> Result<Value, String> {
         Err(format!("{status}: {text}"))
     }
 }
+
+/// Waits until a URL answers that all is well.
+pub(crate) async fn wait_ready(url: &str) {
+    for _ in 0..300 {
+        if reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{url} is not ready after 30 s");
+}

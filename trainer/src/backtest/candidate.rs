@@ -122,8 +122,8 @@ impl<'a> Judges<'a> {
         data: &Dataset,
     ) -> Result<Vec<f64>, String> {
         let errors = &rows.truth() - &self.levels(predictor, rows, data)?;
-        let judged = errors.iter().zip(rows.censored()).filter(|(_, is_bound)| !**is_bound);
-        Ok(judged.map(|(error, _)| *error).collect())
+        let each = errors.iter().zip(rows.censored());
+        Ok(each.filter_map(|(error, is_bound)| (!is_bound).then_some(*error)).collect())
     }
 
     /// What a model says, in the task's unit.

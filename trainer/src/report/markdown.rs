@@ -1,7 +1,5 @@
 use std::fmt::Write;
 
-use models::stats::dm::p_cell;
-
 use super::{
     terminal::{HEAD, cells},
     words,
@@ -79,7 +77,7 @@ fn section(text: &mut String, task: &TaskResult) {
                 writeln!(text, "\n| fitted without | error | change | p |\n|---|---:|---:|---:|");
         }
         for own in &relevance.ablation {
-            let p = own.test.map_or(String::new(), |test| p_cell(test.p_value));
+            let p = words::p(own.test);
             let change = percent(own.change);
             let _ = writeln!(text, "| {} | {:.4} | {change} | {p} |", own.without, own.error);
         }

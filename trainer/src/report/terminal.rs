@@ -1,7 +1,6 @@
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
-use models::stats::dm::p_cell;
 
 use super::words;
 use crate::{backtest::Entry, compare::TaskResult};
@@ -37,7 +36,7 @@ pub(super) fn cells(task: &TaskResult, entry: &Entry) -> [String; 10] {
         entry.model.clone(),
         format!("{:.4}", entry.value),
         words::skill(entry.skill, entry.skill_interval),
-        words::p(entry),
+        words::p(entry.test),
         entry.coverage.map_or(String::new(), words::percent),
         format!("{:.2}", entry.fit_s),
         latency,
@@ -109,7 +108,7 @@ pub fn relevance(task: &TaskResult) -> String {
             format!("{:.4}", own.error),
             percent(own.change),
             range(own.interval),
-            own.test.map_or(String::new(), |test| p_cell(test.p_value)),
+            words::p(own.test),
         ]);
     }
     right(&mut windows, 6);

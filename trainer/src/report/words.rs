@@ -4,7 +4,7 @@ use models::stats::dm::{p_cell, p_text};
 
 use super::svg::number;
 use crate::{
-    backtest::{Entry, leakage::Leakage, leakage::Skill},
+    backtest::{Entry, Test, leakage::Leakage, leakage::Skill},
     compare::TaskResult,
     gate::Decision,
     relevance::answer::SURE,
@@ -71,8 +71,8 @@ pub(super) fn skill(value: f64, interval: Option<[f64; 2]>) -> String {
 }
 
 /// Of a Diebold–Mariano test, or nothing.
-pub(super) fn p(entry: &Entry) -> String {
-    entry.test.map_or(String::new(), |test| p_cell(test.p_value))
+pub(super) fn p(test: Option<Test>) -> String {
+    test.map_or(String::new(), |test| p_cell(test.p_value))
 }
 
 /// Whether the champion beats the best baseline.

@@ -104,7 +104,7 @@ fn line(html: &mut String, task: &TaskResult, entry: &Entry) {
         number(entry.value),
         range(entry.interval),
         words::skill(entry.skill, entry.skill_interval),
-        escaped(&words::p(entry)),
+        escaped(&words::p(entry.test)),
         entry.fit_s,
         number(entry.size_bytes as f64 / 1000.0),
         entry.rows
