@@ -13,7 +13,7 @@ use std::{
 use crate::{
     StoreError,
     feature_store::Shared,
-    store::{Batch, Writer},
+    store::{Batch, SetBack, Writer, set_zone_back},
     upkeep::Upkeep,
 };
 
@@ -126,6 +126,7 @@ impl Committer {
 fn commit(shared: &Shared, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
     let start = Instant::now();
     let (tally, schema) = (batch.tally.clone(), batch.schema.clone());
+    let set_back = batch.set_back.clone();
     let (records, readings, _) = batch.size();
     tracing::debug!(records, readings, rows = tally.rows, "committing");
     writer.commit(batch)?;
@@ -133,6 +134,16 @@ fn commit(shared: &Shared, writer: &mut Writer, batch: Batch) -> Result<(), Stor
     schema.into_iter().for_each(|schema| shared.set_schema(schema));
     shared.counters.note_commit(&tally, took);
     tracing::debug!(records, readings, rows = tally.rows, ?took, "committed");
+    for (zone, ahead_ms) in set_back {
+        let (settings, metrics) = (&shared.settings, &shared.metrics);
+        let result = set_zone_back(writer.connection(), settings, metrics, &zone, ahead_ms)?;
+        shared.counters.note_set_back(&result);
+        let SetBack { future, admitted, rows: (deleted, written), .. } = result;
+        tracing::warn!(
+            %zone, future, admitted, deleted, written,
+            "the gateway's clock was ahead and no longer is: the zone was set back"
+        );
+    }
     Ok(())
 }
 

@@ -87,6 +87,14 @@ pub enum StoreError {
         /// The nearest that there is.
         hint: Option<String>,
     },
+    /// There is no such zone.
+    #[error("there is no zone `{zone}`\nhint: {}", zones_hint(known))]
+    UnknownZone {
+        /// The zone asked for.
+        zone: telemetry::ZoneId,
+        /// Existing zones.
+        known: Vec<telemetry::ZoneId>,
+    },
     /// There are no rows of such a version of the definitions.
     #[error(
         "there are no rows of version {version} of the definitions\nhint: {}",
@@ -143,4 +151,15 @@ pub enum StoreError {
 pub(crate) fn versions_hint(known: &[i32]) -> String {
     let known: Vec<String> = known.iter().map(ToString::to_string).collect();
     format!("there are rows of the versions {}", known.join(", "))
+}
+
+/// Which zones there are.
+fn zones_hint(known: &[telemetry::ZoneId]) -> String {
+    const NAMED_MAX: usize = 10;
+    let named: Vec<String> = known.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    match known.len() {
+        0 => "the file has no zones yet".to_owned(),
+        1..=NAMED_MAX => format!("the file has {}", named.join(", ")),
+        count => format!("the file has {count} zones, among them {}", named.join(", ")),
+    }
 }

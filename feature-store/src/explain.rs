@@ -127,11 +127,10 @@ pub(crate) fn explain(
     let compute = |arrived_ms: Option<i64>| -> Result<Option<f64>, StoreError> {
         let mut engine = engine()?;
         // The engine's newest row is that of this time: what comes later is left out.
-        let progress = Progress { newest_ms: Some(at_ms), ..Progress::default() };
-        engine.restore_zone(zone.clone(), progress);
+        engine.restore_zone(zone.clone(), Progress::with_newest(at_ms));
         let span = (at_ms - kept_ms, at_ms);
         store::replay(&connection, zone, span, arrived_ms, |device, reading| {
-            engine.restore(zone, device, None, reading, Quality::Ok);
+            engine.restore(zone, device, None, reading, reading.event_ms, Quality::Ok);
         })?;
         let rows = engine.latest();
         Ok(rows.first().and_then(|row| {

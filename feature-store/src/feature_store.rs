@@ -20,7 +20,7 @@ use crate::{
     engine::{Row, catalog::Schema},
     online::{Latest, Online, Status, ZoneSummary},
     query::Outcomes,
-    store::{self, Readers, Restored, Tally, Version, Writer},
+    store::{self, Readers, Restored, SetBack, Tally, Version, Writer},
     worker,
 };
 
@@ -67,6 +67,19 @@ impl Counters {
         self.add(tally);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.commit_us.fetch_add(took_us, Ordering::Relaxed);
+    }
+
+    /// Counts readings under their new qualities, and the rows that are there now.
+    pub(crate) fn note_set_back(&self, set_back: &SetBack) {
+        let add = |counter: &AtomicU64, more: i64| {
+            let changed = |count: u64| Some(count.saturating_add_signed(more));
+            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
+        };
+        for (counter, more) in self.by_quality.iter().zip(set_back.by_quality) {
+            add(counter, more);
+        }
+        let (deleted, written) = set_back.rows;
+        add(&self.rows, written as i64 - deleted as i64);
     }
 
     fn add(&self, tally: &Tally) {
@@ -122,7 +135,7 @@ impl FeatureStore {
         let readers = Readers::new(&connection)?;
         let online = Online::default();
         for (zone, metrics, progress) in restored.engine.zones() {
-            online.note(zone, metrics, progress);
+            online.note(zone, metrics, progress, Vec::new());
         }
         let counters = Counters { lag: AtomicU64::new(u64::MAX), ..Counters::default() };
         counters.add(&restored.tally);

@@ -1,7 +1,9 @@
 //! Log entries → reports.
 
+use std::collections::BTreeMap;
+
 use eventlog::Entry;
-use telemetry::Report;
+use telemetry::{Report, SmolStr, Source};
 
 /// One record of the log, and what could be read of it.
 #[derive(Debug)]
@@ -10,6 +12,30 @@ pub struct Arrived {
     pub entry: Entry,
     /// The report, or why there is none.
     pub report: Result<Report, String>,
+}
+
+impl Arrived {
+    /// When the gateway received it, UTC ms; what `now_ms` says where the log does not.
+    pub(crate) fn received_ms(&self, now_ms: impl FnOnce() -> i64) -> i64 {
+        Some(self.entry.record.timestamp_ms).filter(|ms| *ms > 0).unwrap_or_else(now_ms)
+    }
+}
+
+/// Corrects the stamps of a live device whose clock is known to be off; `offsets_s` are by
+/// `site/zone/device`.
+pub(crate) fn correct_clock(report: &mut Report, offsets_s: &BTreeMap<SmolStr, f64>) {
+    if offsets_s.is_empty() || report.source != Source::Live {
+        return;
+    }
+    let device = format!("{}/{}", report.zone, report.device);
+    if let Some(offset_s) = offsets_s.get(device.as_str()) {
+        for reading in &mut report.readings {
+            // What the gateway stamped is right.
+            if reading.event_ms != report.arrival_ms {
+                reading.event_ms = reading.event_ms.saturating_add((offset_s * 1000.0) as i64);
+            }
+        }
+    }
 }
 
 /// Reads a record. What cannot be read is kept with the reason.

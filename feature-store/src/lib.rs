@@ -57,6 +57,6 @@ pub use query::{Query, Refused, Stop};
 pub use rest::{openapi, routes, service_routes};
 pub use settings::Settings;
 pub use store::{
-    Cursor, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingQuery, Version,
-    drop_version, versions_of,
+    Cursor, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingQuery, SetBack, Version,
+    drop_version, set_back, versions_of,
 };

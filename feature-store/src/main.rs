@@ -5,7 +5,11 @@ use std::{path::PathBuf, process};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use feature_store::{FeatureStore, Settings, backfill, cli::features, lake, settings};
+use feature_store::{
+    FeatureStore, Settings, backfill,
+    cli::{features, set_back},
+    lake, settings,
+};
 use service::{
     config::{self, Sources},
     listen, log, rest, shutdown,
@@ -38,6 +42,8 @@ enum Command {
     /// Old readings as Parquet files; the store must not be running.
     #[command(subcommand)]
     Lake(lake::Command),
+    /// Set a zone back that a wrong clock pushed ahead; the store must not be running.
+    SetBack(set_back::Command),
     /// What is computed: list, show, check, diff, and its versions.
     #[command(subcommand)]
     Features(features::Command),
@@ -66,6 +72,10 @@ async fn main() -> Result<()> {
             Ok(ran.await??)
         }
         Command::Lake(command) => {
+            let ran = tokio::task::spawn_blocking(move || command.run(&settings));
+            Ok(ran.await??)
+        }
+        Command::SetBack(command) => {
             let ran = tokio::task::spawn_blocking(move || command.run(&settings));
             Ok(ran.await??)
         }

@@ -13,8 +13,16 @@ use crate::{definitions::Definitions, engine::SOIL_KEPT_MS};
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 /// Tables of it whose keys are the user's own.
-pub const OPEN_TABLES: [&str; 4] =
-    ["metrics", "engine.drying_in", "kpi.rules.intervals_s", "kpi.rules.comfort"];
+pub const OPEN_TABLES: [&str; 5] = [
+    "metrics",
+    "engine.clock_offsets_s",
+    "engine.drying_in",
+    "kpi.rules.intervals_s",
+    "kpi.rules.comfort",
+];
+
+/// The largest correction of a clock: more is no offset, but a clock that is not set.
+const CLOCK_OFFSET_S_MAX: f64 = 31_622_400.0;
 
 /// The feature store's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +82,8 @@ pub struct Engine {
     pub interval_s: u32,
     /// Longest time that a value is taken to hold.
     pub hold_max_s: u32,
+    /// What is added to the stamps of live devices, by `site/zone/device`, s.
+    pub clock_offsets_s: BTreeMap<SmolStr, f64>,
     /// Name in the IANA database.
     pub time_zone: String,
     /// Degrees north and east; nothing where it is not known.
@@ -230,6 +240,16 @@ impl Settings {
         for (key, drying) in self.engine.dryings() {
             let checked = drying.clone().checked();
             checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
+        }
+        for (device, offset_s) in &self.engine.clock_offsets_s {
+            if device.split('/').filter(|level| !level.is_empty()).count() != 3 {
+                let what = format!("`{device}` is no device, as in `farm/bay-1/probe`");
+                return Err(ConfigError::invalid("engine.clock_offsets_s", what));
+            }
+            if !offset_s.is_finite() || offset_s.abs() > CLOCK_OFFSET_S_MAX {
+                let what = format!("{offset_s} s of `{device}` is more than a year");
+                return Err(ConfigError::invalid("engine.clock_offsets_s", what));
+            }
         }
         self.engine.place()?;
         self.engine.time_zone().map(|_| ())

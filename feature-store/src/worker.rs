@@ -2,14 +2,14 @@
 //! thread of its own, so that the slowest alone sets the pace.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use duckdb::Connection;
 use eventlog::{Assigned, Event, EventLog, Reader, Revoked};
-use telemetry::{ZoneId, topic::READINGS};
+use telemetry::{SmolStr, ZoneId, topic::READINGS};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -66,15 +66,17 @@ pub(crate) async fn run(
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
     let watch = shared.settings.watch.clone();
+    let shared_of_worker = shared.clone();
     let worker = Worker {
         engine: restored.engine,
         names: restored.names,
         owned: is_shared.then(BTreeSet::new),
         connection: shared.connection()?,
         committer: Committer::start(shared.clone(), writer)?,
-        shared,
+        shared: shared_of_worker,
         watched_next,
         pending: Batch::default(),
+        pushed_ahead: BTreeMap::new(),
         committed: HashMap::new(),
         is_caught_up: false,
         is_shown: false,
@@ -86,7 +88,8 @@ pub(crate) async fn run(
     let (parsed, steps) = mpsc::channel(QUEUE_MAX);
     let watching = watch_folder(watch, restored.watched, parsed.clone(), shutdown.clone());
     let watching = tokio::spawn(watching);
-    tokio::task::spawn_blocking(move || parse(to_parse, &parsed));
+    let offsets_s = shared.settings.engine.clock_offsets_s.clone();
+    tokio::task::spawn_blocking(move || parse(to_parse, &parsed, &offsets_s));
     let worker = tokio::task::spawn_blocking(move || worker.run(steps));
     let result = tokio::select! {
         result = read(&mut reader, raw) => result,
@@ -117,12 +120,18 @@ async fn read(
 fn parse(
     mut raw: mpsc::Receiver<(Event, Option<u64>)>,
     parsed: &mpsc::Sender<(Step, Option<u64>)>,
+    offsets_s: &BTreeMap<SmolStr, f64>,
 ) {
+    let read = |entry| {
+        let mut arrived = intake::read(entry);
+        if let Ok(report) = &mut arrived.report {
+            intake::correct_clock(report, offsets_s);
+        }
+        arrived
+    };
     while let Some((event, lag)) = raw.blocking_recv() {
         let step = match event {
-            Event::Entries(entries) => {
-                Step::Arrived(entries.into_iter().map(intake::read).collect())
-            }
+            Event::Entries(entries) => Step::Arrived(entries.into_iter().map(read).collect()),
             Event::Assigned(assigned) => Step::Assigned(assigned),
             Event::Revoked(revoked) => Step::Revoked(revoked),
         };
@@ -166,6 +175,9 @@ struct Worker {
     watched_next: i64,
     /// What the next transaction will hold.
     pending: Batch,
+    /// Zones that a clock of the gateway pushed ahead, with the time from which on readings are
+    /// of the future.
+    pushed_ahead: BTreeMap<ZoneId, i64>,
     /// What the file says of each zone's progress, as far as it was written here.
     committed: HashMap<ZoneId, Progress>,
     /// Whether the log was read to its end, and not left far behind since.
@@ -186,10 +198,11 @@ impl Worker {
                     self.take_file(file)?;
                     continue;
                 }
-                Step::Arrived(arrived) => self.take(arrived),
+                Step::Arrived(arrived) => self.take(arrived, None),
                 Step::Assigned(assigned) => self.assign(assigned)?,
                 Step::Revoked(revoked) => self.revoke(revoked)?,
             }
+            self.set_back()?;
             self.note_lag(lag);
             self.tick();
             if !self.is_shown && (steps.is_empty() || self.shown_at.elapsed() >= BEHIND_MAX) {
@@ -201,16 +214,20 @@ impl Worker {
         self.committer.finish()
     }
 
-    fn take(&mut self, arrived: Vec<Arrived>) {
+    /// Takes records in; `received_ms` is when, where it is not what the records say.
+    fn take(&mut self, arrived: Vec<Arrived>, received_ms: Option<i64>) {
         let rows = std::mem::take(&mut self.pending.rows);
-        let mut output = Output { qualities: Vec::new(), rows };
+        let mut output = Output { rows, ..Output::default() };
         let before = output.rows.len();
         let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
         self.engine.run_ahead(reports.flat_map(SqlReading::of_report));
         for record in &arrived {
             output.qualities.clear();
             match &record.report {
-                Ok(report) => self.engine.take(report, &mut output),
+                Ok(report) => {
+                    let received_ms = received_ms.unwrap_or_else(|| record.received_ms(now_ms));
+                    self.engine.ingest_report(report, received_ms, &mut output);
+                }
                 Err(reason) => {
                     let (partition, offset) = (record.entry.partition, record.entry.offset);
                     tracing::warn!(partition, offset, reason, "record without readings");
@@ -220,7 +237,26 @@ impl Worker {
         }
         self.engine.join(&mut output.rows[before..]);
         self.pending.rows = output.rows;
+        // The last word counts: later reports of the batch are in it.
+        self.pushed_ahead.extend(output.pushed_ahead);
         self.is_shown &= arrived.is_empty();
+    }
+
+    /// Sets zones back that a clock of the gateway had pushed ahead.
+    fn set_back(&mut self) -> Result<(), StoreError> {
+        if self.pushed_ahead.is_empty() {
+            return Ok(());
+        }
+        let pushed_ahead = std::mem::take(&mut self.pushed_ahead);
+        self.pending.set_back = pushed_ahead.clone().into_iter().collect();
+        self.flush()?;
+        for zone in pushed_ahead.keys() {
+            let settings = &self.shared.settings.engine;
+            store::restore_zone(&self.connection, &mut self.engine, settings, zone)?;
+            self.committed.remove(zone);
+            self.is_shown = false;
+        }
+        Ok(())
     }
 
     /// A whole file is one transaction, with the note that it was taken.
@@ -232,7 +268,16 @@ impl Worker {
             arrived.push(intake::read(entry));
         }
         self.watched_next += arrived.len() as i64;
-        self.take(arrived);
+        let zones: BTreeSet<ZoneId> = arrived
+            .iter()
+            .filter_map(|record| Some(record.report.as_ref().ok()?.zone.clone()))
+            .collect();
+        self.take(arrived, Some(now_ms()));
+        // The end of the file is the end of its data.
+        let mut output = Output::default();
+        zones.iter().for_each(|zone| self.engine.finish_zone(zone, &mut output));
+        self.engine.join(&mut output.rows);
+        self.pending.rows.extend(output.rows);
         let (path, readings, rejects) = (file.mark.path.clone(), file.readings, file.rejects);
         self.pending.watched = Some(file);
         self.flush()?;
@@ -300,7 +345,8 @@ impl Worker {
         let rows = self.engine.latest();
         for (zone, metrics, progress) in self.engine.zones() {
             if owns(self.owned.as_ref(), &self.names, zone) {
-                self.shared.online.note(zone, metrics, progress);
+                let clock_offsets = self.engine.clock_offsets(zone);
+                self.shared.online.note(zone, metrics, progress, clock_offsets);
             }
         }
         rows.into_iter().for_each(|row| self.shared.online.put(row));

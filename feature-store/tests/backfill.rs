@@ -9,11 +9,12 @@ use std::{
 };
 
 use duckdb::Connection;
+use eventlog::EventLog;
 use feature_store::{
     FeatureStore, Settings, StoreError,
     backfill::{self, Layout, Request, Summary},
 };
-use support::{Frame, assert_same, frame, live, settings};
+use support::{Frame, append, assert_same, frame, live, run_to_end, settings};
 use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
 use tempfile::TempDir;
 
@@ -117,7 +118,9 @@ async fn a_backfill_is_what_live_readings_would_have_been() {
     let (filled, lived) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let summary = run(&settings(filled.path()), &request(&path, Layout::Keti)).unwrap();
     let reports = reports(3, SECONDS);
-    live(&settings(lived.path()), &reports).await;
+    let log = EventLog::open(&settings(lived.path()).log).unwrap();
+    append(&log, &reports).await;
+    run_to_end(&settings(lived.path()), &log, reports.len() as u64).await;
     assert_eq!(summary.zones, 3);
     assert_eq!(summary.readings, reports.len() as u64);
     assert!(summary.by_quality["out_of_range"] > 0, "{summary:?}");

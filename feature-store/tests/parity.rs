@@ -11,6 +11,8 @@ use feature_store::{
 use proptest::prelude::*;
 use telemetry::{MetricTable, Quality, Reading, Report, Source, ZoneId};
 
+/// When the reports are taken in: after all that they measured.
+const TAKEN_IN_MS: i64 = 1_800_000_000_000;
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
@@ -42,7 +44,8 @@ fn rows(settings: &Settings, reports: &[Report]) -> Vec<Row> {
     let columns = ["temperature", "light", "soil_moisture", "irrigation"].map(Into::into);
     let mut engine = Engine::new(&settings.engine, MetricTable::default(), &columns).unwrap();
     let mut output = Output::default();
-    reports.iter().for_each(|report| engine.take(report, &mut output));
+    reports.iter().for_each(|report| engine.ingest_report(report, TAKEN_IN_MS, &mut output));
+    engine.finish(&mut output);
     output.rows
 }
 
@@ -318,7 +321,7 @@ fn a_reading_has_the_first_flag_that_applies() {
             report.boot = seq.map(|_| "run-1".into());
             report.seq = seq;
             let mut output = Output::default();
-            engine.take(&report, &mut output);
+            engine.ingest_report(&report, report.arrival_ms, &mut output);
             assert_eq!(output.qualities, [expect], "{seq:?} {event_ms} {arrival_ms} {value}");
         };
     let start = START_MS;

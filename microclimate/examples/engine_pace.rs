@@ -49,7 +49,7 @@ fn main() {
         for minute in 0..DAY_MS / 60_000 {
             let minute_ms = START_MS + day * DAY_MS + minute * 60_000;
             for zone in &zones {
-                let mut feed = engine.feed(zone);
+                let mut feed = engine.feed(zone, i64::MAX);
                 let device = feed.device(&"probe".into());
                 let numbers = METRICS.map(|metric| feed.metric(&metric.into()));
                 for step in 0..(60 / interval_s).max(1) {
@@ -57,7 +57,12 @@ fn main() {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         let value = 200.0 + (random >> 54) as f64 * 0.01;
                         let value = if metric == numbers[2] { value } else { value / 10.0 };
-                        feed.take(device, metric, minute_ms + step * interval_s * 1000, value);
+                        feed.ingest_reading(
+                            device,
+                            metric,
+                            minute_ms + step * interval_s * 1000,
+                            value,
+                        );
                         readings += 1;
                     }
                 }

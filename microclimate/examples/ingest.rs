@@ -68,7 +68,7 @@ async fn main() -> Result<()> {
         rows = 0;
         let took = read(&log, reports, |entry| {
             if let Ok(report) = intake::read(entry).report {
-                engine.take(&report, &mut output);
+                engine.ingest_report(&report, report.arrival_ms, &mut output);
                 rows += output.rows.len();
                 output.qualities.clear();
                 output.rows.clear();

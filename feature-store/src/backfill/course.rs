@@ -1,3 +1,5 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source};
 
 use super::history::History;
@@ -26,11 +28,12 @@ pub(super) fn run(
     keep: impl FnMut(&Row),
 ) -> Result<Outcome, StoreError> {
     let mut engine = Engine::new(settings, metrics.clone(), columns)?;
+    let received_ms = now_ms();
     let arrived_at_once = history.series.iter().all(|series| series.arrival_ms.is_none());
     let qualities = if arrived_at_once && !engine.runs_sql() {
-        by_feed(history, &mut engine, keep)
+        by_feed(history, received_ms, &mut engine, keep)
     } else {
-        by_reports(history, &mut engine, keep)
+        by_reports(history, received_ms, &mut engine, keep)
     };
     let progress = engine.zones().next().map(|(_, _, progress)| progress.clone());
     Ok(Outcome { qualities, progress: progress.unwrap_or_default() })
@@ -43,11 +46,12 @@ const ROWS_MAX: usize = 64;
 
 fn by_feed(
     history: &History,
+    received_ms: i64,
     engine: &mut Engine,
     mut keep: impl FnMut(&Row),
 ) -> Vec<Vec<Quality>> {
     let mut qualities = none_yet(history);
-    let mut feed = engine.feed(&history.zone);
+    let mut feed = engine.feed(&history.zone, received_ms);
     let numbers: Vec<(u16, usize)> = history
         .series
         .iter()
@@ -56,18 +60,20 @@ fn by_feed(
     for (taken, (number, at)) in history.in_order().enumerate() {
         let series = &history.series[number];
         let (device, metric) = numbers[number];
-        let quality = feed.take(device, metric, series.event_ms[at], series.value[at]);
+        let quality = feed.ingest_reading(device, metric, series.event_ms[at], series.value[at]);
         qualities[number].push(quality);
         if taken % ROWS_MAX == 0 {
             feed.rows().iter().for_each(&mut keep);
         }
     }
+    feed.finish();
     feed.rows().iter().for_each(keep);
     qualities
 }
 
 fn by_reports(
     history: &History,
+    received_ms: i64,
     engine: &mut Engine,
     mut keep: impl FnMut(&Row),
 ) -> Vec<Vec<Quality>> {
@@ -105,13 +111,21 @@ fn by_reports(
             let reading = &mut report.readings[0];
             reading.metric.clone_from(&series.sensor.metric);
             (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
-            engine.take(&report, &mut output);
+            engine.ingest_report(&report, received_ms, &mut output);
             qualities[number].append(&mut output.qualities);
         }
         engine.join(&mut output.rows);
         output.rows.drain(..).for_each(|row| keep(&row));
     }
+    engine.finish(&mut output);
+    output.rows.iter().for_each(keep);
     qualities
+}
+
+/// The time at which the recording is taken in: nothing in it is known to be later.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn none_yet(history: &History) -> Vec<Vec<Quality>> {

@@ -5,6 +5,9 @@ use super::{
     summary::{Hold, Summary},
 };
 
+/// Minutes between two checkpoints of a block's beginning.
+const CHECKPOINT_MINUTES: i64 = 16;
+
 /// Time cut into blocks of so many minutes, by the clock: the sums of whole blocks, and
 /// of the minutes of the newest that have been. Windows of one length of block share them.
 #[derive(Debug)]
@@ -14,6 +17,9 @@ pub(super) struct Blocks {
     /// Of the minutes of its block before this one is `beginning`.
     until: Option<i64>,
     beginning: Summary,
+    /// The same of earlier minutes of that block, so that a late reading, or a row of earlier,
+    /// does not cost the whole block again.
+    checkpoints: Vec<(i64, Summary)>,
     /// Whether whole blocks are asked for.
     has_totals: bool,
     /// Of whole blocks, by number.
@@ -28,6 +34,7 @@ impl Blocks {
             hold,
             until: None,
             beginning: Summary::default(),
+            checkpoints: Vec::new(),
             has_totals: false,
             totals: BTreeMap::new(),
         }
@@ -61,17 +68,48 @@ impl Blocks {
                 if until.is_some_and(|until| until < start) {
                     self.finish(readings);
                 }
-                self.beginning = Summary::default();
-                start
+                self.go_back(start, end)
             }
         };
-        let (sum, hold) = (&mut self.beginning, self.hold);
+        let hold = self.hold;
         if from + 1 == end {
-            sum.merge(passed.get_or_insert_with(|| readings.minute(from)), hold);
+            self.beginning.merge(passed.get_or_insert_with(|| readings.minute(from)), hold);
+            if end % CHECKPOINT_MINUTES == 0 && end > start {
+                self.checkpoints.push((end, self.beginning));
+            }
         } else {
-            readings.each_minute(from, end, |_, minute| sum.merge(minute, hold));
+            let (sum, checkpoints) = (&mut self.beginning, &mut self.checkpoints);
+            let mut next = (from.div_euclid(CHECKPOINT_MINUTES) + 1) * CHECKPOINT_MINUTES;
+            readings.each_minute(from, end, |minute, summary| {
+                while next <= minute {
+                    checkpoints.push((next, *sum));
+                    next += CHECKPOINT_MINUTES;
+                }
+                sum.merge(summary, hold);
+            });
+            while next <= end {
+                checkpoints.push((next, *sum));
+                next += CHECKPOINT_MINUTES;
+            }
         }
         self.until = Some(end);
+    }
+
+    /// Goes back to the latest checkpoint of the block from `start` that is not after `end`, or to
+    /// its start; returns the minute.
+    fn go_back(&mut self, start: i64, end: i64) -> i64 {
+        let is_of_block = self.checkpoints.last().is_some_and(|(minute, _)| {
+            (minute - 1).div_euclid(self.minutes) * self.minutes == start
+        });
+        if !is_of_block {
+            self.checkpoints.clear();
+        }
+        while self.checkpoints.last().is_some_and(|(minute, _)| *minute > end) {
+            self.checkpoints.pop();
+        }
+        let (from, sum) = self.checkpoints.last().copied().unwrap_or((start, Summary::default()));
+        self.beginning = sum;
+        from
     }
 
     /// The beginning of a block goes on to its end.
@@ -105,6 +143,9 @@ impl Blocks {
         if self.until.is_some_and(|end| minute < end && block == end.div_euclid(self.minutes)) {
             self.until = None;
         }
+        while self.checkpoints.last().is_some_and(|(end, _)| *end > minute) {
+            self.checkpoints.pop();
+        }
         self.totals.remove(&block);
     }
 
@@ -112,6 +153,13 @@ impl Blocks {
     pub(super) fn forget(&mut self, minute: i64) {
         let is_gone = |block: i64| block * self.minutes < minute;
         self.until = self.until.filter(|end| !is_gone(end.div_euclid(self.minutes)));
+        if self
+            .checkpoints
+            .first()
+            .is_some_and(|(end, _)| is_gone((end - 1).div_euclid(self.minutes)))
+        {
+            self.checkpoints.clear();
+        }
         self.totals.retain(|block, _| !is_gone(*block));
     }
 }

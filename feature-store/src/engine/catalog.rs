@@ -5,7 +5,9 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 use sha2::{Digest, Sha256};
 use telemetry::{MetricTable, SmolStr};
 
-use super::{MINUTE_MS, clock::Clock, driest::Driest, join::Joins, quantiles::Bins, sql::Ahead};
+use super::{
+    MINUTE_MS, clock::Clock, drying::DryingFeatures, join::Joins, quantiles::Bins, sql::Ahead,
+};
 use crate::definitions::{Aggregate, Definitions, Derived};
 
 /// The names of the columns of a row, and their hash.
@@ -26,7 +28,7 @@ pub struct Catalog {
     metrics: MetricTable,
     interval_ms: i64,
     pub(super) clock: Clock,
-    pub(super) driest: Driest,
+    pub(super) drying: DryingFeatures,
     pub(super) joins: Joins,
     /// Where the definitions have SQL over readings.
     pub(super) ahead: Option<Ahead>,
@@ -77,7 +79,7 @@ impl Catalog {
     ) -> Self {
         let mut names = Vec::new();
         let clock = Clock::new(&definitions.calendar, &mut names);
-        let driest = Driest::new(&definitions.drying, &mut names);
+        let drying = DryingFeatures::new(&definitions.drying, &mut names);
         let joins = Joins::new(&definitions.joins, &mut names);
         let schema = Arc::new(Schema { hash: SmolStr::default(), names });
         let mut catalog = Self {
@@ -85,7 +87,7 @@ impl Catalog {
             metrics: table,
             interval_ms: interval_ms.max(MINUTE_MS),
             clock,
-            driest,
+            drying,
             joins,
             ahead: None,
             numbers: HashMap::new(),

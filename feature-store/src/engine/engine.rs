@@ -9,12 +9,13 @@ use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, ZoneId};
 
 use super::{
     catalog::{Catalog, Schema},
-    driest,
+    drying,
     feed::Feed,
+    progress::Progress,
     row::Row,
     sql::{self, Ahead},
     summary::Hold,
-    zone::{Progress, Rules, Zone},
+    zone::{Rules, Zone},
 };
 use crate::{
     StoreError,
@@ -33,13 +34,16 @@ pub struct Engine {
     zones: Vec<Zone>,
 }
 
-/// What came of some reports.
+/// The result of some reports.
 #[derive(Debug, Default)]
 pub struct Output {
     /// A quality for each reading, in order.
     pub qualities: Vec<Quality>,
-    /// Rows that became final, or were made anew.
+    /// Rows that became final, or were computed again.
     pub rows: Vec<Row>,
+    /// Zones that a clock of the gateway pushed ahead, with the time, UTC ms, from which on
+    /// their readings are of the future: they are to be recomputed without these.
+    pub pushed_ahead: Vec<(ZoneId, i64)>,
 }
 
 impl Engine {
@@ -92,23 +96,37 @@ impl Engine {
         }
     }
 
-    /// Takes in one report. Rows depend on nothing but the reports so far and
-    /// their order; their joins by SQL are filled in by [`Engine::join`].
-    pub fn take(&mut self, report: &Report, output: &mut Output) {
+    /// Takes in one report, which was received at `received_ms` (UTC milliseconds) by the clock
+    /// of who took it in: the gateway's, or that of the program which reads a recording. Rows
+    /// depend on nothing but the reports so far and their order; their joins by SQL are filled
+    /// in by [`Engine::join`].
+    pub fn ingest_report(&mut self, report: &Report, received_ms: i64, output: &mut Output) {
         let number = self.number(&report.zone);
         let zone = &mut self.zones[number];
         let device = zone.device(&report.device);
         for reading in &report.readings {
-            let quality = zone.take(report, device, reading, &mut self.catalog, &self.rules);
+            let quality = zone.ingest_reading(
+                report,
+                received_ms,
+                device,
+                reading,
+                &mut self.catalog,
+                &self.rules,
+                &mut output.rows,
+            );
             output.qualities.push(quality);
         }
-        zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
+        if let Some(ahead_ms) = zone.note_gateway_clock(report, &self.rules) {
+            output.pushed_ahead.push((zone.id.clone(), ahead_ms));
+        }
     }
 
-    /// One zone, to be fed with recorded readings at full speed.
-    pub fn feed(&mut self, zone: &ZoneId) -> Feed<'_> {
+    /// One zone, to be fed with recorded readings at full speed; they are taken in at
+    /// `received_ms` (UTC milliseconds), and none is of a time after that.
+    pub fn feed(&mut self, zone: &ZoneId, received_ms: i64) -> Feed<'_> {
         let number = self.number(zone);
-        Feed::new(&mut self.zones[number], &mut self.catalog, &self.rules, self.joins.as_mut())
+        let zone = &mut self.zones[number];
+        Feed::new(zone, received_ms, &mut self.catalog, &self.rules, self.joins.as_mut())
     }
 
     fn number(&mut self, id: &ZoneId) -> usize {
@@ -136,35 +154,53 @@ impl Engine {
         numbers
     }
 
-    /// Lets time pass for live zones that are silent. Recorded ones have their
-    /// own clock.
+    /// Lets time pass while nothing comes: `now_ms` is the clock of this machine, by which rows
+    /// of live zones become final, and by which it is seen that a burst of late readings or a
+    /// recording has ended. Recorded zones have their own clock.
     pub fn tick(&mut self, now_ms: i64, output: &mut Output) {
-        // As late as a punctual reading could be, and as much again.
-        let watermark_ms = now_ms - 2 * i64::from(self.rules.engine.lateness_s) * 1000;
         let before = output.rows.len();
-        for number in self.sorted(|zone| zone.progress.live) {
-            let zone = &mut self.zones[number];
-            zone.advance(watermark_ms);
-            zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
+        for number in self.sorted(Zone::is_waiting) {
+            self.zones[number].tick(now_ms, &self.catalog, &self.rules, &mut output.rows);
         }
         self.join(&mut output.rows[before..]);
     }
 
-    /// Lets time pass for one zone: rows up to there are final.
-    pub fn advance(&mut self, zone: &ZoneId, watermark_ms: i64, output: &mut Output) {
+    /// The end of the data: completes the rows of all zones up to their newest readings.
+    pub fn finish(&mut self, output: &mut Output) {
+        let before = output.rows.len();
+        for number in self.sorted(|_| true) {
+            self.zones[number].finish(&self.catalog, &self.rules, &mut output.rows);
+        }
+        self.join(&mut output.rows[before..]);
+    }
+
+    /// The end of a file that has readings of one zone: completes its rows. Where readings of
+    /// now come too, time goes on by these.
+    pub fn finish_zone(&mut self, zone: &ZoneId, output: &mut Output) {
         let number = self.number(zone);
         let zone = &mut self.zones[number];
-        zone.advance(watermark_ms);
-        zone.final_rows(&self.catalog, &self.rules, &mut output.rows);
+        if zone.progress.live {
+            zone.recompute_all(&self.catalog, &self.rules, &mut output.rows);
+        } else {
+            zone.finish(&self.catalog, &self.rules, &mut output.rows);
+        }
+    }
+
+    /// Completes one zone's rows up to a time, and all that late readings changed.
+    pub fn complete(&mut self, zone: &ZoneId, until_ms: i64, output: &mut Output) {
+        let number = self.number(zone);
+        let zone = &mut self.zones[number];
+        zone.emit_until(until_ms, &self.catalog, &self.rules, &mut output.rows);
+        zone.recompute_all(&self.catalog, &self.rules, &mut output.rows);
     }
 
     /// The row at its newest event time of each zone that has changed since
     /// this was last asked.
     pub fn latest(&mut self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for number in self.sorted(|zone| zone.touched) {
+        for number in self.sorted(|zone| zone.is_changed) {
             let zone = &mut self.zones[number];
-            zone.touched = false;
+            zone.is_changed = false;
             rows.extend(zone.latest_row(&self.catalog, &self.rules));
         }
         self.join(&mut rows);
@@ -175,12 +211,13 @@ impl Engine {
     /// window, behind a correction, with room.
     #[must_use]
     pub fn kept_ms(&self) -> i64 {
-        let widest_ms = self.definitions().widest_ms().max(driest::KEPT_MS);
+        let widest_ms = self.definitions().widest_ms().max(drying::KEPT_MS);
         widest_ms + i64::from(self.rules.engine.late_max_s) * 2000
     }
 
     /// A zone as it was, without its readings, in place of what there is of it.
     pub fn restore_zone(&mut self, id: ZoneId, progress: Progress) {
+        let progress = progress.migrate(self.rules.grid_ms(), self.rules.lateness_ms());
         self.add(id, progress);
     }
 
@@ -192,11 +229,12 @@ impl Engine {
         device: &SmolStr,
         run: Option<(&SmolStr, u64)>,
         reading: &Reading,
+        arrival_ms: i64,
         quality: Quality,
     ) {
         if let Some(number) = self.numbers.get(zone) {
-            let zone = &mut self.zones[*number];
-            zone.restore(device, run, reading, quality, &mut self.catalog, &self.rules);
+            let (zone, catalog) = (&mut self.zones[*number], &mut self.catalog);
+            zone.restore(device, run, reading, arrival_ms, quality, catalog, &self.rules);
         }
     }
 
@@ -206,6 +244,14 @@ impl Engine {
     pub fn drying(&self, zone: &ZoneId) -> BTreeMap<SmolStr, Trend> {
         let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
         zone.map(|zone| zone.drying(&self.rules).into_iter().collect()).unwrap_or_default()
+    }
+
+    /// Devices of a zone whose clocks are off by a constant, and how far they are ahead of the
+    /// gateway's, ms; below 0: behind.
+    #[must_use]
+    pub fn clock_offsets(&self, zone: &ZoneId) -> Vec<(SmolStr, i64)> {
+        let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
+        zone.map(Zone::clock_offsets).unwrap_or_default()
     }
 
     /// What is computed.

@@ -4,7 +4,7 @@ use super::{
     catalog::Catalog,
     row::Row,
     sql,
-    zone::{Rules, Zone},
+    zone::{NumberedReading, Rules, Zone},
 };
 use crate::definitions::{JoinSql, SqlReading};
 
@@ -15,16 +15,19 @@ use crate::definitions::{JoinSql, SqlReading};
 /// # use feature_store::{Settings, engine::Engine};
 /// # use telemetry::MetricTable;
 /// let mut engine = Engine::new(&Settings::default().engine, MetricTable::default(), &[]).unwrap();
-/// let mut feed = engine.feed(&"farm/bay-1".parse().unwrap());
+/// let mut feed = engine.feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);
 /// let (device, metric) = (feed.device(&"probe".into()), feed.metric(&"temperature".into()));
 /// for minute in 0..10 {
-///     feed.take(device, metric, minute * 60_000, 20.0 + 0.1 * minute as f64);
+///     feed.ingest_reading(device, metric, minute * 60_000, 20.0 + 0.1 * minute as f64);
 /// }
 /// assert_eq!(feed.rows().len(), 8); // 0 to 7 min: two more minutes may still be late
+/// feed.finish();
+/// assert_eq!(feed.rows().len(), 2);
 /// ```
 #[derive(Debug)]
 pub struct Feed<'a> {
     zone: &'a mut Zone,
+    received_ms: i64,
     catalog: &'a mut Catalog,
     rules: &'a Rules,
     joins: Option<&'a mut JoinSql>,
@@ -34,11 +37,12 @@ pub struct Feed<'a> {
 impl<'a> Feed<'a> {
     pub(super) fn new(
         zone: &'a mut Zone,
+        received_ms: i64,
         catalog: &'a mut Catalog,
         rules: &'a Rules,
         joins: Option<&'a mut JoinSql>,
     ) -> Self {
-        Self { zone, catalog, rules, joins, rows: Vec::new() }
+        Self { zone, received_ms, catalog, rules, joins, rows: Vec::new() }
     }
 
     /// As [`Engine::run_ahead`](super::Engine::run_ahead).
@@ -48,12 +52,12 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// A device's number, for [`Feed::take`].
+    /// A device's number, for [`Feed::ingest_reading`].
     pub fn device(&mut self, name: &SmolStr) -> u16 {
         self.zone.device(name)
     }
 
-    /// A metric's number, for [`Feed::take`].
+    /// A metric's number, for [`Feed::ingest_reading`].
     pub fn metric(&mut self, name: &SmolStr) -> usize {
         self.zone.slot(name, self.rules)
     }
@@ -62,11 +66,27 @@ impl<'a> Feed<'a> {
     ///
     /// # Panics
     /// For numbers that this feed has not given.
-    pub fn take(&mut self, device: u16, metric: usize, event_ms: i64, value: f64) -> Quality {
-        let quality =
-            self.zone.take_new(metric, device, event_ms, value, event_ms, self.catalog, self.rules);
-        self.zone.final_rows(self.catalog, self.rules, &mut self.rows);
-        quality
+    pub fn ingest_reading(
+        &mut self,
+        device: u16,
+        metric: usize,
+        event_ms: i64,
+        value: f64,
+    ) -> Quality {
+        let reading = NumberedReading {
+            slot: metric,
+            device,
+            event_ms,
+            value,
+            arrival_ms: event_ms,
+            received_ms: self.received_ms,
+        };
+        self.zone.ingest_new_reading(&reading, self.catalog, self.rules, &mut self.rows)
+    }
+
+    /// The end of the data: completes the rows up to the newest reading.
+    pub fn finish(&mut self) {
+        self.zone.finish(self.catalog, self.rules, &mut self.rows);
     }
 
     /// The rows that have become final since this was last asked.

@@ -8,26 +8,37 @@
 //! # Layout
 //! In the order in which a reading meets them:
 //! - `engine`: [`Engine`], all zones; `feed`: [`Feed`], one zone at full speed
-//! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number
+//! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number;
+//!   `device_clock`: how far a device's clock is off; `pending`: readings that rows of before their arrival must not know of
+//! - `emission`: when which rows are made, and made again; `progress`: how far a zone has come;
+//!   `row_ranges`, `recompute_schedule`: which rows late readings change, and how often
 //! - `derive`: readings made of readings, by day and by night
+//! - `metric_state`: one metric of a zone, and what is derived of it
 //! - `series`: one metric: its `readings` in order, and the windows over them, each
 //!   `sliding` from minute to minute over `blocks` of a [`summary`] each, `quantiles` counted
 //! - `sql`: what expressions of the definitions make of readings and of rows
 //! - `row`: the features of a zone at a time: windows, and then
-//! - `driest`: the drying of the soil; `clock`: the calendar; `join`: formulas
+//! - `drying`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
 
 mod blocks;
 pub mod catalog;
 mod clock;
 mod derive;
-mod driest;
+mod device_clock;
+mod drying;
+mod emission;
 mod engine;
 mod feed;
 mod join;
+mod metric_state;
+mod pending;
+mod progress;
 mod quantiles;
 mod readings;
+mod recompute_schedule;
 mod row;
+mod row_ranges;
 mod sequence;
 mod series;
 mod sliding;
@@ -36,11 +47,12 @@ pub mod summary;
 mod zone;
 
 pub use catalog::Catalog;
-pub(crate) use driest::KEPT_MS as SOIL_KEPT_MS;
+pub(crate) use drying::KEPT_MS as SOIL_KEPT_MS;
 pub use engine::{Engine, Output};
 pub use feed::Feed;
+pub use progress::Progress;
 pub use row::Row;
-pub use zone::Progress;
+pub use row_ranges::RowRanges;
 
 /// The width of the finest tiles, milliseconds.
 pub(crate) const MINUTE_MS: i64 = 60_000;

@@ -49,9 +49,15 @@ impl Point {
         (self.event_ms() - 1).div_euclid(MINUTE_MS)
     }
 
-    fn precedes(&self, other: &Self) -> bool {
+    /// Whether it comes first in the order of readings.
+    pub(super) fn precedes(&self, other: &Self) -> bool {
+        self.compare(other).is_lt()
+    }
+
+    /// The order of readings: by event time, then by value.
+    pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
         let times = self.event_ms().cmp(&other.event_ms());
-        times.then(self.value.total_cmp(&other.value)).is_lt()
+        times.then(self.value.total_cmp(&other.value))
     }
 
     /// The same time and the same value, of whichever device.
@@ -83,11 +89,46 @@ impl Readings {
         }
     }
 
-    /// Takes a reading out again; false if it is not there.
-    pub(super) fn remove(&mut self, point: &Point) -> bool {
-        let Some(at) = self.position(point) else { return false };
-        self.points.remove(at);
-        true
+    /// Puts sorted readings where in time they belong, in one pass over what is later than
+    /// the first of them.
+    pub(super) fn insert_sorted(&mut self, batch: &[Point]) {
+        let Some(first) = batch.first() else { return };
+        let at = self.first_not(|point| !first.precedes(point));
+        if at == self.points.len() {
+            self.points.extend(batch);
+            return;
+        }
+        let mut later = self.points.split_off(at).into_iter().peekable();
+        for point in batch {
+            while let Some(earlier) = later.next_if(|other| !point.precedes(other)) {
+                self.points.push_back(earlier);
+            }
+            self.points.push_back(*point);
+        }
+        self.points.extend(later);
+    }
+
+    /// Takes sorted readings out again, in one pass over what is later than the first of
+    /// them. A reading that is not there is passed over.
+    pub(super) fn remove_sorted(&mut self, batch: &[Point]) {
+        let Some(first) = batch.first() else { return };
+        let at = self.first_not(|point| point.precedes(first));
+        let later = self.points.split_off(at);
+        let mut next = 0;
+        for point in later {
+            while batch.get(next).is_some_and(|other| other.precedes(&point)) {
+                next += 1;
+            }
+            let equal = batch[next..].iter().take_while(|other| other.equals(&point));
+            if !equal.into_iter().any(|other| other.device() == point.device()) {
+                self.points.push_back(point);
+            }
+        }
+    }
+
+    /// How many readings are later than `at_ms`.
+    pub(super) fn count_after(&self, at_ms: i64) -> usize {
+        self.points.len() - self.upto(at_ms)
     }
 
     /// The first event time after `at_ms`, ms.

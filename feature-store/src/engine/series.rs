@@ -69,25 +69,50 @@ impl Series {
         self.changed(&point, Counts::add);
     }
 
-    /// Takes a reading out again, if it is there.
-    pub(super) fn remove(&mut self, point: &Point) {
-        if self.readings.remove(point) {
-            self.changed(point, Counts::take_away);
+    /// Takes sorted readings, wherever in time they belong, in one pass.
+    pub(super) fn insert_sorted(&mut self, batch: &[Point]) {
+        self.readings.insert_sorted(batch);
+        self.all_changed(batch, Counts::add);
+    }
+
+    /// Takes sorted readings, all of which are there, out again in one pass.
+    pub(super) fn remove_sorted(&mut self, batch: &[Point]) {
+        self.readings.remove_sorted(batch);
+        self.all_changed(batch, Counts::take_away);
+    }
+
+    fn all_changed(&mut self, batch: &[Point], count: impl Fn(&mut Counts, f64)) {
+        for minute in batch.chunk_by(|a, b| a.minute() == b.minute()) {
+            self.minute_changed(&minute[0]);
         }
+        batch.iter().for_each(|point| self.recount(point, &count));
     }
 
     /// Most readings are later than what was asked for.
     fn changed(&mut self, point: &Point, count: impl Fn(&mut Counts, f64)) {
-        let (event_ms, minute) = (point.event_ms(), point.minute());
-        if event_ms > self.asked_ms {
+        self.minute_changed(point);
+        self.recount(point, &count);
+    }
+
+    /// Drops the sums that the minute of a reading is in.
+    fn minute_changed(&mut self, point: &Point) {
+        let minute = point.minute();
+        if minute * MINUTE_MS >= self.asked_ms {
             return;
         }
         self.blocks.iter_mut().for_each(|blocks| blocks.changed(minute));
         for window in &mut self.windows {
             window.sliding.changed(&self.blocks[window.blocks], minute);
-            if let Some(counts) = &mut window.counts
-                && counts.covers(event_ms)
-            {
+        }
+    }
+
+    fn recount(&mut self, point: &Point, count: &impl Fn(&mut Counts, f64)) {
+        let event_ms = point.event_ms();
+        if event_ms > self.asked_ms {
+            return;
+        }
+        for counts in self.windows.iter_mut().filter_map(|window| window.counts.as_mut()) {
+            if counts.covers(event_ms) {
                 count(counts, point.value);
             }
         }
@@ -220,11 +245,13 @@ mod tests {
         without.window(2, from, to);
         without.counts(0, from, to);
         let extra = Point::new(1_234_567, 99.0, 3);
-        without.insert(extra);
-        assert!(without.readings().contains(&extra));
+        // One of them has the time and the value of another device's reading.
+        let batch = [extra, Point::new(1_240_000, 62.0 % 37.0, 3), Point::new(to + 5, 7.0, 3)];
+        without.insert_sorted(&batch);
+        assert!(batch.iter().all(|point| without.readings().contains(point)));
         assert_eq!(without.window(2, from, to).max(), Some(99.0));
-        without.remove(&extra);
-        assert!(!without.readings().contains(&extra));
+        without.remove_sorted(&batch);
+        assert!(!batch.iter().any(|point| without.readings().contains(point)));
         assert_eq!(without.window(2, from, to), series(&all).window(2, from, to));
         assert_eq!(without.counts(0, from, to).unwrap().quantile(1.0), Some(36.0));
     }
@@ -286,8 +313,13 @@ mod tests {
             let mut asked_before = series(&sorted[..sorted.len() / 2]);
             asked_before.window(number, after_ms, until_ms);
             asked_before.window(number, after_ms + 3_600_000, until_ms + 3_600_000);
-            for (event_ms, value) in &sorted[sorted.len() / 2..] {
-                asked_before.insert(Point::new(*event_ms, *value, 0));
+            let later: Vec<Point> = sorted[sorted.len() / 2..]
+                .iter().map(|(event_ms, value)| Point::new(*event_ms, *value, 0)).collect();
+            let (some, others): (Vec<Point>, Vec<Point>) =
+                later.iter().partition(|point| point.event_ms() % 3 == 0);
+            asked_before.insert_sorted(&some);
+            for point in others {
+                asked_before.insert(point);
             }
             let expected = series(&sorted).window(number, after_ms, until_ms);
             prop_assert_eq!(series(&shuffled).window(number, after_ms, until_ms), expected);

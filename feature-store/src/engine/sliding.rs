@@ -20,10 +20,15 @@ const BLOCK_MINUTES_MAX: i64 = 240;
 #[derive(Debug)]
 pub(super) struct Sliding {
     hold: Hold,
-    /// The block that `heads` begin in and the one that they end before.
-    span: Option<(i64, i64)>,
-    /// `heads[i]`: from minute i of the first block to the last block.
+    /// The block that `heads` are of.
+    first: Option<i64>,
+    /// `heads[i]`: from minute i of the first block to its end.
     heads: Vec<Summary>,
+    /// The blocks that `middle` sums up: from this one to before that one.
+    between: Option<(i64, i64)>,
+    /// The whole blocks between the first and the last one. Apart from `heads`, so that a
+    /// late reading in one of them does not cost the sums of a whole block again.
+    middle: Summary,
 }
 
 /// Minutes of a block for a window of so many minutes.
@@ -32,8 +37,9 @@ pub(super) fn block_of(minutes: i64) -> i64 {
 }
 
 impl Sliding {
-    pub(super) const fn new(hold: Hold) -> Self {
-        Self { hold, span: None, heads: Vec::new() }
+    pub(super) fn new(hold: Hold) -> Self {
+        let middle = Summary::default();
+        Self { hold, first: None, heads: Vec::new(), between: None, middle }
     }
 
     /// The summary of minutes `from` to `end` − 1; `blocks` have been advanced to `end`.
@@ -50,15 +56,20 @@ impl Sliding {
             readings.each_minute(from, end, |_, minute| sum.merge(minute, self.hold));
             return sum;
         }
-        if self.span != Some((first, last)) {
-            self.sum_up(readings, blocks, first, last);
+        if self.first != Some(first) {
+            self.sum_up(readings, blocks, first);
+        }
+        if self.between != Some((first + 1, last)) {
+            self.middle = blocks.whole(readings, first + 1, last);
+            self.between = Some((first + 1, last));
         }
         let mut all = self.heads[from.rem_euclid(blocks.minutes()) as usize];
+        all.merge(&self.middle, self.hold);
         all.merge(blocks.beginning(), self.hold);
         all
     }
 
-    fn sum_up(&mut self, readings: &Readings, blocks: &mut Blocks, first: i64, last: i64) {
+    fn sum_up(&mut self, readings: &Readings, blocks: &Blocks, first: i64) {
         let (start, heads) = (first * blocks.minutes(), &mut self.heads);
         heads.clear();
         heads.resize(blocks.minutes() as usize, Summary::default());
@@ -69,11 +80,7 @@ impl Sliding {
             let later = heads[i];
             heads[i - 1].merge(&later, self.hold);
         }
-        if first + 1 < last {
-            let whole = blocks.whole(readings, first + 1, last);
-            heads.iter_mut().for_each(|head| head.merge(&whole, self.hold));
-        }
-        self.span = Some((first, last));
+        self.first = Some(first);
     }
 
     /// Reads, and does nothing with, what [`Sliding::sum`] will need of the heads: it
@@ -82,7 +89,7 @@ impl Sliding {
     pub(super) fn fetch(&self, blocks: &Blocks, from: i64) {
         let (block, minute) =
             (from.div_euclid(blocks.minutes()), from.rem_euclid(blocks.minutes()));
-        if self.span.is_some_and(|(first, _)| first == block) {
+        if self.first == Some(block) {
             std::hint::black_box(self.heads[minute as usize]);
         }
     }
@@ -90,11 +97,14 @@ impl Sliding {
     /// A reading of a minute came or went.
     pub(super) fn changed(&mut self, blocks: &Blocks, minute: i64) {
         let block = minute.div_euclid(blocks.minutes());
-        self.span = self.span.filter(|(first, last)| !(*first..*last).contains(&block));
+        self.first = self.first.filter(|first| *first != block);
+        self.between = self.between.filter(|(first, last)| !(*first..*last).contains(&block));
     }
 
     /// The readings before a minute were forgotten.
     pub(super) fn forget(&mut self, blocks: &Blocks, minute: i64) {
-        self.span = self.span.filter(|(first, _)| first * blocks.minutes() >= minute);
+        let is_kept = |block: i64| block * blocks.minutes() >= minute;
+        self.first = self.first.filter(|first| is_kept(*first));
+        self.between = self.between.filter(|(first, _)| is_kept(*first));
     }
 }

@@ -2,64 +2,26 @@ use std::collections::HashMap;
 
 use agronomy::sun::Place;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
 use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source, ZoneId};
 
 use super::{
     DAY_MS, HOUR_MS,
     catalog::Catalog,
-    derive::{Derivation, Sun},
-    driest::{self, Soil},
+    derive::Sun,
+    device_clock::DeviceClock,
+    drying::{self, SoilTrends},
+    metric_state::{MetricSlot, MetricState},
+    pending::{PendingReading, PendingReadings},
+    progress::{Progress, SetBackSigns, grid_up},
     readings::{EVENT_MS_MAX, Point, Readings},
-    sequence::Sequences,
-    series::Series,
+    row::Row,
     sql::Made,
     summary::Hold,
 };
 use crate::{definitions::SqlReading, settings};
 
-/// Corrections wait for this much event time, so that a burst of late readings
-/// makes each row anew once.
-pub(super) const CORRECTION_DELAY_MS: i64 = 600_000;
-/// Readings that are remembered because they arrived after a row's time.
-const BEHIND_MAX: usize = 100_000;
-
-/// How far a zone has come: with its readings, all that a restart needs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Newest event time of a reading that counts.
-    pub newest_ms: Option<i64>,
-    /// Rows up to here are final.
-    pub watermark_ms: Option<i64>,
-    /// The newest final row.
-    pub final_ms: Option<i64>,
-    /// The oldest event time that came after its row was final.
-    pub dirty_ms: Option<i64>,
-    /// Where the watermark was then.
-    pub dirty_since_ms: Option<i64>,
-    /// Corrections so far.
-    pub corrections: i64,
-    /// Whether the newest report was measured now, so that time passes for
-    /// this zone even when it is silent.
-    pub live: bool,
-    /// Readings that arrived after the time of a row that is not final yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub behind: Vec<Behind>,
-}
-
-/// A reading that arrived after the time of a row that it belongs to: the row as
-/// it was known at its time is without it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Behind {
-    metric: SmolStr,
-    device: SmolStr,
-    event_ms: i64,
-    pub(super) arrival_ms: i64,
-    value: f64,
-    /// What SQL made of it for each derived metric.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    derived: Option<Vec<Option<f64>>>,
-}
+/// How long the gateway must have said an earlier time before its later one is disbelieved, ms.
+const SET_BACK_AFTER_MS: i64 = 600_000;
 
 /// The readings of a zone and how far it has come.
 #[derive(Debug)]
@@ -67,38 +29,34 @@ pub(super) struct Zone {
     pub(super) id: ZoneId,
     pub(super) devices: Vec<SmolStr>,
     device_numbers: HashMap<SmolStr, u16>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<MetricSlot>,
     /// Where the next metric probably is: reports name them in one order.
     slot_next: usize,
-    pub(super) soil: Soil,
+    /// Readings that are in no slot yet.
+    pub(super) pending: PendingReadings,
+    pub(super) soil: SoilTrends,
     pub(super) progress: Progress,
-    sun: Sun,
+    pub(super) sun: Sun,
     forgotten_ms: i64,
-    /// Whether anything has come since the newest row was last asked for.
-    pub(super) touched: bool,
-}
-
-/// One metric of the zone.
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) metric: SmolStr,
-    plausible: Option<(f64, f64)>,
-    /// Whether the drying of the soil depends on it.
-    feeds_soil: bool,
     /// By the device's number.
-    sequences: Vec<Sequences>,
-    /// There once a reading counts.
-    pub(super) kept: Option<Kept>,
+    clocks: Vec<DeviceClock>,
+    /// Whether a reading has come since the newest row was last asked for.
+    pub(super) is_changed: bool,
+    pub(super) activity: Activity,
 }
 
-/// The readings of one metric that count.
-#[derive(Debug)]
-pub(super) struct Kept {
-    /// The number of its columns.
-    pub(super) block: usize,
-    pub(super) series: Series,
-    /// Readings made of them, with the number of their columns.
-    pub(super) derived: Vec<(Derivation, usize, Series)>,
+/// What has come since time last passed, so that the end of a burst is seen.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    pub(super) has_reading: bool,
+    pub(super) has_late_reading: bool,
+    /// When time last passed with a reading, and with a late one, UTC ms.
+    pub(super) reading_ms: Option<i64>,
+    pub(super) late_reading_ms: Option<i64>,
+    /// When the first late reading was seen that no recomputation knows of, UTC ms.
+    pub(super) late_since_ms: Option<i64>,
+    /// Whether the end of the data was seen.
+    pub(super) is_finished: bool,
 }
 
 /// What all zones share.
@@ -111,12 +69,47 @@ pub(super) struct Rules {
     pub(super) hold: Hold,
 }
 
+/// A reading whose names are numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NumberedReading {
+    pub(super) slot: usize,
+    pub(super) device: u16,
+    pub(super) event_ms: i64,
+    pub(super) value: f64,
+    /// As recorded, UTC ms.
+    pub(super) arrival_ms: i64,
+    /// By the clock of who took it in, UTC ms.
+    pub(super) received_ms: i64,
+}
+
+impl NumberedReading {
+    const fn point(&self) -> Point {
+        Point::new(self.event_ms, self.value, self.device)
+    }
+}
+
 impl Rules {
-    /// Event time behind the newest reading that rows may still be made anew of.
+    pub(super) fn grid_ms(&self) -> i64 {
+        i64::from(self.engine.grid_s) * 1000
+    }
+
+    pub(super) fn lateness_ms(&self) -> i64 {
+        i64::from(self.engine.lateness_s) * 1000
+    }
+
+    fn late_max_ms(&self) -> i64 {
+        i64::from(self.engine.late_max_s) * 1000
+    }
+
+    fn future_max_ms(&self) -> i64 {
+        i64::from(self.engine.future_max_s) * 1000
+    }
+
+    /// Event time behind the newest reading of which rows may still be computed: late readings,
+    /// and rows that wait for their arrival times, which may be behind event times by as much as
+    /// stamps may be ahead.
     fn correctable_ms(&self) -> i64 {
-        i64::from(self.engine.late_max_s + self.engine.lateness_s) * 1000
-            + CORRECTION_DELAY_MS
-            + HOUR_MS
+        self.late_max_ms() + self.lateness_ms() + 2 * self.future_max_ms() + HOUR_MS
     }
 }
 
@@ -128,80 +121,89 @@ impl Zone {
             device_numbers: HashMap::new(),
             slots: Vec::new(),
             slot_next: 0,
-            soil: Soil::default(),
+            pending: PendingReadings::default(),
+            soil: SoilTrends::default(),
             progress,
             sun: Sun::default(),
             forgotten_ms: i64::MIN,
-            touched: true,
+            clocks: Vec::new(),
+            is_changed: true,
+            activity: Activity::default(),
         }
     }
 
-    /// Judges one reading and takes it in if it counts.
-    pub(super) fn take(
+    /// Judges one reading of a report and takes it in if it counts; rows that its arrival makes
+    /// final come first.
+    #[allow(clippy::too_many_arguments)] // the parts of a reading, and what all zones share
+    pub(super) fn ingest_reading(
         &mut self,
         report: &Report,
+        received_ms: i64,
         device: u16,
         reading: &Reading,
         catalog: &mut Catalog,
         rules: &Rules,
+        rows: &mut Vec<Row>,
     ) -> Quality {
         let slot = self.slot(&reading.metric, rules);
         let run = report.boot.as_ref().zip(report.seq);
-        let is_new = run.is_none_or(|(boot, seq)| self.slots[slot].is_new(device, boot, seq));
-        let quality = if is_new {
-            self.take_new(
-                slot,
-                device,
-                reading.event_ms,
-                reading.value,
-                report.arrival_ms,
-                catalog,
-                rules,
-            )
-        } else {
-            Quality::Duplicate
-        };
-        if quality.is_ok() {
-            self.progress.live = report.source == Source::Live;
+        if run.is_some_and(|(boot, seq)| !self.slots[slot].is_new(device, boot, seq)) {
+            return Quality::Duplicate;
         }
+        let reading = NumberedReading {
+            slot,
+            device,
+            event_ms: reading.event_ms,
+            value: reading.value,
+            arrival_ms: report.arrival_ms,
+            received_ms,
+        };
+        let quality = self.ingest_new_reading(&reading, catalog, rules, rows);
+        if report.source == Source::Live && report.arrival_ms != reading.event_ms {
+            self.note_device_clock(&reading);
+        }
+        // How it came says whether time passes for the zone; once it does, a file that is
+        // taken in does not stop it.
+        let is_of_now = report.source == Source::Live
+            || (report.source == Source::Backfill && report.arrival_ms == received_ms);
+        self.progress.live |= quality.is_ok() && is_of_now;
         quality
     }
 
     /// Judges a reading that no sequence number has shown to be a copy.
-    #[allow(clippy::too_many_arguments)] // the parts of a reading, unpacked on the hot path
-    pub(super) fn take_new(
+    pub(super) fn ingest_new_reading(
         &mut self,
-        slot: usize,
-        device: u16,
-        event_ms: i64,
-        value: f64,
-        arrival_ms: i64,
+        reading: &NumberedReading,
         catalog: &mut Catalog,
         rules: &Rules,
+        rows: &mut Vec<Row>,
     ) -> Quality {
-        let quality = self.judge(slot, device, event_ms, value, arrival_ms, rules);
+        let quality = self.judge(reading, rules);
         if quality.is_ok() {
+            let NumberedReading { slot, device, event_ms, value, arrival_ms, .. } = *reading;
+            self.advance(arrival_ms, catalog, rules, rows);
+            let newest_ms = self.progress.newest_ms.unwrap_or(i64::MIN);
+            self.progress.newest_ms = Some(newest_ms.max(event_ms));
             let made = self.made(slot, device, event_ms, value, catalog);
-            let is_kept = made.as_ref().is_none_or(|made| made.is_kept);
-            let derived = made.map(|made| made.derived);
-            if is_kept {
-                self.insert(slot, device, event_ms, value, derived.as_deref(), catalog, rules);
+            if made.as_ref().is_none_or(|made| made.is_kept) {
+                let derived = made.map(|made| made.derived);
+                self.note_late(event_ms, rules);
+                self.add(slot, reading.point(), arrival_ms, derived, catalog, rules);
             }
-            self.note_progress(event_ms, rules);
-            if is_kept {
-                self.note_arrival(slot, device, event_ms, value, arrival_ms, derived, rules);
-            }
+            (self.activity.has_reading, self.activity.is_finished) = (true, false);
         }
         quality
     }
 
     /// Takes in a reading that was judged before this program started; `run`
     /// is boot id and sequence number.
+    #[allow(clippy::too_many_arguments)] // the parts of a reading, and what all zones share
     pub(super) fn restore(
         &mut self,
         device: &SmolStr,
         run: Option<(&SmolStr, u64)>,
         reading: &Reading,
+        arrival_ms: i64,
         quality: Quality,
         catalog: &mut Catalog,
         rules: &Rules,
@@ -216,7 +218,8 @@ impl Zone {
             let made = self.made(slot, device, event_ms, value, catalog);
             if made.as_ref().is_none_or(|made| made.is_kept) {
                 let derived = made.map(|made| made.derived);
-                self.insert(slot, device, event_ms, value, derived.as_deref(), catalog, rules);
+                let point = Point::new(event_ms, value, device);
+                self.add(slot, point, arrival_ms, derived, catalog, rules);
             }
         }
     }
@@ -260,169 +263,177 @@ impl Zone {
         let plausible = rules.metrics.get(metric).map(|metric| (metric.min, metric.max));
         let feeds_soil = [MOISTURE, IRRIGATION].contains(&metric.as_str());
         let (metric, sequences) = (metric.clone(), Vec::new());
-        self.slots.push(Slot { metric, plausible, feeds_soil, sequences, kept: None });
+        self.slots.push(MetricSlot { metric, plausible, feeds_soil, sequences, state: None });
         self.slots.len() - 1
     }
 
-    fn judge(
-        &self,
-        slot: usize,
-        device: u16,
-        event_ms: i64,
-        value: f64,
-        arrival_ms: i64,
-        rules: &Rules,
-    ) -> Quality {
-        let slot = &self.slots[slot];
-        let late_max_ms = i64::from(rules.engine.late_max_s) * 1000;
-        let future_max_ms = i64::from(rules.engine.future_max_s) * 1000;
-        let point = Point::new(event_ms, value, device);
+    /// The first flag that applies: a copy, then what is wrong with the value, then with the
+    /// time.
+    fn judge(&self, reading: &NumberedReading, rules: &Rules) -> Quality {
+        let NumberedReading { slot, event_ms, value, arrival_ms, received_ms, .. } = *reading;
+        let point = reading.point();
+        let is_known = || {
+            let state = self.slots[slot].state.as_ref();
+            state.is_some_and(|state| state.series.readings().contains(&point))
+                || self.pending.contains(slot, &point)
+        };
+        // No clock can know a time that is yet to come, whatever a recording says of itself.
+        let known_ms = arrival_ms.min(received_ms).saturating_add(rules.future_max_ms());
+        let oldest_ms = self
+            .progress
+            .newest_ms
+            .map(|newest_ms| newest_ms.saturating_sub(rules.lateness_ms() + rules.late_max_ms()));
         if event_ms.unsigned_abs() >= EVENT_MS_MAX.unsigned_abs() {
             Quality::Future
-        } else if slot.kept.as_ref().is_some_and(|kept| kept.series.readings().contains(&point)) {
+        } else if is_known() {
             Quality::Duplicate
         } else if !value.is_finite() {
             Quality::NotANumber
-        } else if slot.plausible.is_some_and(|(min, max)| !(min..=max).contains(&value)) {
+        } else if self.slots[slot].plausible.is_some_and(|(min, max)| !(min..=max).contains(&value))
+        {
             Quality::OutOfRange
-        } else if event_ms > arrival_ms.saturating_add(future_max_ms) {
+        } else if event_ms > known_ms {
             Quality::Future
-        } else if self.progress.watermark_ms.is_some_and(|ms| event_ms < ms - late_max_ms) {
+        } else if oldest_ms.is_some_and(|oldest_ms| event_ms < oldest_ms) {
             Quality::Late
         } else {
             Quality::Ok
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the parts of a reading, unpacked on the hot path
-    fn insert(
+    /// Puts a reading among those that count; at once, or once the rows have passed its arrival
+    /// time, where a row of before that is still to come and must not know of it.
+    fn add(
         &mut self,
         slot: usize,
-        device: u16,
-        event_ms: i64,
-        value: f64,
-        derived: Option<&[Option<f64>]>,
+        point: Point,
+        arrival_ms: i64,
+        derived: Option<Vec<Option<f64>>>,
         catalog: &mut Catalog,
         rules: &Rules,
     ) {
-        self.touched = true;
+        let event_ms = point.event_ms();
+        self.is_changed = true;
         self.forget(event_ms, catalog, rules);
-        let slot = &mut self.slots[slot];
-        if slot.kept.is_none() {
-            let block = catalog.add(&slot.metric);
-            slot.kept = Some(Kept::new(block, catalog, rules.hold));
+        if self.slots[slot].state.is_none() {
+            let block = catalog.add(&self.slots[slot].metric);
+            self.slots[slot].state = Some(MetricState::new(block, catalog, rules.hold));
         }
-        let kept = slot.kept.as_mut().expect("it was just made");
+        if arrival_ms > event_ms {
+            let grid_ms = rules.grid_ms();
+            let row_ms = grid_up(event_ms, grid_ms);
+            let next_ms = self.progress.final_ms.map_or(row_ms, |ms| row_ms.max(ms + grid_ms));
+            if next_ms < arrival_ms {
+                self.pending.push(PendingReading { slot, point, arrival_ms, derived });
+                return;
+            }
+        }
         let is_up = self.sun.is_up(event_ms, rules.place);
-        kept.insert(Point::new(event_ms, value, device), derived, is_up);
+        let slot = &mut self.slots[slot];
+        let state = slot.state.as_mut().expect("it was just made");
+        state.insert(point, derived.as_deref(), is_up);
         if slot.feeds_soil {
-            self.soil.changed(event_ms);
+            self.soil.invalidate_from(event_ms);
         }
     }
 
-    /// Lets go what no window and no correction can need, before the tiles of
-    /// a long gap are made.
+    /// Notes the final rows that a reading changes, and those that it calls for.
+    fn note_late(&mut self, event_ms: i64, rules: &Rules) {
+        let final_ms = self.progress.final_ms.filter(|final_ms| event_ms <= *final_ms);
+        let Some(final_ms) = final_ms else { return };
+        let grid_ms = rules.grid_ms();
+        self.progress.recompute.add(grid_up(event_ms, grid_ms), final_ms, grid_ms);
+        self.activity.has_late_reading = true;
+    }
+
+    /// Lets go what no window and no correction can need.
     fn forget(&mut self, event_ms: i64, catalog: &Catalog, rules: &Rules) {
-        let until_ms = event_ms.saturating_sub(rules.correctable_ms());
+        let mut until_ms = event_ms.saturating_sub(rules.correctable_ms());
         if until_ms <= self.forgotten_ms.saturating_add(HOUR_MS) {
             return;
         }
+        if let Some(row_ms) = self.progress.recompute.first_ms() {
+            until_ms = until_ms.min(row_ms - rules.grid_ms());
+        }
         self.forgotten_ms = until_ms;
         for slot in &mut self.slots {
-            let feeds_soil = slot.feeds_soil && catalog.driest.is_wanted();
-            let Some(kept) = &mut slot.kept else { continue };
+            let feeds_soil = slot.feeds_soil && catalog.drying.is_wanted();
+            let Some(state) = &mut slot.state else { continue };
             // A day at least: the newest value and the first row after a silence.
-            let least_ms = if feeds_soil { driest::KEPT_MS } else { DAY_MS };
+            let least_ms = if feeds_soil { drying::KEPT_MS } else { DAY_MS };
             let of = |block: usize| until_ms - catalog.block(block).widest_ms().max(least_ms);
-            kept.series.forget(of(kept.block));
-            kept.derived.iter_mut().for_each(|(_, block, series)| series.forget(of(*block)));
+            state.series.forget(of(state.block));
+            state.derived.iter_mut().for_each(|(_, block, series)| series.forget(of(*block)));
         }
     }
 
-    fn note_progress(&mut self, event_ms: i64, rules: &Rules) {
-        let newest_ms = self.progress.newest_ms.unwrap_or(i64::MIN).max(event_ms);
-        self.progress.newest_ms = Some(newest_ms);
-        self.advance(newest_ms - i64::from(rules.engine.lateness_s) * 1000);
-        if self.progress.final_ms.is_some_and(|final_ms| event_ms <= final_ms) {
-            let dirty_ms = self.progress.dirty_ms.unwrap_or(i64::MAX);
-            self.progress.dirty_ms = Some(dirty_ms.min(event_ms));
-            if self.progress.dirty_since_ms.is_none() {
-                self.progress.dirty_since_ms = self.progress.watermark_ms;
+    /// Notes when the gateway received a live report. A clock that was far ahead for a while
+    /// has left readings of the future behind: once it has said an earlier time for ten minutes,
+    /// and more readings came since than lie ahead, the time is returned from which on readings
+    /// are of the future.
+    pub(super) fn note_gateway_clock(&mut self, report: &Report, rules: &Rules) -> Option<i64> {
+        let ahead_ms = report.arrival_ms.saturating_add(rules.future_max_ms());
+        let is_ahead = |newest_ms| newest_ms > ahead_ms.saturating_add(rules.future_max_ms());
+        if report.source != Source::Live || !self.progress.newest_ms.is_some_and(is_ahead) {
+            if report.source == Source::Live {
+                self.progress.set_back = None;
             }
+            return None;
+        }
+        let since_ms = report.arrival_ms;
+        let signs = self.progress.set_back.get_or_insert(SetBackSigns { since_ms, readings: 0 });
+        signs.since_ms = signs.since_ms.min(since_ms);
+        signs.readings += report.readings.len() as u64;
+        let signs = *signs;
+        let readings = self.slots.iter().filter_map(|slot| slot.state.as_ref());
+        let count: usize = readings.map(|of| of.series.readings().count_after(ahead_ms)).sum();
+        let pending = self.pending.iter().filter(|one| one.point.event_ms() > ahead_ms).count();
+        let is_certain = since_ms - signs.since_ms >= SET_BACK_AFTER_MS
+            && signs.readings >= (count + pending) as u64;
+        is_certain.then_some(ahead_ms)
+    }
+
+    /// Notes how far behind its arrival a device stamped a reading.
+    fn note_device_clock(&mut self, reading: &NumberedReading) {
+        let device = usize::from(reading.device);
+        if device >= self.clocks.len() {
+            self.clocks.resize_with(device + 1, DeviceClock::default);
+        }
+        let found = self.clocks[device].note(reading.arrival_ms, reading.event_ms);
+        if let (Some(offset_ms), Some(name)) = (found, self.devices.get(device)) {
+            let (zone, offset_s) = (&self.id, offset_ms as f64 / 1000.0);
+            let correction = format!("engine.clock_offsets_s.\"{zone}/{name}\" = {}", -offset_s);
+            tracing::warn!(%zone, device = %name, offset_s, correction, "a device's clock is off");
         }
     }
 
-    /// Remembers a reading that a row will have which was not known at the row's
-    /// time.
-    #[allow(clippy::too_many_arguments)] // the parts of a reading, unpacked on the hot path
-    fn note_arrival(
-        &mut self,
-        slot: usize,
-        device: u16,
-        event_ms: i64,
-        value: f64,
-        arrival_ms: i64,
-        derived: Option<Vec<Option<f64>>>,
-        rules: &Rules,
-    ) {
-        if arrival_ms <= event_ms {
-            return;
-        }
-        let open_ms = self.progress.final_ms.map_or(event_ms, |ms| event_ms.max(ms + 1));
-        let is_behind = grid_up(open_ms, rules.grid_ms()) < arrival_ms;
-        if is_behind && self.progress.behind.len() < BEHIND_MAX {
-            let (metric, device) = (
-                self.slots[slot].metric.clone(),
-                self.devices.get(usize::from(device)).cloned().unwrap_or_default(),
-            );
-            let reading = Behind { metric, device, event_ms, arrival_ms, value, derived };
-            self.progress.behind.push(reading);
-        }
+    /// Devices whose clocks are off by a constant, and how far they are ahead, ms; below 0:
+    /// behind.
+    pub(super) fn clock_offsets(&self) -> Vec<(SmolStr, i64)> {
+        let clocks = self.devices.iter().zip(&self.clocks);
+        let mut offsets: Vec<(SmolStr, i64)> = clocks
+            .filter_map(|(device, clock)| Some((device.clone(), clock.offset_ms()?)))
+            .collect();
+        offsets.sort_unstable();
+        offsets
     }
 
-    /// Moves the watermark, never back.
-    pub(super) fn advance(&mut self, watermark_ms: i64) {
-        let now = self.progress.watermark_ms.get_or_insert(watermark_ms);
-        *now = (*now).max(watermark_ms);
-    }
-
-    /// Takes readings out, or puts them back in.
-    pub(super) fn set_behind(&mut self, behind: &[Behind], is_there: bool, rules: &Rules) {
-        for reading in behind {
-            let Some(device) = self.device_numbers.get(&reading.device).copied() else { continue };
-            let point = Point::new(reading.event_ms, reading.value, device);
-            let is_up = self.sun.is_up(reading.event_ms, rules.place);
-            let slot = self.slots.iter_mut().find(|slot| slot.metric == reading.metric);
-            let Some(slot) = slot else { continue };
-            let Some(kept) = slot.kept.as_mut() else { continue };
-            let derived = reading.derived.as_deref();
-            if is_there {
-                kept.insert(point, derived, is_up);
-            } else {
-                kept.remove(&point, derived, is_up);
-            }
-            if slot.feeds_soil {
-                self.soil.changed(reading.event_ms);
-            }
-        }
-    }
-
-    /// The readings of a metric that count.
+    /// The readings of a metric that count and are not pending.
     pub(super) fn readings(&self, metric: &str) -> Option<&Readings> {
         let slot = self.slots.iter().find(|slot| slot.metric == metric)?;
-        slot.kept.as_ref().map(|kept| kept.series.readings())
+        slot.state.as_ref().map(|state| state.series.readings())
     }
 
-    /// The first event time after `at_ms`.
-    pub(super) fn next_ms(&self, at_ms: i64) -> Option<i64> {
-        let kept = self.slots.iter().filter_map(|slot| slot.kept.as_ref());
-        kept.filter_map(|kept| kept.series.readings().next_ms(at_ms)).min()
+    /// The first event time after `at_ms` of a reading that is not pending.
+    pub(super) fn next_event_ms(&self, at_ms: i64) -> Option<i64> {
+        let states = self.slots.iter().filter_map(|slot| slot.state.as_ref());
+        states.filter_map(|state| state.series.readings().next_ms(at_ms)).min()
     }
 
     /// Metrics that there are readings of, by name.
     pub(super) fn metrics(&self) -> Vec<SmolStr> {
-        let kept = self.slots.iter().filter(|slot| slot.kept.is_some());
-        let mut metrics: Vec<_> = kept.map(|slot| slot.metric.clone()).collect();
+        let known = self.slots.iter().filter(|slot| slot.state.is_some());
+        let mut metrics: Vec<_> = known.map(|slot| slot.metric.clone()).collect();
         metrics.sort_unstable();
         metrics
     }
@@ -433,69 +444,14 @@ pub(super) const MOISTURE: &str = "soil_moisture";
 /// The metric that says when water flows.
 pub(super) const IRRIGATION: &str = "irrigation";
 
-impl Behind {
-    /// Whether a row of that time was made known without it.
-    pub(super) fn is_of(&self, at_ms: i64) -> bool {
-        self.event_ms <= at_ms && at_ms < self.arrival_ms
-    }
-}
-
-impl Slot {
+impl MetricSlot {
     /// Notes a device's own number, which tells copies of a message apart from
     /// equal values, but only within one run; false if it was there already.
     fn is_new(&mut self, device: u16, boot: &SmolStr, seq: u64) -> bool {
         let device = usize::from(device);
         if device >= self.sequences.len() {
-            self.sequences.resize_with(device + 1, Sequences::default);
+            self.sequences.resize_with(device + 1, Default::default);
         }
         self.sequences[device].insert(boot, seq)
     }
-}
-
-impl Kept {
-    fn new(number: usize, catalog: &Catalog, hold: Hold) -> Self {
-        let series = |number: usize| {
-            let block = catalog.block(number);
-            let windows = block.windows.iter().map(|w| (w.width_ms, w.has_quantiles));
-            Series::new(hold, windows, block.bins)
-        };
-        let derived = catalog.block(number).derived.iter();
-        Self {
-            block: number,
-            series: series(number),
-            derived: derived.map(|(of, own)| (Derivation::of(of), *own, series(*own))).collect(),
-        }
-    }
-
-    /// Puts a reading in, and what is derived of it: of what SQL made, or of its value.
-    fn insert(&mut self, point: Point, derived: Option<&[Option<f64>]>, is_up: Option<bool>) {
-        self.series.insert(point);
-        self.for_each_derived(point, derived, is_up, |series, point| series.insert(point));
-    }
-
-    fn remove(&mut self, point: &Point, derived: Option<&[Option<f64>]>, is_up: Option<bool>) {
-        self.series.remove(point);
-        self.for_each_derived(*point, derived, is_up, |series, point| series.remove(&point));
-    }
-
-    fn for_each_derived(
-        &mut self,
-        point: Point,
-        derived: Option<&[Option<f64>]>,
-        is_up: Option<bool>,
-        act: impl Fn(&mut Series, Point),
-    ) {
-        for (i, (derivation, _, series)) in self.derived.iter_mut().enumerate() {
-            let value = derived.map_or(Some(point.value), |derived| derived[i]);
-            if let Some(value) = value.and_then(|value| derivation.value(value, is_up)) {
-                act(series, Point::new(point.event_ms(), value, point.device()));
-            }
-        }
-    }
-}
-
-/// The first grid time that is not before `at_ms`.
-pub(super) fn grid_up(at_ms: i64, grid_ms: i64) -> i64 {
-    let below = at_ms.div_euclid(grid_ms) * grid_ms;
-    if below == at_ms { below } else { below + grid_ms }
 }

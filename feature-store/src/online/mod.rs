@@ -58,6 +58,9 @@ pub struct ZoneSummary {
     pub latest_ms: Option<i64>,
     /// The newest time whose row is final, UTC ms.
     pub final_ms: Option<i64>,
+    /// Devices whose clocks are off by a constant, and how far they are ahead of the gateway's,
+    /// ms; below 0: behind.
+    pub clock_offsets: Vec<(SmolStr, i64)>,
 }
 
 /// All zones. Whoever reads one waits for nobody but whoever writes that one, and
@@ -83,9 +86,16 @@ impl Default for Online {
 }
 
 impl Online {
-    pub(crate) fn note(&self, zone: &ZoneId, metrics: Vec<SmolStr>, progress: &Progress) {
+    pub(crate) fn note(
+        &self,
+        zone: &ZoneId,
+        metrics: Vec<SmolStr>,
+        progress: &Progress,
+        clock_offsets: Vec<(SmolStr, i64)>,
+    ) {
         let Progress { newest_ms: latest_ms, final_ms, .. } = *progress;
-        let summary = ZoneSummary { zone: zone.clone(), metrics, latest_ms, final_ms };
+        let zone_id = zone.clone();
+        let summary = ZoneSummary { zone: zone_id, metrics, latest_ms, final_ms, clock_offsets };
         if let Some(slot) = self.slot(zone) {
             slot.0.write().unwrap_or_else(PoisonError::into_inner).0 = summary;
         } else {

@@ -38,6 +38,21 @@ struct ZoneLine {
     latest_ms: Option<i64>,
     /// Rows up to here are final, UTC ms.
     final_ms: Option<i64>,
+    /// Devices whose clocks are off by a constant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clock_offsets: Vec<ClockOffset>,
+}
+
+/// A device whose clock is off by a constant.
+#[derive(Serialize, ToSchema)]
+struct ClockOffset {
+    #[schema(value_type = String)]
+    device: SmolStr,
+    /// How far it is ahead of the gateway's clock, s; below 0: behind.
+    offset_s: f64,
+    /// The setting that corrects it.
+    #[schema(example = "engine.clock_offsets_s.\"farm/bay-1/probe\" = 28800")]
+    correction: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -67,6 +82,17 @@ pub(super) async fn zones(
             .metrics
             .into_iter()
             .map(|metric| ZoneMetric { unit: unit(&metric), metric })
+            .collect(),
+        clock_offsets: zone
+            .clock_offsets
+            .into_iter()
+            .map(|(device, offset_ms)| {
+                let offset_s = offset_ms as f64 / 1000.0;
+                let zone = &zone.zone;
+                let correction =
+                    format!("engine.clock_offsets_s.\"{zone}/{device}\" = {}", -offset_s);
+                ClockOffset { device, offset_s, correction }
+            })
             .collect(),
         zone: zone.zone,
         latest_ms: zone.latest_ms,

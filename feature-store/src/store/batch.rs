@@ -33,6 +33,9 @@ pub(crate) struct Batch {
     pub(super) touched: kpi::Touched,
     /// The file of the watched folder that all of it came from.
     pub(crate) watched: Option<watch::File>,
+    /// Zones that are set back after it, with the time from which on their readings are of the
+    /// future.
+    pub(crate) set_back: Vec<(ZoneId, i64)>,
     pub(crate) tally: Tally,
     payload_bytes: usize,
 }
@@ -93,7 +96,10 @@ impl Batch {
 
     /// Whether there is nothing to be written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.rows.is_empty() && self.watched.is_none()
+        self.positions.is_empty()
+            && self.rows.is_empty()
+            && self.watched.is_none()
+            && self.set_back.is_empty()
     }
 
     /// Log records, readings and bytes of payload.

@@ -5,6 +5,8 @@ mod columns;
 mod names;
 mod read;
 mod restore;
+mod set_back;
+mod stored_reports;
 mod versions;
 mod write;
 
@@ -26,7 +28,11 @@ pub use read::{
     BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode,
     PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
 };
-pub(crate) use restore::{Restored, feature_columns, metrics, positions, restore, restore_zones};
+pub(crate) use restore::{
+    Restored, feature_columns, metrics, positions, restore, restore_zone, restore_zones,
+};
+pub(crate) use set_back::set_zone_back;
+pub use set_back::{SetBack, set_back};
 pub use versions::{Version, drop_version, versions_of};
 pub(crate) use versions::{bring_up_to_date, versions};
 pub(crate) use write::Writer;

@@ -72,19 +72,46 @@ pub(crate) fn restore_zones(
     settings: &settings::Engine,
     partitions: Option<&BTreeSet<i32>>,
 ) -> Result<(), StoreError> {
-    let start = Instant::now();
     let mut found = zones(connection)?;
     // A zone that only files told of (below 0) may come in any partition.
     found.retain(|(_, partition, _)| {
         partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
     });
+    restore_found(connection, engine, settings, found)
+}
+
+/// Brings one zone to the state of the last commit.
+pub(crate) fn restore_zone(
+    connection: &Connection,
+    engine: &mut Engine,
+    settings: &settings::Engine,
+    zone: &ZoneId,
+) -> Result<(), StoreError> {
+    let mut found = zones(connection)?;
+    found.retain(|(own, ..)| own == zone);
+    restore_found(connection, engine, settings, found)
+}
+
+fn restore_found(
+    connection: &Connection,
+    engine: &mut Engine,
+    settings: &settings::Engine,
+    found: Vec<(ZoneId, i32, Progress)>,
+) -> Result<(), StoreError> {
+    let start = Instant::now();
     let last_ms = found.iter().filter_map(|(_, _, progress)| progress.newest_ms).max();
     let mut newest: Vec<(i64, ZoneId)> = Vec::new();
+    // The oldest row that a zone may still make, where that is not its newest one.
+    let mut oldest_ms: HashMap<ZoneId, i64> = HashMap::new();
     for (zone, _, progress) in found {
         // Of a zone without any good reading, copies are to be told all the same.
         newest.push((progress.newest_ms.or(last_ms).unwrap_or(0), zone.clone()));
+        oldest_ms.extend(progress.oldest_row_ms().map(|ms| (zone.clone(), ms)));
         engine.restore_zone(zone, progress);
     }
+    let oldest_ms = |newest_ms: i64, zone: &ZoneId| {
+        oldest_ms.get(zone).map_or(newest_ms, |ms| newest_ms.min(*ms))
+    };
     newest.sort_unstable();
     let series = all_series(connection)?;
     let boots = boots(connection)?;
@@ -94,14 +121,14 @@ pub(crate) fn restore_zones(
     for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= APART_MAX_MS) {
         let after_ms: HashMap<&ZoneId, i64> = together
             .iter()
-            .map(|(newest_ms, zone)| (zone, newest_ms.saturating_sub(kept_ms)))
+            .map(|(newest_ms, zone)| (zone, oldest_ms(*newest_ms, zone).saturating_sub(kept_ms)))
             .collect();
-        let wanted = Wanted::new(&series, &boots, &after_ms);
-        let (oldest_ms, newest_ms) = (together[0].0, together[together.len() - 1].0);
+        let newest_ms = together[together.len() - 1].0;
         // The table is in the order of time, nearly: what is outside of a span
         // of time is not read. Nothing is newer than the newest zone's end,
         // except what was stamped wrongly.
-        let after_ms = oldest_ms.saturating_sub(kept_ms).max(ANY_TIME.0);
+        let wanted = Wanted::new(&series, &boots, &after_ms);
+        let after_ms = after_ms.values().copied().min().unwrap_or(ANY_TIME.0).max(ANY_TIME.0);
         let span = match last_ms {
             None => ANY_TIME,
             Some(last_ms) if newest_ms == last_ms => (after_ms, ANY_TIME.1),
@@ -148,7 +175,8 @@ fn restore_readings(
     // Without ORDER BY: rows come as they were appended, which is the order of
     // the log, and DuckDB keeps that (`preserve_insertion_order`).
     let mut statement = connection.prepare(
-        "SELECT series, boot, seq, epoch_ms(event) AS event, value, quality FROM silver.data
+        "SELECT series, boot, seq, epoch_ms(event) AS event, value, quality,
+             epoch_ms(arrival) AS arrival FROM silver.data
          WHERE event > make_timestamp_ms(?) AND event <= make_timestamp_ms(?)",
     )?;
     let mut restored = 0;
@@ -169,6 +197,7 @@ fn restore_batch(
     let event_ms = batch.column(3).as_primitive::<Int64Type>();
     let value = batch.column(4).as_primitive::<Float64Type>();
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
+    let arrival_ms = batch.column(6).as_primitive::<Int64Type>();
     engine.run_ahead((0..batch.num_rows()).filter_map(|row| {
         let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
         let (event_ms, value) = (event_ms.value(row), value.value(row));
@@ -182,7 +211,8 @@ fn restore_batch(
         let boot = boot.is_valid(row).then(|| wanted.boots.get(&boot.value(row))).flatten();
         let run = boot.zip(seq.is_valid(row).then(|| seq.value(row)));
         let reading = Reading { metric: one.metric.clone(), event_ms, value: value.value(row) };
-        engine.restore(&one.zone, &one.device, run, &reading, quality(qualities.value(row))?);
+        let (arrival_ms, quality) = (arrival_ms.value(row), quality(qualities.value(row))?);
+        engine.restore(&one.zone, &one.device, run, &reading, arrival_ms, quality);
         restored += 1;
     }
     Ok(restored)
@@ -277,7 +307,7 @@ fn texts(connection: &Connection, sql: &str) -> Result<Vec<SmolStr>, StoreError>
     Ok(texts.collect::<duckdb::Result<_>>()?)
 }
 
-fn quality(number: u8) -> Result<Quality, StoreError> {
+pub(super) fn quality(number: u8) -> Result<Quality, StoreError> {
     Quality::ALL.get(usize::from(number)).copied().ok_or_else(|| StoreError::Damaged {
         table: "silver.data",
         found: number.to_string(),

@@ -1,24 +1,14 @@
 //! Versions of the definitions: which one `features.rows` is of, and how the
 //! rows of another are made beside it.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use duckdb::{
-    Connection,
-    arrow::{
-        array::{Array, AsArray, RecordBatch},
-        datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
-    },
-    params,
-};
-use telemetry::{MetricTable, Reading, Report, SmolStr, Source};
+use duckdb::{Connection, params};
+use telemetry::MetricTable;
 
 use super::{
-    names::{Series, all_series},
     quoted, restore,
+    stored_reports::{StoredReport, for_each_stored},
     write::write_rows,
 };
 use crate::{
@@ -28,8 +18,6 @@ use crate::{
     settings,
 };
 
-/// Reports that the engine is given at once.
-const REPORTS_AT_ONCE: usize = 8192;
 /// Rows that a transaction holds.
 const ROWS_AT_ONCE: usize = 20_000;
 /// How often the log says how far it has come.
@@ -224,57 +212,37 @@ impl Backfill<'_> {
         let reading = self.connection.try_clone()?;
         let all: u64 =
             reading.query_row("SELECT count(*) FROM silver.data", [], |row| row.get(0))?;
-        let names = Names::read(&reading)?;
-        // Without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
-        let mut statement = reading.prepare(
-            "SELECT partition, \"offset\", series, boot, seq, source, epoch_ms(arrival), epoch_ms(event), value
-             FROM silver.data",
-        )?;
-        let (mut reports, mut last) = (Vec::<Report>::new(), None);
         let (mut done, mut said) = (0, Instant::now());
-        for batch in statement.stream_arrow([])? {
-            for row in 0..batch.num_rows() {
-                let (place, report) = names.report(&batch, row)?;
-                match reports.last_mut() {
-                    Some(open) if last == Some(place) && is_one(open, &report) => {
-                        open.readings.extend(report.readings);
-                    }
-                    _ => {
-                        if reports.len() >= REPORTS_AT_ONCE {
-                            self.take(&reports)?;
-                            reports.clear();
-                        }
-                        last = Some(place);
-                        reports.push(report);
-                    }
-                }
-            }
-            done += batch.num_rows() as u64;
+        for_each_stored(&reading, "true", |reports| {
+            done += reports.iter().map(|stored| stored.keys.len() as u64).sum::<u64>();
             if said.elapsed() >= SAY_EVERY {
                 said = Instant::now();
                 let percent = 100 * done / all.max(1);
-                tracing::info!(readings = done, all, percent, "making rows anew");
+                tracing::info!(readings = done, all, percent, "computing rows again");
             }
-        }
-        self.take(&reports)
+            self.take(reports)
+        })
     }
 
-    fn take(&mut self, reports: &[Report]) -> Result<(), StoreError> {
+    fn take(&mut self, reports: &[StoredReport]) -> Result<(), StoreError> {
         let mut output = Output::default();
-        self.engine.run_ahead(reports.iter().flat_map(SqlReading::of_report));
-        reports.iter().for_each(|report| self.engine.take(report, &mut output));
+        let readings = reports.iter().flat_map(|stored| SqlReading::of_report(&stored.report));
+        self.engine.run_ahead(readings);
+        for stored in reports {
+            self.engine.ingest_report(&stored.report, stored.received_ms, &mut output);
+        }
         self.engine.join(&mut output.rows);
         self.rows.extend(output.rows);
         self.write(ROWS_AT_ONCE)
     }
 
-    /// Rows that had become final by the clock, while their zone was silent.
+    /// Rows that had become final by the clock, while their zone was silent, and those that
+    /// late readings changed.
     fn catch_up(&mut self) -> Result<(), StoreError> {
         let mut output = Output::default();
         for (zone, _, progress) in restore::zones(self.connection)? {
-            if let Some(watermark_ms) = progress.watermark_ms {
-                self.engine.advance(&zone, watermark_ms, &mut output);
-            }
+            let final_ms = progress.final_ms.unwrap_or(i64::MIN);
+            self.engine.complete(&zone, final_ms, &mut output);
         }
         self.engine.join(&mut output.rows);
         self.rows.extend(output.rows);
@@ -291,55 +259,5 @@ impl Backfill<'_> {
         self.written += self.rows.len();
         self.rows.clear();
         Ok(())
-    }
-}
-
-/// Whether two readings of one record came in one report: those of a file need not.
-fn is_one(a: &Report, b: &Report) -> bool {
-    (&a.zone, &a.device, &a.boot, a.seq, a.arrival_ms)
-        == (&b.zone, &b.device, &b.boot, b.seq, b.arrival_ms)
-}
-
-/// What numbers of `silver.data` stand for.
-struct Names {
-    series: HashMap<u32, Series>,
-    boots: HashMap<u32, SmolStr>,
-}
-
-impl Names {
-    fn read(connection: &Connection) -> Result<Self, StoreError> {
-        let series = all_series(connection)?.into_iter().map(|one| (one.id, one)).collect();
-        Ok(Self { series, boots: restore::boots(connection)? })
-    }
-
-    /// The place of a row's record in the log, and a report of its one reading.
-    fn report(&self, batch: &RecordBatch, row: usize) -> Result<((i32, i64), Report), StoreError> {
-        let integer = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
-        let partition = batch.column(0).as_primitive::<Int32Type>().value(row);
-        let number = batch.column(2).as_primitive::<UInt32Type>().value(row);
-        let series = self.series.get(&number).ok_or_else(|| StoreError::Damaged {
-            table: "silver.data",
-            found: number.to_string(),
-            expected: "a number of silver.series",
-        })?;
-        let boot = batch.column(3).as_primitive::<UInt32Type>();
-        let seq = batch.column(4).as_primitive::<UInt64Type>();
-        let source = batch.column(5).as_primitive::<UInt8Type>().value(row);
-        let source = Source::ALL.get(usize::from(source)).copied();
-        let reading = Reading {
-            metric: series.metric.clone(),
-            event_ms: integer(7),
-            value: batch.column(8).as_primitive::<Float64Type>().value(row),
-        };
-        let report = Report {
-            zone: series.zone.clone(),
-            device: series.device.clone(),
-            boot: boot.is_valid(row).then(|| self.boots.get(&boot.value(row)).cloned()).flatten(),
-            seq: seq.is_valid(row).then(|| seq.value(row)),
-            arrival_ms: integer(6),
-            source: source.unwrap_or_default(),
-            readings: vec![reading],
-        };
-        Ok(((partition, integer(1)), report))
     }
 }

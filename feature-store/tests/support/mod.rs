@@ -57,6 +57,28 @@ pub(crate) async fn run(settings: &Settings, log: &EventLog, readings: u64) -> F
     store
 }
 
+/// The same, and until no row has come for longer than it takes to see that the data has ended.
+pub(crate) async fn run_to_end(settings: &Settings, log: &EventLog, readings: u64) {
+    let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
+    let shutdown = CancellationToken::new();
+    let running = {
+        let (store, log, shutdown) = (store.clone(), log.clone(), shutdown.clone());
+        tokio::spawn(async move { store.run(&log, shutdown).await })
+    };
+    let ended = async {
+        let (mut before, mut same) = (0, 0);
+        while store.counts().readings < readings || same < 14 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let rows = store.counts().rows;
+            same = if rows == before { same + 1 } else { 0 };
+            before = rows;
+        }
+    };
+    tokio::time::timeout(AGES, ended).await.expect("the data ends");
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
 /// Appends reports to the log of the settings, and takes them in after what is there.
 pub(crate) async fn live(settings: &Settings, reports: &[Report]) {
     let log = EventLog::open(&settings.log).unwrap();

@@ -1,0 +1,44 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use service::time::parse_ms;
+use telemetry::ZoneId;
+
+use crate::{Settings, StoreError, set_back};
+
+/// `feature-store set-back`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    feature-store set-back farm/bay-1\n  \
+    feature-store set-back farm/bay-1 --after 2026-11-29T13:00:00Z\n\n\
+    Readings after that time are flagged `future` and stay in the file. What they kept out, above \
+    all readings that were flagged `late` because of them, is judged again, and the zone's feature \
+    rows and KPIs are computed again.")]
+pub struct Command {
+    /// The zone, as in farm/bay-1.
+    zone: ZoneId,
+    /// The time after which its readings cannot have been measured [default: now].
+    #[arg(long, value_name = "TIME", value_parser = parse_ms)]
+    after: Option<i64>,
+}
+
+impl Command {
+    /// Sets the zone back; prints the result as JSON.
+    ///
+    /// # Errors
+    /// As [`set_back`].
+    pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let after_ms = self.after.unwrap_or(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+        let result = set_back(settings, &self.zone, after_ms)?;
+        let (deleted, written) = result.rows;
+        let answer = serde_json::json!({
+            "zone": self.zone.to_string(),
+            "readings_flagged_future": result.future,
+            "readings_admitted": result.admitted,
+            "feature_rows_deleted": deleted,
+            "feature_rows_written": written,
+        });
+        println!("{}", serde_json::to_string_pretty(&answer).expect("numbers and names"));
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+/// A span over which the lag of a device is watched, ms, and the messages in it at least.
+const SPAN_MS: i64 = 600_000;
+const MESSAGES_MIN: u32 = 8;
+/// What the network may add, ms, and the share of the lag that a drifting clock may.
+const SPREAD_MS_MAX: i64 = 30_000;
+const SPREAD_SHARE: i64 = 50;
+/// A smaller offset is none that anybody needs to correct, ms.
+const OFFSET_MS_MIN: i64 = 60_000;
+
+/// How far a device's clock is from the gateway's: the smallest lag of its messages over ten
+/// minutes, if it is nearly constant (the filter of NTP, RFC 5905, section 10, takes the sample
+/// of least delay). A buffer that is sent later has a lag that shrinks, and so no offset.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DeviceClock {
+    span: Option<Span>,
+    offset_ms: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    since_ms: i64,
+    messages: u32,
+    least_ms: i64,
+    most_ms: i64,
+}
+
+impl DeviceClock {
+    /// Notes a live message that bears the device's own stamp. Returns the offset where it is
+    /// another than before.
+    pub(super) fn note(&mut self, arrival_ms: i64, event_ms: i64) -> Option<i64> {
+        let lag_ms = arrival_ms.saturating_sub(event_ms);
+        let start = Span { since_ms: arrival_ms, messages: 0, least_ms: lag_ms, most_ms: lag_ms };
+        let span = self.span.get_or_insert(start);
+        if arrival_ms < span.since_ms {
+            *span = start;
+        }
+        span.messages += 1;
+        span.least_ms = span.least_ms.min(lag_ms);
+        span.most_ms = span.most_ms.max(lag_ms);
+        if arrival_ms - span.since_ms < SPAN_MS || span.messages < MESSAGES_MIN {
+            return None;
+        }
+        let Span { least_ms, most_ms, .. } = *span;
+        self.span = None;
+        let spread_ms = SPREAD_MS_MAX.max(least_ms.saturating_abs() / SPREAD_SHARE);
+        let is_constant = most_ms - least_ms <= spread_ms;
+        let is_off = is_constant && least_ms.saturating_abs() >= OFFSET_MS_MIN;
+        let before_ms = std::mem::replace(&mut self.offset_ms, is_off.then_some(-least_ms));
+        let is_new = |offset_ms: &i64| {
+            before_ms.is_none_or(|before_ms| (before_ms - offset_ms).abs() > spread_ms)
+        };
+        self.offset_ms.filter(is_new)
+    }
+
+    /// How far the clock is ahead, ms; below 0: behind. `None` where it is right, or its offset
+    /// is not constant.
+    pub(super) const fn offset_ms(&self) -> Option<i64> {
+        self.offset_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: i64 = 60_000;
+
+    /// Lags of a message each minute, ms → the offset at the end.
+    fn check(lags_ms: impl Iterator<Item = i64>, expect: Option<i64>) {
+        let mut clock = DeviceClock::default();
+        for (minute, lag_ms) in (0..).zip(lags_ms) {
+            let arrival_ms = minute * MINUTE_MS;
+            clock.note(arrival_ms, arrival_ms - lag_ms);
+        }
+        assert_eq!(clock.offset_ms(), expect);
+    }
+
+    #[test]
+    fn a_constant_lag_is_an_offset_and_another_is_none() {
+        check((0..60).map(|n| 200 + n % 7), None);
+        check((0..60).map(|n| 28_800_000 + n % 2 * 700), Some(-28_800_000));
+        check((0..60).map(|n| n % 2 * 900 - 240_000), Some(240_000));
+        // A buffered day that is sent within the hour, and one that is sent at once.
+        check((0..60).map(|n| 86_400_000 - n * 1_400_000), None);
+        check((0..5).map(|_| 86_400_000), None);
+        // It was set right.
+        check((0..60).map(|n| if n < 30 { 28_800_000 } else { 300 }), None);
+    }
+
+    #[test]
+    fn a_new_offset_is_said_once() {
+        let mut clock = DeviceClock::default();
+        let mut said = Vec::new();
+        for minute in 0..120 {
+            let lag_ms = if minute < 60 { 3_600_000 } else { 7_200_000 };
+            said.extend(clock.note(minute * MINUTE_MS, minute * MINUTE_MS - lag_ms));
+        }
+        assert_eq!(said, [-3_600_000, -7_200_000]);
+    }
+}

@@ -1,0 +1,261 @@
+use std::{collections::BTreeMap, ops::Range};
+
+use agronomy::drying::{Drying, Settings, Trend};
+use telemetry::SmolStr;
+
+use super::{clock::positions, readings::Readings};
+
+const DAY_MS: i64 = 86_400_000;
+/// A trend knows the readings since midnight UTC this many days before.
+const DAYS: i64 = 7;
+/// Readings that a trend may need, ms.
+pub(crate) const KEPT_MS: i64 = (DAYS + 1) * DAY_MS;
+
+/// The features of the zone's driest soil: chosen from [`Trend::NAMES`].
+#[derive(Debug)]
+pub(super) struct DryingFeatures {
+    columns: Range<usize>,
+    /// Places in [`Trend::values`].
+    chosen: Vec<usize>,
+}
+
+impl DryingFeatures {
+    pub(super) fn new(wanted: &[SmolStr], names: &mut Vec<SmolStr>) -> Self {
+        let chosen = positions(wanted, &Trend::NAMES);
+        let start = names.len();
+        names
+            .extend(chosen.iter().map(|at| SmolStr::from(format!("drying_{}", Trend::NAMES[*at]))));
+        Self { columns: start..names.len(), chosen }
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.chosen.is_empty()
+    }
+
+    /// Writes a trend into a row.
+    pub(super) fn fill(&self, trend: &Trend, row: &mut [f64]) {
+        let values = trend.values();
+        for (column, at) in row[self.columns.clone()].iter_mut().zip(&self.chosen) {
+            *column = values[*at].unwrap_or(f64::NAN);
+        }
+    }
+}
+
+/// The drying trends of a zone's soil probes as of a time: a function of the
+/// readings since midnight UTC seven days before, so that neither the order of
+/// arrival nor a restart can show.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SoilTrends {
+    current: SoilState,
+    /// Earlier states of the same day, oldest first, so that a late reading does not cost
+    /// seven days again: the further back, the further apart.
+    checkpoints: Vec<SoilState>,
+}
+
+/// Every probe of a zone, fed up to a time.
+#[derive(Clone, Debug)]
+struct SoilState {
+    /// By the device's number.
+    probes: BTreeMap<u16, Drying>,
+    since_ms: i64,
+    fed_ms: i64,
+}
+
+impl Default for SoilState {
+    fn default() -> Self {
+        Self { probes: BTreeMap::new(), since_ms: i64::MIN, fed_ms: i64::MIN }
+    }
+}
+
+/// Shortest time between two checkpoints, ms.
+const CHECKPOINT_MS: i64 = 600_000;
+
+impl SoilTrends {
+    /// Goes back to before a reading that came or went.
+    pub(super) fn invalidate_from(&mut self, event_ms: i64) {
+        if event_ms <= self.current.fed_ms {
+            self.go_back_before(event_ms);
+        }
+    }
+
+    /// Goes back to the latest state that knows nothing of `event_ms` and later.
+    fn go_back_before(&mut self, event_ms: i64) {
+        while let Some(state) = self.checkpoints.pop() {
+            if state.fed_ms < event_ms {
+                self.current = state.clone();
+                self.checkpoints.push(state);
+                return;
+            }
+        }
+        self.current = SoilState::default();
+    }
+
+    /// A copy that knows nothing of `before_ms` and later, to be advanced by itself.
+    pub(super) fn fork_before(&self, before_ms: i64) -> Self {
+        let states = self.checkpoints.iter().chain([&self.current]);
+        let state = states.rev().find(|state| state.fed_ms < before_ms);
+        Self { current: state.cloned().unwrap_or_default(), checkpoints: Vec::new() }
+    }
+
+    /// Takes in what is there up to a time.
+    pub(super) fn advance(
+        &mut self,
+        at_ms: i64,
+        moisture: &Readings,
+        irrigation: Option<&Readings>,
+        settings: &Settings,
+    ) {
+        let since_ms = at_ms.div_euclid(DAY_MS) * DAY_MS - DAYS * DAY_MS;
+        if since_ms != self.current.since_ms {
+            self.current = SoilState { probes: BTreeMap::new(), since_ms, fed_ms: since_ms };
+            self.checkpoints.clear();
+        } else if at_ms < self.current.fed_ms {
+            self.go_back_before(at_ms + 1);
+            if self.current.since_ms != since_ms {
+                self.current = SoilState { probes: BTreeMap::new(), since_ms, fed_ms: since_ms };
+            }
+        }
+        loop {
+            let next_ms = (self.current.fed_ms.div_euclid(CHECKPOINT_MS) + 1) * CHECKPOINT_MS;
+            if next_ms >= at_ms {
+                break;
+            }
+            self.current.feed(next_ms, moisture, irrigation, settings);
+            self.keep_checkpoint();
+        }
+        self.current.feed(at_ms, moisture, irrigation, settings);
+    }
+
+    /// Keeps the present state; of the earlier ones so many that going back to any time
+    /// costs about as much again as that time lies back.
+    fn keep_checkpoint(&mut self) {
+        let now_ms = self.current.fed_ms;
+        let kept = &mut self.checkpoints;
+        let mut at = kept.len();
+        while at >= 2 {
+            at -= 1;
+            let after_ms = kept.get(at + 1).map_or(now_ms, |next| next.fed_ms);
+            if after_ms - kept[at - 1].fed_ms <= (now_ms - kept[at].fed_ms) / 2 {
+                kept.remove(at);
+            }
+        }
+        kept.push(self.current.clone());
+    }
+
+    /// Every probe's trend, by device number.
+    pub(super) fn trends(
+        &self,
+        at_ms: i64,
+        settings: &Settings,
+    ) -> impl Iterator<Item = (u16, Trend)> {
+        self.current
+            .probes
+            .iter()
+            .filter_map(move |(device, probe)| Some((*device, probe.trend(settings, at_ms)?)))
+    }
+
+    /// The trend of the probe that will be too dry first; among those that will
+    /// not, of the one that says least.
+    pub(super) fn driest(
+        &self,
+        at_ms: i64,
+        settings: &Settings,
+        names: &[SmolStr],
+    ) -> Option<Trend> {
+        let urgency = |trend: &Trend| trend.forecast.map_or(f64::INFINITY, |f| f.hours);
+        let all = self.trends(at_ms, settings);
+        let first = all.min_by(|(a, left), (b, right)| {
+            let sooner = urgency(left).total_cmp(&urgency(right));
+            let drier = sooner.then(left.last.pct.total_cmp(&right.last.pct));
+            drier.then_with(|| names.get(usize::from(*a)).cmp(&names.get(usize::from(*b))))
+        });
+        first.map(|(_, trend)| trend)
+    }
+}
+
+impl SoilState {
+    /// Takes in the readings that are later than before, up to `at_ms`.
+    fn feed(
+        &mut self,
+        at_ms: i64,
+        moisture: &Readings,
+        irrigation: Option<&Readings>,
+        settings: &Settings,
+    ) {
+        let from_ms = self.fed_ms;
+        let mut signals = irrigation
+            .into_iter()
+            .flat_map(|signals| signals.between(from_ms, at_ms))
+            .map(|point| (point.event_ms(), point.value > 0.0))
+            .peekable();
+        for point in moisture.between(from_ms, at_ms) {
+            let event_ms = point.event_ms();
+            while let Some((ms, on)) = signals.next_if(|(ms, _)| *ms <= event_ms) {
+                self.probes.values_mut().for_each(|probe| {
+                    probe.irrigation(settings, ms, on);
+                });
+            }
+            // A probe begins with its first reading: signals before it are not its own.
+            let probe = self.probes.entry(point.device()).or_default();
+            probe.moisture(settings, event_ms, point.value);
+        }
+        for (ms, on) in signals {
+            self.probes.values_mut().for_each(|probe| {
+                probe.irrigation(settings, ms, on);
+            });
+        }
+        self.fed_ms = at_ms;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{readings::Point, summary::Hold};
+    use proptest::prelude::*;
+
+    fn bits(soil: &SoilTrends, at_ms: i64, settings: &Settings) -> Vec<(u16, Vec<Option<u64>>)> {
+        let values = |trend: Trend| trend.values().iter().map(|v| v.map(f64::to_bits)).collect();
+        soil.trends(at_ms, settings).map(|(device, trend)| (device, values(trend))).collect()
+    }
+
+    proptest! {
+        /// Late readings and rows of any time: what comes out is what comes out of all at once.
+        #[test]
+        fn going_back_leaves_no_trace(
+            late in prop::collection::vec((0..4000_i64, 10..60_i32, 0..4_u8), 1..30),
+            asked in prop::collection::vec(0..4320_i64, 30),
+        ) {
+            const MINUTE_MS: i64 = 60_000;
+            let settings = Settings::default();
+            let mut moisture = Readings::new(Hold::default());
+            let mut irrigation = Readings::new(Hold::default());
+            for minute in (0..4320).step_by(7) {
+                let pct = 45.0 - (minute % 900) as f64 / 60.0;
+                moisture.insert(Point::new(minute * MINUTE_MS, pct, (minute % 2) as u16));
+            }
+            let mut soil = SoilTrends::default();
+            for ((minute, pct, kind), asked) in late.iter().zip(&asked) {
+                let event_ms = minute * MINUTE_MS + 1;
+                let at_ms = asked * MINUTE_MS;
+                soil.advance(at_ms, &moisture, Some(&irrigation), &settings);
+                if *kind == 0 {
+                    irrigation.insert(Point::new(event_ms, f64::from(pct % 2), 0));
+                } else {
+                    moisture.insert(Point::new(event_ms, f64::from(*pct), u16::from(kind % 2)));
+                }
+                let mut fork = soil.fork_before(event_ms);
+                soil.invalidate_from(event_ms);
+                let until_ms = 4320 * MINUTE_MS;
+                let mut whole = SoilTrends::default();
+                whole.advance(until_ms, &moisture, Some(&irrigation), &settings);
+                fork.advance(until_ms, &moisture, Some(&irrigation), &settings);
+                soil.advance(until_ms, &moisture, Some(&irrigation), &settings);
+                let expect = bits(&whole, until_ms, &settings);
+                prop_assert_eq!(bits(&soil, until_ms, &settings), expect.clone());
+                prop_assert_eq!(bits(&fork, until_ms, &settings), expect);
+                prop_assert!(soil.checkpoints.len() < 40, "{}", soil.checkpoints.len());
+            }
+        }
+    }
+}

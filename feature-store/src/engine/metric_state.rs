@@ -1,0 +1,129 @@
+use telemetry::SmolStr;
+
+use super::{
+    catalog::Catalog, derive::Derivation, readings::Point, sequence::Sequences, series::Series,
+    summary::Hold,
+};
+
+/// One metric of a zone.
+#[derive(Debug)]
+pub(super) struct MetricSlot {
+    pub(super) metric: SmolStr,
+    /// Smallest and largest plausible value.
+    pub(super) plausible: Option<(f64, f64)>,
+    /// Whether the drying of the soil depends on it.
+    pub(super) feeds_soil: bool,
+    /// By the device's number.
+    pub(super) sequences: Vec<Sequences>,
+    /// There once a reading counts.
+    pub(super) state: Option<MetricState>,
+}
+
+/// The readings of one metric that count.
+#[derive(Debug)]
+pub(super) struct MetricState {
+    /// The number of its columns.
+    pub(super) block: usize,
+    pub(super) series: Series,
+    /// Readings made of them, with the number of their columns.
+    pub(super) derived: Vec<(Derivation, usize, Series)>,
+}
+
+/// Sorted readings of one metric, and what is derived of them, to be put in or taken out in
+/// one pass.
+#[derive(Debug, Default)]
+pub(super) struct MetricBatch {
+    points: Vec<Point>,
+    /// For each derived metric.
+    derived: Vec<Vec<Point>>,
+}
+
+impl MetricState {
+    pub(super) fn new(number: usize, catalog: &Catalog, hold: Hold) -> Self {
+        let series = |number: usize| {
+            let block = catalog.block(number);
+            let windows = block.windows.iter().map(|w| (w.width_ms, w.has_quantiles));
+            Series::new(hold, windows, block.bins)
+        };
+        let derived = catalog.block(number).derived.iter();
+        Self {
+            block: number,
+            series: series(number),
+            derived: derived.map(|(of, own)| (Derivation::of(of), *own, series(*own))).collect(),
+        }
+    }
+
+    /// Puts a reading in, and what is derived of it: of what SQL made, or of its value.
+    pub(super) fn insert(
+        &mut self,
+        point: Point,
+        sql: Option<&[Option<f64>]>,
+        is_up: Option<bool>,
+    ) {
+        self.series.insert(point);
+        for (number, (derivation, _, series)) in self.derived.iter_mut().enumerate() {
+            if let Some(derived) = derive(*derivation, point, sql.map(|sql| sql[number]), is_up) {
+                series.insert(derived);
+            }
+        }
+    }
+
+    /// Adds a reading to a batch, with what is derived of it.
+    pub(super) fn collect(
+        &self,
+        batch: &mut MetricBatch,
+        point: Point,
+        sql: Option<&[Option<f64>]>,
+        is_up: Option<bool>,
+    ) {
+        batch.points.push(point);
+        batch.derived.resize_with(self.derived.len(), Vec::new);
+        for (number, (derivation, ..)) in self.derived.iter().enumerate() {
+            let derived = derive(*derivation, point, sql.map(|sql| sql[number]), is_up);
+            batch.derived[number].extend(derived);
+        }
+    }
+
+    /// Puts a sorted batch in.
+    pub(super) fn insert_batch(&mut self, batch: &MetricBatch) {
+        self.series.insert_sorted(&batch.points);
+        for ((.., series), points) in self.derived.iter_mut().zip(&batch.derived) {
+            series.insert_sorted(points);
+        }
+    }
+
+    /// Takes a sorted batch out again.
+    pub(super) fn remove_batch(&mut self, batch: &MetricBatch) {
+        self.series.remove_sorted(&batch.points);
+        for ((.., series), points) in self.derived.iter_mut().zip(&batch.derived) {
+            series.remove_sorted(points);
+        }
+    }
+}
+
+impl MetricBatch {
+    /// Puts the batch in the order of readings.
+    pub(super) fn sort(&mut self) {
+        self.points.sort_by(Point::compare);
+        self.derived.iter_mut().for_each(|points| points.sort_by(Point::compare));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// The oldest event time, ms.
+    pub(super) fn oldest_event_ms(&self) -> Option<i64> {
+        self.points.first().map(|point| point.event_ms())
+    }
+}
+
+fn derive(
+    derivation: Derivation,
+    point: Point,
+    sql: Option<Option<f64>>,
+    is_up: Option<bool>,
+) -> Option<Point> {
+    let value = derivation.value(sql.unwrap_or(Some(point.value))?, is_up)?;
+    Some(Point::new(point.event_ms(), value, point.device()))
+}

@@ -1,0 +1,133 @@
+use serde::{Deserialize, Serialize};
+
+/// The shortest time between two recomputations of the same rows, ms.
+const WAIT_MIN_MS: i64 = 10_000;
+/// Ages of rows, ms, at which the next class begins: 16 minutes, and four times as much each.
+const CLASSES_MS: [i64; 5] = [960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
+
+/// When rows that late readings changed are computed again: at once after a quiet time, and
+/// less and less often while readings go on to come late (binary exponential backoff, as of
+/// R. M. Metcalfe, D. R. Boggs, "Ethernet", CACM 19(7), 1976), down to once in half the age at
+/// which rows leave their class. Young rows do not wait for old ones, and old ones are not
+/// written again as often as young ones: a buffer that is flushed shows within seconds, and a
+/// clock that is always eight hours slow writes each row some seven times and not 480.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct RecomputeSchedule {
+    /// By class of age; one that is not there has never been computed again.
+    classes: Vec<Backoff>,
+}
+
+/// Of the rows of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Backoff {
+    /// When rows were last computed again, ms.
+    last_ms: Option<i64>,
+    /// The time to be waited from then on, ms.
+    wait_ms: i64,
+}
+
+/// Rows of one class: those that are older than the newest final row by `youngest_ms` or more,
+/// and by less than `oldest_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AgeClass {
+    number: usize,
+    pub(super) youngest_ms: i64,
+    pub(super) oldest_ms: i64,
+}
+
+impl RecomputeSchedule {
+    pub(super) fn is_default(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// Classes whose rows may be computed again at `now_ms`, the oldest rows first.
+    pub(super) fn due(&self, now_ms: i64) -> impl Iterator<Item = AgeClass> {
+        classes().rev().filter(move |class| {
+            // A clock that was set back must not make them wait for ever.
+            let backoff = self.classes.get(class.number).copied().unwrap_or_default();
+            let is_waiting =
+                |last_ms: i64| (0..backoff.wait_ms).contains(&now_ms.saturating_sub(last_ms));
+            !backoff.last_ms.is_some_and(is_waiting)
+        })
+    }
+
+    /// Notes that rows of a class were computed again at `now_ms`.
+    pub(super) fn note(&mut self, class: AgeClass, now_ms: i64) {
+        if class.number >= self.classes.len() {
+            self.classes.resize(class.number + 1, Backoff::default());
+        }
+        let backoff = &mut self.classes[class.number];
+        let longest_ms = CLASSES_MS.get(class.number).map_or(i64::MAX / 4, |ms| ms / 2);
+        let longest_ms = longest_ms.min(CLASSES_MS[CLASSES_MS.len() - 1]);
+        let passed_ms = backoff.last_ms.map_or(i64::MAX, |last_ms| now_ms.saturating_sub(last_ms));
+        let is_quiet = passed_ms < 0 || passed_ms >= longest_ms.saturating_mul(2);
+        let doubled_ms = backoff.wait_ms.saturating_mul(2).min(longest_ms);
+        backoff.wait_ms = if is_quiet { WAIT_MIN_MS } else { doubled_ms.max(WAIT_MIN_MS) };
+        backoff.last_ms = Some(now_ms);
+    }
+}
+
+/// All classes, the youngest rows first.
+pub(super) fn classes() -> impl DoubleEndedIterator<Item = AgeClass> {
+    (0..=CLASSES_MS.len()).map(|number| AgeClass {
+        number,
+        youngest_ms: number.checked_sub(1).map_or(i64::MIN / 2, |before| CLASSES_MS[before]),
+        oldest_ms: CLASSES_MS.get(number).copied().unwrap_or(i64::MAX / 2),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: i64 = 60_000;
+    const HOUR_MS: i64 = 3_600_000;
+
+    /// How often the rows of a class are computed again in a day, if readings change them once in
+    /// `step_ms`.
+    fn check(class: usize, step_ms: i64, expect: std::ops::RangeInclusive<i64>) {
+        let (mut schedule, mut count) = (RecomputeSchedule::default(), 0);
+        let class = classes().nth(class).unwrap();
+        for now_ms in (0..24 * HOUR_MS).step_by(step_ms as usize) {
+            if schedule.due(now_ms).any(|due| due == class) {
+                schedule.note(class, now_ms);
+                count += 1;
+            }
+        }
+        assert!(expect.contains(&count), "{count}");
+    }
+
+    #[test]
+    fn who_is_always_late_is_served_twice_an_age() {
+        check(0, 5_000, 180..=186); // up to 16 minutes old: each eight minutes
+        check(1, MINUTE_MS, 45..=54); // up to 64 minutes old
+        check(3, MINUTE_MS, 10..=16); // up to 17 hours old
+        check(5, MINUTE_MS, 8..=14);
+    }
+
+    #[test]
+    fn who_is_seldom_late_is_served_at_once() {
+        check(0, HOUR_MS, 24..=24);
+        check(1, HOUR_MS, 23..=24);
+        check(3, 2 * HOUR_MS, 10..=12);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_waited_for_no_longer() {
+        let mut schedule = RecomputeSchedule::default();
+        let class = classes().nth(2).unwrap();
+        schedule.note(class, 10 * HOUR_MS);
+        assert_eq!(schedule.due(10 * HOUR_MS + 1).count(), 5);
+        assert_eq!(schedule.due(9 * HOUR_MS).count(), 6);
+        assert_eq!(schedule.due(11 * HOUR_MS).count(), 6);
+    }
+
+    #[test]
+    fn every_age_has_one_class() {
+        for age_ms in [0, 1, 959_999, 960_000, 3_600_000, 86_400_000, 1 << 40] {
+            let of = |class: &AgeClass| (class.youngest_ms..class.oldest_ms).contains(&age_ms);
+            assert_eq!(classes().filter(of).count(), 1, "{age_ms}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+use std::sync::Arc;
+
+use duckdb::{
+    Connection,
+    arrow::array::{Int32Array, Int64Array, UInt8Array, UInt32Array},
+    params,
+};
+use telemetry::{MetricTable, Quality, ZoneId};
+
+use super::{
+    columns::{micros, table},
+    restore,
+    stored_reports::{StoredKey, StoredReport, for_each_stored},
+    write::write_rows,
+};
+use crate::{
+    Settings, StoreError,
+    definitions::SqlReading,
+    engine::{Engine, Output, Progress, Row},
+    kpi,
+};
+
+/// Rows that are written at once.
+const ROWS_AT_ONCE: usize = 20_000;
+
+/// The result of setting a zone back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetBack {
+    /// Readings that are now flagged as of the future.
+    pub future: u64,
+    /// Readings that are now taken in and were not before.
+    pub admitted: u64,
+    /// Feature rows deleted and written again.
+    pub rows: (u64, u64),
+    /// By how much the readings of each quality are more, in the order of [`Quality::ALL`].
+    pub by_quality: [i64; Quality::ALL.len()],
+}
+
+/// Sets a zone of a file that no feature store has open back: readings after `after_ms` (UTC
+/// milliseconds) are flagged as of the future, and what they kept out is taken in.
+///
+/// # Errors
+/// A zone that the file does not have; whatever DuckDB says. Nothing has changed then.
+pub fn set_back(settings: &Settings, zone: &ZoneId, after_ms: i64) -> Result<SetBack, StoreError> {
+    let metrics = settings.metric_table()?;
+    let mut connection = super::open(&settings.store, &settings.lake)?;
+    super::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
+    set_zone_back(&mut connection, settings, &metrics, zone, after_ms.saturating_add(1))
+}
+
+/// Sets a zone back that a wrong clock pushed ahead: readings of `ahead_ms` (UTC milliseconds)
+/// and later are flagged as of the future, and all that the zone's other readings justify is
+/// computed again, in one transaction: qualities, feature rows, KPIs, and how far the zone has
+/// come.
+///
+/// Rows of which the readings were moved to the lake stay as they are.
+pub(crate) fn set_zone_back(
+    connection: &mut Connection,
+    settings: &Settings,
+    metrics: &MetricTable,
+    zone: &ZoneId,
+    ahead_ms: i64,
+) -> Result<SetBack, StoreError> {
+    let mut engine =
+        Engine::new(&settings.engine, metrics.clone(), &restore::metrics(connection)?)?;
+    let kept_ms = engine.kept_ms();
+    let found = restore::zones(connection)?;
+    let Some((_, _, before)) = found.iter().find(|(own, ..)| own == zone).cloned() else {
+        let known = found.into_iter().map(|(own, ..)| own).collect();
+        return Err(StoreError::UnknownZone { zone: zone.clone(), known });
+    };
+    let reading = connection.try_clone()?;
+    let transaction = connection.transaction()?;
+    let (site, name) = (zone.site.as_str(), zone.zone.as_str());
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let filter = format!(
+        "series IN (SELECT id FROM silver.series WHERE site = {} AND zone = {})",
+        quoted(site),
+        quoted(name)
+    );
+    let mut from_ms = i64::MIN;
+    if settings.lake.is_there() {
+        let oldest = format!("SELECT epoch_ms(min(event)) FROM silver.data WHERE {filter}");
+        let oldest_ms: Option<i64> = reading.query_row(&oldest, [], |row| row.get(0))?;
+        from_ms = oldest_ms.map_or(i64::MAX, |oldest_ms| oldest_ms.saturating_add(kept_ms));
+    }
+    // Times of files before Christ are none that DuckDB's functions take.
+    let from_us = micros(from_ms.clamp(-8_000_000_000_000, 8_000_000_000_000_000));
+    let deleted = transaction.execute(
+        "DELETE FROM features.rows WHERE site = ? AND zone = ? AND time >= make_timestamp(?)",
+        params![site, name, from_us],
+    )?;
+    let mut result = SetBack { rows: (deleted as u64, 0), ..SetBack::default() };
+    let (mut changed, mut hours) = (Vec::new(), kpi::Touched::default());
+    let mut rows: Vec<Row> = Vec::new();
+    let mut write = |rows: &mut Vec<Row>, at_least: usize| -> Result<(), StoreError> {
+        rows.retain(|row| row.at_ms >= from_ms);
+        if rows.len() >= at_least {
+            write_rows(&transaction, rows, "rows")?;
+            result.rows.1 += rows.len() as u64;
+            rows.clear();
+        }
+        Ok(())
+    };
+    for_each_stored(&reading, &filter, |reports| {
+        let mut output = Output::default();
+        let readings = reports.iter().flat_map(|stored| SqlReading::of_report(&stored.report));
+        engine.run_ahead(readings);
+        for stored in reports {
+            output.qualities.clear();
+            ingest_before(&mut engine, stored, ahead_ms, &mut output);
+            for ((key, reading), quality) in
+                stored.keys.iter().zip(&stored.report.readings).zip(&output.qualities)
+            {
+                if key.quality != *quality {
+                    changed.push((*key, *quality));
+                    hours.note(zone, reading.event_ms);
+                }
+            }
+        }
+        engine.join(&mut output.rows);
+        rows.append(&mut output.rows);
+        write(&mut rows, ROWS_AT_ONCE)
+    })?;
+    let mut output = Output::default();
+    if before.live {
+        engine.complete(zone, i64::MIN, &mut output);
+    } else {
+        engine.finish_zone(zone, &mut output);
+    }
+    engine.join(&mut output.rows);
+    rows.append(&mut output.rows);
+    write(&mut rows, 1)?;
+    for (key, quality) in &changed {
+        result.by_quality[key.quality as usize] -= 1;
+        result.by_quality[*quality as usize] += 1;
+        result.future += u64::from(*quality == Quality::Future);
+        result.admitted += u64::from(*quality == Quality::Ok);
+    }
+    write_qualities(&transaction, &changed)?;
+    hours.write(&transaction)?;
+    let mut after = engine.zones().find(|(own, ..)| *own == zone).map(|(.., own)| own.clone());
+    if let Some(progress) = &mut after {
+        progress.live |= before.live;
+    }
+    write_progress(&transaction, zone, &after.unwrap_or_default())?;
+    write_counters(&transaction, &result)?;
+    transaction.commit()?;
+    Ok(result)
+}
+
+/// A report, of which readings of `ahead_ms` and later are of the future.
+fn ingest_before(engine: &mut Engine, stored: &StoredReport, ahead_ms: i64, output: &mut Output) {
+    let is_ahead = |event_ms: i64| event_ms >= ahead_ms;
+    if !stored.report.readings.iter().any(|reading| is_ahead(reading.event_ms)) {
+        engine.ingest_report(&stored.report, stored.received_ms, output);
+        return;
+    }
+    for reading in &stored.report.readings {
+        let received_ms = if is_ahead(reading.event_ms) { i64::MIN } else { stored.received_ms };
+        let mut report = stored.report.clone();
+        report.readings = vec![reading.clone()];
+        engine.ingest_report(&report, received_ms, output);
+    }
+}
+
+fn write_qualities(
+    connection: &Connection,
+    changed: &[(StoredKey, Quality)],
+) -> Result<(), StoreError> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    connection.execute_batch(
+        "CREATE OR REPLACE TEMPORARY TABLE judged_again (
+             partition INTEGER, \"offset\" BIGINT, item UINTEGER, quality UTINYINT)",
+    )?;
+    let keys = || changed.iter().map(|(key, _)| key);
+    let staged = table(vec![
+        ("partition", Arc::new(Int32Array::from_iter_values(keys().map(|key| key.partition)))),
+        ("offset", Arc::new(Int64Array::from_iter_values(keys().map(|key| key.offset)))),
+        ("item", Arc::new(UInt32Array::from_iter_values(keys().map(|key| key.item)))),
+        (
+            "quality",
+            Arc::new(UInt8Array::from_iter_values(changed.iter().map(|(_, own)| *own as u8))),
+        ),
+    ])?;
+    let mut appender = connection.appender_to_catalog_and_db("judged_again", "temp", "main")?;
+    appender.append_record_batch(staged)?;
+    appender.flush()?;
+    Ok(connection.execute_batch(
+        "UPDATE silver.data AS data SET quality = own.quality FROM temp.judged_again AS own
+         WHERE data.partition = own.partition AND data.\"offset\" = own.\"offset\"
+           AND data.item = own.item;
+         DROP TABLE temp.judged_again;",
+    )?)
+}
+
+fn write_progress(
+    connection: &Connection,
+    zone: &ZoneId,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    let json = serde_json::to_string(progress).expect("progress has only numbers");
+    connection.execute(
+        "UPDATE meta.zones SET progress = ?, newest = make_timestamp(?)
+         WHERE site = ? AND zone = ?",
+        params![json, progress.newest_ms.map(micros), zone.site.as_str(), zone.zone.as_str()],
+    )?;
+    Ok(())
+}
+
+fn write_counters(connection: &Connection, result: &SetBack) -> Result<(), StoreError> {
+    let (deleted, written) = result.rows;
+    let qualities = Quality::ALL.iter().zip(result.by_quality);
+    let named = qualities.map(|(quality, more)| (format!("readings_{}", quality.as_str()), more));
+    for (name, more) in named.chain([("rows".to_owned(), written as i64 - deleted as i64)]) {
+        // Readings of backfills are counted elsewhere: a counter does not fall below 0.
+        connection.execute(
+            "INSERT INTO meta.counters VALUES (?, greatest(?, 0))
+             ON CONFLICT DO UPDATE SET count = greatest(count::BIGINT + ?, 0)",
+            params![name, more, more],
+        )?;
+    }
+    Ok(())
+}

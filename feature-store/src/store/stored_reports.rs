@@ -1,0 +1,136 @@
+use std::collections::HashMap;
+
+use duckdb::{
+    Connection,
+    arrow::{
+        array::{Array, AsArray, RecordBatch},
+        datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
+    },
+};
+use telemetry::{Quality, Reading, Report, SmolStr, Source};
+
+use super::{
+    names::{Series, all_series},
+    restore,
+};
+use crate::StoreError;
+
+/// Reports that are handed over at once.
+const REPORTS_AT_ONCE: usize = 8192;
+
+/// A report as it was taken in, put together from its readings in `silver.data`.
+#[derive(Debug)]
+pub(super) struct StoredReport {
+    pub(super) report: Report,
+    /// So that what was of the future when it was received is so again, UTC ms.
+    pub(super) received_ms: i64,
+    /// Of each of its readings.
+    pub(super) keys: Vec<StoredKey>,
+}
+
+/// Where a reading is in `silver.data`, and how it was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StoredKey {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) item: u32,
+    pub(super) quality: Quality,
+}
+
+/// Reads the reports of `silver.data` again, in the order of the log, those whose readings
+/// `filter` (SQL) selects, some thousand at a time.
+pub(super) fn for_each_stored(
+    connection: &Connection,
+    filter: &str,
+    mut act: impl FnMut(&[StoredReport]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let names = StoredNames::read(connection)?;
+    // Without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
+    let mut statement = connection.prepare(&format!(
+        "SELECT partition, \"offset\", series, boot, seq, source, epoch_ms(arrival),
+             epoch_ms(event), value, item, quality
+         FROM silver.data WHERE {filter}"
+    ))?;
+    let mut reports: Vec<StoredReport> = Vec::new();
+    for batch in statement.stream_arrow([])? {
+        for row in 0..batch.num_rows() {
+            let stored = names.report(&batch, row)?;
+            match reports.last_mut() {
+                Some(open) if is_one_report(open, &stored) => {
+                    open.report.readings.extend(stored.report.readings);
+                    open.keys.extend(stored.keys);
+                }
+                _ => {
+                    if reports.len() >= REPORTS_AT_ONCE {
+                        act(&reports)?;
+                        reports.clear();
+                    }
+                    reports.push(stored);
+                }
+            }
+        }
+    }
+    act(&reports)
+}
+
+/// Whether two readings of one record came in one report: those of a file need not.
+fn is_one_report(a: &StoredReport, b: &StoredReport) -> bool {
+    let place = |stored: &StoredReport| {
+        let key = stored.keys.last();
+        key.map(|key| (key.partition, key.offset, stored.received_ms))
+    };
+    let (first, second) = (&a.report, &b.report);
+    place(a) == place(b)
+        && (&first.zone, &first.device, &first.boot, first.seq, first.arrival_ms)
+            == (&second.zone, &second.device, &second.boot, second.seq, second.arrival_ms)
+}
+
+/// What numbers of `silver.data` stand for.
+struct StoredNames {
+    series: HashMap<u32, Series>,
+    boots: HashMap<u32, SmolStr>,
+}
+
+impl StoredNames {
+    fn read(connection: &Connection) -> Result<Self, StoreError> {
+        let series = all_series(connection)?.into_iter().map(|one| (one.id, one)).collect();
+        Ok(Self { series, boots: restore::boots(connection)? })
+    }
+
+    /// A report of one reading.
+    fn report(&self, batch: &RecordBatch, row: usize) -> Result<StoredReport, StoreError> {
+        let integer = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
+        let number = batch.column(2).as_primitive::<UInt32Type>().value(row);
+        let series = self.series.get(&number).ok_or_else(|| StoreError::Damaged {
+            table: "silver.data",
+            found: number.to_string(),
+            expected: "a number of silver.series",
+        })?;
+        let boot = batch.column(3).as_primitive::<UInt32Type>();
+        let seq = batch.column(4).as_primitive::<UInt64Type>();
+        let source = batch.column(5).as_primitive::<UInt8Type>().value(row);
+        let source = Source::ALL.get(usize::from(source)).copied();
+        let reading = Reading {
+            metric: series.metric.clone(),
+            event_ms: integer(7),
+            value: batch.column(8).as_primitive::<Float64Type>().value(row),
+        };
+        let report = Report {
+            zone: series.zone.clone(),
+            device: series.device.clone(),
+            boot: boot.is_valid(row).then(|| self.boots.get(&boot.value(row)).cloned()).flatten(),
+            seq: seq.is_valid(row).then(|| seq.value(row)),
+            arrival_ms: integer(6),
+            source: source.unwrap_or_default(),
+            readings: vec![reading],
+        };
+        let key = StoredKey {
+            partition: batch.column(0).as_primitive::<Int32Type>().value(row),
+            offset: integer(1),
+            item: batch.column(9).as_primitive::<UInt32Type>().value(row),
+            quality: restore::quality(batch.column(10).as_primitive::<UInt8Type>().value(row))?,
+        };
+        let received_ms = if key.quality == Quality::Future { i64::MIN } else { i64::MAX };
+        Ok(StoredReport { report, received_ms, keys: vec![key] })
+    }
+}

@@ -1,0 +1,206 @@
+//! Single faults with their right values.
+
+use feature_store::{
+    Settings,
+    engine::{Engine, Output},
+};
+use telemetry::{MetricTable, Quality, Source};
+
+use crate::{
+    run::{Door, Run, report, run},
+    schedule::{DAY_MS, HOUR_MS, MINUTE_MS, Message, SECOND_MS, START_MS, plausible},
+};
+
+fn message(event_ms: i64, arrival_ms: i64, value: f64) -> Message {
+    Message { zone: 0, device: 0, metric: "temperature", event_ms, arrival_ms, value }
+}
+
+/// A reading each minute, on time.
+fn punctual(from_ms: i64, until_ms: i64) -> Vec<Message> {
+    let minutes = (from_ms..until_ms).step_by(MINUTE_MS as usize);
+    minutes.map(|ms| message(ms, ms, 20.0 + (ms / MINUTE_MS % 50) as f64 / 10.0)).collect()
+}
+
+fn value(run: &Run, at_ms: i64, is_as_known: bool, feature: &str) -> Option<f64> {
+    let table = run.table(0, is_as_known);
+    let row = table.get(&at_ms)?;
+    let column = row.schema.names.iter().position(|name| name == feature).unwrap();
+    Some(row.values[column]).filter(|value| !value.is_nan())
+}
+
+/// A stamp of 2099, by a live report, by a replay that says so of itself, and from a file.
+#[test]
+fn one_stamp_of_the_future_changes_nothing_for_others() {
+    let far_ms = 4_070_908_800_000;
+    for source in [Source::Live, Source::Replay, Source::Backfill] {
+        let mut messages = punctual(START_MS, START_MS + 3 * HOUR_MS);
+        let without = run(&messages, Door::Live, 0);
+        messages.insert(60, message(far_ms, far_ms, 20.0));
+        let mut with = Run::new(Door::Live);
+        for message in &messages {
+            let mut output = Output::default();
+            let mut report = report(message, Door::Live);
+            let received_ms = message.arrival_ms.min(START_MS + 3 * HOUR_MS);
+            if message.event_ms == far_ms {
+                report.source = source;
+                report.arrival_ms = if source == Source::Live { received_ms } else { far_ms };
+            }
+            with.engine.ingest_report(&report, received_ms, &mut output);
+            let expect = if message.event_ms == far_ms { Quality::Future } else { Quality::Ok };
+            assert_eq!(output.qualities, [expect]);
+            with.rows.append(&mut output.rows);
+        }
+        with.finish();
+        let (with, without) = (with.table(0, false), without.table(0, false));
+        assert_eq!(with.len(), 180);
+        for (at_ms, row) in with {
+            assert_eq!(row.revision, 0);
+            let same = row.values.iter().zip(without[&at_ms].values.iter());
+            assert!(same.into_iter().all(|(a, b)| a.to_bits() == b.to_bits()), "{at_ms}");
+        }
+    }
+}
+
+/// A day that a sensor buffered and sends in order, to a new zone and to one that was live.
+#[test]
+fn a_buffered_day_has_a_row_for_every_minute() {
+    for before in [Vec::new(), punctual(START_MS - HOUR_MS, START_MS)] {
+        let mut messages = before.clone();
+        let sent_ms = START_MS + DAY_MS;
+        let buffered = punctual(START_MS, sent_ms).into_iter().zip(0..);
+        messages.extend(buffered.map(|(own, n)| Message { arrival_ms: sent_ms + n, ..own }));
+        let mut found = Run::new(Door::Live);
+        for message in &messages {
+            if message.arrival_ms == sent_ms {
+                found.tick(sent_ms);
+            }
+            assert_eq!(found.ingest(message), Quality::Ok);
+        }
+        // Rows are there seconds after the last message, not when data goes on.
+        for second in 2..12 {
+            found.tick(sent_ms + second * SECOND_MS);
+        }
+        let rows = found.table(0, false);
+        let expect = START_MS..=sent_ms - 3 * MINUTE_MS;
+        let missing = expect.step_by(MINUTE_MS as usize).find(|at_ms| !rows.contains_key(at_ms));
+        assert_eq!(missing, None);
+        found.finish();
+        found.check(&messages, 7);
+    }
+}
+
+/// 28 hours of five sensors arrive at once: more readings than were once remembered.
+#[test]
+fn what_was_known_is_exact_however_much_comes_late() {
+    let minutes = |metric: &'static str, device: usize| {
+        punctual(START_MS, START_MS + 28 * HOUR_MS)
+            .into_iter()
+            .flat_map(move |own| (0..12).map(move |n| (own.clone(), n)))
+            .map(move |(own, n)| {
+                let event_ms = own.event_ms + n * 5 * SECOND_MS;
+                let arrival_ms = START_MS + 28 * HOUR_MS + 30 * SECOND_MS;
+                let value = plausible(metric, (own.value * 10.0).round() as i64);
+                Message { device, metric, event_ms, arrival_ms, value, ..own }
+            })
+    };
+    let mut messages = punctual(START_MS, START_MS + 29 * HOUR_MS);
+    for (device, metric) in ["humidity", "co2", "soil_temperature", "soil_moisture", "temperature"]
+        .into_iter()
+        .enumerate()
+    {
+        messages.extend(minutes(metric, device + 1));
+    }
+    messages.sort_by_key(|message| message.arrival_ms);
+    assert!(messages.len() > 100_000);
+    let found = run(&messages, Door::Live, 0);
+    found.check(&messages, 211);
+    let at_ms = START_MS + 28 * HOUR_MS;
+    assert_eq!(value(&found, at_ms, true, "humidity_count_24h"), None);
+    assert_eq!(value(&found, at_ms + MINUTE_MS, true, "humidity_count_24h"), Some(17_267.0));
+    assert_eq!(value(&found, at_ms, false, "humidity_count_24h"), Some(17_279.0));
+}
+
+/// A clock four minutes fast: what had arrived at a time is in what was known of it.
+#[test]
+fn a_fast_clock_hides_nothing_that_had_arrived() {
+    let mut messages = punctual(START_MS, START_MS + 2 * HOUR_MS);
+    messages.extend(punctual(START_MS, START_MS + 2 * HOUR_MS).into_iter().map(|own| Message {
+        device: 1,
+        metric: "humidity",
+        event_ms: own.event_ms + 4 * MINUTE_MS,
+        ..own
+    }));
+    messages.sort_by_key(|message| message.arrival_ms);
+    let found = run(&messages, Door::Live, 0);
+    found.check(&messages, 1);
+    let at_ms = START_MS + 90 * MINUTE_MS;
+    assert_eq!(value(&found, at_ms, true, "temperature_count_1h"), Some(60.0));
+    assert_eq!(value(&found, at_ms, true, "humidity_count_1h"), Some(60.0));
+}
+
+/// Rows before a gap of any length are those of the readings before it.
+#[test]
+fn a_gap_takes_nothing_from_the_rows_before_it() {
+    for days in [1, 3, 4, 10, 40] {
+        let end_ms = START_MS + 8 * DAY_MS;
+        let mut messages = punctual(START_MS, end_ms);
+        messages.extend(punctual(end_ms + days * DAY_MS, end_ms + days * DAY_MS + HOUR_MS));
+        for door in [Door::Live, Door::Recorded] {
+            let found = run(&messages, door, 0);
+            found.check(&messages, 1009);
+            let last_ms = end_ms - MINUTE_MS;
+            for at_ms in [last_ms - 2 * MINUTE_MS, last_ms] {
+                let count = value(&found, at_ms, true, "temperature_count_7d");
+                assert_eq!(count, Some(10_080.0), "{days} days, {door:?}");
+            }
+        }
+    }
+}
+
+/// The end of a recording completes its rows, and so does the end of a replay, which nobody
+/// announces.
+#[test]
+fn the_end_of_data_is_an_end() {
+    let mut messages = punctual(START_MS, START_MS + 3 * HOUR_MS);
+    // Some come late, the last of them at the very end.
+    for own in messages.iter_mut().skip(2).step_by(3) {
+        own.arrival_ms += 20 * MINUTE_MS;
+    }
+    let end_ms = START_MS + 3 * HOUR_MS - MINUTE_MS;
+    messages.iter_mut().for_each(|own| own.arrival_ms = own.arrival_ms.min(end_ms));
+    messages.sort_by_key(|message| message.arrival_ms);
+    let finished = run(&messages, Door::Recorded, 0);
+    finished.check(&messages, 1);
+    assert!(finished.table(0, false).contains_key(&end_ms));
+    let mut replayed = Run::new(Door::Recorded);
+    messages.iter().for_each(|message| assert_eq!(replayed.ingest(message), Quality::Ok));
+    // Years later by the clock of the machine, for twelve seconds.
+    (0..12).for_each(|second| replayed.tick(1_800_000_000_000 + second * SECOND_MS));
+    replayed.check(&messages, 1);
+    assert!(replayed.table(0, false).contains_key(&end_ms));
+}
+
+/// A machine whose clock was a month ahead for five seconds: once it has been right for ten
+/// minutes, its zones are to be set back; a machine that was a month behind for five seconds does
+/// no harm.
+#[test]
+fn a_clock_of_the_gateway_that_was_ahead_is_found_out() {
+    let mut engine = Engine::new(&Settings::default().engine, MetricTable::default(), &[]).unwrap();
+    let mut take = |at_ms: i64| {
+        let mut output = Output::default();
+        let message = message(at_ms, at_ms, 20.0 + (at_ms / 1000 % 50) as f64 / 10.0);
+        engine.ingest_report(&report(&message, Door::Live), at_ms, &mut output);
+        output.pushed_ahead
+    };
+    let second = |second: i64| START_MS + second * SECOND_MS;
+    (0..600).for_each(|n| assert_eq!(take(second(n)), []));
+    // Behind, and right again.
+    (600..605).for_each(|n| assert_eq!(take(second(n) - 30 * DAY_MS), []));
+    (605..1205).for_each(|n| assert_eq!(take(second(n)), []));
+    // Ahead, and right again.
+    (1205..1210).for_each(|n| assert_eq!(take(second(n) + 30 * DAY_MS), []));
+    (1210..1810).for_each(|n| assert_eq!(take(second(n)), []));
+    let found = take(second(1810));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].1, second(1810) + 300 * SECOND_MS);
+}

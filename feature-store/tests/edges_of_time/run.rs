@@ -1,0 +1,236 @@
+//! Messages through the engine, with a clock of its own: time passes, the program ends and
+//! starts again, and all rows are kept by their revisions.
+
+use std::collections::BTreeMap;
+
+use feature_store::{
+    Row, Settings,
+    engine::{Engine, Output, Progress},
+};
+use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source, ZoneId};
+
+use crate::{
+    oracle::{DEFINITIONS, ZoneReadings, judge},
+    schedule::{METRICS, MINUTE_MS, Message},
+};
+
+/// How messages come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Door {
+    /// Live: the clock of the machine goes on between them.
+    Live,
+    /// A recording with the times of arrival.
+    Recorded,
+}
+
+/// An engine with everything that it said.
+pub(crate) struct Run {
+    settings: Settings,
+    pub(crate) engine: Engine,
+    door: Door,
+    /// What a store would have kept.
+    kept: Vec<(Message, Quality)>,
+    pub(crate) rows: Vec<Row>,
+}
+
+pub(crate) fn zone_id(zone: usize) -> ZoneId {
+    ZoneId::new("farm", format!("bay-{zone}"))
+}
+
+pub(crate) fn report(message: &Message, door: Door) -> Report {
+    Report {
+        zone: zone_id(message.zone),
+        device: device(message),
+        boot: None,
+        seq: None,
+        arrival_ms: message.arrival_ms,
+        source: if door == Door::Live { Source::Live } else { Source::Backfill },
+        readings: vec![reading(message)],
+    }
+}
+
+fn device(message: &Message) -> SmolStr {
+    format!("sensor-{}", message.device).into()
+}
+
+fn reading(message: &Message) -> Reading {
+    let Message { metric, event_ms, value, .. } = *message;
+    Reading { metric: metric.into(), event_ms, value }
+}
+
+impl Run {
+    pub(crate) fn new(door: Door) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings::default();
+        settings.engine.features = dir.path().join("features.toml");
+        std::fs::write(&settings.engine.features, DEFINITIONS).unwrap();
+        let engine = engine(&settings);
+        // The file is read once.
+        drop(dir);
+        Self { settings, engine, door, kept: Vec::new(), rows: Vec::new() }
+    }
+
+    /// Takes a message in, as it arrives.
+    pub(crate) fn ingest(&mut self, message: &Message) -> Quality {
+        let mut output = Output::default();
+        let received_ms =
+            if self.door == Door::Live { message.arrival_ms } else { 4_000_000_000_000 };
+        self.engine.ingest_report(&report(message, self.door), received_ms, &mut output);
+        assert_eq!(output.pushed_ahead, [], "no clock of the gateway was wrong");
+        self.rows.append(&mut output.rows);
+        self.kept.push((message.clone(), output.qualities[0]));
+        output.qualities[0]
+    }
+
+    /// Lets time pass.
+    pub(crate) fn tick(&mut self, now_ms: i64) {
+        let mut output = Output::default();
+        self.engine.tick(now_ms, &mut output);
+        self.rows.append(&mut output.rows);
+    }
+
+    pub(crate) fn finish(&mut self) {
+        let mut output = Output::default();
+        self.engine.finish(&mut output);
+        self.rows.append(&mut output.rows);
+    }
+
+    /// Ends and starts again with what a store keeps: progress as text, and the readings of as
+    /// long as are needed.
+    pub(crate) fn restart(&mut self) {
+        let texts: Vec<(ZoneId, String)> = self
+            .engine
+            .zones()
+            .map(|(zone, _, progress)| (zone.clone(), serde_json::to_string(progress).unwrap()))
+            .collect();
+        let mut engine = engine_with(&self.settings, DEFINITIONS);
+        let mut oldest_ms = BTreeMap::new();
+        for (zone, text) in texts {
+            let progress: Progress = serde_json::from_str(&text).unwrap();
+            let row_ms = progress.oldest_row_ms().unwrap_or(0);
+            oldest_ms.insert(zone.clone(), row_ms - engine.kept_ms());
+            engine.restore_zone(zone, progress);
+        }
+        for (message, quality) in &self.kept {
+            let zone = zone_id(message.zone);
+            if message.event_ms > oldest_ms[&zone] {
+                let (arrival_ms, reading) = (message.arrival_ms, reading(message));
+                engine.restore(&zone, &device(message), None, &reading, arrival_ms, *quality);
+            }
+        }
+        self.engine = engine;
+    }
+
+    /// The rows of a zone by time: those known then, or the newest of each.
+    pub(crate) fn table(&self, zone: usize, is_as_known: bool) -> BTreeMap<i64, &Row> {
+        let zone = zone_id(zone);
+        let mut table: BTreeMap<i64, &Row> = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| row.zone == zone) {
+            if is_as_known && row.revision > 0 {
+                continue;
+            }
+            let known = table.entry(row.at_ms).or_insert(row);
+            assert!(
+                std::ptr::eq(*known, row) || known.revision != row.revision,
+                "{zone} {} has revision {} twice",
+                row.at_ms,
+                row.revision
+            );
+            if row.revision > known.revision {
+                *known = row;
+            }
+        }
+        table
+    }
+
+    pub(crate) fn progress(&self, zone: usize) -> Progress {
+        let id = zone_id(zone);
+        let found = self.engine.zones().find(|(own, ..)| **own == id);
+        found.map(|(.., progress)| progress.clone()).unwrap_or_default()
+    }
+
+    /// Checks all rows against plain loops, the values of one in `every`; how many rows and values.
+    pub(crate) fn check(&self, messages: &[Message], every: usize) -> (usize, usize) {
+        let qualities = judge(messages);
+        for ((message, expect), (_, found)) in messages.iter().zip(&qualities).zip(&self.kept) {
+            assert_eq!(found, expect, "{message:?}");
+        }
+        let zones = messages.iter().map(|message| message.zone + 1).max().unwrap_or(0);
+        let (mut rows, mut values) = (0, 0);
+        for zone in 0..zones {
+            let readings = ZoneReadings::new(messages, &qualities, zone);
+            let progress = self.progress(zone);
+            let Some(final_ms) = progress.final_ms else { continue };
+            for is_as_known in [true, false] {
+                let arrived = |at_ms: i64| if is_as_known { at_ms } else { i64::MAX };
+                let table = self.table(zone, is_as_known);
+                let times = readings.times(i64::MIN, final_ms, arrived);
+                let found: std::collections::BTreeSet<i64> = table.keys().copied().collect();
+                let odd = found.symmetric_difference(&times).next();
+                assert!(
+                    odd.is_none(),
+                    "zone {zone}, as known {is_as_known}: {} rows, expected {}, such as at {odd:?}",
+                    found.len(),
+                    times.len()
+                );
+                rows += table.len();
+                for (at_ms, row) in table.iter().skip(zone % every.max(1)).step_by(every) {
+                    let expect = readings.features(*at_ms, arrived(*at_ms));
+                    for (name, value) in row.schema.names.iter().zip(row.values.iter()) {
+                        let Some(expect) = expect.get(name.as_str()) else { continue };
+                        let found = Some(*value).filter(|value| !value.is_nan());
+                        let is_same = match (found, expect) {
+                            (Some(a), Some(b)) => (a - b).abs() <= 1e-7 * b.abs().max(1.0),
+                            (a, b) => a == *b,
+                        };
+                        assert!(
+                            is_same,
+                            "zone {zone} {name} at {at_ms} (as known {is_as_known}, revision {}): \
+                             {found:?}, expected {expect:?}",
+                            row.revision
+                        );
+                        values += 1;
+                    }
+                }
+            }
+        }
+        (rows, values)
+    }
+}
+
+fn engine(settings: &Settings) -> Engine {
+    let columns = METRICS.map(Into::into);
+    Engine::new(&settings.engine, MetricTable::default(), &columns).unwrap()
+}
+
+/// The definitions are read from a file each time.
+fn engine_with(settings: &Settings, definitions: &str) -> Engine {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings.clone();
+    settings.engine.features = dir.path().join("features.toml");
+    std::fs::write(&settings.engine.features, definitions).unwrap();
+    engine(&settings)
+}
+
+/// A run over messages, live with time passing each minute, or recorded; `restarts` times it ends
+/// and starts again.
+pub(crate) fn run(messages: &[Message], door: Door, restarts: usize) -> Run {
+    let mut run = Run::new(door);
+    let mut now_ms = messages.first().map_or(0, |message| message.arrival_ms);
+    let every = messages.len() / (restarts + 1) + 1;
+    for (number, message) in messages.iter().enumerate() {
+        if door == Door::Live {
+            // Once a minute is enough, and nothing but the end of a gap is seen of a long one.
+            while message.arrival_ms - now_ms > MINUTE_MS {
+                now_ms += MINUTE_MS;
+                run.tick(now_ms);
+            }
+        }
+        if number > 0 && number % every == 0 {
+            run.restart();
+        }
+        run.ingest(message);
+    }
+    run.finish();
+    run
+}

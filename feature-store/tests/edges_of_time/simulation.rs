@@ -1,0 +1,118 @@
+//! Everything that can be wrong with time at once, by seeds: live and recorded, restarted,
+//! and against plain loops.
+//!
+//! `MICROCLIMATE_SEEDS=100..200` runs other seeds than the first ones, and
+//! `cargo test -p feature-store --test edges_of_time -- --ignored a_year` a year of a hundred
+//! sensors for each.
+
+use std::{ops::Range, time::Instant};
+
+use crate::{
+    run::{Door, Run, run},
+    schedule::{Message, Size, schedule},
+};
+
+fn seeds(default: Range<u64>) -> Range<u64> {
+    let Ok(text) = std::env::var("MICROCLIMATE_SEEDS") else { return default };
+    let bounds = text
+        .split_once("..")
+        .and_then(|(from, to)| Some(from.trim().parse().ok()?..to.trim().parse().ok()?));
+    bounds.unwrap_or_else(|| panic!("MICROCLIMATE_SEEDS={text}: expected first..end, as in 0..20"))
+}
+
+/// Live rows, rows of a recording, and rows of a program that ended in between are those of the
+/// oracle; one row in `every` is compared value by value.
+fn check(seed: u64, size: Size, every: usize) {
+    let began = Instant::now();
+    let messages = schedule(seed, size);
+    let live = run(&messages, Door::Live, (seed % 4) as usize);
+    let (rows, values) = live.check(&messages, every);
+    let recorded = run(&messages, Door::Recorded, 0);
+    recorded.check(&messages, every);
+    let restarted = run(&messages, Door::Recorded, 5);
+    assert_same(&recorded, &restarted, size.zones);
+    println!(
+        "seed {seed}: {} readings, {rows} rows, {} written live, {values} values compared, {:.1} s",
+        messages.len(),
+        live.rows.len(),
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// Every revision is the same, bit for bit.
+fn assert_same(one: &Run, other: &Run, zones: usize) {
+    for zone in 0..zones {
+        for is_as_known in [true, false] {
+            let (a, b) = (one.table(zone, is_as_known), other.table(zone, is_as_known));
+            assert!(a.keys().eq(b.keys()), "zone {zone}: {} rows and {}", a.len(), b.len());
+            for (at_ms, row) in a {
+                let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&row.values), bits(&b[&at_ms].values), "zone {zone} at {at_ms}");
+            }
+        }
+    }
+}
+
+#[test]
+fn days_of_some_zones_are_what_plain_loops_find() {
+    for seed in seeds(0..12) {
+        check(seed, Size { zones: 2, sensors_a_zone: 5, days: 12, interval_s: 240 }, 97);
+    }
+}
+
+#[test]
+fn every_value_of_a_day_is_what_plain_loops_find() {
+    for seed in seeds(1000..1008) {
+        check(seed, Size { zones: 1, sensors_a_zone: 4, days: 1, interval_s: 60 }, 1);
+    }
+}
+
+/// Ten readings in an hour each.
+#[test]
+#[ignore = "a year of a hundred sensors: minutes for each seed"]
+fn a_year_of_a_hundred_sensors() {
+    for seed in seeds(0..1) {
+        check(seed, Size { zones: 20, sensors_a_zone: 5, days: 365, interval_s: 360 }, 4001);
+    }
+}
+
+/// However late readings come, rows are written a few times and not for ever: of a zone with a
+/// punctual sensor, whose every row a late reading of the last day changes.
+#[test]
+fn rows_do_not_multiply() {
+    use crate::schedule::{DAY_MS, HOUR_MS, MINUTE_MS, START_MS};
+    let readings = |lag_ms: i64, days: i64, step_ms: i64| -> Vec<Message> {
+        let end_ms = START_MS + days * DAY_MS;
+        let sensor = |device, metric, lag_ms: i64, step_ms: i64| {
+            (START_MS..end_ms).step_by(step_ms as usize).map(move |arrival_ms| Message {
+                zone: 0,
+                device,
+                metric,
+                event_ms: arrival_ms - lag_ms,
+                arrival_ms,
+                value: 20.0 + (arrival_ms / 1000 % 97) as f64 / 10.0,
+            })
+        };
+        let mut all: Vec<Message> = sensor(0, "temperature", 0, MINUTE_MS).collect();
+        all.extend(sensor(1, "humidity", lag_ms, step_ms));
+        all.sort_by_key(|message| message.arrival_ms);
+        all
+    };
+    for (lag_ms, days, step_ms, most) in [
+        (8 * HOUR_MS, 3, MINUTE_MS, 12),
+        (8 * HOUR_MS, 1, 10_000, 18),
+        (71 * HOUR_MS, 9, MINUTE_MS, 14),
+        (10 * MINUTE_MS, 1, MINUTE_MS, 8),
+        (500, 1, MINUTE_MS, 4),
+    ] {
+        let messages = readings(lag_ms, days, step_ms);
+        for door in [Door::Live, Door::Recorded] {
+            let found = run(&messages, door, 0);
+            found.check(&messages, 301);
+            let times = found.table(0, false).len();
+            let written = found.rows.len();
+            println!("{lag_ms} ms behind, {door:?}: {written} rows for {times} times");
+            assert!(written <= most * times, "{written} rows for {times} times");
+        }
+    }
+}

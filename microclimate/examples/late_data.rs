@@ -1,0 +1,163 @@
+//! What late and out-of-order readings cost the engine, beside the same readings on time:
+//! `cargo run -p microclimate --example late_data [all]`. With `all` the built-in definitions
+//! (every feature), else four windows of seven aggregates, as in `engine_pace`.
+//!
+//! Five metrics of a room, a reading every five seconds each, on one thread.
+
+use std::time::Instant;
+
+use feature_store::{
+    Settings,
+    engine::{Engine, Output},
+};
+use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+
+/// Four windows of seven aggregates.
+const DEFINITIONS: &str = r#"
+version = 1
+[windows]
+10m = ["count", "mean", "std", "min", "max", "last", "slope"]
+1h = ["count", "mean", "std", "min", "max", "last", "slope"]
+24h = ["count", "mean", "std", "min", "max", "last", "slope"]
+7d = ["count", "mean", "std", "min", "max", "last", "slope"]
+"#;
+const METRICS: [&str; 5] = ["temperature", "humidity", "co2", "light", "motion"];
+const START_MS: i64 = 1_748_822_400_000;
+const HOUR_MS: i64 = 3_600_000;
+const STEP_MS: i64 = 5_000;
+
+fn main() {
+    let file = std::env::temp_dir().join(format!("late-data-{}.toml", std::process::id()));
+    std::fs::write(&file, DEFINITIONS).expect("the temporary folder can be written");
+    let mut settings = Settings::default().engine;
+    let is_all = std::env::args().nth(1).is_some_and(|argument| argument == "all");
+    if !is_all {
+        settings.features.clone_from(&file);
+    }
+    println!(
+        "case                                  readings     rows  seconds  readings/s  rows/time"
+    );
+    for hours in [1, 3, 6, 12, 28] {
+        // A live sensor beside the one that was offline.
+        let reports = buffered(hours);
+        line(&format!("{hours} h flushed at once"), &settings, &reports);
+        let on_time: Vec<Report> = in_order(reports);
+        line("  the same on time", &settings, &on_time);
+    }
+    let room = room(48, |random| match random % 100 {
+        0..7 => (random >> 8) as i64 % (HOUR_MS / 2),
+        7..10 => (random >> 8) as i64 % (8 * HOUR_MS),
+        _ => 0,
+    });
+    line("7 % to 30 min, 3 % to 8 h late", &settings, &room);
+    line("  the same on time", &settings, &in_order(room));
+    let slow = room_with_slow_clock(48);
+    line("a clock 8 h slow, of five", &settings, &slow);
+    line("  the same on time", &settings, &in_order(slow));
+    std::fs::remove_file(file).expect("it was written");
+}
+
+/// One measurement: the engine by itself, then the end of the data.
+fn line(name: &str, settings: &feature_store::settings::Engine, reports: &[Report]) {
+    let metrics = METRICS.map(Into::into);
+    let mut seconds = Vec::new();
+    let (mut rows, mut times) = (0, 0);
+    for _ in 0..3 {
+        let mut engine = Engine::new(settings, MetricTable::default(), &metrics).expect("settings");
+        let mut output = Output::default();
+        let mut seen = std::collections::HashSet::new();
+        let mut took = std::time::Duration::ZERO;
+        rows = 0;
+        for reports in reports.chunks(1024) {
+            let began = Instant::now();
+            for report in reports {
+                engine.ingest_report(report, i64::MAX, &mut output);
+            }
+            took += began.elapsed();
+            rows += output.rows.len();
+            seen.extend(output.rows.drain(..).map(|row| row.at_ms));
+            output.qualities.clear();
+        }
+        let began = Instant::now();
+        engine.finish(&mut output);
+        took += began.elapsed();
+        rows += output.rows.len();
+        seen.extend(output.rows.drain(..).map(|row| row.at_ms));
+        times = seen.len();
+        seconds.push(took.as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let readings: usize = reports.iter().map(|report| report.readings.len()).sum();
+    println!(
+        "{name:<36} {readings:>9} {rows:>8}  {:>7.3}  {:>10.0}  {:>9.2}",
+        seconds[1],
+        readings as f64 / seconds[1],
+        rows as f64 / times.max(1) as f64
+    );
+}
+
+fn report(event_ms: i64, arrival_ms: i64, metric: usize, value: f64) -> Report {
+    Report {
+        zone: ZoneId::new("bench", "room"),
+        device: METRICS[metric].into(),
+        boot: None,
+        seq: None,
+        arrival_ms,
+        source: Source::Live,
+        readings: vec![Reading { metric: METRICS[metric].into(), event_ms, value }],
+    }
+}
+
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    *state >> 16
+}
+
+/// A room over some hours; each reading as late as `delay` says.
+fn room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<Report> {
+    let mut state = 1;
+    let mut reports = Vec::new();
+    for step in 0..hours * HOUR_MS / STEP_MS {
+        for metric in 0..METRICS.len() {
+            let event_ms = START_MS + step * STEP_MS;
+            let value = (random(&mut state) % 300) as f64 / 10.0;
+            let value = if metric == 4 { f64::from(value > 15.0) } else { value };
+            reports.push(report(event_ms, event_ms + delay(random(&mut state)), metric, value));
+        }
+    }
+    reports.sort_by_key(|report| report.arrival_ms);
+    reports
+}
+
+/// Five metrics of one device that was offline, which come at once; one reading a minute of
+/// another device tells the time.
+fn buffered(hours: i64) -> Vec<Report> {
+    let end_ms = START_MS + hours * HOUR_MS;
+    let mut reports = room(hours, |_| 0);
+    reports.iter_mut().for_each(|report| report.arrival_ms = end_ms);
+    for minute in 0..=hours * 60 + 10 {
+        let at_ms = START_MS + minute * 60_000 + 1;
+        let mut live = report(at_ms, at_ms, 0, 20.0);
+        live.device = "live".into();
+        reports.push(live);
+    }
+    reports.sort_by_key(|report| report.arrival_ms);
+    reports
+}
+
+fn room_with_slow_clock(hours: i64) -> Vec<Report> {
+    let mut reports = room(hours, |_| 0);
+    for report in &mut reports {
+        if report.device == METRICS[0] {
+            report.readings[0].event_ms -= 8 * HOUR_MS;
+        }
+    }
+    reports
+}
+
+/// The same readings, each when it was measured.
+fn in_order(mut reports: Vec<Report>) -> Vec<Report> {
+    reports.iter_mut().for_each(|report| report.arrival_ms = report.readings[0].event_ms);
+    reports.sort_by_key(|report| report.arrival_ms);
+    reports
+}
