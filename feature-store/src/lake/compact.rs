@@ -17,14 +17,15 @@ pub(crate) fn compact(
     settings: &Settings,
 ) -> Result<usize, StoreError> {
     let Some(place) = Place::open(settings)? else { return Ok(0) };
-    let mut partitions: BTreeMap<(String, String), Vec<Listed>> = BTreeMap::new();
+    let mut partitions: BTreeMap<(String, String, Option<i32>), Vec<Listed>> = BTreeMap::new();
     {
-        let mut statement = connection.prepare("SELECT \"table\", path, bytes FROM meta.lake")?;
+        let mut statement =
+            connection.prepare("SELECT \"table\", path, bytes, version FROM meta.lake")?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {
             let file = Listed { path: row.get(1)?, bytes: row.get(2)? };
             let partition = file.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-            partitions.entry((row.get(0)?, partition)).or_default().push(file);
+            partitions.entry((row.get(0)?, partition, row.get(3)?)).or_default().push(file);
         }
     }
     partitions.retain(|_, files| files.len() > settings.lake.files_max);
@@ -32,8 +33,8 @@ pub(crate) fn compact(
         return Ok(0);
     }
     place.claim(connection)?;
-    for ((table, partition), files) in &partitions {
-        one(connection, &place, table, partition, files)?;
+    for ((table, partition, version), files) in &partitions {
+        one(connection, &place, (table, *version), partition, files)?;
     }
     views::renew(connection, &place)?;
     Ok(partitions.len())
@@ -42,7 +43,7 @@ pub(crate) fn compact(
 fn one(
     connection: &mut Connection,
     place: &Place,
-    table: &str,
+    (table, version): (&str, Option<i32>),
     partition: &str,
     listed: &[Listed],
 ) -> Result<(), StoreError> {
@@ -63,12 +64,12 @@ fn one(
         quoted(to.join("0.parquet"))
     ))?;
     let made = Made::all(&aside, table, move_id)?;
-    list(&transaction, table, move_id, &made)?;
+    list(&transaction, table, move_id, &made, version)?;
     place.settle(&aside, &made)?;
     for file in listed {
         transaction.execute("DELETE FROM meta.lake WHERE path = ?", params![file.path])?;
     }
     transaction.commit()?;
-    // Listed no more: a crash here leaves files that the next move removes.
+    // Listed no more: a crash here leaves files that the next move puts aside.
     listed.iter().try_for_each(|file| place.remove(&file.path))
 }

@@ -25,7 +25,7 @@ use crate::{
     Settings, StoreError,
     definitions::SqlReading,
     engine::{Engine, Output, Row},
-    settings,
+    lake::{FileScope, LakeReader},
 };
 
 /// Reports that the engine is given at once.
@@ -61,14 +61,15 @@ fn kept_as(number: i32) -> String {
 }
 
 /// Makes the file's rows those of the definitions of the settings: where they are of
-/// others, all readings go through the engine again, in the order of the log, into a
-/// table beside, and one transaction switches to it. Ended before that, the rows are the
+/// others, all readings go through the engine again, in the order of the log (first those
+/// that have moved to the lake), into a table beside, and one transaction switches to it. Ended before that, the rows are the
 /// old ones and the next start begins anew.
 pub(crate) fn bring_up_to_date(
     connection: &mut Connection,
-    settings: &settings::Engine,
+    all_settings: &Settings,
     metrics: &MetricTable,
 ) -> Result<(), StoreError> {
+    let settings = &all_settings.engine;
     let definitions = settings.definitions(metrics)?;
     let (hash, text) = (definitions.hash(), definitions.text());
     let known = versions(connection)?;
@@ -95,7 +96,7 @@ pub(crate) fn bring_up_to_date(
     let mut backfill =
         Backfill { connection, engine, table: kept_as(next), rows: Vec::new(), written: 0 };
     backfill.make_table()?;
-    backfill.replay()?;
+    backfill.replay(&LakeReader::new(all_settings)?)?;
     backfill.catch_up()?;
     let Backfill { engine, written, .. } = backfill;
     switch(connection, &engine, next, &hash, &text)?;
@@ -203,6 +204,13 @@ struct Backfill<'a> {
     written: usize,
 }
 
+/// How many readings have gone through the engine, and when the log last said so.
+struct Replayed {
+    all: u64,
+    done: u64,
+    said: Instant,
+}
+
 impl Backfill<'_> {
     /// All columns at once: the metrics are known.
     fn make_table(&self) -> Result<(), StoreError> {
@@ -220,18 +228,49 @@ impl Backfill<'_> {
     }
 
     /// All readings, as they were taken in.
-    fn replay(&mut self) -> Result<(), StoreError> {
+    fn replay(&mut self, lake: &LakeReader) -> Result<(), StoreError> {
         let reading = self.connection.try_clone()?;
-        let all: u64 =
-            reading.query_row("SELECT count(*) FROM silver.data", [], |row| row.get(0))?;
+        let count = |sql: &str| reading.query_row(sql, [], |row| row.get::<_, u64>(0));
+        let all = count("SELECT count(*) FROM silver.data")?
+            + count(
+                "SELECT coalesce(sum(rows), 0)::UBIGINT FROM meta.lake WHERE \"table\" = 'readings'",
+            )?;
+        // Of the file without ORDER BY: rows come as they were appended
+        // (`preserve_insertion_order`).
+        let columns = "epoch_ms(d.arrival), epoch_ms(d.event), d.value";
+        let in_file = format!(
+            "SELECT d.partition, d.\"offset\", d.series, d.boot, d.seq, d.source, {columns}
+             FROM silver.data d"
+        );
+        let moved = lake.files(&reading, "readings", &FileScope::default())?.map(|files| {
+            format!(
+                "SELECT d.partition, d.\"offset\", s.id, b.id, d.seq, d.source, {columns}
+                 FROM {files} d JOIN (
+                     SELECT min(id) AS id, site || '/' || zone AS zone, device, metric
+                     FROM silver.series GROUP BY ALL
+                 ) s ON d.zone = s.zone AND d.device = s.device AND d.metric = s.metric
+                 LEFT JOIN (SELECT min(id) AS id, boot FROM silver.boots GROUP BY boot) b
+                   ON d.boot = b.boot
+                 ORDER BY d.partition, d.\"offset\", d.item"
+            )
+        });
         let names = Names::read(&reading)?;
-        // Without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
-        let mut statement = reading.prepare(
-            "SELECT partition, \"offset\", series, boot, seq, source, epoch_ms(arrival), epoch_ms(event), value
-             FROM silver.data",
-        )?;
+        let mut replayed = Replayed { all, done: 0, said: Instant::now() };
+        for sql in moved.into_iter().chain([in_file]) {
+            self.replay_rows(&reading, &sql, &names, &mut replayed)?;
+        }
+        Ok(())
+    }
+
+    fn replay_rows(
+        &mut self,
+        reading: &Connection,
+        sql: &str,
+        names: &Names,
+        replayed: &mut Replayed,
+    ) -> Result<(), StoreError> {
+        let mut statement = reading.prepare(sql)?;
         let (mut reports, mut last) = (Vec::<Report>::new(), None);
-        let (mut done, mut said) = (0, Instant::now());
         for batch in statement.stream_arrow([])? {
             for row in 0..batch.num_rows() {
                 let (place, report) = names.report(&batch, row)?;
@@ -249,11 +288,12 @@ impl Backfill<'_> {
                     }
                 }
             }
-            done += batch.num_rows() as u64;
+            let Replayed { all, done, said } = replayed;
+            *done += batch.num_rows() as u64;
             if said.elapsed() >= SAY_EVERY {
-                said = Instant::now();
-                let percent = 100 * done / all.max(1);
-                tracing::info!(readings = done, all, percent, "making rows anew");
+                *said = Instant::now();
+                let percent = 100 * *done / (*all).max(1);
+                tracing::info!(readings = *done, all = *all, percent, "making rows anew");
             }
         }
         self.take(&reports)
