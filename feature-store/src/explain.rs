@@ -93,7 +93,7 @@ pub(crate) fn explain(
     if !schema.names.iter().any(|name| name == feature) {
         return Err(store::unknown_feature(feature, schema.names.iter().map(SmolStr::as_str)));
     }
-    let connection = store.0.readers.connection()?;
+    let connection = store.connection_of_one_state()?;
     let source = store.source(&connection);
     // Every metric of the site has its columns in every row.
     let metrics: BTreeSet<SmolStr> =

@@ -36,7 +36,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`].
     pub fn frame_as(&self, query: &FrameQuery, mode: Mode) -> Result<DataFrame, StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         store::frame(self.source(&connection), query, mode, &self.columns())
     }
 
@@ -46,7 +46,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`].
     pub fn points(&self, query: &PointQuery) -> Result<Table, StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         store::points(self.source(&connection), query, &self.columns())
     }
 
@@ -55,7 +55,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`], and [`StoreError::TooMuch`].
     pub fn values(&self, query: &FrameQuery, mode: Mode) -> Result<Vec<FeatureValues>, StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         store::values(self.source(&connection), query, mode, &self.columns())
     }
 
@@ -69,7 +69,7 @@ impl FeatureStore {
         version: i32,
         zones: &[ZoneId],
     ) -> Result<Vec<Arc<Latest>>, StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         Ok(Latest::of_rows(store::newest(
             self.source(&connection),
             version,
@@ -83,7 +83,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`].
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         store::history(self.source(&connection), query, &self.columns())
     }
 
@@ -95,7 +95,7 @@ impl FeatureStore {
         &self,
         query: &ReadingQuery,
     ) -> Result<(Vec<ReadingRow>, Option<Cursor>), StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         store::readings(self.source(&connection), query)
     }
 
@@ -107,7 +107,7 @@ impl FeatureStore {
         &self,
         query: &QualityQuery,
     ) -> Result<(Vec<QualityCount>, Option<String>), StoreError> {
-        let connection = self.0.readers.connection()?;
+        let connection = self.connection_of_one_state()?;
         store::quality(self.source(&connection), query)
     }
 
@@ -147,6 +147,14 @@ impl FeatureStore {
         gone: &CancellationToken,
     ) -> Result<(Table, bool), StoreError> {
         sql_sandbox::run(&self.0.readers, &self.0.lake, query, limits, gone)
+    }
+
+    /// A connection in a transaction, which ends with it: what an answer takes from the file
+    /// and which files of the lake it reads are of one state, whatever moves meanwhile.
+    pub(crate) fn connection_of_one_state(&self) -> Result<Connection, StoreError> {
+        let connection = self.0.readers.connection()?;
+        connection.execute_batch("BEGIN TRANSACTION")?;
+        Ok(connection)
     }
 
     /// Where answers come from, read over a connection.

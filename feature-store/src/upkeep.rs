@@ -85,7 +85,7 @@ impl Upkeep {
         if lake.is_there() && Instant::now() >= self.move_at {
             self.move_at = Instant::now() + RETRY;
             let moved = lake::run(connection, &self.settings)?;
-            let compacted = lake::compact(connection, &self.settings)?;
+            let compacted = lake::compact(connection, &self.settings, false)?;
             tracing::info!(?moved, compacted, "old readings moved to the lake");
             self.move_at = Instant::now() + Duration::from_secs(u64::from(lake.move_h) * 3600);
         }

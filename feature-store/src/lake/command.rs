@@ -58,7 +58,7 @@ impl Command {
                 println!("{}", serde_json::to_string_pretty(&moved).expect("numbers and names"));
             }
             Self::Compact => {
-                let partitions = compact(&mut connection, settings)?;
+                let partitions = compact(&mut connection, settings, true)?;
                 println!("{}", json!({ "partitions": partitions }));
             }
             Self::Ls => {

@@ -11,10 +11,12 @@ use super::{
 use crate::{Settings, StoreError};
 
 /// Puts the files of a partition together where there are more than
-/// `lake.files_max` of them; how many partitions.
+/// `lake.files_max` of them; how many partitions. The files that they were go with the next
+/// move, or at once where nobody can be reading them.
 pub(crate) fn compact(
     connection: &mut Connection,
     settings: &Settings,
+    is_alone: bool,
 ) -> Result<usize, StoreError> {
     let Some(place) = Place::open(settings)? else { return Ok(0) };
     let mut partitions: BTreeMap<(String, String, Option<i32>), Vec<Listed>> = BTreeMap::new();
@@ -37,6 +39,9 @@ pub(crate) fn compact(
         one(connection, &place, (table, *version), partition, files)?;
     }
     views::renew(connection, &place)?;
+    if is_alone {
+        remove_superseded(connection, &place)?;
+    }
     Ok(partitions.len())
 }
 
@@ -68,8 +73,20 @@ fn one(
     place.settle(&aside, &made)?;
     for file in listed {
         transaction.execute("DELETE FROM meta.lake WHERE path = ?", params![file.path])?;
+        transaction.execute("INSERT INTO meta.lake_superseded VALUES (?)", params![file.path])?;
     }
-    transaction.commit()?;
-    // Listed no more: a crash here leaves files that the next move puts aside.
-    listed.iter().try_for_each(|file| place.remove(&file.path))
+    Ok(transaction.commit()?)
+}
+
+/// Removes files that were put together before: their rows are in another one.
+pub(super) fn remove_superseded(connection: &Connection, place: &Place) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT DISTINCT path FROM meta.lake_superseded s
+         ANTI JOIN meta.lake l ON s.path = l.path",
+    )?;
+    let found = statement.query_map([], |row| row.get::<_, String>(0))?;
+    for path in found.collect::<duckdb::Result<Vec<_>>>()? {
+        place.remove(&path)?;
+    }
+    Ok(connection.execute_batch("DELETE FROM meta.lake_superseded")?)
 }

@@ -3,7 +3,9 @@ use std::collections::BTreeMap;
 use duckdb::{Connection, params};
 use serde::Serialize;
 
-use super::{files::Made, layer::Layer, owner::listed_paths, place::Place, views};
+use super::{
+    compact::remove_superseded, files::Made, layer::Layer, owner::listed_paths, place::Place, views,
+};
 use crate::{Settings, StoreError};
 
 /// What a move moved.
@@ -25,6 +27,7 @@ pub(crate) struct Moved {
 pub(crate) fn run(connection: &mut Connection, settings: &Settings) -> Result<Moved, StoreError> {
     let Some(place) = Place::open(settings)? else { return Ok(Moved::default()) };
     place.claim(connection)?;
+    remove_superseded(connection, &place)?;
     let layers = Layer::all(&settings.lake);
     place.clean(&listed_paths(connection)?)?;
     let mut moved = Moved::default();

@@ -14,3 +14,6 @@ CREATE TABLE IF NOT EXISTS meta.lake (
 ALTER TABLE meta.lake ADD COLUMN IF NOT EXISTS version INTEGER;
 -- Who this file is to its lake, so that no two feature stores clean up after each other.
 CREATE TABLE IF NOT EXISTS meta.lake_owner (id VARCHAR NOT NULL);
+-- Files that compaction has put together and that are not listed any more: they stay for those who
+-- are reading them, and the next move removes them.
+CREATE TABLE IF NOT EXISTS meta.lake_superseded (path VARCHAR NOT NULL);

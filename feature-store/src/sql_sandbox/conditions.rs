@@ -1,16 +1,16 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use serde_json::Value;
 
-use super::protocol::{AnyOf, Comparison, Condition};
+use super::protocol::{Comparison, Condition, FirstRows, NeededRows};
 
 /// What a plan scans.
 #[derive(Debug, Default)]
 pub(super) struct PlannedScans {
     /// How many scans there are.
     pub(super) count: usize,
-    /// The rows that are needed of a table, by `schema.name`; empty where that is all of them.
-    pub(super) by_table: HashMap<String, AnyOf>,
+    /// The rows that are needed of a table, by `schema.name`.
+    pub(super) by_table: HashMap<String, NeededRows>,
 }
 
 /// Finds in DuckDB's plan of a query, as JSON, which rows of each table it needs. A row that
@@ -18,31 +18,98 @@ pub(super) struct PlannedScans {
 /// not understood is no condition.
 pub(super) fn planned_scans(plan: &str) -> PlannedScans {
     let mut scans = PlannedScans::default();
-    let mut nodes: Vec<Value> = match serde_json::from_str(plan) {
-        Ok(Value::Array(nodes)) => nodes,
-        _ => return scans,
-    };
-    while let Some(mut node) = nodes.pop() {
+    let Ok(Value::Array(nodes)) = serde_json::from_str(plan) else { return scans };
+    // Each with the order and number of rows that it is to give, where that is known.
+    let mut nodes: Vec<(Value, Option<(String, u64)>)> =
+        nodes.into_iter().map(|node| (node, None)).collect();
+    while let Some((mut node, above)) = nodes.pop() {
+        let name = node.get("name").and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+        let info = node.get("extra_info").cloned().unwrap_or_default();
+        let below = match name.as_str() {
+            "TOP_N" => first_rows(&info),
+            "PROJECTION" => above.clone().filter(|(order, _)| !order.starts_with('#')),
+            _ => None,
+        };
         if let Some(Value::Array(children)) = node.get_mut("children").map(Value::take) {
-            nodes.extend(children);
+            nodes.extend(children.into_iter().map(|child| (child, below.clone())));
         }
-        let Some(info) = node.get("extra_info") else { continue };
         let Some(table) = info.get("Table").and_then(Value::as_str) else { continue };
         scans.count += 1;
-        let filters: Vec<&str> = match info.get("Filters") {
-            Some(Value::String(one)) => vec![one],
-            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        };
+        let filters: Vec<&str> = texts(info.get("Filters"));
+        let is_whole = filters.iter().all(|filter| is_understood(filter));
         let own: Vec<Condition> = filters.into_iter().flat_map(conditions).collect();
-        let any_of = scans.by_table.entry(table_name(table)).or_insert_with(|| vec![own.clone()]);
-        if own.is_empty() {
-            any_of.clear();
-        } else if !any_of.is_empty() && !any_of.contains(&own) {
-            any_of.push(own);
+        let first = above.filter(|_| is_whole).and_then(|(order, rows)| {
+            let (column, is_descending) =
+                ordered_by(&order, table, &texts(info.get("Projections")))?;
+            Some(FirstRows { column, is_descending, rows })
+        });
+        match scans.by_table.entry(table_name(table)) {
+            Entry::Vacant(vacant) => {
+                let any_of = if own.is_empty() { Vec::new() } else { vec![own] };
+                vacant.insert(NeededRows { any_of, first });
+            }
+            Entry::Occupied(mut there) => {
+                let NeededRows { any_of, first } = there.get_mut();
+                *first = None;
+                if own.is_empty() {
+                    any_of.clear();
+                } else if !any_of.is_empty() && !any_of.contains(&own) {
+                    any_of.push(own);
+                }
+            }
         }
     }
     scans
+}
+
+/// One text or several.
+fn texts(value: Option<&Value>) -> Vec<&str> {
+    match value {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// By what a `TOP_N` orders first, and how many rows it takes.
+fn first_rows(info: &Value) -> Option<(String, u64)> {
+    let number = |key: &str| info.get(key).and_then(Value::as_str)?.parse::<u64>().ok();
+    let order = texts(info.get("Order By")).first().map(ToString::to_string)?;
+    let offset = match info.get("Offset") {
+        Some(_) => number("Offset")?,
+        None => 0,
+    };
+    Some((order, number("Top")?.checked_add(offset)?))
+}
+
+/// The column of the table that an order names, and whether it is descending: by the whole
+/// name of the column, or by its number among those that are read.
+fn ordered_by(order: &str, table: &str, read: &[&str]) -> Option<(String, bool)> {
+    let (expression, direction) = order.rsplit_once(' ')?;
+    let is_descending = match direction {
+        "DESC" => true,
+        "ASC" => false,
+        _ => return None,
+    };
+    let column = match expression.strip_prefix('#') {
+        Some(number) => *read.get(number.parse::<usize>().ok()?)?,
+        None => expression.strip_prefix(table)?.strip_prefix('.')?,
+    };
+    let column = column.trim_matches('"');
+    let is_name = column.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_name.then(|| (column.to_owned(), is_descending))
+}
+
+/// Whether nothing of a filter is lost in its [`conditions`].
+fn is_understood(filter: &str) -> bool {
+    if filter.starts_with("optional: ") {
+        // What holds for the rows anyway.
+        return true;
+    }
+    let parts = tokens(filter).map_or(0, |tokens| {
+        tokens.split(|token| matches!(token, Token::Word(word) if word == "AND")).count()
+    });
+    parts > 0 && conditions(filter).len() == parts
 }
 
 /// `schema.name` of a table as plans name it: `memory.features."rows"`.
@@ -217,9 +284,59 @@ mod tests {
         };
         let two =
             planned_scans(&plan(&[scan(r#""site='a'""#), scan(r#"["site='b'", "zone='c'"]"#)]));
-        assert_eq!((two.count, two.by_table["features.rows"].len()), (2, 2));
+        assert_eq!((two.count, two.by_table["features.rows"].any_of.len()), (2, 2));
         let all = planned_scans(&plan(&[scan(r#""site='a'""#), scan("[]"), scan(r#""site='b'""#)]));
-        assert_eq!((all.count, all.by_table["features.rows"].len()), (3, 0));
+        assert_eq!((all.count, all.by_table["features.rows"].any_of.len()), (3, 0));
         assert_eq!(planned_scans("no plan").count, 0);
+    }
+
+    #[test]
+    fn the_first_rows_in_an_order_are_enough_where_nothing_is_in_between() {
+        let check = |order: &str, between: &str, filters: &str, expect: Option<(&str, bool)>| {
+            let scan = format!(
+                r#"{{"name": "SEQ_SCAN ", "children": [], "extra_info": {{"Table": "memory.silver.readings",
+                    "Projections": ["zone", "event"], "Filters": {filters}}}}}"#
+            );
+            let below = match between {
+                "" => scan,
+                name => {
+                    format!(r#"{{"name": "{name}", "children": [{scan}], "extra_info": {{}}}}"#)
+                }
+            };
+            let plan = format!(
+                r#"[{{"name": "TOP_N", "children": [{below}],
+                    "extra_info": {{"Top": "10", "Offset": "5", "Order By": ["{order}"]}}}}]"#
+            );
+            let found = planned_scans(&plan).by_table.remove("silver.readings").unwrap().first;
+            let expect = expect.map(|(column, is_descending)| FirstRows {
+                column: column.to_owned(),
+                is_descending,
+                rows: 15,
+            });
+            assert_eq!(found, expect, "{order} {between} {filters}");
+        };
+        let whole = r#"memory.silver.readings.\"event\" DESC"#;
+        check(whole, "", "[]", Some(("event", true)));
+        check(
+            whole,
+            "PROJECTION",
+            r#"["zone='a'", "optional: Dynamic Filter (event)"]"#,
+            Some(("event", true)),
+        );
+        check("#1 ASC", "", "[]", Some(("event", false)));
+        // A name in a projection may be that of an expression.
+        check("#1 ASC", "PROJECTION", "[]", None);
+        check("event ASC", "", "[]", None);
+        check("(memory.silver.readings.value * 2) DESC", "", "[]", None);
+        for between in ["FILTER", "HASH_GROUP_BY", "WINDOW", "HASH_JOIN"] {
+            check(whole, between, "[]", None);
+        }
+        for filter in [
+            r#"["zone='a'", "(value IS NOT NULL)"]"#,
+            r#""zone!='a'""#,
+            r#""zone='a' OR zone='b'""#,
+        ] {
+            check(whole, "", filter, None);
+        }
     }
 }

@@ -139,7 +139,7 @@ fn run(
         ))?;
     }
     plan.execute_batch(
-        "SET disabled_optimizers = 'statistics_propagation'; SET lock_configuration = true;",
+        "SET disabled_optimizers = 'statistics_propagation,late_materialization'; SET lock_configuration = true;",
     )?;
     let planned: String =
         plan.query_row(&format!("EXPLAIN (FORMAT JSON) {sql}"), [], |row| row.get(1))?;

@@ -222,8 +222,8 @@ impl<R: io::Read, W: io::Write> Serving<'_, R, W> {
                     .into());
                 }
                 Request::Scans(count) => self.scans.prepare(count)?,
-                Request::Open { scan, table, columns, any_of } => {
-                    self.scans.open(scan, table, &columns, &any_of)?;
+                Request::Open { scan, table, columns, needed } => {
+                    self.scans.open(scan, table, &columns, &needed)?;
                 }
                 Request::Next { scan } => match self.scans.next(scan) {
                     Scanned::Batch(bytes) => {

@@ -45,6 +45,23 @@ pub(super) struct Condition {
     pub(super) values: Vec<String>,
 }
 
+/// The rows that a query needs of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NeededRows {
+    /// Those that meet the conditions of any of these; all where there are none.
+    pub(super) any_of: AnyOf,
+    /// Of these only the first.
+    pub(super) first: Option<FirstRows>,
+}
+
+/// So many rows in the order of a column, and those that are equal to the last of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FirstRows {
+    pub(super) column: String,
+    pub(super) is_descending: bool,
+    pub(super) rows: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Comparison {
     Equal,
@@ -60,8 +77,8 @@ pub(super) enum Comparison {
 pub(super) enum Request {
     /// So many scans are to come: they are to see the same state.
     Scans(usize),
-    /// Columns of a table by their numbers, of all rows where there are no conditions.
-    Open { scan: u64, table: usize, columns: Vec<usize>, any_of: AnyOf },
+    /// Columns of a table by their numbers.
+    Open { scan: u64, table: usize, columns: Vec<usize>, needed: NeededRows },
     /// The next batch of a scan.
     Next { scan: u64 },
     /// No more of a scan is needed.

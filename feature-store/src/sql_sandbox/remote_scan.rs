@@ -14,7 +14,7 @@ use duckdb::{
 };
 
 use super::protocol::{
-    AnyOf, Reply, Request, TableColumns, decode, read_json, read_message, write_json,
+    NeededRows, Reply, Request, TableColumns, decode, read_json, read_message, write_json,
 };
 
 /// Rows of a vector of DuckDB.
@@ -29,7 +29,7 @@ pub(super) struct Host {
     link: Mutex<Link>,
     tables: Vec<TableColumns>,
     /// The rows that are needed of each table.
-    needed: OnceLock<Vec<AnyOf>>,
+    needed: OnceLock<Vec<NeededRows>>,
 }
 
 /// Standard input and output.
@@ -50,7 +50,7 @@ impl Host {
     }
 
     /// Says which rows of each table are needed, in the order of tables.
-    pub(super) fn set_needed(&self, needed: Vec<AnyOf>) {
+    pub(super) fn set_needed(&self, needed: Vec<NeededRows>) {
         self.needed.get_or_init(|| needed);
     }
 }
@@ -146,9 +146,9 @@ impl Host {
         let mut link = self.link();
         if !is_open {
             let needed = self.needed.get().and_then(|needed| needed.get(table));
-            let any_of = needed.cloned().unwrap_or_default();
+            let needed = needed.cloned().unwrap_or_default();
             let columns = scan.columns.clone();
-            let open = Request::Open { scan: scan.number, table, columns, any_of };
+            let open = Request::Open { scan: scan.number, table, columns, needed };
             write_json(&mut link.to, &open)?;
         }
         write_json(&mut link.to, &Request::Next { scan: scan.number })?;

@@ -15,7 +15,7 @@ use duckdb::{
 use telemetry::ZoneId;
 
 use super::{
-    protocol::{AnyOf, Comparison, Condition, TableColumns, encode},
+    protocol::{AnyOf, Comparison, Condition, FirstRows, NeededRows, TableColumns, encode},
     remote_scan::is_sent_as_is,
 };
 use crate::{
@@ -29,6 +29,8 @@ const SCHEMAS: &str = "'bronze', 'silver', 'gold', 'features', 'meta'";
 /// Batches are put together until they have so many bytes or rows.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 64 * 1024;
+/// Columns that are never null, by which the first rows can be chosen.
+const TIMES: [&str; 5] = ["event", "arrival", "time", "hour", "day_start"];
 /// How often connections are asked for the same state before they are taken as they are.
 const SAME_STATE_TRIES: usize = 20;
 
@@ -112,14 +114,18 @@ impl<'a> Scans<'a> {
         scan: u64,
         table: usize,
         columns: &[usize],
-        any_of: &AnyOf,
+        needed: &NeededRows,
     ) -> Result<(), StoreError> {
         let Some(table) = self.tables.get(table) else { return Ok(()) };
         let connection = match self.ready.pop() {
             Some(connection) => connection,
-            None => self.readers.connection()?,
+            None => {
+                let connection = self.readers.connection()?;
+                connection.execute_batch("BEGIN TRANSACTION READ ONLY")?;
+                connection
+            }
         };
-        let sql = self.scan_sql(&connection, table, columns, any_of)?;
+        let sql = self.scan_sql(&connection, table, columns, needed)?;
         let interrupts = &self.interrupts;
         interrupts
             .lock()
@@ -157,7 +163,7 @@ impl<'a> Scans<'a> {
         connection: &Connection,
         table: &TableColumns,
         columns: &[usize],
-        any_of: &AnyOf,
+        NeededRows { any_of, first }: &NeededRows,
     ) -> Result<String, StoreError> {
         let known = |name: &str| table.columns.iter().find(|(own, _)| own == name);
         let columns: Vec<String> = columns
@@ -197,12 +203,32 @@ impl<'a> Scans<'a> {
             })
             .collect();
         let condition = if alternatives.is_empty() {
-            String::new()
+            "true".to_owned()
         } else {
-            format!(" WHERE ({})", alternatives.join(") OR ("))
+            format!("(({}))", alternatives.join(") OR ("))
         };
         let from = self.source(connection, table, any_of)?;
-        Ok(format!("SELECT {columns} FROM {from}{condition}"))
+        let is_ordered = |first: &&FirstRows| {
+            let is_time = known(&first.column).is_some_and(|(_, of)| of == "TIMESTAMP");
+            is_time && TIMES.contains(&first.column.as_str())
+        };
+        let limit = first.as_ref().filter(is_ordered).map_or_else(String::new, |first| {
+            let column = quoted(&first.column);
+            let (least, comparison, order) = match first.is_descending {
+                true => ("min", ">=", "DESC"),
+                false => ("max", "<=", "ASC"),
+            };
+            format!(
+                " AND {column} {comparison} (
+                     SELECT {least}({column}) FROM (
+                         SELECT {column} FROM {from} WHERE {condition}
+                         ORDER BY {column} {order} LIMIT {}
+                     )
+                 )",
+                first.rows
+            )
+        });
+        Ok(format!("SELECT {columns} FROM {from} WHERE {condition}{limit}"))
     }
 
     /// The table, with what has moved of it to a lake that is a folder.
