@@ -48,7 +48,7 @@ mod tests {
                  INSERT INTO features.rows
                  SELECT 's', zone, TIMESTAMP '2025-01-01' + INTERVAL (day) DAY, revision, 'h'
                  FROM (VALUES ('a'), ('b')) z(zone), range(15) d(day), range(5) r(revision)
-                 WHERE (zone = 'a' AND revision <> 2) OR day = 0;
+                 WHERE (zone = 'a' AND revision <> 2) OR (zone = 'b' AND day = 0);
                  -- Once corrected: nothing is superseded.
                  DELETE FROM features.rows WHERE zone = 'a' AND time = '2025-01-03' AND revision > 1;",
             )
