@@ -38,6 +38,8 @@ pub(crate) struct Refresh {
     pub(crate) time_zone: TimeZone,
     lake: LakeReader,
     lake_retry_at: Option<Instant>,
+    /// For how long behind a zone's newest reading tallies are kept.
+    tallies_ms: i64,
 }
 
 /// How far a zone has come.
@@ -58,12 +60,13 @@ impl Refresh {
             time_zone: settings.engine.time_zone()?,
             lake: LakeReader::new(settings)?,
             lake_retry_at: None,
+            tallies_ms: TALLY_DAYS * DAY_MS,
         })
     }
 
     /// From which time on tallies are kept, given a zone's newest reading.
     pub(crate) fn open_ms(&self, newest_ms: Option<i64>) -> i64 {
-        newest_ms.unwrap_or(i64::MIN).saturating_sub(TALLY_DAYS * DAY_MS)
+        newest_ms.unwrap_or(i64::MIN).saturating_sub(self.tallies_ms)
     }
 
     /// Counts at most so many hours that have changed, the oldest first, in one transaction;

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use agronomy::kpi::{Period, Rules};
+use agronomy::kpi::{Period, Rules, ZoneTally};
 use jiff::tz::TimeZone;
 use telemetry::SmolStr;
 
@@ -93,7 +93,7 @@ pub(super) fn add_silent_metrics(hours: &mut Hours, rules: &Rules, time_zone: &T
     );
     for (period, expected) in silent {
         let (_, tally) =
-            hours.entry(period.start_ms).or_insert_with(|| (period, Default::default()));
+            hours.entry(period.start_ms).or_insert_with(|| (period, ZoneTally::default()));
         expected.iter().for_each(|metric| tally.expect_metric(metric));
     }
 }

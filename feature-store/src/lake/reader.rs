@@ -116,7 +116,6 @@ impl LakeReader {
 
     /// The days that files of a table are of, the newest first.
     pub(crate) fn days(
-        &self,
         connection: &Connection,
         table: &str,
         scope: &FileScope<'_>,

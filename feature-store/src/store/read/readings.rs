@@ -6,7 +6,10 @@ use telemetry::ZoneId;
 use utoipa::ToSchema;
 
 use super::{Source, conditions::Conditions};
-use crate::{StoreError, lake::FileScope};
+use crate::{
+    StoreError,
+    lake::{FileScope, LakeReader},
+};
 
 /// Which readings to take.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +110,7 @@ pub(crate) fn readings(
         metric: query.metric.as_deref(),
         version: None,
     };
-    let days = lake.days(connection, "readings", &scope)?;
+    let days = LakeReader::days(connection, "readings", &scope)?;
     // Days are added from the newest on until the page is full: years need not be read for it.
     let mut wanted_rows = 4 * (query.limit as u64 + 1);
     let mut taken = 0;
