@@ -7,7 +7,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -53,7 +53,8 @@ impl Committer {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
-                if let Err(error) = upkeep.if_due(writer.connection()) {
+                let now_ms = shared.is_caught_up().then(now_ms);
+                if let Err(error) = upkeep.if_due(writer.connection(), now_ms) {
                     // Nothing is lost: what was not done is due again.
                     tracing::error!(%error, "upkeep");
                 }
@@ -145,6 +146,11 @@ fn commit(shared: &Shared, writer: &mut Writer, batch: Batch) -> Result<(), Stor
         );
     }
     Ok(())
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn ended() -> StoreError {

@@ -47,16 +47,34 @@ pub enum StoreError {
         /// What the store says, or the system.
         source: std::io::Error,
     },
-    /// Another feature store's lake is in the bucket.
+    /// Another feature store's lake is there.
     #[error(
-        "{place}: another feature store keeps its lake here\n\
-         hint: give each a prefix of its own; where its DuckDB file is no more, remove the object `{marker}`"
+        "{place}: another feature store keeps its lake here, and nothing in it was changed\n\
+         hint: give each a folder or prefix of its own (lake.path); where its DuckDB file is no more, take this lake over with `feature-store lake adopt`"
     )]
     LakeTaken {
-        /// The bucket.
+        /// The folder or bucket.
         place: String,
-        /// The object that says whose it is.
-        marker: &'static str,
+    },
+    /// Files of a lake that nobody has left a mark in.
+    #[error(
+        "{place}: {files} files of a lake are here that this DuckDB file does not list, and nothing in it was changed\n\
+         hint: take them in with `feature-store lake adopt`, or choose another folder or prefix (lake.path)"
+    )]
+    LakeUnowned {
+        /// The folder or bucket.
+        place: String,
+        /// How many there are.
+        files: usize,
+    },
+    /// What has moved cannot be read.
+    #[error(
+        "{files} files of what was asked for are in a lake, and no lake is set\n\
+         hint: set lake.path to where they are"
+    )]
+    LakeNotSet {
+        /// How many there are.
+        files: usize,
     },
     /// DuckDB refused a statement.
     #[error("DuckDB: {0}")]
@@ -124,6 +142,12 @@ pub enum StoreError {
     /// A stranger's query was interrupted.
     #[error("the query was stopped: {0}")]
     Stopped(Stop),
+    /// The process that a stranger's query runs in could not be started, or did not answer.
+    #[error(
+        "the process of the query: {0}\n\
+         hint: SQL runs in the program `feature-store` or `microclimate`, which must be this one or beside it"
+    )]
+    SqlProcess(String),
     /// The log failed.
     #[error(transparent)]
     Log(#[from] eventlog::LogError),

@@ -93,7 +93,8 @@ pub(crate) fn explain(
     if !schema.names.iter().any(|name| name == feature) {
         return Err(store::unknown_feature(feature, schema.names.iter().map(SmolStr::as_str)));
     }
-    let connection = store.0.readers.connection()?;
+    let connection = store.connection_of_one_state()?;
+    let source = store.source(&connection);
     // Every metric of the site has its columns in every row.
     let metrics: BTreeSet<SmolStr> =
         store.zones().into_iter().flat_map(|zone| zone.metrics).collect();
@@ -121,15 +122,15 @@ pub(crate) fn explain(
             until_ms: at_ms,
             limit,
         };
-        store::behind(&connection, &query)
+        store::behind(source, &query)
     });
-    let stored = store::stored(&connection, zone, feature, at_ms)?;
+    let stored = store::stored(source, zone, feature, at_ms)?;
     let compute = |arrived_ms: Option<i64>| -> Result<Option<f64>, StoreError> {
         let mut engine = engine()?;
         // The engine's newest row is that of this time: what comes later is left out.
         engine.restore_zone(zone.clone(), Progress::with_newest(at_ms));
         let span = (at_ms - kept_ms, at_ms);
-        store::replay(&connection, zone, span, arrived_ms, |device, reading| {
+        store::replay(source, zone, span, arrived_ms, |device, reading| {
             engine.restore(zone, device, None, reading, reading.event_ms, Quality::Ok);
         })?;
         let rows = engine.latest();

@@ -18,6 +18,7 @@ use crate::{
     Settings, StoreError,
     definitions::Definitions,
     engine::{Row, catalog::Schema},
+    lake::LakeReader,
     online::{Latest, Online, Status, ZoneSummary},
     query::Outcomes,
     store::{self, Readers, Restored, SetBack, Tally, Version, Writer},
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) online: Online,
     pub(crate) counters: Counters,
     pub(crate) readers: Readers,
+    /// What has moved from the DuckDB file.
+    pub(crate) lake: LakeReader,
     schema: Mutex<Arc<Schema>>,
     /// The file's writer, until `run` takes it.
     parts: Mutex<Option<(Writer, Restored)>>,
@@ -129,7 +132,7 @@ impl FeatureStore {
     pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
         let mut connection = store::open(&settings.store, &settings.lake)?;
-        store::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
+        store::bring_up_to_date(&mut connection, settings, &metrics)?;
         let is_shared = settings.log.is_shared();
         let restored = store::restore(&connection, &settings.engine, metrics.clone(), is_shared)?;
         let readers = Readers::new(&connection)?;
@@ -149,6 +152,7 @@ impl FeatureStore {
             online,
             counters,
             readers,
+            lake: LakeReader::new(settings)?,
             schema,
             parts,
             is_running: AtomicBool::new(false),
@@ -276,6 +280,11 @@ impl Shared {
     /// One more connection to the file, for reading.
     pub(crate) fn connection(&self) -> Result<Connection, StoreError> {
         self.readers.connection()
+    }
+
+    /// Whether the log was read to its end when it was last looked at.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.counters.lag.load(Ordering::Relaxed) == 0
     }
 
     pub(crate) fn schema(&self) -> Arc<Schema> {

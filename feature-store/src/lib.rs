@@ -23,7 +23,7 @@
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
 //! - `questions`: what it can be asked: rows, readings, data sets, explanations
 //! - `statistics`: of values over a span, and whether they have moved
-//! - `query`: SQL of strangers, and what is refused in it
+//! - `query`: SQL of strangers, and what is refused in it; `sql_sandbox`: the process that it runs in
 //! - `rest`: the same over HTTP
 //! - [`cli`]: commands that print and end
 
@@ -43,6 +43,7 @@ mod query;
 mod questions;
 mod rest;
 pub mod settings;
+pub mod sql_sandbox;
 pub mod statistics;
 pub mod store;
 mod upkeep;

@@ -1,6 +1,9 @@
 //! The feature store by itself.
 
-use std::{path::PathBuf, process};
+use std::{
+    path::PathBuf,
+    process::{self, ExitCode},
+};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -8,7 +11,7 @@ use eventlog::EventLog;
 use feature_store::{
     FeatureStore, Settings, backfill,
     cli::{features, set_back},
-    lake, settings,
+    lake, settings, sql_sandbox,
 };
 use service::{
     config::{self, Sources},
@@ -51,8 +54,15 @@ enum Command {
     Defaults,
 }
 
+fn main() -> Result<ExitCode> {
+    if let Some(code) = sql_sandbox::serve_if_requested() {
+        return Ok(code);
+    }
+    run_command().map(|()| ExitCode::SUCCESS)
+}
+
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn run_command() -> Result<()> {
     let args = Args::parse();
     log::init(log::Format::default(), "info");
     let mut settings: Settings = config::load(&Sources {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use duckdb::Connection;
 use jiff::tz::TimeZone;
 use polars::prelude::DataFrame;
 use telemetry::ZoneId;
@@ -13,9 +14,10 @@ use crate::{
     explain::{self, Explanation},
     kpi::{self, KpiQuery, ZoneKpis},
     query::Query,
+    sql_sandbox::{self, SqlLimits},
     store::{
         self, Cursor, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
-        QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
+        QualityCount, QualityQuery, ReadingQuery, ReadingRow, Source, Table,
     },
 };
 
@@ -34,7 +36,8 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`].
     pub fn frame_as(&self, query: &FrameQuery, mode: Mode) -> Result<DataFrame, StoreError> {
-        store::frame(&self.0.readers.connection()?, query, mode, &self.columns())
+        let connection = self.connection_of_one_state()?;
+        store::frame(self.source(&connection), query, mode, &self.columns())
     }
 
     /// A line for each zone and time asked for: `zone`, `at_ms`, `row_ms`, `revision`,
@@ -43,7 +46,8 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`].
     pub fn points(&self, query: &PointQuery) -> Result<Table, StoreError> {
-        store::points(&self.0.readers.connection()?, query, &self.columns())
+        let connection = self.connection_of_one_state()?;
+        store::points(self.source(&connection), query, &self.columns())
     }
 
     /// The values of features over a span.
@@ -51,7 +55,8 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`], and [`StoreError::TooMuch`].
     pub fn values(&self, query: &FrameQuery, mode: Mode) -> Result<Vec<FeatureValues>, StoreError> {
-        store::values(&self.0.readers.connection()?, query, mode, &self.columns())
+        let connection = self.connection_of_one_state()?;
+        store::values(self.source(&connection), query, mode, &self.columns())
     }
 
     /// The newest row that is kept of each of some zones by a version of the definitions;
@@ -64,8 +69,13 @@ impl FeatureStore {
         version: i32,
         zones: &[ZoneId],
     ) -> Result<Vec<Arc<Latest>>, StoreError> {
-        let connection = self.0.readers.connection()?;
-        Ok(Latest::of_rows(store::newest(&connection, version, zones, &self.columns())?))
+        let connection = self.connection_of_one_state()?;
+        Ok(Latest::of_rows(store::newest(
+            self.source(&connection),
+            version,
+            zones,
+            &self.columns(),
+        )?))
     }
 
     /// Final rows of one zone, in the order of time.
@@ -73,7 +83,8 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::frame`].
     pub fn history(&self, query: &HistoryQuery) -> Result<Vec<HistoryRow>, StoreError> {
-        store::history(&self.0.readers.connection()?, query, &self.columns())
+        let connection = self.connection_of_one_state()?;
+        store::history(self.source(&connection), query, &self.columns())
     }
 
     /// Readings as they are kept, newest first, and where the next page begins.
@@ -84,7 +95,8 @@ impl FeatureStore {
         &self,
         query: &ReadingQuery,
     ) -> Result<(Vec<ReadingRow>, Option<Cursor>), StoreError> {
-        store::readings(&self.0.readers.connection()?, query)
+        let connection = self.connection_of_one_state()?;
+        store::readings(self.source(&connection), query)
     }
 
     /// Readings by zone, metric and quality, and where the next page begins.
@@ -95,7 +107,8 @@ impl FeatureStore {
         &self,
         query: &QualityQuery,
     ) -> Result<(Vec<QualityCount>, Option<String>), StoreError> {
-        store::quality(&self.0.readers.connection()?, query)
+        let connection = self.connection_of_one_state()?;
+        store::quality(self.source(&connection), query)
     }
 
     /// Hours or days of one zone, newest first.
@@ -121,19 +134,32 @@ impl FeatureStore {
         explain::explain(self, zone, feature, at_ms, limit)
     }
 
-    /// Runs a checked query, read-only and under limits; tells whether there were more
-    /// rows.
+    /// Runs a checked query in a process of its own under limits
+    /// ([`crate::sql_sandbox`]); tells whether there were more rows.
     ///
     /// # Errors
-    /// [`StoreError::Sql`], [`StoreError::Stopped`], [`StoreError::TooMuch`].
+    /// [`StoreError::Sql`], [`StoreError::Stopped`], [`StoreError::TooMuch`], and
+    /// [`StoreError::SqlProcess`] where there is no such process.
     pub fn sql(
         &self,
         query: &Query,
         limits: SqlLimits,
         gone: &CancellationToken,
     ) -> Result<(Table, bool), StoreError> {
-        let readers = &self.0.readers;
-        store::sql(&readers.connection()?, readers.connection()?, query, limits, gone)
+        sql_sandbox::run(&self.0.readers, &self.0.lake, query, limits, gone)
+    }
+
+    /// A connection in a transaction, which ends with it: what an answer takes from the file
+    /// and which files of the lake it reads are of one state, whatever moves meanwhile.
+    pub(crate) fn connection_of_one_state(&self) -> Result<Connection, StoreError> {
+        let connection = self.0.readers.connection()?;
+        connection.execute_batch("BEGIN TRANSACTION")?;
+        Ok(connection)
+    }
+
+    /// Where answers come from, read over a connection.
+    pub(crate) fn source<'a>(&'a self, connection: &'a Connection) -> Source<'a> {
+        Source { connection, lake: &self.0.lake }
     }
 
     /// What is computed.

@@ -134,6 +134,8 @@ pub struct Lake {
     pub silver_days: u32,
     /// The same for feature rows.
     pub features_days: u32,
+    /// Days that superseded corrections of feature rows stay; 0: for ever.
+    pub revisions_days: u32,
     /// Days after which KPIs are deleted.
     pub kpi_days: u32,
     /// Files of a partition before they are put together.

@@ -1,11 +1,11 @@
 //! What is done between transactions, by the thread that writes them: KPIs are
-//! counted anew, and what is old moves to the lake.
+//! counted, superseded revisions of feature rows go, and what is old moves to the lake.
 
 use std::time::{Duration, Instant};
 
 use duckdb::Connection;
 
-use crate::{Settings, StoreError, kpi::Refresh, lake};
+use crate::{Settings, StoreError, kpi::Refresh, lake, store::drop_superseded_revisions};
 
 /// Between two counts of KPIs at least so many times as long as the last one took: they cost little
 /// of the writing thread, however much there is to count.
@@ -19,7 +19,11 @@ const REFRESH: Duration = Duration::from_millis(200);
 /// Zone-hours that one transaction counts at least and at most.
 const HOURS: (usize, usize) = (20, 20_000);
 
-/// When what is next due.
+/// Superseded revisions of feature rows go this often, at most so many at once.
+const REVISIONS: Duration = Duration::from_secs(3600);
+const REVISIONS_MAX: usize = 20_000;
+
+/// Next run time of each maintenance job.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     refresh: Refresh,
@@ -28,6 +32,7 @@ pub(crate) struct Upkeep {
     /// Zone-hours to count at once.
     hours_max: usize,
     settings: Settings,
+    revisions_at: Instant,
     move_at: Instant,
 }
 
@@ -40,15 +45,21 @@ impl Upkeep {
             refresh_at: now,
             hours_max: HOURS.0,
             settings: settings.clone(),
+            revisions_at: now,
             move_at: now,
         })
     }
 
-    /// Does what is due.
-    pub(crate) fn if_due(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
+    /// Does what is due. `now_ms` is the wall clock, UTC ms, where all that live zones have
+    /// sent is taken in.
+    pub(crate) fn if_due(
+        &mut self,
+        connection: &mut Connection,
+        now_ms: Option<i64>,
+    ) -> Result<(), StoreError> {
         let began = Instant::now();
         if began >= self.refresh_at {
-            let hours = self.refresh.run(connection, self.hours_max)?;
+            let hours = self.refresh.run(connection, self.hours_max, now_ms)?;
             let (took, is_all) = (began.elapsed(), hours < self.hours_max);
             if !is_all {
                 let scale = REFRESH.as_secs_f64() / took.as_secs_f64();
@@ -60,10 +71,21 @@ impl Upkeep {
             self.refresh_at = Instant::now() + rest.max(took * REST);
         }
         let lake = &self.settings.lake;
+        if lake.revisions_days > 0 && Instant::now() >= self.revisions_at {
+            let began = Instant::now();
+            let dropped =
+                drop_superseded_revisions(connection, lake.revisions_days, REVISIONS_MAX)?;
+            let is_all = dropped < REVISIONS_MAX;
+            let rest = if is_all { REVISIONS } else { Duration::ZERO };
+            self.revisions_at = Instant::now() + rest.max(began.elapsed() * REST);
+            if dropped > 0 {
+                tracing::info!(rows = dropped, "superseded revisions of feature rows dropped");
+            }
+        }
         if lake.is_there() && Instant::now() >= self.move_at {
             self.move_at = Instant::now() + RETRY;
             let moved = lake::run(connection, &self.settings)?;
-            let compacted = lake::compact(connection, &self.settings)?;
+            let compacted = lake::compact(connection, &self.settings, false)?;
             tracing::info!(?moved, compacted, "old readings moved to the lake");
             self.move_at = Instant::now() + Duration::from_secs(u64::from(lake.move_h) * 3600);
         }
@@ -71,8 +93,8 @@ impl Upkeep {
     }
 
     /// Counts everything that is not counted yet.
-    pub(crate) fn finish(&self, connection: &mut Connection) -> Result<(), StoreError> {
-        while self.refresh.run(connection, HOURS.1)? == HOURS.1 {}
+    pub(crate) fn finish(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
+        while self.refresh.run(connection, HOURS.1, None)? == HOURS.1 {}
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ mod screen;
 mod settings;
 mod summary;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 use service::{log, shutdown};
@@ -24,8 +26,15 @@ use cli::{Cli, Command, Common};
 use house::House;
 use settings::Settings;
 
+fn main() -> Result<ExitCode> {
+    if let Some(code) = feature_store::sql_sandbox::serve_if_requested() {
+        return Ok(code);
+    }
+    run_command().map(|()| ExitCode::SUCCESS)
+}
+
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn run_command() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Command::Demo(demo) => {

@@ -23,6 +23,9 @@ pub struct Rules {
     pub motion_metric: SmolStr,
     /// For how long a light or motion reading holds, s.
     pub hold_max_s: u32,
+    /// A metric is expected in every hour that begins at most this many days after an hour in
+    /// which the zone had a valid reading of it; 0: it is never expected.
+    pub expected_days: u32,
 }
 
 impl Default for Rules {
@@ -44,6 +47,7 @@ impl Default for Rules {
             light_min_lux: 50.0,
             motion_metric: SmolStr::new_static("motion"),
             hold_max_s: 600,
+            expected_days: 7,
         }
     }
 }
@@ -73,6 +77,19 @@ impl Rules {
             ));
         }
         if wrong.is_empty() { Ok(self) } else { Err(RulesError(wrong.join("; "))) }
+    }
+
+    /// For how long after an hour with valid readings more are expected, ms.
+    #[must_use]
+    pub fn expected_ms(&self) -> i64 {
+        i64::from(self.expected_days) * 86_400_000
+    }
+
+    /// The KPIs of a metric that was expected in a period and has no reading in it: no
+    /// statistics, completeness and quality 0.
+    #[must_use]
+    pub fn silent_kpis(&self, metric: &str, period: Period) -> MetricKpis {
+        Tally::default().kpis(period, self.interval_ms(metric))
     }
 
     fn interval_ms(&self, metric: &str) -> i64 {
@@ -160,6 +177,20 @@ impl ZoneTally {
                 self.occupied.add(reading.event_ms, reading.value > 0.0, rules.hold_max_ms());
             }
         }
+    }
+
+    /// Adds a metric that was expected: without readings it counts, and lowers the quality
+    /// of the zone.
+    pub fn expect_metric(&mut self, metric: &SmolStr) {
+        if !self.metrics.contains_key(metric) {
+            self.metrics.insert(metric.clone(), Tally::default());
+        }
+    }
+
+    /// The metrics that have a valid reading.
+    pub fn valid_metrics(&self) -> impl Iterator<Item = &SmolStr> {
+        let is_valid = |tally: &Tally| tally.count(telemetry::Quality::Ok) > 0;
+        self.metrics.iter().filter(move |(_, tally)| is_valid(tally)).map(|(metric, _)| metric)
     }
 
     /// Takes the tally of what follows.
@@ -262,6 +293,27 @@ mod tests {
         }
         let kpis = tally.kpis(Period { start_ms: 0, end_ms: 3_600_000 }, &rules);
         assert_eq!(kpis.comfort, Some(50.0), "{kpis:?}");
+    }
+
+    #[test]
+    fn a_silent_metric_is_there_without_statistics_and_halves_the_quality() {
+        let (rules, hour) = (Rules::default(), Period { start_ms: 0, end_ms: 3_600_000 });
+        let mut tally = ZoneTally::default();
+        for event_ms in (0..3_600_000).step_by(60_000) {
+            let reading = Observation { event_ms, value: 21.0, quality: Quality::Ok };
+            tally.add("temperature", &reading, &rules);
+        }
+        let before = tally.kpis(hour, &rules);
+        let metrics = ["co2", "temperature"].map(SmolStr::new_static);
+        metrics.iter().for_each(|metric| tally.expect_metric(metric));
+        let kpis = tally.kpis(hour, &rules);
+        let silent = kpis.metrics["co2"];
+        assert_eq!(silent, rules.silent_kpis("co2", hour));
+        assert_eq!((silent.count, silent.valid_share, silent.mean), (0, None, None));
+        assert_eq!((silent.completeness, silent.gap_max_s), (0.0, 3600.0));
+        assert_eq!((before.quality, kpis.quality), (Some(100.0), Some(50.0)));
+        assert_eq!(before.comfort, kpis.comfort);
+        assert!(tally.valid_metrics().eq(["temperature"]));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn run(
     let started = Instant::now();
     settings.check()?;
     let mut connection = store::open_for_backfill(&settings.store, &settings.lake)?;
-    store::bring_up_to_date(&mut connection, &settings.engine, metrics)?;
+    store::bring_up_to_date(&mut connection, settings, metrics)?;
     let plan = Plan::of(request)?;
     let done = Done::read(&connection)?;
     let columns = columns(&connection, &plan.metrics)?;

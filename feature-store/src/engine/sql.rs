@@ -23,18 +23,30 @@ pub(super) struct Made {
     pub(super) derived: Vec<Option<f64>>,
 }
 
-/// Tells a reading from its neighbours.
+/// Everything that an expression may name: two readings that differ in any of it may have
+/// different results.
 #[derive(Debug, PartialEq)]
 struct Key {
-    metric: SmolStr,
     event_ms: i64,
     bits: u64,
+    metric: SmolStr,
+    site: SmolStr,
+    zone: SmolStr,
+    device: SmolStr,
 }
 
 impl Key {
     fn of(reading: &SqlReading<'_>) -> Self {
-        let (event_ms, bits) = (reading.event_ms, reading.value.to_bits());
-        Self { metric: reading.metric.into(), event_ms, bits }
+        // Destructured, so that a column that is added to readings is added here too.
+        let SqlReading { value, metric, site, zone, device, event_ms } = *reading;
+        Self {
+            event_ms,
+            bits: value.to_bits(),
+            metric: metric.into(),
+            site: site.into(),
+            zone: zone.into(),
+            device: device.into(),
+        }
     }
 }
 

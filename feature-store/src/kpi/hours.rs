@@ -4,6 +4,8 @@ use agronomy::kpi::{Observation, Period, Rules, ZoneTally};
 use jiff::tz::TimeZone;
 use telemetry::{Quality, SmolStr};
 
+use super::silence::add_silent_metrics;
+
 /// The hours of a zone, by their start, ms.
 pub(crate) type Hours = BTreeMap<i64, (Period, ZoneTally)>;
 
@@ -45,7 +47,8 @@ pub(super) fn days(hours: &Hours, rules: &Rules, time_zone: &TimeZone) -> Hours 
 /// each in the order of event time.
 pub(crate) type Readings<'a> = (&'a [i64], &'a [f64], &'a [Quality]);
 
-/// The hours of a whole history, given by metric.
+/// The hours of a whole history, given by metric; with those in which an expected metric, or
+/// the whole zone, is silent.
 pub(crate) fn of_history(
     metrics: &BTreeMap<SmolStr, Vec<Readings<'_>>>,
     rules: &Rules,
@@ -77,5 +80,6 @@ pub(crate) fn of_history(
         all.sort_by(|a, b| a.event_ms.cmp(&b.event_ms).then(a.value.total_cmp(&b.value)));
         count(&mut hours, metric, all.into_iter(), rules, time_zone);
     }
+    add_silent_metrics(&mut hours, rules, time_zone);
     hours
 }

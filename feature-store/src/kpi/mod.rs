@@ -2,22 +2,31 @@
 //! [`agronomy::kpi`], kept in `gold`.
 //!
 //! An hour whose readings changed is noted in the transaction that changed
-//! them, and counted anew from all of its readings in silver in one further
-//! transaction, with its day: so late readings are in, and a crash loses
-//! nothing. A zone's hours are final once nothing can correct them any more
-//! (`engine.late_max_s`, and a day): KPIs outlive the readings.
+//! them, and counted again from all of its readings, in silver and in the lake, in
+//! one further transaction, with its day: so late readings are in whatever their age
+//! and order, and a crash loses nothing. KPIs outlive the readings.
+//!
+//! Every hour of a zone's clock has a row for each metric that was expected in it:
+//! one that had a valid reading in the days before. A silent one has completeness 0.
 //!
 //! # Layout
-//! - `periods.sql`: the tables of hours and days; `schema.sql`: what is kept to make them
+//! - `periods.sql`: the tables of hours and days; `schema.sql`, `zones.sql`: what is kept to
+//!   make them
 //! - `touched`: which hours have readings that their KPIs do not know
-//! - `refresh`: counts them anew
+//! - `refresh`: what of it is counted next, and put in the place of what was
+//! - `count`: the readings of hours, from silver and the lake
+//! - `silence`: which metrics are expected in an hour
+//! - `gold`: hours and days that are there already
 //! - `hours`: from readings to the hours and days of a zone
 //! - `write`: hours and days into `gold`
 //! - `read`: [`KpiQuery`] → [`ZoneKpis`]
 
+mod count;
+mod gold;
 mod hours;
 mod read;
 mod refresh;
+mod silence;
 mod touched;
 mod write;
 
@@ -50,5 +59,15 @@ pub(crate) fn make_tables(connection: &Connection) -> Result<(), StoreError> {
         let periods = periods.replace("{length}", length).replace("{start}", start);
         connection.execute_batch(&periods)?;
     }
-    Ok(connection.execute_batch(include_str!("schema.sql"))?)
+    connection.execute_batch(include_str!("schema.sql"))?;
+    let zones: u64 = connection.query_row(
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'meta' AND table_name = 'kpi_zones'",
+        [],
+        |row| row.get(0),
+    )?;
+    if zones == 0 {
+        let script = format!("BEGIN TRANSACTION; {} COMMIT;", include_str!("zones.sql"));
+        connection.execute_batch(&script)?;
+    }
+    Ok(())
 }

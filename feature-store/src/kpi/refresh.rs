@@ -1,33 +1,56 @@
-use std::collections::{BTreeMap, BTreeSet};
-
-use agronomy::kpi::{Observation, Period, Rules, ZoneTally};
-use duckdb::{
-    Connection,
-    arrow::{
-        array::AsArray,
-        datatypes::{Float64Type, Int64Type, UInt8Type},
-    },
-    params,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
 };
+
+use agronomy::kpi::{Period, Rules, ZoneTally};
+use duckdb::{Connection, params};
 use jiff::tz::TimeZone;
-use telemetry::{Quality, SmolStr, ZoneId};
+use telemetry::{SmolStr, ZoneId};
 
 use super::{
     HOUR_MS,
-    hours::{self, Hours},
-    write::{Gold, append_open},
+    count::{ZonePeriods, count_readings},
+    gold::{
+        KnownHours, Stretch, each, hours_without_tally, known_days, known_hours, tallies_of_days,
+        zone_of,
+    },
+    hours::Hours,
+    silence::ExpectedMetrics,
+    write::{Gold, SilentPeriod, append_open, micros_text, write_silent_zones},
 };
-use crate::{Settings, StoreError, store::micros};
+use crate::{Settings, StoreError, lake::LakeReader};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
+/// Tallies of hours are kept for so many days behind a zone's newest reading: a new reading
+/// is mostly of those days, and theirs need not be counted again.
+const TALLY_DAYS: i64 = 8;
+/// So much of a zone's clock is looked at for silent metrics at once.
+const CLOCK_MS_MAX: i64 = 31 * DAY_MS;
+/// Hours with readings in a lake that cannot be read are tried again after so long.
+const RETRY: Duration = Duration::from_secs(600);
 
-/// Counts hours with new readings, and their days.
+/// Counts hours with new readings, and their days; makes rows of silent metrics as time
+/// passes.
 #[derive(Debug)]
 pub(crate) struct Refresh {
     rules: Rules,
     pub(crate) time_zone: TimeZone,
-    /// How much older than a zone's newest reading a reading may be to count.
-    late_max_ms: i64,
+    lake: LakeReader,
+    lake_retry_at: Option<Instant>,
+    /// For how long behind a zone's newest reading tallies are kept.
+    tallies_ms: i64,
+}
+
+/// How far a zone has come.
+#[derive(Debug, Default)]
+struct ZoneClock {
+    /// Time at the zone, UTC ms: its newest valid reading, or now where it is live.
+    clock_ms: Option<i64>,
+    /// The start of the hour up to which silent metrics have their rows.
+    complete_until_ms: Option<i64>,
+    /// The start of the oldest hour that is left to be counted later.
+    next_dirty_ms: Option<i64>,
 }
 
 impl Refresh {
@@ -35,261 +58,433 @@ impl Refresh {
         Ok(Self {
             rules: settings.kpi.rules.clone(),
             time_zone: settings.engine.time_zone()?,
-            late_max_ms: i64::from(settings.engine.late_max_s) * 1000,
+            lake: LakeReader::new(settings)?,
+            lake_retry_at: None,
+            tallies_ms: TALLY_DAYS * DAY_MS,
         })
     }
 
-    /// Counts anew so many of the touched zone-hours at most, in one transaction; how many
-    /// it were.
+    /// From which time on tallies are kept, given a zone's newest reading.
+    pub(crate) fn open_ms(&self, newest_ms: Option<i64>) -> i64 {
+        newest_ms.unwrap_or(i64::MIN).saturating_sub(self.tallies_ms)
+    }
+
+    /// Counts at most so many hours that have changed, the oldest first, in one transaction;
+    /// how many it were. `now_ms` is the wall clock, by which time passes for live zones that
+    /// are silent, where all that they have sent is in.
     pub(crate) fn run(
+        &mut self,
+        connection: &mut Connection,
+        hours_max: usize,
+        now_ms: Option<i64>,
+    ) -> Result<usize, StoreError> {
+        if self.lake_retry_at.is_none_or(|at| Instant::now() >= at) {
+            match self.refresh(connection, hours_max, now_ms, true) {
+                Ok(hours) => {
+                    self.lake_retry_at = None;
+                    return Ok(hours);
+                }
+                // Hours whose readings cannot all be read stay as they are, and noted.
+                Err(error) => {
+                    tracing::warn!(%error, "KPIs of hours with readings in the lake are counted later");
+                    self.lake_retry_at = Some(Instant::now() + RETRY);
+                }
+            }
+        }
+        self.refresh(connection, hours_max, now_ms, false)
+    }
+
+    fn refresh(
         &self,
         connection: &mut Connection,
         hours_max: usize,
+        now_ms: Option<i64>,
+        with_lake: bool,
     ) -> Result<usize, StoreError> {
-        let touched = touched(connection, hours_max)?;
-        if touched.is_empty() {
+        let transaction = connection.transaction()?;
+        let dirty = dirty_hours(&transaction, hours_max, with_lake)?;
+        let zones = zone_clocks(&transaction, now_ms)?;
+        let mut hours_left = hours_max.saturating_sub(dirty.len());
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let completed = self.clock_stretches(&zones, &mut hours_left, &mut stretches);
+        if dirty.is_empty() && completed.is_empty() {
             return Ok(0);
         }
-        let newest = newest(connection)?;
-        let transaction = connection.transaction()?;
-        let mut periods: BTreeMap<ZoneId, BTreeMap<i64, Period>> = BTreeMap::new();
-        for (zone, hour) in &touched {
-            let open_ms = self.open_ms(newest.get(zone).copied());
+        let periods = self.periods_to_count(&transaction, &dirty)?;
+        self.dirty_stretches(&periods, &zones, &mut stretches);
+        let stretches = merged(stretches);
+        let known = known_hours(&transaction, &stretches, self.rules.expected_ms())?;
+        let mut counted =
+            count_readings(&transaction, &self.lake, &periods, &self.rules, &self.time_zone)?;
+        let mut silent: Vec<SilentPeriod> = Vec::new();
+        for (stretch, known) in stretches.iter().zip(known) {
+            self.add_silent_metrics(stretch, &known, &mut counted, &mut silent);
+        }
+        self.replace_hours(&transaction, &counted, &silent)?;
+        let days = self.replace_days(&transaction, &counted)?;
+        self.add_silent_days(&transaction, &silent, &days)?;
+        set_complete(&transaction, &completed)?;
+        transaction.execute_batch(&format!(
+            "DELETE FROM meta.kpi_hours k USING meta.zones z
+             WHERE k.site = z.site AND k.zone = z.zone AND NOT k.is_final
+               AND k.hour < z.newest - INTERVAL {TALLY_DAYS} DAY;
+             DELETE FROM meta.kpi_touched t USING refreshed r
+             WHERE t.site = r.site AND t.zone = r.zone AND t.hour = r.hour;"
+        ))?;
+        transaction.commit()?;
+        let is_all = dirty.len() < hours_max && hours_left > 0;
+        Ok(if is_all { dirty.len() } else { hours_max })
+    }
+
+    /// Adds the hours that time has passed over since they were last looked at, for as many
+    /// zones as there is room for; up to which hour each of them is complete then.
+    fn clock_stretches(
+        &self,
+        zones: &BTreeMap<ZoneId, ZoneClock>,
+        hours_left: &mut usize,
+        stretches: &mut Vec<Stretch>,
+    ) -> BTreeMap<ZoneId, i64> {
+        let mut completed = BTreeMap::new();
+        for (zone, own) in zones {
+            // What is counted later is looked at then.
+            let (Some(clock_ms), None) = (own.clock_ms, own.next_dirty_ms) else { continue };
+            let Some(hour) = Period::local_hour(clock_ms, &self.time_zone) else { continue };
+            let until_ms = match own.complete_until_ms {
+                Some(since_ms) if since_ms >= hour.start_ms => continue,
+                Some(since_ms) => {
+                    let until_ms = hour.start_ms.min(since_ms.saturating_add(CLOCK_MS_MAX));
+                    *hours_left =
+                        hours_left.saturating_sub(((until_ms - since_ms) / HOUR_MS) as usize);
+                    stretches.push(Stretch { zone: zone.clone(), from_ms: since_ms, until_ms });
+                    until_ms
+                }
+                None => hour.start_ms,
+            };
+            completed.insert(zone.clone(), until_ms);
+            if *hours_left == 0 {
+                break;
+            }
+        }
+        completed
+    }
+
+    /// The hours of the clock that these hours of UTC have parts of, less those whose readings
+    /// were not kept.
+    fn periods_to_count(
+        &self,
+        connection: &Connection,
+        dirty: &[(ZoneId, i64)],
+    ) -> Result<ZonePeriods, StoreError> {
+        let mut periods = ZonePeriods::new();
+        for (zone, hour) in dirty {
             let own = periods.entry(zone.clone()).or_default();
-            // An hour of UTC has parts of two hours of the clock at half-hour offsets.
-            for at_ms in [hour * HOUR_MS, (hour + 1) * HOUR_MS - 1] {
-                let period = Period::local_hour(at_ms, &self.time_zone);
-                if let Some(period) = period.filter(|period| period.start_ms >= open_ms) {
+            for at_ms in
+                [hour.saturating_mul(HOUR_MS), hour.saturating_add(1).saturating_mul(HOUR_MS) - 1]
+            {
+                if let Some(period) = Period::local_hour(at_ms, &self.time_zone) {
                     own.insert(period.start_ms, period);
                 }
             }
         }
-        let kept = final_hours(&transaction)?;
-        for (zone, own) in &mut periods {
-            own.retain(|start_ms, _| !kept.contains(&(zone.clone(), *start_ms)));
-        }
-        periods.retain(|_, own| !own.is_empty());
-        let counted = self.count(&transaction, &periods)?;
-        self.replace(&transaction, &counted, &newest)?;
-        transaction.execute_batch(
-            "DELETE FROM meta.kpi_touched t USING refreshed r
-             WHERE t.site = r.site AND t.zone = r.zone AND t.hour = r.hour;
-             DROP TABLE refreshed;",
-        )?;
-        transaction.commit()?;
-        Ok(touched.len())
-    }
-
-    /// From which time on hours can still change.
-    pub(crate) fn open_ms(&self, newest_ms: Option<i64>) -> i64 {
-        let since_ms = newest_ms.unwrap_or(i64::MIN).saturating_sub(self.late_max_ms + DAY_MS);
-        Period::local_day(since_ms, &self.time_zone).map_or(since_ms, |day| day.start_ms)
-    }
-
-    /// These hours, from all of their readings.
-    fn count(
-        &self,
-        connection: &Connection,
-        periods: &BTreeMap<ZoneId, BTreeMap<i64, Period>>,
-    ) -> Result<BTreeMap<ZoneId, Hours>, StoreError> {
-        connection.execute_batch(
-            "CREATE OR REPLACE TEMP TABLE counting (site VARCHAR, zone VARCHAR, hour BIGINT)",
-        )?;
-        let mut wanted: BTreeSet<(&ZoneId, i64)> = BTreeSet::new();
-        for (zone, own) in periods {
-            for period in own.values() {
-                let (first, last) = (period.start_ms, period.end_ms - 1);
-                wanted.extend([first, last].map(|ms| (zone, ms.div_euclid(HOUR_MS))));
-            }
-        }
-        let mut counting = connection.appender("counting")?;
-        for (zone, hour) in &wanted {
-            counting.append_row(params![zone.site.as_str(), zone.zone.as_str(), hour])?;
-        }
-        counting.flush()?;
-        // Numbers sort several times as fast as names.
-        connection.execute_batch(
-            "CREATE OR REPLACE TEMP TABLE counting_series AS
-             SELECT s.id, c.hour, s.site, s.zone, s.metric,
-                    dense_rank() OVER (ORDER BY s.site, s.zone, s.metric) - 1 AS place
-             FROM silver.series s JOIN counting c ON s.site = c.site AND s.zone = c.zone",
-        )?;
-        let names = names(connection)?;
-        let span = |hour: Option<i64>| micros(hour.unwrap_or_default().saturating_mul(HOUR_MS));
-        let first = wanted.iter().map(|(_, hour)| *hour).min();
-        let end = wanted.iter().map(|(_, hour)| *hour + 1).max();
         let mut statement = connection.prepare(
-            "SELECT s.place, epoch_ms(d.event) AS event, d.value, d.quality
-             FROM silver.data d JOIN counting_series s
-               ON d.series = s.id AND epoch_ms(d.event) // 3600000 = s.hour
-             WHERE d.event >= make_timestamp(?) AND d.event < make_timestamp(?)
-             ORDER BY s.place, d.event, d.value",
+            "SELECT k.site, k.zone, epoch_ms(k.hour) FROM meta.kpi_hours k
+             SEMI JOIN refreshed r ON k.site = r.site AND k.zone = r.zone WHERE k.is_final",
         )?;
-        let mut counted: BTreeMap<ZoneId, Hours> = BTreeMap::new();
-        let mut count = |place: i64, readings: &mut Vec<Observation>| {
-            let Some((zone, metric)) = names.get(place as usize) else { return };
-            let own = &periods[zone];
-            readings.retain(|reading| contains(own, reading.event_ms));
-            let hours = counted.entry(zone.clone()).or_default();
-            hours::count(hours, metric, readings.drain(..), &self.rules, &self.time_zone);
-        };
-        let (mut place, mut readings) = (0, Vec::new());
-        for batch in statement.query_arrow(params![span(first), span(end)])? {
-            let places = batch.column(0).as_primitive::<Int64Type>().values();
-            let events = batch.column(1).as_primitive::<Int64Type>().values();
-            let values = batch.column(2).as_primitive::<Float64Type>().values();
-            let qualities = batch.column(3).as_primitive::<UInt8Type>().values();
-            for i in 0..batch.num_rows() {
-                if places[i] != place {
-                    count(place, &mut readings);
-                    place = places[i];
-                }
-                let quality = Quality::ALL.get(usize::from(qualities[i])).copied();
-                readings.push(Observation {
-                    event_ms: events[i],
-                    value: values[i],
-                    quality: quality.unwrap_or(Quality::NotANumber),
-                });
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            if let Some(own) = periods.get_mut(&zone_of(row)?) {
+                own.remove(&row.get(2)?);
             }
         }
-        count(place, &mut readings);
-        Ok(counted)
+        Ok(periods)
     }
 
-    /// Puts these hours, and the days that they are in, in the place of what was.
-    fn replace(
+    /// The hours in which metrics are expected because of readings in the hours to be counted.
+    fn dirty_stretches(
+        &self,
+        periods: &ZonePeriods,
+        zones: &BTreeMap<ZoneId, ZoneClock>,
+        stretches: &mut Vec<Stretch>,
+    ) {
+        for (zone, period) in each(periods) {
+            let Some(own) = zones.get(zone) else { continue };
+            // No zone is expected to have sent what is in the future by its clock.
+            let Some(clock_ms) = own.clock_ms else { continue };
+            let start_ms = period.start_ms;
+            let mut until_ms = clock_ms.min(start_ms.saturating_add(self.rules.expected_ms()));
+            if let Some(next_ms) = own.next_dirty_ms.filter(|next_ms| *next_ms > start_ms) {
+                // From there on it is looked at when that hour is counted.
+                until_ms = until_ms.min(next_ms - 1);
+            }
+            if until_ms >= start_ms {
+                stretches.push(Stretch { zone: zone.clone(), from_ms: start_ms, until_ms });
+            }
+        }
+    }
+
+    /// Adds metrics that were expected and silent: to hours that are counted now, and to others.
+    fn add_silent_metrics(
+        &self,
+        stretch: &Stretch,
+        known: &KnownHours,
+        counted: &mut BTreeMap<ZoneId, Hours>,
+        silent: &mut Vec<SilentPeriod>,
+    ) {
+        let Stretch { zone, from_ms, until_ms } = stretch;
+        let none = Hours::new();
+        let own = counted.get(zone).unwrap_or(&none);
+        let starts = own.keys().chain(known.hours.keys()).copied().collect();
+        let valid = |start_ms: i64| -> Vec<SmolStr> {
+            if let Some((_, tally)) = own.get(&start_ms) {
+                return tally.valid_metrics().cloned().collect();
+            }
+            let metrics = known.hours.get(&start_ms).into_iter().flatten();
+            metrics.filter(|(_, own)| own.0).map(|(metric, _)| metric.clone()).collect()
+        };
+        let mut expected_metrics = ExpectedMetrics::new(&self.rules);
+        for (metric, last_ms) in &known.last_valid_ms {
+            expected_metrics.note_valid(metric, *last_ms);
+        }
+        let mut found: Vec<(Period, Vec<SmolStr>)> = Vec::new();
+        let span = (*from_ms, *until_ms);
+        expected_metrics.visit_hours(span, &self.time_zone, &starts, valid, |period, expected| {
+            found.push((period, expected.to_vec()));
+        });
+        for (period, expected) in found {
+            let hour = counted.get_mut(zone).and_then(|own| own.get_mut(&period.start_ms));
+            if let Some((_, tally)) = hour {
+                expected.iter().for_each(|metric| tally.expect_metric(metric));
+                continue;
+            }
+            let known = known.hours.get(&period.start_ms).map(|metrics| {
+                metrics.iter().map(|(metric, (_, quality))| (metric.clone(), *quality)).collect()
+            });
+            silent.extend(SilentPeriod::new(zone, period, &expected, known.as_ref()));
+        }
+    }
+
+    /// Puts counted hours in the place of what was, and adds rows of silent metrics to others.
+    fn replace_hours(
         &self,
         connection: &Connection,
         counted: &BTreeMap<ZoneId, Hours>,
-        newest: &BTreeMap<ZoneId, i64>,
+        silent: &[SilentPeriod],
     ) -> Result<(), StoreError> {
+        connection.execute_batch(
+            "CREATE OR REPLACE TEMP TABLE hours_now (site VARCHAR, zone VARCHAR, hour TIMESTAMP)",
+        )?;
+        let mut now = connection.appender("hours_now")?;
         for (zone, hours) in counted {
-            let (site, name) = (zone.site.as_str(), zone.zone.as_str());
-            let open_ms = self.open_ms(newest.get(zone).copied());
-            connection.execute(
-                "DELETE FROM meta.kpi_hours
-                 WHERE site = ? AND zone = ? AND hour < make_timestamp(?)",
-                params![site, name, micros(open_ms)],
-            )?;
-            let mut days: BTreeMap<i64, Period> = BTreeMap::new();
             for start_ms in hours.keys() {
-                for (table, column) in [
-                    ("meta.kpi_hours", "hour"),
-                    ("gold.hourly", "hour"),
-                    ("gold.hourly_zones", "hour"),
-                ] {
-                    delete(connection, table, column, zone, *start_ms)?;
-                }
-                if let Some(day) = Period::local_day(*start_ms, &self.time_zone) {
-                    days.insert(day.start_ms, day);
-                }
+                let (site, name) = (zone.site.as_str(), zone.zone.as_str());
+                now.append_row(params![site, name, micros_text(*start_ms)])?;
             }
-            for start_ms in days.keys() {
-                delete(connection, "gold.daily", "day_start", zone, *start_ms)?;
-                delete(connection, "gold.daily_zones", "day_start", zone, *start_ms)?;
-            }
-            let mut open = connection.appender_to_db("kpi_hours", "meta")?;
+        }
+        now.flush()?;
+        for table in ["meta.kpi_hours", "gold.hourly", "gold.hourly_zones"] {
+            connection.execute_batch(&format!(
+                "DELETE FROM {table} t USING hours_now n
+                 WHERE t.site = n.site AND t.zone = n.zone AND t.hour = n.hour"
+            ))?;
+        }
+        let mut tallies = connection.appender_to_db("kpi_hours", "meta")?;
+        let mut gold = Gold::new(connection)?;
+        for (zone, hours) in counted {
             for (period, tally) in hours.values() {
-                append_open(&mut open, zone, *period, tally, false)?;
-            }
-            open.flush()?;
-            let mut gold = Gold::new(connection)?;
-            for (period, tally) in hours.values() {
+                append_open(&mut tallies, zone, *period, tally, false)?;
                 gold.hour(zone, &tally.kpis(*period, &self.rules))?;
             }
-            for day in days.into_values() {
-                let tally = self.day(connection, zone, day)?;
-                gold.day(zone, &tally.kpis(day, &self.rules))?;
-            }
-            gold.finish()?;
         }
-        Ok(())
+        for own in silent {
+            gold.silent_hour(own, &self.rules)?;
+        }
+        tallies.flush()?;
+        gold.finish()?;
+        write_silent_zones(connection, silent, ("gold.hourly_zones", "hour"))
     }
 
-    /// A day, merged from its hours.
-    fn day(
+    /// Merges the days of counted hours again; which days these are.
+    fn replace_days(
         &self,
         connection: &Connection,
-        zone: &ZoneId,
-        day: Period,
-    ) -> Result<ZoneTally, StoreError> {
-        let mut statement = connection.prepare(
-            "SELECT tally FROM meta.kpi_hours WHERE site = ? AND zone = ?
-             AND hour >= make_timestamp(?) AND hour < make_timestamp(?) ORDER BY hour",
-        )?;
-        let (site, name) = (zone.site.as_str(), zone.zone.as_str());
-        let times = [day.start_ms, day.end_ms].map(micros);
-        let mut found = statement.query(params![site, name, times[0], times[1]])?;
-        let mut merged = ZoneTally::default();
-        while let Some(row) = found.next()? {
-            let json: String = row.get(0)?;
-            let hour = serde_json::from_str(&json).map_err(|_| StoreError::Damaged {
-                table: "meta.kpi_hours",
-                found: json.clone(),
-                expected: "an hour's tally as JSON",
-            })?;
-            merged.merge(&hour, &self.rules);
+        counted: &BTreeMap<ZoneId, Hours>,
+    ) -> Result<ZonePeriods, StoreError> {
+        let mut days = ZonePeriods::new();
+        for (zone, hours) in counted {
+            let own = days.entry(zone.clone()).or_default();
+            let of_hours = hours.keys().filter_map(|ms| Period::local_day(*ms, &self.time_zone));
+            own.extend(of_hours.map(|day| (day.start_ms, day)));
         }
-        Ok(merged)
+        let all = days.clone();
+        // Of hours that were counted long ago the tallies are made again.
+        let mut again = ZonePeriods::new();
+        for (zone, start_ms) in hours_without_tally(connection, &days)? {
+            if let Some(period) = Period::local_hour(start_ms, &self.time_zone) {
+                again.entry(zone).or_default().insert(start_ms, period);
+            }
+        }
+        let found = count_readings(connection, &self.lake, &again, &self.rules, &self.time_zone)?;
+        let mut tallies = connection.appender_to_db("kpi_hours", "meta")?;
+        for (zone, period) in each(&again) {
+            match found.get(zone).and_then(|own| own.get(&period.start_ms)) {
+                Some((period, tally)) => append_open(&mut tallies, zone, *period, tally, false)?,
+                // Its readings are gone, and so the day stays as it was counted with them.
+                None => {
+                    let day = Period::local_day(period.start_ms, &self.time_zone);
+                    if let (Some(own), Some(day)) = (days.get_mut(zone), day) {
+                        own.remove(&day.start_ms);
+                    }
+                }
+            }
+        }
+        tallies.flush()?;
+        let of_days = tallies_of_days(connection, &days)?;
+        for table in ["gold.daily", "gold.daily_zones"] {
+            connection.execute_batch(&format!(
+                "DELETE FROM {table} t USING days_now d
+                 WHERE t.site = d.site AND t.zone = d.zone AND t.day_start = d.first"
+            ))?;
+        }
+        let mut gold = Gold::new(connection)?;
+        for (zone, day) in each(&days) {
+            let Some((tallies, metrics)) = of_days.get(&(zone.clone(), day.start_ms)) else {
+                continue;
+            };
+            let mut merged = ZoneTally::default();
+            tallies.iter().for_each(|hour| merged.merge(hour, &self.rules));
+            metrics.iter().for_each(|metric| merged.expect_metric(metric));
+            gold.day(zone, &merged.kpis(*day, &self.rules))?;
+        }
+        gold.finish()?;
+        Ok(all)
+    }
+
+    /// Adds rows of metrics that are silent to days without counted hours.
+    fn add_silent_days(
+        &self,
+        connection: &Connection,
+        silent: &[SilentPeriod],
+        counted: &ZonePeriods,
+    ) -> Result<(), StoreError> {
+        let mut days = ZonePeriods::new();
+        let mut metrics: BTreeMap<(ZoneId, i64), BTreeSet<SmolStr>> = BTreeMap::new();
+        for SilentPeriod { zone, period, metrics: own, .. } in silent {
+            let Some(day) = Period::local_day(period.start_ms, &self.time_zone) else { continue };
+            if counted.get(zone).is_some_and(|days| days.contains_key(&day.start_ms)) {
+                continue;
+            }
+            days.entry(zone.clone()).or_default().insert(day.start_ms, day);
+            metrics.entry((zone.clone(), day.start_ms)).or_default().extend(own.iter().cloned());
+        }
+        let known = known_days(connection, &days)?;
+        let mut silent_days = Vec::new();
+        for (zone, day) in each(&days) {
+            let key = (zone.clone(), day.start_ms);
+            let expected: Vec<SmolStr> = metrics.remove(&key).into_iter().flatten().collect();
+            silent_days.extend(SilentPeriod::new(zone, *day, &expected, known.get(&key)));
+        }
+        let mut gold = Gold::new(connection)?;
+        for day in &silent_days {
+            gold.silent_day(day, &self.rules)?;
+        }
+        gold.finish()?;
+        write_silent_zones(connection, &silent_days, ("gold.daily_zones", "day_start"))
     }
 }
 
-fn contains(periods: &BTreeMap<i64, Period>, at_ms: i64) -> bool {
-    periods.range(..=at_ms).next_back().is_some_and(|(_, period)| period.contains(at_ms))
+/// Stretches that overlap or follow one another become one.
+fn merged(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
+    stretches.sort_by(|a, b| (&a.zone, a.from_ms).cmp(&(&b.zone, b.from_ms)));
+    let mut merged: Vec<Stretch> = Vec::new();
+    for stretch in stretches {
+        match merged.last_mut() {
+            Some(last)
+                if last.zone == stretch.zone
+                    && stretch.from_ms <= last.until_ms.saturating_add(2 * HOUR_MS) =>
+            {
+                last.until_ms = last.until_ms.max(stretch.until_ms);
+            }
+            _ => merged.push(stretch),
+        }
+    }
+    merged
 }
 
-fn delete(
+/// Which hours to count now, the oldest first: also as the temporary table `refreshed`, of all
+/// that there are, `countable`. Without the lake, hours of days that are in it are neither.
+fn dirty_hours(
     connection: &Connection,
-    table: &str,
-    column: &str,
-    zone: &ZoneId,
-    start_ms: i64,
-) -> Result<(), StoreError> {
-    let sql =
-        format!("DELETE FROM {table} WHERE site = ? AND zone = ? AND {column} = make_timestamp(?)");
-    connection.execute(&sql, params![zone.site.as_str(), zone.zone.as_str(), micros(start_ms)])?;
-    Ok(())
-}
-
-/// Which hours to count now, also as the temporary table `refreshed`.
-fn touched(connection: &Connection, hours_max: usize) -> Result<Vec<(ZoneId, i64)>, StoreError> {
+    hours_max: usize,
+    with_lake: bool,
+) -> Result<Vec<(ZoneId, i64)>, StoreError> {
+    let in_lake = if with_lake {
+        ""
+    } else {
+        "ANTI JOIN (
+             SELECT DISTINCT url_decode(regexp_extract(path, 'zone=([^/]*)', 1)) AS zone,
+                    regexp_extract(path, 'date=([^/]*)', 1) AS date
+             FROM meta.lake WHERE \"table\" = 'readings'
+         ) l ON t.site || '/' || t.zone = l.zone
+            AND strftime(make_timestamp(t.hour * 3600000000), '%Y-%m-%d') = l.date"
+    };
     connection.execute_batch(&format!(
-        "CREATE OR REPLACE TEMP TABLE refreshed AS
-         SELECT DISTINCT site, zone, hour FROM meta.kpi_touched ORDER BY hour LIMIT {hours_max}"
+        "CREATE OR REPLACE TEMP TABLE countable AS
+             SELECT DISTINCT t.site, t.zone, t.hour FROM meta.kpi_touched t {in_lake};
+         CREATE OR REPLACE TEMP TABLE refreshed AS
+             SELECT * FROM countable ORDER BY hour, site, zone LIMIT {hours_max};"
     ))?;
     let mut statement = connection.prepare("SELECT site, zone, hour FROM refreshed")?;
-    let touched = statement.query_map([], |row| {
-        Ok((ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get(2)?))
-    })?;
-    Ok(touched.collect::<duckdb::Result<_>>()?)
-}
-
-/// Zone and metric by place in `counting_series`.
-fn names(connection: &Connection) -> Result<Vec<(ZoneId, SmolStr)>, StoreError> {
-    let mut statement = connection
-        .prepare("SELECT DISTINCT place, site, zone, metric FROM counting_series ORDER BY place")?;
-    let names = statement.query_map([], |row| {
-        let text = |i: usize| row.get::<_, String>(i).map(SmolStr::from);
-        Ok((ZoneId::new(text(1)?, text(2)?), text(3)?))
-    })?;
-    Ok(names.collect::<duckdb::Result<_>>()?)
-}
-
-fn newest(connection: &Connection) -> Result<BTreeMap<ZoneId, i64>, StoreError> {
-    let mut statement = connection
-        .prepare("SELECT site, zone, epoch_ms(newest) FROM meta.zones WHERE newest IS NOT NULL")?;
-    let newest = statement.query_map([], |row| {
-        Ok((ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get(2)?))
-    })?;
-    Ok(newest.collect::<duckdb::Result<_>>()?)
-}
-
-/// Hours that cannot be counted anew, since their readings were not kept.
-fn final_hours(connection: &Connection) -> Result<BTreeSet<(ZoneId, i64)>, StoreError> {
-    let mut statement = connection
-        .prepare("SELECT site, zone, epoch_ms(hour) FROM meta.kpi_hours WHERE is_final")?;
-    let hours = statement.query_map([], |row| {
-        Ok((ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?), row.get(2)?))
-    })?;
+    let hours = statement.query_map([], |row| Ok((zone_of(row)?, row.get(2)?)))?;
     Ok(hours.collect::<duckdb::Result<_>>()?)
+}
+
+/// How far every zone has come.
+fn zone_clocks(
+    connection: &Connection,
+    now_ms: Option<i64>,
+) -> Result<BTreeMap<ZoneId, ZoneClock>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT z.site, z.zone, epoch_ms(z.newest), contains(z.progress, '\"live\":true'),
+                epoch_ms(k.until), n.hour
+         FROM meta.zones z
+         LEFT JOIN (
+             SELECT site, zone, max(complete_until) AS until FROM meta.kpi_zones GROUP BY ALL
+         ) k ON z.site = k.site AND z.zone = k.zone
+         LEFT JOIN (
+             SELECT c.site, c.zone, min(c.hour) AS hour FROM countable c
+             ANTI JOIN refreshed r ON c.site = r.site AND c.zone = r.zone AND c.hour = r.hour
+             GROUP BY ALL
+         ) n ON z.site = n.site AND z.zone = n.zone",
+    )?;
+    let zones = statement.query_map([], |row| {
+        let newest_ms: Option<i64> = row.get(2)?;
+        let now_ms = now_ms.filter(|_| row.get(3).unwrap_or(false));
+        let clock = ZoneClock {
+            clock_ms: newest_ms.map(|newest_ms| newest_ms.max(now_ms.unwrap_or(newest_ms))),
+            complete_until_ms: row.get(4)?,
+            next_dirty_ms: row.get::<_, Option<i64>>(5)?.map(|hour| hour.saturating_mul(HOUR_MS)),
+        };
+        Ok((zone_of(row)?, clock))
+    })?;
+    Ok(zones.collect::<duckdb::Result<_>>()?)
+}
+
+/// Notes up to which hour zones have a row for every metric that was expected.
+fn set_complete(
+    connection: &Connection,
+    completed: &BTreeMap<ZoneId, i64>,
+) -> Result<(), StoreError> {
+    connection.execute_batch(
+        "CREATE OR REPLACE TEMP TABLE completed (site VARCHAR, zone VARCHAR, until TIMESTAMP)",
+    )?;
+    let mut appender = connection.appender("completed")?;
+    for (zone, until_ms) in completed {
+        let until = micros_text(*until_ms);
+        appender.append_row(params![zone.site.as_str(), zone.zone.as_str(), until])?;
+    }
+    appender.flush()?;
+    Ok(connection.execute_batch(
+        "DELETE FROM meta.kpi_zones k USING completed c WHERE k.site = c.site AND k.zone = c.zone;
+         INSERT INTO meta.kpi_zones SELECT * FROM completed;",
+    )?)
 }

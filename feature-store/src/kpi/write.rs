@@ -1,21 +1,23 @@
-use agronomy::kpi::{Kpis, Period, Rules, ZoneTally};
+use std::collections::BTreeMap;
+
+use agronomy::kpi::{Kpis, MetricKpis, Period, Rules, ZoneTally};
 use duckdb::{Appender, Connection, params};
 use jiff::tz::TimeZone;
-use telemetry::ZoneId;
+use telemetry::{SmolStr, ZoneId};
 
 use super::hours::{self, Hours};
 use crate::{StoreError, store::micros};
 
-/// The KPIs of a zone that had none: every hour and every day of a history.
-/// Hours from `open_ms` on can still change; `is_final` where their readings
-/// are not kept.
+/// The KPIs of a zone that had none: every hour and every day of a history, silent ones
+/// included. The tallies of hours from `kept_ms` on are kept, and all of them where
+/// `is_final`, since the readings are not.
 pub(crate) fn write_zone(
     connection: &Connection,
     zone: &ZoneId,
     hours: &Hours,
     rules: &Rules,
     time_zone: &TimeZone,
-    open_ms: i64,
+    kept_ms: i64,
     is_final: bool,
 ) -> Result<(), StoreError> {
     let mut gold = Gold::new(connection)?;
@@ -27,10 +29,19 @@ pub(crate) fn write_zone(
     }
     gold.finish()?;
     let mut open = connection.appender_to_db("kpi_hours", "meta")?;
-    for (period, tally) in hours.range(open_ms..).map(|(_, hour)| hour) {
+    let kept_ms = if is_final { i64::MIN } else { kept_ms };
+    for (period, tally) in hours.range(kept_ms..).map(|(_, hour)| hour) {
         append_open(&mut open, zone, *period, tally, is_final)?;
     }
-    Ok(open.flush()?)
+    open.flush()?;
+    let is_valid = |(_, tally): &&(Period, ZoneTally)| tally.valid_metrics().next().is_some();
+    if let Some((last, _)) = hours.values().rev().find(is_valid) {
+        let mut zones = connection.appender_to_db("kpi_zones", "meta")?;
+        let until = micros_text(last.start_ms);
+        zones.append_row(params![zone.site.as_str(), zone.zone.as_str(), until])?;
+        zones.flush()?;
+    }
+    Ok(())
 }
 
 pub(super) fn append_open(
@@ -68,9 +79,96 @@ impl<'a> Gold<'a> {
         append(metrics, zones, zone, kpis)
     }
 
+    /// Rows of metrics that were silent in an hour that has others.
+    pub(super) fn silent_hour(
+        &mut self,
+        silent: &SilentPeriod,
+        rules: &Rules,
+    ) -> Result<(), StoreError> {
+        append_silent(&mut self.tables[0], silent, rules)
+    }
+
+    /// The same of a day.
+    pub(super) fn silent_day(
+        &mut self,
+        silent: &SilentPeriod,
+        rules: &Rules,
+    ) -> Result<(), StoreError> {
+        append_silent(&mut self.tables[2], silent, rules)
+    }
+
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
         self.tables.iter_mut().try_for_each(|table| Ok(table.flush()?))
     }
+}
+
+/// A period, counted before, in which further metrics were expected and silent.
+#[derive(Debug)]
+pub(super) struct SilentPeriod {
+    pub(super) zone: ZoneId,
+    pub(super) period: Period,
+    pub(super) metrics: Vec<SmolStr>,
+    /// The data quality of the zone with them.
+    pub(super) quality: f64,
+}
+
+impl SilentPeriod {
+    /// Of the metrics that are expected beside those that have a data quality already; none
+    /// where there are no further ones.
+    pub(super) fn new(
+        zone: &ZoneId,
+        period: Period,
+        expected: &[SmolStr],
+        known: Option<&BTreeMap<SmolStr, f64>>,
+    ) -> Option<Self> {
+        let is_known = |metric: &SmolStr| known.is_some_and(|own| own.contains_key(metric));
+        let metrics: Vec<SmolStr> =
+            expected.iter().filter(|metric| !is_known(metric)).cloned().collect();
+        let sum: f64 = known.map_or(0.0, |own| own.values().sum());
+        let all = metrics.len() + known.map_or(0, BTreeMap::len);
+        let quality = sum / all.max(1) as f64;
+        (!metrics.is_empty()).then(|| Self { zone: zone.clone(), period, metrics, quality })
+    }
+}
+
+/// Sets the data quality of zones in periods that have got silent metrics, and makes the rows
+/// of zones that had none.
+pub(super) fn write_silent_zones(
+    connection: &Connection,
+    silent: &[SilentPeriod],
+    (table, start): (&str, &str),
+) -> Result<(), StoreError> {
+    connection.execute_batch(
+        "CREATE OR REPLACE TEMP TABLE silent_zones (
+             site VARCHAR, zone VARCHAR, first TIMESTAMP, until TIMESTAMP, quality DOUBLE)",
+    )?;
+    let mut appender = connection.appender("silent_zones")?;
+    for SilentPeriod { zone, period, quality, .. } in silent {
+        let [first, until] = [period.start_ms, period.end_ms].map(micros_text);
+        let (site, name) = (zone.site.as_str(), zone.zone.as_str());
+        appender.append_row(params![site, name, first, until, quality])?;
+    }
+    appender.flush()?;
+    Ok(connection.execute_batch(&format!(
+        "UPDATE {table} z SET quality = s.quality FROM silent_zones s
+         WHERE z.site = s.site AND z.zone = s.zone AND z.{start} = s.first;
+         INSERT INTO {table}
+         SELECT s.site, s.zone, s.first, s.until, NULL, s.quality, NULL, NULL FROM silent_zones s
+         ANTI JOIN {table} z ON z.site = s.site AND z.zone = s.zone AND z.{start} = s.first;"
+    ))?)
+}
+
+fn append_silent(
+    table: &mut Appender<'_>,
+    silent: &SilentPeriod,
+    rules: &Rules,
+) -> Result<(), StoreError> {
+    let start = micros_text(silent.period.start_ms);
+    for metric in &silent.metrics {
+        let kpis = rules.silent_kpis(metric, silent.period);
+        append_metric(table, &silent.zone, metric, &start, &kpis)?;
+    }
+    Ok(())
 }
 
 fn append(
@@ -82,26 +180,36 @@ fn append(
     let [site, name] = [zone.site.as_str(), zone.zone.as_str()];
     let [start, end] = [kpis.period.start_ms, kpis.period.end_ms].map(micros_text);
     for (metric, own) in &kpis.metrics {
-        metrics.append_row(params![
-            site,
-            name,
-            metric.as_str(),
-            start,
-            own.count,
-            own.valid_share,
-            own.min,
-            own.mean,
-            own.max,
-            own.std,
-            own.completeness,
-            own.gap_max_s,
-            own.comfort,
-            own.quality
-        ])?;
+        append_metric(metrics, zone, metric, &start, own)?;
     }
     let Kpis { comfort, quality, light_h, occupied_share, .. } = kpis;
     zones.append_row(params![site, name, start, end, comfort, quality, light_h, occupied_share])?;
     Ok(())
+}
+
+fn append_metric(
+    metrics: &mut Appender<'_>,
+    zone: &ZoneId,
+    metric: &SmolStr,
+    start: &duckdb::types::Value,
+    own: &MetricKpis,
+) -> Result<(), StoreError> {
+    Ok(metrics.append_row(params![
+        zone.site.as_str(),
+        zone.zone.as_str(),
+        metric.as_str(),
+        start,
+        own.count,
+        own.valid_share,
+        own.min,
+        own.mean,
+        own.max,
+        own.std,
+        own.completeness,
+        own.gap_max_s,
+        own.comfort,
+        own.quality
+    ])?)
 }
 
 /// A time as appenders take it.

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     compact,
+    orphans::{adopt, list_orphans},
     place::Place,
     run,
     views::{self, Part},
@@ -22,6 +23,11 @@ pub enum Command {
     Compact,
     /// List the files of the lake.
     Ls,
+    /// List files that are in the lake and that this DuckDB file does not list; none of them
+    /// is read, and none is removed.
+    Orphans,
+    /// Make the lake that of this DuckDB file, and take in the files that it does not list.
+    Adopt,
     /// Run SQL over `lake.readings`, `lake.all_readings`, `gold.hourly` and the rest; prints JSON lines.
     Query {
         /// One SELECT.
@@ -52,11 +58,20 @@ impl Command {
                 println!("{}", serde_json::to_string_pretty(&moved).expect("numbers and names"));
             }
             Self::Compact => {
-                let partitions = compact(&mut connection, settings)?;
+                let partitions = compact(&mut connection, settings, true)?;
                 println!("{}", json!({ "partitions": partitions }));
             }
             Self::Ls => {
                 print(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?;
+            }
+            Self::Orphans => {
+                for orphan in list_orphans(&connection, &place)? {
+                    println!("{}", serde_json::to_string(&orphan).expect("texts"));
+                }
+            }
+            Self::Adopt => {
+                let adoption = adopt(&mut connection, &place)?;
+                println!("{}", serde_json::to_string_pretty(&adoption).expect("numbers and texts"));
             }
             Self::Query { sql, part } => {
                 // Files of a bucket are fetched for what the query names, and no more.

@@ -11,20 +11,23 @@ use super::{
 use crate::{Settings, StoreError};
 
 /// Puts the files of a partition together where there are more than
-/// `lake.files_max` of them; how many partitions.
+/// `lake.files_max` of them; how many partitions. The files that they were go with the next
+/// move, or at once where nobody can be reading them.
 pub(crate) fn compact(
     connection: &mut Connection,
     settings: &Settings,
+    is_alone: bool,
 ) -> Result<usize, StoreError> {
     let Some(place) = Place::open(settings)? else { return Ok(0) };
-    let mut partitions: BTreeMap<(String, String), Vec<Listed>> = BTreeMap::new();
+    let mut partitions: BTreeMap<(String, String, Option<i32>), Vec<Listed>> = BTreeMap::new();
     {
-        let mut statement = connection.prepare("SELECT \"table\", path, bytes FROM meta.lake")?;
+        let mut statement =
+            connection.prepare("SELECT \"table\", path, bytes, version FROM meta.lake")?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {
             let file = Listed { path: row.get(1)?, bytes: row.get(2)? };
             let partition = file.path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-            partitions.entry((row.get(0)?, partition)).or_default().push(file);
+            partitions.entry((row.get(0)?, partition, row.get(3)?)).or_default().push(file);
         }
     }
     partitions.retain(|_, files| files.len() > settings.lake.files_max);
@@ -32,17 +35,20 @@ pub(crate) fn compact(
         return Ok(0);
     }
     place.claim(connection)?;
-    for ((table, partition), files) in &partitions {
-        one(connection, &place, table, partition, files)?;
+    for ((table, partition, version), files) in &partitions {
+        one(connection, &place, (table, *version), partition, files)?;
     }
     views::renew(connection, &place)?;
+    if is_alone {
+        remove_superseded(connection, &place)?;
+    }
     Ok(partitions.len())
 }
 
 fn one(
     connection: &mut Connection,
     place: &Place,
-    table: &str,
+    (table, version): (&str, Option<i32>),
     partition: &str,
     listed: &[Listed],
 ) -> Result<(), StoreError> {
@@ -63,12 +69,24 @@ fn one(
         quoted(to.join("0.parquet"))
     ))?;
     let made = Made::all(&aside, table, move_id)?;
-    list(&transaction, table, move_id, &made)?;
+    list(&transaction, table, move_id, &made, version)?;
     place.settle(&aside, &made)?;
     for file in listed {
         transaction.execute("DELETE FROM meta.lake WHERE path = ?", params![file.path])?;
+        transaction.execute("INSERT INTO meta.lake_superseded VALUES (?)", params![file.path])?;
     }
-    transaction.commit()?;
-    // Listed no more: a crash here leaves files that the next move removes.
-    listed.iter().try_for_each(|file| place.remove(&file.path))
+    Ok(transaction.commit()?)
+}
+
+/// Removes files that were put together before: their rows are in another one.
+pub(super) fn remove_superseded(connection: &Connection, place: &Place) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT DISTINCT path FROM meta.lake_superseded s
+         ANTI JOIN meta.lake l ON s.path = l.path",
+    )?;
+    let found = statement.query_map([], |row| row.get::<_, String>(0))?;
+    for path in found.collect::<duckdb::Result<Vec<_>>>()? {
+        place.remove(&path)?;
+    }
+    Ok(connection.execute_batch("DELETE FROM meta.lake_superseded")?)
 }

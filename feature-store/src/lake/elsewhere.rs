@@ -6,19 +6,17 @@ use std::{
     time::SystemTime,
 };
 
-use duckdb::Connection;
 use object_store::Bucket;
 
 use super::{
     files::{Folder, Made, failed},
+    owner::{OWNER, OWNER_BYTES_MAX},
     place::Listed,
 };
 use crate::StoreError;
 
-/// The object that says whose lake it is.
-const OWNER: &str = "owner";
-/// Longest content of it, bytes.
-const OWNER_BYTES_MAX: usize = 100;
+/// Where objects are put that are not listed.
+pub(super) const ORPHANS_KEY: &str = "orphans";
 /// All tables of the lake have a folder each.
 const EVERYTHING: &str = "";
 
@@ -45,23 +43,48 @@ impl Elsewhere {
         &self.cache
     }
 
-    /// Leaves the mark of this DuckDB file, or finds it: a move removes what its own file
-    /// does not list, and must not find another's.
-    pub(super) fn claim(&self, connection: &Connection) -> Result<(), StoreError> {
-        connection.execute_batch(
-            "INSERT INTO meta.lake_owner SELECT uuid()::VARCHAR
-             WHERE NOT EXISTS (SELECT 1 FROM meta.lake_owner)",
-        )?;
-        let sql = "SELECT id FROM meta.lake_owner";
-        let own: String = connection.query_row(sql, [], |row| row.get(0))?;
-        let read = || self.bucket.get(OWNER, OWNER_BYTES_MAX).map_err(|error| self.failed(error));
-        if read()?.is_none() {
-            self.bucket.create(OWNER, own.as_bytes()).map_err(|error| self.failed(error))?;
+    pub(super) fn name(&self) -> String {
+        self.bucket.place()
+    }
+
+    pub(super) fn read_owner(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.bucket.get(OWNER, OWNER_BYTES_MAX).map_err(|error| self.failed(error))
+    }
+
+    /// Leaves a mark where there is none.
+    pub(super) fn create_owner(&self, own: &str) -> Result<(), StoreError> {
+        self.bucket.create(OWNER, own.as_bytes()).map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
+    pub(super) fn remove_owner(&self) -> Result<(), StoreError> {
+        self.bucket.remove(OWNER).map_err(|error| self.failed(error))
+    }
+
+    /// Moves an object to those that are not listed.
+    pub(super) fn put_aside(&self, path: &str) -> Result<(), StoreError> {
+        let here = self.cache.path(path);
+        let fetched = self.bucket.download(&[(path.to_owned(), here.clone())]);
+        fetched.map_err(|error| self.failed(error))?;
+        let mut aside = format!("{ORPHANS_KEY}/{path}");
+        let there = self.below(ORPHANS_KEY)?;
+        let mut copies = 0;
+        while there.contains(&aside) {
+            copies += 1;
+            aside = format!("{ORPHANS_KEY}/{path}.{copies}");
         }
-        if read()?.is_some_and(|found| found == own.as_bytes()) {
-            return Ok(());
-        }
-        Err(StoreError::LakeTaken { place: self.bucket.place(), marker: OWNER })
+        self.bucket.upload(&[(aside, here)]).map_err(|error| self.failed(error))?;
+        self.remove(path)?;
+        self.cache.remove(path)
+    }
+
+    /// Fetches one object, whatever its size was noted as; where it is, and its size.
+    pub(super) fn fetch_unlisted(&self, path: &str) -> Result<(PathBuf, u64), StoreError> {
+        let here = self.cache.path(path);
+        let fetched = self.bucket.download(&[(path.to_owned(), here.clone())]);
+        fetched.map_err(|error| self.failed(error))?;
+        let bytes = fs::metadata(&here).map_err(|source| failed(&here, source))?.len();
+        Ok((here, bytes))
     }
 
     pub(super) fn settle(&self, made: &[Made]) -> Result<(), StoreError> {

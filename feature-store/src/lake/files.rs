@@ -1,7 +1,7 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -9,6 +9,8 @@ use crate::StoreError;
 
 /// Where files are written before they are renamed into place.
 const ASIDE: &str = ".moving";
+/// Where files are put that are not listed: nothing reads them, and nothing removes them.
+pub(super) const ORPHANS: &str = ".orphans";
 
 /// A folder of this machine: the lake's, or that of copies of its files.
 #[derive(Clone, Debug)]
@@ -81,6 +83,76 @@ impl Folder {
             fs::remove_dir_all(&aside).map_err(|source| failed(&aside, source))?;
         }
         Ok(())
+    }
+
+    /// Moves a file to the folder of those that are not listed; which path it has there.
+    pub(super) fn put_aside(&self, below: &str) -> Result<String, StoreError> {
+        let from = self.path(below);
+        let mut aside = format!("{ORPHANS}/{below}");
+        let mut copies = 0;
+        while self.path(&aside).exists() {
+            copies += 1;
+            aside = format!("{ORPHANS}/{below}.{copies}");
+        }
+        let to = self.path(&aside);
+        let moved = fs::create_dir_all(to.parent().unwrap_or(&self.0))
+            .and_then(|()| fs::rename(&from, &to));
+        moved.map_err(|source| failed(&to, source))?;
+        Ok(aside)
+    }
+
+    /// The content of a small file; none where there is no such file.
+    pub(super) fn read_small(
+        &self,
+        below: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path(below);
+        match File::open(&path) {
+            Ok(file) => {
+                let mut content = Vec::new();
+                let read = file.take(bytes_max as u64).read_to_end(&mut content);
+                read.map_err(|source| failed(&path, source))?;
+                Ok(Some(content))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(&path, error)),
+        }
+    }
+
+    /// Writes a small file, whole or not at all, and makes it durable.
+    pub(super) fn write_small(&self, below: &str, content: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(below);
+        let new = self.path(&format!("{below}.new"));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.0)?.sync_all()
+        };
+        write().map_err(|source| failed(&path, source))
+    }
+
+    /// Every file below one of its folders, by their paths below this one.
+    pub(super) fn every_file_below(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let (mut folders, mut files) = (vec![self.path(folder)], Vec::new());
+        while let Some(folder) = folders.pop() {
+            if !folder.exists() {
+                continue;
+            }
+            for entry in fs::read_dir(&folder).map_err(|source| failed(&folder, source))? {
+                let path = entry.map_err(|source| failed(&folder, source))?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let below = path.strip_prefix(&self.0).unwrap_or(&path);
+                    files.push(below.to_string_lossy().into_owned());
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
     }
 
     /// The Parquet files below one of its folders, by their paths below this one.

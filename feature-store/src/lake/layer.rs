@@ -11,12 +11,15 @@ pub(super) struct Layer {
     pub(super) partition_by: &'static str,
     /// Deletes the same, less ` WHERE …`.
     pub(super) delete: &'static str,
-    /// Which rows are old, of a day's start `?`-less: `{cut}` is the moment.
+    /// SQL predicate that selects rows older than `{cut}`; it has no bind parameters.
     pub(super) old: &'static str,
     /// View over the files: columns as the table in DuckDB has them.
     pub(super) view: &'static str,
     pub(super) days: u32,
 }
+
+/// The tables that a lake may have files of: a folder each.
+pub(super) const TABLES: [&str; 4] = ["readings", "records", "recorded", "features"];
 
 /// The moment before which a row of zone `z` is old: whole days behind the zone's newest reading,
 /// so that no wall clock decides over recorded time.
@@ -88,6 +91,22 @@ impl Layer {
             },
         ];
         layers.into_iter().filter(|layer| layer.days > 0).collect()
+    }
+
+    /// Selects the columns of a table, to be followed by its files.
+    pub(super) fn view_of(table: &str) -> &'static str {
+        let own = Self::every().into_iter().find(|layer| layer.name == table);
+        own.map_or("SELECT * FROM", |layer| layer.view)
+    }
+
+    /// Every table that can be in the lake, whatever moves now.
+    pub(super) fn every() -> Vec<Self> {
+        Self::all(&settings::Lake {
+            bronze_days: 1,
+            silver_days: 1,
+            features_days: 1,
+            ..settings::Lake::default()
+        })
     }
 
     pub(super) fn old(&self) -> String {

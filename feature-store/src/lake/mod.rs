@@ -4,11 +4,18 @@
 //! Files are partitioned `<table>/date=…/zone=…/metric=…`, `zone` being
 //! `site/zone`. They are written aside, synced, renamed into place or sent to
 //! the bucket, and only then does one DuckDB transaction list them in
-//! `meta.lake` and delete what they hold. A file that is not listed is left
-//! over from a crash: it is not read, and the next move removes it.
+//! `meta.lake` and delete what they hold. A file that is not listed is not read:
+//! it was left by a crash, or is somebody else's. The next move puts it aside, and
+//! nothing ever removes it.
+//!
+//! A lake has the mark of the one DuckDB file that may write to it. What has moved is
+//! part of every answer of the store as before.
 //!
 //! # Layout
-//! - `command`: `feature-store lake move|compact|ls|query`
+//! - `command`: `feature-store lake move|compact|ls|orphans|adopt|query`
+//! - `owner`: whose lake it is
+//! - `orphans`: files that are not listed, and how they are taken in
+//! - `reader`: what has moved, beside what is in the DuckDB file
 //! - `layer`: which tables move, and what of them is old
 //! - `mover`: moves it
 //! - `compact`: many small files of a partition into one
@@ -22,11 +29,15 @@ mod elsewhere;
 mod files;
 mod layer;
 mod mover;
+mod orphans;
+mod owner;
 mod place;
+mod reader;
 mod views;
 
 pub use command::Command;
 pub(crate) use compact::compact;
 pub(crate) use mover::run;
+pub(crate) use reader::{FileScope, LakeReader};
 
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");

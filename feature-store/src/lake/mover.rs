@@ -1,9 +1,11 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use duckdb::{Connection, params};
 use serde::Serialize;
 
-use super::{files::Made, layer::Layer, place::Place, views};
+use super::{
+    compact::remove_superseded, files::Made, layer::Layer, owner::listed_paths, place::Place, views,
+};
 use crate::{Settings, StoreError};
 
 /// What a move moved.
@@ -25,9 +27,9 @@ pub(crate) struct Moved {
 pub(crate) fn run(connection: &mut Connection, settings: &Settings) -> Result<Moved, StoreError> {
     let Some(place) = Place::open(settings)? else { return Ok(Moved::default()) };
     place.claim(connection)?;
+    remove_superseded(connection, &place)?;
     let layers = Layer::all(&settings.lake);
-    let names: Vec<&str> = layers.iter().map(|layer| layer.name).collect();
-    place.clean(&names, &listed(connection)?)?;
+    place.clean(&listed_paths(connection)?)?;
     let mut moved = Moved::default();
     for layer in &layers {
         let (rows, files) = move_layer(connection, &place, layer)?;
@@ -65,7 +67,11 @@ fn move_layer(
         |row| row.get(0),
     )?;
     let made = Made::all(&aside, layer.name, move_id)?;
-    list(&transaction, layer.name, move_id, &made)?;
+    let version = match layer.name {
+        "features" => active_version(&transaction)?,
+        _ => None,
+    };
+    list(&transaction, layer.name, move_id, &made, version)?;
     place.settle(&aside, &made)?;
     let deleted = transaction.execute(&format!("{} WHERE {old}", layer.delete), [])? as u64;
     if deleted != copied {
@@ -85,6 +91,7 @@ pub(super) fn list(
     table: &str,
     move_id: u32,
     made: &[Made],
+    version: Option<i32>,
 ) -> Result<(), StoreError> {
     for Made { from, below, bytes } in made {
         let full = from.to_string_lossy().replace('\'', "''");
@@ -94,8 +101,9 @@ pub(super) fn list(
             |row| row.get(0),
         )?;
         connection.execute(
-            "INSERT INTO meta.lake VALUES (?, ?, ?, ?, ?)",
-            params![below, table, move_id, rows, bytes],
+            "INSERT INTO meta.lake (path, \"table\", move, rows, bytes, version)
+             VALUES (?, ?, ?, ?, ?, ?)",
+            params![below, table, move_id, rows, bytes, version],
         )?;
     }
     Ok(())
@@ -106,9 +114,10 @@ pub(super) fn next_move(connection: &Connection) -> Result<u32, StoreError> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-fn listed(connection: &Connection) -> Result<HashSet<String>, StoreError> {
-    let mut statement = connection.prepare("SELECT path FROM meta.lake")?;
-    Ok(statement.query_map([], |row| row.get(0))?.collect::<duckdb::Result<_>>()?)
+/// The version of the definitions that `features.rows` is of.
+fn active_version(connection: &Connection) -> Result<Option<i32>, StoreError> {
+    let sql = "SELECT max(version) FROM meta.definitions WHERE active";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 fn delete_kpis(connection: &mut Connection, days: u32) -> Result<usize, StoreError> {

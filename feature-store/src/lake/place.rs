@@ -3,11 +3,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use duckdb::Connection;
-
 use super::{
-    elsewhere::Elsewhere,
-    files::{Folder, Made, is_own},
+    elsewhere::{Elsewhere, ORPHANS_KEY},
+    files::{Folder, Made, ORPHANS, failed},
+    owner::{OWNER, OWNER_BYTES_MAX},
 };
 use crate::{Settings, StoreError};
 
@@ -48,12 +47,72 @@ impl Place {
         matches!(self, Self::Here(_))
     }
 
-    /// Makes sure that nobody else writes here; before anything is written.
-    pub(super) fn claim(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// How messages name it.
+    pub(super) fn name(&self) -> String {
         match self {
-            // Its DuckDB file has one owner, and the folder is beside it.
-            Self::Here(_) => Ok(()),
-            Self::Elsewhere(elsewhere) => elsewhere.claim(connection),
+            Self::Here(folder) => folder.path("").display().to_string(),
+            Self::Elsewhere(elsewhere) => elsewhere.name(),
+        }
+    }
+
+    /// Whose mark it has.
+    pub(super) fn read_owner(&self) -> Result<Option<String>, StoreError> {
+        let found = match self {
+            Self::Here(folder) => folder.read_small(OWNER, OWNER_BYTES_MAX)?,
+            Self::Elsewhere(elsewhere) => elsewhere.read_owner()?,
+        };
+        Ok(found.map(|id| String::from_utf8_lossy(&id).trim().to_owned()))
+    }
+
+    /// Leaves a mark where there is none.
+    pub(super) fn create_owner(&self, own: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Here(folder) => folder.write_small(OWNER, own.as_bytes()),
+            Self::Elsewhere(elsewhere) => elsewhere.create_owner(own),
+        }
+    }
+
+    /// Leaves a mark in the place of the one that there is.
+    pub(super) fn replace_owner(&self, own: &str) -> Result<(), StoreError> {
+        if let Self::Elsewhere(elsewhere) = self {
+            elsewhere.remove_owner()?;
+        }
+        self.create_owner(own)
+    }
+
+    /// Files of a table, by their paths.
+    pub(super) fn below(&self, table: &str) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Here(folder) => folder.below(table),
+            Self::Elsewhere(elsewhere) => elsewhere.below(table),
+        }
+    }
+
+    /// Puts a file that is not listed out of the way; it is kept.
+    pub(super) fn put_aside(&self, path: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Here(folder) => folder.put_aside(path).map(drop),
+            Self::Elsewhere(elsewhere) => elsewhere.put_aside(path),
+        }
+    }
+
+    /// Files that were put out of the way.
+    pub(super) fn files_aside(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Here(folder) => folder.every_file_below(ORPHANS),
+            Self::Elsewhere(elsewhere) => elsewhere.below(ORPHANS_KEY),
+        }
+    }
+
+    /// Where one file can be read, and its bytes.
+    pub(super) fn fetch_unlisted(&self, path: &str) -> Result<(PathBuf, u64), StoreError> {
+        match self {
+            Self::Here(folder) => {
+                let here = folder.path(path);
+                let meta = std::fs::metadata(&here).map_err(|source| failed(&here, source))?;
+                Ok((here, meta.len()))
+            }
+            Self::Elsewhere(elsewhere) => elsewhere.fetch_unlisted(path),
         }
     }
 
@@ -86,23 +145,16 @@ impl Place {
         self.folder().remove(path)
     }
 
-    /// Removes files of moves that were not committed: named like those of a
-    /// move, and not listed.
-    pub(super) fn clean(
-        &self,
-        tables: &[&str],
-        listed: &HashSet<String>,
-    ) -> Result<(), StoreError> {
+    /// Puts files of moves that were not committed aside: named like those of a move, and not
+    /// listed. Those that were never put in their place go: their rows are where they were.
+    pub(super) fn clean(&self, listed: &HashSet<String>) -> Result<(), StoreError> {
         self.folder().clean_aside()?;
-        for table in tables {
-            let there = match self {
-                Self::Here(folder) => folder.below(table)?,
-                Self::Elsewhere(elsewhere) => elsewhere.below(table)?,
-            };
-            for path in there.iter().filter(|path| is_own(path) && !listed.contains(*path)) {
-                tracing::warn!(path, "left over from a crash: removed");
-                self.remove(path)?;
-            }
+        for path in self.move_files()?.iter().filter(|path| !listed.contains(*path)) {
+            tracing::warn!(
+                path,
+                "a file of the lake is not listed: put aside, see `feature-store lake orphans`"
+            );
+            self.put_aside(path)?;
         }
         Ok(())
     }

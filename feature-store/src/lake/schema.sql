@@ -10,5 +10,10 @@ CREATE TABLE IF NOT EXISTS meta.lake (
     rows UBIGINT NOT NULL,
     bytes UBIGINT NOT NULL
 );
--- Who this file is to a bucket, so that no two feature stores clean up after each other.
+-- Of feature rows the version of the definitions; null where it was not noted.
+ALTER TABLE meta.lake ADD COLUMN IF NOT EXISTS version INTEGER;
+-- Who this file is to its lake, so that no two feature stores clean up after each other.
 CREATE TABLE IF NOT EXISTS meta.lake_owner (id VARCHAR NOT NULL);
+-- Files that compaction has put together and that are not listed any more: they stay for those who
+-- are reading them, and the next move removes them.
+CREATE TABLE IF NOT EXISTS meta.lake_superseded (path VARCHAR NOT NULL);

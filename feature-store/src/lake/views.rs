@@ -4,7 +4,7 @@ use super::{
     layer::Layer,
     place::{Listed, Place},
 };
-use crate::{StoreError, settings};
+use crate::StoreError;
 
 /// Which files of the lake a question is about.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -41,7 +41,7 @@ pub(super) fn make(
 ) -> Result<(), StoreError> {
     forget(connection)?;
     let mut wanted = Vec::new();
-    for layer in every().into_iter().filter(|layer| is_wanted(layer.name)) {
+    for layer in Layer::every().into_iter().filter(|layer| is_wanted(layer.name)) {
         let files = listed(connection, layer.name, part)?;
         if !files.is_empty() {
             wanted.push((layer, files));
@@ -73,20 +73,10 @@ pub(super) fn make(
 /// Removes all views, so that none is over files that are no longer there.
 pub(super) fn forget(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch("DROP VIEW IF EXISTS lake.all_readings")?;
-    for layer in every() {
+    for layer in Layer::every() {
         connection.execute_batch(&format!("DROP VIEW IF EXISTS lake.{}", layer.name))?;
     }
     Ok(())
-}
-
-/// Every table that can be in the lake, whatever moves now.
-fn every() -> Vec<Layer> {
-    Layer::all(&settings::Lake {
-        bronze_days: 1,
-        silver_days: 1,
-        features_days: 1,
-        ..settings::Lake::default()
-    })
 }
 
 fn listed(connection: &Connection, table: &str, part: &Part) -> Result<Vec<Listed>, StoreError> {

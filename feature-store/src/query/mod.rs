@@ -8,10 +8,12 @@
 //!    query are refused wherever they stand.
 //! 2. Its grammar. It runs as `SELECT * FROM (…)`, where DuckDB's grammar has room
 //!    for nothing but a query.
-//! 3. The database. It was opened with external access off, and its configuration
-//!    is locked: no file, network, extension or setting, whatever is asked. The
-//!    query runs in a read-only transaction that is rolled back.
-//! 4. Its limits: rows, bytes, time, memory, and one query at a time.
+//! 3. The process. It runs in one of its own ([`crate::sql_sandbox`]), in an empty
+//!    database that was opened with external access off and whose configuration is
+//!    locked: no file, network, extension or setting, whatever is asked. The rows that it
+//!    needs are sent to it.
+//! 4. Its limits: rows, bytes, time, memory, which the operating system enforces on that
+//!    process, and one query at a time.
 //!
 //! # Layout
 //! - `token`: text → words; `check`: what words may stand where; `functions`: those

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     FeatureStore, Query,
     query::{Outcome, Outcomes},
-    store::SqlLimits,
+    sql_sandbox::SqlLimits,
 };
 
 /// Longest time that a query runs or waits for another.
@@ -55,8 +55,9 @@ pub(super) struct SqlRequest {
     limit: Option<usize>,
 }
 
-/// Runs a query, read-only: no file, network, extension or setting can be reached, one
-/// query runs at a time, and each has limits of rows, bytes, time and memory.
+/// Runs a query in a process of its own: no file, network, extension or setting can be
+/// reached, one query runs at a time, and each has limits of rows, bytes, time and memory,
+/// which the operating system enforces.
 #[utoipa::path(post, path = "/v1/sql", tag = "offline", params(FormatParams),
     request_body = SqlRequest,
     responses((status = 200, content(

@@ -5,6 +5,7 @@ mod columns;
 mod names;
 mod read;
 mod restore;
+mod revisions;
 mod set_back;
 mod stored_reports;
 mod versions;
@@ -21,18 +22,19 @@ pub(crate) use batch::{Batch, Tally};
 pub(crate) use columns::{micros, table};
 pub(crate) use names::Names;
 pub(crate) use read::{
-    Behind, behind, frame, history, newest, points, quality, readings, replay, sql, stored,
+    Behind, Source, behind, frame, history, newest, points, quality, readings, replay, stored,
     unknown_feature, values,
 };
 pub use read::{
     BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode,
-    PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, SqlLimits, Table,
+    PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, Table,
 };
 pub(crate) use restore::{
     Restored, feature_columns, metrics, positions, restore, restore_zone, restore_zones,
 };
 pub(crate) use set_back::set_zone_back;
 pub use set_back::{SetBack, set_back};
+pub(crate) use revisions::drop_superseded_revisions;
 pub use versions::{Version, drop_version, versions_of};
 pub(crate) use versions::{bring_up_to_date, versions};
 pub(crate) use write::Writer;

@@ -10,7 +10,7 @@ use telemetry::{MetricTable, Quality, ZoneId};
 use super::{
     columns::{micros, table},
     restore,
-    stored_reports::{StoredKey, StoredReport, for_each_stored},
+    stored_reports::{StoredKey, StoredReport, for_each_stored, is_of_zone},
     write::write_rows,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     definitions::SqlReading,
     engine::{Engine, Output, Progress, Row},
     kpi,
+    lake::LakeReader,
 };
 
 /// Rows that are written at once.
@@ -44,7 +45,7 @@ pub struct SetBack {
 pub fn set_back(settings: &Settings, zone: &ZoneId, after_ms: i64) -> Result<SetBack, StoreError> {
     let metrics = settings.metric_table()?;
     let mut connection = super::open(&settings.store, &settings.lake)?;
-    super::bring_up_to_date(&mut connection, &settings.engine, &metrics)?;
+    super::bring_up_to_date(&mut connection, settings, &metrics)?;
     set_zone_back(&mut connection, settings, &metrics, zone, after_ms.saturating_add(1))
 }
 
@@ -63,7 +64,7 @@ pub(crate) fn set_zone_back(
 ) -> Result<SetBack, StoreError> {
     let mut engine =
         Engine::new(&settings.engine, metrics.clone(), &restore::metrics(connection)?)?;
-    let kept_ms = engine.kept_ms();
+    let lake = LakeReader::new(settings)?;
     let found = restore::zones(connection)?;
     let Some((_, _, before)) = found.iter().find(|(own, ..)| own == zone).cloned() else {
         let known = found.into_iter().map(|(own, ..)| own).collect();
@@ -72,17 +73,18 @@ pub(crate) fn set_zone_back(
     let reading = connection.try_clone()?;
     let transaction = connection.transaction()?;
     let (site, name) = (zone.site.as_str(), zone.zone.as_str());
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    let filter = format!(
-        "series IN (SELECT id FROM silver.series WHERE site = {} AND zone = {})",
-        quoted(site),
-        quoted(name)
-    );
+    // Rows whose readings have moved stay as they are; so do rows that have moved themselves.
     let mut from_ms = i64::MIN;
     if settings.lake.is_there() {
-        let oldest = format!("SELECT epoch_ms(min(event)) FROM silver.data WHERE {filter}");
-        let oldest_ms: Option<i64> = reading.query_row(&oldest, [], |row| row.get(0))?;
-        from_ms = oldest_ms.map_or(i64::MAX, |oldest_ms| oldest_ms.saturating_add(kept_ms));
+        let oldest = format!(
+            "SELECT greatest(
+                 (SELECT epoch_ms(min(event)) FROM silver.data WHERE {}),
+                 (SELECT epoch_ms(min(time)) FROM features.rows WHERE site = ? AND zone = ?))",
+            is_of_zone(zone)
+        );
+        let oldest_ms: Option<i64> =
+            reading.query_row(&oldest, params![site, name], |row| row.get(0))?;
+        from_ms = oldest_ms.unwrap_or(i64::MAX);
     }
     // Times of files before Christ are none that DuckDB's functions take.
     let from_us = micros(from_ms.clamp(-8_000_000_000_000, 8_000_000_000_000_000));
@@ -102,7 +104,7 @@ pub(crate) fn set_zone_back(
         }
         Ok(())
     };
-    for_each_stored(&reading, &filter, |reports| {
+    for_each_stored(&reading, &lake, Some(zone), |reports| {
         let mut output = Output::default();
         let readings = reports.iter().flat_map(|stored| SqlReading::of_report(&stored.report));
         engine.run_ahead(readings);

@@ -7,13 +7,16 @@ use duckdb::{
         datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
     },
 };
-use telemetry::{Quality, Reading, Report, SmolStr, Source};
+use telemetry::{Quality, Reading, Report, SmolStr, Source, ZoneId};
 
 use super::{
     names::{Series, all_series},
     restore,
 };
-use crate::StoreError;
+use crate::{
+    StoreError,
+    lake::{FileScope, LakeReader},
+};
 
 /// Reports that are handed over at once.
 const REPORTS_AT_ONCE: usize = 8192;
@@ -37,20 +40,59 @@ pub(super) struct StoredKey {
     pub(super) quality: Quality,
 }
 
-/// Reads the reports of `silver.data` again, in the order of the log, those whose readings
-/// `filter` (SQL) selects, some thousand at a time.
+/// Reads the reports of one zone, or of all, again: first those that have moved to the lake, then
+/// those of `silver.data`, in the order of the log, some thousand at a time.
 pub(super) fn for_each_stored(
     connection: &Connection,
-    filter: &str,
+    lake: &LakeReader,
+    zone: Option<&ZoneId>,
     mut act: impl FnMut(&[StoredReport]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let names = StoredNames::read(connection)?;
-    // Without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
-    let mut statement = connection.prepare(&format!(
-        "SELECT partition, \"offset\", series, boot, seq, source, epoch_ms(arrival),
-             epoch_ms(event), value, item, quality
-         FROM silver.data WHERE {filter}"
-    ))?;
+    let columns = "epoch_ms(d.arrival), epoch_ms(d.event), d.value, d.item, d.quality";
+    // Of the file without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
+    let in_file = format!(
+        "SELECT d.partition, d.\"offset\", d.series, d.boot, d.seq, d.source, {columns}
+         FROM silver.data d WHERE {}",
+        zone.map_or_else(|| "true".to_owned(), is_of_zone)
+    );
+    let zones = zone.map(std::slice::from_ref);
+    let scope = FileScope { zones, ..FileScope::default() };
+    let moved = lake.files(connection, "readings", &scope)?.map(|files| {
+        format!(
+            "SELECT d.partition, d.\"offset\", s.id, b.id, d.seq, d.source, {columns}
+             FROM {files} d JOIN (
+                 SELECT min(id) AS id, site || '/' || zone AS zone, device, metric
+                 FROM silver.series GROUP BY ALL
+             ) s ON d.zone = s.zone AND d.device = s.device AND d.metric = s.metric
+             LEFT JOIN (SELECT min(id) AS id, boot FROM silver.boots GROUP BY boot) b
+               ON d.boot = b.boot
+             ORDER BY d.partition, d.\"offset\", d.item"
+        )
+    });
+    for sql in moved.into_iter().chain([in_file]) {
+        for_each_of(connection, &names, &sql, &mut act)?;
+    }
+    Ok(())
+}
+
+/// SQL that is true of a zone's rows of `silver.data`.
+pub(super) fn is_of_zone(zone: &ZoneId) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    format!(
+        "series IN (SELECT id FROM silver.series WHERE site = {} AND zone = {})",
+        quoted(&zone.site),
+        quoted(&zone.zone)
+    )
+}
+
+fn for_each_of(
+    connection: &Connection,
+    names: &StoredNames,
+    sql: &str,
+    act: &mut impl FnMut(&[StoredReport]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(sql)?;
     let mut reports: Vec<StoredReport> = Vec::new();
     for batch in statement.stream_arrow([])? {
         for row in 0..batch.num_rows() {

@@ -15,7 +15,7 @@ use crate::{
     Settings, StoreError,
     definitions::SqlReading,
     engine::{Engine, Output, Row},
-    settings,
+    lake::LakeReader,
 };
 
 /// Rows that a transaction holds.
@@ -49,14 +49,15 @@ fn kept_as(number: i32) -> String {
 }
 
 /// Makes the file's rows those of the definitions of the settings: where they are of
-/// others, all readings go through the engine again, in the order of the log, into a
-/// table beside, and one transaction switches to it. Ended before that, the rows are the
+/// others, all readings go through the engine again, in the order of the log (first those
+/// that have moved to the lake), into a table beside, and one transaction switches to it. Ended before that, the rows are the
 /// old ones and the next start begins anew.
 pub(crate) fn bring_up_to_date(
     connection: &mut Connection,
-    settings: &settings::Engine,
+    all_settings: &Settings,
     metrics: &MetricTable,
 ) -> Result<(), StoreError> {
+    let settings = &all_settings.engine;
     let definitions = settings.definitions(metrics)?;
     let (hash, text) = (definitions.hash(), definitions.text());
     let known = versions(connection)?;
@@ -83,7 +84,7 @@ pub(crate) fn bring_up_to_date(
     let mut backfill =
         Backfill { connection, engine, table: kept_as(next), rows: Vec::new(), written: 0 };
     backfill.make_table()?;
-    backfill.replay()?;
+    backfill.replay(&LakeReader::new(all_settings)?)?;
     backfill.catch_up()?;
     let Backfill { engine, written, .. } = backfill;
     switch(connection, &engine, next, &hash, &text)?;
@@ -208,12 +209,15 @@ impl Backfill<'_> {
     }
 
     /// All readings, as they were taken in.
-    fn replay(&mut self) -> Result<(), StoreError> {
+    fn replay(&mut self, lake: &LakeReader) -> Result<(), StoreError> {
         let reading = self.connection.try_clone()?;
-        let all: u64 =
-            reading.query_row("SELECT count(*) FROM silver.data", [], |row| row.get(0))?;
+        let count = |sql: &str| reading.query_row(sql, [], |row| row.get::<_, u64>(0));
+        let all = count("SELECT count(*) FROM silver.data")?
+            + count(
+                "SELECT coalesce(sum(rows), 0)::UBIGINT FROM meta.lake WHERE \"table\" = 'readings'",
+            )?;
         let (mut done, mut said) = (0, Instant::now());
-        for_each_stored(&reading, "true", |reports| {
+        for_each_stored(&reading, lake, None, |reports| {
             done += reports.iter().map(|stored| stored.keys.len() as u64).sum::<u64>();
             if said.elapsed() >= SAY_EVERY {
                 said = Instant::now();

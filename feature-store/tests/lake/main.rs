@@ -3,9 +3,11 @@
 //! # Layout
 //! - `site`: a DuckDB file with twenty days, and the program run on it
 //! - `here`: a lake that is a folder; `elsewhere`: one in a bucket
+//! - `running`: what has moved is part of every answer of a running store
 //! - `s3`: a real S3-compatible server
 
 mod elsewhere;
 mod here;
+mod running;
 mod s3;
 mod site;

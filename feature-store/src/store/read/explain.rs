@@ -1,14 +1,15 @@
-use duckdb::{Connection, params, params_from_iter};
+use duckdb::{params, params_from_iter};
 use serde::Serialize;
 use telemetry::{Reading, SmolStr, ZoneId};
 use utoipa::ToSchema;
 
 use super::{
     super::quoted,
+    Source,
     conditions::Conditions,
     readings::{ReadingQuery, ReadingRow, readings},
 };
-use crate::StoreError;
+use crate::{StoreError, lake::FileScope};
 
 /// Most tiles of one explanation.
 const TILES_MAX: usize = 1000;
@@ -87,8 +88,15 @@ pub(crate) struct Behind {
 }
 
 /// What is behind a value of a window.
-pub(crate) fn behind(connection: &Connection, query: &BehindQuery) -> Result<Behind, StoreError> {
+pub(crate) fn behind(source: Source<'_>, query: &BehindQuery) -> Result<Behind, StoreError> {
     let BehindQuery { zone, metric, after_ms, until_ms, limit } = query;
+    let Source { connection, lake } = source;
+    let zones = [zone.clone()];
+    let scope = FileScope {
+        metric: Some(metric),
+        ..FileScope::of_zone(&zones, Some(*after_ms), Some(*until_ms))
+    };
+    let table = lake.with_moved(connection, "silver.readings", "readings", &scope)?;
     let mut inside = Conditions::default();
     inside.zone(Some(zone));
     inside.add("metric = ?", Some(metric.to_string()));
@@ -100,7 +108,7 @@ pub(crate) fn behind(connection: &Connection, query: &BehindQuery) -> Result<Beh
         &format!(
             "SELECT count(*) FILTER (quality = 'ok'), count(*) FILTER (quality <> 'ok'),
                     count(*) FILTER (quality = 'ok' AND epoch_ms(arrival) > {until_ms})
-             FROM silver.readings WHERE {sql}"
+             FROM {table} WHERE {sql}"
         ),
         values(),
         |row| {
@@ -115,7 +123,7 @@ pub(crate) fn behind(connection: &Connection, query: &BehindQuery) -> Result<Beh
     )?;
     let edge = |order: &str| -> Result<Option<EdgeReading>, StoreError> {
         let mut statement = connection.prepare(&format!(
-            "SELECT epoch_ms(event), value, device FROM silver.readings
+            "SELECT epoch_ms(event), value, device FROM {table}
              WHERE {sql} AND quality = 'ok' ORDER BY event {order} LIMIT 1"
         ))?;
         let mut found = statement.query(values())?;
@@ -126,7 +134,7 @@ pub(crate) fn behind(connection: &Connection, query: &BehindQuery) -> Result<Beh
     let mut statement = connection.prepare(&format!(
         "SELECT epoch_ms(event) // {tile_ms} * {tile_ms} AS start_ms, count(*), min(value),
                 avg(value), max(value)
-         FROM silver.readings WHERE {sql} AND quality = 'ok'
+         FROM {table} WHERE {sql} AND quality = 'ok'
          GROUP BY start_ms ORDER BY start_ms DESC LIMIT {TILES_MAX}"
     ))?;
     let tiles = statement.query_map(values(), |row| {
@@ -141,7 +149,7 @@ pub(crate) fn behind(connection: &Connection, query: &BehindQuery) -> Result<Beh
     let mut tiles: Vec<Tile> = tiles.collect::<duckdb::Result<_>>()?;
     tiles.reverse();
     let (shown, next) = readings(
-        connection,
+        source,
         &ReadingQuery {
             zone: Some(zone.clone()),
             metric: Some(metric.to_string()),
@@ -164,13 +172,21 @@ pub(crate) fn behind(connection: &Connection, query: &BehindQuery) -> Result<Beh
 
 /// The revisions of one stored value, the oldest first.
 pub(crate) fn stored(
-    connection: &Connection,
+    Source { connection, lake }: Source<'_>,
     zone: &ZoneId,
     feature: &str,
     at_ms: i64,
 ) -> Result<Vec<(i64, Option<f64>)>, StoreError> {
+    let zones = [zone.clone()];
+    let version = connection.query_row(
+        "SELECT max(version) FROM meta.definitions WHERE active",
+        [],
+        |row| row.get(0),
+    )?;
+    let scope = FileScope { version, ..FileScope::of_zone(&zones, Some(at_ms), Some(at_ms)) };
+    let table = lake.with_moved(connection, "features.rows", "features", &scope)?;
     let mut statement = connection.prepare(&format!(
-        "SELECT revision, {} FROM features.rows
+        "SELECT revision, {} FROM {table}
          WHERE site = ? AND zone = ? AND time = make_timestamp_ms(?) ORDER BY revision",
         quoted(feature)
     ))?;
@@ -184,7 +200,7 @@ pub(crate) fn stored(
 /// Tells `take` of every reading of a zone that counts, measured in (after, until]
 /// and, where that is asked, arrived by `arrived_ms`; in the order of the log.
 pub(crate) fn replay(
-    connection: &Connection,
+    Source { connection, lake }: Source<'_>,
     zone: &ZoneId,
     (after_ms, until_ms): (i64, i64),
     arrived_ms: Option<i64>,
@@ -195,7 +211,10 @@ pub(crate) fn replay(
     inside.add("event > make_timestamp_ms(?)", Some(after_ms));
     inside.add("event <= make_timestamp_ms(?)", Some(until_ms));
     inside.add("arrival <= make_timestamp_ms(?)", arrived_ms);
-    let sql = format!("FROM silver.readings WHERE quality = 'ok' AND {}", inside.sql());
+    let zones = [zone.clone()];
+    let scope = FileScope::of_zone(&zones, Some(after_ms), Some(until_ms));
+    let table = lake.with_moved(connection, "silver.readings", "readings", &scope)?;
+    let sql = format!("FROM {table} WHERE quality = 'ok' AND {}", inside.sql());
     let values = || params_from_iter(inside.values.iter());
     let found: u64 =
         connection.query_row(&format!("SELECT count(*) {sql}"), values(), |row| row.get(0))?;

@@ -1,11 +1,12 @@
-use duckdb::Connection;
-
-use super::super::{feature_columns, versions};
-use crate::StoreError;
+use super::{
+    super::{feature_columns, versions},
+    Source,
+};
+use crate::{StoreError, lake::FileScope};
 
 /// The rows of one version of the definitions.
 pub(super) struct Kept {
-    /// Their table.
+    /// Their table, with what has moved of it to the lake, as it stands after FROM.
     pub(super) table: String,
     /// Its features, in the order of columns.
     pub(super) features: Vec<String>,
@@ -13,10 +14,12 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Those of a version, of the active one without a number; `active` are its features.
+    /// `scope` says which of the rows that have moved may be asked for.
     pub(super) fn of(
-        connection: &Connection,
+        Source { connection, lake }: Source<'_>,
         version: Option<i32>,
         active: &[String],
+        scope: &FileScope<'_>,
     ) -> Result<Self, StoreError> {
         let own = match version {
             None => None,
@@ -27,12 +30,18 @@ impl Kept {
                 Some(own.ok_or(StoreError::UnknownVersion { version: number, known })?)
             }
         };
+        let with_moved = |table: &str, version: Option<i32>| {
+            let scope = FileScope { version, ..scope.clone() };
+            lake.with_moved(connection, &format!("features.{table}"), "features", &scope)
+        };
         let Some(old) = own.filter(|own| !own.is_active) else {
-            return Ok(Self { table: "features.rows".to_owned(), features: active.to_vec() });
+            let sql = "SELECT max(version) FROM meta.definitions WHERE active";
+            let number = connection.query_row(sql, [], |row| row.get(0))?;
+            return Ok(Self { table: with_moved("rows", number)?, features: active.to_vec() });
         };
         let table = old.table();
         let features = feature_columns(connection, &table)?;
         let features = features.iter().map(ToString::to_string).collect();
-        Ok(Self { table: format!("features.{table}"), features })
+        Ok(Self { table: with_moved(&table, Some(old.number))?, features })
     }
 }

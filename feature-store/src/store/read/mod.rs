@@ -9,7 +9,6 @@
 //! - `values`: the values of features over a span, for statistics
 //! - `readings`: readings as they are kept, page by page; `quality`: their counts
 //! - `explain`: the readings behind one value
-//! - `sql`: a checked query under limits
 //! - `table`: an answer of any columns
 
 mod conditions;
@@ -20,7 +19,6 @@ mod points;
 mod quality;
 mod readings;
 mod rows;
-mod sql;
 mod table;
 mod values;
 
@@ -35,13 +33,20 @@ pub(crate) use readings::readings;
 pub use readings::{Cursor, ReadingQuery, ReadingRow};
 pub use rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
 pub(crate) use rows::{frame, history};
-pub use sql::SqlLimits;
-pub(crate) use sql::sql;
 pub use table::Table;
 pub use values::FeatureValues;
 pub(crate) use values::values;
 
-use crate::StoreError;
+use duckdb::Connection;
+
+use crate::{StoreError, lake::LakeReader};
+
+/// Where answers come from: the DuckDB file and what has moved from it to the lake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) lake: &'a LakeReader,
+}
 
 /// That there is no such feature, with the nearest that there is.
 pub(crate) fn unknown_feature<'a>(

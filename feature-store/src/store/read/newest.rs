@@ -1,7 +1,6 @@
 use std::{collections::HashMap, sync::Arc};
 
 use duckdb::{
-    Connection,
     arrow::{
         array::{Array, AsArray},
         datatypes::{Float64Type, Int64Type},
@@ -11,6 +10,7 @@ use duckdb::{
 use telemetry::{SmolStr, ZoneId};
 
 use super::{
+    Source,
     conditions::Conditions,
     kept::Kept,
     rows::{KEYS, Mode, revision_of, selected},
@@ -18,17 +18,21 @@ use super::{
 use crate::{
     StoreError,
     engine::{Row, catalog::Schema},
+    lake::FileScope,
 };
 
 /// The newest row that is kept of each of some zones, with every feature of the version.
 /// Zones without a row are left out.
 pub(crate) fn newest(
-    connection: &Connection,
+    source: Source<'_>,
     version: i32,
     zones: &[ZoneId],
     active: &[String],
 ) -> Result<Vec<Row>, StoreError> {
-    let Kept { table, features } = Kept::of(connection, Some(version), active)?;
+    let connection = source.connection;
+    // A zone's newest row has not moved.
+    let scope = FileScope { zones: Some(&[]), ..FileScope::default() };
+    let Kept { table, features } = Kept::of(source, Some(version), active, &scope)?;
     let mut conditions = Conditions::default();
     conditions.zones("r", Some(zones));
     let (join, revision) = revision_of(&table, Some(Mode::AsCorrected));

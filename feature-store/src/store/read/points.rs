@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
-use duckdb::{
-    Connection,
-    arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+use duckdb::arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use telemetry::ZoneId;
 
@@ -11,11 +10,12 @@ use super::{
         columns::{micros, table},
         quoted,
     },
+    Source,
     kept::Kept,
     rows::{self, Mode},
     table::Table,
 };
-use crate::StoreError;
+use crate::{StoreError, lake::FileScope};
 
 /// Which zones at which times to take, for a set to train on.
 #[derive(Clone, Debug)]
@@ -40,11 +40,18 @@ pub struct PointQuery {
 /// readings that were measured and had arrived by its own time, and so by the
 /// point's: nothing of the future is in it.
 pub(crate) fn points(
-    connection: &Connection,
+    source: Source<'_>,
     query: &PointQuery,
     active: &[String],
 ) -> Result<Table, StoreError> {
-    let Kept { table: kept, features } = Kept::of(connection, query.version, active)?;
+    let connection = source.connection;
+    let times = || query.points.iter().map(|(_, at_ms)| *at_ms);
+    let scope = FileScope {
+        from_ms: times().min().map(|ms| ms.saturating_sub(query.age_s_max.saturating_mul(1000))),
+        to_ms: times().max(),
+        ..FileScope::default()
+    };
+    let Kept { table: kept, features } = Kept::of(source, query.version, active, &scope)?;
     let wanted = rows::wanted(query.columns.as_deref(), &features)?;
     let features: String = wanted.iter().map(|name| format!(", r.{}", quoted(name))).collect();
     let (join, revision) = rows::revision_of(&kept, Some(query.mode));

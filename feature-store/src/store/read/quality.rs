@@ -1,10 +1,10 @@
-use duckdb::{Connection, params_from_iter};
+use duckdb::params_from_iter;
 use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::conditions::Conditions;
-use crate::StoreError;
+use super::{Source, conditions::Conditions};
+use crate::{StoreError, lake::FileScope};
 
 /// Which counts to take.
 #[derive(Clone, Debug, Default)]
@@ -35,9 +35,18 @@ pub struct QualityCount {
 
 /// Readings by zone, metric and quality, and where to go on.
 pub(crate) fn quality(
-    connection: &Connection,
+    Source { connection, lake }: Source<'_>,
     query: &QualityQuery,
 ) -> Result<(Vec<QualityCount>, Option<String>), StoreError> {
+    let zones = query.zone.clone().map(|zone| [zone]);
+    let scope = FileScope {
+        zones: zones.as_ref().map(<[_; 1]>::as_slice),
+        from_ms: query.from_ms,
+        to_ms: query.to_ms,
+        metric: query.metric.as_deref(),
+        version: None,
+    };
+    let readings = lake.with_moved(connection, "silver.readings", "readings", &scope)?;
     let mut conditions = Conditions::default();
     conditions.zone(query.zone.as_ref());
     conditions.add("metric = ?", query.metric.clone());
@@ -48,7 +57,7 @@ pub(crate) fn quality(
         "SELECT * FROM (
              SELECT site || '/' || zone AS id, metric, quality, count(*) AS readings,
                     site || '/' || zone || '/' || metric || '/' || quality AS place
-             FROM silver.readings WHERE {} GROUP BY ALL
+             FROM {readings} WHERE {} GROUP BY ALL
          ) WHERE {} ORDER BY place LIMIT {}",
         conditions.sql(),
         having.sql(),

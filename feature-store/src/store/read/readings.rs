@@ -5,8 +5,11 @@ use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::conditions::Conditions;
-use crate::StoreError;
+use super::{Source, conditions::Conditions};
+use crate::{
+    StoreError,
+    lake::{FileScope, LakeReader},
+};
 
 /// Which readings to take.
 #[derive(Clone, Debug, Default)]
@@ -90,9 +93,56 @@ impl FromStr for Cursor {
 
 /// The newest readings, newest first, and where to go on.
 pub(crate) fn readings(
-    connection: &Connection,
+    Source { connection, lake }: Source<'_>,
     query: &ReadingQuery,
 ) -> Result<(Vec<ReadingRow>, Option<Cursor>), StoreError> {
+    let mut found = page(connection, query, "silver.readings")?;
+    // Where the page is full, only what is newer than its end can still belong to it.
+    let end_ms = |found: &[(ReadingRow, Cursor)]| {
+        (found.len() > query.limit).then(|| found[query.limit].0.event_ms)
+    };
+    let zones = query.zone.clone().map(|zone| [zone]);
+    let to_ms = query.after.map(|after| after.event_us.div_euclid(1000));
+    let scope = FileScope {
+        zones: zones.as_ref().map(<[_; 1]>::as_slice),
+        from_ms: query.from_ms.max(end_ms(&found)),
+        to_ms: [query.to_ms, to_ms].into_iter().flatten().min(),
+        metric: query.metric.as_deref(),
+        version: None,
+    };
+    let days = LakeReader::days(connection, "readings", &scope)?;
+    // Days are added from the newest on until the page is full: years need not be read for it.
+    let mut wanted_rows = 4 * (query.limit as u64 + 1);
+    let mut taken = 0;
+    while taken < days.len() {
+        let mut rows = 0;
+        while taken < days.len() && rows < wanted_rows {
+            rows += days[taken].rows;
+            taken += 1;
+        }
+        wanted_rows = wanted_rows.saturating_mul(4);
+        let from_ms = days[taken - 1].start_ms;
+        let is_all = taken == days.len();
+        let of_days = FileScope { from_ms: scope.from_ms.max(Some(from_ms)), ..scope.clone() };
+        let source = lake.with_moved(connection, "silver.readings", "readings", &of_days)?;
+        found = page(connection, query, &source)?;
+        if is_all || end_ms(&found).is_some_and(|end_ms| end_ms >= from_ms) {
+            break;
+        }
+    }
+    let has_more = found.len() > query.limit;
+    found.truncate(query.limit);
+    let next = found.last().map(|(_, cursor)| *cursor).filter(|_| has_more);
+    Ok((found.into_iter().map(|(reading, _)| reading).collect(), next))
+}
+
+/// The newest readings of a source, one more than asked for, which tells whether there is a
+/// next page.
+fn page(
+    connection: &Connection,
+    query: &ReadingQuery,
+    source: &str,
+) -> Result<Vec<(ReadingRow, Cursor)>, StoreError> {
     let mut conditions = Conditions::default();
     conditions.zone(query.zone.as_ref());
     conditions.add("device = ?", query.device.clone());
@@ -109,11 +159,10 @@ pub(crate) fn readings(
             numbers.into_iter().map(|number| Box::new(number) as Box<dyn ToSql>).collect(),
         );
     }
-    // One more than asked for tells whether there is a next page.
     let mut statement = connection.prepare(&format!(
         "SELECT site || '/' || zone, device, metric, epoch_ms(event), epoch_ms(arrival), value,
                 source, quality, epoch_us(event), partition, \"offset\", item
-         FROM silver.readings WHERE {}
+         FROM {source} WHERE {}
          ORDER BY event DESC, partition DESC, \"offset\" DESC, item DESC LIMIT {}",
         conditions.sql(),
         query.limit + 1
@@ -137,9 +186,5 @@ pub(crate) fn readings(
         };
         Ok((reading, cursor))
     })?;
-    let mut found: Vec<(ReadingRow, Cursor)> = found.collect::<duckdb::Result<_>>()?;
-    let has_more = found.len() > query.limit;
-    found.truncate(query.limit);
-    let next = found.last().map(|(_, cursor)| *cursor).filter(|_| has_more);
-    Ok((found.into_iter().map(|(reading, _)| reading).collect(), next))
+    Ok(found.collect::<duckdb::Result<_>>()?)
 }

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::{super::quoted, conditions::Conditions, kept::Kept, unknown_feature};
-use crate::StoreError;
+use super::{super::quoted, Source, conditions::Conditions, kept::Kept, unknown_feature};
+use crate::{StoreError, lake::FileScope};
 
 /// Which of a row's revisions is meant. The two are never mixed in one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -113,6 +113,14 @@ pub(super) fn wanted(
     }
 }
 
+impl FrameQuery {
+    /// Which files of the lake may have rows of it.
+    pub(super) fn scope(&self) -> FileScope<'_> {
+        let (from_ms, to_ms) = (self.from_ms, self.to_ms);
+        FileScope { zones: self.zones.as_deref(), from_ms, to_ms, ..FileScope::default() }
+    }
+}
+
 fn conditions(query: &FrameQuery) -> Conditions {
     let mut conditions = Conditions::default();
     conditions.times("r.time", query.from_ms, query.to_ms);
@@ -167,14 +175,14 @@ pub(super) fn feature(batches: &[RecordBatch], i: usize) -> impl Iterator<Item =
 /// Feature rows as a table: `site`, `zone`, `at_ms`, then features. `active` are those of
 /// the active version.
 pub(crate) fn frame(
-    connection: &Connection,
+    source: Source<'_>,
     query: &FrameQuery,
     mode: Mode,
     active: &[String],
 ) -> Result<DataFrame, StoreError> {
-    let Kept { table, features } = Kept::of(connection, query.version, active)?;
+    let Kept { table, features } = Kept::of(source, query.version, active, &query.scope())?;
     let wanted = wanted(query.columns.as_deref(), &features)?;
-    let batches = rows(connection, &table, query, Some(mode), &wanted, None)?;
+    let batches = rows(source.connection, &table, query, Some(mode), &wanted, None)?;
     let height = batches.iter().map(RecordBatch::num_rows).sum();
     let text = |i: usize| -> Vec<&str> {
         batches.iter().flat_map(|b| b.column(i).as_string::<i32>().iter().flatten()).collect()
@@ -198,15 +206,16 @@ pub(crate) fn frame(
 
 /// The newest rows of a zone, in the order of time.
 pub(crate) fn history(
-    connection: &Connection,
+    source: Source<'_>,
     query: &HistoryQuery,
     active: &[String],
 ) -> Result<Vec<HistoryRow>, StoreError> {
     let one = FrameQuery { zones: Some(vec![query.zone.clone()]), ..query.frame.clone() };
-    let Kept { table, features } = Kept::of(connection, one.version, active)?;
+    let Kept { table, features } = Kept::of(source, one.version, active, &one.scope())?;
     let wanted = wanted(one.columns.as_deref(), &features)?;
     let mut history = Vec::new();
-    for batch in rows(connection, &table, &one, query.mode, &wanted, Some(query.limit))? {
+    let limit = Some(query.limit);
+    for batch in rows(source.connection, &table, &one, query.mode, &wanted, limit)? {
         let at_ms = batch.column(2).as_primitive::<Int64Type>();
         let revision = batch.column(3).as_primitive::<Int64Type>();
         let hash = batch.column(4).as_string::<i32>();

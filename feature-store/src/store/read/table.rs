@@ -23,13 +23,8 @@ impl Table {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// What they take in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
-    }
-
     /// The first rows of it.
-    pub(super) fn first(self, rows: usize) -> Self {
+    pub(crate) fn first(self, rows: usize) -> Self {
         let mut left = rows;
         let cut = self.batches.into_iter().map(|batch| {
             let taken = batch.num_rows().min(left);

@@ -1,6 +1,5 @@
-use duckdb::Connection;
-
 use super::{
+    Source,
     kept::Kept,
     rows::{self, FrameQuery, Mode},
 };
@@ -22,14 +21,15 @@ pub struct FeatureValues {
 
 /// The values of each feature of a query.
 pub(crate) fn values(
-    connection: &Connection,
+    source: Source<'_>,
     query: &FrameQuery,
     mode: Mode,
     active: &[String],
 ) -> Result<Vec<FeatureValues>, StoreError> {
-    let Kept { table, features } = Kept::of(connection, query.version, active)?;
+    let Kept { table, features } = Kept::of(source, query.version, active, &query.scope())?;
     let wanted = rows::wanted(query.columns.as_deref(), &features)?;
-    let found = rows::count(connection, &table, query, mode)?.saturating_mul(wanted.len() as u64);
+    let found =
+        rows::count(source.connection, &table, query, mode)?.saturating_mul(wanted.len() as u64);
     if found > VALUES_MAX {
         return Err(StoreError::TooMuch {
             what: "values",
@@ -38,7 +38,7 @@ pub(crate) fn values(
             hint: "take fewer `names`, a shorter span or a longer `step_s`",
         });
     }
-    let batches = rows::rows(connection, &table, query, Some(mode), &wanted, None)?;
+    let batches = rows::rows(source.connection, &table, query, Some(mode), &wanted, None)?;
     let of = |(i, name): (usize, String)| {
         let mut missing = 0;
         let values = rows::feature(&batches, i)

@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+
+use duckdb::{Connection, params};
+use serde::Serialize;
+
+use super::{
+    owner::{listed_paths, own_id},
+    place::Place,
+    views,
+};
+use crate::StoreError;
+
+/// A file of the lake that the DuckDB file does not list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Orphan {
+    /// Below the lake's place.
+    pub(super) path: String,
+    /// `left` where a move would have written it, `aside` where it was put out of the way.
+    pub(super) state: &'static str,
+}
+
+/// What became of files that were not listed.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Adoption {
+    /// Files that are listed now.
+    adopted: usize,
+    /// Rows that they have.
+    rows: u64,
+    /// Files that were put aside, each with the reason.
+    aside: BTreeMap<String, &'static str>,
+}
+
+/// Every file that is not listed, in the order of paths.
+pub(super) fn list_orphans(
+    connection: &Connection,
+    place: &Place,
+) -> Result<Vec<Orphan>, StoreError> {
+    let listed = listed_paths(connection)?;
+    let mut orphans: Vec<Orphan> = place
+        .move_files()?
+        .into_iter()
+        .filter(|path| !listed.contains(path))
+        .map(|path| Orphan { path, state: "left" })
+        .collect();
+    let aside = place.files_aside()?;
+    orphans.extend(aside.into_iter().map(|path| Orphan { path, state: "aside" }));
+    orphans.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(orphans)
+}
+
+/// Makes the lake that of this DuckDB file, whoever's it was, and takes in the files that it
+/// does not list: those whose rows are nowhere else. Others are put aside.
+pub(super) fn adopt(connection: &mut Connection, place: &Place) -> Result<Adoption, StoreError> {
+    let own = own_id(connection)?;
+    let was_own = place.read_owner()?.is_some_and(|found| found == own);
+    let listed = listed_paths(connection)?;
+    let mut partitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in place.move_files()?.into_iter().filter(|path| !listed.contains(path)) {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        partitions.entry(folder).or_default().push(path);
+    }
+    let mut adoption = Adoption::default();
+    let mut adopted: Vec<(String, u64, u64)> = Vec::new();
+    for (folder, mut paths) in partitions {
+        let in_folder = |path: &&String| path.rsplit_once('/').is_some_and(|own| own.0 == folder);
+        let mut others: Vec<String> = listed.iter().filter(in_folder).cloned().collect();
+        // Of files that a compaction has put together the newest comes first, and has the rows.
+        paths.sort_by_key(|path| std::cmp::Reverse(move_of(path)));
+        for path in paths {
+            match judge(connection, place, &path, &others, was_own)? {
+                Ok((rows, bytes)) => {
+                    others.push(path.clone());
+                    adopted.push((path, rows, bytes));
+                }
+                Err(reason) => drop(adoption.aside.insert(path, reason)),
+            }
+        }
+    }
+    let transaction = connection.transaction()?;
+    for (path, rows, bytes) in &adopted {
+        transaction.execute(
+            "INSERT INTO meta.lake (path, \"table\", move, rows, bytes) VALUES (?, ?, ?, ?, ?)",
+            params![path, table_of(path), move_of(path), rows, bytes],
+        )?;
+        adoption.adopted += 1;
+        adoption.rows += rows;
+    }
+    let readings: Vec<&str> = adopted
+        .iter()
+        .map(|(path, ..)| path.as_str())
+        .filter(|path| table_of(path) == "readings")
+        .collect();
+    for paths in readings.chunks(1000) {
+        note_readings(&transaction, place, paths)?;
+    }
+    place.replace_owner(&own)?;
+    transaction.commit()?;
+    for path in adoption.aside.keys() {
+        place.put_aside(path)?;
+    }
+    views::renew(connection, place)?;
+    Ok(adoption)
+}
+
+/// The rows and bytes of a file that can be adopted, beside the others of its partition, or
+/// why it cannot.
+fn judge(
+    connection: &Connection,
+    place: &Place,
+    path: &str,
+    others: &[String],
+    was_own: bool,
+) -> Result<Result<(u64, u64), &'static str>, StoreError> {
+    let (key, existing) = match table_of(path) {
+        "readings" => (
+            "zone, metric, device, event, value",
+            "SELECT s.site || '/' || s.zone AS zone, s.metric, s.device, d.event, d.value
+             FROM silver.data d JOIN silver.series s ON d.series = s.id",
+        ),
+        "records" => (
+            "zone, arrival, partition, \"offset\"",
+            "SELECT d.key AS zone, d.arrival, d.partition, d.\"offset\" FROM bronze.records d",
+        ),
+        "features" => (
+            "zone, time, revision, schema_hash",
+            "SELECT d.site || '/' || d.zone AS zone, d.time, d.revision, d.schema_hash
+             FROM features.rows d",
+        ),
+        _ if !was_own => return Ok(Err("its numbers are those of another DuckDB file")),
+        _ => {
+            ("series, event, value, line", "SELECT series, event, value, line FROM bronze.recorded")
+        }
+    };
+    let (file, bytes) = place.fetch_unlisted(path)?;
+    let file = parquet(&[file]);
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let Ok(rows) = count(&format!("SELECT count(*) FROM {file}")) else {
+        return Ok(Err("it is no whole Parquet file"));
+    };
+    let mut all = existing.to_owned();
+    if !others.is_empty() {
+        let files: Result<Vec<_>, _> = others
+            .iter()
+            .map(|path| Ok(place.fetch_unlisted(path)?.0))
+            .collect::<Result<_, StoreError>>();
+        all = format!("{all} UNION ALL SELECT {key} FROM {}", parquet(&files?));
+    }
+    let same = count(&format!("SELECT count(*) FROM {file} SEMI JOIN ({all}) e USING ({key})"));
+    match same {
+        Ok(0) => Ok(Ok((rows, bytes))),
+        Ok(_) => Ok(Err("rows of it are in the DuckDB file, or in another file of the lake")),
+        Err(_) => Ok(Err("its columns are not those of the table")),
+    }
+}
+
+/// Makes known what adopted readings are of, and that their hours are to be counted.
+fn note_readings(connection: &Connection, place: &Place, paths: &[&str]) -> Result<(), StoreError> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.push(place.fetch_unlisted(path)?.0);
+    }
+    let files = parquet(&files);
+    let names = "split_part(zone, '/', 1) AS site, split_part(zone, '/', 2) AS zone";
+    Ok(connection.execute_batch(&format!(
+        "INSERT INTO silver.series
+         SELECT (SELECT coalesce(max(id), 0) FROM silver.series) + row_number() OVER (), n.*
+         FROM (SELECT DISTINCT {names}, device, metric FROM {files}) n
+         ANTI JOIN silver.series s USING (site, zone, device, metric);
+         INSERT INTO meta.kpi_touched
+         SELECT DISTINCT {names}, epoch_ms(event) // 3600000 FROM {files};"
+    ))?)
+}
+
+/// What stands for files where a table does.
+fn parquet(files: &[std::path::PathBuf]) -> String {
+    let quoted = files.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
+    let quoted: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
+    format!(
+        "read_parquet([{}], union_by_name = true, hive_partitioning = true, hive_types_autocast = false)",
+        quoted.join(", ")
+    )
+}
+
+fn table_of(path: &str) -> &str {
+    path.split_once('/').map_or(path, |(table, _)| table)
+}
+
+/// The number of the move that wrote a file.
+fn move_of(path: &str) -> u32 {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.split_once('-').and_then(|(number, _)| number.parse().ok()).unwrap_or_default()
+}

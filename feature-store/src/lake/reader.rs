@@ -1,0 +1,185 @@
+use std::sync::{Mutex, PoisonError};
+
+use duckdb::{Connection, ToSql, params_from_iter};
+use jiff::Timestamp;
+use telemetry::ZoneId;
+
+use super::{
+    layer::Layer,
+    place::{Listed, Place},
+};
+use crate::{Settings, StoreError};
+
+/// Reads what has moved to the lake, beside what is in the DuckDB file still.
+#[derive(Debug)]
+pub(crate) struct LakeReader {
+    /// None where no lake is set. Of a bucket only one reader at a time may let copies of files go.
+    place: Option<Mutex<Place>>,
+}
+
+/// Which files of a table of the lake are meant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileScope<'a> {
+    /// All zones where there are none.
+    pub(crate) zones: Option<&'a [ZoneId]>,
+    /// UTC ms of the table's time, this and later.
+    pub(crate) from_ms: Option<i64>,
+    /// This and earlier.
+    pub(crate) to_ms: Option<i64>,
+    /// Of this metric, where files are by metric.
+    pub(crate) metric: Option<&'a str>,
+    /// Of feature rows: of this version of the definitions.
+    pub(crate) version: Option<i32>,
+}
+
+impl<'a> FileScope<'a> {
+    /// Of one zone and a span of time, both ends included.
+    pub(crate) fn of_zone(
+        zones: &'a [ZoneId; 1],
+        from_ms: Option<i64>,
+        to_ms: Option<i64>,
+    ) -> Self {
+        Self { zones: Some(zones), from_ms, to_ms, ..Self::default() }
+    }
+}
+
+/// A day of the lake, and how many rows its files have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LakeDay {
+    /// Its first millisecond, UTC.
+    pub(crate) start_ms: i64,
+    pub(crate) rows: u64,
+}
+
+impl LakeReader {
+    /// A reader of the lake of these settings.
+    ///
+    /// # Errors
+    /// Where its folder cannot be made.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, StoreError> {
+        Ok(Self { place: Place::open(settings)?.map(Mutex::new) })
+    }
+
+    /// Whether files need not be fetched before they are read.
+    pub(crate) fn is_local(&self) -> bool {
+        let place =
+            self.place.as_ref().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner));
+        place.is_none_or(|place| place.is_here())
+    }
+
+    /// The files of a table as what stands where a table does, with `date`, `zone` and perhaps
+    /// `metric` as columns; none where there are none.
+    ///
+    /// # Errors
+    /// [`StoreError::LakeNotSet`], or where files cannot be fetched.
+    pub(crate) fn files(
+        &self,
+        connection: &Connection,
+        table: &str,
+        scope: &FileScope<'_>,
+    ) -> Result<Option<String>, StoreError> {
+        let listed = listed(connection, table, scope)?;
+        if listed.is_empty() {
+            return Ok(None);
+        }
+        let Some(place) = &self.place else {
+            return Err(StoreError::LakeNotSet { files: listed.len() });
+        };
+        let paths = place.lock().unwrap_or_else(PoisonError::into_inner).fetch(&listed)?;
+        let quoted = paths.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
+        let quoted: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
+        Ok(Some(format!(
+            "read_parquet([{}], union_by_name = true, hive_partitioning = true, \
+             hive_types_autocast = false)",
+            quoted.join(", ")
+        )))
+    }
+
+    /// A table of the DuckDB file together with what has moved of it, as what stands where a
+    /// table does: `from_file` alone where nothing has.
+    ///
+    /// # Errors
+    /// As [`LakeReader::files`].
+    pub(crate) fn with_moved(
+        &self,
+        connection: &Connection,
+        from_file: &str,
+        table: &str,
+        scope: &FileScope<'_>,
+    ) -> Result<String, StoreError> {
+        let Some(files) = self.files(connection, table, scope)? else {
+            return Ok(from_file.to_owned());
+        };
+        let view = Layer::view_of(table);
+        Ok(format!("(SELECT * FROM {from_file} UNION ALL BY NAME {view} {files})"))
+    }
+
+    /// The days that files of a table are of, the newest first.
+    pub(crate) fn days(
+        connection: &Connection,
+        table: &str,
+        scope: &FileScope<'_>,
+    ) -> Result<Vec<LakeDay>, StoreError> {
+        let sql = format!(
+            "SELECT epoch_ms(try_cast(date AS TIMESTAMP)) AS start, sum(rows)::UBIGINT
+             FROM {} GROUP BY start HAVING start IS NOT NULL ORDER BY start DESC",
+            listed_sql("rows, date")
+        );
+        let mut statement = connection.prepare(&sql)?;
+        let found = statement
+            .query_map(params_from_iter(params_of(table, scope).iter()), |row| {
+                Ok(LakeDay { start_ms: row.get(0)?, rows: row.get(1)? })
+            })?;
+        Ok(found.collect::<duckdb::Result<_>>()?)
+    }
+}
+
+/// SQL of the listed files of a scope, with the parameters of [`params_of`].
+fn listed_sql(columns: &str) -> String {
+    format!(
+        "(SELECT {columns} FROM (
+             SELECT *, url_decode(regexp_extract(path, 'zone=([^/]*)', 1)) AS zone,
+                    regexp_extract(path, 'date=([^/]*)', 1) AS date,
+                    url_decode(regexp_extract(path, 'metric=([^/]*)', 1)) AS metric
+             FROM meta.lake
+         )
+         WHERE \"table\" = $1 AND ($2 IS NULL OR list_contains(string_split($2, chr(10)), zone))
+           AND date >= coalesce($3, date) AND date <= coalesce($4, date)
+           AND ($5 IS NULL OR metric IN ('', $5))
+           AND ($6 IS NULL OR version IS NULL OR version = $6))"
+    )
+}
+
+fn params_of(table: &str, scope: &FileScope<'_>) -> [Box<dyn ToSql>; 6] {
+    let zones = scope
+        .zones
+        .map(|zones| zones.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    [
+        Box::new(table.to_owned()),
+        Box::new(zones),
+        Box::new(scope.from_ms.and_then(date)),
+        Box::new(scope.to_ms.and_then(date)),
+        Box::new(scope.metric.map(str::to_owned)),
+        Box::new(scope.version),
+    ]
+}
+
+fn listed(
+    connection: &Connection,
+    table: &str,
+    scope: &FileScope<'_>,
+) -> Result<Vec<Listed>, StoreError> {
+    let sql = format!("SELECT * FROM {} ORDER BY path", listed_sql("path, bytes"));
+    let mut statement = connection.prepare(&sql)?;
+    let found = statement.query_map(params_from_iter(params_of(table, scope).iter()), |row| {
+        Ok(Listed { path: row.get(0)?, bytes: row.get(1)? })
+    })?;
+    Ok(found.collect::<duckdb::Result<_>>()?)
+}
+
+/// The UTC day of a time as folders are named; none beyond the years of four digits.
+fn date(ms: i64) -> Option<String> {
+    let at = Timestamp::from_millisecond(ms).ok()?;
+    let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+    (0..=9999).contains(&day.year()).then(|| day.to_string())
+}

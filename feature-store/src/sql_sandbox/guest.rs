@@ -1,0 +1,179 @@
+use std::{
+    io::{self, BufReader, BufWriter, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use duckdb::{Config, Connection, arrow::array::RecordBatch};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{
+    conditions::planned_scans,
+    program::{GUEST_ARGUMENT, note_prepared},
+    protocol::{Job, Request, TableColumns, encode, read_json, write_json, write_message},
+    remote_scan::{Host, Link, RemoteScan},
+};
+use crate::store::quoted;
+
+/// Files that the process may have open: it has its three streams, and looks at the machine.
+const FILES_MAX: u64 = 32;
+/// Of the memory that the process may take, DuckDB is told of so much: at its own limit it
+/// says so, at the system's the process ends.
+const DUCKDB_SHARE: f64 = 0.75;
+
+/// Becomes the process in which SQL of strangers runs, where this program was started to be
+/// it; its exit code then. To be called first in `main`: a program that does not call it
+/// cannot run such SQL by itself.
+#[must_use]
+pub fn serve_if_requested() -> Option<ExitCode> {
+    if std::env::args_os().nth(1).is_none_or(|argument| argument != GUEST_ARGUMENT) {
+        note_prepared();
+        return None;
+    }
+    // What goes wrong is told to the host.
+    std::panic::set_hook(Box::new(|_| {}));
+    Some(if serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn serve() -> io::Result<()> {
+    let mut link = Link { from: BufReader::new(io::stdin()), to: BufWriter::new(io::stdout()) };
+    let job: Job = read_json(&mut link.from)?;
+    limit_process(&job)?;
+    let Job { sql, tables, memory_bytes_max, threads, .. } = job;
+    let host = Host::set(link, tables.clone());
+    let run = || run(host, &tables, &sql, memory_bytes_max, threads);
+    let message = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => {
+            return write_json(&mut host.link().to, &Request::Done);
+        }
+        Ok(Err(Failure::Link(error))) => return Err(error),
+        Ok(Err(Failure::DuckDb(error))) => match error {
+            duckdb::Error::DuckDBFailure(_, Some(message)) => message,
+            other => other.to_string(),
+        },
+        Err(panic) => match panic.downcast::<String>() {
+            Ok(message) => {
+                let fetch = "Failed to fetch Arrow record batch: ";
+                message.strip_prefix(fetch).unwrap_or(&message).to_owned()
+            }
+            Err(_) => "it could not be run".to_owned(),
+        },
+    };
+    let is_memory = ["Out of Memory", "could not allocate", "bad_alloc", "failed to allocate"]
+        .iter()
+        .any(|words| message.to_lowercase().contains(&words.to_lowercase()));
+    write_json(&mut host.link().to, &Request::Failed { message, is_memory })
+}
+
+/// Gives up what the query is not to have, before anything of it is looked at: the limits
+/// cannot be raised again.
+fn limit_process(job: &Job) -> io::Result<()> {
+    let lower = |resource: Resource, wanted: u64| -> io::Result<()> {
+        let (_, hard) = getrlimit(resource)?;
+        let limit = wanted.min(hard);
+        Ok(setrlimit(resource, limit, limit)?)
+    };
+    lower(Resource::RLIMIT_CORE, 0)?;
+    lower(Resource::RLIMIT_FSIZE, 0)?;
+    lower(Resource::RLIMIT_NOFILE, FILES_MAX)?;
+    lower(Resource::RLIMIT_CPU, job.cpu_s_max)?;
+    lower(Resource::RLIMIT_AS, address_space().saturating_add(job.memory_bytes_max))
+}
+
+/// What the program itself takes of the address space, bytes: its code and its stacks.
+fn address_space() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    pages.map_or(1 << 30, |pages| pages * 4096)
+}
+
+enum Failure {
+    DuckDb(duckdb::Error),
+    Link(io::Error),
+}
+
+impl From<duckdb::Error> for Failure {
+    fn from(error: duckdb::Error) -> Self {
+        Self::DuckDb(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Link(error)
+    }
+}
+
+fn run(
+    host: &'static Host,
+    tables: &[TableColumns],
+    sql: &str,
+    memory_bytes_max: u64,
+    threads: i64,
+) -> Result<(), Failure> {
+    let open = || -> Result<Connection, duckdb::Error> {
+        let megabytes = (memory_bytes_max as f64 * DUCKDB_SHARE / 1e6) as u64;
+        let config = Config::default()
+            .max_memory(&format!("{}MB", megabytes.max(16)))?
+            .threads(threads)?
+            .with("temp_directory", "")?
+            .enable_external_access(false)?;
+        let connection = Connection::open_in_memory_with_flags(config)?;
+        let schemas: std::collections::BTreeSet<&str> =
+            tables.iter().map(|table| table.schema.as_str()).collect();
+        for schema in schemas {
+            connection.execute_batch(&format!("CREATE SCHEMA {}", quoted(schema)))?;
+        }
+        Ok(connection)
+    };
+    // Empty tables of the same names and columns, only to see how DuckDB would read them.
+    let plan = open()?;
+    for TableColumns { schema, name, columns } in tables {
+        let columns: Vec<String> =
+            columns.iter().map(|(name, of)| format!("{} {of}", quoted(name))).collect();
+        plan.execute_batch(&format!(
+            "CREATE TABLE {}.{} ({})",
+            quoted(schema),
+            quoted(name),
+            columns.join(", ")
+        ))?;
+    }
+    plan.execute_batch(
+        "SET disabled_optimizers = 'statistics_propagation,late_materialization'; SET lock_configuration = true;",
+    )?;
+    let planned: String =
+        plan.query_row(&format!("EXPLAIN (FORMAT JSON) {sql}"), [], |row| row.get(1))?;
+    drop(plan);
+    let scans = planned_scans(&planned);
+    let needed = tables.iter().map(|TableColumns { schema, name, .. }| {
+        scans.by_table.get(&format!("{schema}.{name}")).cloned().unwrap_or_default()
+    });
+    host.set_needed(needed.collect());
+    write_json(&mut host.link().to, &Request::Scans(scans.count))?;
+
+    let connection = open()?;
+    connection.register_table_function::<RemoteScan>("remote_scan")?;
+    for (number, TableColumns { schema, name, .. }) in tables.iter().enumerate() {
+        connection.execute_batch(&format!(
+            "CREATE VIEW {}.{} AS SELECT * FROM remote_scan({number})",
+            quoted(schema),
+            quoted(name)
+        ))?;
+    }
+    connection.execute_batch("SET lock_configuration = true")?;
+    let mut statement = connection.prepare(sql)?;
+    let answer = statement.stream_arrow([])?;
+    let schema = answer.get_schema();
+    let send = |batch: Option<&RecordBatch>| -> io::Result<()> {
+        let bytes = encode(&schema, batch)?;
+        let mut link = host.link();
+        write_json(&mut link.to, &Request::Answer)?;
+        write_message(&mut link.to, &bytes)?;
+        link.to.flush()
+    };
+    send(None)?;
+    for batch in answer {
+        send(Some(&batch))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,223 @@
+use std::{
+    error::Error,
+    io::{self, BufReader, BufWriter, Stdin, Stdout},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use duckdb::{
+    arrow::array::RecordBatch,
+    core::{DataChunkHandle, LogicalTypeHandle, LogicalTypeId},
+    vtab::{BindInfo, InitInfo, TableFunctionInfo, VTab, record_batch_to_duckdb_data_chunk},
+};
+
+use super::protocol::{
+    NeededRows, Reply, Request, TableColumns, decode, read_json, read_message, write_json,
+};
+
+/// Rows of a vector of DuckDB.
+const VECTOR: usize = 2048;
+
+/// The one way to the host, and what it serves: a table function is given nothing else.
+static HOST: OnceLock<Host> = OnceLock::new();
+static NEXT_SCAN: AtomicU64 = AtomicU64::new(0);
+
+/// The host as the guest sees it.
+pub(super) struct Host {
+    link: Mutex<Link>,
+    tables: Vec<TableColumns>,
+    /// The rows that are needed of each table.
+    needed: OnceLock<Vec<NeededRows>>,
+}
+
+/// Standard input and output.
+pub(super) struct Link {
+    pub(super) from: BufReader<Stdin>,
+    pub(super) to: BufWriter<Stdout>,
+}
+
+impl Host {
+    /// Makes the host known to table functions.
+    pub(super) fn set(link: Link, tables: Vec<TableColumns>) -> &'static Self {
+        let host = Self { link: Mutex::new(link), tables, needed: OnceLock::new() };
+        HOST.get_or_init(|| host)
+    }
+
+    pub(super) fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which rows of each table are needed, in the order of tables.
+    pub(super) fn set_needed(&self, needed: Vec<NeededRows>) {
+        self.needed.get_or_init(|| needed);
+    }
+}
+
+/// `remote_scan(number)`: the rows of a table of the host.
+pub(super) struct RemoteScan;
+
+/// The table of a scan.
+pub(super) struct ScanTable(usize);
+
+/// A scan under way.
+pub(super) struct Scan {
+    number: u64,
+    columns: Vec<usize>,
+    state: Mutex<ScanState>,
+}
+
+#[derive(Default)]
+struct ScanState {
+    is_open: bool,
+    is_done: bool,
+    batch: Option<RecordBatch>,
+    at: usize,
+}
+
+impl VTab for RemoteScan {
+    type BindData = ScanTable;
+    type InitData = Scan;
+
+    fn bind(bind: &BindInfo) -> Result<ScanTable, Box<dyn Error>> {
+        let host = HOST.get().ok_or("there is no host")?;
+        let number = bind.get_parameter(0).to_int64();
+        let number = usize::try_from(number).ok().filter(|number| *number < host.tables.len());
+        let number = number.ok_or("there is no such table")?;
+        for (name, of) in &host.tables[number].columns {
+            bind.add_result_column(name, logical_type(of));
+        }
+        Ok(ScanTable(number))
+    }
+
+    fn init(init: &InitInfo) -> Result<Scan, Box<dyn Error>> {
+        let columns = init.get_column_indices();
+        Ok(Scan {
+            number: NEXT_SCAN.fetch_add(1, Ordering::Relaxed),
+            columns: columns.into_iter().map(|column| column as usize).collect(),
+            state: Mutex::new(ScanState::default()),
+        })
+    }
+
+    fn func(
+        info: &TableFunctionInfo<Self>,
+        output: &mut DataChunkHandle,
+    ) -> Result<(), Box<dyn Error>> {
+        let host = HOST.get().ok_or("there is no host")?;
+        let (table, scan) = (info.get_bind_data().0, info.get_init_data());
+        let mut state = scan.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(batch) = &state.batch
+                && state.at < batch.num_rows()
+            {
+                let rows = (batch.num_rows() - state.at).min(VECTOR);
+                let slice = batch.slice(state.at, rows);
+                if scan.columns.is_empty() || output.num_columns() == 0 {
+                    output.set_len(rows);
+                } else {
+                    record_batch_to_duckdb_data_chunk(&slice, output)?;
+                }
+                state.at += rows;
+                return Ok(());
+            }
+            if state.is_done {
+                output.set_len(0);
+                return Ok(());
+            }
+            let (is_open, next) = (state.is_open, host.next(scan, table, state.is_open)?);
+            state.is_open |= !is_open;
+            state.is_done = next.is_none();
+            (state.batch, state.at) = (next, 0);
+        }
+    }
+
+    fn supports_pushdown() -> bool {
+        true
+    }
+
+    fn parameters() -> Option<Vec<LogicalTypeHandle>> {
+        Some(vec![LogicalTypeId::Bigint.into()])
+    }
+}
+
+impl Host {
+    fn next(&self, scan: &Scan, table: usize, is_open: bool) -> io::Result<Option<RecordBatch>> {
+        let mut link = self.link();
+        if !is_open {
+            let needed = self.needed.get().and_then(|needed| needed.get(table));
+            let needed = needed.cloned().unwrap_or_default();
+            let columns = scan.columns.clone();
+            let open = Request::Open { scan: scan.number, table, columns, needed };
+            write_json(&mut link.to, &open)?;
+        }
+        write_json(&mut link.to, &Request::Next { scan: scan.number })?;
+        match read_json(&mut link.from)? {
+            Reply::Batch => {
+                let (_, batches) = decode(&read_message(&mut link.from, usize::MAX)?)?;
+                Ok(batches.into_iter().next())
+            }
+            Reply::End => Ok(None),
+            Reply::Failed(message) => Err(io::Error::other(message)),
+        }
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        let is_open = {
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            state.is_open && !state.is_done
+        };
+        if let (true, Some(host)) = (is_open, HOST.get()) {
+            // Where the host is gone there is nobody to tell.
+            let _ = write_json(&mut host.link().to, &Request::Close { scan: self.number });
+        }
+    }
+}
+
+/// The type of a column by its name: the host sends all others as text.
+fn logical_type(name: &str) -> LogicalTypeHandle {
+    if let Some(of) = name.strip_suffix("[]") {
+        return LogicalTypeHandle::list(&logical_type(of));
+    }
+    let id = match name {
+        "BOOLEAN" => LogicalTypeId::Boolean,
+        "TINYINT" => LogicalTypeId::Tinyint,
+        "SMALLINT" => LogicalTypeId::Smallint,
+        "INTEGER" => LogicalTypeId::Integer,
+        "BIGINT" => LogicalTypeId::Bigint,
+        "UTINYINT" => LogicalTypeId::UTinyint,
+        "USMALLINT" => LogicalTypeId::USmallint,
+        "UINTEGER" => LogicalTypeId::UInteger,
+        "UBIGINT" => LogicalTypeId::UBigint,
+        "FLOAT" => LogicalTypeId::Float,
+        "DOUBLE" => LogicalTypeId::Double,
+        "TIMESTAMP" => LogicalTypeId::Timestamp,
+        "BLOB" => LogicalTypeId::Blob,
+        _ => LogicalTypeId::Varchar,
+    };
+    id.into()
+}
+
+/// Whether a column of this type is sent as it is.
+pub(super) fn is_sent_as_is(name: &str) -> bool {
+    const NAMES: [&str; 15] = [
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INTEGER",
+        "BIGINT",
+        "UTINYINT",
+        "USMALLINT",
+        "UINTEGER",
+        "UBIGINT",
+        "FLOAT",
+        "DOUBLE",
+        "TIMESTAMP",
+        "BLOB",
+        "VARCHAR",
+        "VARCHAR[]",
+    ];
+    NAMES.contains(&name)
+}
