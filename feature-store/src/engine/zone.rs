@@ -11,7 +11,7 @@ use super::{
     derive::{Derivation, Sun},
     driest::{self, Soil},
     readings::{EVENT_MS_MAX, Point, Readings},
-    sequence::Sequences,
+    sequence::{Sequences, is_stored_copy},
     series::Series,
     sql::Made,
     summary::Hold,
@@ -147,7 +147,10 @@ impl Zone {
     ) -> Quality {
         let slot = self.slot(&reading.metric, rules);
         let run = report.boot.as_ref().zip(report.seq);
-        let is_new = run.is_none_or(|(boot, seq)| self.slots[slot].is_new(device, boot, seq));
+        let is_new = !is_stored_copy(report, reading)
+            && run.is_none_or(|(boot, seq)| {
+                self.slots[slot].is_new(device, boot, seq, report.arrival_ms, reading)
+            });
         let quality = if is_new {
             self.take_new(
                 slot,
@@ -209,7 +212,7 @@ impl Zone {
         let device = self.device(device);
         let slot = self.slot(&reading.metric, rules);
         if let Some((boot, seq)) = run {
-            self.slots[slot].is_new(device, boot, seq);
+            self.slots[slot].is_new(device, boot, seq, reading.event_ms, reading);
         }
         if quality.is_ok() {
             let Reading { event_ms, value, .. } = *reading;
@@ -442,13 +445,21 @@ impl Behind {
 
 impl Slot {
     /// Notes a device's own number, which tells copies of a message apart from
-    /// equal values, but only within one run; false if it was there already.
-    fn is_new(&mut self, device: u16, boot: &SmolStr, seq: u64) -> bool {
+    /// equal values; false if the reading was there already.
+    fn is_new(
+        &mut self,
+        device: u16,
+        boot: &SmolStr,
+        seq: u64,
+        arrival_ms: i64,
+        reading: &Reading,
+    ) -> bool {
         let device = usize::from(device);
         if device >= self.sequences.len() {
             self.sequences.resize_with(device + 1, Sequences::default);
         }
-        self.sequences[device].insert(boot, seq)
+        let Reading { event_ms, value, .. } = *reading;
+        self.sequences[device].insert(boot, seq, event_ms, arrival_ms, value)
     }
 }
 
