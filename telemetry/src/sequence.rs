@@ -47,8 +47,8 @@ pub const SAME_MOMENT_MS: i64 = 1000;
 /// How far back a copy of the same moment may be, messages.
 pub const FEW_MESSAGES: u64 = 8;
 /// A message that comes more often than this and one is none that is sent again: its counter
-/// stands still. First of a counter that has not counted yet, then of one that has.
-const COPIES_MAX: [u8; 2] = [3, 16];
+/// stands still.
+const COPIES_MAX: u16 = 1000;
 /// A number within the first 1/(1 + this) of a run is near its beginning.
 const NEAR_BEGINNING: u64 = 8;
 /// Runs that are remembered.
@@ -147,7 +147,7 @@ struct Entry {
     arrival_ms: i64,
     run: u32,
     is_stamped: bool,
-    copies: u8,
+    copies: u16,
 }
 
 #[derive(Clone, Debug)]
@@ -241,7 +241,7 @@ impl SequenceHistory {
         if stands_still && original.run == id {
             return Judgement::StandsStill;
         }
-        if original.copies >= COPIES_MAX[usize::from(first < highest)] {
+        if original.copies >= COPIES_MAX {
             return if message.number == highest {
                 Judgement::StandsStill
             } else {
