@@ -88,7 +88,7 @@ impl RetainedMessages {
 }
 
 fn pair(topic: u64, content: u64) -> [u8; 16] {
-    (u128::from(topic) << 64 | u128::from(content)).to_le_bytes()
+    ((u128::from(topic) << 64) | u128::from(content)).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::HashSet;
 
+use eventlog::EventLog;
 use support::{AGES, Running, broker::Broker, wire::Packet, within};
 use telemetry::{Report, Source, topic};
 
@@ -143,7 +144,15 @@ async fn a_stored_value_is_logged_once_however_often_it_is_sent() {
         let shown = gateway.gateway.duplicates(None, 10);
         assert_eq!(shown.len(), if start == 0 { 0 } else { 2 });
         assert!(shown.iter().all(|own| own.why.contains("stored") && own.original_ms.is_none()));
+        let settings = gateway.settings.log.clone();
         gateway.stop().await;
+        // Its threads let go of the log a moment after its end.
+        within(async {
+            while EventLog::open(&settings).is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
     // A live message to the same topic counts as ever, and so does another stored value.
     let gateway = broker.gateway(&dir.path().join("log"), &["mqtt.client_id='gateway-3'"]).await;
