@@ -31,6 +31,19 @@ pub struct Settings {
     pub spool: Spool,
 }
 
+impl Settings {
+    /// The folder where what belongs to a writer of this log may be kept; none where it has no
+    /// folder.
+    #[must_use]
+    pub fn state_dir(&self) -> Option<&std::path::Path> {
+        let dir = match self.kind {
+            Kind::Embedded => &self.dir,
+            Kind::Kafka => &self.spool.dir,
+        };
+        (!dir.as_os_str().is_empty()).then_some(dir)
+    }
+}
+
 /// The spool in front of Apache Kafka.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

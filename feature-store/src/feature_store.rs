@@ -269,6 +269,11 @@ impl FeatureStore {
         &self.0.metrics
     }
 
+    /// How old values may be that are served as present.
+    pub(crate) fn online_ages(&self) -> &crate::settings::OnlineAges {
+        &self.0.settings.online
+    }
+
     /// Most rows in one answer.
     #[must_use]
     pub fn rows_max(&self) -> usize {

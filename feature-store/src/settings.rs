@@ -13,12 +13,13 @@ use crate::{definitions::Definitions, engine::SOIL_KEPT_MS};
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
 /// Tables of it whose keys are the user's own.
-pub const OPEN_TABLES: [&str; 5] = [
+pub const OPEN_TABLES: [&str; 6] = [
     "metrics",
     "engine.clock_offsets_s",
     "engine.drying_in",
     "kpi.rules.intervals_s",
     "kpi.rules.comfort",
+    "online.max_ages_s",
 ];
 
 /// The largest correction of a clock: more is no offset, but a clock that is not set.
@@ -44,10 +45,50 @@ pub struct Settings {
     pub lake: Lake,
     /// The store of a lake that is in a bucket.
     pub s3: object_store::Settings,
+    /// How old values may be that are served as present.
+    pub online: OnlineAges,
     /// The REST listener.
     pub rest: Rest,
     /// The site's own metrics.
     pub metrics: BTreeMap<SmolStr, Metric>,
+}
+
+/// How old values may be that are served as present.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnlineAges {
+    /// Of every metric that is not named, seconds; 0: of any age.
+    pub max_age_s: f64,
+    /// Of single metrics, seconds; 0: of any age.
+    pub max_ages_s: BTreeMap<SmolStr, f64>,
+}
+
+impl OnlineAges {
+    /// The largest age of a metric's values that counts as present, seconds.
+    #[must_use]
+    pub fn of_metric_s(&self, metric: &str) -> f64 {
+        let age_s = self.max_ages_s.get(metric).copied().unwrap_or(self.max_age_s);
+        if age_s > 0.0 { age_s } else { f64::INFINITY }
+    }
+
+    /// The same of a row, seconds.
+    #[must_use]
+    pub fn of_row_s(&self) -> f64 {
+        if self.max_age_s > 0.0 { self.max_age_s } else { f64::INFINITY }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let named =
+            self.max_ages_s.iter().map(|(metric, age_s)| (format!("max_ages_s.{metric}"), *age_s));
+        let mut all = named.chain([("max_age_s".to_owned(), self.max_age_s)]);
+        match all.find(|(_, age_s)| !(age_s.is_finite() && *age_s >= 0.0)) {
+            Some((key, age_s)) => {
+                let what = format!("{age_s}: expected seconds, or 0 for any age");
+                Err(ConfigError::invalid(&format!("online.{key}"), what))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// The DuckDB file.
@@ -205,6 +246,7 @@ impl Settings {
     /// # Errors
     /// The key, what was found and what was expected.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.online.check()?;
         let Engine { grid_s, interval_s, .. } = &self.engine;
         if *grid_s == 0 || !grid_s.is_multiple_of(60) {
             let what = format!("{grid_s} is not a multiple of 60");

@@ -40,7 +40,8 @@ impl Door {
     /// Decodes a message; panics where a promise does not hold.
     pub fn take(&self, topic: &str, payload: &[u8], received_ms: i64, is_retained: bool) {
         let payload = payload.to_vec().into();
-        let message = Message { topic: topic.into(), payload, is_retained, received_ms };
+        let topic = topic.into();
+        let message = Message { topic, payload, is_retained, is_redelivery: false, received_ms };
         let intake = self.0.take(&message);
         assert_eq!(intake.dead_lettered > 0, intake.dead_letter.is_some());
         for report in &intake.reports {
@@ -54,7 +55,7 @@ impl Door {
                 assert!((0..=253_402_300_799_999).contains(&reading.event_ms), "{reading:?}");
             }
             // What the feature store reads is what was written.
-            let again = telemetry::Report::from_json(&record::report(report).payload);
+            let again = telemetry::Report::from_json(&record::report(report, received_ms).payload);
             assert_eq!(again.expect("a report").to_json(), report.to_json());
         }
         if let Some(letter) = &intake.dead_letter {

@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -23,13 +24,15 @@ use crate::{
     conventions::{Conventions, settings::Mapping},
     dead_letters::{DeadLetters, Outcome as Reinjected, Selection, Shown},
     downlink::Downlink,
+    duplicates::{DuplicateMessage, Duplicates},
     inlet::{Inlet, Job},
     intake::Decoder,
     ledger::{Ledger, Snapshot},
     listener::{self, Frontend},
     metadata, metrics,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, PipelineParts},
     rest,
+    retained::RetainedMessages,
     settings::{Mode, Settings},
 };
 
@@ -58,6 +61,7 @@ pub struct Gateway(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) duplicates: Arc<Duplicates>,
     pub(crate) downlink: Downlink,
     pub(crate) connections: Arc<AtomicUsize>,
     /// Messages are taken: the listener is up, or the broker is connected.
@@ -105,6 +109,7 @@ impl Gateway {
         Ok(Self(Arc::new(Inner {
             ledger,
             dead_letters: Arc::new(DeadLetters::new(limits.dead_letters_shown)),
+            duplicates: Arc::new(Duplicates::new(limits.duplicates_shown)),
             downlink,
             connections: Arc::default(),
             is_ready: Arc::default(),
@@ -127,6 +132,13 @@ impl Gateway {
     #[must_use]
     pub fn dead_letters(&self, limit: usize) -> Vec<Shown> {
         self.0.dead_letters.latest(limit)
+    }
+
+    /// The latest messages that were found to be duplicates, newest first, at most `limit`: of
+    /// a device, or of all.
+    #[must_use]
+    pub fn duplicates(&self, device: Option<&str>, limit: usize) -> Vec<DuplicateMessage> {
+        self.0.duplicates.latest(device, limit)
     }
 
     /// Hands dead letters in again, after their cause was mended.
@@ -168,7 +180,7 @@ impl Gateway {
         self.0.downlink.clone()
     }
 
-    /// `/ledger` and `/dead-letters`, to be merged with other services' routes.
+    /// `/ledger`, `/duplicates` and `/dead-letters`, to be merged with other services' routes.
     pub fn routes(&self) -> axum::Router {
         rest::routes(self.clone())
     }
@@ -199,10 +211,19 @@ impl Gateway {
         let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let jobs = jobs.expect("a gateway runs once");
         let opened = {
-            let (log, decoder) = (log.clone(), self.0.decoder.subscribe());
-            let (ledger, letters, lag) = (ledger.clone(), dead_letters.clone(), self.0.lag.clone());
+            let log = log.clone();
+            let decoder = self.0.decoder.subscribe();
+            let (ledger, dead_letters) = (ledger.clone(), dead_letters.clone());
+            let (duplicates, lag) = (self.0.duplicates.clone(), self.0.lag.clone());
+            let dir = settings.borrow().log.state_dir().map(Path::to_path_buf);
             // Recovers segments or asks Kafka's brokers, which takes its time.
-            blocking(move || Pipeline::open(&log, decoder, ledger, letters, lag))
+            blocking(move || {
+                let retained =
+                    (mode == Mode::Bridge).then(|| RetainedMessages::open(dir.as_deref()));
+                let parts =
+                    PipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained };
+                Pipeline::open(&log, parts)
+            })
         };
         let pipeline = opened.await?;
         // Kafka may be away now; what is only shown is not worth waiting for.
@@ -233,6 +254,7 @@ impl Gateway {
             ended = async { tokio::try_join!(transport, rest) } => ended.map(|_| ()),
         };
         self.0.is_ready.store(false, Ordering::Relaxed);
+        pipeline.save();
         let totals = self.ledger().totals;
         info!(
             received = totals.received,

@@ -11,7 +11,7 @@ use crate::{
     conventions::{Context, Conventions, Taken},
     downlink::Downlink,
     message::Message,
-    sequence::Stamp,
+    sequence::SequenceStamp,
     settings::Settings,
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Intake {
     /// Who sent it, where the topic says so.
     pub(crate) address: Option<Address>,
     /// The device's own numbering of it.
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) stamp: Option<SequenceStamp>,
     /// Several, where a message of a mapping is of several devices.
     pub(crate) reports: Vec<Report>,
     pub(crate) dead_letter: Option<DeadLetter>,
@@ -126,7 +126,7 @@ impl Decoder {
 
     /// A message in the gateway's own convention.
     fn own(&self, message: &Message) -> Intake {
-        let Message { topic, payload, is_retained, received_ms } = message;
+        let Message { topic, payload, is_retained, received_ms, .. } = message;
         match payload::decode(topic, payload, *received_ms, &self.metrics, self.limits) {
             Ok(decoded) => {
                 let mut report = decoded.report;
@@ -166,18 +166,33 @@ fn letter(message: &Message, reason: Reason, detail: String) -> DeadLetter {
     }
 }
 
-fn stamp(report: &Report, message: &Message) -> Option<Stamp> {
-    let mut hasher = DefaultHasher::new();
-    (&message.topic, &message.payload).hash(&mut hasher);
-    Some(Stamp {
+/// Times before this are of a clock that was never set, so they may come again after a
+/// restart: 2016-01-01.
+const CLOCK_SET_MS: i64 = 1_451_606_400_000;
+
+fn stamp(report: &Report, message: &Message) -> Option<SequenceStamp> {
+    let has_own_time = |event_ms| event_ms != message.received_ms && event_ms >= CLOCK_SET_MS;
+    Some(SequenceStamp {
         boot: report.boot.clone(),
         seq: report.seq?,
-        fingerprint: hasher.finish(),
-        // Without a boot id, a device that restarted counts from 0 again; then
-        // only its own time stamp tells a new message from an old one.
-        is_unique: report.boot.is_some()
-            || report.readings.iter().any(|reading| reading.event_ms != message.received_ms),
+        topic: topic_hash(message),
+        fingerprint: fingerprint(message),
+        is_stamped: report.readings.iter().any(|reading| has_own_time(reading.event_ms)),
     })
+}
+
+/// Names a topic.
+pub(crate) fn topic_hash(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.topic.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Names what was said on a topic.
+pub(crate) fn fingerprint(message: &Message) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&message.topic, &message.payload).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
@@ -190,7 +205,9 @@ mod tests {
     fn take(topic: &str, payload: &str, is_retained: bool) -> Intake {
         let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
         let payload = payload.to_owned().into();
-        decoder.take(&Message { topic: topic.into(), payload, is_retained, received_ms: NOW })
+        let topic = topic.into();
+        let is_redelivery = false;
+        decoder.take(&Message { topic, payload, is_retained, is_redelivery, received_ms: NOW })
     }
 
     /// Topic and payload → readings logged, readings dead-lettered, reason.
@@ -231,14 +248,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_unique_by_its_boot_or_its_time() {
-        let unique = |payload: &str| {
+    fn a_number_comes_with_whether_the_payload_has_a_time_of_its_own() {
+        let stamped = |payload: &str| {
             let stamp = take("sensors/s/z/d/temperature", payload, false).stamp;
-            stamp.map(|stamp| stamp.is_unique)
+            stamp.map(|stamp| stamp.is_stamped)
         };
-        assert_eq!(unique("1"), None);
-        assert_eq!(unique(r#"{"value": 1, "seq": 7}"#), Some(false));
-        assert_eq!(unique(r#"{"value": 1, "seq": 7, "boot": "a"}"#), Some(true));
-        assert_eq!(unique(r#"{"value": 1, "seq": 7, "ts": 1600000000000}"#), Some(true));
+        assert_eq!(stamped("1"), None);
+        assert_eq!(stamped(r#"{"value": 1, "seq": 7}"#), Some(false));
+        assert_eq!(stamped(r#"{"value": 1, "seq": 7, "boot": "a"}"#), Some(false));
+        assert_eq!(stamped(r#"{"value": 1, "seq": 7, "ts": 1600000000000}"#), Some(true));
+        // A clock that was never set tells no more than the number.
+        assert_eq!(stamped(r#"{"value": 1, "seq": 7, "ts": 12}"#), Some(false));
     }
 }

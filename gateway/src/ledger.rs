@@ -10,14 +10,14 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use telemetry::{Address, SmolStr, ZoneId};
+use telemetry::{Address, SequenceCheck, SmolStr, ZoneId};
 use tokio::sync::watch;
 
 use crate::{
     clock::ClockOffset,
     intake::Intake,
-    message::now_ms,
-    sequence::{Sequence, Verdict},
+    message::{Message, now_ms},
+    sequence::DeviceSequence,
 };
 
 /// What became of readings.
@@ -110,7 +110,7 @@ struct Account {
     received: u64,
     in_flight: u64,
     settled: Tally,
-    sequence: Sequence,
+    sequence: DeviceSequence,
     clock: ClockOffset,
 }
 
@@ -137,8 +137,13 @@ impl Ledger {
         self.in_flight.send_modify(|count| *count += 1);
     }
 
-    /// A message was decoded.
-    pub(crate) fn received(&self, intake: &Intake, received_ms: i64) -> (AccountId, Verdict) {
+    /// A message was decoded. Says what its number tells, where it has one.
+    pub(crate) fn received(
+        &self,
+        intake: &Intake,
+        message: &Message,
+    ) -> (AccountId, Option<SequenceCheck>) {
+        let Message { received_ms, is_redelivery, .. } = *message;
         let mut state = self.state();
         state.messages += 1;
         let index = state.account_of(intake.address.as_ref(), self.devices_max);
@@ -148,11 +153,10 @@ impl Ledger {
         if let Some(stamped_ms) = intake.stamped_ms(received_ms) {
             account.clock.note(received_ms, stamped_ms);
         }
-        let verdict = match &intake.stamp {
-            Some(stamp) if index != OTHERS => account.sequence.note(stamp, self.window),
-            _ => Verdict::New,
-        };
-        (AccountId(index), verdict)
+        let stamp = intake.stamp.as_ref().filter(|_| index != OTHERS);
+        let check = stamp
+            .map(|stamp| account.sequence.check(stamp, received_ms, is_redelivery, self.window));
+        (AccountId(index), check)
     }
 
     /// A message is durable, or a duplicate of one that is.
@@ -256,25 +260,26 @@ mod tests {
     use telemetry::{MetricTable, payload};
 
     use super::*;
-    use crate::{intake::Decoder, message::Message};
+    use crate::intake::Decoder;
 
-    fn intake(topic: &str, payload: &str) -> Intake {
-        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
+    fn message(topic: &str, payload: &str) -> Message {
         let payload = payload.to_owned().into();
-        decoder.take(&Message { topic: topic.into(), payload, is_retained: false, received_ms: 1 })
+        let topic = topic.into();
+        Message { topic, payload, is_retained: false, is_redelivery: false, received_ms: 1 }
     }
 
     /// Receives a message, and settles it if it `is_durable`.
     fn take(ledger: &Ledger, topic: &str, payload: &str, is_durable: bool) {
-        let intake = intake(topic, payload);
+        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
+        let message = message(topic, payload);
+        let intake = decoder.take(&message);
         ledger.arrived();
-        let (account, verdict) = ledger.received(&intake, 1);
-        let tally = match verdict {
-            Verdict::Duplicate => Tally { duplicates: intake.readings(), ..Tally::default() },
-            Verdict::New => {
-                let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-                Tally { logged, dead_lettered, duplicates: 0 }
-            }
+        let (account, check) = ledger.received(&intake, &message);
+        let tally = if check.is_some_and(SequenceCheck::is_copy) {
+            Tally { duplicates: intake.readings(), ..Tally::default() }
+        } else {
+            let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
+            Tally { logged, dead_lettered, duplicates: 0 }
         };
         if is_durable {
             ledger.settled(account, tally);

@@ -16,7 +16,10 @@
 //! - `intake`: message → reports, dead letter, or both
 //! - [`conventions`]: topics and payloads of other systems
 //! - `record`: reports and dead letters as records of the log
+//! - `arrival`: the time of messages that have none of their own
 //! - `sequence`: the device's own numbers: gaps, restarts, duplicates
+//! - `retained`: stored values of a broker that were taken before
+//! - [`duplicates`]: what came again, for people to look at
 //! - `clock`: how far the device's clock is off
 //! - [`ledger`]: received = logged + dead-lettered + duplicates + in flight
 //! - [`dead_letters`]: what could not be decoded, and the way back in
@@ -27,12 +30,14 @@
 //! - `gateway`: all of it put together
 //! - `blocking`: what takes its time, off the tasks
 
+mod arrival;
 mod blocking;
 mod bridge;
 mod clock;
 pub mod conventions;
 pub mod dead_letters;
 mod downlink;
+pub mod duplicates;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -47,6 +52,7 @@ mod metrics;
 mod pipeline;
 mod record;
 mod rest;
+mod retained;
 mod sequence;
 pub mod settings;
 mod tls;

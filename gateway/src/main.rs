@@ -35,6 +35,12 @@ enum Command {
     Run,
     /// Print the ledger of a running gateway as JSON.
     Ledger,
+    /// Print the latest messages that were found to be duplicates, newest first, as JSON.
+    Duplicates {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
     /// Show the dead letters of a running gateway, or hand them in again.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -79,6 +85,9 @@ async fn main() -> Result<()> {
     match args.command {
         Command::Run => run(&settings, args.config, args.set).await,
         Command::Ledger => ask(&settings, "ledger", None).await,
+        Command::Duplicates { limit } => {
+            ask(&settings, &format!("duplicates?limit={limit}"), None).await
+        }
         Command::DeadLetters(DeadLetters::List { limit }) => {
             ask(&settings, &format!("dead-letters?limit={limit}"), None).await
         }

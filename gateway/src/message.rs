@@ -12,6 +12,8 @@ pub(crate) struct Message {
     pub(crate) payload: Bytes,
     /// A broker's stored last value, not a new one.
     pub(crate) is_retained: bool,
+    /// The sender says that it has sent this before (MQTT's DUP flag).
+    pub(crate) is_redelivery: bool,
     /// UTC milliseconds.
     pub(crate) received_ms: i64,
 }

@@ -4,11 +4,14 @@
 //! **Invariant:** `done` is answered only after everything of the message is
 //! durable, and never after a write has failed.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use eventlog::{EventLog, LogError, Receipt, Writer, fault};
 use service::prometheus::Histogram;
-use telemetry::{DeadLetter, Source, topic};
+use telemetry::{DeadLetter, SequenceCheck, Source, topic};
 use tokio::sync::{
     OwnedSemaphorePermit,
     mpsc::{self, UnboundedReceiver},
@@ -17,13 +20,15 @@ use tokio::sync::{
 use tracing::{debug, error};
 
 use crate::{
+    arrival::ArrivalTimes,
     dead_letters::DeadLetters,
+    duplicates::{DuplicateMessage, Duplicates, beginning},
     inlet::{Done, Job, Origin},
-    intake::{Decoder, Intake},
+    intake::{Decoder, Intake, fingerprint, topic_hash},
     ledger::{AccountId, Ledger, Tally},
     message::{Message, now_ms},
     record,
-    sequence::Verdict,
+    retained::RetainedMessages,
 };
 
 /// Messages between the two tasks.
@@ -34,9 +39,22 @@ pub(crate) struct Pipeline {
     decoder: watch::Receiver<Arc<Decoder>>,
     ledger: Arc<Ledger>,
     dead_letters: Arc<DeadLetters>,
+    duplicates: Arc<Duplicates>,
     lag: Arc<Histogram>,
+    /// There where messages come from a broker, which stores some.
+    retained: Option<Mutex<RetainedMessages>>,
     readings: Writer,
     letters: Writer,
+}
+
+/// What the parts of a gateway share with its pipeline.
+pub(crate) struct PipelineParts {
+    pub(crate) decoder: watch::Receiver<Arc<Decoder>>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
+    pub(crate) duplicates: Arc<Duplicates>,
+    pub(crate) lag: Arc<Histogram>,
+    pub(crate) retained: Option<RetainedMessages>,
 }
 
 struct Settling {
@@ -44,6 +62,8 @@ struct Settling {
     tally: Tally,
     receipts: Vec<Receipt>,
     letter: Option<DeadLetter>,
+    /// Topic and content of a broker's stored message.
+    stored: Option<(u64, u64)>,
     origin: Origin,
     done: oneshot::Sender<Done>,
     share: OwnedSemaphorePermit,
@@ -51,15 +71,22 @@ struct Settling {
 }
 
 impl Pipeline {
-    pub(crate) fn open(
-        log: &EventLog,
-        decoder: watch::Receiver<Arc<Decoder>>,
-        ledger: Arc<Ledger>,
-        dead_letters: Arc<DeadLetters>,
-        lag: Arc<Histogram>,
-    ) -> Result<Self, LogError> {
+    pub(crate) fn open(log: &EventLog, parts: PipelineParts) -> Result<Self, LogError> {
         let (readings, letters) = (log.writer(topic::READINGS)?, log.writer(topic::DEAD_LETTERS)?);
-        Ok(Self { decoder, ledger, dead_letters, lag, readings, letters })
+        let PipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained } = parts;
+        let retained = retained.map(Mutex::new);
+        Ok(Self { decoder, ledger, dead_letters, duplicates, lag, retained, readings, letters })
+    }
+
+    /// Keeps what the next start is to know.
+    pub(crate) fn save(&self) {
+        if let Some(mut retained) = self.retained() {
+            retained.save();
+        }
+    }
+
+    fn retained(&self) -> Option<MutexGuard<'_, RetainedMessages>> {
+        self.retained.as_ref().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs until the log fails; then nothing more is acknowledged.
@@ -76,7 +103,12 @@ impl Pipeline {
         mut jobs: UnboundedReceiver<Job>,
         settling: mpsc::Sender<Settling>,
     ) -> Result<(), LogError> {
-        while let Some(Job { message, origin, done, share, since }) = jobs.recv().await {
+        let mut arrivals = ArrivalTimes::default();
+        while let Some(Job { mut message, origin, done, share, since }) = jobs.recv().await {
+            let topic = topic_hash(&message);
+            if origin == Origin::Network {
+                message.received_ms = arrivals.next_ms(topic, message.received_ms);
+            }
             let decoder = self.decoder.borrow().clone();
             let intake = match take(&decoder, &message, origin) {
                 Ok(intake) => intake,
@@ -87,16 +119,32 @@ impl Pipeline {
                     continue;
                 }
             };
-            let (account, verdict) = self.ledger.received(&intake, message.received_ms);
+            let (account, check) = self.ledger.received(&intake, &message);
             // A dead letter's number was noted when it came.
-            let is_again = verdict == Verdict::Duplicate && origin == Origin::Network;
-            let (tally, receipts, letter) = if is_again {
-                let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
-                (tally, Vec::new(), None)
-            } else {
-                self.write(intake, origin).await?
+            let is_network = origin == Origin::Network;
+            let stored = (is_network && intake.readings() > 0).then_some(topic);
+            let stored = stored.and_then(|topic| self.look_up_retained(topic, &message));
+            let why = match (check, &stored) {
+                (Some(SequenceCheck::Copy { evidence, original_ms }), _) => {
+                    Some((evidence.as_str(), Some(original_ms)))
+                }
+                (_, Some(Stored { is_known: true, .. })) => {
+                    Some(("a value that the broker has stored, and that was taken before", None))
+                }
+                _ => None,
             };
-            let next = Settling { account, tally, receipts, letter, origin, done, share, since };
+            let (tally, receipts, letter) = match why.filter(|_| is_network) {
+                Some((why, original_ms)) => {
+                    let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
+                    self.duplicates.add(duplicate(&intake, &message, why, original_ms));
+                    (tally, Vec::new(), None)
+                }
+                None => self.write(intake, origin, message.received_ms).await?,
+            };
+            let stored = stored.filter(|stored| !stored.is_known);
+            let stored = stored.map(|stored| (stored.topic, stored.content));
+            let next =
+                Settling { account, tally, receipts, letter, stored, origin, done, share, since };
             if settling.send(next).await.is_err() {
                 break; // The other task ended, and says why.
             }
@@ -104,15 +152,28 @@ impl Pipeline {
         Ok(())
     }
 
+    /// What is known of a broker's stored message; of a live one, which the broker may store,
+    /// it is remembered.
+    fn look_up_retained(&self, topic: u64, message: &Message) -> Option<Stored> {
+        let mut retained = self.retained()?;
+        let content = fingerprint(message);
+        if !message.is_retained {
+            retained.note_live(topic, content);
+            return None;
+        }
+        Some(Stored { topic, content, is_known: retained.knows(topic, content) })
+    }
+
     async fn write(
         &self,
         intake: Intake,
         origin: Origin,
+        received_ms: i64,
     ) -> Result<(Tally, Vec<Receipt>, Option<DeadLetter>), LogError> {
         let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
         let mut receipts = Vec::with_capacity(1);
         for report in &intake.reports {
-            receipts.push(self.readings.append(record::report(report)).await?);
+            receipts.push(self.readings.append(record::report(report, received_ms)).await?);
         }
         if let Some(letter) = &intake.dead_letter {
             debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
@@ -128,7 +189,7 @@ impl Pipeline {
 
     async fn settle(&self, mut to_settle: mpsc::Receiver<Settling>) -> Result<(), LogError> {
         while let Some(settling) = to_settle.recv().await {
-            let Settling { account, tally, receipts, letter, origin, done, share, since } =
+            let Settling { account, tally, receipts, letter, stored, origin, done, share, since } =
                 settling;
             for receipt in receipts {
                 receipt.await?;
@@ -139,6 +200,11 @@ impl Pipeline {
             if let Origin::DeadLetter(id) = origin {
                 self.dead_letters.reinjected(id);
             }
+            if let Some((topic, content)) = stored
+                && let Some(mut retained) = self.retained()
+            {
+                retained.note_stored(topic, content);
+            }
             self.ledger.settled(account, tally);
             self.lag.note(since.elapsed());
             fault::point("ack");
@@ -148,6 +214,37 @@ impl Pipeline {
             drop(share);
         }
         Ok(())
+    }
+}
+
+/// A broker's stored message.
+struct Stored {
+    topic: u64,
+    content: u64,
+    /// Whether it was taken before.
+    is_known: bool,
+}
+
+/// A message that is not logged, for people.
+fn duplicate(
+    intake: &Intake,
+    message: &Message,
+    why: &str,
+    original_ms: Option<i64>,
+) -> DuplicateMessage {
+    let address = intake.address.as_ref();
+    let stamp = intake.stamp.as_ref();
+    DuplicateMessage {
+        received_ms: message.received_ms,
+        original_ms,
+        zone: address.map(|address| address.zone.clone()),
+        device: address.map(|address| address.device.clone()),
+        boot: stamp.and_then(|stamp| stamp.boot.clone()),
+        seq: stamp.map(|stamp| stamp.seq),
+        why: why.to_owned(),
+        readings: intake.readings(),
+        topic: message.topic.clone(),
+        payload: beginning(&message.payload),
     }
 }
 

@@ -5,9 +5,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use eventlog::Record;
 use telemetry::{DeadLetter, Report};
 
-/// A report as a record of `sensor.readings`.
-pub(crate) fn report(report: &Report) -> Record {
-    Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms)
+/// A report as a record of `sensor.readings`. The record's time is when this gateway received
+/// it, by its own clock, whatever the report says of itself: a replay's `arrival_ms` is the
+/// recorded one.
+pub(crate) fn report(report: &Report, received_ms: i64) -> Record {
+    Record::new(report.zone.to_string(), report.to_json(), received_ms)
 }
 
 /// A dead letter as a record of `sensor.dead-letters`.

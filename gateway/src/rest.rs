@@ -18,6 +18,7 @@ use telemetry::Reason;
 
 use crate::{
     dead_letters::{Outcome, Selection, Shown},
+    duplicates::DuplicateMessage,
     gateway::Gateway,
     ledger::Snapshot,
     metrics::metrics,
@@ -29,6 +30,7 @@ const LIMIT_DEFAULT: usize = 100;
 pub(crate) fn routes(gateway: Gateway) -> Router {
     Router::new()
         .route("/ledger", get(ledger))
+        .route("/duplicates", get(duplicates))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/reinject", post(reinject))
         .with_state(gateway)
@@ -46,6 +48,29 @@ pub(crate) fn service_routes(gateway: Gateway) -> Router {
 
 async fn ledger(State(gateway): State<Gateway>) -> Json<Snapshot> {
     Json(gateway.ledger())
+}
+
+/// The answer of `/duplicates`.
+#[derive(Serialize)]
+struct DuplicatesPage {
+    duplicates: Vec<DuplicateMessage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DuplicatesQuery {
+    device: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn duplicates(
+    State(gateway): State<Gateway>,
+    query: Result<Query<DuplicatesQuery>, QueryRejection>,
+) -> Result<Json<DuplicatesPage>, Problem> {
+    let Query(query) = query
+        .map_err(|e| Problem::bad_request(e.body_text()).hint("as in ?device=probe&limit=20"))?;
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    Ok(Json(DuplicatesPage { duplicates: gateway.duplicates(query.device.as_deref(), limit) }))
 }
 
 /// The answer of `/dead-letters`.

@@ -1,122 +1,126 @@
 //! A device's own numbering: gaps, restarts, and messages sent twice.
+//!
+//! A device may have one counter for all its topics, or one for each: copies are looked for
+//! within a topic, gaps over all of them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 
-use telemetry::SmolStr;
+use telemetry::{NumberedMessage, SequenceCheck, SequenceHistory, SmolStr};
 
 /// How a device numbered a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct SequenceStamp {
     /// The device's run.
     pub(crate) boot: Option<SmolStr>,
     /// Counts the run's messages.
     pub(crate) seq: u64,
+    /// A hash of the topic.
+    pub(crate) topic: u64,
     /// A hash of topic and payload: the same number with other content is
     /// another message.
     pub(crate) fingerprint: u64,
-    /// Whether the same stamp means the same message for certain.
-    pub(crate) is_unique: bool,
+    /// Whether the payload has a time of its own: then the same stamp is the same message for
+    /// certain.
+    pub(crate) is_stamped: bool,
 }
 
-/// What the numbers say about a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    New,
-    Duplicate,
-}
-
-/// Runs remembered: the present one, and the one before, of which messages may
-/// come again after a reconnection.
+/// Topics of one device whose numbers are followed each by itself; further ones share a
+/// history.
+const TOPICS_MAX: usize = 64;
+/// Runs of which missing numbers are counted: the present one, and the one before, of which
+/// messages may still come.
 const RUNS_MAX: usize = 2;
 
 /// The numbers of one device.
 #[derive(Debug, Default)]
-pub(crate) struct Sequence {
-    runs: VecDeque<Run>,
-    /// Missing numbers of the runs that are no longer remembered.
+pub(crate) struct DeviceSequence {
+    /// By the topic's hash.
+    histories: HashMap<u64, SequenceHistory>,
+    /// The newest first.
+    runs: Vec<RunCounts>,
+    /// Missing numbers of the runs that are no longer followed.
     old_gaps: u64,
     /// Times that the device began a new run.
     pub(crate) resets: u64,
 }
 
-impl Sequence {
-    /// Notes a message; `window` messages of a run are remembered.
-    pub(crate) fn note(&mut self, stamp: &Stamp, window: usize) -> Verdict {
-        let known = self.runs.iter_mut().find(|run| run.boot == stamp.boot);
-        if let Some(verdict) = known.and_then(|run| run.note(stamp, window)) {
-            return verdict;
+#[derive(Debug)]
+struct RunCounts {
+    boot: Option<SmolStr>,
+    first: u64,
+    highest: u64,
+    gaps: u64,
+}
+
+impl DeviceSequence {
+    /// Judges a message, of which at most `messages_max` of each topic are remembered;
+    /// `is_redelivery` is MQTT's DUP flag.
+    pub(crate) fn check(
+        &mut self,
+        stamp: &SequenceStamp,
+        arrival_ms: i64,
+        is_redelivery: bool,
+        messages_max: usize,
+    ) -> SequenceCheck {
+        let SequenceStamp { boot, seq, topic, fingerprint, is_stamped } = stamp;
+        let is_room = self.histories.len() < TOPICS_MAX || self.histories.contains_key(topic);
+        let history = self.histories.entry(if is_room { *topic } else { 0 }).or_default();
+        let highest_of_topic = history.highest(boot.as_ref());
+        let message = NumberedMessage {
+            boot: boot.as_ref(),
+            number: *seq,
+            content: *fingerprint,
+            arrival_ms,
+            is_stamped: *is_stamped,
+            is_redelivery,
+        };
+        let check = history.check(&message, messages_max);
+        if let SequenceCheck::New { begins_run } = check {
+            self.count(boot.as_ref(), *seq, highest_of_topic, begins_run);
         }
-        if !self.runs.is_empty() {
-            self.resets += 1;
-        }
-        self.runs.push_front(Run::new(stamp));
-        if self.runs.len() > RUNS_MAX {
-            let gaps = self.runs.pop_back().map_or(0, |run| run.gaps);
-            self.old_gaps = self.old_gaps.saturating_add(gaps);
-        }
-        Verdict::New
+        check
     }
 
     /// Numbers that are missing. One that comes late is no longer missing.
     pub(crate) fn gaps(&self) -> u64 {
         self.runs.iter().fold(self.old_gaps, |sum, run| sum.saturating_add(run.gaps))
     }
-}
 
-#[derive(Debug)]
-struct Run {
-    boot: Option<SmolStr>,
-    first: u64,
-    top: u64,
-    gaps: u64,
-    /// The latest messages, oldest first, and the same to look up.
-    order: VecDeque<(u64, u64)>,
-    seen: HashSet<(u64, u64)>,
-}
-
-impl Run {
-    fn new(stamp: &Stamp) -> Self {
-        let Stamp { boot, seq, fingerprint, .. } = stamp;
-        let latest = (*seq, *fingerprint);
-        Self {
-            boot: boot.clone(),
-            first: *seq,
-            top: *seq,
-            gaps: 0,
-            order: VecDeque::from([latest]),
-            seen: HashSet::from([latest]),
+    fn count(
+        &mut self,
+        boot: Option<&SmolStr>,
+        seq: u64,
+        highest_of_topic: Option<u64>,
+        begins_run: bool,
+    ) {
+        let run = self.runs.iter_mut().find(|run| run.boot.as_ref() == boot);
+        let Some(run) = run else { return self.begin_run(boot, seq) };
+        if seq > run.highest {
+            let missing = seq - run.highest - 1;
+            // A counter of the topic's own is not behind that of another topic.
+            let missing_in_topic =
+                highest_of_topic.map_or(0, |highest| seq.saturating_sub(highest.saturating_add(1)));
+            // A device may claim any number.
+            run.gaps = run.gaps.saturating_add(missing.min(missing_in_topic));
+            run.highest = seq;
+        } else if seq < run.highest {
+            if begins_run {
+                self.begin_run(boot, seq);
+            } else if seq > run.first && highest_of_topic.is_some_and(|highest| seq < highest) {
+                run.gaps = run.gaps.saturating_sub(1);
+            }
         }
     }
 
-    /// `None`: the message begins another run.
-    fn note(&mut self, stamp: &Stamp, window: usize) -> Option<Verdict> {
-        let Stamp { boot, seq, fingerprint, is_unique } = stamp;
-        if self.seen.contains(&(*seq, *fingerprint)) && *is_unique {
-            return Some(Verdict::Duplicate);
+    fn begin_run(&mut self, boot: Option<&SmolStr>, seq: u64) {
+        if !self.runs.is_empty() {
+            self.resets += 1;
         }
-        if *seq > self.top {
-            // A device may claim any number.
-            self.gaps = self.gaps.saturating_add(seq - self.top - 1);
-            self.top = *seq;
-        } else if *seq < self.top {
-            let is_known = self.order.iter().any(|(known, _)| known == seq);
-            // Without a boot id, counting from the beginning is all that tells.
-            if boot.is_none() && (is_known || self.top - seq > window as u64) {
-                return None;
-            }
-            if !is_known && *seq > self.first {
-                self.gaps = self.gaps.saturating_sub(1);
-            }
+        self.runs.insert(0, RunCounts { boot: boot.cloned(), first: seq, highest: seq, gaps: 0 });
+        if self.runs.len() > RUNS_MAX {
+            let gaps = self.runs.pop().map_or(0, |run| run.gaps);
+            self.old_gaps = self.old_gaps.saturating_add(gaps);
         }
-        if self.seen.insert((*seq, *fingerprint)) {
-            self.order.push_back((*seq, *fingerprint));
-        }
-        if self.order.len() > window
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        Some(Verdict::New)
     }
 }
 
@@ -124,18 +128,19 @@ impl Run {
 mod tests {
     use super::*;
 
-    fn stamp(boot: &str, seq: u64, content: u64) -> Stamp {
+    fn stamp(boot: &str, seq: u64, content: u64) -> SequenceStamp {
         let boot = (!boot.is_empty()).then(|| boot.into());
-        Stamp { is_unique: boot.is_some(), boot, seq, fingerprint: content }
+        SequenceStamp { boot, seq, topic: 1, fingerprint: content, is_stamped: false }
     }
 
     /// (boot, seq) in the order of arrival → how many are duplicates, numbers
     /// missing, resets. The content follows from the number.
     fn check(messages: &[(&str, u64)], expect: (usize, u64, u64)) {
-        let mut sequence = Sequence::default();
-        let verdicts =
-            messages.iter().map(|(boot, seq)| sequence.note(&stamp(boot, *seq, *seq), 8));
-        let duplicates = verdicts.filter(|verdict| *verdict == Verdict::Duplicate).count();
+        let mut sequence = DeviceSequence::default();
+        let checks = messages
+            .iter()
+            .map(|(boot, seq)| sequence.check(&stamp(boot, *seq, *seq), 1_000, false, 8));
+        let duplicates = checks.filter(|check| check.is_copy()).count();
         assert_eq!((duplicates, sequence.gaps(), sequence.resets), expect, "{messages:?}");
     }
 
@@ -157,28 +162,46 @@ mod tests {
         // No boot id: the same number again is a new run, not a duplicate.
         check(&[("", 0), ("", 1), ("", 0), ("", 1)], (0, 0, 1));
         check(&[("", 0), ("", 2), ("", 1)], (0, 0, 0));
-        // One number for several metrics, each with its topic.
         check(&[("", 3), ("", 3), ("", 4), ("", 4)], (0, 0, 0));
         check(&[("", 100), ("", 5), ("", 6)], (0, 0, 1));
     }
 
     #[test]
     fn one_number_with_other_content_is_another_message() {
-        let mut sequence = Sequence::default();
-        for (content, expect) in [(1, Verdict::New), (2, Verdict::New), (1, Verdict::Duplicate)] {
-            assert_eq!(sequence.note(&stamp("a", 7, content), 8), expect);
+        let mut sequence = DeviceSequence::default();
+        for (content, is_copy) in [(1, false), (2, false)] {
+            assert_eq!(sequence.check(&stamp("a", 7, content), 1, false, 8).is_copy(), is_copy);
         }
         assert_eq!((sequence.gaps(), sequence.resets), (0, 0));
     }
 
+    /// Each topic's messages with its own hash; (topic, seq) in the order of arrival.
+    fn check_topics(messages: impl IntoIterator<Item = (u64, u64)>, gaps: u64) {
+        let mut sequence = DeviceSequence::default();
+        for (i, (topic, seq)) in messages.into_iter().enumerate() {
+            let stamp = SequenceStamp { topic, ..stamp("a", seq, topic) };
+            assert!(!sequence.check(&stamp, i as i64 * 100, false, 1024).is_copy(), "{i}");
+        }
+        assert_eq!((sequence.gaps(), sequence.resets), (gaps, 0));
+    }
+
+    #[test]
+    fn one_counter_for_all_topics_or_one_for_each() {
+        check_topics((0..90).map(|i| (i % 3, i)), 0);
+        check_topics((0..90).map(|i| (i % 3, i / 3)), 0);
+        check_topics((0..90).filter(|i| i % 30 != 17).map(|i| (i % 3, i)), 3);
+        // Counters of different pace.
+        let paced = (0..300).map(|i| if i % 10 == 0 { (1, i / 10) } else { (2, i - i / 10) });
+        check_topics(paced.filter(|(topic, _)| *topic == 1), 0);
+    }
+
     #[test]
     fn what_is_out_of_the_window_is_forgotten() {
-        let mut sequence = Sequence::default();
+        let mut sequence = DeviceSequence::default();
         for seq in 0..100 {
-            sequence.note(&stamp("a", seq, seq), 8);
+            sequence.check(&stamp("a", seq, seq), 1_000, false, 8);
         }
-        assert_eq!(sequence.note(&stamp("a", 91, 91), 8), Verdict::New);
-        assert_eq!(sequence.note(&stamp("a", 99, 99), 8), Verdict::Duplicate);
-        assert!(sequence.runs[0].seen.len() <= 8 && sequence.runs[0].order.len() <= 8);
+        assert!(!sequence.check(&stamp("a", 91, 91), 1_000, false, 8).is_copy());
+        assert!(sequence.check(&stamp("a", 99, 99), 1_000, false, 8).is_copy());
     }
 }

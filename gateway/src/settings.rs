@@ -94,6 +94,7 @@ pub struct Limits {
     pub readings_max: usize,
     pub devices_max: usize,
     pub duplicates_window: usize,
+    pub duplicates_shown: usize,
     pub in_flight_bytes_max: u32,
     pub dead_letters_shown: usize,
     pub drain_s: u64,

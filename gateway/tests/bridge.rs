@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::HashSet;
 
+use eventlog::EventLog;
 use support::{AGES, Running, broker::Broker, wire::Packet, within};
 use telemetry::{Report, Source, topic};
 
@@ -117,6 +118,47 @@ async fn a_retained_message_is_marked() {
     let gateway = broker.gateway(&dir.path().join("log"), &[]).await;
     gateway.until("logged", |ledger| ledger.totals.logged == 1).await;
     assert_eq!(logged(&gateway).await, [(7, Source::Retained)]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_stored_value_is_logged_once_however_often_it_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let mut device = broker.device().await;
+    let (old, stamped) = (r#"{"temperature": 5}"#, r#"{"temperature": 19, "ts": 1600000000000}"#);
+    device.retain(1, PROBE, old).await;
+    device.next().await;
+    device.retain(2, "sensors/farm/bay-1/other", stamped).await;
+    device.next().await;
+    // Another name is another session, to which the broker sends what it has stored again.
+    for start in 0..3 {
+        let name = format!("mqtt.client_id='gateway-{start}'");
+        let gateway = broker.gateway(&dir.path().join("log"), &[&name]).await;
+        let ledger = gateway.until("both came", |ledger| ledger.totals.received == 2).await;
+        gateway.until("settled", |ledger| ledger.totals.in_flight == 0).await;
+        drop(ledger);
+        gateway.check(if start == 0 { [2, 2, 0, 0] } else { [2, 0, 0, 2] });
+        let entries = gateway.read(topic::READINGS).await;
+        assert_eq!(entries.len(), 2);
+        let shown = gateway.gateway.duplicates(None, 10);
+        assert_eq!(shown.len(), if start == 0 { 0 } else { 2 });
+        assert!(shown.iter().all(|own| own.why.contains("stored") && own.original_ms.is_none()));
+        let settings = gateway.settings.log.clone();
+        gateway.stop().await;
+        // Its threads let go of the log a moment after its end.
+        within(async {
+            while EventLog::open(&settings).is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    // A live message to the same topic counts as ever, and so does another stored value.
+    let gateway = broker.gateway(&dir.path().join("log"), &["mqtt.client_id='gateway-3'"]).await;
+    gateway.until("both came", |ledger| ledger.totals.duplicates == 2).await;
+    device.deliver(3, PROBE, old).await;
+    gateway.until("live", |ledger| ledger.totals.logged == 1).await;
     gateway.stop().await;
 }
 

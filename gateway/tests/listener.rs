@@ -314,3 +314,152 @@ async fn new_settings_are_in_force_at_once_or_not_at_all() {
     assert_ne!(answer, Packet::Connected(0));
     gateway.stop().await;
 }
+
+/// Messages of one device without a clock, in order → how many are logged and how many are
+/// duplicates.
+async fn check_copies(
+    messages: impl IntoIterator<Item = String>,
+    expect: (u64, u64),
+) -> serde_json::Value {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    let mut sent = 0;
+    for payload in messages {
+        device.deliver(1, PROBE, &payload).await;
+        sent += 1;
+    }
+    gateway.check([sent, expect.0, 0, expect.1]);
+    let shown = gateway.get("/duplicates?limit=5000").await;
+    gateway.stop().await;
+    shown
+}
+
+#[tokio::test]
+async fn counters_that_come_around_lose_nothing() {
+    let of = |boot: &'static str, width: u64| {
+        move |i: u64| format!(r#"{{"temperature": 21.5, "seq": {}, "boot": "{boot}"}}"#, i % width)
+    };
+    check_copies((0..2_000).map(of("a", 256)), (2_000, 0)).await;
+    // Three runs of a hundred whose boot is the firmware's version.
+    check_copies((0..300).map(of("1.2.0", 100)), (300, 0)).await;
+    // A value for each number, the same in each run.
+    let valued = (0..300).map(|i| {
+        let seq = i % 100;
+        format!(r#"{{"temperature": {}, "seq": {seq}, "boot": "1.2.0"}}"#, seq as f64 / 4.0)
+    });
+    check_copies(valued, (300, 0)).await;
+}
+
+#[tokio::test]
+async fn what_is_sent_again_is_found_and_can_be_looked_at() {
+    let shown = check_copies((0..100).chain(60..100).chain(100..110).map(message), (110, 40)).await;
+    let duplicates = shown["duplicates"].as_array().unwrap();
+    assert_eq!(duplicates.len(), 40);
+    let newest = &duplicates[0];
+    assert_eq!(newest["seq"], 99);
+    assert_eq!(newest["boot"], "b");
+    assert_eq!(newest["device"], "probe");
+    assert_eq!(newest["zone"], "farm/bay-1");
+    assert_eq!(newest["topic"], PROBE);
+    assert_eq!(newest["payload"], message(99));
+    assert_eq!(newest["readings"], 1);
+    assert!(newest["original_ms"].as_i64() < newest["received_ms"].as_i64());
+    assert!(newest["why"].as_str().unwrap().contains("same number and content"));
+}
+
+#[tokio::test]
+async fn the_dup_flag_tells_even_without_a_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    let payload = r#"{"temperature": 21.5, "seq": 3}"#;
+    device.deliver(1, PROBE, payload).await;
+    device.publish_again(1, PROBE, payload).await;
+    gateway.check([2, 1, 0, 1]);
+    // A number that is new is new, whatever the flag says.
+    device.publish_again(2, PROBE, r#"{"temperature": 21.5, "seq": 4}"#).await;
+    gateway.check([3, 2, 0, 1]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn equal_values_of_one_moment_stay_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    for id in 1..=200 {
+        device.publish(id, PROBE, r#"{"temperature": 21.5}"#).await.unwrap();
+    }
+    for id in 1..=200 {
+        assert_eq!(within(device.next()).await, Packet::Acknowledged(id, 0));
+    }
+    let entries = gateway.read(topic::READINGS).await;
+    let events = entries
+        .iter()
+        .map(|entry| Report::from_json(&entry.record.payload).unwrap().readings[0].event_ms)
+        .collect::<Vec<_>>();
+    assert!(events.is_sorted_by(|a, b| a < b), "{events:?}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_has_the_time_of_its_receipt() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    let replay = r#"{"temperature": 1, "ts": 1600000000000, "source": "replay"}"#;
+    device.deliver(1, PROBE, replay).await;
+    let entry = gateway.read(topic::READINGS).await.remove(0);
+    let report = Report::from_json(&entry.record.payload).unwrap();
+    assert_eq!(report.arrival_ms, 1_600_000_000_000);
+    assert!(entry.record.timestamp_ms >= gateway.gateway.ledger().since_ms);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_will_is_a_message_like_any_other() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &[]);
+        for (topic, payload) in [("sensors/farm/bay-1/dying/temperature", "-127"), ("x/y", "gone")]
+        {
+            let hello = Hello { will: Some((topic, payload)), ..Hello::default() };
+            drop(Device::open(gateway.mqtt, version, hello).await);
+        }
+        let ledger = gateway
+            .until("both wills", |ledger| ledger.totals.logged + ledger.totals.dead_lettered == 2)
+            .await;
+        assert_eq!((ledger.totals.logged, ledger.totals.dead_lettered), (1, 1), "{version:?}");
+        gateway.check([2, 1, 1, 0]);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn clients_without_a_name_are_let_in_side_by_side() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &[]);
+        let hello = Hello { client: Some(""), ..Hello::default() };
+        let (mut first, answer) = Device::open(gateway.mqtt, version, hello).await;
+        assert_eq!(answer, Packet::Connected(0), "{version:?}");
+        let (mut second, answer) = Device::open(gateway.mqtt, version, hello).await;
+        assert_eq!(answer, Packet::Connected(0), "{version:?}");
+        first.ping().await;
+        second.ping().await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn qos_2_of_mqtt_3_is_done_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V3).await;
+    for seq in 0..20 {
+        device.deliver_exactly_once(1 + seq as u16 % 3, PROBE, &message(seq)).await;
+    }
+    gateway.check([20, 20, 0, 0]);
+    gateway.stop().await;
+}

@@ -35,7 +35,8 @@ token = ""
 
 [metrics]
 "#;
-const OPEN_TABLES: [&str; 6] = [
+const OPEN_TABLES: [&str; 7] = [
+    "feature_store.online.max_ages_s",
     "metrics",
     "feature_store.engine.drying_in",
     "feature_store.kpi.rules.intervals_s",

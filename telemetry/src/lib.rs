@@ -10,6 +10,7 @@
 //! - [`zone`]: the entity that features and predictions are about
 //! - [`metric`]: the table of known quantities, their units and plausible ranges
 //! - [`unit`]: units as other systems write them, and their conversion
+//! - [`sequence`]: copies of a message told from new ones by the sender's counter
 //! - [`quality`]: `ok`, or why a reading does not enter features
 //! - [`dead_letter`]: what could not become a report, with its reason
 
@@ -19,6 +20,7 @@ pub mod payload;
 mod plain;
 pub mod quality;
 pub mod report;
+pub mod sequence;
 pub mod topic;
 pub mod unit;
 pub mod zone;
@@ -28,6 +30,7 @@ pub use metric::{Metric, MetricTable};
 pub use payload::{Decoded, Limits};
 pub use quality::Quality;
 pub use report::{Reading, Report, Source};
+pub use sequence::{NumberedMessage, SequenceCheck, SequenceHistory};
 pub use smol_str::SmolStr;
 pub use topic::Address;
 pub use zone::ZoneId;

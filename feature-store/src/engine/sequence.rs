@@ -1,104 +1,92 @@
-use std::collections::{BTreeMap, VecDeque};
+//! Copies of a reading, told by its device's own numbers: see [`telemetry::sequence`].
 
-use telemetry::SmolStr;
+use telemetry::{NumberedMessage, Reading, Report, SequenceHistory, SmolStr, Source};
 
-/// Runs of a device that are remembered; a device that restarts more often
-/// within the retention is told apart by values instead.
-const BOOTS_MAX: usize = 32;
-/// Gaps remembered within one run; beyond it the oldest numbers are forgotten.
-const GAPS_MAX: usize = 4096;
+/// Messages of one metric of one device that are remembered: as many as may be on their way
+/// unacknowledged, so that those that come again after a crash are known.
+const MESSAGES_MAX: usize = 1024;
 
-/// The sequence numbers that were seen of one metric of one device, by run.
+/// The sequence numbers of one metric of one device.
 #[derive(Debug, Default)]
-pub(super) struct Sequences(VecDeque<(SmolStr, Ranges)>);
+pub(super) struct Sequences(Option<Box<SequenceHistory>>);
 
 impl Sequences {
-    /// Notes a number; false if it was there already.
-    pub(super) fn insert(&mut self, boot: &SmolStr, seq: u64) -> bool {
-        if let Some((_, seen)) = self.0.iter_mut().rev().find(|(known, _)| known == boot) {
-            return seen.insert(seq);
-        }
-        if self.0.len() == BOOTS_MAX {
-            self.0.pop_front();
-        }
-        let mut seen = Ranges::default();
-        seen.insert(seq);
-        self.0.push_back((boot.clone(), seen));
-        true
+    /// Notes a numbered reading; false if it is a copy of one that was noted before.
+    pub(super) fn insert(
+        &mut self,
+        boot: &SmolStr,
+        seq: u64,
+        event_ms: i64,
+        arrival_ms: i64,
+        value: f64,
+    ) -> bool {
+        // Without a time of its own a reading is measured when it arrives.
+        let is_stamped = event_ms != arrival_ms;
+        let content = if is_stamped { mix(value.to_bits(), event_ms) } else { value.to_bits() };
+        let message = NumberedMessage {
+            boot: Some(boot),
+            number: seq,
+            content,
+            arrival_ms,
+            is_stamped,
+            is_redelivery: false,
+        };
+        !self.0.get_or_insert_default().check(&message, MESSAGES_MAX).is_copy()
     }
 }
 
-/// A set of numbers that mostly follow one another.
-#[derive(Debug, Default)]
-struct Ranges {
-    /// First and last of the run that grew last.
-    growing: Option<(u64, u64)>,
-    /// First → last of each other run.
-    runs: BTreeMap<u64, u64>,
+/// Whether a reading is a broker's stored value without a time of its own: a copy of a message
+/// of an unknown time before.
+pub(super) fn is_stored_copy(report: &Report, reading: &Reading) -> bool {
+    report.source == Source::Retained && reading.event_ms == report.arrival_ms
 }
 
-impl Ranges {
-    fn insert(&mut self, number: u64) -> bool {
-        if let Some((first, last)) = &mut self.growing {
-            if (*first..=*last).contains(&number) {
-                return false;
-            }
-            if last.checked_add(1) == Some(number) {
-                let joined = number.checked_add(1).and_then(|next| self.runs.remove(&next));
-                *last = joined.unwrap_or(number);
-                return true;
-            }
-            self.runs.insert(*first, *last);
-            self.growing = None;
-        }
-        let before = self.runs.range(..=number).next_back().map(|(first, last)| (*first, *last));
-        if before.is_some_and(|(_, last)| number <= last) {
-            return false;
-        }
-        let joins_before = before.filter(|(_, last)| last.checked_add(1) == Some(number));
-        let after = number.checked_add(1).and_then(|next| self.runs.remove(&next));
-        let first = joins_before.map_or(number, |(first, _)| first);
-        self.runs.remove(&first);
-        self.growing = Some((first, after.unwrap_or(number)));
-        if self.runs.len() > GAPS_MAX {
-            self.runs.pop_first();
-        }
-        true
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.runs.len() + usize::from(self.growing.is_some())
-    }
+/// A number for a value and its time (the finalizer of SplitMix64).
+fn mix(value: u64, event_ms: i64) -> u64 {
+    let mut mixed = value ^ event_ms.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
-    proptest! {
-        #[test]
-        fn ranges_are_a_set(numbers in prop::collection::vec(0..60_u64, 0..200)) {
-            let (mut ranges, mut set) = (Ranges::default(), BTreeSet::new());
-            for number in numbers {
-                prop_assert_eq!(ranges.insert(number), set.insert(number));
-            }
-            let runs = set.iter().filter(|n| **n == 0 || !set.contains(&(**n - 1))).count();
-            prop_assert_eq!(ranges.len(), runs, "numbers that follow one another are one run");
-        }
+    /// (seq, event, arrival, value) in order → the places of copies.
+    fn copies(readings: impl IntoIterator<Item = (u64, i64, i64, f64)>) -> Vec<usize> {
+        let (mut sequences, boot) = (Sequences::default(), "1.2.0".into());
+        let new = readings.into_iter().map(|(seq, event_ms, arrival_ms, value)| {
+            sequences.insert(&boot, seq, event_ms, arrival_ms, value)
+        });
+        new.collect::<Vec<_>>()
+            .iter()
+            .enumerate()
+            .filter_map(|(i, is_new)| (!is_new).then_some(i))
+            .collect()
     }
 
     #[test]
-    fn a_new_run_starts_anew() {
-        let mut seen = Sequences::default();
-        let (a, b) = ("a".into(), "b".into());
-        assert!(seen.insert(&a, 1));
-        assert!(!seen.insert(&a, 1));
-        assert!(seen.insert(&b, 1));
-        assert!(seen.insert(&a, u64::MAX));
-        assert!(!seen.insert(&a, u64::MAX));
-        assert!(!seen.insert(&b, 1));
+    fn counters_that_wrap_lose_nothing() {
+        let unstamped = |width: u64| {
+            (0..70_000).map(move |i| (i % width, i as i64 * 10_000, i as i64 * 10_000, 21.0))
+        };
+        assert_eq!(copies(unstamped(256)), [0; 0]);
+        assert_eq!(copies(unstamped(1 << 16)), [0; 0]);
+        let stamped =
+            (0..70_000).map(|i| (i % 256, i as i64 * 10_000, i as i64 * 10_000 + 40, 21.0));
+        assert_eq!(copies(stamped), [0; 0]);
+    }
+
+    #[test]
+    fn copies_are_recognised_with_a_time_and_without() {
+        let first = (0..100).map(|i| (i, i as i64 * 1000, i as i64 * 1000, 21.0));
+        let again = (60..100).map(|i| (i, 9_000_000, 9_000_000, 21.0));
+        assert_eq!(copies(first.chain(again)), (100..140).collect::<Vec<_>>());
+        let first = (0..100).map(|i| (i, i as i64 * 1000, i as i64 * 1000 + 40, 21.0));
+        let again = (0..100).map(|i| (i, i as i64 * 1000, 9_000_000, 21.0));
+        assert_eq!(copies(first.chain(again)), (100..200).collect::<Vec<_>>());
+        // Another value, or another time, is another reading.
+        assert_eq!(copies([(1, 0, 40, 21.0), (1, 0, 40, 21.5), (1, 10, 50, 21.0)]), [0; 0]);
     }
 }

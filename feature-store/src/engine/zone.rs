@@ -15,6 +15,7 @@ use super::{
     progress::{Progress, SetBackSigns, grid_up},
     readings::{EVENT_MS_MAX, Point, Readings},
     row::Row,
+    sequence::is_stored_copy,
     sql::Made,
     summary::Hold,
 };
@@ -147,7 +148,11 @@ impl Zone {
     ) -> Quality {
         let slot = self.slot(&reading.metric, rules);
         let run = report.boot.as_ref().zip(report.seq);
-        if run.is_some_and(|(boot, seq)| !self.slots[slot].is_new(device, boot, seq)) {
+        let is_copy = is_stored_copy(report, reading)
+            || run.is_some_and(|(boot, seq)| {
+                !self.slots[slot].is_new(device, boot, seq, report.arrival_ms, reading)
+            });
+        if is_copy {
             return Quality::Duplicate;
         }
         let reading = NumberedReading {
@@ -211,7 +216,7 @@ impl Zone {
         let device = self.device(device);
         let slot = self.slot(&reading.metric, rules);
         if let Some((boot, seq)) = run {
-            self.slots[slot].is_new(device, boot, seq);
+            self.slots[slot].is_new(device, boot, seq, arrival_ms, reading);
         }
         if quality.is_ok() {
             let Reading { event_ms, value, .. } = *reading;
@@ -446,12 +451,20 @@ pub(super) const IRRIGATION: &str = "irrigation";
 
 impl MetricSlot {
     /// Notes a device's own number, which tells copies of a message apart from
-    /// equal values, but only within one run; false if it was there already.
-    fn is_new(&mut self, device: u16, boot: &SmolStr, seq: u64) -> bool {
+    /// equal values; false if the reading was there already.
+    fn is_new(
+        &mut self,
+        device: u16,
+        boot: &SmolStr,
+        seq: u64,
+        arrival_ms: i64,
+        reading: &Reading,
+    ) -> bool {
         let device = usize::from(device);
         if device >= self.sequences.len() {
             self.sequences.resize_with(device + 1, Default::default);
         }
-        self.sequences[device].insert(boot, seq)
+        let Reading { event_ms, value, .. } = *reading;
+        self.sequences[device].insert(boot, seq, event_ms, arrival_ms, value)
     }
 }

@@ -52,17 +52,22 @@ impl Latest {
     }
 
     /// Appends the row as JSON: with every feature, or with those that are named.
-    /// `now_ms` is what its age is told by.
+    /// `now_ms` is what its age is told by, and `max_age_s` the age beyond which it is stale.
     pub(crate) fn write(
         &self,
         out: &mut Vec<u8>,
         names: Option<&[&str]>,
         status: Status,
         now_ms: i64,
+        max_age_s: f64,
     ) {
         let (head, tail) = self.json.get_or_init(|| (self.head().into(), self.tail().into()));
         out.extend_from_slice(head);
-        number(out, (now_ms - self.row.at_ms) as f64 / 1000.0);
+        let age_s = (now_ms - self.row.at_ms) as f64 / 1000.0;
+        number(out, age_s);
+        let is_stale: &[u8] =
+            if age_s > max_age_s { b",\"is_stale\":true" } else { b",\"is_stale\":false" };
+        out.extend_from_slice(is_stale);
         out.extend_from_slice(b",\"status\":\"");
         out.extend_from_slice(status.as_str().as_bytes());
         out.extend_from_slice(b"\",");
@@ -157,12 +162,15 @@ mod tests {
     fn check(names: Option<&[&str]>, features: Value) {
         let expect = json!({
             "zone": "farm/bay-1", "at_ms": 1000, "schema_hash": "abc", "age_s": 1.5,
-            "status": "provisional", "coverage_pct": { "10m": 80.0, "1h": 12.5 },
+            "is_stale": false, "status": "provisional", "coverage_pct": { "10m": 80.0, "1h": 12.5 },
             "features": features,
         });
         let mut out = Vec::new();
-        latest().write(&mut out, names, Status::Provisional, 2_500);
+        latest().write(&mut out, names, Status::Provisional, 2_500, 1.5);
         assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expect);
+        let mut out = Vec::new();
+        latest().write(&mut out, names, Status::Provisional, 2_501, 1.5);
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap()["is_stale"], true);
     }
 
     #[test]

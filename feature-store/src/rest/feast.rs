@@ -1,18 +1,22 @@
 //! The request and answer of Feast's feature server (feast 0.67, `feature_server.py`),
 //! so that its clients read from here: `online_store: {type: remote, path: …}`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service::rest::{Body, Problem, ProblemAnswer};
-use telemetry::ZoneId;
+use telemetry::{SmolStr, ZoneId};
 use utoipa::ToSchema;
 
 use super::latest;
-use crate::{FeatureStore, Latest};
+use crate::{
+    FeatureStore, Latest,
+    definitions::{Lineage, lineage},
+    settings::OnlineAges,
+};
 
 /// Most entities, and most features, of one request.
 const LIST_MAX: usize = 10_000;
@@ -55,13 +59,15 @@ struct FeastColumn {
     event_timestamps: Vec<String>,
 }
 
-/// As Feast's protobuf has it.
+/// As Feast's protobuf has it: there is a value within its greatest age, there is none, the
+/// zone is not known, or there is a value that is older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum FieldStatus {
     Present,
     NullValue,
     NotFound,
+    OutsideMaxAge,
 }
 
 /// Features of zones at their newest event time, in Feast's shape.
@@ -82,6 +88,9 @@ pub(super) async fn get_online_features(
         let names: Vec<&str> = features.iter().map(|(_, name)| *name).collect();
         latest::check_names(&store, latest, &names)?;
     }
+    let names: Vec<&str> = features.iter().map(|(_, name)| *name).collect();
+    let metrics = measured_metrics(&store, &names);
+    let ages = Ages { limits: store.online_ages(), now_ms: latest::now_ms() };
     let mut feature_names = vec![ENTITY.to_owned()];
     let mut results = vec![FeastColumn {
         statuses: vec![FieldStatus::Present; entities.len()],
@@ -95,18 +104,94 @@ pub(super) async fn get_online_features(
             true => format!("{view}__{name}"),
             false => name.to_owned(),
         });
-        let (values, statuses) = rows.iter().map(|row| value(row.as_deref(), name)).unzip();
+        let (values, statuses) =
+            rows.iter().map(|row| value(row.as_deref(), name, metrics.get(name), &ages)).unzip();
         results.push(FeastColumn { values, statuses, event_timestamps: times.clone() });
     }
     Ok(Json(FeastAnswer { metadata: FeastNames { feature_names }, results }))
 }
 
-fn value(row: Option<&Latest>, name: &str) -> (Value, FieldStatus) {
-    let Some(row) = row else { return (Value::Null, FieldStatus::NotFound) };
-    match row.value(name) {
-        Some(value) => (Value::from(value), FieldStatus::Present),
-        None => (Value::Null, FieldStatus::NullValue),
+/// What ages are judged by.
+struct Ages<'a> {
+    limits: &'a OnlineAges,
+    now_ms: i64,
+}
+
+impl Ages<'_> {
+    /// Whether a row of that time has a feature within its greatest age, where `age_s` tells
+    /// how old the newest reading of each of its metrics was then.
+    fn is_present(
+        &self,
+        row_ms: i64,
+        metrics: Option<&BTreeSet<SmolStr>>,
+        age_s: impl Fn(&str) -> Option<f64>,
+    ) -> bool {
+        let row_age_s = self.now_ms.saturating_sub(row_ms) as f64 / 1000.0;
+        match metrics.filter(|metrics| !metrics.is_empty()) {
+            // Of the calendar: as old as its row.
+            None => row_age_s <= self.limits.of_row_s(),
+            Some(metrics) => metrics.iter().all(|metric| {
+                row_age_s + age_s(metric).unwrap_or(0.0) <= self.limits.of_metric_s(metric)
+            }),
+        }
     }
+}
+
+fn value(
+    row: Option<&Latest>,
+    name: &str,
+    metrics: Option<&BTreeSet<SmolStr>>,
+    ages: &Ages<'_>,
+) -> (Value, FieldStatus) {
+    let Some(row) = row else { return (Value::Null, FieldStatus::NotFound) };
+    let Some(value) = row.value(name) else { return (Value::Null, FieldStatus::NullValue) };
+    let age_s = |metric: &str| row.value(&format!("{metric}_age_s"));
+    match ages.is_present(row.row().at_ms, metrics, age_s) {
+        true => (Value::from(value), FieldStatus::Present),
+        // As in Feast, the value is there all the same.
+        false => (Value::from(value), FieldStatus::OutsideMaxAge),
+    }
+}
+
+/// The measured metrics that each feature is computed of.
+fn measured_metrics(store: &FeatureStore, names: &[&str]) -> BTreeMap<String, BTreeSet<SmolStr>> {
+    /// A feature of features of features.
+    const DEPTH_MAX: usize = 8;
+    /// It is a signal, and says nothing as long as nothing happens.
+    const SIGNAL: &str = "irrigation";
+    let (definitions, metrics) = (store.definitions(), store.metrics());
+    let mut inputs: BTreeMap<SmolStr, Vec<SmolStr>> = BTreeMap::new();
+    let mut open: BTreeSet<SmolStr> = names.iter().map(|name| SmolStr::new(name)).collect();
+    for _ in 0..DEPTH_MAX {
+        if open.is_empty() {
+            break;
+        }
+        let wanted: Vec<&str> = open.iter().map(SmolStr::as_str).collect();
+        let found = lineage(&definitions, metrics, &wanted);
+        inputs.extend(found.into_iter().map(|Lineage { feature, inputs, .. }| (feature, inputs)));
+        let all = inputs.values().flatten();
+        let features =
+            all.filter(|name| metrics.get(name).is_none() && !inputs.contains_key(*name));
+        open = features.filter(|name| !open.contains(*name)).cloned().collect();
+    }
+    let measured = |name: &&str| {
+        let (mut found, mut left) = (BTreeSet::new(), vec![SmolStr::new(name)]);
+        let mut seen = BTreeSet::new();
+        while let Some(name) = left.pop() {
+            for input in inputs.get(&name).into_iter().flatten() {
+                if metrics.get(input).is_none() {
+                    left.extend(seen.insert(input.clone()).then(|| input.clone()));
+                } else if input != SIGNAL || found.is_empty() {
+                    found.insert(input.clone());
+                }
+            }
+        }
+        if found.len() > 1 {
+            found.remove(SIGNAL);
+        }
+        ((*name).to_owned(), found)
+    };
+    names.iter().map(measured).collect()
 }
 
 fn entities(request: &FeastRequest) -> Result<&Vec<Value>, Problem> {
@@ -141,4 +226,38 @@ fn features(request: &FeastRequest) -> Result<Vec<(&str, &str)>, Problem> {
 
 fn time(at_ms: i64) -> String {
     Timestamp::from_millisecond(at_ms).unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ages of the row and of the temperature then, s → whether it is present.
+    fn check(row_age_s: i64, temperature_age_s: Option<f64>, expect: bool) {
+        let max_ages_s = BTreeMap::from([("soil_moisture".into(), 86_400.0), ("co2".into(), 0.0)]);
+        let limits = OnlineAges { max_age_s: 3600.0, max_ages_s };
+        let ages = Ages { limits: &limits, now_ms: 2_000_000_000 };
+        let is_present = |metrics: &[&str]| {
+            let metrics = metrics.iter().map(|metric| SmolStr::new(metric)).collect();
+            ages.is_present(2_000_000_000 - row_age_s * 1000, Some(&metrics), |metric| {
+                temperature_age_s.filter(|_| metric == "temperature")
+            })
+        };
+        assert_eq!(is_present(&["temperature"]), expect, "{row_age_s} {temperature_age_s:?}");
+        assert_eq!(is_present(&["co2", "temperature"]), expect);
+        assert_eq!(is_present(&["soil_moisture"]), row_age_s <= 86_400);
+        assert!(is_present(&["co2"]));
+        assert_eq!(is_present(&[]), row_age_s <= 3600);
+    }
+
+    #[test]
+    fn a_value_is_present_within_its_greatest_age() {
+        check(0, None, true);
+        check(60, Some(3_000.0), true);
+        check(60, Some(3_600.0), false);
+        check(3_601, None, false);
+        check(864_000, Some(0.0), false);
+        // A clock that is ahead of this one.
+        check(-30, Some(0.0), true);
+    }
 }

@@ -77,14 +77,14 @@ pub(super) async fn latest(
             Some(_) => check_own_names(latest, names)?,
         }
     }
-    let now_ms = now_ms();
+    let (now_ms, max_age_s) = (now_ms(), store.online_ages().of_row_s());
     let mut body = Vec::with_capacity(32 + rows.len() * ROW_BYTES);
     body.extend_from_slice(b"{\"rows\":[");
     for (i, (latest, status)) in rows.iter().enumerate() {
         if i > 0 {
             body.push(b',');
         }
-        latest.write(&mut body, names.as_deref(), *status, now_ms);
+        latest.write(&mut body, names.as_deref(), *status, now_ms, max_age_s);
     }
     body.push(b']');
     if let Some(next) = next {

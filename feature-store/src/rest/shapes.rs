@@ -26,6 +26,9 @@ struct LatestRow {
     schema_hash: String,
     /// Now less its event time, seconds.
     age_s: f64,
+    /// Whether it is older than `online.max_age_s`: its values are none of now. Single metrics
+    /// may be older than their row, as their `<metric>_age_s` says.
+    is_stale: bool,
     status: Status,
     /// By window, the lowest share of minutes with a reading of any metric, %.
     coverage_pct: BTreeMap<String, Option<f64>>,

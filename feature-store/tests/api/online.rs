@@ -52,12 +52,12 @@ async fn feast_is_answered_in_its_shape() {
             },
             {
                 "values": [20.0, null, null],
-                "statuses": ["PRESENT", "NOT_FOUND", "NULL_VALUE"],
+                "statuses": ["OUTSIDE_MAX_AGE", "NOT_FOUND", "NULL_VALUE"],
                 "event_timestamps": [time, never, time],
             },
             {
                 "values": [null, null, 780.0],
-                "statuses": ["NULL_VALUE", "NOT_FOUND", "PRESENT"],
+                "statuses": ["NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"],
                 "event_timestamps": [time, never, time],
             },
         ],

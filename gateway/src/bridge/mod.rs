@@ -290,6 +290,7 @@ pub(crate) fn message(publish: &Publish) -> Message {
         topic: SmolStr::from(String::from_utf8_lossy(&publish.topic)),
         payload: publish.payload.clone(),
         is_retained: publish.retain,
+        is_redelivery: publish.dup,
         received_ms: now_ms(),
     }
 }

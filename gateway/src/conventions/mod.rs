@@ -15,6 +15,7 @@
 //! - `pattern`: topics and device names with levels left open
 //! - `place`: which zone a device belongs to
 //! - `quantity`: which metric a value is, and in which unit
+//! - `device_value`: values that are about the device, and values that say that there is none
 //! - `value`: numbers and times
 //! - `taken`: what a message said
 //! - `template`, `zigbee2mqtt`, `tasmota`, `home_assistant`, `homie`,
@@ -30,6 +31,7 @@ use pattern::Pattern;
 use settings::{Mapping, Name};
 pub(crate) use taken::{Publication, Taken};
 
+mod device_value;
 mod home_assistant;
 mod homie;
 mod pattern;

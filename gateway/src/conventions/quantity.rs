@@ -4,7 +4,7 @@
 use telemetry::{MetricTable, Reason, SmolStr, unit};
 
 use super::{
-    Refusal,
+    Refusal, device_value,
     pattern::Pattern,
     place::shorten,
     settings::{FullRule, Mapping, MetricRule, Unknown},
@@ -111,7 +111,7 @@ impl Quantities {
     pub(super) fn wants(&self, found: &Found<'_>) -> bool {
         match self.rule(found) {
             Some(rule) => rule.is_some(),
-            None => matches!(self.meaning(found.builtin), Some(Meaning::Metric(..))),
+            None => matches!(self.meaning(found), Some(Meaning::Metric(..))),
         }
     }
 
@@ -130,14 +130,17 @@ impl Quantities {
         match self.rule(found) {
             Some(Some(rule)) => apply(rule, found, value, metrics).map(Some),
             Some(None) => Ok(None),
-            None => match self.meaning(found.builtin) {
+            None => match self.meaning(found) {
                 Some(Meaning::Metric(metric, unit)) => {
                     let rule =
                         FullRule { metric: metric.into(), unit: None, scale: 1.0, offset: 0.0 };
                     let Some(unit) = found.unit.or(unit) else {
                         return Err(no_unit(found, metric));
                     };
-                    apply(&rule, &Found { unit: Some(unit), ..*found }, value, metrics).map(Some)
+                    let found = Found { unit: Some(unit), ..*found };
+                    let (metric, value) = apply(&rule, &found, value, metrics)?;
+                    let is_sentinel = device_value::is_sentinel(&metric, found.names, value);
+                    Ok(Some((metric, if is_sentinel { f64::NAN } else { value })))
                 }
                 Some(Meaning::NotAReading) => Ok(None),
                 None if self.unknown == Unknown::Ignore => Ok(None),
@@ -152,11 +155,17 @@ impl Quantities {
         })
     }
 
-    fn meaning(&self, name: &str) -> Option<Meaning> {
-        self.builtin
-            .iter()
-            .find(|builtin| builtin.name.eq_ignore_ascii_case(name))
-            .map(|builtin| builtin.meaning)
+    fn meaning(&self, found: &Found<'_>) -> Option<Meaning> {
+        let name = found.builtin;
+        let known = self.builtin.iter().find(|builtin| builtin.name.eq_ignore_ascii_case(name));
+        match known?.meaning {
+            Meaning::Metric(metric, _)
+                if found.names.iter().any(|name| device_value::is_of_device(name, metric)) =>
+            {
+                Some(Meaning::NotAReading)
+            }
+            meaning => Some(meaning),
+        }
     }
 }
 

@@ -44,6 +44,7 @@ const BUILTIN: &[Builtin] = &[
     no("Counter"),
     // Its own processor, and the mains.
     no("ESP32"),
+    no("ESP8266"),
     no("ENERGY"),
 ];
 
@@ -152,6 +153,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads a sensor's object; `path` names it, as in `ANALOG.A1`.
     fn object(&mut self, path: &str, fields: &Map<String, Value>, depth: usize) {
+        let identity = identity(path, fields);
         for (key, value) in fields {
             let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match value {
@@ -167,7 +169,7 @@ impl Reader<'_> {
                     }
                     self.object(&full, fields, depth - 1);
                 }
-                value => self.value(path, key, &full, value),
+                value => self.value(path, identity.as_deref(), key, &full, value),
             }
         }
     }
@@ -179,9 +181,19 @@ impl Reader<'_> {
         })
     }
 
-    fn value(&mut self, sensor: &str, key: &str, full: &str, value: &Value) {
+    /// A value of a sensor; `identity` names the sensor where it says who it is.
+    fn value(
+        &mut self,
+        sensor: &str,
+        identity: Option<&str>,
+        key: &str,
+        full: &str,
+        value: &Value,
+    ) {
         let unit = self.units.iter().find(|(name, _)| *name == key).and_then(|(_, unit)| *unit);
-        let found = Found { names: &[full, key], builtin: key, unit };
+        let by_identity = identity.map(|identity| format!("{identity}.{key}"));
+        let names = [by_identity.as_deref().unwrap_or(full), full, key];
+        let found = Found { names: &names, builtin: key, unit };
         let quantities = &self.tasmota.quantities;
         // Names and states at the top (`"Switch1": "OFF"`) are no readings,
         // unless a rule says so.
@@ -199,7 +211,7 @@ impl Reader<'_> {
             Ok(Some((metric, value))) => {
                 // Each sensor is a device of its own: a board may have two
                 // thermometers, and one of them may fail.
-                let device = match sensor {
+                let device = match identity.unwrap_or(sensor) {
                     "" => self.device.clone(),
                     sensor => tidy(&format!("{}.{sensor}", self.device)),
                 };
@@ -212,3 +224,20 @@ impl Reader<'_> {
         }
     }
 }
+
+/// What a sensor goes by that says who it is: its kind and its own `Id`, as in
+/// `DS18B20-3C01F0964F8D`. The number in `DS18B20-2` is a place in the order of the bus: when a
+/// probe fails or is added, the ones behind it move
+/// (<https://tasmota.github.io/docs/DS18x20/>).
+fn identity(path: &str, fields: &Map<String, Value>) -> Option<String> {
+    let id = ["Id", "ID"].into_iter().find_map(|key| fields.get(key)?.as_str());
+    let id = id.map(str::trim).filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX)?;
+    let kind = match path.rsplit_once('-') {
+        Some((kind, place)) if place.bytes().all(|b| b.is_ascii_digit()) => kind,
+        _ => path,
+    };
+    (!kind.is_empty()).then(|| format!("{kind}-{id}"))
+}
+
+/// Longest `Id` that is taken for a name, bytes.
+const ID_BYTES_MAX: usize = 32;

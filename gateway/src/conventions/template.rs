@@ -18,7 +18,7 @@ use super::{
     pattern::Pattern,
     place::{Places, shorten, tidy},
     quantity::{self, Found},
-    settings::{FullRule, Mapping},
+    settings::{FullRule, Mapping, Unknown},
     taken::Origin,
     value,
 };
@@ -39,6 +39,8 @@ pub(super) struct Template {
     /// Of the value, where the topic names its metric.
     value: String,
     time_zone: TimeZone,
+    /// What becomes of messages that have none of the fields.
+    unknown: Unknown,
 }
 
 impl Template {
@@ -70,6 +72,7 @@ impl Template {
             value: pointer("value", mapping.value.as_deref())?.unwrap_or_default(),
             time_zone: value::time_zone(mapping.time_zone.as_deref())?,
             topic: pattern,
+            unknown: mapping.unknown,
         })
     }
 
@@ -93,7 +96,12 @@ impl Template {
                 None => return Ok(Taken::nothing()),
             },
         };
-        let document = value::document(&message.payload)?;
+        let document = match value::document(&message.payload) {
+            Ok(document) => document,
+            // As `Online` on the topic of a status.
+            Err(_) if self.unknown == Unknown::Ignore => return Ok(Taken::nothing()),
+            Err(refusal) => return Err(refusal),
+        };
         let stamp = self.timestamp.as_ref().and_then(|at| Some((at, document.pointer(at)?)));
         let event_ms = match stamp {
             Some((at, stamp)) => value::time_ms(at, stamp, &self.time_zone)?,
@@ -114,8 +122,10 @@ impl Template {
             }
         };
         if let Some((metric, rule)) = of_topic {
-            let value = document.pointer(&self.value).ok_or_else(|| missing(&self.value))?;
-            add(metric, value, &rule);
+            match document.pointer(&self.value) {
+                Some(value) => add(metric, value, &rule),
+                None => return self.without_readings(&self.value),
+            }
         } else {
             let mut is_any = false;
             for (at, rule) in &self.rules {
@@ -127,13 +137,27 @@ impl Template {
             }
             if !is_any {
                 let names: Vec<&str> = self.rules.iter().map(|(at, _)| at.as_str()).collect();
-                return Err(missing(&names.join("`, `")));
+                return self.without_readings(&names.join("`, `"));
             }
         }
         if let (Some(at), [report]) = (&self.sequence, &mut taken.reports[..]) {
             report.seq = document.pointer(at).and_then(Value::as_u64);
         }
         Ok(taken)
+    }
+
+    /// A message that has none of the fields: it is about something else, or a mistake.
+    fn without_readings(&self, names: &str) -> Result<Taken, Refusal> {
+        match self.unknown {
+            Unknown::Ignore => Ok(Taken::nothing()),
+            Unknown::DeadLetter => {
+                let what = format!(
+                    "there is none of `{}` in the message; set `unknown = \"ignore\"` in the mapping if messages without them are usual",
+                    shorten(names)
+                );
+                Err((Reason::NotAReading, what))
+            }
+        }
     }
 
     /// The rule for what the topic calls a metric, or the metric of that name.
@@ -190,8 +214,4 @@ fn pointer(key: &str, text: Option<&str>) -> Result<Option<String>, String> {
         }
         text => Ok(text.map(str::to_owned)),
     }
-}
-
-fn missing(names: &str) -> Refusal {
-    (Reason::NotAReading, format!("there is none of `{}` in the message", shorten(names)))
 }

@@ -88,6 +88,7 @@ impl Selection {
                 topic: letter.topic.into(),
                 payload: letter.payload.into(),
                 is_retained: false,
+                is_redelivery: false,
                 received_ms: letter.received_ms,
             };
             // One at a time: live messages have the room.

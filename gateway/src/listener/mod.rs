@@ -118,7 +118,8 @@ pub(crate) async fn serve(
 ) -> Result<(), GatewayError> {
     let address = socket.local_addr().ok();
     let protocol = MqttServiceConfig::new()
-        .set_max_qos(QoS::AtLeastOnce)
+        // MQTT 3.1.1 has no way to say that QoS 2 is not taken; MQTT 5 is told so.
+        .set_max_qos(QoS::ExactlyOnce)
         .set_max_size(mqtt.packet_bytes_max)
         // Payloads come whole, not in parts.
         .set_min_chunk_size(mqtt.packet_bytes_max)

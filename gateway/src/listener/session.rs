@@ -3,7 +3,10 @@
 use std::{
     cell::RefCell,
     future::{pending, poll_fn},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
 };
 
@@ -35,6 +38,21 @@ pub(super) struct Will {
     pub(super) topic: SmolStr,
     pub(super) payload: Bytes,
     pub(super) retain: bool,
+}
+
+/// What a PUBLISH says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flags {
+    pub(super) retain: bool,
+    /// MQTT's DUP.
+    pub(super) is_redelivery: bool,
+}
+
+/// A name for a client without one, no other client's.
+pub(super) fn assign_client_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("microclimate-{:x}-{number}", now_ms())
 }
 
 /// The right to hand in the next message of a connection.
@@ -104,8 +122,9 @@ impl Session {
         turn: Turn<'_>,
         topic: &str,
         payload: Bytes,
-        retain: bool,
+        flags: Flags,
     ) -> Result<(), Refused> {
+        let Flags { retain, is_redelivery } = flags;
         let downlink = &self.frontend.downlink;
         if self.frontend.forwards(topic) {
             downlink.publish(topic, payload, retain);
@@ -122,6 +141,7 @@ impl Session {
             payload: payload.clone(),
             // From its sender it is new, whatever a broker is to keep.
             is_retained: false,
+            is_redelivery,
             received_ms: now_ms(),
         };
         let durable = self.frontend.inlet.submit(message).map_err(|error| {
@@ -165,6 +185,35 @@ impl Session {
     }
 }
 
+impl Frontend {
+    /// Publishes a will as any other message: to subscribers where its topic is theirs, else it
+    /// is decoded, counted and logged.
+    fn publish_will(&self, client: &str, will: Will) {
+        let Will { topic, payload, retain } = will;
+        if self.forwards(&topic) {
+            self.downlink.publish(&topic, payload, retain);
+            return;
+        }
+        if self.is_draining.load(Ordering::Acquire) {
+            // A listener that ends has not seen its clients vanish.
+            return;
+        }
+        let message = Message {
+            topic: topic.clone(),
+            payload: payload.clone(),
+            is_retained: false,
+            is_redelivery: false,
+            received_ms: now_ms(),
+        };
+        // Nobody waits for an acknowledgement; the ledger counts it all the same.
+        if let Err(error) = self.inlet.submit(message) {
+            warn!(client, %topic, %error, "a will is lost");
+        }
+        let is_sensor = is_match(SENSOR_FILTER, &topic);
+        self.downlink.publish(&topic, payload, retain && !is_sensor);
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
@@ -173,9 +222,9 @@ impl Drop for Session {
         self.frontend.clients.leave(&self.place);
         if is_back {
             debug!(client = %self.client, "connected again; the connection before is closed");
-        } else if let Some(Will { topic, payload, retain }) = self.will.take() {
-            debug!(client = %self.client, %topic, "vanished; its will is published");
-            self.frontend.downlink.publish(&topic, payload, retain);
+        } else if let Some(will) = self.will.take() {
+            debug!(client = %self.client, topic = %will.topic, "vanished; its will is published");
+            self.frontend.publish_will(&self.client, will);
         }
     }
 }

@@ -17,7 +17,7 @@ use ntex_mqtt::{
 
 use super::{
     Frontend,
-    session::{Refused, Session, Will},
+    session::{Flags, Refused, Session, Will},
 };
 
 type Shared = Of<Rc<Session>>;
@@ -71,7 +71,8 @@ async fn publish(session: Shared, message: Publish) -> Result<(), Refused> {
     let turn = session.turn(message.payload_size(), message.packet_size()).await?;
     let payload = message.read_all().await.map_err(|_| Refused)?;
     let payload = Bytes::copy_from_slice(&payload);
-    session.publish(turn, message.publish_topic(), payload, message.packet().retain).await
+    let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
+    session.publish(turn, message.publish_topic(), payload, flags).await
 }
 
 fn protocol(session: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {

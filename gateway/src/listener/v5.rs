@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use bytes::Bytes;
 use ntex::{
     service::{Service, fn_service},
-    util,
+    util::{self, ByteString},
 };
 use ntex_mqtt::{
     QoS,
@@ -18,7 +18,7 @@ use ntex_mqtt::{
 
 use super::{
     Frontend,
-    session::{Refused, Session, Will},
+    session::{Flags, Refused, Session, Will, assign_client_id},
 };
 
 type Shared = Of<Rc<Session>>;
@@ -62,7 +62,10 @@ pub(super) async fn open(
         retain: will.retain,
     });
     let (user, password) = (connect.username.as_deref(), connect.password.as_deref());
-    let session = Session::open(&frontend, &connect.client_id, user, password, will);
+    // MQTT 5, 3.1.3-6: one without a name is given one, and told it.
+    let assigned = connect.client_id.is_empty().then(assign_client_id);
+    let client = assigned.as_deref().unwrap_or(&connect.client_id);
+    let session = Session::open(&frontend, client, user, password, will);
     Ok(match session {
         Some(session) => {
             let (taken, sink) = (session.taken(), handshake.sink());
@@ -74,6 +77,8 @@ pub(super) async fn open(
             handshake.ack(Rc::new(session)).with(|ack| {
                 // No session outlives its connection: MQTT 5, 3.2.2.3.2.
                 ack.session_expiry_interval_secs = Some(0);
+                ack.max_qos = QoS::AtLeastOnce;
+                ack.assigned_client_id = assigned.map(ByteString::from);
                 ack.shared_subscription_available = false;
                 ack.subscription_identifiers_available = false;
             })
@@ -86,7 +91,8 @@ async fn publish(session: Shared, message: Publish) -> Result<PublishAck, Refuse
     let turn = session.turn(message.payload_size(), message.packet_size()).await?;
     let payload = message.read_all().await.map_err(|_| Refused)?;
     let payload = Bytes::copy_from_slice(&payload);
-    session.publish(turn, message.publish_topic(), payload, message.retain()).await?;
+    let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
+    session.publish(turn, message.publish_topic(), payload, flags).await?;
     Ok(message.ack())
 }
 

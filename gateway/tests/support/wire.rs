@@ -94,6 +94,20 @@ impl Device {
         self.publish_as(0x33, id, topic, payload).await.unwrap();
     }
 
+    /// Sends a QoS 1 message once more, flagged as such.
+    pub(crate) async fn publish_again(&mut self, id: u16, topic: &str, payload: &str) {
+        self.publish_as(0x3A, id, topic, payload).await.unwrap();
+        assert_eq!(self.next().await, Packet::Acknowledged(id, 0));
+    }
+
+    /// Sends a QoS 2 message and goes through its whole exchange.
+    pub(crate) async fn deliver_exactly_once(&mut self, id: u16, topic: &str, payload: &str) {
+        self.publish_as(0x34, id, topic, payload).await.unwrap();
+        assert_eq!(self.next().await, Packet::Other(5), "PUBREC");
+        self.send(0x62, &id.to_be_bytes()).await.unwrap();
+        assert_eq!(self.next().await, Packet::Other(7), "PUBCOMP");
+    }
+
     async fn publish_as(
         &mut self,
         first: u8,

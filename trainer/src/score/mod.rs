@@ -275,6 +275,7 @@ mod tests {
             fault: None,
             features_at_ms: minute * MINUTE_MS,
             features_age_s: 0.0,
+            is_stale: false,
             status: "provisional".to_owned(),
         }
     }

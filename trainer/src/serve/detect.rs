@@ -58,7 +58,7 @@ impl Trainer {
             interval_level: 0.9,
             metric: Some(score.metric.clone()),
             fault: score.fault,
-            ..Prediction::about(zone, champion, latest)
+            ..Prediction::about(zone, champion, latest, &self.settings().serving)
         })
     }
 }

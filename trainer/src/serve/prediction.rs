@@ -5,7 +5,7 @@ use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::{champion::Champion, irrigation::Irrigation};
+use super::{champion::Champion, irrigation::Irrigation, settings::Serving};
 use crate::{error::TrainError, source::Latest, tasks::NotApplicable};
 
 /// What a task says of a zone.
@@ -69,6 +69,8 @@ pub struct Prediction {
     pub features_at_ms: i64,
     /// Their age now, seconds.
     pub features_age_s: f64,
+    /// Whether that is more than `serving.stale_s`: the value is none of now.
+    pub is_stale: bool,
     /// Whether the features are `provisional` or `final`.
     pub status: String,
 }
@@ -142,8 +144,14 @@ fn because(not_applicable: Option<&NotApplicable>) -> String {
 impl Prediction {
     /// The parts that are the same for all tasks; the value is not a number
     /// yet.
-    pub(super) fn about(zone: &ZoneId, champion: &Champion, latest: &Latest) -> Self {
+    pub(super) fn about(
+        zone: &ZoneId,
+        champion: &Champion,
+        latest: &Latest,
+        rules: &Serving,
+    ) -> Self {
         let card = &champion.artifact.card;
+        let features_age_s = (crate::now_ms() - latest.at_ms) as f64 / 1000.0;
         Self {
             task: card.task.clone(),
             zone: zone.clone(),
@@ -164,7 +172,8 @@ impl Prediction {
             metric: None,
             fault: None,
             features_at_ms: latest.at_ms,
-            features_age_s: (crate::now_ms() - latest.at_ms) as f64 / 1000.0,
+            features_age_s,
+            is_stale: features_age_s > rules.stale_after_s(),
             status: latest.status.clone(),
         }
     }

@@ -49,9 +49,11 @@ impl Trainer {
             interval_level: serving.level,
             drift: self.drift(champion, &row),
             irrigation: (task.about().group == "watering").then(|| Irrigation::of(latest)),
-            ..Prediction::about(zone, champion, latest)
+            ..Prediction::about(zone, champion, latest, &self.settings().serving)
         };
-        if let Some(why) = self.distrust(task, latest, &said) {
+        let stale = self.staleness(task, latest, &said);
+        let said = Prediction { is_stale: stale.is_some(), ..said };
+        if let Some(why) = stale.or_else(|| self.lack(&said)) {
             let value = baseline.ok_or_else(|| {
                 not_applicable(format!("{why}, and the baseline lacks its input too"))
             })?;
@@ -94,22 +96,28 @@ impl Trainer {
         }
     }
 
-    /// Why the model is not asked, if it is not.
-    fn distrust(&self, task: &dyn Task, latest: &Latest, said: &Prediction) -> Option<String> {
-        let rules = &self.settings().serving;
-        let stale_s = if rules.stale_s > 0.0 { rules.stale_s } else { f64::INFINITY };
+    /// Why a prediction would be none of now, if it would not: the row is old, or what the task
+    /// is about was measured long before the row.
+    fn staleness(&self, task: &dyn Task, latest: &Latest, said: &Prediction) -> Option<String> {
+        let stale_s = self.settings().serving.stale_after_s();
         if said.features_age_s > stale_s {
             let age_s = said.features_age_s;
             return Some(format!("its features are {age_s:.0} s old, expected at most {stale_s}"));
         }
         for metric in task.about().metrics {
-            let age_s = latest.value(&format!("{metric}_age_s"));
+            let age_s = said.features_age_s.max(0.0) + latest.value(&format!("{metric}_age_s"));
             if age_s > stale_s {
                 return Some(format!(
                     "the newest {metric} is {age_s:.0} s old, expected at most {stale_s}"
                 ));
             }
         }
+        None
+    }
+
+    /// Why the model is not asked for want of inputs, if it is not.
+    fn lack(&self, said: &Prediction) -> Option<String> {
+        let rules = &self.settings().serving;
         let Drift { missing_share, missing, .. } = &said.drift;
         (*missing_share > rules.missing_max).then(|| {
             format!(

@@ -22,6 +22,14 @@ pub struct Serving {
     pub outside_max: f64,
 }
 
+impl Serving {
+    /// The age of features from which on they are stale, seconds; infinite for never.
+    #[must_use]
+    pub fn stale_after_s(&self) -> f64 {
+        if self.stale_s > 0.0 { self.stale_s } else { f64::INFINITY }
+    }
+}
+
 /// How models are watched, and when they are trained again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -42,6 +42,11 @@ pub(super) struct Entity {
     pub(super) template: Result<ValueTemplate, SmolStr>,
     pub(super) payload_on: SmolStr,
     pub(super) payload_off: SmolStr,
+    /// Whether it is about the device itself, as its `entity_category` says (`diagnostic`,
+    /// `config`), and not about the place.
+    pub(super) is_about_device: bool,
+    /// Its own name, for people.
+    pub(super) name: Option<SmolStr>,
     /// What the device goes by: its name, identifiers, suggested area.
     pub(super) names: Vec<SmolStr>,
 }
@@ -102,7 +107,7 @@ fn entity(
         .and_then(Value::as_str)
         .map(topic);
     let template = match field("value_template").and_then(Value::as_str) {
-        None => Ok(ValueTemplate::PLAIN),
+        None => Ok(ValueTemplate::plain()),
         Some(text) => ValueTemplate::parse(text).ok_or_else(|| short(text)),
     };
     let other_topics = own.iter().chain(shared).flat_map(|(key, value)| topics_of(key, value));
@@ -117,6 +122,8 @@ fn entity(
         component: short(component),
         id: short(id),
         device_class: text("device_class"),
+        is_about_device: text("entity_category").is_some(),
+        name: get(own, "name").and_then(Value::as_str).map(short),
         unit: text("unit_of_measurement"),
         other_topics: other_topics.take(TOPICS_MAX).collect(),
         state_topic,
@@ -133,6 +140,7 @@ fn get<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
         ("components", "cmps"),
         ("device", "dev"),
         ("device_class", "dev_cla"),
+        ("entity_category", "ent_cat"),
         ("identifiers", "ids"),
         ("origin", "o"),
         ("payload_off", "pl_off"),

@@ -22,7 +22,7 @@ use self::{
     value_template::Outcome,
 };
 use super::{
-    Context, Convention, Refusal, Taken, base, below,
+    Context, Convention, Refusal, Taken, base, below, device_value,
     place::{Places, shorten, tidy},
     quantity::{Builtin, Found, Quantities, is, no},
     settings::Mapping,
@@ -176,7 +176,14 @@ impl HomeAssistant {
             "binary_sensor" => matches!(class, "motion" | "occupancy" | "presence"),
             _ => false,
         };
-        if !is_sensor && !self.quantities.is_ruled(&found) {
+        // Neither have values about the device itself: a processor's temperature is not the
+        // room's.
+        let is_of_device = entity.is_about_device
+            || [Some(object), entity.name.as_deref()]
+                .into_iter()
+                .flatten()
+                .any(|name| device_value::is_of_device(name, class));
+        if (!is_sensor || is_of_device) && !self.quantities.is_ruled(&found) {
             return Ok(());
         }
         let is_wanted = self.quantities.wants(&found);

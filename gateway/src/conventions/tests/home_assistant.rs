@@ -80,7 +80,7 @@ fn what_cannot_be_read() {
     bench.check(
         "home/odd/state",
         r#"{"ok": true, "t": 20}"#,
-        &["not_a_reading: entity `odd`: value_template `{% if value_json.ok %}…is not understood…"],
+        &["not_a_reading: entity `odd`: value_template `{{ states('sensor.other')…is not understood…"],
     );
     bench.check("homeassistant/binary_sensor/garden/state", "MAYBE", &["not_a_reading: …`MAYBE`…"]);
     bench.check(BEDROOM, "warm", &["not_a_reading: …", "not_a_reading: …"]);
@@ -102,6 +102,68 @@ fn what_cannot_be_read() {
     // A configuration that cannot be read changes nothing.
     bench.check(topic, "{", &[]);
     bench.check("home/x", "80", &[]);
+}
+
+#[test]
+fn what_is_about_the_device_is_no_reading_of_the_place() {
+    let mut bench = bench();
+    for (topic, payload) in [
+        ("homeassistant/sensor/gh/internal_temperature/config", "esphome-chip"),
+        (
+            "homeassistant/sensor/0x00158d0003/device_temperature/config",
+            "zigbee2mqtt-device-temperature",
+        ),
+    ] {
+        bench.check(topic, golden(&format!("home-assistant/{payload}.json")), &[]);
+    }
+    bench.check("gh/sensor/internal_temperature/state", "54.0", &[]);
+    bench.check("zigbee2mqtt/door", r#"{"device_temperature": 31, "contact": true}"#, &[]);
+    // One whose discovery does not say so, by its usual name.
+    let config = |name: &str| {
+        format!(
+            r#"{{"stat_t": "x/{name}", "dev_cla": "temperature", "unit_of_meas": "°C", "name": "{name}"}}"#
+        )
+    };
+    for (name, is_reading) in
+        [("CPU temperature", false), ("Chip", false), ("esp32_temperature", false), ("Air", true)]
+    {
+        let object = name.replace(' ', "_").to_lowercase();
+        bench.check(&format!("homeassistant/sensor/{object}/config"), config(name), &[]);
+        let got = bench.take(&format!("x/{name}"), b"54").unwrap();
+        assert_eq!(got.len(), usize::from(is_reading), "{name}: {got:?}");
+    }
+}
+
+#[test]
+fn a_rule_may_name_what_is_about_the_device() {
+    let mut bench = Bench::mapping(
+        r#"convention = "home-assistant"
+        site = "s"
+        zone = "z"
+        metrics = { "gh/internal_temperature" = "temperature" }"#,
+    );
+    let topic = "homeassistant/sensor/gh/internal_temperature/config";
+    bench.check(topic, golden("home-assistant/esphome-chip.json"), &[]);
+    bench.check(
+        "gh/sensor/internal_temperature/state",
+        "54.0",
+        &["s/z gh.internal_temperature live now: temperature 54"],
+    );
+}
+
+#[test]
+fn a_field_that_is_not_there_is_no_reading() {
+    let mut bench = bench();
+    let topic = "homeassistant/sensor/ems/outdoortemp/config";
+    bench.check(topic, golden("home-assistant/ems-esp.json"), &[]);
+    let at = "ems-esp/boiler_data";
+    bench.check(
+        at,
+        r#"{"outdoortemp": -3.5, "curflowtemp": 35.0}"#,
+        &["home/house ems.outdoortemp live now: temperature -3.5"],
+    );
+    bench.check(at, r#"{"curflowtemp": 35.2}"#, &[]);
+    bench.check("ems-esp/status", "online", &[]);
 }
 
 #[test]

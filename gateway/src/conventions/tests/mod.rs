@@ -84,6 +84,7 @@ impl Bench {
             topic: topic.into(),
             payload: payload.to_vec().into(),
             is_retained: self.is_retained,
+            is_redelivery: false,
             received_ms: self.now,
         };
         let taken = self.conventions.take(&message, &context)?;

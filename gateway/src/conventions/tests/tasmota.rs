@@ -22,8 +22,32 @@ fn readings() {
         "tele/bed/SENSOR",
         golden("tasmota/ds18b20.json"),
         &[
-            "farm/house bed.DS18B20-1 live 2021-01-02T08:09:44Z: temperature 24.9",
-            "farm/house bed.DS18B20-2 live 2021-01-02T08:09:44Z: soil_temperature 18.1",
+            "farm/house bed.DS18B20-00000566C5B6 live 2021-01-02T08:09:44Z: temperature 24.9",
+            "farm/house bed.DS18B20-000005A88BCB live 2021-01-02T08:09:44Z: soil_temperature 18.1",
+        ],
+    );
+    // The first one has failed, so the others have moved up: each stays itself.
+    bench.check(
+        "tele/bed/SENSOR",
+        golden("tasmota/ds18b20-two-of-three.json"),
+        &[
+            "farm/house bed.DS18B20-000005A88BCB live 2021-01-02T09:09:44Z: soil_temperature 18.2",
+            "farm/house bed.DS18B20-00000566C5B7 live 2021-01-02T09:09:44Z: temperature 40.1",
+        ],
+    );
+    bench.check(
+        "tele/bed/SENSOR",
+        golden("tasmota/ds18b20-one.json"),
+        &["farm/house bed.DS18B20-000005A88BCB live 2021-01-02T10:09:44Z: soil_temperature 18.3"],
+    );
+    // What was in the register after power-on, a probe that does not answer, and none: flagged.
+    bench.check(
+        "tele/bed/SENSOR",
+        golden("tasmota/ds18b20-power-on.json"),
+        &[
+            "farm/house bed.DS18B20-00000566C5B6 live 2021-01-02T11:09:44Z: temperature NaN",
+            "farm/house bed.DS18B20-000005A88BCB live 2021-01-02T11:09:44Z: soil_temperature -127",
+            "farm/house bed.DS18B20-00000566C5B7 live 2021-01-02T11:09:44Z: temperature NaN",
         ],
     );
     // A device that does not know the time yet; an analog input by a rule.

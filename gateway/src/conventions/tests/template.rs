@@ -52,6 +52,56 @@ fn what_cannot_be_read() {
 }
 
 #[test]
+fn a_notification_about_something_else_is_no_reading() {
+    let rule = |unknown: &str| {
+        Bench::mapping(&format!(
+            r#"convention = "template"
+            topic = "{{device}}/events/rpc"
+            site = "s"
+            zone = "z"
+            timestamp = "/params/ts"
+            unknown = "{unknown}"
+            metrics = {{ "/params/temperature:100/tC" = "temperature" }}"#,
+        ))
+    };
+    let topic = "shellyplus1-a8032abe54dc/events/rpc";
+    let mut bench = rule("ignore");
+    bench.check(
+        topic,
+        golden("template/shelly-temperature.json"),
+        &["s/z shellyplus1-a8032abe54dc live 2023-11-14T22:13:10.5Z: temperature 23.5"],
+    );
+    bench.check(topic, golden("template/shelly-switch.json"), &[]);
+    bench.check(topic, golden("template/shelly-event.json"), &[]);
+    bench.check(topic, "online", &[]);
+    // An own mistake in the pointer shows where nothing says that it is usual.
+    let mut bench = rule("dead-letter");
+    bench.check(
+        topic,
+        golden("template/shelly-switch.json"),
+        &["not_a_reading: …`unknown = \"ignore\"`…"],
+    );
+}
+
+#[test]
+fn a_component_without_its_probe_gives_no_value() {
+    let mut bench = Bench::mapping(
+        r#"convention = "template"
+        topic = "{device}/status/temperature:100"
+        site = "s"
+        zone = "z"
+        metrics = { tC = "temperature" }"#,
+    );
+    let topic = "plus1/status/temperature:100";
+    bench.check(topic, r#"{"id": 100, "tC": 21.8}"#, &["s/z plus1 live now: temperature 21.8"]);
+    bench.check(
+        topic,
+        r#"{"id": 100, "tC": null, "errors": ["read"]}"#,
+        &["s/z plus1 live now: temperature NaN"],
+    );
+}
+
+#[test]
 fn times_without_a_zone() {
     let mut bench = Bench::mapping(
         r#"convention = "template"

@@ -6,7 +6,8 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, State},
-    http::HeaderMap,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
 };
 use ndarray::Array2;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Refusal, ready,
     schema::{InferAnswer, InferError, InferRequest},
-    tensor::{ROWS_MAX, Request},
+    tensor::{InferenceRequest, ROWS_MAX},
 };
 use crate::{
     backtest,
@@ -71,9 +72,9 @@ pub(super) async fn infer(
     Path(model): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     let champion = ready(&trainer, &model, None)?;
-    answer(&champion, &headers, &body).map(Json)
+    answer(&champion, &headers, &body)
 }
 
 /// The same of one version.
@@ -88,17 +89,17 @@ pub(super) async fn infer_version(
     Path((model, version)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Response, Refusal> {
     let champion = ready(&trainer, &model, Some(&version))?;
-    answer(&champion, &headers, &body).map(Json)
+    answer(&champion, &headers, &body)
 }
 
-fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
+fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
     let json_bytes = headers.get(JSON_BYTES).map(|value| {
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
         number.ok_or_else(|| Refusal::bad(format!("the header {JSON_BYTES} is no number")))
     });
-    let (request, inputs) = Request::read(body, json_bytes.transpose()?)?;
+    let (request, inputs) = InferenceRequest::read(body, json_bytes.transpose()?)?;
     let rows = inputs.first().map_or(0, |(_, values)| values.len());
     let names = input_names(champion);
     let by_name: HashMap<&str, &[f64]> =
@@ -137,15 +138,13 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value
     let half = half_width(champion).unwrap_or_default();
     let shifted = |by: f64| levels.iter().map(|level| (level + by).clamp(low, high)).collect();
 
-    let is_wanted = |name: &str| {
-        request.outputs.is_empty() || request.outputs.iter().any(|wanted| wanted.name == name)
-    };
+    let is_wanted =
+        |name: &str| request.wants_all() || request.wanted().any(|wanted| wanted == name);
     let available = output_names(champion);
-    if let Some(unknown) =
-        request.outputs.iter().find(|wanted| !available.contains(&wanted.name.as_str()))
-    {
-        return Err(Refusal::bad(format!("there is no output `{}`", unknown.name)));
+    if let Some(unknown) = request.wanted().find(|wanted| !available.contains(wanted)) {
+        return Err(Refusal::bad(format!("there is no output `{unknown}`")));
     }
+    let mut binary: Vec<u8> = Vec::new();
     let outputs: Vec<Value> = available
         .into_iter()
         .filter(|name| is_wanted(name))
@@ -159,7 +158,14 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value
                 }
                 _ => (json!([rows]), levels.clone()),
             };
-            json!({ "name": name, "datatype": "FP64", "shape": shape, "data": data })
+            let mut output = json!({ "name": name, "datatype": "FP64", "shape": shape });
+            if request.is_binary(name) {
+                output["parameters"] = json!({ "binary_data_size": 8 * data.len() });
+                binary.extend(data.iter().flat_map(|value| value.to_le_bytes()));
+            } else {
+                output["data"] = json!(data);
+            }
+            output
         })
         .collect();
     let mut answer = json!({
@@ -170,5 +176,13 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Value
     if let Some(id) = request.id {
         answer["id"] = id.into();
     }
-    Ok(answer)
+    if binary.is_empty() {
+        return Ok(Json(answer).into_response());
+    }
+    let json = answer.to_string();
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()),
+        (JSON_BYTES, json.len().to_string()),
+    ];
+    Ok((headers, [json.as_bytes(), &binary].concat()).into_response())
 }

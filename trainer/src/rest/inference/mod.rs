@@ -70,7 +70,7 @@ async fn server() -> Json<Value> {
     Json(json!({
         "name": "microclimate",
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["model_repository"],
+        "extensions": ["model_repository", "binary_tensor_data"],
     }))
 }
 

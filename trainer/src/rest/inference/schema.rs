@@ -13,6 +13,13 @@ pub(super) struct InferRequest {
     inputs: Vec<InferInput>,
     /// Only these outputs; all without it.
     outputs: Option<Vec<InferWanted>>,
+    parameters: Option<InferRequestParameters>,
+}
+
+#[derive(ToSchema)]
+struct InferRequestParameters {
+    /// Every output as binary data.
+    binary_data_output: Option<bool>,
 }
 
 #[derive(ToSchema)]
@@ -22,7 +29,7 @@ struct InferInput {
     /// `[rows]` or `[rows, 1]`, at most 10000 rows.
     #[schema(example = json!([2]))]
     shape: Vec<usize>,
-    /// `FP64`; in binary data also `FP32`, `INT64`, `INT32`.
+    /// `FP64`, `FP32`, `INT8` to `INT64`, `UINT8` to `UINT64` or `BOOL`.
     #[schema(example = "FP64")]
     datatype: String,
     /// A number for each row; `null` is a missing value.
@@ -41,6 +48,14 @@ struct InferParameters {
 struct InferWanted {
     #[schema(example = "prediction")]
     name: String,
+    parameters: Option<InferOutputParameters>,
+}
+
+#[derive(ToSchema)]
+struct InferOutputParameters {
+    /// As binary data after the answer's JSON, whose length is in the header
+    /// `Inference-Header-Content-Length`.
+    binary_data: Option<bool>,
 }
 
 #[derive(ToSchema)]
@@ -62,7 +77,8 @@ struct InferOutput {
     #[schema(example = "FP64")]
     datatype: String,
     shape: Vec<usize>,
-    data: Vec<f64>,
+    /// None where binary data were asked for.
+    data: Option<Vec<f64>>,
 }
 
 #[derive(ToSchema)]

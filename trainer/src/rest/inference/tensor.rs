@@ -1,6 +1,8 @@
 //! Tensors in JSON, and in Triton's binary extension:
 //! <https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md>.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,38 +11,60 @@ use super::Refusal;
 /// Rows of a request.
 pub(super) const ROWS_MAX: usize = 10_000;
 
-/// A request.
+/// A request. Optional members may be there as `null`, as clients of KServe and MLServer write
+/// them; members that are not known are passed over.
 #[derive(Debug, Deserialize)]
-pub(super) struct Request {
+pub(super) struct InferenceRequest {
     pub(super) id: Option<String>,
-    pub(super) inputs: Vec<Tensor>,
-    #[serde(default)]
-    pub(super) outputs: Vec<Wanted>,
+    pub(super) inputs: Vec<InputTensor>,
+    outputs: Option<Vec<WantedOutput>>,
+    parameters: Option<RequestParameters>,
 }
 
-/// An output that is wanted; without any, all are.
+/// Parameters of a request.
+#[derive(Debug, Default, Deserialize)]
+struct RequestParameters {
+    /// Every output in Triton's binary form.
+    binary_data_output: Option<bool>,
+}
+
+/// An output that is wanted.
 #[derive(Debug, Deserialize)]
-pub(super) struct Wanted {
-    pub(super) name: String,
+struct WantedOutput {
+    name: String,
+    parameters: Option<OutputParameters>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputParameters {
+    binary_data: Option<bool>,
 }
 
 /// An input.
 #[derive(Debug, Deserialize)]
-pub(super) struct Tensor {
-    pub(super) name: String,
+pub(super) struct InputTensor {
+    name: String,
     shape: Vec<usize>,
     datatype: String,
-    #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<InputParameters>,
     data: Option<Value>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct Parameters {
+#[derive(Debug, Deserialize)]
+struct InputParameters {
     binary_data_size: Option<usize>,
 }
 
-impl Request {
+/// The datatypes of numbers, <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NumberType {
+    Float(usize),
+    Signed(usize),
+    Unsigned(usize),
+    Bool,
+}
+
+impl InferenceRequest {
     /// Reads a body, whose first `json_bytes` are JSON; all of it where there
     /// is no such number. Gives each input's name and numbers.
     pub(super) fn read(
@@ -52,13 +76,41 @@ impl Request {
             .ok_or_else(|| Refusal::bad("the body is shorter than its JSON is said to be"))?;
         let request: Self =
             serde_json::from_slice(json).map_err(|error| Refusal::bad(error.to_string()))?;
-        let read = |tensor: &Tensor| Ok((tensor.name.clone(), tensor.read(&mut binary)?));
-        let inputs = request.inputs.iter().map(read).collect::<Result<_, Refusal>>()?;
+        let mut inputs: Vec<(String, Vec<f64>)> = Vec::with_capacity(request.inputs.len());
+        let mut names = HashSet::with_capacity(request.inputs.len());
+        for tensor in &request.inputs {
+            if !names.insert(tensor.name.as_str()) {
+                return Err(Refusal::bad(format!("input `{}` is there twice", tensor.name)));
+            }
+            inputs.push((tensor.name.clone(), tensor.read(&mut binary)?));
+        }
+        if !binary.is_empty() {
+            let what = format!("{} bytes of binary data are of no input", binary.len());
+            return Err(Refusal::bad(what));
+        }
         Ok((request, inputs))
+    }
+
+    /// The names of the outputs that are wanted; none where all are.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().flatten().map(|output| output.name.as_str())
+    }
+
+    /// Whether all outputs are wanted.
+    pub(super) fn wants_all(&self) -> bool {
+        self.outputs.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// Whether an output is wanted in Triton's binary form.
+    pub(super) fn is_binary(&self, name: &str) -> bool {
+        let own = self.outputs.iter().flatten().find(|output| output.name == name);
+        let own = own.and_then(|output| output.parameters.as_ref()?.binary_data);
+        let all = self.parameters.as_ref().and_then(|all| all.binary_data_output);
+        own.or(all).unwrap_or(false)
     }
 }
 
-impl Tensor {
+impl InputTensor {
     fn read(&self, binary: &mut &[u8]) -> Result<Vec<f64>, Refusal> {
         let Self { name, shape, datatype, parameters, data } = self;
         let bad = |what: String| Refusal::bad(format!("input `{name}`: {what}"));
@@ -69,11 +121,18 @@ impl Tensor {
         if rows == 0 || rows > ROWS_MAX {
             return Err(bad(format!("{rows} rows, expected 1 to {ROWS_MAX}")));
         }
-        let values = match (data, parameters.binary_data_size) {
+        let number_type = NumberType::parse(datatype).ok_or_else(|| {
+            bad(format!("datatype {datatype}, expected FP64, FP32, or another one of numbers"))
+        })?;
+        let binary_bytes = parameters.as_ref().and_then(|own| own.binary_data_size);
+        let values = match (data, binary_bytes) {
             (Some(data), None) => {
                 let mut values = Vec::with_capacity(rows);
                 flatten(data, &mut values)
                     .ok_or_else(|| bad("data that are no numbers".to_owned()))?;
+                if let Some(odd) = values.iter().find(|value| !number_type.has(**value)) {
+                    return Err(bad(format!("{odd} is not of datatype {datatype}")));
+                }
                 values
             }
             (None, Some(bytes)) => {
@@ -81,14 +140,68 @@ impl Tensor {
                     .split_at_checked(bytes)
                     .ok_or_else(|| bad(format!("{bytes} bytes of binary data are not there")))?;
                 *binary = rest;
-                numbers(own, datatype)
-                    .ok_or_else(|| bad(format!("datatype {datatype}, expected FP64")))?
+                let values = number_type.read(own);
+                values.ok_or_else(|| bad(format!("{bytes} bytes are no values of {datatype}")))?
             }
             _ => return Err(bad("expected either data or binary_data_size".to_owned())),
         };
         match values.len() == rows {
             true => Ok(values),
             false => Err(bad(format!("{} values, expected {rows}", values.len()))),
+        }
+    }
+}
+
+impl NumberType {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "FP64" => Self::Float(8),
+            "FP32" => Self::Float(4),
+            "INT64" => Self::Signed(8),
+            "INT32" => Self::Signed(4),
+            "INT16" => Self::Signed(2),
+            "INT8" => Self::Signed(1),
+            "UINT64" => Self::Unsigned(8),
+            "UINT32" => Self::Unsigned(4),
+            "UINT16" => Self::Unsigned(2),
+            "UINT8" => Self::Unsigned(1),
+            "BOOL" => Self::Bool,
+            _ => return None,
+        })
+    }
+
+    /// Whether a number of a JSON list can be of this type; a missing one can.
+    fn has(self, value: f64) -> bool {
+        let is_whole = |low: f64, high: f64| value.fract() == 0.0 && (low..=high).contains(&value);
+        value.is_nan()
+            || match self {
+                Self::Float(_) => true,
+                Self::Signed(bytes) => {
+                    let half = 2_f64.powi(8 * bytes as i32 - 1);
+                    is_whole(-half, half)
+                }
+                Self::Unsigned(bytes) => is_whole(0.0, 2_f64.powi(8 * bytes as i32)),
+                Self::Bool => is_whole(0.0, 1.0),
+            }
+    }
+
+    /// Little-endian numbers.
+    fn read(self, bytes: &[u8]) -> Option<Vec<f64>> {
+        fn read<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
+            let (whole, rest) = bytes.as_chunks::<N>();
+            rest.is_empty().then(|| whole.iter().map(|one| of(*one)).collect())
+        }
+        match self {
+            Self::Float(8) => read(bytes, f64::from_le_bytes),
+            Self::Float(_) => read(bytes, |one| f64::from(f32::from_le_bytes(one))),
+            Self::Signed(8) => read(bytes, |one| i64::from_le_bytes(one) as f64),
+            Self::Signed(4) => read(bytes, |one| f64::from(i32::from_le_bytes(one))),
+            Self::Signed(2) => read(bytes, |one| f64::from(i16::from_le_bytes(one))),
+            Self::Signed(_) => read(bytes, |one| f64::from(i8::from_le_bytes(one))),
+            Self::Unsigned(8) => read(bytes, |one| u64::from_le_bytes(one) as f64),
+            Self::Unsigned(4) => read(bytes, |one| f64::from(u32::from_le_bytes(one))),
+            Self::Unsigned(2) => read(bytes, |one| f64::from(u16::from_le_bytes(one))),
+            Self::Unsigned(_) | Self::Bool => read(bytes, |[one]| f64::from(one)),
         }
     }
 }
@@ -101,25 +214,14 @@ fn flatten(data: &Value, values: &mut Vec<f64>) -> Option<()> {
             values.push(f64::NAN);
             Some(())
         }
+        Value::Bool(on) => {
+            values.push(f64::from(u8::from(*on)));
+            Some(())
+        }
         number => {
             values.push(number.as_f64()?);
             Some(())
         }
-    }
-}
-
-/// Little-endian numbers.
-fn numbers(bytes: &[u8], datatype: &str) -> Option<Vec<f64>> {
-    fn read<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
-        let (whole, rest) = bytes.as_chunks::<N>();
-        rest.is_empty().then(|| whole.iter().map(|one| of(*one)).collect())
-    }
-    match datatype {
-        "FP64" => read(bytes, f64::from_le_bytes),
-        "FP32" => read(bytes, |one| f64::from(f32::from_le_bytes(one))),
-        "INT64" => read(bytes, |one| i64::from_le_bytes(one) as f64),
-        "INT32" => read(bytes, |one| f64::from(i32::from_le_bytes(one))),
-        _ => None,
     }
 }
 
@@ -131,7 +233,7 @@ mod tests {
     fn check(request: Value, binary: &[u8], expect: Result<&[f64], &str>) {
         let json = request.to_string();
         let body = [json.as_bytes(), binary].concat();
-        match (Request::read(&body, Some(json.len())), expect) {
+        match (InferenceRequest::read(&body, Some(json.len())), expect) {
             (Ok((_, inputs)), Ok(expect)) => {
                 let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
                 let got = &inputs[0].1;
@@ -154,7 +256,14 @@ mod tests {
         check(input(json!([3]), "FP64", json!([1, 2])), &[], Err("2 values, expected 3"));
         check(input(json!([1, 2]), "FP64", json!([1, 2])), &[], Err("shape [1, 2]"));
         check(input(json!([0]), "FP64", json!([])), &[], Err("0 rows"));
-        check(input(json!([1]), "BYTES", json!(["x"])), &[], Err("no numbers"));
+        check(input(json!([1]), "FP64", json!(["x"])), &[], Err("no numbers"));
+        check(input(json!([1]), "BYTES", json!(["20.5"])), &[], Err("datatype BYTES"));
+        check(input(json!([1]), "BYTES", json!([20.5])), &[], Err("datatype BYTES"));
+        check(input(json!([1]), "FP65", json!([20.5])), &[], Err("datatype FP65"));
+        check(input(json!([1]), "INT64", json!([20.5])), &[], Err("20.5 is not of datatype INT64"));
+        check(input(json!([1]), "UINT8", json!([256.5])), &[], Err("UINT8"));
+        check(input(json!([2]), "INT32", json!([20, null])), &[], Ok(&[20.0, f64::NAN]));
+        check(input(json!([1]), "BOOL", json!([true])), &[], Ok(&[1.0]));
         check(input(json!([99_999]), "FP64", json!([1])), &[], Err("99999 rows"));
         let binary = |datatype: &str, bytes: usize| {
             let parameters = json!({ "binary_data_size": bytes });
@@ -166,13 +275,25 @@ mod tests {
         check(binary("FP32", 4), &1.5_f32.to_le_bytes(), Ok(&[1.5]));
         check(binary("INT32", 4), &(-3_i32).to_le_bytes(), Ok(&[-3.0]));
         check(binary("FP64", 8), &[0; 7], Err("8 bytes"));
-        check(binary("FP64", 7), &[0; 7], Err("datatype"));
+        check(binary("FP64", 7), &[0; 7], Err("no values of FP64"));
+        check(binary("FP64", 8), &[0; 12], Err("4 bytes of binary data are of no input"));
+        check(binary("INT16", 2), &(-3_i16).to_le_bytes(), Ok(&[-3.0]));
         check(
             json!({ "inputs": [{ "name": "a", "shape": [1], "datatype": "FP64" }] }),
             &[],
             Err("either data or"),
         );
-        assert!(Request::read(b"{", None).is_err());
-        assert!(Request::read(b"{}", Some(3)).is_err());
+        // What is optional may be null.
+        check(
+            json!({ "id": null, "outputs": null, "parameters": null, "model_name": "x", "inputs": [
+                { "name": "a", "shape": [1], "datatype": "FP64", "data": [1.5], "parameters": null }
+            ] }),
+            &[],
+            Ok(&[1.5]),
+        );
+        let twice = json!({ "name": "a", "shape": [1], "datatype": "FP64", "data": [1.5] });
+        check(json!({ "inputs": [twice, twice] }), &[], Err("input `a` is there twice"));
+        assert!(InferenceRequest::read(b"{", None).is_err());
+        assert!(InferenceRequest::read(b"{}", Some(3)).is_err());
     }
 }
