@@ -9,7 +9,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::{Assigned, Event, EventLog, Reader, Revoked};
-use telemetry::{ZoneId, topic::READINGS};
+use telemetry::{MetricTable, ZoneId, topic::READINGS};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,7 @@ pub(crate) async fn run(
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
     let watch = shared.settings.watch.clone();
+    let metrics = Arc::new(shared.metrics.clone());
     let worker = Worker {
         engine: restored.engine,
         names: restored.names,
@@ -84,7 +85,7 @@ pub(crate) async fn run(
     };
     let (raw, to_parse) = mpsc::channel(QUEUE_MAX);
     let (parsed, steps) = mpsc::channel(QUEUE_MAX);
-    let watching = watch_folder(watch, restored.watched, parsed.clone(), shutdown.clone());
+    let watching = watch_folder(watch, metrics, restored.watched, parsed.clone(), shutdown.clone());
     let watching = tokio::spawn(watching);
     tokio::task::spawn_blocking(move || parse(to_parse, &parsed));
     let worker = tokio::task::spawn_blocking(move || worker.run(steps));
@@ -135,6 +136,7 @@ fn parse(
 /// Passes files of the watched folder on, where there is one.
 async fn watch_folder(
     settings: settings::Watch,
+    metrics: Arc<MetricTable>,
     taken: Vec<watch::Mark>,
     steps: mpsc::Sender<(Step, Option<u64>)>,
     shutdown: CancellationToken,
@@ -150,7 +152,7 @@ async fn watch_folder(
             }
         }
     };
-    tokio::join!(watch::run(settings, taken, files, shutdown), pass_on);
+    tokio::join!(watch::run(settings, metrics, taken, files, shutdown), pass_on);
 }
 
 struct Worker {
@@ -231,12 +233,15 @@ impl Worker {
             entry.offset += self.watched_next;
             arrived.push(intake::read(entry));
         }
+        let first = self.watched_next;
         self.watched_next += arrived.len() as i64;
+        file.offsets = first..self.watched_next;
         self.take(arrived);
-        let (path, readings, rejects) = (file.mark.path.clone(), file.readings, file.rejects);
+        let mark = file.mark.clone();
         self.pending.watched = Some(file);
         self.flush()?;
-        tracing::info!(path, readings, rejects, "file taken in");
+        let (readings, rejects) = watch::counts(&self.connection, &mark)?;
+        tracing::info!(path = mark.path, readings, rejects, "file taken in");
         Ok(())
     }
 
