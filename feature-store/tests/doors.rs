@@ -123,23 +123,23 @@ fn wide(readings: &[Reading]) -> String {
     text
 }
 
-/// Types of a Parquet file's time column, as SQL of `at`, whole seconds since 1970.
+/// Types of a Parquet file's time column, as SQL of `stamp`, whole seconds since 1970.
 const TIMES: [&str; 15] = [
-    "make_timestamp_ms(at * 1000)",
-    "make_timestamp(at * 1000000)",
-    "make_timestamp_ns(at * 1000000000)",
-    "make_timestamp_ms(at * 1000)::TIMESTAMP_S",
-    "to_timestamp(at)",
-    "at",
-    "at::INTEGER",
-    "at::UINTEGER",
-    "(at * 1000)::UBIGINT",
-    "at * 1000000",
-    "at * 1000000000",
-    "at::DOUBLE",
-    "at::DECIMAL(18, 3)",
-    "at::VARCHAR",
-    "strftime(make_timestamp(at * 1000000), '%Y-%m-%dT%H:%M:%S')",
+    "make_timestamp_ms(stamp * 1000)",
+    "make_timestamp(stamp * 1000000)",
+    "make_timestamp_ns(stamp * 1000000000)",
+    "make_timestamp_ms(stamp * 1000)::TIMESTAMP_S",
+    "to_timestamp(stamp)",
+    "stamp",
+    "stamp::INTEGER",
+    "stamp::UINTEGER",
+    "(stamp * 1000)::UBIGINT",
+    "stamp * 1000000",
+    "stamp * 1000000000",
+    "stamp::DOUBLE",
+    "stamp::DECIMAL(18, 3)",
+    "stamp::VARCHAR",
+    "strftime(make_timestamp(stamp * 1000000), '%Y-%m-%dT%H:%M:%S')",
 ];
 /// Types of its values, which hold two decimals exactly enough to give them back.
 const VALUES: [&str; 3] = ["value", "value::DECIMAL(9, 2)", "value::VARCHAR"];
@@ -148,7 +148,7 @@ const VALUES: [&str; 3] = ["value", "value::DECIMAL(9, 2)", "value::VARCHAR"];
 fn parquet(csv: &Path, columns: &str, to: &Path) {
     let connection = Connection::open_in_memory().unwrap();
     let sql = format!(
-        "COPY (SELECT {columns} FROM (SELECT time AS at, * EXCLUDE (time) FROM read_csv('{}', nullstr = '')))
+        "COPY (SELECT {columns} FROM (SELECT time AS stamp, * EXCLUDE (time) FROM read_csv('{}', nullstr = '')))
          TO '{}' (FORMAT parquet)",
         csv.display(),
         to.display()
@@ -231,19 +231,19 @@ fn check(columns: &str, readings: u64, rejects: u64, says: &str) {
 
 #[test]
 fn of_parquet_nothing_is_lost_or_made_up_without_a_word() {
-    let time = "make_timestamp(at * 1000000) AS time";
+    let time = "make_timestamp(stamp * 1000000) AS time";
     let long = "'farm/bay' AS zone, 'temperature' AS metric, 20.0 + n AS value";
     check(&format!("{time}, {long}"), 3, 0, "");
     // A null, and what stands for it.
     check(
-        &format!("CASE WHEN n > 0 THEN make_timestamp(at * 1000000) END AS time, {long}"),
+        &format!("CASE WHEN n > 0 THEN make_timestamp(stamp * 1000000) END AS time, {long}"),
         2,
         1,
         "null",
     );
-    check(&format!("CASE WHEN n > 0 THEN at ELSE 75 END AS time, {long}"), 2, 1, "75");
+    check(&format!("CASE WHEN n > 0 THEN stamp ELSE 75 END AS time, {long}"), 2, 1, "75");
     check(
-        &format!("CASE WHEN n > 0 THEN at ELSE 0 END AS time, {long}"),
+        &format!("CASE WHEN n > 0 THEN stamp ELSE 0 END AS time, {long}"),
         2,
         1,
         "a clock that is set",
@@ -282,12 +282,12 @@ fn of_parquet_nothing_is_lost_or_made_up_without_a_word() {
     check(&format!("{wide}, n AS warmth, n AS \"Unnamed: 0\""), 6, 1, "warmth");
     check(&format!("{wide}, [n] AS temperature"), 6, 1, "numbers, booleans or texts");
     check(&format!("{time}, 'a/b' AS zone, n AS warmth"), 0, 0, "metric `warmth` is not known");
-    check(&format!("at::FLOAT AS time, {long}"), 0, 0, "64 bits");
+    check(&format!("stamp::FLOAT AS time, {long}"), 0, 0, "64 bits");
     check(&format!("n > 1 AS time, {long}"), 0, 0, "of type BOOLEAN");
-    check(&format!("{time}, at AS ts, {long}"), 0, 0, "`time` and `ts`");
+    check(&format!("{time}, stamp AS ts, {long}"), 0, 0, "`time` and `ts`");
     check(&format!("make_date(2024, 1, 15 + n::INTEGER) AS TIME, {long}"), 3, 0, "");
     check(
-        &format!("strftime(make_timestamp(at * 1000000), '%d.%m.%Y %H:%M') AS time, {long}"),
+        &format!("strftime(make_timestamp(stamp * 1000000), '%d.%m.%Y %H:%M') AS time, {long}"),
         0,
         0,
         "day-first",
