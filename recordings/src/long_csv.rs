@@ -94,6 +94,11 @@ fn detect_decimal_mark(
     Ok(mark)
 }
 
+/// A field; an empty one is missing.
+fn raw_text(text: &str) -> RawValue<'_> {
+    if text.is_empty() { RawValue::Missing } else { RawValue::Text(text) }
+}
+
 /// The byte that a field starts at, from 1.
 fn byte_of(record: &csv::StringRecord, column: usize) -> u64 {
     record.iter().take(column).map(|field| field.len() as u64 + 1).sum::<u64>() + 1
@@ -121,10 +126,9 @@ fn rows_of(
     }
     let field = |column: usize| record.get(column).unwrap_or_default();
     let maybe = |column: Option<usize>| column.map(field).unwrap_or_default();
-    let value = |text| if text == "" { RawValue::Missing } else { RawValue::Text(text) };
     let row = RawRow {
-        time: value(field(header.time)),
-        arrival: value(maybe(header.arrival)),
+        time: raw_text(field(header.time)),
+        arrival: raw_text(maybe(header.arrival)),
         site: maybe(header.site),
         zone: field(header.zone),
         device: maybe(header.device),
@@ -136,7 +140,7 @@ fn rows_of(
         ValueColumns::Long { metric, value: column, unit } => {
             columns.push(*column);
             let (metric, unit) = (field(*metric), maybe(*unit));
-            assembler.assemble(&row, [RawReading { metric, value: value(field(*column)), unit }])
+            assembler.assemble(&row, [RawReading { metric, value: raw_text(field(*column)), unit }])
         }
         // A sensor that said nothing then has an empty field.
         ValueColumns::Wide(metrics) => {
