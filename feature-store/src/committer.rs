@@ -44,6 +44,9 @@ impl Committer {
             loop {
                 match incoming.recv_timeout(UPKEEP) {
                     Ok(batch) => {
+                        if batch.watched.is_some() {
+                            upkeep.make_due();
+                        }
                         let result = commit(&shared, &mut writer, batch);
                         let failed = result.is_err();
                         if said.send(result).is_err() || failed {

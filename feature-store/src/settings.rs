@@ -6,7 +6,7 @@ use agronomy::{drying, sun::Place};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
-use telemetry::{Metric, MetricTable, SmolStr, ZoneId};
+use telemetry::{Metric, MetricTable, SmolStr, TimeFormat, ZoneId, time::parse_time_zone};
 
 use crate::{definitions::Definitions, engine::SOIL_KEPT_MS};
 
@@ -153,6 +153,10 @@ pub struct Watch {
     pub dir: PathBuf,
     /// Site of files that name none.
     pub site: String,
+    /// Time zone of times that say neither offset nor zone.
+    pub time_zone: String,
+    /// How times are written.
+    pub time_format: TimeFormat,
     /// How long a file must not change before it is read.
     pub settle_s: u32,
     /// Largest file.
@@ -296,6 +300,7 @@ impl Settings {
             }
         }
         self.engine.place()?;
+        self.watch.time_zone()?;
         self.engine.time_zone().map(|_| ())
     }
 
@@ -306,6 +311,17 @@ impl Settings {
     pub fn metric_table(&self) -> Result<MetricTable, ConfigError> {
         MetricTable::extended(self.metrics.clone())
             .map_err(|what| ConfigError::invalid("metrics", what))
+    }
+}
+
+impl Watch {
+    /// The time zone of times that say none.
+    ///
+    /// # Errors
+    /// A name that the IANA database does not have.
+    pub fn time_zone(&self) -> Result<TimeZone, ConfigError> {
+        parse_time_zone(&self.time_zone)
+            .map_err(|what| ConfigError::invalid("watch.time_zone", what))
     }
 }
 

@@ -92,6 +92,11 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Makes a count of KPIs due: a file came, which is a whole history at once.
+    pub(crate) fn make_due(&mut self) {
+        self.refresh_at = Instant::now();
+    }
+
     /// Counts everything that is not counted yet.
     pub(crate) fn finish(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
         while self.refresh.run(connection, HOURS.1, None)? == HOURS.1 {}

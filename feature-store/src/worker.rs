@@ -9,7 +9,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::{Assigned, Event, EventLog, Reader, Revoked};
-use telemetry::{SmolStr, ZoneId, topic::READINGS};
+use telemetry::{MetricTable, SmolStr, ZoneId, topic::READINGS};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +67,7 @@ pub(crate) async fn run(
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
     let watch = shared.settings.watch.clone();
     let shared_of_worker = shared.clone();
+    let metrics = Arc::new(shared.metrics.clone());
     let worker = Worker {
         engine: restored.engine,
         names: restored.names,
@@ -86,7 +87,7 @@ pub(crate) async fn run(
     };
     let (raw, to_parse) = mpsc::channel(QUEUE_MAX);
     let (parsed, steps) = mpsc::channel(QUEUE_MAX);
-    let watching = watch_folder(watch, restored.watched, parsed.clone(), shutdown.clone());
+    let watching = watch_folder(watch, metrics, restored.watched, parsed.clone(), shutdown.clone());
     let watching = tokio::spawn(watching);
     let offsets_s = shared.settings.engine.clock_offsets_s.clone();
     tokio::task::spawn_blocking(move || parse(to_parse, &parsed, &offsets_s));
@@ -144,6 +145,7 @@ fn parse(
 /// Passes files of the watched folder on, where there is one.
 async fn watch_folder(
     settings: settings::Watch,
+    metrics: Arc<MetricTable>,
     taken: Vec<watch::Mark>,
     steps: mpsc::Sender<(Step, Option<u64>)>,
     shutdown: CancellationToken,
@@ -159,7 +161,7 @@ async fn watch_folder(
             }
         }
     };
-    tokio::join!(watch::run(settings, taken, files, shutdown), pass_on);
+    tokio::join!(watch::run(settings, metrics, taken, files, shutdown), pass_on);
 }
 
 struct Worker {
@@ -267,7 +269,9 @@ impl Worker {
             entry.offset += self.watched_next;
             arrived.push(intake::read(entry));
         }
+        let first = self.watched_next;
         self.watched_next += arrived.len() as i64;
+        file.offsets = first..self.watched_next;
         let zones: BTreeSet<ZoneId> = arrived
             .iter()
             .filter_map(|record| Some(record.report.as_ref().ok()?.zone.clone()))
@@ -278,10 +282,11 @@ impl Worker {
         zones.iter().for_each(|zone| self.engine.finish_zone(zone, &mut output));
         self.engine.join(&mut output.rows);
         self.pending.rows.extend(output.rows);
-        let (path, readings, rejects) = (file.mark.path.clone(), file.readings, file.rejects);
+        let mark = file.mark.clone();
         self.pending.watched = Some(file);
         self.flush()?;
-        tracing::info!(path, readings, rejects, "file taken in");
+        let (readings, rejects) = watch::counts(&self.connection, &mark)?;
+        tracing::info!(path = mark.path, readings, rejects, "file taken in");
         Ok(())
     }
 

@@ -31,6 +31,8 @@ fn request(path: &Path, layout: Layout) -> Request {
         to_ms: None,
         features_only: false,
         as_published: false,
+        time_zone: jiff::tz::TimeZone::UTC,
+        time_format: telemetry::TimeFormat::Iso,
         rejects: path.join("rejects.csv"),
         jobs: 2,
     }

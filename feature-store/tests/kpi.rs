@@ -63,6 +63,8 @@ fn fill(settings: &Settings, path: &Path) {
         to_ms: None,
         features_only: false,
         as_published: false,
+        time_zone: jiff::tz::TimeZone::UTC,
+        time_format: telemetry::TimeFormat::Iso,
         rejects: path.with_extension("rejects"),
         jobs: 1,
     };

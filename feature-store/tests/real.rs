@@ -198,6 +198,8 @@ async fn real_rooms_live_backfilled_and_disturbed_are_what_sql_finds() {
         to_ms: Some(FROM_MS + HOURS * 3_600_000),
         features_only: false,
         as_published: false,
+        time_zone: jiff::tz::TimeZone::UTC,
+        time_format: telemetry::TimeFormat::Iso,
         rejects: filled.path().join("rejects.csv"),
         jobs: 2,
     };

@@ -123,3 +123,107 @@ not json
     assert_eq!(count(dir, once), 1008);
     assert!(count(dir, "SELECT count(*) FROM features.rows WHERE zone = 'bay-1'") > 490);
 }
+
+/// Waits until the program has said so often that it took a file in.
+fn until_taken_times(dir: &Path, file: &str, times: usize) {
+    until(file, || {
+        let said = std::fs::read_to_string(dir.join("said")).unwrap_or_default();
+        let lines = said.lines().filter(|line| line.contains("file taken in"));
+        lines.filter(|line| line.contains(file)).count() >= times
+    });
+}
+
+/// Files, each renamed into the folder so that none is read by half.
+fn put(dir: &Path, name: &str, text: &str) {
+    let hidden = dir.join("in").join(format!(".{name}"));
+    std::fs::write(&hidden, text).unwrap();
+    std::fs::rename(hidden, dir.join("in").join(name)).unwrap();
+}
+
+#[test]
+fn a_file_that_grows_gives_its_new_lines() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("in")).unwrap();
+    let line = |i: i64| format!("{},farm/bay-1,d,{}\n", 1_700_000_000 + i * 60, 20 + i);
+    let text = |lines: i64| {
+        "time,zone,device,temperature\n".to_owned() + &(0..lines).map(line).collect::<String>()
+    };
+    let program = Program::start(dir);
+    put(dir, "log.csv", &text(2));
+    until_taken_times(dir, "log.csv", 1);
+    put(dir, "log.csv", &(text(3) + "soon,farm/bay-1,d,1\n"));
+    until_taken_times(dir, "log.csv", 2);
+    program.stop();
+    // What was taken is known to the next process too; the last line has no end yet.
+    let program = Program::start(dir);
+    let longer = text(3) + "soon,farm/bay-1,d,1\n" + &line(3) + line(4).trim_end();
+    put(dir, "log.csv", &longer);
+    until_taken_times(dir, "log.csv", 3);
+    put(dir, "log.csv", &format!("{longer}\n{}", line(5)));
+    until_taken_times(dir, "log.csv", 4);
+    program.stop();
+    let events = "SELECT count(DISTINCT event) FROM silver.readings";
+    assert_eq!(count(dir, events), 6);
+    assert_eq!(count(dir, "SELECT count(*) FROM silver.readings"), 6, "no line twice");
+    assert_eq!(count(dir, "SELECT sum(readings)::UBIGINT FROM meta.watched"), 6);
+    assert_eq!(count(dir, "SELECT sum(rejects)::UBIGINT FROM meta.watched"), 1);
+    let listed = std::fs::read_to_string(dir.join("in/rejects/log.csv.csv")).unwrap();
+    assert!(listed.contains("5,1,\"soon\""), "{listed}");
+}
+
+#[test]
+fn what_is_counted_is_stored_and_the_rest_is_listed() {
+    let dir = TempDir::new().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir_all(dir.join("in")).unwrap();
+    let program = Program::start(dir);
+    put(
+        dir,
+        "a.jsonl",
+        "{\"zone\":\"farm/a\",\"device\":\"d\",\"metric\":\"co2\",\"ts\":1700000000,\"value\":400}\n\
+         {\"zone\":\"farm/a\",\"device\":\"d\",\"metric\":\"co2\",\"ts\":75,\"value\":400}\n\
+         {\"zone\":\"farm/a\",\"device\":\"d\",\"metric\":\"c02\",\"ts\":1700000000,\"value\":400}\n",
+    );
+    put(dir, "german.csv", "\u{feff}Zeit;Raum;Temperatur\r\n29.11.2023 13:00;farm/a;21,5\r\n");
+    put(dir, "quoted.csv", "time,zone,temperature\n1700000000,farm/a,\"21,5\"\n");
+    put(dir, "semicolons.csv", "time;zone;temperature\n1700000000;farm/b;21,5\n");
+    let connection = Connection::open_in_memory().unwrap();
+    connection
+        .execute_batch(&format!(
+            "COPY (SELECT to_timestamp(1700000000 + i * 60) AS time, 'farm/bay' AS zone, 'p' AS device,
+                          'temperature' AS metric, 20.0 + i AS value FROM range(3) t(i))
+             TO '{}' (FORMAT parquet)",
+            dir.join("in/a.parquet").display()
+        ))
+        .unwrap();
+    for file in ["a.jsonl", "german.csv", "quoted.csv", "semicolons.csv", "a.parquet"] {
+        until_taken(dir, file);
+    }
+    program.stop();
+    let watched = |file: &str| {
+        let of = |column: &str| {
+            count(dir, &format!("SELECT {column} FROM meta.watched WHERE path = '{file}'"))
+        };
+        (of("readings"), of("rejects"))
+    };
+    assert_eq!(watched("a.jsonl"), (1, 2));
+    assert_eq!(watched("german.csv"), (0, 1));
+    assert_eq!(watched("quoted.csv"), (0, 1));
+    assert_eq!(watched("semicolons.csv"), (1, 0));
+    assert_eq!(watched("a.parquet"), (3, 0));
+    let stored = |zone: &str| {
+        count(dir, &format!("SELECT count(*) FROM silver.readings WHERE zone = '{zone}'"))
+    };
+    assert_eq!((stored("a"), stored("b"), stored("bay")), (1, 1, 3));
+    assert_eq!(count(dir, "SELECT count(*) FROM silver.readings WHERE value = 21.5"), 1);
+    let listed = |file: &str, part: &str| {
+        let path = dir.join("in/rejects").join(format!("{file}.csv"));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(part), "{text}");
+    };
+    listed("a.jsonl", "3,1,\"c02\",\"expected as its metric a metric of the table");
+    listed("a.jsonl", "did you mean `co2`?");
+    listed("german.csv", "1,1,\"the columns Zeit;Raum;Temperatur\"");
+    listed("quoted.csv", "2,19,\"21,5\"");
+}

@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use service::{
     config::{self, Sources},
     log, shutdown,
-    time::parse_ms,
 };
+use telemetry::time::parse_bound_ms;
 
 /// Publishes simulated or recorded sensors by MQTT.
 #[derive(Parser)]
@@ -53,10 +53,10 @@ struct Replay {
     #[arg(long, value_delimiter = ',')]
     rooms: Vec<String>,
     /// From this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
-    #[arg(long, value_parser = parse_ms)]
+    #[arg(long, value_parser = parse_bound_ms)]
     from: Option<i64>,
     /// Before this time.
-    #[arg(long, value_parser = parse_ms)]
+    #[arg(long, value_parser = parse_bound_ms)]
     to: Option<i64>,
     /// Messages a second at most.
     #[arg(long)]

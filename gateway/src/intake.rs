@@ -244,7 +244,7 @@ mod tests {
     fn a_retained_message_is_marked_unless_it_says_what_it_is() {
         let source = |payload| take("sensors/s/z/d/temperature", payload, true).reports[0].source;
         assert_eq!(source("1"), Source::Retained);
-        assert_eq!(source(r#"{"value": 1, "ts": 1, "source": "replay"}"#), Source::Replay);
+        assert_eq!(source(r#"{"value": 1, "ts": 1600000000, "source": "replay"}"#), Source::Replay);
     }
 
     #[test]

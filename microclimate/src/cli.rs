@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use service::time::parse_ms;
+use telemetry::time::parse_bound_ms;
 
 /// From MQTT message to served prediction in one process
 #[derive(Debug, Parser)]
@@ -77,9 +77,9 @@ pub(crate) struct Replay {
     #[arg(long, value_delimiter = ',', requires = "replay")]
     pub(crate) rooms: Vec<String>,
     /// From this UTC date or RFC 3339 time
-    #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_ms)]
+    #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_bound_ms)]
     pub(crate) from: Option<i64>,
     /// Up to, but not including, this UTC date or RFC 3339 time
-    #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_ms)]
+    #[arg(long, value_name = "TIME", requires = "replay", value_parser = parse_bound_ms)]
     pub(crate) to: Option<i64>,
 }

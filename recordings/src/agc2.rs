@@ -8,9 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use telemetry::ZoneId;
+use telemetry::{ParsedTime, TimeFormat, TimeParser, TimeUsage, ZoneId};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number, time};
+use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number};
 
 pub(crate) const HINT: &str = "`--layout agc2` wants `<team>/GrodanSens.csv` in it";
 const FILE: &str = "GrodanSens.csv";
@@ -73,11 +73,13 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
         hint: HINT,
     })?;
     let path: Arc<Path> = path.into();
+    let times = TimeParser::new(TimeUsage::Recorded).with_format(TimeFormat::DayFirst);
     Ok(Box::new(reader.into_byte_records().flat_map(move |record| {
         let Ok(record) = record else { return Vec::new() };
         let line = record.position().map_or(0, csv::Position::line);
         let text = record.get(date).unwrap_or_default();
-        let Some(event_ms) = std::str::from_utf8(text).ok().and_then(time::day_first) else {
+        let parsed = std::str::from_utf8(text).ok().map(|text| times.parse_text(text, None));
+        let Some(Ok(ParsedTime::Instant(event_ms))) = parsed else {
             return vec![Err(Reject::new(&path, line, 1, text, "a time, as in 31/12/2019 00:05"))];
         };
         let fields =

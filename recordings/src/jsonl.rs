@@ -1,5 +1,5 @@
-//! Lines `{"zone": "site/zone", "device", "metric", "ts", "value"}`, or reports
-//! in the form of the log.
+//! Lines `{"zone": "site/zone", "device", "metric", "ts", "value"}`, lines with
+//! a member for each metric, or reports in the form of the log.
 
 use std::{
     collections::VecDeque,
@@ -8,59 +8,69 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
-use telemetry::{Report, SmolStr, ZoneId};
+use serde_json::{Map, Value};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor};
+use crate::{
+    RecordingError, Reject, Row, Rows,
+    assembler::{FieldProblem, RawReading, RawRow, RawValue, RowAssembler},
+    delimited,
+    layout::Options,
+    number::DecimalMark,
+};
 
 pub(crate) const HINT: &str =
     "`--layout jsonl` wants lines {\"zone\",\"device\",\"metric\",\"ts\",\"value\"}";
-const EXPECTED: &str = "{\"zone\":\"site/zone\",\"device\",\"metric\",\"ts\" in ms,\"value\"}";
+const EXPECTED: &str = "{\"zone\":\"site/zone\",\"device\",\"metric\",\"ts\",\"value\"}";
 /// A line longer than this is no reading.
 const LINE_BYTES_MAX: usize = 1 << 20;
+/// Readings in one report at most.
+const READINGS_MAX: usize = 10_000;
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Report(Report),
-    Reading {
-        zone: ZoneId,
-        device: SmolStr,
-        metric: SmolStr,
-        /// UTC milliseconds.
-        ts: i64,
-        value: f64,
-    },
-}
+const TIME: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
+const ARRIVAL: [&str; 2] = ["arrival", "arrival_ms"];
+const ZONE: [&str; 2] = ["zone", "room"];
+/// Members that are no metrics, beside those above.
+const OTHERS: [&str; 6] = ["site", "device", "seq", "boot", "source", "unit"];
 
-pub(crate) fn rows(path: &Path) -> Result<Rows, RecordingError> {
-    let file = std::fs::File::open(path).map_err(RecordingError::io(path))?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
+pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
+    let mut reader = BufReader::with_capacity(1 << 16, delimited::open(path, options.bytes)?);
+    let mut assembler = RowAssembler::new(options, DecimalMark::Point);
     let path: Arc<Path> = path.into();
     let (mut number, mut bytes) = (0_u32, Vec::new());
-    let mut waiting: VecDeque<Row> = VecDeque::new();
+    let mut waiting: VecDeque<Result<Row, Reject>> = VecDeque::new();
     Ok(Box::new(std::iter::from_fn(move || {
         loop {
             if let Some(row) = waiting.pop_front() {
-                return Some(Ok(row));
+                return Some(row);
             }
             bytes.clear();
             number += 1;
             match reader.read_until(b'\n', &mut bytes) {
                 Ok(0) => return None,
-                Ok(_) if bytes.trim_ascii().is_empty() => {}
-                Ok(_) => match parse(&bytes, number) {
-                    Ok(rows) => waiting.extend(rows),
-                    Err(()) => {
-                        return Some(Err(Reject::new(
-                            &path,
-                            u64::from(number),
-                            1,
-                            &bytes,
-                            EXPECTED,
-                        )));
+                Ok(_) => {
+                    let line = bytes.trim_ascii();
+                    let line = if number == 1 {
+                        line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii()
+                    } else {
+                        line
+                    };
+                    if line.is_empty() {
+                        continue;
                     }
-                },
+                    let reject = |found: &[u8], expected: std::borrow::Cow<'static, str>| {
+                        Reject::new(&path, u64::from(number), 1, found, expected)
+                    };
+                    match rows_of(line, number, &mut assembler) {
+                        Some(rows) => waiting.extend(rows.into_iter().map(|row| {
+                            row.map_err(|problem| {
+                                let field = problem.field.name();
+                                let expected = format!("as its {field} {}", problem.expected);
+                                reject(problem.found.as_bytes(), expected.into())
+                            })
+                        })),
+                        None => return Some(Err(reject(line, EXPECTED.into()))),
+                    }
+                }
                 Err(error) => {
                     let path = path.display();
                     tracing::error!(%path, number, %error, "the rest of the file cannot be read");
@@ -71,26 +81,110 @@ pub(crate) fn rows(path: &Path) -> Result<Rows, RecordingError> {
     })))
 }
 
-fn parse(bytes: &[u8], line: u32) -> Result<Vec<Row>, ()> {
+/// The rows of a line, or why a field is none; `None` where the line is of
+/// another kind.
+fn rows_of(
+    bytes: &[u8],
+    line: u32,
+    assembler: &mut RowAssembler,
+) -> Option<Vec<Result<Row, FieldProblem>>> {
     if bytes.len() > LINE_BYTES_MAX {
-        return Err(());
+        return None;
     }
-    let row = |zone: &ZoneId, device: &SmolStr, metric: SmolStr, event_ms, arrival_ms, value| {
-        let sensor = Arc::new(Sensor { zone: zone.clone(), device: device.clone(), metric });
-        Row { sensor, event_ms, arrival_ms, value, line }
+    let Value::Object(fields) = serde_json::from_slice(bytes).ok()? else { return None };
+    let row = RawRow {
+        time: RawValue::Missing,
+        arrival: find(&fields, &ARRIVAL).map_or(RawValue::Missing, raw),
+        site: text(&fields, &["site"])?,
+        zone: text(&fields, &ZONE)?,
+        device: text(&fields, &["device"])?,
+        line,
     };
-    Ok(match serde_json::from_slice(bytes).map_err(|_| ())? {
-        Line::Reading { zone, device, metric, ts, value } => {
-            vec![row(&zone, &device, metric, ts, ts, value)]
-        }
-        Line::Report(report) => {
-            let Report { zone, device, arrival_ms, readings, .. } = report;
-            let rows = readings.into_iter().map(|reading| {
-                row(&zone, &device, reading.metric, reading.event_ms, arrival_ms, reading.value)
-            });
-            rows.collect()
-        }
+    if let Some(readings) = find(&fields, &["readings"]) {
+        return rows_of_report(row, readings, assembler);
+    }
+    let row = RawRow { time: raw(find(&fields, &TIME)?), ..row };
+    if let Some(metric) = find(&fields, &["metric"]) {
+        let reading = RawReading {
+            metric: metric.as_str()?,
+            value: raw_value(find(&fields, &["value"])?),
+            unit: text(&fields, &["unit"])?,
+        };
+        return Some(assembler.assemble(&row, [reading]));
+    }
+    let is_metric = |name: &str| {
+        let known = TIME.iter().chain(&ARRIVAL).chain(&ZONE).chain(&OTHERS);
+        !known.into_iter().any(|own| own.eq_ignore_ascii_case(name))
+    };
+    let readings = fields.iter().filter(|(name, _)| is_metric(name));
+    let readings: Vec<RawReading<'_>> = readings
+        .map(|(metric, value)| RawReading { metric, value: raw_value(value), unit: "" })
+        .collect();
+    (!readings.is_empty()).then(|| assembler.assemble(&row, readings))
+}
+
+/// A report has a time for each of its readings.
+fn rows_of_report(
+    row: RawRow<'_>,
+    readings: &Value,
+    assembler: &mut RowAssembler,
+) -> Option<Vec<Result<Row, FieldProblem>>> {
+    let readings = readings.as_array()?;
+    if readings.is_empty() || readings.len() > READINGS_MAX {
+        return None;
+    }
+    let mut rows = Vec::new();
+    for reading in readings {
+        let fields = reading.as_object()?;
+        let row = RawRow { time: raw(find(fields, &TIME)?), ..row };
+        let reading = RawReading {
+            metric: find(fields, &["metric"])?.as_str()?,
+            value: raw_value(find(fields, &["value"])?),
+            unit: text(fields, &["unit"])?,
+        };
+        rows.extend(assembler.assemble(&row, [reading]));
+    }
+    Some(rows)
+}
+
+/// A member by its names, whatever their case.
+fn find<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value> {
+    names.iter().find_map(|name| fields.get(*name)).or_else(|| {
+        let is_wanted = |own: &str| names.iter().any(|name| own.eq_ignore_ascii_case(name));
+        fields.iter().find(|(own, _)| is_wanted(own)).map(|(_, value)| value)
     })
+}
+
+/// A text that may be left out or null; `None` where it is something else.
+fn text<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v str> {
+    match find(fields, names) {
+        None | Some(Value::Null) => Some(""),
+        Some(Value::String(text)) => Some(text),
+        Some(_) => None,
+    }
+}
+
+fn raw(value: &Value) -> RawValue<'_> {
+    match value {
+        Value::Null => RawValue::Missing,
+        Value::Bool(on) => RawValue::Flag(*on),
+        Value::String(text) => RawValue::Text(text),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => RawValue::Integer(i128::from(whole)),
+            (_, Some(whole)) => RawValue::Integer(i128::from(whole)),
+            _ => RawValue::Number(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::Array(_) => RawValue::Other("[…]"),
+        Value::Object(_) => RawValue::Other("{…}"),
+    }
+}
+
+/// A measured value is a JSON number; a text is none, as in MQTT payloads.
+fn raw_value(value: &Value) -> RawValue<'_> {
+    match value {
+        Value::String(text) => RawValue::Other(text),
+        other => raw(other),
+    }
 }
 
 #[cfg(test)]
@@ -100,21 +194,58 @@ mod tests {
     #[test]
     fn lines_are_rows_or_rejects() {
         let dir = tempfile::TempDir::new().unwrap();
-        let text = r#"{"zone":"a/b","device":"d","metric":"co2","ts":5,"value":400}
-{"zone":"a","device":"d","metric":"co2","ts":5,"value":400}
-
-{"zone":"a/b","device":"d","metric":"co2","ts":"x","value":400}
-{"zone":"a/b","device":"d","arrival_ms":9,"readings":[{"metric":"co2","ts":6,"value":1},{"metric":"light","ts":7,"value":2}]}"#;
-        std::fs::write(dir.path().join("a.jsonl"), text).unwrap();
+        let text = [
+            r#"{"zone":"a/b","device":"d","metric":"co2","ts":1580472000,"value":400}"#,
+            r#"{"zone":"a/b/c","device":"d","metric":"co2","ts":1580472000000,"value":400}"#,
+            "",
+            r#"{"zone":"a/b","device":"d","metric":"co2","ts":"x","value":400}"#,
+            r#"{"zone":"a/b","device":"d","arrival_ms":1580472009000,"readings":[{"metric":"co2","ts":1580472006000,"value":1},{"metric":"light","ts":1580472007000,"value":2},{"metric":"glow","ts":1580472007000,"value":2}]}"#,
+            r#"{"zone":"a/b","device":"d","metric":"CO2","ts":"2020-01-31T12:00:00+00:00","value":true,"unit":null}"#,
+            r#"{"zone":"a/b","device":"d","metric":"temperature","ts":1580472000.5,"value":212,"unit":"°F"}"#,
+            r#"{"zone":"a/b","device":null,"Time":"2020-01-31 12:00:00","temperature":20,"warmth":1,"humidity":"x"}"#,
+            r#"{"zone":"a/b","device":"d","metric":"co2","ts":null,"value":400}"#,
+            r#"{"zone":null,"device":"d","metric":"co2","ts":1580472000,"value":400}"#,
+            r#"{"zone":"a/b","device":"d","metric":"co2","ts":1580472000}"#,
+            r#"{"zone":"a/b","device":"d","metric":"co2","ts":75,"value":400}"#,
+            "[1, 2]",
+        ];
+        std::fs::write(dir.path().join("a.jsonl"), format!("\u{feff}{}", text.join("\r\n")))
+            .unwrap();
         let source = &crate::open(dir.path(), Layout::Jsonl, &Options::default()).unwrap()[0];
         let (rows, rejects) = split(source.rows().unwrap());
+        let at_ms = 1_580_472_000_000;
         let rows: Vec<_> = rows
             .iter()
-            .map(|r| (r.line, r.event_ms, r.arrival_ms, r.value, r.sensor.metric.as_str()))
+            .map(|r| {
+                let (event_ms, arrival_ms) = (r.event_ms - at_ms, r.arrival_ms - at_ms);
+                (r.line, event_ms, arrival_ms, r.value, r.sensor.metric.as_str())
+            })
             .collect();
-        let expect = [(1, 5, 5, 400.0, "co2"), (5, 6, 9, 1.0, "co2"), (5, 7, 9, 2.0, "light")];
+        let expect = [
+            (1, 0, 0, 400.0, "co2"),
+            (5, 6000, 9000, 1.0, "co2"),
+            (5, 7000, 9000, 2.0, "light"),
+            (6, 0, 0, 1.0, "co2"),
+            (7, 500, 500, 100.0, "temperature"),
+            (8, 0, 0, 20.0, "temperature"),
+        ];
         assert_eq!(rows, expect);
-        let lines: Vec<u64> = rejects.iter().map(|reject| reject.place.line).collect();
-        assert_eq!(lines, [2, 4], "{rejects:?}");
+        let rejects: Vec<String> = rejects
+            .iter()
+            .map(|reject| format!("{} {}", reject.place.line, reject.found))
+            .collect();
+        let expect = [
+            "2 b/c".to_owned(),
+            "4 x".to_owned(),
+            "5 glow".to_owned(),
+            "8 x".to_owned(),
+            "8 warmth".to_owned(),
+            "9 null".to_owned(),
+            "10 ".to_owned(),
+            format!("11 {}", text[10]),
+            "12 75".to_owned(),
+            "13 [1, 2]".to_owned(),
+        ];
+        assert_eq!(rejects, expect);
     }
 }

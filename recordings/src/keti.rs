@@ -7,17 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use telemetry::ZoneId;
+use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId};
 
 use crate::{
     RecordingError, Reject, Row, Rows, Sensor,
     layout::{Options, Source, files},
-    number, time,
+    number,
 };
 
 /// The data's names of sensors, where they are not metrics' names.
 const RENAMED: [(&str, &str); 1] = [("pir", "motion")];
 const EXPECTED: &str = "`epoch seconds, value`";
+/// Seconds of ten digits that the parser of times takes for no others: 2001 to 2099.
+const SECONDS: std::ops::Range<i64> = 1_000_000_000..4_102_444_800;
 const HINT: &str = "`--layout keti` wants `<room>/<sensor>.csv` in it, as in `413/temperature.csv`";
 
 /// All readings of one file, as columns.
@@ -56,7 +58,15 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Vec<Source>, Recordi
         for path in files(&dir.join(room), "csv")? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let renamed = RENAMED.iter().find(|(own, _)| *own == name);
-            let metric = renamed.map_or(name.as_str(), |(_, metric)| metric).into();
+            let metric = renamed.map_or(name.as_str(), |(_, metric)| metric);
+            let metric = match options.metrics.resolve(metric) {
+                Some((metric, _)) => metric.clone(),
+                None if options.takes_unknown_metrics => metric.into(),
+                None => {
+                    let what = options.metrics.explain_unknown(metric);
+                    return Err(RecordingError::Nothing { path, what, hint: HINT });
+                }
+            };
             let zone = ZoneId::new(options.site.as_str(), room.as_str());
             let sensor = Arc::new(Sensor { zone, device: name.into(), metric });
             all.push(Source::Keti { path, sensor });
@@ -143,10 +153,15 @@ fn point(line: &[u8]) -> Result<(i64, f64), usize> {
 fn epoch_ms(text: &[u8]) -> Option<i64> {
     if text.len() == 10 && text.iter().all(u8::is_ascii_digit) {
         let seconds = text.iter().fold(0_i64, |all, digit| all * 10 + i64::from(digit - b'0'));
-        return Some(seconds * 1000);
+        if SECONDS.contains(&seconds) {
+            return Some(seconds * 1000);
+        }
     }
-    let seconds = number::parse(text.trim_ascii())?;
-    time::SECONDS.contains(&seconds).then(|| (seconds * 1000.0).round() as i64)
+    let text = std::str::from_utf8(text).ok()?;
+    match TimeParser::new(TimeUsage::Recorded).parse_text(text, None) {
+        Ok(ParsedTime::Instant(ms)) => Some(ms),
+        Ok(ParsedTime::Unset) | Err(_) => None,
+    }
 }
 
 #[cfg(test)]

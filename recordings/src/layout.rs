@@ -7,7 +7,8 @@ use std::{
 };
 
 use clap::ValueEnum;
-use telemetry::ZoneId;
+use jiff::tz::TimeZone;
+use telemetry::{MetricTable, TimeFormat, ZoneId};
 
 use crate::{RecordingError, Rows, Sensor, agc2, jsonl, keti, long_csv, wazihub, wide_csv};
 
@@ -24,12 +25,13 @@ pub enum Layout {
     Csv,
     /// CSV files with a time column; configuration maps the others to topics.
     WideCsv,
-    /// Lines `{"zone","device","metric","ts","value"}`, or reports as the log holds them.
+    /// Lines `{"zone","device","metric","ts","value"}`, or with a member a metric, or reports
+    /// as the log holds them.
     Jsonl,
 }
 
 /// What a layout does not say by itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Site of layouts that name none.
     pub site: String,
@@ -39,6 +41,17 @@ pub struct Options {
     pub columns: BTreeMap<String, String>,
     /// Name of the column that holds the time (`wide-csv`).
     pub time_column: String,
+    /// The metrics that there are.
+    pub metrics: Arc<MetricTable>,
+    /// Whether names of no metric are taken as they are, for somebody else to
+    /// judge, in place of being rejects.
+    pub takes_unknown_metrics: bool,
+    /// Of times that say neither offset nor zone.
+    pub time_zone: TimeZone,
+    /// How times are written.
+    pub time_format: TimeFormat,
+    /// Only so many bytes of each text file, from its start; all without it.
+    pub bytes: Option<u64>,
     /// Between fields (`wide-csv`).
     pub delimiter: u8,
     /// Whether interpolated series are reduced to what was measured (`wazihub`).
@@ -52,6 +65,11 @@ impl Default for Options {
             zones: Vec::new(),
             columns: BTreeMap::new(),
             time_column: "time".to_owned(),
+            metrics: Arc::new(MetricTable::default()),
+            takes_unknown_metrics: false,
+            time_zone: TimeZone::UTC,
+            time_format: TimeFormat::Iso,
+            bytes: None,
             delimiter: b',',
             knots: true,
         }
@@ -112,7 +130,7 @@ impl Source {
             Layout::Agc2 => agc2::rows(path, options)?,
             Layout::Csv => long_csv::rows(path, options)?,
             Layout::WideCsv => wide_csv::rows(path, options)?,
-            Layout::Jsonl => jsonl::rows(path)?,
+            Layout::Jsonl => jsonl::rows(path, options)?,
         };
         if options.zones.is_empty() {
             return Ok(rows);

@@ -7,12 +7,17 @@
 //! - [`layout`]: what layouts there are, and the files that a path has of one
 //! - `keti`, `wazihub`, `agc2`: published data sets
 //! - `long_csv`, `wide_csv`, `jsonl`: one's own files
+//! - `delimited`: what is between fields
+//! - [`table_header`]: which column is what
+//! - [`assembler`]: fields → rows, the one way for all of one's own files
 //! - [`knots`]: the readings behind an interpolated series
-//! - [`time`], [`number`]: how times and numbers are written
+//! - [`number`]: how numbers are written
 //! - [`row`]: one recorded value, or why a line is none
 //! - [`merge`]: many files, each in the order of time, as one
 
 mod agc2;
+pub mod assembler;
+mod delimited;
 mod error;
 mod jsonl;
 pub mod keti;
@@ -22,7 +27,7 @@ mod long_csv;
 pub mod merge;
 pub mod number;
 pub mod row;
-pub mod time;
+pub mod table_header;
 mod wazihub;
 mod wide_csv;
 

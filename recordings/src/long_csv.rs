@@ -1,50 +1,68 @@
 //! CSV with a header that names time, zone and either metric and value, or a
-//! column for each metric.
+//! column for each metric; as spreadsheets of any country write it.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use telemetry::{SmolStr, ZoneId, topic::check_level};
+use crate::{
+    RecordingError, Reject, Rows,
+    assembler::{FieldProblem, RawReading, RawRow, RawValue, RowAssembler, RowField},
+    delimited::{self, BlankLines, LineFeeds},
+    layout::Options,
+    number::DecimalMark,
+    table_header::{self, TableHeader, ValueColumns},
+};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number, time};
-
-pub(crate) const HINT: &str = "`--layout csv` wants a header `time,zone,device,metric,value`, or \
-                               `time,zone,device` and a column for each metric; `site` and \
-                               `arrival` may be there too";
-/// The device where none is named.
-const DEVICE: &str = "csv";
-/// Sensors that one file may name.
-const SENSORS_MAX: usize = 100_000;
-
-/// Which column is what.
-#[derive(Clone, Debug)]
-struct Header {
-    time: usize,
-    arrival: Option<usize>,
-    site: Option<usize>,
-    zone: usize,
-    device: Option<usize>,
-    values: Values,
-}
-
-#[derive(Clone, Debug)]
-enum Values {
-    Long { metric: usize, value: usize },
-    Wide(Vec<(usize, SmolStr)>),
-}
+pub(crate) const HINT: &str = table_header::HINT;
 
 pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|error| unreadable(path, &error))?;
+    let delimiter = delimited::delimiter_of(path, options.bytes)?;
+    let (mut reader, blank_lines) = reader(path, options, delimiter)?;
     let names = reader.headers().map_err(|error| unreadable(path, &error))?.clone();
-    let header = Header::of(&names, path)?;
-    let mut sensors = Sensors { site: options.site.as_str().into(), known: HashMap::new() };
+    let shown: Vec<&str> = names.iter().collect();
+    let separator = char::from(delimiter).to_string();
+    let header = TableHeader::from_names(&shown, &separator, options).map_err(|problem| {
+        RecordingError::Header {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+            found: problem.found,
+            expected: problem.expected,
+            hint: HINT,
+        }
+    })?;
+    let decimal_mark = match delimiter {
+        b',' => DecimalMark::Point,
+        _ => detect_decimal_mark(path, options, delimiter, &header)?,
+    };
+    let mut assembler = RowAssembler::new(options, decimal_mark);
     let path: Arc<Path> = path.into();
-    Ok(Box::new(
-        reader.into_records().flat_map(move |record| rows_of(record, &path, &header, &mut sensors)),
-    ))
+    let of_columns: Vec<_> = header
+        .problems
+        .iter()
+        .map(|problem| {
+            let column = byte_of(&names, problem.column);
+            let found = problem.found.as_bytes();
+            Err(Reject::new(&path, 1, column, found, problem.expected.clone()).of_column())
+        })
+        .collect();
+    let rows = reader
+        .into_records()
+        .flat_map(move |record| rows_of(record, &path, &header, &blank_lines, &mut assembler));
+    Ok(Box::new(of_columns.into_iter().chain(rows)))
+}
+
+type Reader = csv::Reader<Box<dyn std::io::Read + Send>>;
+
+fn reader(
+    path: &Path,
+    options: &Options,
+    delimiter: u8,
+) -> Result<(Reader, BlankLines), RecordingError> {
+    let (text, blank_lines) = LineFeeds::new(delimited::open(path, options.bytes)?);
+    let text: Box<dyn std::io::Read + Send> = Box::new(text);
+    let mut builder = csv::ReaderBuilder::new();
+    builder.delimiter(delimiter).flexible(true).trim(csv::Trim::All);
+    Ok((builder.from_reader(text), blank_lines))
 }
 
 fn unreadable(path: &Path, error: &csv::Error) -> RecordingError {
@@ -52,137 +70,126 @@ fn unreadable(path: &Path, error: &csv::Error) -> RecordingError {
     RecordingError::Nothing { path: path.to_owned(), what, hint: HINT }
 }
 
-impl Header {
-    fn of(names: &csv::StringRecord, path: &Path) -> Result<Self, RecordingError> {
-        let at = |wanted: &[&str]| {
-            names.iter().position(|name| wanted.iter().any(|own| name.eq_ignore_ascii_case(own)))
-        };
-        let needed = |wanted: &[&str]| {
-            at(wanted).ok_or_else(|| RecordingError::Header {
-                path: path.to_owned(),
-                line: 1,
-                column: 1,
-                found: format!(
-                    "the columns {}",
-                    names.iter().take(20).collect::<Vec<_>>().join(", ")
-                ),
-                expected: format!("one named `{}`", wanted[0]),
-                hint: HINT,
-            })
-        };
-        let (time, zone) = (needed(&["time", "timestamp", "ts"])?, needed(&["zone", "room"])?);
-        let (arrival, site, device) = (at(&["arrival"]), at(&["site"]), at(&["device"]));
-        let values = match (at(&["metric"]), at(&["value"])) {
-            (Some(metric), Some(value)) => Values::Long { metric, value },
-            _ => {
-                let taken = [Some(time), Some(zone), arrival, site, device];
-                let metrics: Vec<(usize, SmolStr)> = names
-                    .iter()
-                    .enumerate()
-                    .filter(|(i, name)| !taken.contains(&Some(*i)) && check_level(name).is_ok())
-                    .map(|(i, name)| (i, name.into()))
-                    .collect();
-                if metrics.is_empty() {
-                    needed(&["metric"])?;
-                }
-                Values::Wide(metrics)
-            }
-        };
-        Ok(Self { time, arrival, site, zone, device, values })
+/// What is before the decimals of a file's values: known only once all are seen.
+fn detect_decimal_mark(
+    path: &Path,
+    options: &Options,
+    delimiter: u8,
+    header: &TableHeader,
+) -> Result<DecimalMark, RecordingError> {
+    let columns: Vec<usize> = match &header.values {
+        ValueColumns::Long { value, .. } => vec![*value],
+        ValueColumns::Wide(metrics) => metrics.iter().map(|metric| metric.column).collect(),
+    };
+    let (mut reader, _) = reader(path, options, delimiter)?;
+    let mut mark = DecimalMark::Undecided;
+    for record in reader.records().filter_map(Result::ok) {
+        let values = columns.iter().filter_map(|column| record.get(*column));
+        match DecimalMark::detect(values) {
+            DecimalMark::Comma => return Ok(DecimalMark::Comma),
+            DecimalMark::Point => mark = DecimalMark::Point,
+            DecimalMark::Undecided => {}
+        }
     }
+    Ok(mark)
 }
 
-/// Names → sensor, each made and checked once.
-struct Sensors {
-    site: SmolStr,
-    known: HashMap<[SmolStr; 4], Arc<Sensor>>,
+/// A field; an empty one is missing.
+fn raw_text(text: &str) -> RawValue<'_> {
+    if text.is_empty() { RawValue::Missing } else { RawValue::Text(text) }
 }
 
-impl Sensors {
-    fn get(&mut self, site: &str, zone: &str, device: &str, metric: &str) -> Option<Arc<Sensor>> {
-        let key = [site, zone, device, metric].map(SmolStr::from);
-        if let Some(known) = self.known.get(&key) {
-            return Some(known.clone());
-        }
-        // `zone` may hold both levels.
-        let id = match zone.split_once('/') {
-            Some((site, zone)) => ZoneId::new(site, zone),
-            None if site.is_empty() => ZoneId::new(self.site.clone(), zone),
-            None => ZoneId::new(site, zone),
-        };
-        let device = if device.is_empty() { DEVICE } else { device };
-        let levels = [id.site.as_str(), id.zone.as_str(), device, metric];
-        if self.known.len() == SENSORS_MAX || levels.iter().any(|l| check_level(l).is_err()) {
-            return None;
-        }
-        let sensor = Arc::new(Sensor { zone: id, device: device.into(), metric: metric.into() });
-        self.known.insert(key, sensor.clone());
-        Some(sensor)
-    }
+/// The byte that a field starts at, from 1.
+fn byte_of(record: &csv::StringRecord, column: usize) -> u64 {
+    record.iter().take(column).map(|field| field.len() as u64 + 1).sum::<u64>() + 1
 }
 
 fn rows_of(
     record: csv::Result<csv::StringRecord>,
     path: &Arc<Path>,
-    header: &Header,
-    sensors: &mut Sensors,
-) -> Vec<Result<Row, Reject>> {
+    header: &TableHeader,
+    blank_lines: &BlankLines,
+    assembler: &mut RowAssembler,
+) -> Vec<Result<crate::Row, Reject>> {
     let record = match record {
         Ok(record) => record,
         Err(error) => {
-            let line = error.position().map_or(0, csv::Position::line);
-            return vec![Err(Reject::new(path, line, 1, error.to_string().as_bytes(), "CSV"))];
+            let line = error.position().map_or(0, |at| blank_lines.line_of(at));
+            let found = error.to_string();
+            return vec![Err(Reject::new(path, line, 1, found.as_bytes(), "CSV in UTF-8"))];
         }
     };
-    let line = record.position().map_or(0, csv::Position::line);
+    let line = record.position().map_or(0, |at| blank_lines.line_of(at));
+    // What spreadsheets write below a table.
+    if record.iter().all(str::is_empty) {
+        return Vec::new();
+    }
     let field = |column: usize| record.get(column).unwrap_or_default();
     let maybe = |column: Option<usize>| column.map(field).unwrap_or_default();
-    let reject = |column: usize, expected| {
-        // The byte that a field starts at, from 1.
-        let column_at = (0..column).map(|i| field(i).len() as u64 + 1).sum::<u64>() + 1;
-        Err(Reject::new(path, line, column_at, field(column).as_bytes(), expected))
+    let row = RawRow {
+        time: raw_text(field(header.time)),
+        arrival: raw_text(maybe(header.arrival)),
+        site: maybe(header.site),
+        zone: field(header.zone),
+        device: maybe(header.device),
+        line: u32::try_from(line).unwrap_or(u32::MAX),
     };
-    let Some(event_ms) = time::parse(field(header.time)) else {
-        return vec![reject(header.time, time::EXPECTED)];
-    };
-    let arrival_ms = match maybe(header.arrival) {
-        "" => event_ms,
-        text => match time::parse(text) {
-            Some(ms) => ms,
-            None => return vec![reject(header.arrival.unwrap_or_default(), time::EXPECTED)],
-        },
-    };
-    let (site, zone, device) = (maybe(header.site), field(header.zone), maybe(header.device));
-    let mut row = |metric: &str, column: usize| {
-        let Some(sensor) = sensors.get(site, zone, device, metric) else {
-            return reject(header.zone, "names of 1 to 64 bytes without `/`, `+`, `#`");
-        };
-        let Some(value) = number::parse(field(column).as_bytes()) else {
-            return reject(column, "a number");
-        };
-        let line = u32::try_from(line).unwrap_or(u32::MAX);
-        Ok(Row { sensor, event_ms, arrival_ms, value, line })
-    };
-    match &header.values {
-        Values::Long { metric, value } => vec![row(field(*metric), *value)],
+    // The column of each reading, so that a problem has its place.
+    let mut columns: Vec<usize> = Vec::new();
+    let rows = match &header.values {
+        ValueColumns::Long { metric, value: column, unit } => {
+            columns.push(*column);
+            let (metric, unit) = (field(*metric), maybe(*unit));
+            assembler.assemble(&row, [RawReading { metric, value: raw_text(field(*column)), unit }])
+        }
         // A sensor that said nothing then has an empty field.
-        Values::Wide(metrics) => metrics
-            .iter()
-            .filter(|(column, _)| !field(*column).is_empty())
-            .map(|(column, metric)| row(metric, *column))
-            .collect(),
-    }
+        ValueColumns::Wide(metrics) => {
+            let said: Vec<RawReading<'_>> = metrics
+                .iter()
+                .filter(|own| !field(own.column).is_empty())
+                .map(|own| {
+                    columns.push(own.column);
+                    let value = RawValue::Text(field(own.column));
+                    RawReading { metric: &own.metric, value, unit: &own.unit }
+                })
+                .collect();
+            assembler.assemble(&row, said)
+        }
+    };
+    let place = |problem: &FieldProblem| match (problem.field, &header.values) {
+        (RowField::Time, _) => header.time,
+        (RowField::Arrival, _) => header.arrival.unwrap_or_default(),
+        (RowField::Place, _) => header.zone,
+        (RowField::Metric(_), ValueColumns::Long { metric, .. }) => *metric,
+        (RowField::Unit(_), ValueColumns::Long { unit: Some(unit), .. }) => *unit,
+        (RowField::Metric(number) | RowField::Value(number) | RowField::Unit(number), _) => {
+            columns.get(number).copied().unwrap_or_default()
+        }
+    };
+    rows.into_iter()
+        .map(|row| {
+            row.map_err(|problem| {
+                let column = byte_of(&record, place(&problem));
+                Reject::new(path, line, column, problem.found.as_bytes(), problem.expected)
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Layout, row::tests::split};
+    use crate::{Layout, Sensor, row::tests::split};
+    use telemetry::TimeFormat;
 
     fn check(text: &str, expect: Result<(&[&str], &[&str]), &str>) {
+        check_with(text, &Options::default(), expect);
+    }
+
+    fn check_with(text: &str, options: &Options, expect: Result<(&[&str], &[&str]), &str>) {
         let dir = tempfile::TempDir::new().unwrap();
         std::fs::write(dir.path().join("a.csv"), text).unwrap();
-        let opened = crate::open(dir.path(), Layout::Csv, &Options::default());
+        let opened = crate::open(dir.path(), Layout::Csv, options);
         let (rows, rejects) = match (opened, &expect) {
             (Ok(sources), Ok(_)) => split(sources[0].rows().unwrap()),
             (Err(error), Err(part)) => {
@@ -215,8 +222,17 @@ mod tests {
     fn long_and_wide_and_what_is_neither() {
         check(
             "time,site,zone,device,metric,value\n1580472000,farm,bay-1,probe,co2,400\n\
-             soon,farm,bay-1,probe,co2,400\n1580472000,farm,bay-1,probe,co2,much\n",
-            Ok((&["farm/bay-1 probe co2 1580472000000 +0 400"], &["3:1 soon", "4:33 much"])),
+             soon,farm,bay-1,probe,co2,400\n1580472000,farm,bay-1,probe,co2,much\n\
+             75,farm,bay-1,probe,co2,400\n,farm,bay-1,probe,co2,400\n\
+             1580472000,farm,hut/bay-1,probe,co2,400\n1580472000,farm,bay-1,probe,warmth,400\n\
+             1580472000,farm,bay-1,probe,CO2,\n",
+            Ok((
+                &[
+                    "farm/bay-1 probe co2 1580472000000 +0 400",
+                    "farm/bay-1 probe co2 1580472000000 +0 NaN",
+                ],
+                &["3:1 soon", "4:33 much", "5:1 75", "6:1 null", "7:17 hut/bay-1", "8:29 warmth"],
+            )),
         );
         check(
             "Timestamp, zone, temperature, humidity, arrival\n\
@@ -224,19 +240,88 @@ mod tests {
              2020-01-31T12:05:00Z,bay-2,21,50,\n2020-01-31T12:05:00Z,,21,50,\n",
             Ok((
                 &[
-                    "farm/bay-1 csv temperature 1580472000000 +2000 20.5",
-                    "site/bay-2 csv temperature 1580472300000 +0 21",
-                    "site/bay-2 csv humidity 1580472300000 +0 50",
+                    "farm/bay-1 file temperature 1580472000000 +2000 20.5",
+                    "site/bay-2 file temperature 1580472300000 +0 21",
+                    "site/bay-2 file humidity 1580472300000 +0 50",
                 ],
-                &["4:22 ", "4:22 "],
+                &["4:22 "],
             )),
         );
         check(
             "zone,metric,value\n",
-            Err(
-                "a.csv:1:1: found the columns zone, metric, value, expected one named `time`\nhint:",
-            ),
+            Err("a.csv:1:1: found the columns zone,metric,value, expected one named `time`\nhint:"),
         );
         check("time,zone\n", Err("expected one named `metric`"));
+    }
+
+    #[test]
+    fn names_and_units_are_those_of_the_table() {
+        check(
+            "time,zone,device,metric,value,unit\n1580472000,a/b,d,Temperature,212,°F\n\
+             1580472000,a/b,d,temperature,1,lx\n1580472000,a/b,d,temperature,20,\n",
+            Ok((
+                &[
+                    "a/b d temperature 1580472000000 +0 100",
+                    "a/b d temperature 1580472000000 +0 20",
+                ],
+                &["3:32 lx"],
+            )),
+        );
+        check(
+            ",Time,Zone,Device,Temperature (°F),note\n0,1580472000,a/b,d,212,x\n1,1580472060,a/b,d,warm,x\n",
+            Ok((&["a/b d temperature 1580472000000 +0 100"], &["1:37 note", "3:20 warm"])),
+        );
+    }
+
+    #[test]
+    fn as_spreadsheets_of_other_countries_write_it() {
+        let german = "\u{feff}Time;Zone;Temperature\r\n31.01.2020 12:00;a/b;21,5\r\n31.01.2020 12:01;a/b;1.021,5\r\n31.01.2020 12:02;a/b;21.5\r\n";
+        check(
+            german,
+            Ok((&[], &["2:1 31.01.2020 12:00", "3:1 31.01.2020 12:01", "4:1 31.01.2020 12:02"])),
+        );
+        let day_first = Options { time_format: TimeFormat::DayFirst, ..Options::default() };
+        check_with(
+            german,
+            &day_first,
+            Ok((
+                &[
+                    "a/b file temperature 1580472000000 +0 21.5",
+                    "a/b file temperature 1580472060000 +0 1021.5",
+                ],
+                &["4:22 21.5"],
+            )),
+        );
+        check("time;zone;pressure\n1580472000;a/b;1.013\n", Ok((&[], &["2:16 1.013"])));
+        check(
+            "time\tzone\tpressure\n1580472000\ta/b\t1.013\n1580472060\ta/b\t13.5\n",
+            Ok((
+                &[
+                    "a/b file pressure 1580472000000 +0 1.013",
+                    "a/b file pressure 1580472060000 +0 13.5",
+                ],
+                &[],
+            )),
+        );
+        check("time,zone,temperature\n1580472000,a/b,\"21,5\"\n", Ok((&[], &["2:16 21,5"])));
+        check(
+            "Zeit;Raum;Temperatur\n",
+            Err("found the columns Zeit;Raum;Temperatur, expected one named `time`"),
+        );
+    }
+
+    #[test]
+    fn local_times_are_of_the_zone_of_the_options() {
+        let berlin = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
+        let options = Options { time_zone: berlin, ..Options::default() };
+        check_with(
+            "time,zone,co2,arrival\n2024-01-15 13:00,a/b,400,\n2024-10-27 02:30,a/b,400,\n\
+             2024-10-27 02:30,a/b,400,2024-10-27T01:30:05Z\n",
+            &options,
+            Ok((
+                &["a/b file co2 1705320000000 +0 400", "a/b file co2 1729992600000 +5000 400"],
+                &["3:1 2024-10-27 02:30"],
+            )),
+        );
     }
 }

@@ -43,6 +43,92 @@ fn by_the_book(text: &[u8]) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// What a file puts between whole numbers and decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecimalMark {
+    /// `21.5`
+    Point,
+    /// `21,5`, perhaps with points between thousands: `1.013,2`
+    Comma,
+    /// A point, as far as it cannot stand between thousands: of a file between
+    /// whose fields are semicolons and in which no number tells.
+    Undecided,
+}
+
+/// Texts of no number, which are kept as NaN: what a sensor says that gives none.
+const NOT_A_NUMBER: [&str; 9] = ["", "nan", "-nan", "inf", "-inf", "null", "none", "na", "n/a"];
+
+impl DecimalMark {
+    /// The mark that is in use where numbers are written like these, in a file
+    /// whose fields commas do not separate.
+    pub fn detect<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut mark = Self::Undecided;
+        for text in texts {
+            let text = text.trim().trim_start_matches('-');
+            let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',');
+            if text.is_empty() || !text.chars().all(is_number) {
+                continue;
+            }
+            if text.contains(',') {
+                return Self::Comma;
+            }
+            if text.contains('.') && !has_thousands(text) {
+                mark = Self::Point;
+            }
+        }
+        mark
+    }
+
+    /// A text as a value: a number, or true and false as 1 and 0, or NaN.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(self, text: &str) -> Result<f64, &'static str> {
+        let text = text.trim();
+        let number = match self {
+            Self::Point => parse(text.as_bytes()),
+            Self::Comma if text.contains(',') => {
+                let (whole, decimals) = text.split_once(',').unwrap_or_default();
+                let whole = if has_thousands(whole.trim_start_matches('-')) {
+                    whole.replace('.', "")
+                } else {
+                    whole.to_owned()
+                };
+                let is_plain = !whole.contains('.') && !decimals.contains(['.', ',']);
+                is_plain.then(|| parse(format!("{whole}.{decimals}").as_bytes())).flatten()
+            }
+            Self::Comma => parse(text.as_bytes()).filter(|_| !text.contains('.')),
+            Self::Undecided => parse(text.as_bytes())
+                .filter(|_| !has_thousands(text.trim_start_matches(['-', '+']))),
+        };
+        let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        match number {
+            Some(number) => Ok(number),
+            None if is(&["true"]) => Ok(1.0),
+            None if is(&["false"]) => Ok(0.0),
+            None if is(&NOT_A_NUMBER) => Ok(f64::NAN),
+            None => Err(match self {
+                Self::Point => "a number, with a point before its decimals",
+                Self::Comma => {
+                    "a number, with a comma before its decimals as elsewhere in the file"
+                }
+                Self::Undecided => "a number of which one can tell thousands from decimals",
+            }),
+        }
+    }
+}
+
+/// Whether a point in it may stand between thousands, as in `1.013`.
+fn has_thousands(text: &str) -> bool {
+    let mut groups = text.split('.');
+    let is_group = |group: &str| group.len() == 3 && group.bytes().all(|b| b.is_ascii_digit());
+    let first = groups.next().unwrap_or_default();
+    let starts = (1..=3).contains(&first.len())
+        && first.bytes().all(|b| b.is_ascii_digit())
+        && !first.starts_with('0');
+    starts && text.contains('.') && groups.all(is_group)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +151,40 @@ mod tests {
         for none in ["", "-", ".", "-.", "1.2.3", "nan", "inf", "1 2", "0x1", "1e999", "--1"] {
             check(none, None);
         }
+    }
+
+    #[test]
+    fn decimals_behind_a_point_or_a_comma_and_never_a_guess() {
+        use DecimalMark::{Comma, Point, Undecided};
+        let check = |mark: DecimalMark, text: &str, expect: Option<f64>| {
+            assert_eq!(mark.parse(text).ok(), expect, "{text} {mark:?}");
+        };
+        check(Point, "21.5", Some(21.5));
+        check(Point, "1.013", Some(1.013));
+        check(Point, "True", Some(1.0));
+        check(Point, "false", Some(0.0));
+        for none in ["21,5", "1,013", "1 013", "warm", "21.5 C"] {
+            check(Point, none, None);
+        }
+        check(Comma, "21,5", Some(21.5));
+        check(Comma, "-21,5", Some(-21.5));
+        check(Comma, "1.013,25", Some(1013.25));
+        check(Comma, "21", Some(21.0));
+        for none in ["21.5", "1.013", "1,2,3", "1.01,5", "1,5.5"] {
+            check(Comma, none, None);
+        }
+        check(Undecided, "21", Some(21.0));
+        check(Undecided, "0.125", Some(0.125));
+        check(Undecided, "1.013", None);
+        for text in ["", "NaN", "null", "-inf"] {
+            assert!(Point.parse(text).unwrap().is_nan(), "{text}");
+        }
+        let detect = |texts: &[&str], expect| {
+            assert_eq!(DecimalMark::detect(texts.iter().copied()), expect, "{texts:?}");
+        };
+        detect(&["21", "1.013", "21,5"], Comma);
+        detect(&["21", "1.013", "21.5"], Point);
+        detect(&["21", "1.013", "x,y"], Undecided);
     }
 
     proptest! {

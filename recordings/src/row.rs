@@ -1,6 +1,6 @@
 //! One recorded value, or why a line is none.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{borrow::Cow, fmt, path::Path, sync::Arc};
 
 use telemetry::{SmolStr, ZoneId};
 
@@ -55,7 +55,9 @@ pub struct Reject {
     /// What stands there, shortened.
     pub found: String,
     /// What should stand there.
-    pub expected: &'static str,
+    pub expected: Cow<'static, str>,
+    /// Whether it is a whole column, of which no value can be read.
+    pub is_column: bool,
 }
 
 impl fmt::Display for Reject {
@@ -70,17 +72,24 @@ pub type Rows = Box<dyn Iterator<Item = Result<Row, Reject>> + Send>;
 const FOUND_CHARS_MAX: usize = 60;
 
 impl Reject {
-    pub(crate) fn new(
+    /// What stands at a place of a file, and what should.
+    pub fn new(
         path: &Arc<Path>,
         line: u64,
         column: u64,
         found: &[u8],
-        expected: &'static str,
+        expected: impl Into<Cow<'static, str>>,
     ) -> Self {
         let text = String::from_utf8_lossy(found);
         let shown = text.trim().chars().filter(|c| !c.is_control()).take(FOUND_CHARS_MAX);
         let place = Place { path: path.clone(), line, column };
-        Self { place, found: shown.collect(), expected }
+        Self { place, found: shown.collect(), expected: expected.into(), is_column: false }
+    }
+
+    /// The same, of a whole column.
+    #[must_use]
+    pub fn of_column(self) -> Self {
+        Self { is_column: true, ..self }
     }
 }
 

@@ -12,9 +12,9 @@ use std::{
     sync::Arc,
 };
 
-use telemetry::ZoneId;
+use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId, time};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor, knots, layout::Options, number, time};
+use crate::{RecordingError, Reject, Row, Rows, Sensor, knots, layout::Options, number};
 
 pub(crate) const HINT: &str = "`--layout wazihub` wants `Train.csv` with the columns `timestamp`, \
                                `Soil humidity 1` and `Irrigation field 1`";
@@ -119,11 +119,12 @@ impl Table {
                 hint: HINT,
             });
         }
+        let times = TimeParser::new(TimeUsage::Recorded);
         for record in reader.records() {
             let record = record.map_err(nothing)?;
             let line = record.position().map_or(0, csv::Position::line);
             let text = record.get(0).unwrap_or_default();
-            let Some(at_ms) = time::parse(text) else {
+            let Ok(ParsedTime::Instant(at_ms)) = times.parse_text(text, None) else {
                 let reject = Reject::new(&shared, line, 1, text.as_bytes(), time::EXPECTED);
                 table.rejects.push(reject);
                 continue;

@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use telemetry::Address;
+use telemetry::{Address, ParsedTime, TimeParser, time::EXPECTED_SET};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number, time};
+use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number::DecimalMark};
 
 pub(crate) const HINT: &str = "`--layout wide-csv` wants a header with replay.wide_csv.time_column, and a topic \
                     under [replay.columns] for each column to be played";
@@ -33,21 +33,29 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
             .metric
             .ok_or_else(|| nothing(format!("topic `{topic}` of `{name}` names no metric")))?;
         let Address { zone, device, .. } = address;
+        let metric = match options.metrics.resolve(&metric) {
+            Some((metric, _)) => metric.clone(),
+            None if options.takes_unknown_metrics => metric,
+            None => return Err(nothing(options.metrics.explain_unknown(&metric))),
+        };
         mapped.push((i, Arc::new(Sensor { zone, device, metric })));
     }
     if mapped.is_empty() {
         return Err(nothing("no column is mapped to a topic".to_owned()));
     }
     let path: Arc<Path> = path.into();
+    let times = options.time_parser();
     Ok(Box::new(
-        reader.into_records().flat_map(move |record| rows_of(record, &path, time, &mapped)),
+        reader
+            .into_records()
+            .flat_map(move |record| rows_of(record, &path, (time, &times), &mapped)),
     ))
 }
 
 fn rows_of(
     record: csv::Result<csv::StringRecord>,
     path: &Arc<Path>,
-    time: usize,
+    (time, times): (usize, &TimeParser),
     mapped: &[(usize, Arc<Sensor>)],
 ) -> Vec<Result<Row, Reject>> {
     let record = match record {
@@ -59,25 +67,30 @@ fn rows_of(
     };
     let line = record.position().map_or(0, csv::Position::line);
     let text = record.get(time).unwrap_or_default();
-    let Some(event_ms) = time::parse(text) else {
-        return vec![Err(Reject::new(path, line, 1, text.as_bytes(), time::EXPECTED))];
+    let refused = |expected| vec![Err(Reject::new(path, line, 1, text.as_bytes(), expected))];
+    let event_ms = match times.parse_text(text, None) {
+        Ok(ParsedTime::Instant(ms)) => ms,
+        Ok(ParsedTime::Unset) => return refused(EXPECTED_SET.into()),
+        Err(error) => return refused(error.expected),
     };
     let mut rows = Vec::new();
     for (column, sensor) in mapped {
-        let field = record.get(*column).unwrap_or_default().as_bytes();
+        let field = record.get(*column).unwrap_or_default();
         // A sensor that said nothing then.
         if field.is_empty() {
             continue;
         }
-        rows.push(match number::parse(field) {
-            Some(value) => Ok(Row {
+        rows.push(match DecimalMark::Point.parse(field) {
+            Ok(value) => Ok(Row {
                 sensor: sensor.clone(),
                 event_ms,
                 arrival_ms: event_ms,
                 value,
                 line: u32::try_from(line).unwrap_or(u32::MAX),
             }),
-            None => Err(Reject::new(path, line, *column as u64 + 1, field, "a number")),
+            Err(expected) => {
+                Err(Reject::new(path, line, *column as u64 + 1, field.as_bytes(), expected))
+            }
         });
     }
     rows

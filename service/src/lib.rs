@@ -9,7 +9,6 @@
 //! - [`rest`]: the HTTP server's frame: tokens, limits, errors with a stable code
 //! - [`openapi`]: the description of an interface, for programs and people
 //! - [`prometheus`]: a page of metrics
-//! - [`time`]: times as people write them
 
 pub mod config;
 pub mod listen;
@@ -19,6 +18,5 @@ pub mod prometheus;
 pub mod rest;
 pub mod secret;
 pub mod shutdown;
-pub mod time;
 
 pub use secret::Secret;

@@ -5,6 +5,7 @@
 //! In the order in which a message meets them:
 //! - [`topic`]: MQTT topic → site, zone, device, metric; names of log topics
 //! - [`payload`]: MQTT payload → [`Report`], or a reason why not
+//! - [`time`]: a written time → an instant, for payloads, files, requests and commands
 //! - [`report`]: what one device said in one message, and its form in the log, which
 //!   `plain` reads
 //! - [`zone`]: the entity that features and predictions are about
@@ -21,6 +22,7 @@ mod plain;
 pub mod quality;
 pub mod report;
 pub mod sequence;
+pub mod time;
 pub mod topic;
 pub mod unit;
 pub mod zone;
@@ -32,5 +34,6 @@ pub use quality::Quality;
 pub use report::{Reading, Report, Source};
 pub use sequence::{NumberedMessage, SequenceCheck, SequenceHistory};
 pub use smol_str::SmolStr;
+pub use time::{ParsedTime, TimeError, TimeFormat, TimeParser, TimeUsage};
 pub use topic::Address;
 pub use zone::ZoneId;

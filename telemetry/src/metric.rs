@@ -30,6 +30,18 @@ impl Metric {
     }
 }
 
+/// Names at least so alike (Jaro-Winkler) are proposed for one another.
+const LIKENESS_MIN: f64 = 0.75;
+
+/// Whether two names differ in case, and in spaces or hyphens for underscores, only.
+fn is_alike(a: &str, b: &str) -> bool {
+    let plain = |byte: u8| match byte {
+        b' ' | b'-' => b'_',
+        other => other.to_ascii_lowercase(),
+    };
+    a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| plain(a) == plain(b))
+}
+
 /// Steps of a metric's resolution between its ends at most.
 const STEPS_MAX: f64 = 20_000.0;
 
@@ -82,8 +94,73 @@ impl MetricTable {
         self.0.get(name)
     }
 
+    /// The metric that a sender means by a name, with the table's own name for
+    /// it: the very name, else the only one that differs in case and in spaces or
+    /// hyphens for underscores.
+    ///
+    /// ```
+    /// let metrics = telemetry::MetricTable::default();
+    /// let (name, _) = metrics.resolve("Soil Moisture").unwrap();
+    /// assert_eq!(name, "soil_moisture");
+    /// assert!(metrics.resolve("warmth").is_none());
+    /// ```
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> Option<(&SmolStr, &Metric)> {
+        if let Some(found) = self.0.get_key_value(name) {
+            return Some(found);
+        }
+        let mut alike = self.0.iter().filter(|(own, _)| is_alike(own, name));
+        alike.next().filter(|_| alike.next().is_none())
+    }
+
+    /// Says that a name is of no metric, what may have been meant, and what to do.
+    #[must_use]
+    pub fn explain_unknown(&self, name: &str) -> String {
+        let name: String =
+            name.chars().filter(|c| !c.is_control()).take(crate::topic::MAX_LEVEL_BYTES).collect();
+        let plain = name.to_lowercase();
+        let likeness = |own: &SmolStr| strsim::jaro_winkler(own, &plain);
+        let nearest = self
+            .0
+            .keys()
+            .filter(|own| likeness(own) >= LIKENESS_MIN)
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let nearest = nearest.map(|own| format!("did you mean `{own}`? ")).unwrap_or_default();
+        let known: Vec<&str> = self.0.keys().map(SmolStr::as_str).collect();
+        format!(
+            "metric `{name}` is not known; {nearest}add [metrics.{name}] or use one of {}",
+            known.join(", ")
+        )
+    }
+
     /// Names and metrics in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&SmolStr, &Metric)> {
         self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_meant_and_names_that_are_not_known() {
+        let own = Metric { unit: "dS/m".into(), min: 0.0, max: 20.0, resolution: None };
+        let twice = [("Soil EC", own.clone()), ("soil-ec", own)];
+        let table = MetricTable::extended(twice.map(|(name, own)| (name.into(), own))).unwrap();
+        let check = |name: &str, expect: Option<&str>| {
+            assert_eq!(table.resolve(name).map(|(name, _)| name.as_str()), expect, "{name}");
+        };
+        check("temperature", Some("temperature"));
+        check("Temperature", Some("temperature"));
+        check("SOIL_MOISTURE", Some("soil_moisture"));
+        check("soil-moisture", Some("soil_moisture"));
+        check("Soil EC", Some("Soil EC"));
+        check("soil_ec", None);
+        check("temperature ", None);
+        check("warmth", None);
+        assert!(table.explain_unknown("temprature").contains("did you mean `temperature`?"));
+        let unlike = table.explain_unknown("xyz");
+        assert!(unlike.contains("[metrics.xyz]") && !unlike.contains("did you mean"), "{unlike}");
     }
 }

@@ -2,19 +2,23 @@
 //!
 //! Three forms are understood:
 //! - a bare number: `21.5`, on a topic that names the metric
-//! - one value: `{"value": 21.5, "ts": 1700000000000, "seq": 7}`, likewise
+//! - one value: `{"value": 21.5, "unit": "°C", "ts": 1700000000000, "seq": 7}`, likewise
 //! - several metrics: `{"temperature": 21.5, "humidity": 40, "ts": …, "seq": …}`,
 //!   on a topic that ends with the device
 //!
-//! `ts` is the event time: UTC milliseconds, seconds (below 10¹¹, fractions
-//! allowed) or RFC 3339 text; without it the arrival is taken. `seq` counts
-//! the device's messages, `boot` names the run of the device that counts them.
-//! `source` (`replay`, `backfill`) and `arrival` mark what is not live.
+//! `ts` is the event time, in any form of [`crate::time`]; without it, and where
+//! the device's clock is not set, the arrival is taken. `seq` counts the device's
+//! messages, `boot` names the run of the device that counts them. `source`
+//! (`replay`, `backfill`) and `arrival` mark what is not live. `unit` is that of
+//! `value`, the metric's where none is given. A member that is null is not there.
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-use crate::{Address, MetricTable, Reading, Reason, Report, Source, topic::MAX_LEVEL_BYTES};
+use crate::{
+    Address, MetricTable, ParsedTime, Reading, Reason, Report, Source, TimeParser, TimeUsage,
+    time::EXPECTED_SET, topic::MAX_LEVEL_BYTES, unit,
+};
 
 /// What a message may be at most.
 #[derive(Clone, Copy, Debug)]
@@ -112,19 +116,17 @@ impl Envelope {
         let not = |key: &str, found: &Value, expected: &str| {
             (Reason::NotAReading, format!("`{key}` is {}, expected {expected}", shorten(found)))
         };
-        let stamp = fields.get("ts").map(|v| time_ms("ts", v)).transpose()?;
-        let recorded = fields.get("arrival").map(|v| time_ms("arrival", v)).transpose()?;
-        let seq = fields
-            .get("seq")
+        let given = |key: &str| fields.get(key).filter(|value| !value.is_null());
+        let seq = given("seq")
             .map(|v| v.as_u64().ok_or_else(|| not("seq", v, "a count from 0")))
             .transpose()?;
-        let boot = match fields.get("boot") {
+        let boot = match given("boot") {
             None => None,
             Some(Value::String(s)) if s.len() <= MAX_LEVEL_BYTES => Some(SmolStr::from(s)),
             Some(Value::Number(n)) => Some(SmolStr::from(n.to_string())),
             Some(other) => return Err(not("boot", other, "a short text or a number")),
         };
-        let source = match fields.get("source") {
+        let source = match given("source") {
             None => Source::Live,
             Some(v) => match v.as_str() {
                 Some("live") => Source::Live,
@@ -133,9 +135,30 @@ impl Envelope {
                 _ => return Err(not("source", v, "`live`, `replay` or `backfill`")),
             },
         };
-        let event_ms = stamp.unwrap_or(received_ms);
+        let recorded = TimeParser::new(TimeUsage::Recorded);
+        let arrival_ms = match (source, fields.get("arrival")) {
+            (Source::Replay, Some(value)) => parse_time("arrival", value, &recorded, None)?,
+            _ => None,
+        };
+        let known_ms = arrival_ms.or((source != Source::Replay).then_some(received_ms));
+        let parser = match source {
+            Source::Live => &TimeParser::new(TimeUsage::Live),
+            _ => &recorded,
+        };
+        let event_ms = match fields.get("ts") {
+            None => received_ms,
+            Some(value) => match (parse_time("ts", value, parser, known_ms)?, source) {
+                (Some(event_ms), _) => event_ms,
+                // What is measured now was measured about when it arrived.
+                (None, Source::Live) => received_ms,
+                (None, _) => {
+                    let what = format!("`ts` is {}, expected {EXPECTED_SET}", shorten(value));
+                    return Err((Reason::BadTime, what));
+                }
+            },
+        };
         let arrival_ms = match source {
-            Source::Replay => recorded.unwrap_or(event_ms),
+            Source::Replay => arrival_ms.unwrap_or(event_ms),
             _ => received_ms,
         };
         Ok(Self { event_ms, arrival_ms, seq, boot, source })
@@ -150,13 +173,24 @@ fn single(
     event_ms: i64,
     metrics: &MetricTable,
 ) -> Result<Readings, (Reason, String)> {
-    if metrics.get(metric).is_none() {
+    let Some((metric, known)) = metrics.resolve(metric) else {
         return Err(unknown(metric, metrics));
-    }
+    };
     let value = fields
         .get("value")
         .ok_or_else(|| (Reason::NotAReading, "there is no `value` in the object".to_owned()))?;
     let value = number("value", value)?;
+    let value = match fields.get("unit").filter(|unit| !unit.is_null()) {
+        None => value,
+        Some(Value::String(unit)) if unit.trim().is_empty() => value,
+        Some(Value::String(unit)) => unit::convert(value, unit, &known.unit).map_err(|error| {
+            (Reason::UnknownUnit, format!("`unit`: {error}, the unit of `{metric}`"))
+        })?,
+        Some(other) => {
+            let what = format!("`unit` is {}, expected a text as in \"°C\"", shorten(other));
+            return Err((Reason::UnknownUnit, what));
+        }
+    };
     Ok((vec![Reading { metric: metric.clone(), event_ms, value }], Vec::new()))
 }
 
@@ -173,12 +207,16 @@ fn several(
     }
     let (mut readings, mut left_out) = (Vec::new(), Vec::new());
     for (key, value) in values() {
-        let reading = match metrics.get(key) {
+        let reading = match metrics.resolve(key) {
             None => Err(unknown(key, metrics)),
-            Some(_) => number(key, value),
+            Some((metric, _)) if readings.iter().any(|own: &Reading| own.metric == *metric) => {
+                let what = format!("`{key}` is the metric `{metric}`, of which there is a value");
+                Err((Reason::NotAReading, what))
+            }
+            Some((metric, _)) => number(key, value).map(|value| (metric.clone(), value)),
         };
         match reading {
-            Ok(value) => readings.push(Reading { metric: key.into(), event_ms, value }),
+            Ok((metric, value)) => readings.push(Reading { metric, event_ms, value }),
             Err(why) => left_out.push(why),
         }
     }
@@ -227,62 +265,38 @@ pub fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
     }
 }
 
-/// A time stamp as payloads carry it: UTC milliseconds, seconds (below 10¹¹,
-/// fractions allowed) or RFC 3339 text, 1970 to 9999. `key` is what the message
-/// of a refusal calls it.
+/// A time stamp as payloads carry it, UTC milliseconds; `None` where it says no
+/// time. `key` is what the message of a refusal calls it.
 ///
 /// # Errors
-/// [`Reason::BadTime`] with what was found.
+/// [`Reason::BadTime`] with what was found and what was expected.
 ///
 /// ```
-/// use telemetry::payload::time_ms;
-/// assert_eq!(time_ms("ts", &serde_json::json!(1_700_000_000.5)), Ok(1_700_000_000_500));
-/// assert_eq!(time_ms("ts", &serde_json::json!("2023-11-14T22:13:20Z")), Ok(1_700_000_000_000));
+/// use telemetry::{TimeParser, TimeUsage, payload::parse_time};
+/// let parser = TimeParser::new(TimeUsage::Live);
+/// let check = |stamp, expect| assert_eq!(parse_time("ts", &stamp, &parser, None), expect);
+/// check(serde_json::json!(1_700_000_000.5), Ok(Some(1_700_000_000_500)));
+/// check(serde_json::json!("2023-11-14T22:13:20Z"), Ok(Some(1_700_000_000_000)));
+/// check(serde_json::json!(0), Ok(None));
 /// ```
-pub fn time_ms(key: &str, value: &Value) -> Result<i64, (Reason, String)> {
-    /// Below this a number is taken for seconds: as milliseconds it would be
-    /// before March 1973, as seconds it reaches the year 5138.
-    const SECONDS_BELOW: f64 = 1e11;
-    /// Year 9999, the last that RFC 3339 can write.
-    const LAST_MS: f64 = 253_402_300_799_999.0;
-    let bad = || {
-        (
+pub fn parse_time(
+    key: &str,
+    value: &Value,
+    parser: &TimeParser,
+    arrival_ms: Option<i64>,
+) -> Result<Option<i64>, (Reason, String)> {
+    match parser.parse_json(value, arrival_ms) {
+        Ok(ParsedTime::Instant(ms)) => Ok(Some(ms)),
+        Ok(ParsedTime::Unset) => Ok(None),
+        Err(error) => Err((
             Reason::BadTime,
-            format!(
-                "`{key}` is {}, expected UTC milliseconds, seconds or RFC 3339 text, 1970 to 9999",
-                shorten(value)
-            ),
-        )
-    };
-    match value {
-        Value::Number(number) => {
-            let number = number.as_f64().ok_or_else(bad)?;
-            let ms = if number < SECONDS_BELOW { number * 1e3 } else { number };
-            if !(0.0..=LAST_MS).contains(&ms) {
-                return Err(bad());
-            }
-            // In range by the check above; a part of a millisecond is dropped.
-            #[allow(clippy::cast_possible_truncation)]
-            Ok(ms.round() as i64)
-        }
-        Value::String(text) => {
-            let stamp: jiff::Timestamp = text.parse().map_err(|_| bad())?;
-            if stamp.as_millisecond() < 0 { Err(bad()) } else { Ok(stamp.as_millisecond()) }
-        }
-        _ => Err(bad()),
+            format!("`{key}` is {}, expected {}", shorten(value), error.expected),
+        )),
     }
 }
 
 fn unknown(name: &str, metrics: &MetricTable) -> (Reason, String) {
-    let name: String = name.chars().take(MAX_LEVEL_BYTES).collect();
-    let known: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();
-    (
-        Reason::UnknownMetric,
-        format!(
-            "metric `{name}` is not known; add [metrics.{name}] or use one of {}",
-            known.join(", ")
-        ),
-    )
+    (Reason::UnknownMetric, metrics.explain_unknown(name))
 }
 
 fn shorten(value: &Value) -> String {
@@ -344,6 +358,38 @@ mod tests {
             &[("humidity", NOW, 2.0), ("temperature", NOW, 1.0)],
         );
         check(MANY, r#"{"irrigation": true, "seq": 3}"#, &[("irrigation", NOW, 1.0)]);
+        // Names as other systems write them, units as the sender has them.
+        check(
+            MANY,
+            r#"{"Temperature": 1, "Soil-Moisture": 2}"#,
+            &[("soil_moisture", NOW, 2.0), ("temperature", NOW, 1.0)],
+        );
+        check("sensors/s/z/d/CO2", "400", &[("co2", NOW, 400.0)]);
+        check(ONE, r#"{"value": 212, "unit": "°F"}"#, &[("temperature", NOW, 100.0)]);
+        check(ONE, r#"{"value": 21, "unit": null}"#, &[("temperature", NOW, 21.0)]);
+        // Optional members that are null are not there.
+        let nulls = r#"{"value": 1, "ts": null, "seq": null, "boot": null, "source": null, "arrival": null}"#;
+        check(ONE, nulls, &[("temperature", NOW, 1.0)]);
+    }
+
+    #[test]
+    fn a_value_is_not_lost_for_the_stamp_of_a_clock_that_is_not_set() {
+        for stamp in ["null", "0", "\"\"", "75", "75000", "\"1970-01-01T00:01:15Z\"", "946684800"] {
+            let payload = format!(r#"{{"value": 20.5, "ts": {stamp}}}"#);
+            check(ONE, &payload, &[("temperature", NOW, 20.5)]);
+            // A recording without its time is none.
+            let payload = format!(r#"{{"value": 20.5, "ts": {stamp}, "source": "replay"}}"#);
+            refuse(ONE, payload.as_bytes(), Reason::BadTime);
+        }
+        let recorded = r#"{"value": 1, "ts": 1377299108, "source": "replay"}"#;
+        check(ONE, recorded, &[("temperature", 1_377_299_108_000, 1.0)]);
+    }
+
+    #[test]
+    fn one_metric_has_one_value_in_a_message() {
+        let got = run(MANY, br#"{"Temperature": 1, "temperature": 2}"#).unwrap();
+        assert_eq!(got.report.readings.len(), 1);
+        assert_eq!(got.left_out[0].0, Reason::NotAReading);
     }
 
     #[test]
@@ -368,6 +414,10 @@ mod tests {
         refuse(ONE, br#"{"value": 1, "ts": "noon"}"#, Reason::BadTime);
         refuse(ONE, br#"{"value": 1, "ts": -5}"#, Reason::BadTime);
         refuse(ONE, br#"{"value": 1, "ts": 1e300}"#, Reason::BadTime);
+        refuse(ONE, br#"{"value": 1, "ts": 20240115120000}"#, Reason::BadTime);
+        refuse(ONE, br#"{"value": 1, "ts": true}"#, Reason::BadTime);
+        refuse(ONE, br#"{"value": 1, "unit": "lx"}"#, Reason::UnknownUnit);
+        refuse(ONE, br#"{"value": 1, "unit": 5}"#, Reason::UnknownUnit);
         refuse(ONE, br#"{"value": 1, "seq": -1}"#, Reason::NotAReading);
         refuse(ONE, br#"{"value": 1, "source": "dream"}"#, Reason::NotAReading);
         refuse(ONE, "9".repeat(17 * 1024).as_bytes(), Reason::Oversized);

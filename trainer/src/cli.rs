@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, builder::PossibleValuesParser};
-use service::time::parse_ms;
 use telemetry::ZoneId;
+use telemetry::time::parse_bound_ms;
 use trainer::{
     Condition, Request,
     backtest::Depth,
@@ -23,10 +23,10 @@ pub(crate) struct Rows {
     #[arg(long, value_delimiter = ',', value_name = "ZONE,…")]
     zones: Vec<ZoneId>,
     /// Rows from this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
-    #[arg(long, value_parser = parse_ms, value_name = "TIME")]
+    #[arg(long, value_parser = parse_bound_ms, value_name = "TIME")]
     from: Option<i64>,
     /// Rows up to this time.
-    #[arg(long, value_parser = parse_ms, value_name = "TIME")]
+    #[arg(long, value_parser = parse_bound_ms, value_name = "TIME")]
     to: Option<i64>,
     /// Where the test part begins, as in 2013-08-29, or the shares of training
     /// and calibration, as in 0.6,0.15 [default: the settings' shares].

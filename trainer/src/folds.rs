@@ -11,8 +11,8 @@
 use std::str::FromStr;
 
 use models::ROWS_MIN;
-use service::time::parse_ms;
 use telemetry::ZoneId;
+use telemetry::time::parse_bound_ms;
 
 use crate::{
     rows::Rows,
@@ -43,7 +43,7 @@ impl FromStr for Cut {
     /// Reads `0.6,0.15` (train, calibration) or a time.
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((train, calibration)) = text.split_once(',') else {
-            return parse_ms(text).map(Self::TestFrom).map_err(|error| {
+            return parse_bound_ms(text).map(Self::TestFrom).map_err(|error| {
                 format!("{error}; or the shares of training and calibration, as in 0.6,0.15")
             });
         };

@@ -1,7 +1,11 @@
 use std::path::PathBuf;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use service::time::parse_ms;
+use jiff::tz::TimeZone;
+use telemetry::{
+    TimeFormat,
+    time::{parse_bound_ms, parse_time_zone},
+};
 
 use super::{Layout, Progress, Request, run};
 use crate::{Settings, StoreError};
@@ -21,11 +25,18 @@ pub struct Command {
     #[arg(long, value_delimiter = ',')]
     zones: Vec<String>,
     /// From this time on, as in 2013-08-24 or 2013-08-24T12:00:00Z.
-    #[arg(long, value_parser = parse_ms)]
+    #[arg(long, value_parser = parse_bound_ms)]
     from: Option<i64>,
     /// Before this time.
-    #[arg(long, value_parser = parse_ms)]
+    #[arg(long, value_parser = parse_bound_ms)]
     to: Option<i64>,
+    /// Time zone of times that say neither offset nor zone, as in Europe/Berlin.
+    #[arg(long, default_value = "UTC", value_parser = parse_time_zone, value_name = "NAME")]
+    time_zone: TimeZone,
+    /// How times are written: iso (the year first), day-first, month-first, or
+    /// spreadsheet-days.
+    #[arg(long, default_value = TimeFormat::Iso.as_str(), value_name = "FORMAT")]
+    time_format: TimeFormat,
     /// Keep feature rows and KPIs, not the readings themselves.
     #[arg(long)]
     features_only: bool,
@@ -47,8 +58,8 @@ impl Command {
     /// # Errors
     /// As [`run`].
     pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
-        let Self { path, layout, site, zones, from, to, features_only, as_published, jobs, .. } =
-            self;
+        let Self { path, layout, site, zones, from, to, time_zone, time_format, .. } = self;
+        let Self { features_only, as_published, jobs, .. } = self;
         let rejects =
             self.rejects.unwrap_or_else(|| settings.store.path.with_extension("rejects.csv"));
         let request = Request {
@@ -60,6 +71,8 @@ impl Command {
             to_ms: to,
             features_only,
             as_published,
+            time_zone,
+            time_format,
             rejects,
             jobs,
         };

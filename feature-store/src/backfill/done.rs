@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
 use duckdb::Connection;
+use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
-use telemetry::ZoneId;
+use telemetry::{TimeFormat, ZoneId};
 
 use super::{Request, history::History, plan::hex};
 use crate::StoreError;
@@ -75,7 +76,13 @@ pub(super) fn content(history: &History, request: &Request) -> String {
         let name = file.path.file_name().unwrap_or_default().to_string_lossy();
         hasher.update(format!("{name} {} {}\n", file.bytes, file.sha256));
     }
-    let Request { from_ms, to_ms, as_published, features_only, .. } = request;
+    let Request { from_ms, to_ms, as_published, features_only, time_zone, time_format, .. } =
+        request;
     hasher.update(format!("{from_ms:?} {to_ms:?} {as_published} {features_only}"));
+    // Nothing where they are the usual ones: histories of before had no others.
+    if *time_zone != TimeZone::UTC || *time_format != TimeFormat::Iso {
+        let name = time_zone.iana_name().unwrap_or_default();
+        hasher.update(format!(" {name} {}", time_format.as_str()));
+    }
     hex(hasher.finalize())
 }

@@ -70,6 +70,11 @@ impl Series {
         let mut kept: Vec<usize> =
             (0..self.len()).filter(|at| (from_ms..to_ms).contains(&self.event_ms[*at])).collect();
         kept.sort_by_key(|at| key(self, *at));
+        self.keep(&kept);
+    }
+
+    /// Keeps these readings, in this order.
+    fn keep(&mut self, kept: &[usize]) {
         self.event_ms = kept.iter().map(|at| self.event_ms[*at]).collect();
         self.value = kept.iter().map(|at| self.value[*at]).collect();
         self.line = kept.iter().map(|at| self.line[*at]).collect();
@@ -89,6 +94,19 @@ impl History {
         let (from_ms, to_ms) = (from_ms.unwrap_or(i64::MIN), to_ms.unwrap_or(i64::MAX));
         self.series.iter_mut().for_each(|series| series.settle(from_ms, to_ms));
         self.series.retain(|series| series.len() > 0);
+    }
+
+    /// Keeps what stands behind so many lines of its file, in the order in which it
+    /// was known.
+    pub(crate) fn settle_behind(&mut self, lines: u64) {
+        for series in &mut self.series {
+            let kept: Vec<usize> =
+                (0..series.len()).filter(|at| u64::from(series.line[*at]) > lines).collect();
+            if kept.len() < series.len() {
+                series.keep(&kept);
+            }
+        }
+        self.settle(None, None);
     }
 
     pub(crate) fn readings(&self) -> usize {

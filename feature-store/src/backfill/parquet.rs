@@ -1,29 +1,38 @@
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use duckdb::{
     Connection,
     arrow::{
-        array::AsArray,
-        datatypes::{Float64Type, Int64Type},
+        array::{
+            Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
+            RecordBatch, StringArray,
+        },
+        datatypes::{Decimal128Type, Float64Type, Int64Type},
     },
 };
-use recordings::{RecordingError, Row, Sensor, layout::is_wanted};
-use telemetry::{SmolStr, ZoneId};
+use recordings::{
+    Options, RecordingError, Reject,
+    assembler::{RawReading, RawRow, RawValue, RowAssembler},
+    layout::is_wanted,
+    number::DecimalMark,
+    table_header::{ColumnProblem, HINT, TableHeader, ValueColumns},
+};
 
 use super::{
     history::{File, Grouped},
-    plan::hash_of,
+    plan::{hash_of, refuse_other_layouts},
 };
 use crate::{StoreError, store::quoted};
 
-const HINT: &str = "`--layout parquet` wants the columns time, zone, device, metric, value, or time, \
-                    zone, device and a column for each metric; `site` and `arrival` may be there too";
-const DEVICE: &str = "parquet";
-/// Columns that are not metrics.
-const OTHERS: [&str; 7] = ["time", "arrival", "site", "zone", "device", "metric", "value"];
-
-/// All readings of a Parquet file, or of those in a folder.
-pub(super) fn read(path: &Path, site: &str, wanted: &[String]) -> Result<Grouped, StoreError> {
+/// All readings of a Parquet file, or of those in a folder, and what is none.
+pub(super) fn read(
+    path: &Path,
+    options: &Options,
+    refuses_other_layouts: bool,
+) -> Result<(Grouped, Vec<Reject>), StoreError> {
     let io = |source| RecordingError::Io { path: path.to_owned(), source };
     let mut files = Vec::new();
     if std::fs::metadata(path).map_err(io)?.is_file() {
@@ -38,17 +47,21 @@ pub(super) fn read(path: &Path, site: &str, wanted: &[String]) -> Result<Grouped
     }
     // Files are read apart from the store, whose connections reach no file.
     let connection = Connection::open_in_memory()?;
-    let mut grouped = Grouped::default();
+    let (mut grouped, mut all_rejects) = (Grouped::default(), Vec::new());
     for path in files {
         let (bytes, sha256) = hash_of(&path)?;
         let file = File { path, bytes, sha256 };
-        rows_of(&connection, &file, site, wanted, &mut grouped)?;
+        let (rows, rejects) = rows_of(&connection, &file, options, &mut grouped)?;
+        if refuses_other_layouts {
+            refuse_other_layouts(rows, &rejects)?;
+        }
+        all_rejects.extend(rejects);
         grouped.next_file();
     }
-    Ok(grouped)
+    Ok((grouped, all_rejects))
 }
 
-fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> std::io::Result<()> {
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
@@ -60,119 +73,358 @@ fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) -> std::io::Resul
     Ok(())
 }
 
+/// Readings of one file, counted, and what is none.
 fn rows_of(
     connection: &Connection,
     file: &File,
-    site: &str,
-    wanted: &[String],
+    options: &Options,
     grouped: &mut Grouped,
-) -> Result<(), StoreError> {
+) -> Result<(usize, Vec<Reject>), StoreError> {
     let from = format!(
-        "read_parquet('{}', hive_partitioning = true)",
+        "read_parquet('{}', hive_partitioning = true, binary_as_string = true)",
         file.path.to_string_lossy().replace('\'', "''")
     );
-    let columns = columns(connection, &from)?;
-    let sql = select(&columns, &from, site).ok_or_else(|| RecordingError::Header {
+    let refused = |found: String, expected: String| RecordingError::Header {
         path: file.path.clone(),
         line: 1,
         column: 1,
-        found: format!("the columns {}", names(&columns)),
-        expected: "`time`, `zone`, and `metric` with `value` or numbers by metric".to_owned(),
+        found,
+        expected,
         hint: HINT,
+    };
+    let columns = columns(connection, &from, &file.path)?;
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    let mut header = TableHeader::from_names(&names, ", ", options)
+        .map_err(|problem| refused(problem.found, problem.expected))?;
+    let expressions = select(&columns, &mut header).map_err(|problem| {
+        let column = &columns[problem.column];
+        let found = format!("the column `{}` of type {}", column.name, column.kind);
+        refused(found, problem.expected.into_owned())
     })?;
-    let mut statement = connection.prepare(&sql)?;
-    let mut line = 0_u32;
+    let path: Arc<Path> = file.path.as_path().into();
+    let mut rejects: Vec<Reject> = header
+        .problems
+        .iter()
+        .map(|problem| {
+            let (column, found) = (problem.column as u64 + 1, problem.found.as_bytes());
+            Reject::new(&path, 1, column, found, problem.expected.clone()).of_column()
+        })
+        .collect();
+    let mut assembler = RowAssembler::new(options, DecimalMark::Point);
+    let mut statement =
+        connection.prepare(&format!("SELECT {} FROM {from}", expressions.join(", ")))?;
+    let (mut count, mut line) = (0, 0_u32);
     for batch in statement.query_arrow([])? {
-        let text = |i: usize| batch.column(i).as_string::<i32>();
-        let (event, arrival) = (
-            batch.column(0).as_primitive::<Int64Type>(),
-            batch.column(1).as_primitive::<Int64Type>(),
-        );
-        let (sites, zones, devices, metrics) = (text(2), text(3), text(4), text(5));
-        let value = batch.column(6).as_primitive::<Float64Type>();
-        for i in 0..batch.num_rows() {
+        let batch = RowBatch::new(&batch, &columns, &header);
+        for i in 0..batch.rows {
             line += 1;
-            let zone = ZoneId::new(sites.value(i), zones.value(i));
-            if !is_wanted(&zone, wanted) {
-                continue;
-            }
-            let sensor = Sensor {
-                zone,
-                device: SmolStr::from(devices.value(i)),
-                metric: SmolStr::from(metrics.value(i)),
-            };
-            let row = Row {
-                sensor: Arc::new(sensor),
-                event_ms: event.value(i),
-                arrival_ms: arrival.value(i),
-                value: value.value(i),
+            let row = RawRow {
+                time: batch.time.at(i),
+                arrival: batch.arrival.as_ref().map_or(RawValue::Missing, |own| own.at(i)),
+                site: text_at(batch.site, i),
+                zone: text_at(Some(batch.zone), i),
+                device: text_at(batch.device, i),
                 line,
             };
-            grouped.push(&row, file);
+            let readings = batch.values.iter().filter_map(|own| own.at(i));
+            for assembled in assembler.assemble(&row, readings) {
+                match assembled {
+                    Ok(row) => {
+                        count += 1;
+                        if is_wanted(&row.sensor.zone, &options.zones) {
+                            grouped.push(&row, file);
+                        }
+                    }
+                    Err(problem) => {
+                        let expected =
+                            format!("as its {} {}", problem.field.name(), problem.expected);
+                        let found = problem.found.as_bytes();
+                        rejects.push(Reject::new(&path, u64::from(line), 1, found, expected));
+                    }
+                }
+            }
         }
     }
-    Ok(())
+    Ok((count, rejects))
 }
 
-type Columns = Vec<(String, String)>;
-
-/// Names and types.
-fn columns(connection: &Connection, from: &str) -> Result<Columns, StoreError> {
-    let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM {from}"))?;
-    let columns = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(columns.collect::<duckdb::Result<_>>()?)
+/// A column of a file.
+struct ParquetColumn {
+    name: String,
+    /// DuckDB's name of its type.
+    kind: String,
 }
 
-fn names(columns: &Columns) -> String {
-    columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// SQL for event ms, arrival ms, site, zone, device, metric, value.
-fn select(columns: &Columns, from: &str, site: &str) -> Option<String> {
-    let has = |name: &str| columns.iter().any(|(own, _)| own == name);
-    let ms = |name: &str| {
-        let (_, kind) = columns.iter().find(|(own, _)| own == name)?;
-        Some(match kind.as_str() {
-            kind if kind.starts_with("TIMESTAMP") => {
-                format!("epoch_ms({}::TIMESTAMP)", quoted(name))
-            }
-            // Seconds end where milliseconds of 1973 begin.
-            _ => format!("CASE WHEN {0} < 1e11 THEN {0} * 1000 ELSE {0} END::BIGINT", quoted(name)),
-        })
-    };
-    let (event, arrival) = (ms("time")?, ms("arrival"));
-    let arrival = arrival.map_or_else(|| event.clone(), |own| format!("coalesce({own}, {event})"));
-    let or = |name: &str, other: &str| {
-        let other = format!("'{}'", other.replace('\'', "''"));
-        if has(name) { format!("coalesce({}::VARCHAR, {other})", quoted(name)) } else { other }
-    };
-    let zone = has("zone").then_some("zone::VARCHAR")?;
-    let head = format!(
-        "{event} AS event, {arrival} AS arrival, {} AS site, {zone} AS zone, {} AS device",
-        or("site", site),
-        or("device", DEVICE)
-    );
-    if has("metric") && has("value") {
-        return Some(format!(
-            "SELECT {head}, metric::VARCHAR, value::DOUBLE FROM {from} WHERE value IS NOT NULL"
-        ));
+impl ParquetColumn {
+    fn is_whole(&self) -> bool {
+        const WHOLE: [&str; 10] = [
+            "TINYINT",
+            "SMALLINT",
+            "INTEGER",
+            "BIGINT",
+            "HUGEINT",
+            "UTINYINT",
+            "USMALLINT",
+            "UINTEGER",
+            "UBIGINT",
+            "UHUGEINT",
+        ];
+        WHOLE.contains(&self.kind.as_str())
     }
-    let is_number = |kind: &str| {
-        ["DOUBLE", "FLOAT", "BIGINT", "INTEGER", "SMALLINT", "TINYINT"].contains(&kind)
-            || kind.starts_with("DECIMAL")
-    };
-    let metrics: Vec<String> = columns
+
+    fn is_number(&self) -> bool {
+        self.is_whole()
+            || ["DOUBLE", "FLOAT"].contains(&self.kind.as_str())
+            || self.kind.starts_with("DECIMAL")
+    }
+
+    fn time(&self) -> Option<TimeKind> {
+        Some(match self.kind.as_str() {
+            kind if kind.contains("WITH TIME ZONE") && kind.starts_with("TIMESTAMP") => {
+                TimeKind::Instant
+            }
+            kind if kind.starts_with("TIMESTAMP") || kind == "DATE" => TimeKind::Local,
+            "VARCHAR" => TimeKind::Text,
+            "DOUBLE" => TimeKind::Number,
+            kind if kind.starts_with("DECIMAL") => TimeKind::Number,
+            _ if self.is_whole() => TimeKind::Whole,
+            _ => return None,
+        })
+    }
+}
+
+/// How a column holds times.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TimeKind {
+    Instant,
+    Local,
+    Whole,
+    Number,
+    Text,
+}
+
+/// Names and types of a file; keys in its path that say nothing of readings are none.
+fn columns(
+    connection: &Connection,
+    from: &str,
+    path: &Path,
+) -> Result<Vec<ParquetColumn>, StoreError> {
+    let mut statement = connection.prepare(&format!("DESCRIBE SELECT * FROM {from}"))?;
+    let columns = statement
+        .query_map([], |row| Ok(ParquetColumn { name: row.get(0)?, kind: row.get(1)? }))?;
+    let mut columns = columns.collect::<duckdb::Result<Vec<_>>>()?;
+    let keys: Vec<String> = path
         .iter()
-        .filter(|(name, kind)| !OTHERS.contains(&name.as_str()) && is_number(kind))
-        .map(|(name, _)| quoted(name))
+        .filter_map(|part| Some(part.to_str()?.split_once('=')?.0.to_ascii_lowercase()))
         .collect();
-    let values: Vec<String> =
-        metrics.iter().map(|name| format!("{name}::DOUBLE AS {name}")).collect();
-    (!metrics.is_empty()).then(|| {
-        format!(
-            "UNPIVOT (SELECT {head}, {} FROM {from}) ON {} INTO NAME metric VALUE value",
-            values.join(", "),
-            metrics.join(", ")
-        )
-    })
+    let says = ["time", "timestamp", "ts", "arrival", "site", "zone", "room", "device", "metric"];
+    columns.retain(|column| {
+        let name = column.name.to_ascii_lowercase();
+        !keys.contains(&name) || says.contains(&name.as_str())
+    });
+    Ok(columns)
+}
+
+/// SQL for what is read of a file, in the order in which [`RowBatch`] finds it; columns of
+/// metrics that hold no numbers become problems of the header.
+fn select(
+    columns: &[ParquetColumn],
+    header: &mut TableHeader,
+) -> Result<Vec<String>, ColumnProblem> {
+    let problem = |column: usize, expected: &'static str| ColumnProblem {
+        column,
+        found: columns[column].name.clone(),
+        expected: expected.into(),
+    };
+    let time = |column: usize| {
+        let own = &columns[column];
+        let name = quoted(&own.name);
+        match own.time() {
+            Some(TimeKind::Instant) => {
+                Ok(format!("CASE WHEN isfinite({name}) THEN epoch_us({name}) END"))
+            }
+            Some(TimeKind::Local) => {
+                let local = format!("{name}::TIMESTAMP");
+                Ok(format!("CASE WHEN isfinite({local}) THEN epoch_us({local}) END"))
+            }
+            Some(TimeKind::Whole) => Ok(format!("{name}::DECIMAL(38, 0)")),
+            Some(TimeKind::Number) => Ok(format!("{name}::DOUBLE")),
+            Some(TimeKind::Text) => Ok(name),
+            None if own.kind == "FLOAT" => {
+                Err(problem(column, "a time in 64 bits: 32 hold seconds since 1970 to two minutes"))
+            }
+            None => Err(problem(column, "a time: a timestamp, a date, a number or a text")),
+        }
+    };
+    let text = |column: usize| format!("{}::VARCHAR", quoted(&columns[column].name));
+    let value = |column: usize| {
+        let own = &columns[column];
+        let name = quoted(&own.name);
+        if own.is_number() {
+            Ok(format!("{name}::DOUBLE"))
+        } else if ["BOOLEAN", "VARCHAR"].contains(&own.kind.as_str()) {
+            Ok(name)
+        } else {
+            Err(problem(column, "numbers, booleans or texts of numbers"))
+        }
+    };
+    let mut expressions = vec![time(header.time)?];
+    if let Some(arrival) = header.arrival {
+        expressions.push(time(arrival)?);
+    }
+    let places = [header.site, Some(header.zone), header.device];
+    expressions.extend(places.into_iter().flatten().map(text));
+    match &mut header.values {
+        ValueColumns::Long { metric, value: column, unit } => {
+            expressions.push(text(*metric));
+            expressions.extend(unit.map(text));
+            expressions.push(value(*column)?);
+        }
+        ValueColumns::Wide(metrics) => {
+            let mut readable = Vec::new();
+            for own in metrics.drain(..) {
+                match value(own.column) {
+                    Ok(expression) => {
+                        expressions.push(expression);
+                        readable.push(own);
+                    }
+                    Err(problem) => header.problems.push(problem),
+                }
+            }
+            if readable.is_empty() {
+                return Err(header.problems.pop().expect("a header has a column of a metric"));
+            }
+            *metrics = readable;
+        }
+    }
+    Ok(expressions)
+}
+
+/// The columns of some rows.
+struct RowBatch<'a> {
+    rows: usize,
+    time: TimeColumn<'a>,
+    arrival: Option<TimeColumn<'a>>,
+    site: Option<&'a StringArray>,
+    zone: &'a StringArray,
+    device: Option<&'a StringArray>,
+    values: Vec<ReadingColumn<'a>>,
+}
+
+enum TimeColumn<'a> {
+    Instant(&'a Int64Array),
+    Local(&'a Int64Array),
+    Whole(&'a Decimal128Array),
+    Number(&'a Float64Array),
+    Text(&'a StringArray),
+}
+
+struct ReadingColumn<'a> {
+    metric: ReadingMetric<'a>,
+    value: ReadingValues<'a>,
+}
+
+enum ReadingMetric<'a> {
+    /// A row names its metric, and perhaps a unit.
+    Named(&'a StringArray, Option<&'a StringArray>),
+    /// The column is of this metric, in this unit; where it is null nothing was said.
+    Fixed(&'a str, &'a str),
+}
+
+enum ReadingValues<'a> {
+    Number(&'a Float64Array),
+    Flag(&'a BooleanArray),
+    Text(&'a StringArray),
+}
+
+impl<'a> RowBatch<'a> {
+    /// In the order of [`select`].
+    fn new(batch: &'a RecordBatch, columns: &[ParquetColumn], header: &'a TableHeader) -> Self {
+        let mut arrays = batch.columns().iter();
+        let mut next = || arrays.next().expect("as many columns as were selected");
+        let time = TimeColumn::new(next(), &columns[header.time]);
+        let arrival = header.arrival.map(|column| TimeColumn::new(next(), &columns[column]));
+        let site = header.site.map(|_| next().as_string());
+        let zone = next().as_string();
+        let device = header.device.map(|_| next().as_string());
+        let values = match &header.values {
+            ValueColumns::Long { value, unit, .. } => {
+                let metric =
+                    ReadingMetric::Named(next().as_string(), unit.map(|_| next().as_string()));
+                vec![ReadingColumn { metric, value: ReadingValues::new(next(), &columns[*value]) }]
+            }
+            ValueColumns::Wide(metrics) => metrics
+                .iter()
+                .map(|own| ReadingColumn {
+                    metric: ReadingMetric::Fixed(&own.metric, &own.unit),
+                    value: ReadingValues::new(next(), &columns[own.column]),
+                })
+                .collect(),
+        };
+        Self { rows: batch.num_rows(), time, arrival, site, zone, device, values }
+    }
+}
+
+impl<'a> TimeColumn<'a> {
+    fn new(array: &'a ArrayRef, column: &ParquetColumn) -> Self {
+        match column.time().expect("`select` refuses others") {
+            TimeKind::Instant => Self::Instant(array.as_primitive::<Int64Type>()),
+            TimeKind::Local => Self::Local(array.as_primitive::<Int64Type>()),
+            TimeKind::Whole => Self::Whole(array.as_primitive::<Decimal128Type>()),
+            TimeKind::Number => Self::Number(array.as_primitive::<Float64Type>()),
+            TimeKind::Text => Self::Text(array.as_string()),
+        }
+    }
+
+    fn at(&self, i: usize) -> RawValue<'a> {
+        match self {
+            Self::Instant(own) if own.is_valid(i) => RawValue::InstantUs(own.value(i)),
+            Self::Local(own) if own.is_valid(i) => RawValue::LocalUs(own.value(i)),
+            Self::Whole(own) if own.is_valid(i) => RawValue::Integer(own.value(i)),
+            Self::Number(own) if own.is_valid(i) => RawValue::Number(own.value(i)),
+            Self::Text(own) if own.is_valid(i) => RawValue::Text(own.value(i)),
+            _ => RawValue::Missing,
+        }
+    }
+}
+
+impl<'a> ReadingValues<'a> {
+    fn new(array: &'a ArrayRef, column: &ParquetColumn) -> Self {
+        match column.kind.as_str() {
+            "BOOLEAN" => Self::Flag(array.as_boolean()),
+            "VARCHAR" => Self::Text(array.as_string()),
+            _ => Self::Number(array.as_primitive::<Float64Type>()),
+        }
+    }
+
+    fn at(&self, i: usize) -> RawValue<'a> {
+        match self {
+            Self::Number(own) if own.is_valid(i) => RawValue::Number(own.value(i)),
+            Self::Flag(own) if own.is_valid(i) => RawValue::Flag(own.value(i)),
+            Self::Text(own) if own.is_valid(i) && own.value(i).trim().is_empty() => {
+                RawValue::Missing
+            }
+            Self::Text(own) if own.is_valid(i) => RawValue::Text(own.value(i)),
+            _ => RawValue::Missing,
+        }
+    }
+}
+
+impl<'a> ReadingColumn<'a> {
+    fn at(&self, i: usize) -> Option<RawReading<'a>> {
+        let value = self.value.at(i);
+        match self.metric {
+            ReadingMetric::Named(metric, unit) => {
+                Some(RawReading { metric: text_at(Some(metric), i), value, unit: text_at(unit, i) })
+            }
+            ReadingMetric::Fixed(metric, unit) => {
+                (value != RawValue::Missing).then_some(RawReading { metric, value, unit })
+            }
+        }
+    }
+}
+
+/// A text, without the space around it; empty where there is none.
+fn text_at(column: Option<&StringArray>, i: usize) -> &str {
+    column.filter(|own| own.is_valid(i)).map_or("", |own| own.value(i).trim())
 }

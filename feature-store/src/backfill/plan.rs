@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use recordings::{Options, Reject, Sensor, Source, keti};
 use sha2::{Digest, Sha256};
-use telemetry::{SmolStr, ZoneId};
+use telemetry::{MetricTable, SmolStr, ZoneId};
 
 use super::{
     Layout, Request,
@@ -33,17 +33,20 @@ pub(super) enum Zone {
 }
 
 impl Plan {
-    pub(super) fn of(request: &Request) -> Result<Self, StoreError> {
+    pub(super) fn of(request: &Request, metrics: &MetricTable) -> Result<Self, StoreError> {
         let options = Options {
             site: request.site.clone(),
             zones: request.zones.clone(),
             knots: !request.as_published,
+            metrics: Arc::new(metrics.clone()),
+            time_zone: request.time_zone.clone(),
+            time_format: request.time_format,
             ..Options::default()
         };
         let Some(layout) = request.layout.text() else {
             debug_assert_eq!(request.layout, Layout::Parquet);
-            let grouped = parquet::read(&request.path, &request.site, &request.zones)?;
-            return Ok(Self::of_read(grouped, Vec::new()));
+            let (grouped, rejects) = parquet::read(&request.path, &options, true)?;
+            return Ok(Self::of_read(grouped, rejects));
         };
         let sources = recordings::open(&request.path, layout, &options)?;
         let mut by_zone: BTreeMap<ZoneId, Vec<_>> = BTreeMap::new();
@@ -54,7 +57,11 @@ impl Plan {
                     .entry(sensor.zone.clone())
                     .or_default()
                     .push((path.clone(), sensor.clone())),
-                Source::File { .. } => rejects.extend(read(source, &mut grouped)?),
+                Source::File { .. } => {
+                    let (rows, own) = read(source, &mut grouped)?;
+                    refuse_other_layouts(rows, &own)?;
+                    rejects.extend(own);
+                }
             }
         }
         if by_zone.is_empty() {
@@ -142,8 +149,8 @@ impl Zone {
     }
 }
 
-/// A file that holds several zones, into them; what is no reading.
-fn read(source: &Source, grouped: &mut Grouped) -> Result<Vec<Reject>, StoreError> {
+/// A file that holds several zones, into them: the number of its readings, and what is none.
+fn read(source: &Source, grouped: &mut Grouped) -> Result<(usize, Vec<Reject>), StoreError> {
     let (bytes, sha256) = hash_of(source.path())?;
     let file = File { path: source.path().to_owned(), bytes, sha256 };
     let (mut rows, mut rejects) = (0, Vec::new());
@@ -156,40 +163,41 @@ fn read(source: &Source, grouped: &mut Grouped) -> Result<Vec<Reject>, StoreErro
             Err(reject) => rejects.push(reject),
         }
     }
-    refuse_other_layouts(rows, &rejects)?;
     grouped.next_file();
-    Ok(rejects)
+    Ok((rows, rejects))
 }
 
-/// The zones of one file, CSV or JSON lines, or Parquet where no layout is named.
+/// The zones of one file, CSV or JSON lines, or Parquet where no layout is named, and what
+/// is no reading.
 pub(crate) fn read_file(
     path: &Path,
     layout: Option<recordings::Layout>,
     options: &Options,
 ) -> Result<(Vec<History>, Vec<Reject>), StoreError> {
-    let (mut grouped, mut rejects) = (Grouped::default(), Vec::new());
-    match layout {
-        None => grouped = parquet::read(path, &options.site, &options.zones)?,
+    let (grouped, rejects) = match layout {
+        None => parquet::read(path, options, false)?,
         Some(layout) => {
+            let (mut grouped, mut rejects) = (Grouped::default(), Vec::new());
             for source in recordings::open(path, layout, options)? {
-                rejects.extend(read(&source, &mut grouped)?);
+                rejects.extend(read(&source, &mut grouped)?.1);
             }
+            (grouped, rejects)
         }
-    }
+    };
     Ok((grouped.zones.into_values().collect(), rejects))
 }
 
-fn refuse_other_layouts(rows: usize, rejects: &[Reject]) -> Result<(), StoreError> {
-    match rejects.first() {
-        Some(first)
-            if rejects.len() as f64 > REJECTED_SHARE_MAX * (rows + rejects.len()) as f64 =>
-        {
+pub(super) fn refuse_other_layouts(rows: usize, rejects: &[Reject]) -> Result<(), StoreError> {
+    // A column that is no metric says nothing of the others.
+    let lines = rejects.iter().filter(|reject| !reject.is_column).count();
+    match rejects.iter().find(|reject| !reject.is_column) {
+        Some(first) if lines as f64 > REJECTED_SHARE_MAX * (rows + lines) as f64 => {
             Err(recordings::RecordingError::Header {
                 path: first.place.path.to_path_buf(),
                 line: first.place.line,
                 column: first.place.column,
-                found: format!("`{}`, and {} lines like it", first.found, rejects.len() - 1),
-                expected: first.expected.to_owned(),
+                found: format!("`{}`, and {} lines like it", first.found, lines - 1),
+                expected: first.expected.clone().into_owned(),
                 hint: "most of the file is no reading: is it of this layout?",
             }
             .into())

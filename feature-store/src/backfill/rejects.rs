@@ -18,9 +18,16 @@ pub(super) fn keep(connection: &Connection, id: u32, rejects: &[Reject]) -> Resu
         return Ok(());
     }
     let mut appender = connection.appender_to_db("rejects", "bronze")?;
-    for Reject { place, found, expected } in rejects.iter().take(KEPT_MAX) {
+    for Reject { place, found, expected, .. } in rejects.iter().take(KEPT_MAX) {
         let path = place.path.to_string_lossy();
-        appender.append_row(params![id, path, place.line, place.column, found, *expected])?;
+        appender.append_row(params![
+            id,
+            path,
+            place.line,
+            place.column,
+            found,
+            expected.as_ref()
+        ])?;
     }
     Ok(appender.flush()?)
 }

@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use jiff::tz::TimeZone;
 use serde::Serialize;
+use telemetry::TimeFormat;
 
 /// How a recording is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -14,7 +16,8 @@ pub enum Layout {
     Agc2,
     /// CSV with a header: time, [site,] zone, [device,] then metric, value, or a column a metric.
     Csv,
-    /// Lines `{"zone","device","metric","ts","value"}`, or reports as the log holds them.
+    /// Lines `{"zone","device","metric","ts","value"}`, or with a member a metric, or reports
+    /// as the log holds them.
     Jsonl,
     /// Parquet with the columns of `csv`: a file, or a folder of them.
     Parquet,
@@ -53,6 +56,10 @@ pub struct Request {
     pub features_only: bool,
     /// Interpolated series as they were published, instead of what was measured.
     pub as_published: bool,
+    /// Of times that say neither offset nor zone.
+    pub time_zone: TimeZone,
+    /// How times are written.
+    pub time_format: TimeFormat,
     /// Where lines that are no readings are listed.
     pub rejects: PathBuf,
     /// Zones at a time; 0: as many as there are processors.

@@ -50,7 +50,7 @@ pub fn run(
     settings.check()?;
     let mut connection = store::open_for_backfill(&settings.store, &settings.lake)?;
     store::bring_up_to_date(&mut connection, settings, metrics)?;
-    let plan = Plan::of(request)?;
+    let plan = Plan::of(request, metrics)?;
     let done = Done::read(&connection)?;
     let columns = columns(&connection, &plan.metrics)?;
     let schema = Engine::new(&settings.engine, metrics.clone(), &columns)?.schema().clone();

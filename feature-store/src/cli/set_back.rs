@@ -1,7 +1,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use service::time::parse_ms;
-use telemetry::ZoneId;
+use telemetry::{ZoneId, time::parse_bound_ms};
 
 use crate::{Settings, StoreError, set_back};
 
@@ -17,7 +16,7 @@ pub struct Command {
     /// The zone, as in farm/bay-1.
     zone: ZoneId,
     /// The time after which its readings cannot have been measured [default: now].
-    #[arg(long, value_name = "TIME", value_parser = parse_ms)]
+    #[arg(long, value_name = "TIME", value_parser = parse_bound_ms)]
     after: Option<i64>,
 }
 

@@ -20,12 +20,15 @@ pub(super) struct KpiParams {
     #[serde(default)]
     #[param(value_type = String)]
     period: Length,
-    /// Begin of an hour or day, this and later: a date, RFC 3339 or UTC ms.
+    /// Begin of an hour or day, this and later: a date, a time (UTC without an offset) or a
+    /// number since 1970.
     from: Option<String>,
     /// Begin of an hour or day, before this.
     to: Option<String>,
-    /// The newest this many lines, 200 without it.
+    /// Lines, 200 without it.
     limit: Option<usize>,
+    /// The `next` of the page before.
+    after: Option<String>,
 }
 
 /// Hours or days of one zone.
@@ -35,6 +38,9 @@ pub(super) struct Kpis {
     zone: ZoneId,
     #[schema(value_type = Vec<Object>)]
     kpis: Vec<ZoneKpis>,
+    /// Where the next page begins, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// Hours or days of one zone, newest first, with its metrics and scores.
@@ -44,13 +50,24 @@ pub(super) async fn kpis(
     State(store): State<FeatureStore>,
     Params(params): Params<KpiParams>,
 ) -> Result<Json<Kpis>, Problem> {
+    let limit = query::limit(params.limit, 200, store.rows_max())?;
+    // Newest first: what follows a period began before it.
+    let after_ms = params.after.as_deref().map(|after| {
+        after.parse::<i64>().map_err(|_| {
+            Problem::bad_request("after: it is not the `next` of a page of these".to_owned())
+        })
+    });
+    let to_ms = query::time(params.to.as_deref())?;
     let query = KpiQuery {
         zone: params.zone.clone(),
         length: params.period,
         from_ms: query::time(params.from.as_deref())?,
-        to_ms: query::time(params.to.as_deref())?,
-        limit: query::limit(params.limit, 200, store.rows_max())?,
+        to_ms: [to_ms, after_ms.transpose()?].into_iter().flatten().min(),
+        limit: limit + 1,
     };
-    let kpis = blocking(move || store.kpis(&query)).await?;
-    Ok(Json(Kpis { zone: params.zone, kpis }))
+    let mut kpis = blocking(move || store.kpis(&query)).await?;
+    let has_more = kpis.len() > limit;
+    kpis.truncate(limit);
+    let next = kpis.last().filter(|_| has_more).map(|last| last.period.start_ms.to_string());
+    Ok(Json(Kpis { zone: params.zone, kpis, next }))
 }

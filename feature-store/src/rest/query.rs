@@ -2,8 +2,8 @@
 
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use serde::Deserialize;
-use service::{rest::Problem, time::parse_ms};
-use telemetry::ZoneId;
+use service::rest::Problem;
+use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId, time::parse_bound_ms};
 use utoipa::IntoParams;
 
 /// Most names or zones in one request.
@@ -34,9 +34,14 @@ pub(super) fn parts<'a>(key: &str, text: Option<&'a str>) -> Result<Option<Vec<&
     Ok(Some(parts))
 }
 
-/// A time as people write it.
+/// A time as people write it. The `+` of an offset, which is a space in a query, is
+/// found again.
 pub(super) fn time(text: Option<&str>) -> Result<Option<i64>, Problem> {
-    text.map(parse_ms).transpose().map_err(Problem::bad_request)
+    text.map(parse_bound_ms).transpose().map_err(refused)
+}
+
+fn refused(what: String) -> Problem {
+    Problem::bad_request(what).hint("a time without an offset is UTC")
 }
 
 /// A span of event time, as many requests have it.
@@ -45,7 +50,7 @@ pub(super) fn time(text: Option<&str>) -> Result<Option<i64>, Problem> {
 pub(super) struct Span {
     /// A day at the site, as in 2013-08-24.
     date: Option<String>,
-    /// Event time, this and later: a date, RFC 3339 or UTC ms.
+    /// Event time, this and later: a date, a time (UTC without an offset) or a number since 1970.
     from: Option<String>,
     /// Event time, this and earlier.
     to: Option<String>,
@@ -76,6 +81,10 @@ fn span(
         ))
         .hint("as in date=2013-08-24, a day at the site")
     };
+    // A time of that day would be dropped without a word.
+    if date.contains(['T', 't', ' ', ':', '[']) {
+        return Err(no_date());
+    }
     let day: Date = date.parse().map_err(|_| no_date())?;
     let start_ms = |day: Date| {
         let midnight = day.to_zoned(time_zone.clone()).map_err(|_| no_date())?;
@@ -142,19 +151,25 @@ pub(super) fn page_of<'a, T: AsRef<str>>(
     Ok((page, next.map(|name| name.as_ref().to_owned())))
 }
 
-/// A time in a body: UTC milliseconds, or as people write it.
+/// A time in a body: a number since 1970, or as people write it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Time {
-    Ms(i64),
+    Number(i64),
     Text(String),
 }
 
 impl Time {
     pub(super) fn ms(&self) -> Result<i64, Problem> {
         match self {
-            Self::Ms(ms) => Ok(*ms),
-            Self::Text(text) => parse_ms(text).map_err(Problem::bad_request),
+            Self::Number(number) => {
+                match TimeParser::new(TimeUsage::Bound).parse_integer(i128::from(*number)) {
+                    Ok(ParsedTime::Instant(ms)) => Ok(ms),
+                    Ok(ParsedTime::Unset) => Err(refused(format!("`{number}` is no time"))),
+                    Err(error) => Err(refused(error.to_string())),
+                }
+            }
+            Self::Text(text) => parse_bound_ms(text).map_err(refused),
         }
     }
 }
@@ -184,6 +199,24 @@ mod tests {
         check("2025-10-26", &berlin, 25);
         assert!(span(Some("2013-02-30"), None, None, &berlin).is_err());
         assert!(span(Some("2013-02-03"), Some("2013-02-03"), None, &berlin).is_err());
+    }
+
+    #[test]
+    fn times_are_whole_or_refused() {
+        let check = |text: &str, expect: Option<i64>| {
+            assert_eq!(time(Some(text)).ok(), expect.map(Some), "{text}");
+        };
+        let one = 1_764_421_200_000;
+        check("2025-11-29T13:00:00", Some(one));
+        check("2025-11-29T15:00:00 02:00", Some(one));
+        check("2025-11-29T14:00:00[Europe/Berlin]", Some(one));
+        check("1764421200", Some(one));
+        check("2025-11-29T13:00:00Z and more", None);
+        check("", None);
+        assert!(span(Some("2025-11-29T13:00:00"), None, None, &TimeZone::UTC).is_err());
+        let number: Time = serde_json::from_str("1764421200").unwrap();
+        assert_eq!(number.ms().unwrap(), one);
+        assert!(serde_json::from_str::<Time>("75").unwrap().ms().is_err());
     }
 
     #[test]

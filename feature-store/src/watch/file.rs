@@ -1,13 +1,14 @@
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use eventlog::{Entry, Record};
 use recordings::{Layout, Options, RecordingError, Reject};
-use telemetry::{Reading, Report, Source};
+use telemetry::{MetricTable, Reading, Report, Source};
 
 use super::{WATCHED, scan::Mark};
 use crate::{
     StoreError,
     backfill::{History, read_file},
+    settings,
 };
 
 /// A file as records like those of the log.
@@ -17,50 +18,96 @@ pub(crate) struct File {
     /// In the order in which things were known, zone by zone; offsets count
     /// from 0.
     pub(crate) entries: Vec<Entry>,
+    /// The offsets that its records have in the store, once it has them.
+    pub(crate) offsets: std::ops::Range<i64>,
+    /// Readings that were made of it; the store counts those that it holds.
     pub(crate) readings: u64,
     pub(crate) rejects: u64,
 }
 
-/// Reads a file. One of another layout, or too large, is one reject.
+/// Reads a file as it was when it was marked; of one that has grown only the
+/// lines behind the first `lines_taken`. A file of another layout, or one that is
+/// too large, is one reject. Rejects are those of the whole file.
 pub(super) fn read(
     path: &Path,
     mark: Mark,
-    site: &str,
-    bytes_max: u64,
+    lines_taken: u64,
+    settings: &settings::Watch,
+    metrics: &Arc<MetricTable>,
 ) -> Result<(File, Vec<Reject>), StoreError> {
+    let bytes_max = settings.file_bytes_max;
     let read = if mark.bytes > bytes_max {
-        Err(refused(path, "a smaller file: this one is for `feature-store backfill`"))
+        let what = format!("{} bytes", mark.bytes);
+        let expected =
+            format!("at most {bytes_max} (hint: larger files are for `feature-store backfill`)");
+        Err(refused(path, 1, 1, &what, expected))
     } else {
-        let options = Options { site: site.to_owned(), ..Options::default() };
-        let layout = match path.extension().and_then(|own| own.to_str()) {
-            Some("csv") => Some(Layout::Csv),
-            Some("parquet") => None,
-            _ => Some(Layout::Jsonl),
+        let options = Options {
+            site: settings.site.clone(),
+            metrics: metrics.clone(),
+            time_zone: settings.time_zone()?,
+            time_format: settings.time_format,
+            bytes: Some(mark.bytes),
+            ..Options::default()
         };
-        match read_file(path, layout, &options) {
+        match read_file(path, layout_of(path), &options) {
             Ok(read) => Ok(read),
             Err(StoreError::Recording(RecordingError::Io { path, source })) => {
                 return Err(RecordingError::Io { path, source }.into());
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "file refused");
-                Err(refused(path, "a file of a known layout: see docs/backfill.md"))
+                Err(explain(path, error))
             }
         }
     };
+    // One that is refused as a whole has no lines that were taken.
+    let lines_taken = if read.is_ok() { lines_taken } else { 0 };
     let (histories, rejects) = read.unwrap_or_else(|reject| (Vec::new(), vec![reject]));
-    let mut file = File { mark, entries: Vec::new(), readings: 0, rejects: rejects.len() as u64 };
+    let is_new = |reject: &&Reject| lines_taken == 0 || reject.place.line > lines_taken;
+    let rejected = rejects.iter().filter(is_new).count() as u64;
+    let mut file =
+        File { mark, entries: Vec::new(), offsets: 0..0, readings: 0, rejects: rejected };
     for mut history in histories {
-        history.settle(None, None);
+        history.settle_behind(lines_taken);
         file.readings += history.readings() as u64;
         push(&mut file.entries, &history);
     }
     Ok((file, rejects))
 }
 
-fn refused(path: &Path, expected: &'static str) -> Reject {
-    let place = recordings::Place { path: path.into(), line: 1, column: 1 };
-    Reject { place, found: "the file as a whole".to_owned(), expected }
+/// The layout of a text file; none of Parquet.
+pub(super) fn layout_of(path: &Path) -> Option<Layout> {
+    match path.extension().and_then(|own| own.to_str()) {
+        Some("csv") => Some(Layout::Csv),
+        Some("parquet") => None,
+        _ => Some(Layout::Jsonl),
+    }
+}
+
+/// Why a file is refused as a whole.
+fn explain(path: &Path, error: StoreError) -> Reject {
+    match error {
+        StoreError::Recording(RecordingError::Header {
+            line,
+            column,
+            found,
+            expected,
+            hint,
+            ..
+        }) => refused(path, line, column, &found, format!("{expected} (hint: {hint})")),
+        StoreError::Recording(RecordingError::Nothing { what, hint, .. }) => {
+            refused(path, 1, 1, &what, format!("a file of a known layout (hint: {hint})"))
+        }
+        other => {
+            let expected = "a file of a known layout (hint: see docs/backfill.md)".to_owned();
+            refused(path, 1, 1, &other.to_string(), expected)
+        }
+    }
+}
+
+fn refused(path: &Path, line: u64, column: u64, found: &str, expected: String) -> Reject {
+    Reject::new(&path.into(), line, column, found.as_bytes(), expected)
 }
 
 /// What one device said at one time is one report.

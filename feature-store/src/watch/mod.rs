@@ -2,16 +2,20 @@
 //!
 //! A file waits until its size and time have not changed for a while, so one
 //! that is still being written is not read by half; one that was renamed into
-//! the folder has both already. Its readings and the note that it was taken are
-//! one transaction. What is no reading is listed in `rejects/<file>.csv`.
+//! the folder has both already. Of a text file that has grown, its beginning as it
+//! was, only the new lines are taken. Its readings and the note that it was taken
+//! are one transaction, and what the note counts is what the store holds. What is
+//! no reading is listed in `rejects/<file>.csv`.
 //!
 //! # Layout
 //! - `scan`: which files are new and at rest
+//! - `fingerprint`: a file's content, and of what it is the continuation
 //! - `file`: a file as records like those of the log
 //! - `rejects`: what is no reading
 //! - `run`: from the folder to the worker
 
 mod file;
+mod fingerprint;
 mod rejects;
 mod run;
 mod scan;
@@ -37,14 +41,34 @@ CREATE TABLE IF NOT EXISTS meta.watched (
     rejects UBIGINT NOT NULL
 );";
 
-/// Notes that a file was taken, in the transaction that is open.
+/// Notes that a file was taken, in the transaction that is open, which has its
+/// readings: they are counted there.
 pub(crate) fn note(connection: &Connection, file: &File) -> Result<(), StoreError> {
     let Mark { path, bytes, sha256 } = &file.mark;
+    let stored: u64 = connection.query_row(
+        "SELECT count(*) FROM silver.data
+         WHERE partition = ? AND \"offset\" >= ? AND \"offset\" < ?",
+        params![WATCHED, file.offsets.start, file.offsets.end],
+        |row| row.get(0),
+    )?;
+    // A record that the store cannot read is kept as one, and is no reading.
+    let rejects = file.rejects + file.readings.saturating_sub(stored);
     connection.execute(
         "INSERT INTO meta.watched VALUES (?, ?, ?, ?, ?)",
-        params![path, bytes, sha256, file.readings, file.rejects],
+        params![path, bytes, sha256, stored, rejects],
     )?;
     Ok(())
+}
+
+/// Readings and rejects of a file, as they were committed.
+pub(crate) fn counts(connection: &Connection, mark: &Mark) -> Result<(u64, u64), StoreError> {
+    let Mark { path, bytes, sha256 } = mark;
+    Ok(connection.query_row(
+        "SELECT readings, rejects FROM meta.watched WHERE path = ? AND bytes = ? AND sha256 = ?
+         ORDER BY rowid DESC LIMIT 1",
+        params![path, bytes, sha256],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?)
 }
 
 /// The files that were taken before.

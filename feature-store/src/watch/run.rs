@@ -1,11 +1,15 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use sha2::{Digest, Sha256};
+use telemetry::MetricTable;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     file::{self, File},
+    fingerprint::{self, Fingerprint},
     rejects,
     scan::{Mark, Scan},
 };
@@ -18,6 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// read is said, and tried again.
 pub(crate) async fn run(
     settings: settings::Watch,
+    metrics: Arc<MetricTable>,
     taken: Vec<Mark>,
     files: mpsc::Sender<File>,
     shutdown: CancellationToken,
@@ -25,10 +30,10 @@ pub(crate) async fn run(
     let settle = Duration::from_secs(u64::from(settings.settle_s));
     let mut scan = Scan::new(&settings.dir, settle, taken);
     loop {
-        let settings = settings.clone();
+        let (settings, metrics) = (settings.clone(), metrics.clone());
         // Files are read on a thread that may block, one round at a time.
         let round = tokio::task::spawn_blocking(move || {
-            let read = look(&mut scan, &settings);
+            let read = look(&mut scan, &settings, &metrics);
             (scan, read)
         });
         let Ok((back, read)) = round.await else { return };
@@ -46,7 +51,7 @@ pub(crate) async fn run(
 }
 
 /// The new files that there are now: one at most, so that not many are held.
-fn look(scan: &mut Scan, settings: &settings::Watch) -> Option<File> {
+fn look(scan: &mut Scan, settings: &settings::Watch, metrics: &Arc<MetricTable>) -> Option<File> {
     let folder = &settings.dir;
     let ready = match scan.at_rest(Instant::now()) {
         Ok(ready) => ready,
@@ -58,18 +63,18 @@ fn look(scan: &mut Scan, settings: &settings::Watch) -> Option<File> {
     for path in ready {
         let mut read = || -> Result<Option<File>, StoreError> {
             let failed = |source| StoreError::Folder { path: path.clone(), source };
-            let mut content = std::fs::File::open(&path).map_err(failed)?;
-            let mut hasher = Sha256::new();
-            let bytes = std::io::copy(&mut content, &mut hasher).map_err(failed)?;
+            let content = std::fs::File::open(&path).map_err(failed)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let sha256 = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let is_text = file::layout_of(&path).is_some();
+            let earlier = if is_text { scan.earlier(&name) } else { Vec::new() };
+            let Fingerprint { bytes, sha256, lines_taken } =
+                fingerprint::read(content, &earlier).map_err(failed)?;
             let mark = Mark { path: name.clone(), bytes, sha256 };
             if scan.knows(&mark) {
                 scan.note(&path, mark);
                 return Ok(None);
             }
-            let (file, rejected) =
-                file::read(&path, mark, &settings.site, settings.file_bytes_max)?;
+            let (file, rejected) = file::read(&path, mark, lines_taken, settings, metrics)?;
             rejects::list(folder, &name, &rejected).map_err(failed)?;
             scan.note(&path, file.mark.clone());
             Ok(Some(file))

@@ -78,6 +78,13 @@ impl Scan {
         self.taken.contains(mark)
     }
 
+    /// The versions of a file that were taken before, the shortest first.
+    pub(super) fn earlier(&self, path: &str) -> Vec<&Mark> {
+        let mut earlier: Vec<&Mark> = self.taken.iter().filter(|mark| mark.path == path).collect();
+        earlier.sort_by_key(|mark| mark.bytes);
+        earlier
+    }
+
     /// A file was read.
     pub(super) fn note(&mut self, path: &Path, mark: Mark) {
         if let Some((look, _)) = self.seen.get(path) {

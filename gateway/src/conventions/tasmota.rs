@@ -4,9 +4,8 @@
 //! <https://tasmota.github.io/docs/Commands/> (`TempUnit` is SetOption8,
 //! `PressureUnit` SetOption24), and the payloads on each sensor's page.
 
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
-use telemetry::{MetricTable, Reading, Reason, SmolStr, ZoneId};
+use telemetry::{MetricTable, Reading, Reason, SmolStr, TimeParser, ZoneId};
 
 use super::{
     Context, Convention, Refusal, Taken,
@@ -51,10 +50,6 @@ const BUILTIN: &[Builtin] = &[
 /// Objects within objects, at most: `ANALOG`, `A0`, `Temperature`.
 const DEPTH_MAX: usize = 3;
 
-/// Times before this are of a device that has not heard the time yet: it
-/// starts at the beginning of 1970. 2016-01-01, before Tasmota's first release.
-const FIRST_MS: i64 = 1_451_606_400_000;
-
 #[derive(Debug)]
 pub(super) struct Tasmota {
     sensor: Pattern,
@@ -62,7 +57,7 @@ pub(super) struct Tasmota {
     other: Pattern,
     places: Places,
     quantities: Quantities,
-    time_zone: TimeZone,
+    time_parser: TimeParser,
 }
 
 impl Tasmota {
@@ -81,7 +76,7 @@ impl Tasmota {
             other: pattern(&format!("{before}*"))?,
             places: Places::new(mapping)?,
             quantities: Quantities::new(mapping, BUILTIN, metrics)?,
-            time_zone: value::time_zone(mapping.time_zone.as_deref())?,
+            time_parser: value::time_parser(mapping.time_zone.as_deref())?,
         })
     }
 
@@ -101,10 +96,9 @@ impl Tasmota {
             return Err((Reason::NotAReading, what));
         };
         let event_ms = match fields.get("Time") {
-            Some(stamp) => value::time_ms("Time", stamp, &self.time_zone)?,
+            Some(stamp) => value::event_ms("Time", stamp, &self.time_parser, message)?,
             None => message.received_ms,
         };
-        let event_ms = if event_ms < FIRST_MS { message.received_ms } else { event_ms };
         let unit = |key: &str| fields.get(key).and_then(Value::as_str);
         let mut reader = Reader {
             tasmota: self,

@@ -9,9 +9,8 @@
 //! metrics = { temp = "temperature", "/soil/0/vwc" = { metric = "soil_moisture", unit = "m³/m³" } }
 //! ```
 
-use jiff::tz::TimeZone;
 use serde_json::Value;
-use telemetry::{MetricTable, Reading, Reason, SmolStr, ZoneId};
+use telemetry::{MetricTable, Reading, Reason, SmolStr, TimeParser, ZoneId};
 
 use super::{
     Context, Convention, Refusal, Taken,
@@ -38,7 +37,7 @@ pub(super) struct Template {
     sequence: Option<String>,
     /// Of the value, where the topic names its metric.
     value: String,
-    time_zone: TimeZone,
+    time_parser: TimeParser,
     /// What becomes of messages that have none of the fields.
     unknown: Unknown,
 }
@@ -70,7 +69,7 @@ impl Template {
             timestamp: pointer("timestamp", mapping.timestamp.as_deref())?,
             sequence: pointer("sequence", mapping.sequence.as_deref())?,
             value: pointer("value", mapping.value.as_deref())?.unwrap_or_default(),
-            time_zone: value::time_zone(mapping.time_zone.as_deref())?,
+            time_parser: value::time_parser(mapping.time_zone.as_deref())?,
             topic: pattern,
             unknown: mapping.unknown,
         })
@@ -104,7 +103,7 @@ impl Template {
         };
         let stamp = self.timestamp.as_ref().and_then(|at| Some((at, document.pointer(at)?)));
         let event_ms = match stamp {
-            Some((at, stamp)) => value::time_ms(at, stamp, &self.time_zone)?,
+            Some((at, stamp)) => value::event_ms(at, stamp, &self.time_parser, message)?,
             None => message.received_ms,
         };
         let mut taken = Taken::nothing();

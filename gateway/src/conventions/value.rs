@@ -1,10 +1,10 @@
 //! Values and times as payloads of other systems carry them.
 
-use jiff::{civil::DateTime, tz::TimeZone};
 use serde_json::Value;
-use telemetry::{Reason, payload};
+use telemetry::{Reason, TimeParser, TimeUsage, payload, time::parse_time_zone};
 
 use super::{Refusal, place::shorten};
+use crate::message::Message;
 
 /// A payload as JSON; a text that only reads as a number is one.
 pub(super) fn document(payload: &[u8]) -> Result<Value, Refusal> {
@@ -46,34 +46,28 @@ pub(super) fn words(name: &str, text: &str) -> Result<f64, Refusal> {
     }
 }
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// When something was measured, UTC milliseconds: as the stamp says, and of a
+/// device that does not know the time yet when its message arrived.
+pub(super) fn event_ms(
+    name: &str,
+    stamp: &Value,
+    parser: &TimeParser,
+    message: &Message,
+) -> Result<i64, Refusal> {
+    let received_ms = message.received_ms;
+    let stamped_ms = payload::parse_time(name, stamp, parser, Some(received_ms))?;
+    Ok(stamped_ms.unwrap_or(received_ms))
+}
 
-/// A time stamp, UTC milliseconds; one without a zone is in `zone`.
-pub(super) fn time_ms(name: &str, value: &Value, zone: &TimeZone) -> Result<i64, Refusal> {
-    let Some(local) = value.as_str().and_then(local) else { return payload::time_ms(name, value) };
-    let ms = local.to_zoned(zone.clone()).map(|time| time.timestamp().as_millisecond());
-    match ms {
-        // Midnight of 1970 east of Greenwich, by a clock that was never set.
-        Ok(ms) if ms >= -DAY_MS => Ok(ms.max(0)),
-        _ => payload::time_ms(name, value),
+/// Reads stamps of a mapping, whose local times are of a zone by its IANA name.
+pub(super) fn time_parser(time_zone: Option<&str>) -> Result<TimeParser, String> {
+    let parser = TimeParser::new(TimeUsage::Live);
+    match time_zone {
+        None => Ok(parser),
+        Some(name) => parse_time_zone(name)
+            .map(|zone| parser.with_time_zone(zone))
+            .map_err(|what| format!("time_zone: {what}")),
     }
-}
-
-/// A date and time that says no zone, with `T` or a space between them.
-fn local(text: &str) -> Option<DateTime> {
-    // Jiff takes an offset that it does not need, but not a `Z`.
-    let has_offset = text.get(19..).is_some_and(|rest| rest.contains(['+', '-', 'Z', 'z']));
-    if has_offset { None } else { text.parse().ok() }
-}
-
-/// A time zone by its IANA name.
-pub(super) fn time_zone(name: Option<&str>) -> Result<TimeZone, String> {
-    let name = name.unwrap_or("UTC");
-    TimeZone::get(name).map_err(|_| {
-        format!(
-            "time_zone = \"{name}\": expected a name of the IANA database, as in \"Europe/Berlin\""
-        )
-    })
 }
 
 #[cfg(test)]
@@ -81,28 +75,53 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const NOW: i64 = 1_735_689_600_000;
+
+    fn check_time(value: &Value, zone: &str, received_ms: i64, expect: Option<i64>) {
+        let message = Message {
+            topic: "t".into(),
+            payload: bytes::Bytes::new(),
+            is_retained: false,
+            received_ms,
+        };
+        let got = event_ms("Time", value, &time_parser(Some(zone)).unwrap(), &message).ok();
+        assert_eq!(got, expect, "{value} {zone}");
+    }
+
     #[test]
     fn times() {
         let check = |value: Value, zone: &str, expect: Option<i64>| {
-            let got = time_ms("Time", &value, &time_zone(Some(zone)).unwrap()).ok();
-            assert_eq!(got, expect, "{value} {zone}");
+            check_time(&value, zone, NOW, expect);
         };
         let berlin = "Europe/Berlin";
         check(json!("2024-01-15T12:00:00"), "UTC", Some(1_705_320_000_000));
         check(json!("2024-01-15T12:00:00"), berlin, Some(1_705_316_400_000));
         check(json!("2024-07-15T12:00:00"), berlin, Some(1_721_037_600_000));
         check(json!("2024-01-15 12:00:00.250"), berlin, Some(1_705_316_400_250));
-        // In the hour that summer time repeats the first one is taken, in the
-        // hour that it leaves out the time goes on by one hour (RFC 5545).
-        check(json!("2024-10-27T02:30:00"), berlin, Some(1_729_989_000_000));
-        check(json!("2024-03-31T02:30:00"), berlin, Some(1_711_848_600_000));
+        check(json!("2024-01-15T12:00"), berlin, Some(1_705_316_400_000));
         check(json!("2024-01-15T12:00:00+01:00"), "UTC", Some(1_705_316_400_000));
         check(json!("2024-01-15T12:00:00Z"), berlin, Some(1_705_320_000_000));
         check(json!(1_705_320_000), berlin, Some(1_705_320_000_000));
-        check(json!("1970-01-01T00:00:12"), berlin, Some(0));
-        check(json!("1969-01-01T00:00:00"), berlin, None);
-        check(json!("0001-01-01T00:00:00"), berlin, None);
+        check(json!("1705320000"), berlin, Some(1_705_320_000_000));
+        // Before the device has heard the time.
+        for unset in [json!("1970-01-01T00:00:12"), json!(""), json!(0), json!(75), json!(null)] {
+            check(unset, berlin, Some(NOW));
+        }
+        // A backlog in the hour that occurs twice, and in the one that never does.
+        check(json!("2024-10-27T02:30:00"), berlin, None);
+        check(json!("2024-03-31T02:30:00"), berlin, None);
         check(json!("noon"), berlin, None);
+        check(json!(true), berlin, None);
+        assert!(time_parser(Some("Mars/Base")).unwrap_err().contains("IANA"));
+    }
+
+    #[test]
+    fn the_hour_that_occurs_twice_is_the_one_of_the_arrival() {
+        let (first_ms, second_ms) = (1_729_989_000_000, 1_729_992_600_000);
+        for at_ms in [first_ms, second_ms] {
+            let stamp = json!("2024-10-27T02:30:00");
+            check_time(&stamp, "Europe/Berlin", at_ms + 700, Some(at_ms));
+        }
     }
 
     #[test]

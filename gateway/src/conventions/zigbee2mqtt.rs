@@ -6,10 +6,9 @@
 
 use std::collections::HashMap;
 
-use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use telemetry::{MetricTable, Reading, SmolStr};
+use telemetry::{MetricTable, Reading, SmolStr, TimeParser, TimeUsage};
 use tracing::warn;
 
 use super::{
@@ -82,6 +81,7 @@ pub(super) struct Zigbee2Mqtt {
     quantities: Quantities,
     /// The units of properties, by friendly name.
     units: HashMap<SmolStr, HashMap<SmolStr, SmolStr>>,
+    time_parser: TimeParser,
     entities_max: usize,
 }
 
@@ -92,6 +92,7 @@ impl Zigbee2Mqtt {
             places: Places::new(mapping)?,
             quantities: Quantities::new(mapping, BUILTIN, metrics)?,
             units: HashMap::new(),
+            time_parser: TimeParser::new(TimeUsage::Live),
             entities_max: mapping.entities_max,
         })
     }
@@ -134,9 +135,9 @@ impl Zigbee2Mqtt {
     ) -> Result<Taken, Refusal> {
         let (zone, device) = (self.places.zone(&[name])?, tidy(name));
         let event_ms = match properties.get("last_seen") {
-            None | Some(Value::Null) => message.received_ms,
+            None => message.received_ms,
             // `last_seen: ISO_8601_local` carries its offset.
-            Some(stamp) => value::time_ms("last_seen", stamp, &TimeZone::UTC)?,
+            Some(stamp) => value::event_ms("last_seen", stamp, &self.time_parser, message)?,
         };
         let units = self.units.get(name);
         let mut taken = Taken::nothing().owned_by(&zone, &device);

@@ -19,7 +19,10 @@ mod payload;
 use std::collections::HashMap;
 
 use prost::Message as _;
-use telemetry::{MetricTable, Reading, Reason, SmolStr, Source};
+use telemetry::{
+    MetricTable, ParsedTime, Reading, Reason, SmolStr, Source, TimeParser, TimeUsage,
+    time::EXPECTED_SET,
+};
 use tracing::{info, warn};
 
 use self::{
@@ -58,9 +61,6 @@ const NOT_READINGS: [&str; 3] = ["Node Control/", "Device Control/", "Properties
 
 /// The metric by which a host asks for births.
 const REBIRTH: &str = "Node Control/Rebirth";
-
-/// Year 9999, the last that RFC 3339 can write.
-const LAST_MS: u64 = 253_402_300_799_999;
 
 #[derive(Debug)]
 pub(super) struct Sparkplug {
@@ -283,16 +283,26 @@ impl Convention for Sparkplug {
     }
 }
 
-/// When a metric was measured: its own time, the message's, or its arrival.
+/// When a metric was measured: its own time, the message's, or its arrival
+/// where neither says one.
 fn event_ms(metric: &Metric, payload: &Payload, message: &Message) -> Result<i64, Refusal> {
-    match metric.timestamp.or(payload.timestamp) {
-        None => Ok(message.received_ms),
-        Some(stamp) if stamp <= LAST_MS => Ok(stamp as i64),
-        Some(stamp) => {
-            let what = format!("timestamp {stamp}: expected UTC milliseconds, 1970 to 9999");
-            Err((Reason::BadTime, what))
+    let parser = TimeParser::new(TimeUsage::Live);
+    for stamp in [metric.timestamp, payload.timestamp].into_iter().flatten() {
+        match parser.parse_integer(i128::from(stamp)) {
+            Ok(ParsedTime::Instant(ms)) => return Ok(ms),
+            Ok(ParsedTime::Unset) => {}
+            Err(error) => {
+                let what = format!("timestamp {stamp}: expected {}", error.expected);
+                return Err((Reason::BadTime, what));
+            }
         }
     }
+    if metric.is_historical == Some(true) {
+        // The arrival says nothing of when it was measured.
+        let what = format!("a historical value without a timestamp: expected {EXPECTED_SET}");
+        return Err((Reason::BadTime, what));
+    }
+    Ok(message.received_ms)
 }
 
 /// The command that makes a node publish its births again (specification 3.0,

@@ -1,0 +1,84 @@
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+
+use super::scan::Mark;
+
+/// The content of a file, and how much of it was taken before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+    /// Lines of an earlier version that this one continues; 0 where it continues none.
+    pub(super) lines_taken: u64,
+}
+
+/// Reads a file once. `earlier` are versions that were taken, the shortest first.
+pub(super) fn read(mut content: impl Read, earlier: &[&Mark]) -> io::Result<Fingerprint> {
+    let mut earlier = earlier.iter().peekable();
+    let (mut hasher, mut bytes, mut lines) = (Sha256::new(), 0_u64, 0_u64);
+    let mut buffer = vec![0; 1 << 16];
+    // Of the last version that this one continues: whether its last line had no end.
+    let (mut lines_taken, mut is_open, mut last) = (0, false, b'\n');
+    loop {
+        while let Some(mark) = earlier.next_if(|mark| mark.bytes <= bytes) {
+            if mark.bytes == bytes && bytes > 0 && mark.sha256 == hex(&hasher) {
+                (lines_taken, is_open) = (lines, last != b'\n');
+            }
+        }
+        // Not beyond where an earlier version ended.
+        let until = earlier.peek().map_or(u64::MAX, |mark| mark.bytes - bytes);
+        let len = usize::try_from(until).unwrap_or(usize::MAX).min(buffer.len());
+        let read = content.read(&mut buffer[..len])?;
+        if read == 0 {
+            return Ok(Fingerprint { bytes, sha256: hex(&hasher), lines_taken });
+        }
+        let part = &buffer[..read];
+        if is_open {
+            // A last line without an end was whole if its end is what comes next;
+            // else it has become another line.
+            lines_taken += u64::from(matches!(part[0], b'\n' | b'\r'));
+            is_open = false;
+        }
+        hasher.update(part);
+        bytes += read as u64;
+        lines += memchr::memchr_iter(b'\n', part).count() as u64;
+        last = part[read - 1];
+    }
+}
+
+fn hex(hasher: &Sha256) -> String {
+    hasher.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(text: &str) -> Mark {
+        let Fingerprint { bytes, sha256, .. } = read(text.as_bytes(), &[]).unwrap();
+        Mark { path: "a.csv".into(), bytes, sha256 }
+    }
+
+    #[test]
+    fn lines_that_were_taken_are_those_of_the_longest_version_that_it_continues() {
+        let check = |text: &str, earlier: &[&str], expect: u64| {
+            let marks: Vec<Mark> = earlier.iter().map(|text| mark(text)).collect();
+            let marks: Vec<&Mark> = marks.iter().collect();
+            let got = read(text.as_bytes(), &marks).unwrap();
+            assert_eq!(got.lines_taken, expect, "{text:?} after {earlier:?}");
+            assert_eq!((got.bytes, got.sha256), (mark(text).bytes, mark(text).sha256));
+        };
+        check("h\n1\n2\n", &[], 0);
+        check("h\n1\n2\n", &["h\n1\n"], 2);
+        check("h\n1\n2\n3\n", &["h\n", "h\n1\n", "h\n1\n2\n"], 3);
+        check("h\n1\n2\n", &["h\n", "x\n1\n"], 1);
+        check("h\n1\n2\n", &["x\n"], 0);
+        check("h\n1", &["h\n1\n2\n"], 0);
+        // A last line without an end: whole, or half of another.
+        check("h\n1\n2\n", &["h\n1"], 2);
+        check("h\r\n1\r\n2\r\n", &["h\r\n1"], 2);
+        check("h\n12\n", &["h\n1"], 1);
+        check("h\n1\n", &[""], 0);
+    }
+}

@@ -1,0 +1,229 @@
+//! How a delimited text is written: what is between its fields, and where its
+//! lines are.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::RecordingError;
+
+/// Characters between fields, the usual one first.
+const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+/// A longer first line is no header.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
+
+/// The text of a file, or of its first `bytes`.
+pub(crate) fn open(
+    path: &Path,
+    bytes: Option<u64>,
+) -> Result<impl Read + Send + use<>, RecordingError> {
+    let file = File::open(path).map_err(RecordingError::io(path))?;
+    Ok(file.take(bytes.unwrap_or(u64::MAX)))
+}
+
+/// What stands between the fields of a header: of what may, that which is there
+/// the most often outside of quotes.
+pub(crate) fn delimiter_of(path: &Path, bytes: Option<u64>) -> Result<u8, RecordingError> {
+    let mut header = Vec::new();
+    BufReader::new(open(path, bytes)?)
+        .take(HEADER_BYTES_MAX)
+        .read_until(b'\n', &mut header)
+        .map_err(RecordingError::io(path))?;
+    if header.starts_with(&[0xff, 0xfe]) || header.starts_with(&[0xfe, 0xff]) {
+        return Err(RecordingError::Header {
+            path: path.to_owned(),
+            line: 1,
+            column: 1,
+            found: "UTF-16".to_owned(),
+            expected: "UTF-8".to_owned(),
+            hint: "spreadsheets write it as `CSV UTF-8`",
+        });
+    }
+    let mut counts = [0_usize; DELIMITERS.len()];
+    let mut is_quoted = false;
+    for byte in header {
+        is_quoted ^= byte == b'"';
+        if !is_quoted && let Some(own) = DELIMITERS.iter().position(|known| *known == byte) {
+            counts[own] += 1;
+        }
+    }
+    let mut best = 0;
+    for own in 1..counts.len() {
+        if counts[own] > counts[best] {
+            best = own;
+        }
+    }
+    Ok(DELIMITERS[best])
+}
+
+/// A text whose lines end with a line feed alone. Records of [`csv::Reader`] are said
+/// to begin where the one before ended: with the blank lines between them, which are
+/// noted here.
+pub(crate) struct LineFeeds<R> {
+    inner: R,
+    chunk: Vec<u8>,
+    ready: Vec<u8>,
+    /// Bytes of `ready` that were given out.
+    given: usize,
+    /// Bytes that were made ready before those of `ready`.
+    offset: u64,
+    /// Whether what was read last ended with a carriage return.
+    is_return_pending: bool,
+    is_line_start: bool,
+    blank_lines: BlankLines,
+}
+
+/// Runs of blank lines: where each begins, and how many lines it has.
+#[derive(Clone, Default)]
+pub(crate) struct BlankLines(Arc<Mutex<VecDeque<(u64, u64)>>>);
+
+impl BlankLines {
+    fn note(&self, offset: u64) {
+        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match runs.back_mut() {
+            Some((start, lines)) if *start + *lines == offset => *lines += 1,
+            _ => runs.push_back((offset, 1)),
+        }
+    }
+
+    /// The line that a record stands on, from 1; records are asked for in order.
+    pub(crate) fn line_of(&self, position: &csv::Position) -> u64 {
+        let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = position.byte();
+        while runs.front().is_some_and(|(start, lines)| start + lines <= at) {
+            runs.pop_front();
+        }
+        match runs.front() {
+            Some((start, lines)) if *start <= at => position.line() + (start + lines - at),
+            _ => position.line(),
+        }
+    }
+}
+
+impl<R: Read> LineFeeds<R> {
+    pub(crate) fn new(inner: R) -> (Self, BlankLines) {
+        let blank_lines = BlankLines::default();
+        let own = Self {
+            inner,
+            chunk: vec![0; 1 << 16],
+            ready: Vec::new(),
+            given: 0,
+            offset: 0,
+            is_return_pending: false,
+            is_line_start: true,
+            blank_lines: blank_lines.clone(),
+        };
+        (own, blank_lines)
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        if part.is_empty() {
+            return;
+        }
+        if self.is_line_start && part[0] == b'\n' {
+            self.blank_lines.note(self.offset + self.ready.len() as u64);
+        }
+        self.is_line_start = part.ends_with(b"\n");
+        self.ready.extend_from_slice(part);
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.offset += self.ready.len() as u64;
+        self.ready.clear();
+        self.given = 0;
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let read = self.inner.read(&mut chunk);
+        let len = *read.as_ref().unwrap_or(&0);
+        let mut rest = &chunk[..len];
+        if std::mem::take(&mut self.is_return_pending) && rest.first() != Some(&b'\n') {
+            self.push(b"\r");
+        }
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.push(rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]));
+            self.push(b"\n");
+            rest = &rest[end + 1..];
+        }
+        self.is_return_pending = rest.ends_with(b"\r");
+        self.push(rest.strip_suffix(b"\r").unwrap_or(rest));
+        self.chunk = chunk;
+        read.map(|_| ())
+    }
+}
+
+impl<R: Read> Read for LineFeeds<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.ready.len() {
+            self.fill()?;
+            // A carriage return alone may be all that was read.
+            if self.ready.is_empty() && self.is_return_pending {
+                self.fill()?;
+            }
+        }
+        let part = &self.ready[self.given..];
+        let len = part.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&part[..len]);
+        self.given += len;
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Reads some bytes at a time.
+    struct Slowly<'a>(&'a [u8], usize);
+
+    impl Read for Slowly<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let len = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..len].copy_from_slice(&self.0[..len]);
+            self.0 = &self.0[len..];
+            Ok(len)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_on_its_line(lines in prop::collection::vec("(|x,y|\"a\r?\nb\",c)", 0..30), end in "(\n|\r\n)", step in 1..9_usize) {
+            let text: String = lines.iter().map(|line| format!("{line}{end}")).collect();
+            let mut expected = Vec::new();
+            let mut at = 1;
+            for line in &lines {
+                if !line.is_empty() {
+                    expected.push(at);
+                }
+                at += 1 + line.matches('\n').count() as u64;
+            }
+            let (reader, blank_lines) = LineFeeds::new(Slowly(text.as_bytes(), step));
+            let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader);
+            let found: Vec<u64> = reader
+                .records()
+                .map(|record| blank_lines.line_of(record.unwrap().position().unwrap()))
+                .collect();
+            prop_assert_eq!(found, expected, "{:?}", text);
+        }
+    }
+
+    #[test]
+    fn what_is_between_fields() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("a.csv");
+        let check = |text: &[u8], expect: Option<u8>| {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(delimiter_of(&path, None).ok(), expect, "{text:?}");
+        };
+        check(b"time,zone,co2\n1;2;3;4;5\n", Some(b','));
+        check("\u{feff}Zeit;Raum;Temperatur (°C, innen)\n".as_bytes(), Some(b';'));
+        check(b"time\tzone\tco2", Some(b'\t'));
+        check(b"\"a;b;c\",time\n", Some(b','));
+        check(b"time\n", Some(b','));
+        check(b"", Some(b','));
+        check(&[0xff, 0xfe, b't', 0], None);
+    }
+}

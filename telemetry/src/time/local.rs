@@ -1,0 +1,64 @@
+//! Local times, of which some occur twice and some never.
+
+use jiff::{
+    Timestamp,
+    civil::DateTime,
+    tz::{AmbiguousOffset, Offset, TimeZone},
+};
+
+use super::{EXPECTED, TimeError};
+
+/// How far a device's clock may be ahead of the arrival of what it stamps.
+const AHEAD_MS_MAX: i64 = 5 * 60 * 1000;
+
+/// The instant that a local time means, UTC milliseconds.
+///
+/// Where clocks are put back an hour occurs twice: the later of its two
+/// instants is meant if it had come when the message arrived, else the
+/// earlier. Where they are put forward an hour never occurs; a device that
+/// does not know of summer time writes it nevertheless, and the arrival tells
+/// which offset it keeps. An arrival that is further behind than half of the
+/// change tells neither.
+pub(super) fn to_instant_ms(
+    local: DateTime,
+    zone: &TimeZone,
+    arrival_ms: Option<i64>,
+    found: &str,
+) -> Result<i64, TimeError> {
+    let at_ms = |offset: Offset| {
+        let at = offset.to_timestamp(local).map_err(|_| TimeError::new(found, EXPECTED));
+        at.map(Timestamp::as_millisecond)
+    };
+    let name = || zone.iana_name().unwrap_or("this zone").to_owned();
+    match zone.to_ambiguous_timestamp(local).offset() {
+        AmbiguousOffset::Unambiguous { offset } => at_ms(offset),
+        AmbiguousOffset::Fold { before, after } => {
+            decide(at_ms(before)?, at_ms(after)?, arrival_ms, false).ok_or_else(|| {
+                let expected = format!(
+                    "an offset, as in +01:00: clocks of {} were put back, this local time \
+                     occurs twice, and no arrival near it decides",
+                    name()
+                );
+                TimeError::new(found, expected)
+            })
+        }
+        AmbiguousOffset::Gap { before, after } => {
+            decide(at_ms(after)?, at_ms(before)?, arrival_ms, true).ok_or_else(|| {
+                let expected = format!(
+                    "a local time that exists: clocks of {} were put forward over this one",
+                    name()
+                );
+                TimeError::new(found, expected)
+            })
+        }
+    }
+}
+
+fn decide(earlier_ms: i64, later_ms: i64, arrival_ms: Option<i64>, is_gap: bool) -> Option<i64> {
+    let arrival_ms = arrival_ms?;
+    let near_ms_max = (later_ms - earlier_ms) / 2;
+    let has_come = later_ms <= arrival_ms.saturating_add(AHEAD_MS_MAX);
+    let chosen_ms = if has_come { later_ms } else { earlier_ms };
+    let is_near = chosen_ms.abs_diff(arrival_ms) <= near_ms_max.unsigned_abs();
+    (is_near || !(has_come || is_gap)).then_some(chosen_ms)
+}

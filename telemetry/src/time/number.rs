@@ -1,0 +1,102 @@
+//! Numbers, whose size tells the unit.
+
+use super::{ParsedTime, TimeError, TimeFormat, TimeParser, TimeUsage};
+
+/// 2100-01-01T00:00:00Z, in seconds: from here on a number is no time.
+const END_S: i128 = 4_102_444_800;
+/// The least number of milliseconds: 3 March 1973, and seconds of the year 5138.
+const FIRST_MILLISECOND: i128 = 100_000_000_000;
+/// Below this a request's number of seconds is no time of readings but a slip:
+/// 3 March 1973.
+const FIRST_BOUND_S: i128 = 100_000_000;
+
+/// Days between 1899-12-30, where spreadsheets count from, and 1970.
+const SPREADSHEET_EPOCH_DAYS: f64 = 25_569.0;
+/// Days of 2001 to 2099, as spreadsheets count them.
+const SPREADSHEET_DAYS: std::ops::Range<f64> = 36_892.0..73_051.0;
+
+const EXPECTED: &str = "seconds, milliseconds, microseconds or nanoseconds since 1970, up to 2099";
+const EXPECTED_DAYS: &str = "days since 1899-12-30, of 2001 to 2099";
+
+/// How many of a unit are a second.
+#[derive(Clone, Copy)]
+enum Unit {
+    Seconds,
+    Milliseconds,
+    Microseconds,
+    Nanoseconds,
+}
+
+/// The one unit in which a number is a time of 1970 to 2099.
+fn unit_of(number: i128) -> Option<Unit> {
+    let units = [
+        (0, 1, Unit::Seconds),
+        (FIRST_MILLISECOND, 1_000, Unit::Milliseconds),
+        (FIRST_MILLISECOND * 1_000, 1_000_000, Unit::Microseconds),
+        (FIRST_MILLISECOND * 1_000_000, 1_000_000_000, Unit::Nanoseconds),
+    ];
+    let is_in = |(first, per_second, _): &(i128, i128, Unit)| {
+        (*first..END_S * per_second).contains(&number)
+    };
+    units.into_iter().find(is_in).map(|(_, _, unit)| unit)
+}
+
+pub(super) fn parse_integer(parser: &TimeParser, number: i128) -> Result<ParsedTime, TimeError> {
+    if parser.format == TimeFormat::SpreadsheetDays {
+        return parse_days(parser, number as f64);
+    }
+    let refused = || TimeError::new(&number.to_string(), EXPECTED);
+    let microseconds = match unit_of(number).ok_or_else(refused)? {
+        Unit::Seconds => number * 1_000_000,
+        Unit::Milliseconds => number * 1_000,
+        Unit::Microseconds => number,
+        Unit::Nanoseconds => number / 1_000,
+    };
+    check_number(parser, number, microseconds)
+}
+
+pub(super) fn parse_number(parser: &TimeParser, number: f64) -> Result<ParsedTime, TimeError> {
+    if number.is_nan() {
+        return Ok(ParsedTime::Unset);
+    }
+    if parser.format == TimeFormat::SpreadsheetDays {
+        return parse_days(parser, number);
+    }
+    let refused = || TimeError::new(&number.to_string(), EXPECTED);
+    if !(0.0..1e19).contains(&number) {
+        return Err(refused());
+    }
+    let whole = number as i128;
+    // To the nearest microsecond, as far as the number can tell them apart: 0.123 s
+    // are 123 ms and not 122.
+    let microseconds = match unit_of(whole).ok_or_else(refused)? {
+        Unit::Seconds => (number * 1e6).round() as i128,
+        Unit::Milliseconds => (number * 1e3).round() as i128,
+        Unit::Microseconds => whole,
+        Unit::Nanoseconds => whole / 1_000,
+    };
+    check_number(parser, whole, microseconds)
+}
+
+fn check_number(
+    parser: &TimeParser,
+    number: i128,
+    microseconds: i128,
+) -> Result<ParsedTime, TimeError> {
+    if parser.usage == TimeUsage::Bound && (1..FIRST_BOUND_S).contains(&number) {
+        return Err(TimeError::new(&number.to_string(), super::EXPECTED));
+    }
+    // Below 2100 in every unit.
+    Ok(parser.check_set((microseconds / 1_000) as i64))
+}
+
+fn parse_days(parser: &TimeParser, days: f64) -> Result<ParsedTime, TimeError> {
+    if days == 0.0 {
+        return Ok(ParsedTime::Unset);
+    }
+    if !SPREADSHEET_DAYS.contains(&days) {
+        return Err(TimeError::new(&days.to_string(), EXPECTED_DAYS));
+    }
+    // Cells are written with few digits: a third of a day is 0.33333.
+    Ok(parser.check_set(((days - SPREADSHEET_EPOCH_DAYS) * 86_400_000.0).round() as i64))
+}
