@@ -345,8 +345,8 @@ impl SequenceHistory {
         let mut is_any = false;
         while let Some(oldest) = self.entries.front() {
             let is_old = arrival_ms.saturating_sub(oldest.arrival_ms) > SPAN_MS;
-            let is_over = self.entries.len() > messages_max;
-            if !is_over && !(is_old && self.entries.len() > MESSAGES_MIN) {
+            let kept_max = if is_old { MESSAGES_MIN.min(messages_max) } else { messages_max };
+            if self.entries.len() <= kept_max {
                 break;
             }
             self.entries.pop_front();
