@@ -32,9 +32,9 @@ pub use read::{
 pub(crate) use restore::{
     Restored, feature_columns, metrics, positions, restore, restore_zone, restore_zones,
 };
+pub(crate) use revisions::drop_superseded_revisions;
 pub(crate) use set_back::set_zone_back;
 pub use set_back::{SetBack, set_back};
-pub(crate) use revisions::drop_superseded_revisions;
 pub use versions::{Version, drop_version, versions_of};
 pub(crate) use versions::{bring_up_to_date, versions};
 pub(crate) use write::Writer;
