@@ -13,7 +13,7 @@ use feature_store::{
     backfill::{self, Layout, Request},
 };
 use support::{run_to_end, settings};
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use telemetry::{MetricTable, Reading, Report, Source, TimeFormat, ZoneId, topic::READINGS};
 use tempfile::TempDir;
 
 const MINUTE_MS: i64 = 60_000;
@@ -101,6 +101,8 @@ fn by_backfill(dir: &Path, layout: Layout, file: &Path) -> Settings {
         as_published: false,
         rejects: dir.join("rejects.csv"),
         jobs: 1,
+        time_zone: jiff::tz::TimeZone::UTC,
+        time_format: TimeFormat::Iso,
     };
     let summary = backfill::run(&settings, &MetricTable::default(), &request, &|_| {}).unwrap();
     assert_eq!((summary.readings, summary.rejects), (day().len() as u64, 0));
@@ -154,10 +156,9 @@ fn table(settings: &Settings) -> Table {
     for (is_as_known, filter) in [(true, "revision = 0"), (false, "true")] {
         // `arg_max` passes nulls over: revisions are numbered with the values that they have.
         let query = format!(
-            "SELECT epoch_ms(time){} FROM features.rows AS r WHERE {filter} AND revision =
+            "SELECT epoch_ms(time){columns} FROM features.rows AS r WHERE {filter} AND revision =
                  (SELECT max(revision) FROM features.rows AS o WHERE o.time = r.time AND {filter})
-             GROUP BY time",
-            columns
+             GROUP BY time"
         );
         let mut statement = sql.prepare(&query).unwrap();
         let mut rows = statement.query([]).unwrap();

@@ -93,9 +93,15 @@ fn stored(settings: &Settings) -> Stored {
 fn of_file(path: &Path, layout: Layout) -> (Stored, Summary) {
     let store = TempDir::new().unwrap();
     let settings = settings(store.path());
-    let summary = take(&settings, path, layout).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let summary =
+        take(&settings, path, layout).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let stored = stored(&settings);
-    assert_eq!(summary.readings, stored.len() as u64, "{path:?}: what is counted is stored");
+    assert_eq!(
+        summary.readings,
+        stored.len() as u64,
+        "{}: what is counted is stored",
+        path.display()
+    );
     (stored, summary)
 }
 

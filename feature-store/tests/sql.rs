@@ -169,10 +169,10 @@ fn check_same_readings(filter: &str, sources: [(&str, &str); 2]) {
     let mut engine = engine(&definitions);
     let mut output = Output::default();
     engine.run_ahead(batch.iter().flat_map(SqlReading::of_report));
-    batch.iter().for_each(|report| engine.take(report, &mut output));
+    batch.iter().for_each(|report| engine.ingest_report(report, report.arrival_ms, &mut output));
     assert_eq!(output.qualities, [Quality::Ok, Quality::Duplicate, Quality::Ok]);
     for zone in &zones {
-        engine.advance(zone, START_MS + 600_000, &mut output);
+        engine.complete(zone, START_MS + 600_000, &mut output);
     }
     let count = |zone: &ZoneId| {
         let rows = output.rows.iter().filter(|row| row.zone == *zone);

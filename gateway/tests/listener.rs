@@ -346,7 +346,7 @@ async fn counters_that_come_around_lose_nothing() {
     // A value for each number, the same in each run.
     let valued = (0..300).map(|i| {
         let seq = i % 100;
-        format!(r#"{{"temperature": {}, "seq": {seq}, "boot": "1.2.0"}}"#, seq as f64 / 4.0)
+        format!(r#"{{"temperature": {}, "seq": {seq}, "boot": "1.2.0"}}"#, f64::from(seq) / 4.0)
     });
     check_copies(valued, (300, 0)).await;
 }

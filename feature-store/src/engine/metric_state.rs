@@ -62,7 +62,7 @@ impl MetricState {
     ) {
         self.series.insert(point);
         for (number, (derivation, _, series)) in self.derived.iter_mut().enumerate() {
-            if let Some(derived) = derive(*derivation, point, sql.map(|sql| sql[number]), is_up) {
+            if let Some(derived) = derive(*derivation, point, value_of(point, sql, number), is_up) {
                 series.insert(derived);
             }
         }
@@ -79,7 +79,7 @@ impl MetricState {
         batch.points.push(point);
         batch.derived.resize_with(self.derived.len(), Vec::new);
         for (number, (derivation, ..)) in self.derived.iter().enumerate() {
-            let derived = derive(*derivation, point, sql.map(|sql| sql[number]), is_up);
+            let derived = derive(*derivation, point, value_of(point, sql, number), is_up);
             batch.derived[number].extend(derived);
         }
     }
@@ -118,12 +118,17 @@ impl MetricBatch {
     }
 }
 
+/// What SQL made of a reading for a derived metric, or its own value.
+fn value_of(point: Point, sql: Option<&[Option<f64>]>, number: usize) -> Option<f64> {
+    sql.map_or(Some(point.value), |sql| sql[number])
+}
+
 fn derive(
     derivation: Derivation,
     point: Point,
-    sql: Option<Option<f64>>,
+    value: Option<f64>,
     is_up: Option<bool>,
 ) -> Option<Point> {
-    let value = derivation.value(sql.unwrap_or(Some(point.value))?, is_up)?;
+    let value = derivation.value(value?, is_up)?;
     Some(Point::new(point.event_ms(), value, point.device()))
 }

@@ -87,13 +87,6 @@ impl Query {
 pub(crate) mod tests {
     use super::*;
 
-    impl Query {
-        /// Past the first wall, to see that the others stand.
-        pub(crate) fn unchecked(text: &str) -> Self {
-            Self(text.to_owned())
-        }
-    }
-
     /// What must never be run. None of it is a question about the store's tables.
     pub(crate) const HOSTILE: &[&str] = &[
         // files

@@ -161,7 +161,7 @@ fn measured_metrics(store: &FeatureStore, names: &[&str]) -> BTreeMap<String, BT
     const SIGNAL: &str = "irrigation";
     let (definitions, metrics) = (store.definitions(), store.metrics());
     let mut inputs: BTreeMap<SmolStr, Vec<SmolStr>> = BTreeMap::new();
-    let mut open: BTreeSet<SmolStr> = names.iter().map(|name| SmolStr::new(name)).collect();
+    let mut open: BTreeSet<SmolStr> = names.iter().map(SmolStr::new).collect();
     for _ in 0..DEPTH_MAX {
         if open.is_empty() {
             break;
@@ -238,7 +238,7 @@ mod tests {
         let limits = OnlineAges { max_age_s: 3600.0, max_ages_s };
         let ages = Ages { limits: &limits, now_ms: 2_000_000_000 };
         let is_present = |metrics: &[&str]| {
-            let metrics = metrics.iter().map(|metric| SmolStr::new(metric)).collect();
+            let metrics = metrics.iter().map(SmolStr::new).collect();
             ages.is_present(2_000_000_000 - row_age_s * 1000, Some(&metrics), |metric| {
                 temperature_age_s.filter(|_| metric == "temperature")
             })

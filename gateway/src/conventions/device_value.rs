@@ -67,9 +67,7 @@ fn words(name: &str) -> Vec<String> {
     let mut is_new = true;
     let mut before = ' ';
     for c in name.chars().take(128) {
-        if !c.is_alphanumeric() {
-            is_new = true;
-        } else {
+        if c.is_alphanumeric() {
             is_new |= c.is_uppercase() && before.is_lowercase();
             if is_new {
                 words.push(String::new());
@@ -78,6 +76,8 @@ fn words(name: &str) -> Vec<String> {
                 word.extend(c.to_lowercase());
             }
             is_new = false;
+        } else {
+            is_new = true;
         }
         before = c;
     }

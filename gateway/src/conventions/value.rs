@@ -82,6 +82,7 @@ mod tests {
             topic: "t".into(),
             payload: bytes::Bytes::new(),
             is_retained: false,
+            is_redelivery: false,
             received_ms,
         };
         let got = event_ms("Time", value, &time_parser(Some(zone)).unwrap(), &message).ok();

@@ -224,12 +224,13 @@ fn a_local_time_that_never_occurs_is_refused_unless_the_arrival_tells_its_offset
 
 #[test]
 fn other_orders_and_spreadsheets_by_format() {
+    use TimeFormat::{DayFirst, Iso, MonthFirst, SpreadsheetDays};
+
     let check = |format: TimeFormat, text: &str, expect: Option<i64>| {
         let parser = TimeParser::new(TimeUsage::Recorded).with_format(format);
         let got = parser.parse_text(text, None);
         assert_eq!(got.clone().ok(), expect.map(ParsedTime::Instant), "{text}: {got:?}");
     };
-    use TimeFormat::{DayFirst, Iso, MonthFirst, SpreadsheetDays};
     for text in
         ["15.01.2024 12:00", "15/01/2024 12:00:00", "15-01-2024T12:00", "15.1.2024, 12:00:00.000"]
     {

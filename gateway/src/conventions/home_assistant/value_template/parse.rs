@@ -171,7 +171,7 @@ enum End {
     Template,
     Elif(Expression),
     Else,
-    EndIf,
+    OfIf,
 }
 
 struct Parser<'t> {
@@ -219,7 +219,7 @@ impl<'t> Parser<'t> {
             }
             "elif" => Err(End::Elif(self.conditional()?)),
             "else" => Err(End::Else),
-            "endif" => Err(End::EndIf),
+            "endif" => Err(End::OfIf),
             _ => return None,
         };
         self.take_close("%}").then_some(statement)
@@ -234,10 +234,10 @@ impl<'t> Parser<'t> {
             branches.push((condition, nodes));
             match end {
                 End::Elif(next) => condition = next,
-                End::EndIf => return Some(Node::If(branches, Vec::new())),
+                End::OfIf => return Some(Node::If(branches, Vec::new())),
                 End::Else => {
                     let (otherwise, end) = self.nodes()?;
-                    return (end == End::EndIf).then_some(Node::If(branches, otherwise));
+                    return (end == End::OfIf).then_some(Node::If(branches, otherwise));
                 }
                 End::Template => return None,
             }
