@@ -86,7 +86,12 @@ fn history() -> impl Strategy<Value = Vec<Vec<Report>>> {
                 _ => report("broken", at_ms, late_ms, "co2", 700.0 + f64::from(noise)),
             }
         };
-        batches.into_iter().map(|batch| batch.into_iter().map(&mut of).collect()).collect()
+        // In the order of arrival, as a log has them.
+        let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+        let mut all: Vec<Report> = batches.into_iter().flatten().map(&mut of).collect();
+        all.sort_by_key(|report| report.arrival_ms);
+        let mut all = all.into_iter();
+        sizes.into_iter().map(|size| all.by_ref().take(size).collect()).collect()
     })
 }
 

@@ -1,8 +1,10 @@
 //! What late and out-of-order readings cost the engine, beside the same readings on time:
-//! `cargo run -p microclimate --example late_data [all]`. With `all` the built-in definitions
-//! (every feature), else four windows of seven aggregates, as in `engine_pace`.
 //!
-//! Five metrics of a room, a reading every five seconds each, on one thread.
+//!     cargo run --example late_data -- [all] [ROOM]
+//!
+//! With `all` the built-in definitions (every feature), else four windows of seven aggregates, as
+//! in `engine_pace`. Five metrics of a made-up room, a reading every five seconds each, on one
+//! thread; and two days of a room of the KETI data, where its folder is named, as `~/data/KETI/415`.
 
 use std::time::Instant;
 
@@ -30,7 +32,9 @@ fn main() {
     let file = std::env::temp_dir().join(format!("late-data-{}.toml", std::process::id()));
     std::fs::write(&file, DEFINITIONS).expect("the temporary folder can be written");
     let mut settings = Settings::default().engine;
-    let is_all = std::env::args().nth(1).is_some_and(|argument| argument == "all");
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_all = arguments.iter().any(|argument| argument == "all");
+    arguments.retain(|argument| argument != "all");
     if !is_all {
         settings.features.clone_from(&file);
     }
@@ -44,13 +48,14 @@ fn main() {
         let on_time: Vec<Report> = in_order(reports);
         line("  the same on time", &settings, &on_time);
     }
-    let room = room(48, |random| match random % 100 {
-        0..7 => (random >> 8) as i64 % (HOUR_MS / 2),
-        7..10 => (random >> 8) as i64 % (8 * HOUR_MS),
-        _ => 0,
-    });
+    let room = room(48, some_late);
     line("7 % to 30 min, 3 % to 8 h late", &settings, &room);
     line("  the same on time", &settings, &in_order(room));
+    for folder in &arguments {
+        let room = real_room(std::path::Path::new(folder));
+        line("two days of a real room, likewise", &settings, &room);
+        line("  the same on time", &settings, &in_order(room));
+    }
     let slow = room_with_slow_clock(48);
     line("a clock 8 h slow, of five", &settings, &slow);
     line("  the same on time", &settings, &in_order(slow));
@@ -123,6 +128,42 @@ fn room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<Report> {
             let value = (random(&mut state) % 300) as f64 / 10.0;
             let value = if metric == 4 { f64::from(value > 15.0) } else { value };
             reports.push(report(event_ms, event_ms + delay(random(&mut state)), metric, value));
+        }
+    }
+    reports.sort_by_key(|report| report.arrival_ms);
+    reports
+}
+
+/// How late a reading is: 7 % up to half an hour, 3 % up to eight hours.
+fn some_late(random: u64) -> i64 {
+    match random % 100 {
+        0..7 => (random >> 8) as i64 % (HOUR_MS / 2),
+        7..10 => (random >> 8) as i64 % (8 * HOUR_MS),
+        _ => 0,
+    }
+}
+
+/// Two days of a room of the KETI data, some readings late: a file a sensor, lines `epoch, value`.
+fn real_room(folder: &std::path::Path) -> Vec<Report> {
+    const FROM_S: i64 = 1_377_302_400; // 2013-08-24T00:00:00Z
+    let mut state = 1;
+    let mut reports = Vec::new();
+    for (metric, file) in ["temperature", "humidity", "co2", "light", "pir"].iter().enumerate() {
+        let path = folder.join(format!("{file}.csv"));
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for line in text.lines() {
+            let Some((time, value)) = line.split_once(',') else { continue };
+            let (Ok(time), Ok(value)) = (time.trim().parse::<i64>(), value.trim().parse::<f64>())
+            else {
+                continue;
+            };
+            if (FROM_S..FROM_S + 2 * 86_400).contains(&time) {
+                let event_ms = time * 1000;
+                let arrival_ms = event_ms + some_late(random(&mut state));
+                let value = if metric == 4 { f64::from(value > 0.0) } else { value };
+                reports.push(report(event_ms, arrival_ms, metric, value));
+            }
         }
     }
     reports.sort_by_key(|report| report.arrival_ms);
