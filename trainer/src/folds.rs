@@ -43,9 +43,13 @@ impl FromStr for Cut {
     /// Reads `0.6,0.15` (train, calibration) or a time.
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((train, calibration)) = text.split_once(',') else {
-            return parse_bound_ms(text).map(Self::TestFrom).map_err(|error| {
-                format!("{error}; or the shares of training and calibration, as in 0.6,0.15")
-            });
+            let hint = "or the shares of training and calibration, as in 0.6,0.15";
+            if text.trim().parse::<f64>().is_ok_and(|number| number < 1.0) {
+                return Err(format!("`{text}` is neither a time nor two shares; {hint}"));
+            }
+            return parse_bound_ms(text)
+                .map(Self::TestFrom)
+                .map_err(|error| format!("{error}; {hint}"));
         };
         let share = |text: &str| text.trim().parse::<f64>().ok();
         match (share(train), share(calibration)) {

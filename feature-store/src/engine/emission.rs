@@ -229,15 +229,12 @@ impl Zone {
         let is_settled = has_passed(activity.late_reading_ms, BURST_END_MS)
             || has_passed(activity.late_since_ms, BURST_MAX_MS);
         let is_at_end = !activity.is_finished && has_passed(activity.reading_ms, DATA_END_MS);
-        let clock_ms = if self.progress.live {
+        if self.progress.live {
             // As late as a punctual reading could be.
             self.advance(now_ms - rules.lateness_ms(), catalog, rules, rows);
-            Some(now_ms)
-        } else {
-            self.progress.arrival_ms
-        };
-        if is_settled && clock_ms.is_some() && !self.progress.recompute.is_empty() {
-            self.recompute_rows(clock_ms, catalog, rules, rows);
+            if is_settled && !self.progress.recompute.is_empty() {
+                self.recompute_rows(Some(now_ms), catalog, rules, rows);
+            }
         }
         if is_at_end && !self.progress.live && self.progress.arrival_ms.is_some() {
             self.finish(catalog, rules, rows);

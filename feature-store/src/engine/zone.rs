@@ -167,11 +167,8 @@ impl Zone {
         if report.source == Source::Live && report.arrival_ms != reading.event_ms {
             self.note_device_clock(&reading);
         }
-        // How it came says whether time passes for the zone; once it does, a file that is
-        // taken in does not stop it.
-        let is_of_now = report.source == Source::Live
-            || (report.source == Source::Backfill && report.arrival_ms == received_ms);
-        self.progress.live |= quality.is_ok() && is_of_now;
+        // Once time passes for a zone, a file that is taken in does not stop it.
+        self.progress.live |= quality.is_ok() && report.source == Source::Live;
         quality
     }
 

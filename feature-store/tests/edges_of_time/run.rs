@@ -1,7 +1,10 @@
 //! Messages through the engine, with a clock of its own: time passes, the program ends and
 //! starts again, and all rows are kept by their revisions.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use feature_store::{
     Row, Settings,
@@ -23,6 +26,15 @@ pub(crate) enum Door {
     Recorded,
 }
 
+/// A row, of which a long run keeps the values now and then only.
+pub(crate) struct KeptRow {
+    pub(crate) revision: i64,
+    /// Of the bits of all values.
+    pub(crate) hash: u64,
+    pub(crate) row: Option<Row>,
+    at_ms: i64,
+}
+
 /// An engine with everything that it said.
 pub(crate) struct Run {
     settings: Settings,
@@ -30,7 +42,10 @@ pub(crate) struct Run {
     door: Door,
     /// What a store would have kept.
     kept: Vec<(Message, Quality)>,
-    pub(crate) rows: Vec<Row>,
+    /// By zone, in the order in which they were made.
+    rows: BTreeMap<ZoneId, Vec<KeptRow>>,
+    /// Of one row in so many the values are kept.
+    every: i64,
 }
 
 pub(crate) fn zone_id(zone: usize) -> ZoneId {
@@ -59,7 +74,8 @@ fn reading(message: &Message) -> Reading {
 }
 
 impl Run {
-    pub(crate) fn new(door: Door) -> Self {
+    /// Keeps the values of one row in `every`.
+    pub(crate) fn new(door: Door, every: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
         settings.engine.features = dir.path().join("features.toml");
@@ -67,7 +83,8 @@ impl Run {
         let engine = engine(&settings);
         // The file is read once.
         drop(dir);
-        Self { settings, engine, door, kept: Vec::new(), rows: Vec::new() }
+        let every = every.max(1) as i64;
+        Self { settings, engine, door, kept: Vec::new(), rows: BTreeMap::new(), every }
     }
 
     /// Takes a message in, as it arrives.
@@ -77,22 +94,39 @@ impl Run {
             if self.door == Door::Live { message.arrival_ms } else { 4_000_000_000_000 };
         self.engine.ingest_report(&report(message, self.door), received_ms, &mut output);
         assert_eq!(output.pushed_ahead, [], "no clock of the gateway was wrong");
-        self.rows.append(&mut output.rows);
+        self.keep(output.rows);
         self.kept.push((message.clone(), output.qualities[0]));
         output.qualities[0]
+    }
+
+    pub(crate) fn keep(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            let mut hasher = DefaultHasher::new();
+            row.values.iter().for_each(|value| value.to_bits().hash(&mut hasher));
+            let is_whole = row.at_ms.div_euclid(MINUTE_MS) % self.every == 0;
+            let Row { at_ms, revision, .. } = row;
+            let rows = self.rows.entry(row.zone.clone()).or_default();
+            let row = is_whole.then_some(row);
+            rows.push(KeptRow { revision, hash: hasher.finish(), row, at_ms });
+        }
+    }
+
+    /// How many rows were written, each revision counted.
+    pub(crate) fn written(&self) -> usize {
+        self.rows.values().map(Vec::len).sum()
     }
 
     /// Lets time pass.
     pub(crate) fn tick(&mut self, now_ms: i64) {
         let mut output = Output::default();
         self.engine.tick(now_ms, &mut output);
-        self.rows.append(&mut output.rows);
+        self.keep(output.rows);
     }
 
     pub(crate) fn finish(&mut self) {
         let mut output = Output::default();
         self.engine.finish(&mut output);
-        self.rows.append(&mut output.rows);
+        self.keep(output.rows);
     }
 
     /// Ends and starts again with what a store keeps: progress as text, and the readings of as
@@ -122,10 +156,9 @@ impl Run {
     }
 
     /// The rows of a zone by time: those known then, or the newest of each.
-    pub(crate) fn table(&self, zone: usize, is_as_known: bool) -> BTreeMap<i64, &Row> {
-        let zone = zone_id(zone);
-        let mut table: BTreeMap<i64, &Row> = BTreeMap::new();
-        for row in self.rows.iter().filter(|row| row.zone == zone) {
+    pub(crate) fn table(&self, zone: usize, is_as_known: bool) -> BTreeMap<i64, &KeptRow> {
+        let mut table: BTreeMap<i64, &KeptRow> = BTreeMap::new();
+        for row in self.rows.get(&zone_id(zone)).into_iter().flatten() {
             if is_as_known && row.revision > 0 {
                 continue;
             }
@@ -149,7 +182,8 @@ impl Run {
         found.map(|(.., progress)| progress.clone()).unwrap_or_default()
     }
 
-    /// Checks all rows against plain loops, the values of one in `every`; how many rows and values.
+    /// Checks all rows against plain loops, and of those with values one in `every`; how many rows
+    /// and values.
     pub(crate) fn check(&self, messages: &[Message], every: usize) -> (usize, usize) {
         let qualities = judge(messages);
         for ((message, expect), (_, found)) in messages.iter().zip(&qualities).zip(&self.kept) {
@@ -174,7 +208,9 @@ impl Run {
                     times.len()
                 );
                 rows += table.len();
-                for (at_ms, row) in table.iter().skip(zone % every.max(1)).step_by(every) {
+                let whole = table.values().filter_map(|kept| kept.row.as_ref());
+                for row in whole.step_by(every) {
+                    let at_ms = &row.at_ms;
                     let expect = readings.features(*at_ms, arrived(*at_ms));
                     for (name, value) in row.schema.names.iter().zip(row.values.iter()) {
                         let Some(expect) = expect.get(name.as_str()) else { continue };
@@ -215,7 +251,12 @@ fn engine_with(settings: &Settings, definitions: &str) -> Engine {
 /// A run over messages, live with time passing each minute, or recorded; `restarts` times it ends
 /// and starts again.
 pub(crate) fn run(messages: &[Message], door: Door, restarts: usize) -> Run {
-    let mut run = Run::new(door);
+    run_with(messages, door, restarts, 1)
+}
+
+/// The same, of which the values of one row in `every_row` are kept.
+pub(crate) fn run_with(messages: &[Message], door: Door, restarts: usize, every_row: usize) -> Run {
+    let mut run = Run::new(door, every_row);
     let mut now_ms = messages.first().map_or(0, |message| message.arrival_ms);
     let every = messages.len() / (restarts + 1) + 1;
     for (number, message) in messages.iter().enumerate() {

@@ -202,7 +202,16 @@ async fn what_has_moved_is_still_there_for_every_question_of_a_running_store() {
         receipt.await.unwrap();
     }
     drop((writer, log));
-    run(&settings, |store| store.counts().readings == all).await;
+    // Until the end of the data was seen, and its rows are complete.
+    let (mut rows, mut since) = (0, std::time::Instant::now());
+    run(&settings, |store| {
+        let counts = store.counts();
+        if counts.rows != rows || counts.readings != all {
+            (rows, since) = (counts.rows, std::time::Instant::now());
+        }
+        since.elapsed() > std::time::Duration::from_secs(14)
+    })
+    .await;
     let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
     let expect = answers(&store);
     drop(store);

@@ -71,6 +71,8 @@ async fn the_owners_of_a_group_have_what_a_single_one_has() {
         assert!(start.elapsed() < PATIENCE, "{all:?} is not {expect:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
+    // The end of the data is seen ten seconds after it, by all of them.
+    tokio::time::sleep(Duration::from_secs(15)).await;
     let single = single.stop();
     let expect: State = of_zones(&single);
     let mut got = State::new();
