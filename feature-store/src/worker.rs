@@ -41,6 +41,9 @@ const LAG_MAX: u64 = 10_000;
 /// A transaction is written when it holds this much payload, bytes.
 const PAYLOAD_BYTES_MAX: usize = 128 << 20;
 
+/// … or so many feature rows.
+const ROWS_MAX: usize = 250_000;
+
 /// What the computing thread is told, in the order of the log.
 enum Step {
     Arrived(Vec<Arrived>),
@@ -363,7 +366,9 @@ impl Worker {
     fn commit_if_due(&mut self) -> Result<(), StoreError> {
         let commit = self.shared.settings.commit;
         let (_, readings, payload_bytes) = self.pending.size();
-        let is_full = readings >= commit.readings_max || payload_bytes >= PAYLOAD_BYTES_MAX;
+        let is_full = readings >= commit.readings_max
+            || payload_bytes >= PAYLOAD_BYTES_MAX
+            || self.pending.rows.len() >= ROWS_MAX;
         let is_time = self.handed_at.elapsed() >= Duration::from_millis(commit.interval_ms);
         if is_full || (self.committer.is_idle()? && is_time) { self.hand_over() } else { Ok(()) }
     }

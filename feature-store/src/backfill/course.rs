@@ -66,7 +66,9 @@ fn by_feed(
             feed.rows().iter().for_each(&mut keep);
         }
     }
-    feed.finish();
+    while feed.finish_some() {
+        feed.rows().iter().for_each(&mut keep);
+    }
     feed.rows().iter().for_each(keep);
     qualities
 }
@@ -117,7 +119,9 @@ fn by_reports(
         engine.join(&mut output.rows);
         output.rows.drain(..).for_each(|row| keep(&row));
     }
-    engine.finish(&mut output);
+    while engine.finish_some(&mut output) {
+        output.rows.drain(..).for_each(|row| keep(&row));
+    }
     output.rows.iter().for_each(keep);
     qualities
 }

@@ -157,46 +157,53 @@ impl Zone {
     ) {
         let grid_ms = rules.grid_ms();
         let Some(final_ms) = self.progress.final_ms else { return };
-        let mut ranges: Vec<(i64, i64)> = Vec::new();
-        let classes: Vec<AgeClass> = match now_ms {
+        // The youngest first: they are asked for most.
+        let mut classes: Vec<AgeClass> = match now_ms {
             Some(now_ms) => self.progress.schedule.due(now_ms).collect(),
             None => classes().rev().collect(),
         };
+        classes.reverse();
+        let mut due: Vec<(AgeClass, Vec<(i64, i64)>)> = Vec::new();
         for class in classes {
             let until_ms = grid_down(final_ms - class.youngest_ms, grid_ms);
             let after_ms = grid_down(final_ms - class.oldest_ms, grid_ms);
-            let taken = self.progress.recompute.take(after_ms, until_ms, grid_ms);
-            if let Some(now_ms) = now_ms.filter(|_| !taken.is_empty()) {
-                self.progress.schedule.note(class, now_ms);
+            let ranges = self.progress.recompute.take(after_ms, until_ms, grid_ms);
+            if !ranges.is_empty() {
+                due.push((class, ranges));
             }
-            ranges.extend(taken);
         }
-        let Some((first_ms, _)) = ranges.first().copied() else { return };
+        let Some((first_ms, _)) = due.last().map(|(_, ranges)| ranges[0]) else { return };
         self.progress.corrections += 1;
         let mut left = RECOMPUTED_ROWS_MAX;
         let mut not_done = Vec::new();
         self.with_pending(first_ms, rules, |zone| {
-            for (first_ms, last_ms) in ranges {
-                let mut at_ms = first_ms;
-                while at_ms <= last_ms && left > 0 {
-                    if zone.has_recent_reading(at_ms, rules) {
-                        left -= 1;
-                        rows.push(zone.row(at_ms, zone.progress.corrections, catalog, rules));
-                        at_ms += grid_ms;
-                    } else {
-                        let next_ms = zone.next_event_ms(at_ms);
-                        at_ms = next_ms.map_or(i64::MAX, |ms| grid_up(ms, grid_ms));
+            for (class, ranges) in due {
+                for (first_ms, last_ms) in ranges {
+                    let mut at_ms = first_ms;
+                    while at_ms <= last_ms && left > 0 {
+                        if zone.has_recent_reading(at_ms, rules) {
+                            left -= 1;
+                            rows.push(zone.row(at_ms, zone.progress.corrections, catalog, rules));
+                            at_ms += grid_ms;
+                        } else {
+                            let next_ms = zone.next_event_ms(at_ms);
+                            at_ms = next_ms.map_or(i64::MAX, |ms| grid_up(ms, grid_ms));
+                        }
+                    }
+                    if at_ms <= last_ms {
+                        not_done.push((at_ms, last_ms));
                     }
                 }
-                not_done.push((at_ms, last_ms));
+                // What is not done is due still.
+                if let Some(now_ms) = now_ms.filter(|_| left > 0) {
+                    zone.progress.schedule.note(class, now_ms);
+                }
             }
         });
         for (first_ms, last_ms) in not_done {
             self.progress.recompute.add(first_ms, last_ms, grid_ms);
         }
-        if self.progress.recompute.is_empty() {
-            self.activity.late_since_ms = None;
-        }
+        self.activity.late_since_ms = None;
     }
 
     /// Whether time passing can make rows.
@@ -236,18 +243,25 @@ impl Zone {
                 self.recompute_rows(Some(now_ms), catalog, rules, rows);
             }
         }
-        if is_at_end && !self.progress.live && self.progress.arrival_ms.is_some() {
-            self.finish(catalog, rules, rows);
+        if is_at_end && !self.progress.live {
+            self.finish_some(catalog, rules, rows);
         }
     }
 
-    /// The end of the data: completes every row up to the newest reading.
-    pub(super) fn finish(&mut self, catalog: &Catalog, rules: &Rules, rows: &mut Vec<Row>) {
-        let Some(arrival_ms) = self.progress.arrival_ms else { return };
+    /// The end of the data: completes rows up to the newest reading, so many at a time; whether
+    /// there are more.
+    pub(super) fn finish_some(
+        &mut self,
+        catalog: &Catalog,
+        rules: &Rules,
+        rows: &mut Vec<Row>,
+    ) -> bool {
+        let Some(arrival_ms) = self.progress.arrival_ms else { return false };
         let newest_ms = self.progress.newest_ms.unwrap_or(arrival_ms).max(arrival_ms);
         self.emit_until(newest_ms, catalog, rules, rows);
-        self.recompute_all(catalog, rules, rows);
-        self.activity.is_finished = true;
+        self.recompute_rows(None, catalog, rules, rows);
+        self.activity.is_finished = self.progress.recompute.is_empty();
+        !self.activity.is_finished
     }
 
     /// Makes rows up to a time final, whatever may still arrive.

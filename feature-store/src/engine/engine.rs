@@ -167,11 +167,20 @@ impl Engine {
 
     /// The end of the data: completes the rows of all zones up to their newest readings.
     pub fn finish(&mut self, output: &mut Output) {
+        while self.finish_some(output) {}
+    }
+
+    /// The same, so many rows at a time that they need not all be in memory: whether there are
+    /// more.
+    pub fn finish_some(&mut self, output: &mut Output) -> bool {
         let before = output.rows.len();
+        let mut has_more = false;
         for number in self.sorted(|_| true) {
-            self.zones[number].finish(&self.catalog, &self.rules, &mut output.rows);
+            let zone = &mut self.zones[number];
+            has_more |= zone.finish_some(&self.catalog, &self.rules, &mut output.rows);
         }
         self.join(&mut output.rows[before..]);
+        has_more
     }
 
     /// The end of a file that has readings of one zone: completes its rows. Where readings of
@@ -182,7 +191,7 @@ impl Engine {
         if zone.progress.live {
             zone.recompute_all(&self.catalog, &self.rules, &mut output.rows);
         } else {
-            zone.finish(&self.catalog, &self.rules, &mut output.rows);
+            while zone.finish_some(&self.catalog, &self.rules, &mut output.rows) {}
         }
     }
 
@@ -212,7 +221,8 @@ impl Engine {
     #[must_use]
     pub fn kept_ms(&self) -> i64 {
         let widest_ms = self.definitions().widest_ms().max(drying::KEPT_MS);
-        widest_ms + i64::from(self.rules.engine.late_max_s) * 2000
+        let late_ms = i64::from(self.rules.engine.late_max_s) * 2000;
+        widest_ms + late_ms.max(self.rules.correctable_ms())
     }
 
     /// A zone as it was, without its readings, in place of what there is of it.

@@ -21,7 +21,7 @@ use crate::definitions::{JoinSql, SqlReading};
 ///     feed.ingest_reading(device, metric, minute * 60_000, 20.0 + 0.1 * minute as f64);
 /// }
 /// assert_eq!(feed.rows().len(), 8); // 0 to 7 min: two more minutes may still be late
-/// feed.finish();
+/// assert!(!feed.finish_some());
 /// assert_eq!(feed.rows().len(), 2);
 /// ```
 #[derive(Debug)]
@@ -84,9 +84,10 @@ impl<'a> Feed<'a> {
         self.zone.ingest_new_reading(&reading, self.catalog, self.rules, &mut self.rows)
     }
 
-    /// The end of the data: completes the rows up to the newest reading.
-    pub fn finish(&mut self) {
-        self.zone.finish(self.catalog, self.rules, &mut self.rows);
+    /// The end of the data: completes the rows up to the newest reading, so many at a time;
+    /// whether there are more.
+    pub fn finish_some(&mut self) -> bool {
+        self.zone.finish_some(self.catalog, self.rules, &mut self.rows)
     }
 
     /// The rows that have become final since this was last asked.

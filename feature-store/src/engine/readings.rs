@@ -114,14 +114,19 @@ impl Readings {
         let Some(first) = batch.first() else { return };
         let at = self.first_not(|point| point.precedes(first));
         let later = self.points.split_off(at);
+        // Values that are derived of different readings may be equal: each takes one out.
+        let mut is_removed = vec![false; batch.len()];
         let mut next = 0;
         for point in later {
             while batch.get(next).is_some_and(|other| other.precedes(&point)) {
                 next += 1;
             }
-            let equal = batch[next..].iter().take_while(|other| other.equals(&point));
-            if !equal.into_iter().any(|other| other.device() == point.device()) {
-                self.points.push_back(point);
+            let mut equal = (next..batch.len()).take_while(|own| batch[*own].equals(&point));
+            let found =
+                equal.find(|own| !is_removed[*own] && batch[*own].device() == point.device());
+            match found {
+                Some(own) => is_removed[own] = true,
+                None => self.points.push_back(point),
             }
         }
     }

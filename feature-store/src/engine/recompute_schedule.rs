@@ -5,6 +5,9 @@ const WAIT_MIN_MS: i64 = 10_000;
 /// Ages of rows, ms, at which the next class begins: 16 minutes, and four times as much each.
 const CLASSES_MS: [i64; 5] = [960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
 
+/// How far the clocks of the gateway and of this machine may differ, ms.
+const CLOCKS_DIFFER_MS: i64 = 3_600_000;
+
 /// When rows that late readings changed are computed again: at once after a quiet time, and
 /// less and less often while readings go on to come late (binary exponential backoff, as of
 /// R. M. Metcalfe, D. R. Boggs, "Ethernet", CACM 19(7), 1976), down to once in half the age at
@@ -44,10 +47,11 @@ impl RecomputeSchedule {
     /// Classes whose rows may be computed again at `now_ms`, the oldest rows first.
     pub(super) fn due(&self, now_ms: i64) -> impl Iterator<Item = AgeClass> {
         classes().rev().filter(move |class| {
-            // A clock that was set back must not make them wait for ever.
             let backoff = self.classes.get(class.number).copied().unwrap_or_default();
-            let is_waiting =
-                |last_ms: i64| (0..backoff.wait_ms).contains(&now_ms.saturating_sub(last_ms));
+            // A clock that was set back must not make them wait for ever; two clocks that differ
+            // by less than an hour must not make them due each time.
+            let waiting_ms = -CLOCKS_DIFFER_MS..backoff.wait_ms;
+            let is_waiting = |last_ms: i64| waiting_ms.contains(&now_ms.saturating_sub(last_ms));
             !backoff.last_ms.is_some_and(is_waiting)
         })
     }
@@ -61,7 +65,7 @@ impl RecomputeSchedule {
         let longest_ms = CLASSES_MS.get(class.number).map_or(i64::MAX / 4, |ms| ms / 2);
         let longest_ms = longest_ms.min(CLASSES_MS[CLASSES_MS.len() - 1]);
         let passed_ms = backoff.last_ms.map_or(i64::MAX, |last_ms| now_ms.saturating_sub(last_ms));
-        let is_quiet = passed_ms < 0 || passed_ms >= longest_ms.saturating_mul(2);
+        let is_quiet = passed_ms < -CLOCKS_DIFFER_MS || passed_ms >= longest_ms.saturating_mul(2);
         let doubled_ms = backoff.wait_ms.saturating_mul(2).min(longest_ms);
         backoff.wait_ms = if is_quiet { WAIT_MIN_MS } else { doubled_ms.max(WAIT_MIN_MS) };
         backoff.last_ms = Some(now_ms);
@@ -119,7 +123,8 @@ mod tests {
         let class = classes().nth(2).unwrap();
         schedule.note(class, 10 * HOUR_MS);
         assert_eq!(schedule.due(10 * HOUR_MS + 1).count(), 5);
-        assert_eq!(schedule.due(9 * HOUR_MS).count(), 6);
+        assert_eq!(schedule.due(10 * HOUR_MS - 60_000).count(), 5);
+        assert_eq!(schedule.due(8 * HOUR_MS).count(), 6);
         assert_eq!(schedule.due(11 * HOUR_MS).count(), 6);
     }
 

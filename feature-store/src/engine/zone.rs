@@ -109,7 +109,7 @@ impl Rules {
     /// Event time behind the newest reading of which rows may still be computed: late readings,
     /// and rows that wait for their arrival times, which may be behind event times by as much as
     /// stamps may be ahead.
-    fn correctable_ms(&self) -> i64 {
+    pub(super) fn correctable_ms(&self) -> i64 {
         self.late_max_ms() + self.lateness_ms() + 2 * self.future_max_ms() + HOUR_MS
     }
 }
@@ -294,7 +294,9 @@ impl Zone {
         } else if self.slots[slot].plausible.is_some_and(|(min, max)| !(min..=max).contains(&value))
         {
             Quality::OutOfRange
-        } else if event_ms > known_ms {
+        } else if event_ms > known_ms
+            || arrival_ms > received_ms.saturating_add(rules.future_max_ms())
+        {
             Quality::Future
         } else if oldest_ms.is_some_and(|oldest_ms| event_ms < oldest_ms) {
             Quality::Late
@@ -351,11 +353,11 @@ impl Zone {
     /// Lets go what no window and no correction can need.
     fn forget(&mut self, event_ms: i64, catalog: &Catalog, rules: &Rules) {
         let mut until_ms = event_ms.saturating_sub(rules.correctable_ms());
-        if until_ms <= self.forgotten_ms.saturating_add(HOUR_MS) {
-            return;
-        }
         if let Some(row_ms) = self.progress.recompute.first_ms() {
             until_ms = until_ms.min(row_ms - rules.grid_ms());
+        }
+        if until_ms <= self.forgotten_ms.saturating_add(HOUR_MS) {
+            return;
         }
         self.forgotten_ms = until_ms;
         for slot in &mut self.slots {
@@ -375,8 +377,10 @@ impl Zone {
     /// are of the future.
     pub(super) fn note_gateway_clock(&mut self, report: &Report, rules: &Rules) -> Option<i64> {
         let ahead_ms = report.arrival_ms.saturating_add(rules.future_max_ms());
+        // Readings that were stamped right by their devices moved the newest arrival alone.
+        let newest_ms = self.progress.newest_ms.max(self.progress.arrival_ms);
         let is_ahead = |newest_ms| newest_ms > ahead_ms.saturating_add(rules.future_max_ms());
-        if report.source != Source::Live || !self.progress.newest_ms.is_some_and(is_ahead) {
+        if report.source != Source::Live || !newest_ms.is_some_and(is_ahead) {
             if report.source == Source::Live {
                 self.progress.set_back = None;
             }

@@ -140,6 +140,15 @@ pub(crate) fn set_zone_back(
         result.admitted += u64::from(*quality == Quality::Ok);
     }
     write_qualities(&transaction, &changed)?;
+    transaction.execute(
+        &format!(
+            "UPDATE silver.data SET arrival = make_timestamp(?)
+             WHERE arrival >= make_timestamp(?) AND quality <> {} AND {}",
+            Quality::Future as u8,
+            is_of_zone(zone)
+        ),
+        params![micros(ahead_ms - 1), micros(ahead_ms)],
+    )?;
     hours.write(&transaction)?;
     let mut after = engine.zones().find(|(own, ..)| *own == zone).map(|(.., own)| own.clone());
     if let Some(progress) = &mut after {
@@ -154,13 +163,16 @@ pub(crate) fn set_zone_back(
 /// A report, of which readings of `ahead_ms` and later are of the future.
 fn ingest_before(engine: &mut Engine, stored: &StoredReport, ahead_ms: i64, output: &mut Output) {
     let is_ahead = |event_ms: i64| event_ms >= ahead_ms;
-    if !stored.report.readings.iter().any(|reading| is_ahead(reading.event_ms)) {
+    let has_event_ahead = stored.report.readings.iter().any(|own| is_ahead(own.event_ms));
+    if !has_event_ahead && !is_ahead(stored.report.arrival_ms) {
         engine.ingest_report(&stored.report, stored.received_ms, output);
         return;
     }
     for reading in &stored.report.readings {
         let received_ms = if is_ahead(reading.event_ms) { i64::MIN } else { stored.received_ms };
         let mut report = stored.report.clone();
+        // A right stamp that arrived by the wrong clock arrived before that clock was right again.
+        report.arrival_ms = report.arrival_ms.min(ahead_ms - 1);
         report.readings = vec![reading.clone()];
         engine.ingest_report(&report, received_ms, output);
     }

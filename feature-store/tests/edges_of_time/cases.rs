@@ -203,3 +203,34 @@ fn a_clock_of_the_gateway_that_was_ahead_is_found_out() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].1, second(1810) + 300 * SECOND_MS);
 }
+
+/// The same where devices have right clocks of their own: only arrivals were ahead.
+#[test]
+fn arrivals_that_were_ahead_are_found_out() {
+    let mut engine = Engine::new(&Settings::default().engine, MetricTable::default(), &[]).unwrap();
+    let mut take = |at_ms: i64, arrival_ms: i64| {
+        let mut output = Output::default();
+        let message = message(at_ms, arrival_ms, 20.0 + (at_ms / 1000 % 50) as f64 / 10.0);
+        engine.ingest_report(&report(&message, Door::Live), arrival_ms, &mut output);
+        (output.qualities[0], output.pushed_ahead.len())
+    };
+    let second = |second: i64| START_MS + second * SECOND_MS;
+    (0..600).for_each(|n| assert_eq!(take(second(n), second(n) + 40), (Quality::Ok, 0)));
+    (600..605).for_each(|n| {
+        assert_eq!(take(second(n), second(n) + 30 * DAY_MS), (Quality::Ok, 0));
+    });
+    (605..1205).for_each(|n| assert_eq!(take(second(n), second(n) + 40), (Quality::Ok, 0)));
+    assert_eq!(take(second(1206), second(1206) + 40), (Quality::Ok, 1));
+}
+
+/// A recorded arrival of the future is as impossible as a stamp of the future.
+#[test]
+fn an_arrival_of_the_future_moves_nothing() {
+    let mut engine = Engine::new(&Settings::default().engine, MetricTable::default(), &[]).unwrap();
+    let mut output = Output::default();
+    let mut replayed = report(&message(START_MS, 4_102_444_799_000, 20.0), Door::Recorded);
+    replayed.source = Source::Replay;
+    engine.ingest_report(&replayed, START_MS + DAY_MS, &mut output);
+    assert_eq!(output.qualities, [Quality::Future]);
+    assert!(engine.zones().all(|(.., progress)| progress.arrival_ms.is_none()));
+}
