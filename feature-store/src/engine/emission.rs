@@ -158,11 +158,10 @@ impl Zone {
         let grid_ms = rules.grid_ms();
         let Some(final_ms) = self.progress.final_ms else { return };
         // The youngest first: they are asked for most.
-        let mut classes: Vec<AgeClass> = match now_ms {
+        let classes: Vec<AgeClass> = match now_ms {
             Some(now_ms) => self.progress.schedule.due(now_ms).collect(),
-            None => classes().rev().collect(),
+            None => classes().collect(),
         };
-        classes.reverse();
         let mut due: Vec<(AgeClass, Vec<(i64, i64)>)> = Vec::new();
         for class in classes {
             let until_ms = grid_down(final_ms - class.youngest_ms, grid_ms);

@@ -44,9 +44,9 @@ impl RecomputeSchedule {
         self.classes.is_empty()
     }
 
-    /// Classes whose rows may be computed again at `now_ms`, the oldest rows first.
+    /// Classes whose rows may be computed again at `now_ms`, the youngest rows first.
     pub(super) fn due(&self, now_ms: i64) -> impl Iterator<Item = AgeClass> {
-        classes().rev().filter(move |class| {
+        classes().filter(move |class| {
             let backoff = self.classes.get(class.number).copied().unwrap_or_default();
             // A clock that was set back must not make them wait for ever; two clocks that differ
             // by less than an hour must not make them due each time.
@@ -73,7 +73,7 @@ impl RecomputeSchedule {
 }
 
 /// All classes, the youngest rows first.
-pub(super) fn classes() -> impl DoubleEndedIterator<Item = AgeClass> {
+pub(super) fn classes() -> impl Iterator<Item = AgeClass> {
     (0..=CLASSES_MS.len()).map(|number| AgeClass {
         number,
         youngest_ms: number.checked_sub(1).map_or(i64::MIN / 2, |before| CLASSES_MS[before]),
