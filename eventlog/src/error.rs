@@ -23,6 +23,24 @@ pub enum LogError {
         /// What the system says.
         source: Arc<io::Error>,
     },
+    /// The disk failed to keep what was written: what reached it is unknown.
+    #[error("{}: cannot sync: {source}", path.display())]
+    Unsynced {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: Arc<io::Error>,
+    },
+    /// A file that is being written is no longer where it was.
+    #[error(
+        "{} is gone, and with it what was not read yet\n\
+         hint: was its folder removed or replaced? stop what does that, put the folder back if you have it, then restart",
+        path.display()
+    )]
+    Vanished {
+        /// The file.
+        path: PathBuf,
+    },
     /// A record that was durable is damaged.
     #[error(
         "{} is damaged at byte {position}: {what}\n\
@@ -73,6 +91,16 @@ pub enum LogError {
         /// The limit.
         max_bytes: usize,
     },
+    /// A record that Kafka refuses for what it is, or that was sent together with such a one.
+    #[error("topic {topic}: Kafka refuses the record: {cause}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// What about it.
+        refusal: Refusal,
+        /// What librdkafka says.
+        cause: String,
+    },
     /// A reader asked for records that are not there.
     #[error(
         "topic {topic} partition {partition}: offset {offset} was asked for, the log has {} to {}\n\
@@ -122,4 +150,23 @@ pub enum LogError {
         /// What can be set.
         expected: String,
     },
+}
+
+/// What about a record Kafka refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its size, or its content.
+    Content,
+    /// Its time, by the broker's clock and the topic's limits.
+    Timestamp,
+    /// Another record of the same request.
+    OtherRecord,
+}
+
+impl LogError {
+    /// Whether it says something of one record, so that others can go on.
+    #[must_use]
+    pub fn is_of_one_record(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::TooLarge { .. })
+    }
 }

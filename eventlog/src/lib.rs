@@ -50,12 +50,13 @@ pub mod fuzzing {
     }
 }
 
-pub use error::LogError;
+pub use embedded::TopicStorage;
+pub use error::{LogError, Refusal};
 pub use fault::Faults;
 pub use kafka::KafkaStatistics;
 pub use log::EventLog;
 pub use reader::{Assigned, Event, Reader, Revoked};
 pub use record::{Entry, Positions, Record};
-pub use settings::{Kind, Settings};
-pub use spool::SpoolStatus;
+pub use settings::{Compression, Kind, Partitioner, Retention, Settings, TopicRetention};
+pub use spool::{RefusedRecord, SpoolStatus};
 pub use writer::{Receipt, Writer};

@@ -4,8 +4,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use tokio::sync::mpsc;
+
 use crate::{
-    Faults, Kind, LogError, Positions, Reader, Settings, SpoolStatus, Writer,
+    Faults, Kind, LogError, Positions, Reader, RefusedRecord, Settings, SpoolStatus, TopicStorage,
+    Writer,
     embedded::Embedded,
     kafka::{Kafka, KafkaStatistics},
     spool::Spool,
@@ -128,18 +131,79 @@ impl EventLog {
         }
     }
 
-    /// Drops whole old segments of the embedded log whose every record is
-    /// below `below_offset` and was passed by every open reader, as long as
-    /// `keep_bytes_min` stay. Returns the oldest offset left. Kafka has a
-    /// retention of its own: there this changes nothing.
+    /// Tells the embedded log that `consumer` has everything of `topic` below the positions, so
+    /// that retention may let it go. Kafka keeps records as its own retention says: there this
+    /// changes nothing.
     ///
     /// # Errors
-    /// As [`EventLog::writer`].
-    pub fn trim(&self, topic: &str, below_offset: i64) -> Result<i64, LogError> {
+    /// As [`EventLog::writer`]; [`LogError::BadTopic`] for a name that no consumer can have.
+    pub fn commit(
+        &self,
+        topic: &str,
+        consumer: &str,
+        positions: &Positions,
+    ) -> Result<(), LogError> {
         check_topic(topic)?;
+        check_topic(consumer)?;
         match &self.0 {
-            Inner::Embedded(log) => log.topic(topic)?.trim(below_offset),
-            Inner::Kafka(_) => Ok(0),
+            Inner::Embedded(log) => {
+                log.topic(topic)?.commit(consumer, positions.get(&0).copied().unwrap_or(0))
+            }
+            Inner::Kafka(_) => Ok(()),
+        }
+    }
+
+    /// Lets go what the retention of each open topic of the embedded log says. It is done too
+    /// when a segment begins; calling this now and then is for topics that grow slowly.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn apply_retention(&self) -> Result<(), LogError> {
+        match &self.0 {
+            Inner::Embedded(log) => {
+                log.topics().iter().try_for_each(|topic| topic.apply_retention())
+            }
+            Inner::Kafka(_) => Ok(()),
+        }
+    }
+
+    /// What each open topic of the embedded log has on disk; nothing for Kafka.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn storage(&self) -> Result<BTreeMap<String, TopicStorage>, LogError> {
+        match &self.0 {
+            Inner::Embedded(log) => {
+                let topics = log.topics();
+                let each = topics.iter().map(|topic| Ok((topic.name(), topic.storage()?)));
+                each.collect()
+            }
+            Inner::Kafka(_) => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Whether a disk has no room, so that nothing is acknowledged for now.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        match &self.0 {
+            Inner::Embedded(log) => log.topics().iter().any(|topic| topic.is_full()),
+            Inner::Kafka(_) => self.spools().values().any(|spool| spool.is_disk_full),
+        }
+    }
+
+    /// Whether records are in local files.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        matches!(&self.0, Inner::Embedded(_))
+    }
+
+    /// For each partition of `topic` the offset after the newest record that Kafka has
+    /// acknowledged to this process; nothing for the embedded log.
+    #[must_use]
+    pub fn acknowledged(&self, topic: &str) -> BTreeMap<i32, i64> {
+        match &self.0 {
+            Inner::Embedded(_) => BTreeMap::new(),
+            Inner::Kafka(log) => log.kafka.acknowledged(topic),
         }
     }
 
@@ -151,6 +215,26 @@ impl EventLog {
             Inner::Embedded(_) => BTreeMap::new(),
             Inner::Kafka(log) => log.kafka.statistics(),
         }
+    }
+
+    /// From here on records of `topic` that were durable in its spool, and that Kafka refuses
+    /// for what they are, go to `keeper`. Without one they are kept in a file of the spool's
+    /// folder. Where there is no spool, who appended them is told.
+    ///
+    /// # Errors
+    /// As [`EventLog::writer`].
+    pub fn keep_refused(
+        &self,
+        topic: &str,
+        keeper: mpsc::Sender<RefusedRecord>,
+    ) -> Result<(), LogError> {
+        check_topic(topic)?;
+        if let Inner::Kafka(log) = &self.0
+            && !log.settings.spool.dir.as_os_str().is_empty()
+        {
+            log.spool(topic)?.keep_refused(keeper);
+        }
+        Ok(())
     }
 
     /// What the spool of each topic that is written holds; nothing where there

@@ -1,6 +1,9 @@
 //! The table `[log]` of every service.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use service::Secret;
@@ -22,8 +25,13 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// Largest record, bytes.
     pub record_bytes_max: usize,
-    /// `trim` of the embedded log leaves at least this much, bytes a topic.
-    pub keep_bytes_min: u64,
+    /// Free space of the disk that the embedded log and the spool leave to others, bytes; at
+    /// most a twentieth of the disk. Under it they take nothing until there is room again.
+    #[serde(default = "free_bytes_min")]
+    pub free_bytes_min: u64,
+    /// How long the embedded log keeps records.
+    #[serde(default)]
+    pub retention: Retention,
     /// Apache Kafka.
     pub kafka: Kafka,
     /// What takes records while Kafka is away.
@@ -42,6 +50,57 @@ impl Settings {
         };
         (!dir.as_os_str().is_empty()).then_some(dir)
     }
+}
+
+/// How long the embedded log keeps the records of a topic. Whole segments go, the oldest first,
+/// once every consumer of the topic has committed what is in them and they are older than
+/// `age_days` or the topic is larger than `bytes_max`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Records older than this may go, days.
+    pub age_days: f64,
+    /// The topic's files are at most about this large, bytes.
+    pub bytes_max: u64,
+    /// Topics that differ, by name.
+    #[serde(default)]
+    pub topics: BTreeMap<String, TopicRetention>,
+}
+
+/// How long the embedded log keeps the records of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicRetention {
+    /// Records older than this may go, days.
+    pub age_days: f64,
+    /// The topic's files are at most about this large, bytes.
+    pub bytes_max: u64,
+}
+
+impl Default for Retention {
+    /// A week, and 4 GiB.
+    fn default() -> Self {
+        Self { age_days: 7.0, bytes_max: 4 << 30, topics: BTreeMap::new() }
+    }
+}
+
+impl Retention {
+    /// Nothing goes by itself, but of some topics.
+    pub(crate) fn forever_but<const N: usize>(topics: [(&str, TopicRetention); N]) -> Self {
+        let topics = topics.map(|(topic, retention)| (topic.to_owned(), retention));
+        Self { age_days: f64::INFINITY, bytes_max: u64::MAX, topics: topics.into() }
+    }
+
+    /// What holds for a topic.
+    #[must_use]
+    pub fn for_topic(&self, topic: &str) -> TopicRetention {
+        let own = TopicRetention { age_days: self.age_days, bytes_max: self.bytes_max };
+        self.topics.get(topic).copied().unwrap_or(own)
+    }
+}
+
+const fn free_bytes_min() -> u64 {
+    256 << 20
 }
 
 /// The spool in front of Apache Kafka.
@@ -82,8 +141,14 @@ pub struct Kafka {
     pub brokers: String,
     /// Partitions of a topic that does not exist yet.
     pub partitions: i32,
-    /// Copies of a topic that does not exist yet.
+    /// Copies of a topic that does not exist yet; -1 for as many as the brokers make by default.
     pub replication: i32,
+    /// How records are compressed on their way to Kafka and there.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Which partition a key's records go to.
+    #[serde(default)]
+    pub partitioner: Partitioner,
     /// How long to wait for the first answer of a broker, milliseconds.
     pub connect_timeout_ms: u64,
     /// Readers of the same group share a topic's partitions; empty: each reads
@@ -120,6 +185,55 @@ pub struct Kafka {
     /// With which password.
     #[serde(default)]
     pub password: Secret,
+}
+
+/// How records are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: a third of the size of readings for little time.
+    #[default]
+    Lz4,
+    /// gzip: smaller and slower.
+    Gzip,
+    /// Snappy.
+    Snappy,
+}
+
+impl Compression {
+    /// librdkafka's `compression.type`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+        }
+    }
+}
+
+/// Which partition a key's records go to. Who changes it moves zones to other partitions: the
+/// order of a zone's records is lost at that moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Partitioner {
+    /// As Kafka's Java clients, Spark and Kafka Streams: by murmur2 of the key.
+    #[default]
+    Murmur2,
+    /// As librdkafka by default, and this program until 0.1: by CRC32 of the key.
+    Crc32,
+}
+
+impl Partitioner {
+    /// librdkafka's `partitioner`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Murmur2 => "murmur2_random",
+            Self::Crc32 => "consistent_random",
+        }
+    }
 }
 
 /// How connections to Kafka are secured.
@@ -205,6 +319,18 @@ impl Settings {
             let expected = format!("at least record_bytes_max, {}", self.record_bytes_max);
             return refuse("segment_bytes_max", self.segment_bytes_max.to_string(), expected);
         }
+        let topics = self.retention.topics.values().copied();
+        for TopicRetention { age_days, bytes_max } in topics.chain([self.retention.for_topic("")]) {
+            if !(age_days > 0.0 && age_days.is_finite()) {
+                let expected = "a number of days over 0".to_owned();
+                return refuse("retention.age_days", age_days.to_string(), expected);
+            }
+            if bytes_max < 4 * self.record_bytes_max as u64 {
+                let expected =
+                    format!("at least four records of record_bytes_max, {}", self.record_bytes_max);
+                return refuse("retention.bytes_max", bytes_max.to_string(), expected);
+            }
+        }
         let Kafka { security, sasl_mechanism, user, password, .. } = &self.kafka;
         if security.has_sasl() && !SASL_MECHANISMS.contains(&sasl_mechanism.as_str()) {
             let expected = format!("one of {}", SASL_MECHANISMS.join(", "));
@@ -251,11 +377,14 @@ impl Default for Settings {
             segment_bytes_max: 64 << 20,
             queue_bytes_max: 16 << 20,
             record_bytes_max: 1 << 20,
-            keep_bytes_min: 1 << 30,
+            free_bytes_min: free_bytes_min(),
+            retention: Retention::default(),
             kafka: Kafka {
                 brokers: "127.0.0.1:9092".to_owned(),
                 partitions: 6,
-                replication: 1,
+                replication: -1,
+                compression: Compression::default(),
+                partitioner: Partitioner::default(),
                 connect_timeout_ms: 10_000,
                 group: String::new(),
                 member: String::new(),

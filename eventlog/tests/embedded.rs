@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use eventlog::{EventLog, Faults, LogError, Positions, Reader, Record, Settings};
+use eventlog::{
+    EventLog, Faults, LogError, Positions, Reader, Record, Retention, Settings, TopicRetention,
+};
 
 const TOPIC: &str = "sensor.readings";
 const SOON: Duration = Duration::from_secs(10);
@@ -60,12 +62,7 @@ async fn check(log: &EventLog, from: Option<i64>, expect: std::ops::Range<usize>
 
 fn small_segments(dir: &Path) -> Settings {
     let record_bytes_max = 512;
-    Settings {
-        segment_bytes_max: 1024,
-        record_bytes_max,
-        keep_bytes_min: 0,
-        ..Settings::embedded(dir)
-    }
+    Settings { segment_bytes_max: 1024, record_bytes_max, ..Settings::embedded(dir) }
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
@@ -215,34 +212,118 @@ async fn a_flipped_bit_in_an_old_segment_stops_the_reader_there() {
     }
 }
 
+/// Retention of a topic that is large and young, or small and old.
+fn retention(age_days: f64, bytes_max: u64) -> Retention {
+    Retention { age_days, bytes_max, ..Retention::default() }
+}
+
+/// The oldest offset after retention.
+fn first_left(log: &EventLog) -> i64 {
+    log.apply_retention().unwrap();
+    log.bounds(TOPIC).unwrap()[&0].start
+}
+
 #[tokio::test]
-async fn trimming_drops_whole_segments_that_every_reader_passed() {
+async fn retention_by_bytes_keeps_what_readers_and_consumers_need() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = small_segments(dir.path());
+    let bytes_max = 4096;
+    let settings = Settings { retention: retention(7.0, bytes_max), ..small_segments(dir.path()) };
+    let log = EventLog::open(&settings).unwrap();
+    let mut slow = log.reader(TOPIC, &Positions::new()).unwrap();
+    log.commit(TOPIC, "feature-store", &Positions::new()).unwrap();
+    for n in 0..100 {
+        append(&log, n, n + 1).await;
+    }
+    assert_eq!(first_left(&log), 0, "an open reader and a consumer need all of it");
+    let storage = &log.storage().unwrap()[TOPIC];
+    assert!(storage.is_held_back && storage.bytes > bytes_max, "{storage:?}");
+    read(&mut slow, 100).await;
+    assert_eq!(first_left(&log), 0, "a consumer needs all of it");
+    log.commit(TOPIC, "feature-store", &Positions::from([(0, 40)])).unwrap();
+    let first = first_left(&log);
+    assert!((1..=40).contains(&first), "{first}");
+    log.commit(TOPIC, "feature-store", &Positions::from([(0, 100)])).unwrap();
+    let first = first_left(&log);
+    let storage = &log.storage().unwrap()[TOPIC];
+    assert!(first > 40 && storage.bytes <= bytes_max && !storage.is_held_back, "{storage:?}");
+    assert_eq!(storage.removed_records, u64::try_from(first).unwrap());
+    check(&log, None, usize::try_from(first).unwrap()..100).await;
+    let gone = log.reader(TOPIC, &Positions::from([(0, 0)])).unwrap_err();
+    assert!(matches!(gone, LogError::OutOfRange { offset: 0, .. }), "{gone}");
+    let beyond = log.reader(TOPIC, &Positions::from([(0, 101)])).unwrap_err();
+    assert!(matches!(beyond, LogError::OutOfRange { offset: 101, .. }), "{beyond}");
+}
+
+#[tokio::test]
+async fn what_a_consumer_needs_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { retention: retention(7.0, 4096), ..small_segments(dir.path()) };
+    let log = EventLog::open(&settings).unwrap();
+    append(&log, 0, 1).await;
+    log.commit(TOPIC, "feature-store", &Positions::from([(0, 1)])).unwrap();
+    drop(log);
+    let log = EventLog::open(&settings).unwrap();
+    for n in 1..100 {
+        append(&log, n, n + 1).await;
+    }
+    assert!(first_left(&log) <= 1);
+    assert_eq!(log.storage().unwrap()[TOPIC].committed["feature-store"], 1);
+}
+
+#[tokio::test]
+async fn a_topic_that_nobody_reads_keeps_to_its_retention_as_it_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes_max = 4096;
+    let settings = Settings { retention: retention(7.0, bytes_max), ..small_segments(dir.path()) };
+    let log = EventLog::open(&settings).unwrap();
+    for n in 0..1_000 {
+        append(&log, n, n + 1).await;
+        // Whole segments go: there may be one more.
+        let bytes = log.storage().unwrap()[TOPIC].bytes;
+        assert!(bytes <= bytes_max + settings.segment_bytes_max + 512, "{bytes} after {n}");
+    }
+    let first = log.bounds(TOPIC).unwrap()[&0].start;
+    check(&log, None, usize::try_from(first).unwrap()..1_000).await;
+}
+
+#[tokio::test]
+async fn retention_by_age_lets_go_of_what_is_old_in_topics_that_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings =
+        Settings { retention: retention(30.0, 1 << 30), ..small_segments(dir.path()) };
     let log = EventLog::open(&settings).unwrap();
     for n in 0..50 {
         append(&log, n, n + 1).await;
     }
-    let before = segments(dir.path()).len();
-    let mut slow = log.reader(TOPIC, &Positions::new()).unwrap();
-    assert_eq!(log.trim(TOPIC, 40).unwrap(), 0);
-    read(&mut slow, 50).await;
-    let first = log.trim(TOPIC, 40).unwrap();
-    assert!((1..=40).contains(&first) && segments(dir.path()).len() < before);
+    drop(log);
+    let days_ago = |days: u64| std::time::SystemTime::now() - Duration::from_hours(24 * days);
+    let files = segments(dir.path());
+    for path in &files[..files.len() / 2] {
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(days_ago(8)).unwrap();
+    }
+    let log = EventLog::open(&settings).unwrap();
+    let _topic = log.writer(TOPIC).unwrap();
+    assert_eq!(first_left(&log), 0);
+    drop((log, _topic));
+    let week = TopicRetention { age_days: 7.0, bytes_max: 1 << 30 };
+    settings.retention.topics.insert(TOPIC.to_owned(), week);
+    let log = EventLog::open(&settings).unwrap();
+    let _topic = log.writer(TOPIC).unwrap();
+    let first = first_left(&log);
+    assert_eq!(segments(dir.path()).len(), files.len() - files.len() / 2);
     check(&log, None, usize::try_from(first).unwrap()..50).await;
-    let gone = log.reader(TOPIC, &Positions::from([(0, 0)])).unwrap_err();
-    assert!(matches!(gone, LogError::OutOfRange { offset: 0, .. }), "{gone}");
-    let beyond = log.reader(TOPIC, &Positions::from([(0, 51)])).unwrap_err();
-    assert!(matches!(beyond, LogError::OutOfRange { offset: 51, .. }), "{beyond}");
 }
 
 #[tokio::test]
-async fn trimming_keeps_what_the_settings_say() {
+async fn a_file_that_is_gone_ends_the_writer() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings { keep_bytes_min: 1 << 20, ..small_segments(dir.path()) };
-    let log = EventLog::open(&settings).unwrap();
-    append(&log, 0, 50).await;
-    assert_eq!(log.trim(TOPIC, 50).unwrap(), 0);
+    let log = EventLog::open(&Settings::embedded(dir.path())).unwrap();
+    append(&log, 0, 10).await;
+    fs::rename(dir.path().join(TOPIC), dir.path().join("elsewhere")).unwrap();
+    let receipt = log.writer(TOPIC).unwrap().append(record(10)).await.unwrap();
+    let LogError::Poisoned { cause, .. } = receipt.await.unwrap_err() else { panic!() };
+    assert!(matches!(*cause, LogError::Vanished { .. }), "{cause}");
 }
 
 #[tokio::test]
@@ -273,5 +354,13 @@ fn settings_that_cannot_be_are_refused() {
     check(
         Settings { segment_bytes_max: 9, ..Settings::default() },
         "log.segment_bytes_max = 9: expected at least",
+    );
+    check(
+        Settings { retention: retention(0.0, 1 << 30), ..Settings::default() },
+        "log.retention.age_days = 0: expected a number of days over 0",
+    );
+    check(
+        Settings { retention: retention(1.0, 1000), ..Settings::default() },
+        "log.retention.bytes_max = 1000: expected at least four records",
     );
 }

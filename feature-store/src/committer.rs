@@ -2,6 +2,7 @@
 //! are made.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
@@ -10,6 +11,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use eventlog::{EventLog, Positions};
+use service::disk::DiskSpace;
+use telemetry::topic::READINGS;
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     StoreError,
     feature_store::Shared,
@@ -17,6 +23,13 @@ use crate::{
     upkeep::Upkeep,
 };
 
+/// The name under which the log knows this reader.
+pub(crate) const LOG_CONSUMER: &str = "feature-store";
+/// How often the log is told how far it was read.
+const TELL_LOG: Duration = Duration::from_secs(10);
+/// Room on the disk that transactions leave, bytes; on small disks less. The log, which fills
+/// first, leaves more.
+const FREE_BYTES_MIN: u64 = 64 << 20;
 /// How often it is asked what is due while nothing comes.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// Batches on their way at most, the one that is written among them: with one more, a
@@ -35,20 +48,31 @@ pub(crate) struct Committer {
 
 impl Committer {
     /// Starts the thread.
-    pub(crate) fn start(shared: Arc<Shared>, writer: Writer) -> Result<Self, StoreError> {
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        log: EventLog,
+        writer: Writer,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StoreError> {
         let (batches, incoming) = sync_channel::<Batch>(BATCHES_MAX);
         let (said, done) = channel();
         let mut upkeep = Upkeep::new(&shared.settings)?;
         let work = move || {
             let mut writer = writer;
+            let mut read_log = ReadLog::new(log);
             loop {
                 match incoming.recv_timeout(UPKEEP) {
                     Ok(batch) => {
                         if batch.watched.is_some() {
                             upkeep.make_due();
                         }
-                        let result = commit(&shared, &mut writer, batch);
+                        let positions = batch.positions.clone();
+                        let result = wait_for_room(&shared.settings.store.path, &shutdown)
+                            .and_then(|()| commit(&shared, &mut writer, batch));
                         let failed = result.is_err();
+                        if !failed {
+                            read_log.note(positions);
+                        }
                         if said.send(result).is_err() || failed {
                             return Ok(());
                         }
@@ -63,7 +87,9 @@ impl Committer {
                 }
             }
             upkeep.finish(writer.connection())?;
-            writer.checkpoint()
+            writer.checkpoint()?;
+            read_log.tell();
+            Ok(())
         };
         let thread = thread::Builder::new().name("commit".to_owned()).spawn(work);
         let thread = thread.map_err(|error| StoreError::Thread(error.to_string()))?;
@@ -125,6 +151,68 @@ impl Committer {
         drop(self.batches);
         self.thread.join().map_err(|_| ended())?
     }
+}
+
+/// Tells the log how far everything in it is committed here, so that it may let that go.
+struct ReadLog {
+    log: EventLog,
+    positions: Positions,
+    told_at: Instant,
+}
+
+impl ReadLog {
+    fn new(log: EventLog) -> Self {
+        Self { log, positions: Positions::new(), told_at: Instant::now() }
+    }
+
+    /// These positions are committed.
+    fn note(&mut self, positions: Positions) {
+        self.positions.extend(positions.into_iter().filter(|(partition, _)| *partition >= 0));
+        if self.told_at.elapsed() >= TELL_LOG {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        self.told_at = Instant::now();
+        if self.positions.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.commit(READINGS, LOG_CONSUMER, &self.positions) {
+            // The log keeps more than it needs to until the next time.
+            tracing::warn!(%error, "the log does not know how far it was read");
+        }
+    }
+}
+
+/// Waits until the disk has room for a transaction, so that DuckDB never finds it full: after
+/// a write that failed it would have to be opened again. What can be read is read meanwhile.
+///
+/// # Errors
+/// [`StoreError::NoRoom`] at the end of the process: the log has what was not written.
+fn wait_for_room(path: &Path, shutdown: &CancellationToken) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // Where the room cannot be asked for, DuckDB says what is wrong.
+    let is_full =
+        || DiskSpace::at(folder).is_ok_and(|space| space.usable_bytes(FREE_BYTES_MIN) == 0);
+    let mut is_said = false;
+    while is_full() {
+        if !std::mem::replace(&mut is_said, true) {
+            tracing::error!(
+                folder = %folder.display(),
+                "the disk is full: nothing is taken in until there is room (`df -h`)"
+            );
+        }
+        if shutdown.is_cancelled() {
+            return Err(StoreError::NoRoom { folder: folder.to_owned() });
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    if is_said {
+        tracing::info!("the disk has room again");
+    }
+    Ok(())
 }
 
 fn commit(shared: &Shared, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {

@@ -154,6 +154,16 @@ pub enum StoreError {
     /// A setting has no meaning.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The disk had no room for a transaction when the process ended.
+    #[error(
+        "{}: the disk is full: the last readings were not written\n\
+         hint: make room (`df -h`) and start again: the log has them still",
+        folder.display()
+    )]
+    NoRoom {
+        /// The folder of the DuckDB file.
+        folder: std::path::PathBuf,
+    },
     /// A thread of this process ended early.
     #[error("the writing thread ended: {0}")]
     Thread(String),

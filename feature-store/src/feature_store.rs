@@ -57,6 +57,8 @@ pub(crate) struct Counters {
     /// Rows that were made anew.
     pub(crate) corrections: AtomicU64,
     pub(crate) commits: AtomicU64,
+    /// Zones that were put away since the start of this process, because there were too many.
+    pub(crate) evicted_zones: AtomicU64,
     /// The time that commits took since the start of this process, µs.
     pub(crate) commit_us: AtomicU64,
     /// Log records still to be taken in; `u64::MAX` where that is not known.
@@ -70,6 +72,10 @@ impl Counters {
         self.add(tally);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.commit_us.fetch_add(took_us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_evicted_zones(&self, zones: usize) {
+        self.evicted_zones.fetch_add(zones as u64, Ordering::Relaxed);
     }
 
     /// Counts readings under their new qualities, and the rows that are there now.

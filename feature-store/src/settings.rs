@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError};
 use telemetry::{Metric, MetricTable, SmolStr, TimeFormat, ZoneId, time::parse_time_zone};
 
-use crate::{definitions::Definitions, engine::SOIL_KEPT_MS};
+use crate::{
+    definitions::Definitions,
+    engine::{DAY_MS, HOUR_MS, SOIL_KEPT_MS},
+};
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -119,6 +122,10 @@ pub struct Engine {
     pub future_max_s: u32,
     /// Longest silence that still has rows.
     pub silence_max_s: u32,
+    /// Zones in memory; of others the newest state is read from the DuckDB file when they are
+    /// heard again.
+    #[serde(default = "zones_max")]
+    pub zones_max: usize,
     /// Expected distance of readings.
     pub interval_s: u32,
     /// Longest time that a value is taken to hold.
@@ -256,6 +263,10 @@ impl Settings {
             let what = format!("{grid_s} is not a multiple of 60");
             return Err(ConfigError::invalid("engine.grid_s", what));
         }
+        if self.engine.zones_max < ZONES_MAX_MIN {
+            let what = format!("{} is not at least {ZONES_MAX_MIN}", self.engine.zones_max);
+            return Err(ConfigError::invalid("engine.zones_max", what));
+        }
         if *interval_s == 0 {
             return Err(ConfigError::invalid("engine.interval_s", "0 is not at least 1"));
         }
@@ -270,9 +281,7 @@ impl Settings {
         }
         // A restart takes in the readings of all windows, and of corrections behind them.
         let definitions = self.engine.definitions(&self.metric_table()?)?;
-        let needed_s = definitions.widest_ms().max(SOIL_KEPT_MS) / 1000
-            + 2 * i64::from(self.engine.late_max_s);
-        let needed_days = needed_s / 86_400 + 1;
+        let needed_days = self.engine.kept_ms(definitions.widest_ms()) / DAY_MS + 1;
         let silver_days = i64::from(self.lake.silver_days);
         if silver_days > 0 && silver_days < needed_days {
             let what = format!("{silver_days} is less than {needed_days}, which windows need");
@@ -325,7 +334,30 @@ impl Watch {
     }
 }
 
+/// Below this, zones would be read again and again.
+const ZONES_MAX_MIN: usize = 10;
+
+const fn zones_max() -> usize {
+    1_000
+}
+
 impl Engine {
+    /// Event time behind a zone's newest reading of which rows may still be computed, ms: late
+    /// readings, and rows that wait for their arrival times, which may be behind event times by
+    /// as much as stamps may be ahead.
+    pub(crate) fn correctable_ms(&self) -> i64 {
+        let [late_ms, lateness_ms, future_ms] =
+            [self.late_max_s, self.lateness_s, self.future_max_s].map(|s| i64::from(s) * 1000);
+        late_ms + lateness_ms + 2 * future_ms + HOUR_MS
+    }
+
+    /// How far behind a zone's newest reading others are still needed, ms: a window of the
+    /// widest feature, `widest_ms`, behind a correction, with room.
+    pub(crate) fn kept_ms(&self, widest_ms: i64) -> i64 {
+        let late_ms = i64::from(self.late_max_s) * 1000;
+        widest_ms.max(SOIL_KEPT_MS) + (2 * late_ms).max(self.correctable_ms())
+    }
+
     /// The site's time zone.
     ///
     /// # Errors

@@ -9,13 +9,13 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::{Assigned, Event, EventLog, Reader, Revoked};
-use telemetry::{MetricTable, SmolStr, ZoneId, topic::READINGS};
+use telemetry::{MetricTable, Report, SmolStr, ZoneId, topic::READINGS};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     StoreError,
-    committer::Committer,
+    committer::{Committer, LOG_CONSUMER},
     definitions::SqlReading,
     engine::{Engine, Output, Progress},
     feature_store::Shared,
@@ -64,7 +64,10 @@ pub(crate) async fn run(
     let watched_next = positions.get(&watch::WATCHED).copied().unwrap_or(0);
     // What is below 0 is no partition of the log.
     positions.retain(|partition, _| *partition >= 0);
+    let log_of_committer = log.clone();
     let opened = tokio::task::spawn_blocking(move || {
+        // From here on the log keeps what is not committed here.
+        log.commit(READINGS, LOG_CONSUMER, &positions)?;
         if is_shared { log.member(READINGS) } else { log.reader(READINGS, &positions) }
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
@@ -76,7 +79,7 @@ pub(crate) async fn run(
         names: restored.names,
         owned: is_shared.then(BTreeSet::new),
         connection: shared.connection()?,
-        committer: Committer::start(shared.clone(), writer)?,
+        committer: Committer::start(shared.clone(), log_of_committer, writer, shutdown.clone())?,
         shared: shared_of_worker,
         watched_next,
         pending: Batch::default(),
@@ -203,7 +206,15 @@ impl Worker {
                     self.take_file(file)?;
                     continue;
                 }
-                Step::Arrived(arrived) => self.take(arrived, None),
+                Step::Arrived(mut arrived) => {
+                    while !arrived.is_empty() {
+                        let later = arrived.split_off(self.count_fitting(&arrived));
+                        self.bring_zones_back(&arrived)?;
+                        self.take(arrived, None);
+                        self.put_zones_away()?;
+                        arrived = later;
+                    }
+                }
                 Step::Assigned(assigned) => self.assign(assigned)?,
                 Step::Revoked(revoked) => self.revoke(revoked)?,
             }
@@ -247,6 +258,58 @@ impl Worker {
         self.is_shown &= arrived.is_empty();
     }
 
+    /// How many of the records can be taken in before zones are put away: the first ones whose
+    /// zones are in memory, and some more.
+    fn count_fitting(&self, arrived: &[Arrived]) -> usize {
+        let more_max = (self.shared.settings.engine.zones_max / 8).max(1);
+        let mut more = BTreeSet::new();
+        arrived
+            .iter()
+            .position(|record| {
+                let Ok(Report { zone, .. }) = &record.report else { return false };
+                let is_new = !self.engine.has_zone(zone) && !more.contains(zone);
+                if is_new && more.len() < more_max {
+                    more.insert(zone.clone());
+                    return false;
+                }
+                is_new
+            })
+            .unwrap_or(arrived.len())
+    }
+
+    /// Reads zones from the file that were put away and are heard again.
+    fn bring_zones_back(&mut self, arrived: &[Arrived]) -> Result<(), StoreError> {
+        let zones = arrived.iter().filter_map(|record| Some(&record.report.as_ref().ok()?.zone));
+        // One that nobody has ever heard of is not in the file.
+        let is_away =
+            |zone: &&ZoneId| !self.engine.has_zone(zone) && self.names.partition(zone).is_some();
+        let away: BTreeSet<ZoneId> = zones.filter(is_away).cloned().collect();
+        if away.is_empty() {
+            return Ok(());
+        }
+        let settings = &self.shared.settings.engine;
+        store::restore_some_zones(&self.connection, &mut self.engine, settings, &away)
+    }
+
+    /// Puts zones away while there are more than are to be in memory: all that they have is
+    /// committed first.
+    fn put_zones_away(&mut self) -> Result<(), StoreError> {
+        let zones_max = self.shared.settings.engine.zones_max;
+        if self.engine.zone_count() <= zones_max {
+            return Ok(());
+        }
+        self.flush()?;
+        // Some more than must be, so that it is not done for every new name.
+        let evicted = self.engine.evict_zones(zones_max - zones_max / 8);
+        for zone in &evicted {
+            self.committed.remove(zone);
+            self.shared.online.forget(zone);
+        }
+        self.shared.counters.note_evicted_zones(evicted.len());
+        tracing::debug!(zones = evicted.len(), zones_max, "zones are put away");
+        Ok(())
+    }
+
     /// Sets zones back that a clock of the gateway had pushed ahead.
     fn set_back(&mut self) -> Result<(), StoreError> {
         if self.pushed_ahead.is_empty() {
@@ -255,9 +318,10 @@ impl Worker {
         let pushed_ahead = std::mem::take(&mut self.pushed_ahead);
         self.pending.set_back = pushed_ahead.clone().into_iter().collect();
         self.flush()?;
-        for zone in pushed_ahead.keys() {
-            let settings = &self.shared.settings.engine;
-            store::restore_zone(&self.connection, &mut self.engine, settings, zone)?;
+        let zones: BTreeSet<ZoneId> = pushed_ahead.into_keys().collect();
+        let settings = &self.shared.settings.engine;
+        store::restore_some_zones(&self.connection, &mut self.engine, settings, &zones)?;
+        for zone in &zones {
             self.committed.remove(zone);
             self.is_shown = false;
         }
@@ -272,6 +336,7 @@ impl Worker {
             entry.offset += self.watched_next;
             arrived.push(intake::read(entry));
         }
+        self.bring_zones_back(&arrived)?;
         let first = self.watched_next;
         self.watched_next += arrived.len() as i64;
         file.offsets = first..self.watched_next;
@@ -402,9 +467,11 @@ impl Worker {
     }
 }
 
+/// Whether this process keeps the zone: its partition of the log is assigned to it, or it comes
+/// from files alone, which no partition has (a negative number) and no other process reads.
 fn owns(owned: Option<&BTreeSet<i32>>, names: &Names, zone: &ZoneId) -> bool {
     let Some(owned) = owned else { return true };
-    names.partition(zone).is_some_and(|partition| owned.contains(&partition))
+    names.partition(zone).is_some_and(|partition| partition < 0 || owned.contains(&partition))
 }
 
 fn now_ms() -> i64 {

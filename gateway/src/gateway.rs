@@ -12,10 +12,13 @@ use std::{
 
 use eventlog::{EventLog, LogError};
 use service::{config::ConfigError, prometheus::Histogram, shutdown::drain};
-use telemetry::MetricTable;
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot, watch};
+use telemetry::{MetricTable, topic};
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, oneshot, watch},
+    time::MissedTickBehavior,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     GatewayError,
@@ -27,7 +30,7 @@ use crate::{
     duplicates::{DuplicateMessage, Duplicates},
     inlet::{Inlet, Job},
     intake::Decoder,
-    ledger::{Ledger, Snapshot},
+    ledger::{AccountLimits, Ledger, LedgerFile, Snapshot},
     listener::{self, Frontend},
     metadata, metrics,
     pipeline::{Pipeline, PipelineParts},
@@ -38,6 +41,13 @@ use crate::{
 
 /// The start waits for the dead letters of before at most this long.
 const RECALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How often the counts are kept beside the log.
+const LEDGER_EVERY: Duration = Duration::from_secs(1);
+/// How often Kafka is asked what it has, in times of these.
+const KAFKA_EVERY_TICKS: u32 = 60;
+/// How often the log is asked to let old records go.
+const RETENTION_EVERY: Duration = Duration::from_mins(1);
 
 /// Upper bounds of the times from a message's arrival to its durability, seconds.
 const LAG_BOUNDS_S: [f64; 13] =
@@ -101,7 +111,11 @@ impl Gateway {
         log: EventLog,
     ) -> Result<Self, ConfigError> {
         let limits = &settings.limits;
-        let ledger = Arc::new(Ledger::new(limits.devices_max, limits.duplicates_window));
+        let ledger = Arc::new(Ledger::new(AccountLimits {
+            devices_max: limits.devices_max,
+            window: limits.duplicates_window,
+            ..AccountLimits::default()
+        }));
         let (inlet, jobs) = Inlet::new(ledger.clone(), limits.in_flight_bytes_max);
         let downlink = Downlink::default();
         let conventions = Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?));
@@ -249,12 +263,17 @@ impl Gateway {
                 Mode::Bridge => Box::pin(self.bridge(&shutdown)).await,
             }
         };
+        let mut ledger_file = self.open_ledger().await?;
         let result = tokio::select! {
             failed = pipeline.run(jobs) => failed.map_err(GatewayError::from),
+            failed = pipeline.keep_refused(log) => failed.map_err(GatewayError::from),
+            () = self.apply_retention() => Ok(()),
+            () = self.keep_ledger(&mut ledger_file) => Ok(()),
             ended = async { tokio::try_join!(transport, rest) } => ended.map(|_| ()),
         };
         self.0.is_ready.store(false, Ordering::Relaxed);
         pipeline.save();
+        ledger_file.write(ledger);
         let totals = self.ledger().totals;
         info!(
             received = totals.received,
@@ -266,6 +285,56 @@ impl Gateway {
             "ended"
         );
         result
+    }
+
+    /// Lets old records go, now and then. Never ends.
+    async fn apply_retention(&self) {
+        let mut clock = tokio::time::interval(RETENTION_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            let log = self.0.log.clone();
+            if let Err(error) = blocking(move || log.apply_retention()).await {
+                warn!(%error, "old records stay for now; trying again");
+            }
+        }
+    }
+
+    /// Takes over the counts of an earlier process.
+    async fn open_ledger(&self) -> Result<LedgerFile, GatewayError> {
+        let Inner { ledger, log, settings, .. } = &*self.0;
+        let dir = settings.borrow().log.state_dir().map(Path::to_path_buf);
+        let own = ledger.clone();
+        let file = blocking(move || LedgerFile::open(dir.as_deref(), &own)).await;
+        if log.is_embedded() {
+            ledger.recount(log).await?;
+        }
+        Ok(file)
+    }
+
+    /// Keeps the counts beside the log, and compares them with what Kafka has. Never ends.
+    async fn keep_ledger(&self, file: &mut LedgerFile) {
+        let Inner { ledger, log, .. } = &*self.0;
+        let mut clock = tokio::time::interval(LEDGER_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for tick in 0_u32.. {
+            clock.tick().await;
+            let began = tokio::time::Instant::now();
+            if !log.is_embedded() && tick.is_multiple_of(KAFKA_EVERY_TICKS) {
+                let (own, log) = (ledger.clone(), log.clone());
+                let compared = blocking(move || {
+                    [topic::READINGS, topic::DEAD_LETTERS]
+                        .into_iter()
+                        .try_for_each(|topic| own.compare_with_kafka(&log, topic))
+                });
+                if let Err(error) = compared.await {
+                    debug!(%error, "what Kafka has is not known now");
+                }
+            }
+            file.write(ledger);
+            // Many devices take longer to write.
+            tokio::time::sleep(began.elapsed() * 20).await;
+        }
     }
 
     async fn listen(

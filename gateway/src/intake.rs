@@ -216,7 +216,7 @@ mod tests {
         let reason = got.dead_letter.as_ref().map(|letter| letter.reason);
         assert_eq!((got.logged(), got.dead_lettered, reason), expect, "{topic} {payload}");
         if let Some(letter) = &got.dead_letter {
-            let kept = record::Letter::read(&record::dead_letter(letter));
+            let kept = record::Letter::read(&record::dead_letter(letter, got.dead_lettered));
             assert_eq!(kept, Some(record::Letter::Dead(letter.clone())));
         }
     }

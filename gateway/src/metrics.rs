@@ -15,6 +15,7 @@ pub(crate) fn metrics(gateway: &Gateway) -> String {
     devices(&mut page, gateway);
     connections(&mut page, gateway);
     acknowledgements(&mut page, gateway);
+    topics(&mut page, gateway);
     spools(&mut page, gateway);
     kafka(&mut page, gateway);
     page.finish()
@@ -35,12 +36,18 @@ fn readings(page: &mut Page, gateway: &Gateway) {
     let reasons = letters.by_reason().into_iter();
     let reasons = reasons.map(|(reason, count)| (label("reason", reason), count));
     page.family(("dead_letters_total", "counter", "Dead letters, by reason"), reasons);
+    let repeated = letters.repeated().into_iter();
+    let repeated = repeated.map(|(reason, count)| (label("reason", reason), count));
+    let about = ("dead_letters_repeated_total", "counter", "Dead letters counted and not stored");
+    page.family(about, repeated);
     let about = ("dead_letters_reinjected_total", "counter", "Dead letters that became readings");
     page.one(about, letters.reinjected_total());
 }
 
 fn devices(page: &mut Page, gateway: &Gateway) {
-    let Snapshot { totals, devices, .. } = gateway.ledger();
+    let Snapshot { totals, devices, evicted_devices, .. } = gateway.ledger();
+    let about = ("devices_evicted_total", "counter", "Devices that lost their line to others");
+    page.one(about, evicted_devices);
     let about = ("sequence_gaps", "gauge", "Numbers missing in the devices' counting");
     page.one(about, totals.sequence_gaps);
     let about = ("device_resets_total", "counter", "Times that devices began to count anew");
@@ -68,6 +75,32 @@ fn acknowledgements(page: &mut Page, gateway: &Gateway) {
     page.histogram(about, [(String::new(), &*gateway.0.lag)]);
 }
 
+/// What the embedded log has on disk.
+fn topics(page: &mut Page, gateway: &Gateway) {
+    let log = &gateway.0.log;
+    let about = ("disk_full", "gauge", "Whether nothing is acknowledged for want of disk space");
+    page.one(about, u8::from(log.is_disk_full()));
+    // What cannot be read now is said where it is used.
+    let topics = log.storage().unwrap_or_default();
+    let mut each = |about, value: &dyn Fn(&eventlog::TopicStorage) -> f64| {
+        page.family(about, topics.iter().map(|(name, own)| (label("topic", name), value(own))));
+    };
+    each(("log_bytes", "gauge", "Size of the topic's segments"), &|own| own.bytes as f64);
+    let about = ("log_bytes_max", "gauge", "Retention by size");
+    each(about, &|own| own.retention.bytes_max as f64);
+    each(("log_first_offset", "gauge", "The oldest record"), &|own| own.first_offset as f64);
+    each(("log_next_offset", "gauge", "The next record"), &|own| own.next_offset as f64);
+    let about = ("log_uncommitted_records", "gauge", "Records that a consumer has not committed");
+    each(about, &|own| {
+        let least = own.committed.values().min().copied().unwrap_or(own.next_offset);
+        (own.next_offset - least).max(0) as f64
+    });
+    let about = ("log_removed_records_total", "counter", "Records that retention has removed");
+    each(about, &|own| own.removed_records as f64);
+    let about = ("log_held_back", "gauge", "Whether a consumer keeps the topic over its retention");
+    each(about, &|own| f64::from(own.is_held_back));
+}
+
 fn spools(page: &mut Page, gateway: &Gateway) {
     let spools = gateway.0.log.spools();
     let mut each = |about, value: &dyn Fn(&eventlog::SpoolStatus) -> f64| {
@@ -85,6 +118,12 @@ fn spools(page: &mut Page, gateway: &Gateway) {
     each(("spool_direct", "gauge", "Whether Kafka takes records directly"), &|s| {
         f64::from(s.is_direct)
     });
+    let about = ("spool_stalled_seconds", "gauge", "For how long none of its records moved");
+    each(about, &|s| s.stalled_ms as f64 / 1000.0);
+    let about = ("spool_restarts_total", "counter", "Times that draining stood still");
+    each(about, &|s| s.restarts as f64);
+    let about = ("spool_refused_total", "counter", "Records that Kafka refuses, kept elsewhere");
+    each(about, &|s| s.refused as f64);
     each(("spooled_total", "counter", "Records that went to the spool"), &|s| s.spooled as f64);
     each(("spool_drained_total", "counter", "Records brought from it to Kafka"), &|s| {
         s.drained as f64
@@ -93,6 +132,10 @@ fn spools(page: &mut Page, gateway: &Gateway) {
 
 /// What librdkafka says of itself (its STATISTICS.md).
 fn kafka(page: &mut Page, gateway: &Gateway) {
+    let missing = gateway.ledger().kafka.missing_records;
+    let about =
+        ("kafka_missing_records_total", "counter", "Records that Kafka acknowledged and lost");
+    page.one(about, missing);
     let statistics = gateway.0.log.kafka_statistics();
     let mut each = |about, value: &dyn Fn(&eventlog::KafkaStatistics) -> f64| {
         page.family(about, statistics.iter().map(|(topic, s)| (label("topic", topic), value(s))));

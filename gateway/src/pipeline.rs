@@ -9,15 +9,15 @@ use std::{
     time::Instant,
 };
 
-use eventlog::{EventLog, LogError, Receipt, Writer, fault};
+use eventlog::{EventLog, LogError, Receipt, RefusedRecord, Writer, fault};
 use service::prometheus::Histogram;
-use telemetry::{DeadLetter, SequenceCheck, Source, topic};
+use telemetry::{DeadLetter, Reason, Report, SequenceCheck, Source, topic};
 use tokio::sync::{
     OwnedSemaphorePermit,
     mpsc::{self, UnboundedReceiver},
     oneshot, watch,
 };
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::{
     arrival::ArrivalTimes,
@@ -43,6 +43,8 @@ pub(crate) struct Pipeline {
     lag: Arc<Histogram>,
     /// There where messages come from a broker, which stores some.
     retained: Option<Mutex<RetainedMessages>>,
+    /// Then receipts say how far the log is.
+    is_embedded: bool,
     readings: Writer,
     letters: Writer,
 }
@@ -58,9 +60,10 @@ pub(crate) struct PipelineParts {
 }
 
 struct Settling {
+    message: Message,
     account: AccountId,
     tally: Tally,
-    receipts: Vec<Receipt>,
+    writes: Vec<Write>,
     letter: Option<DeadLetter>,
     /// Topic and content of a broker's stored message.
     stored: Option<(u64, u64)>,
@@ -70,12 +73,29 @@ struct Settling {
     since: Instant,
 }
 
+/// A record on its way to the log, with so many readings.
+struct Write {
+    topic: &'static str,
+    readings: u64,
+    receipt: Result<Receipt, LogError>,
+}
+
 impl Pipeline {
     pub(crate) fn open(log: &EventLog, parts: PipelineParts) -> Result<Self, LogError> {
         let (readings, letters) = (log.writer(topic::READINGS)?, log.writer(topic::DEAD_LETTERS)?);
         let PipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained } = parts;
-        let retained = retained.map(Mutex::new);
-        Ok(Self { decoder, ledger, dead_letters, duplicates, lag, retained, readings, letters })
+        let (retained, is_embedded) = (retained.map(Mutex::new), log.is_embedded());
+        Ok(Self {
+            decoder,
+            ledger,
+            dead_letters,
+            duplicates,
+            lag,
+            retained,
+            is_embedded,
+            readings,
+            letters,
+        })
     }
 
     /// Keeps what the next start is to know.
@@ -133,18 +153,28 @@ impl Pipeline {
                 }
                 _ => None,
             };
-            let (tally, receipts, letter) = match why.filter(|_| is_network) {
+            let (tally, writes, letter) = match why.filter(|_| is_network) {
                 Some((why, original_ms)) => {
                     let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
                     self.duplicates.add(duplicate(&intake, &message, why, original_ms));
                     (tally, Vec::new(), None)
                 }
-                None => self.write(intake, origin, message.received_ms).await?,
+                None => self.write(intake, origin, &message).await?,
             };
             let stored = stored.filter(|stored| !stored.is_known);
             let stored = stored.map(|stored| (stored.topic, stored.content));
-            let next =
-                Settling { account, tally, receipts, letter, stored, origin, done, share, since };
+            let next = Settling {
+                message,
+                account,
+                tally,
+                writes,
+                letter,
+                stored,
+                origin,
+                done,
+                share,
+                since,
+            };
             if settling.send(next).await.is_err() {
                 break; // The other task ended, and says why.
             }
@@ -168,31 +198,98 @@ impl Pipeline {
         &self,
         intake: Intake,
         origin: Origin,
-        received_ms: i64,
-    ) -> Result<(Tally, Vec<Receipt>, Option<DeadLetter>), LogError> {
+        message: &Message,
+    ) -> Result<(Tally, Vec<Write>, Option<DeadLetter>), LogError> {
         let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-        let mut receipts = Vec::with_capacity(1);
+        let tally = Tally { logged, dead_lettered, duplicates: 0 };
+        let mut writes = Vec::with_capacity(1);
         for report in &intake.reports {
-            receipts.push(self.readings.append(record::report(report, received_ms)).await?);
+            let mut record = record::report(report, message.received_ms);
+            if !self.is_embedded {
+                record::describe(&mut record, report, dead_lettered == 0);
+            }
+            let receipt = of_one_record(self.readings.append(record).await)?;
+            let readings = report.readings.len() as u64;
+            writes.push(Write { topic: topic::READINGS, readings, receipt });
         }
-        if let Some(letter) = &intake.dead_letter {
+        // One that repeats others is counted: there is nothing new in it to be kept.
+        let letter = intake.dead_letter.filter(|letter| !self.dead_letters.is_repeated(letter));
+        if let Some(letter) = &letter {
             debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
-            receipts.push(self.letters.append(record::dead_letter(letter)).await?);
+            let receipt = self.append_dead_letter(letter, dead_lettered).await?;
+            let topic = topic::DEAD_LETTERS;
+            writes.push(Write { topic, readings: 0, receipt: Ok(receipt) });
         }
         if let Origin::DeadLetter(id) = origin {
             let record = record::reinjected(id, now_ms());
-            receipts.push(self.letters.append(record).await?);
+            let receipt = Ok(self.letters.append(record).await?);
+            writes.push(Write { topic: topic::DEAD_LETTERS, readings: 0, receipt });
         }
-        let tally = Tally { logged, dead_lettered, duplicates: 0 };
-        Ok((tally, receipts, intake.dead_letter))
+        Ok((tally, writes, letter))
+    }
+
+    /// Appends a dead letter; one that is too large, its beginning.
+    async fn append_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        readings: u64,
+    ) -> Result<Receipt, LogError> {
+        match self.letters.append(record::dead_letter(letter, readings)).await {
+            Err(error) if error.is_of_one_record() => {
+                let record = record::cut_dead_letter(letter, readings, CUT_LETTER_BYTES);
+                self.letters.append(record).await
+            }
+            appended => appended,
+        }
+    }
+
+    /// Waits until a dead letter is durable; one that the log refuses is cut.
+    async fn settle_dead_letter(
+        &self,
+        letter: &DeadLetter,
+        readings: u64,
+    ) -> Result<i64, LogError> {
+        match self.append_dead_letter(letter, readings).await?.await {
+            Err(error) if error.is_of_one_record() => {
+                let record = record::cut_dead_letter(letter, readings, CUT_LETTER_BYTES);
+                Ok(self.letters.append(record).await?.await?.1)
+            }
+            settled => Ok(settled?.1),
+        }
     }
 
     async fn settle(&self, mut to_settle: mpsc::Receiver<Settling>) -> Result<(), LogError> {
         while let Some(settling) = to_settle.recv().await {
-            let Settling { account, tally, receipts, letter, stored, origin, done, share, since } =
+            let Settling { message, account, mut tally, writes, letter, stored, origin, .. } =
                 settling;
-            for receipt in receipts {
-                receipt.await?;
+            let mut refused = None;
+            for Write { topic, readings, receipt } in writes {
+                let settled = match receipt {
+                    Ok(receipt) => receipt.await,
+                    Err(error) => Err(error),
+                };
+                match settled {
+                    Ok((_, offset)) => self.count(topic, offset),
+                    Err(error) if error.is_of_one_record() && topic == topic::READINGS => {
+                        tally.logged -= readings;
+                        tally.dead_lettered += readings;
+                        let (count, _) = refused.get_or_insert((0, error));
+                        *count += readings;
+                    }
+                    Err(error) if error.is_of_one_record() => {
+                        let Some(letter) = &letter else { return Err(error) };
+                        let offset = self.settle_dead_letter(letter, tally.dead_lettered).await?;
+                        self.count(topic, offset);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if let Some((readings, error)) = refused {
+                let letter = refused_letter(&message, &error);
+                warn!(topic = %letter.topic, detail = letter.detail, "the log refuses a record: it is a dead letter");
+                let offset = self.settle_dead_letter(&letter, readings).await?;
+                self.count(topic::DEAD_LETTERS, offset);
+                self.dead_letters.add(&letter);
             }
             if let Some(letter) = &letter {
                 self.dead_letters.add(letter);
@@ -206,14 +303,84 @@ impl Pipeline {
                 retained.note_stored(topic, content);
             }
             self.ledger.settled(account, tally);
-            self.lag.note(since.elapsed());
+            self.lag.note(settling.since.elapsed());
             fault::point("ack");
             // A connection that is gone gets no acknowledgement: the message
             // comes again, as a duplicate.
-            let _ = done.send(Done::Durable);
-            drop(share);
+            let _ = settling.done.send(Done::Durable);
+            drop(settling.share);
         }
         Ok(())
+    }
+
+    /// The record at `offset` of the embedded log is counted, and all before it.
+    fn count(&self, topic: &'static str, offset: i64) {
+        if self.is_embedded {
+            self.ledger.counted(topic, offset + 1);
+        }
+    }
+
+    /// Keeps as dead letters what Kafka refuses of what was acknowledged when the spool had it.
+    /// Never ends.
+    pub(crate) async fn keep_refused(&self, log: &EventLog) -> Result<(), LogError> {
+        let (keeper, mut refused) = mpsc::channel(1);
+        log.keep_refused(topic::READINGS, keeper)?;
+        while let Some(RefusedRecord { record, cause, done }) = refused.recv().await {
+            let letter = DeadLetter {
+                reason: Reason::Refused,
+                detail: cause,
+                topic: record.key.clone(),
+                payload: record.payload.to_vec(),
+                received_ms: record.timestamp_ms,
+            };
+            let report = Report::from_json(&record.payload).ok();
+            let readings = report.as_ref().map_or(1, |report| report.readings.len() as u64);
+            let letter = match &report {
+                // As the gateway's own convention names it, so that it can be handed in again.
+                Some(Report { zone, device, .. }) => {
+                    DeadLetter { topic: format!("sensors/{zone}/{device}"), ..letter }
+                }
+                None => letter,
+            };
+            match self.settle_dead_letter(&letter, readings).await {
+                Ok(_) => {
+                    self.dead_letters.add(&letter);
+                    if let Some(Report { zone, device, .. }) = &report {
+                        self.ledger.refused(zone, device, readings);
+                    }
+                    let _ = done.send(true);
+                }
+                Err(error) => {
+                    error!(%error, "what Kafka refuses cannot become a dead letter");
+                    let _ = done.send(false);
+                }
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// A dead letter that the log refuses is cut to so many bytes of payload.
+const CUT_LETTER_BYTES: usize = 1024;
+
+/// A failure of one record is settled with the others; any other ends the pipeline.
+fn of_one_record(
+    appended: Result<Receipt, LogError>,
+) -> Result<Result<Receipt, LogError>, LogError> {
+    match appended {
+        Err(error) if !error.is_of_one_record() => Err(error),
+        appended => Ok(appended),
+    }
+}
+
+/// A message of which the log refuses a record.
+fn refused_letter(message: &Message, error: &LogError) -> DeadLetter {
+    DeadLetter {
+        reason: Reason::Refused,
+        detail: error.to_string(),
+        topic: message.topic.to_string(),
+        payload: message.payload.to_vec(),
+        received_ms: message.received_ms,
     }
 }
 

@@ -12,16 +12,63 @@ pub(crate) fn report(report: &Report, received_ms: i64) -> Record {
     Record::new(report.zone.to_string(), report.to_json(), received_ms)
 }
 
-/// A dead letter as a record of `sensor.dead-letters`.
-pub(crate) fn dead_letter(letter: &DeadLetter) -> Record {
+/// Headers of a report in Kafka, by which its consumers may choose without reading the content:
+/// the form (`schema`), the device, how it came (`source`), and whether readings of the message
+/// are missing because they could not be decoded (`quality`: `whole` or `partial`).
+pub(crate) fn describe(record: &mut Record, report: &Report, is_whole: bool) {
+    record.headers = vec![
+        header("schema", REPORT_SCHEMA),
+        header("device", &report.device),
+        header("source", report.source.as_str()),
+        header("quality", if is_whole { "whole" } else { "partial" }),
+    ];
+}
+
+/// The form of a report: JSON as [`telemetry::Report`] has it.
+const REPORT_SCHEMA: &str = "microclimate.report.v1";
+
+/// What a dead letter says of its fault, at most, bytes: a letter is about as large as its
+/// message.
+const DETAIL_BYTES_MAX: usize = 1024;
+
+/// A longer topic is said by the key alone, bytes.
+const TOPIC_HEADER_BYTES_MAX: usize = 256;
+
+/// A dead letter, with so many readings, as a record of `sensor.dead-letters`. Its key is the
+/// topic.
+pub(crate) fn dead_letter(letter: &DeadLetter, readings: u64) -> Record {
     let mut record = Record::new(letter.topic.clone(), letter.payload.clone(), letter.received_ms);
     record.headers = vec![
         header("reason", letter.reason),
-        header("detail", &letter.detail),
-        header("topic", &letter.topic),
+        header("detail", cut(&letter.detail, DETAIL_BYTES_MAX)),
         header("received_ms", letter.received_ms),
+        header("readings", readings),
     ];
+    if letter.topic.len() <= TOPIC_HEADER_BYTES_MAX {
+        record.headers.push(header("topic", &letter.topic));
+    }
     record
+}
+
+/// A dead letter that the log refuses as it is: the beginning of it.
+pub(crate) fn cut_dead_letter(letter: &DeadLetter, readings: u64, bytes_max: usize) -> Record {
+    let payload_bytes = letter.payload.len();
+    let mut payload = letter.payload.clone();
+    payload.truncate(bytes_max);
+    let detail = format!("{} (cut: the payload had {payload_bytes} bytes)", letter.detail);
+    let topic = cut(&letter.topic, bytes_max).to_owned();
+    dead_letter(&DeadLetter { payload, detail, topic, ..letter.clone() }, readings)
+}
+
+/// The beginning of a text, at most so many bytes.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+/// How many readings a dead letter has.
+pub(crate) fn dead_letter_readings(record: &Record) -> u64 {
+    let text = record.header("readings").and_then(|value| std::str::from_utf8(value).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
 /// Says, in `sensor.dead-letters`, that a dead letter became readings.
@@ -53,7 +100,7 @@ impl Letter {
         Some(Self::Dead(DeadLetter {
             reason: header("reason")?.parse().ok()?,
             detail: header("detail")?.to_owned(),
-            topic: header("topic")?.to_owned(),
+            topic: header("topic").unwrap_or(&record.key).to_owned(),
             payload: record.payload.to_vec(),
             received_ms: header("received_ms")?.parse().ok()?,
         }))

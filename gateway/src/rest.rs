@@ -11,7 +11,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use eventlog::SpoolStatus;
+use eventlog::{SpoolStatus, TopicStorage};
 use serde::{Deserialize, Serialize};
 use service::{prometheus, rest::Problem};
 use telemetry::Reason;
@@ -46,8 +46,23 @@ pub(crate) fn service_routes(gateway: Gateway) -> Router {
         .merge(routes(gateway))
 }
 
-async fn ledger(State(gateway): State<Gateway>) -> Json<Snapshot> {
-    Json(gateway.ledger())
+/// The answer of `/ledger`.
+#[derive(Serialize)]
+struct LedgerPage {
+    #[serde(flatten)]
+    ledger: Snapshot,
+    /// What each topic of the embedded log has on disk.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    topics: BTreeMap<String, TopicStorage>,
+    /// What the spool of each topic holds that Kafka does not have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    spools: BTreeMap<String, SpoolStatus>,
+}
+
+async fn ledger(State(gateway): State<Gateway>) -> Result<Json<LedgerPage>, Problem> {
+    let log = &gateway.0.log;
+    let topics = log.storage().map_err(Problem::internal)?;
+    Ok(Json(LedgerPage { ledger: gateway.ledger(), topics, spools: log.spools() }))
 }
 
 /// The answer of `/duplicates`.
@@ -79,6 +94,8 @@ struct DeadLettersPage {
     dead_letters: Vec<Shown>,
     /// Messages since the start of the process.
     by_reason: BTreeMap<Reason, u64>,
+    /// Those since the start of the process that repeated others and were not stored.
+    repeated: BTreeMap<Reason, u64>,
 }
 
 #[derive(Deserialize)]
@@ -93,7 +110,9 @@ async fn dead_letters(
     let Query(page) =
         page.map_err(|e| Problem::bad_request(e.body_text()).hint("as in ?limit=20"))?;
     let dead_letters = gateway.dead_letters(page.limit.unwrap_or(LIMIT_DEFAULT));
-    Ok(Json(DeadLettersPage { dead_letters, by_reason: gateway.0.dead_letters.by_reason() }))
+    let letters = &gateway.0.dead_letters;
+    let (by_reason, repeated) = (letters.by_reason(), letters.repeated());
+    Ok(Json(DeadLettersPage { dead_letters, by_reason, repeated }))
 }
 
 async fn reinject(
@@ -110,7 +129,7 @@ async fn reinject(
 #[derive(Serialize)]
 struct Health {
     /// `ok`, `degraded` (Kafka is away, the spool takes records) or `full`
-    /// (nothing is acknowledged).
+    /// (nothing is acknowledged: the spool is at its limit, or the disk has no room).
     status: &'static str,
     spools: BTreeMap<String, SpoolStatus>,
 }
@@ -118,7 +137,8 @@ struct Health {
 /// The process lives, however its surroundings are.
 async fn healthz(State(gateway): State<Gateway>) -> Json<Health> {
     let spools = gateway.0.log.spools();
-    let status = if spools.values().any(|spool| spool.is_full) {
+    let is_disk_full = gateway.0.log.is_disk_full();
+    let status = if is_disk_full || spools.values().any(|spool| spool.is_full) {
         "full"
     } else if spools.values().any(|spool| !spool.is_direct && spool.records > 0) {
         "degraded"
@@ -143,6 +163,11 @@ impl Gateway {
             return Err(
                 Problem::unavailable(what).hint("bring Kafka back, or raise log.spool.bytes_max")
             );
+        }
+        if self.0.log.is_disk_full() {
+            let what = "the disk has no room for the log: nothing is taken until it has";
+            return Err(Problem::unavailable(what)
+                .hint("make room (`df -h`), or let the log keep less: log.retention"));
         }
         if self.0.is_ready.load(Ordering::Relaxed) {
             Ok(())

@@ -86,6 +86,22 @@ impl DeviceSequence {
         self.runs.iter().fold(self.old_gaps, |sum, run| sum.saturating_add(run.gaps))
     }
 
+    /// Messages that are remembered to find copies.
+    pub(crate) fn remembered(&self) -> usize {
+        self.histories.values().map(SequenceHistory::remembered).sum()
+    }
+
+    /// Forgets the messages, not the counts.
+    pub(crate) fn forget_messages(&mut self) {
+        self.histories = HashMap::new();
+    }
+
+    /// Takes over counts of before.
+    pub(crate) fn restore_counts(&mut self, gaps: u64, resets: u64) {
+        self.old_gaps = self.old_gaps.saturating_add(gaps);
+        self.resets = self.resets.saturating_add(resets);
+    }
+
     fn count(
         &mut self,
         boot: Option<&SmolStr>,

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`config`]: defaults < file < environment < flags, unknown keys refused
+//! - [`disk`]: the room on a disk
 //! - [`secret`]: a text that no log shows
 //! - [`log`]: where log lines go and in which form
 //! - [`shutdown`]: SIGINT and SIGTERM become a token; draining under a limit
@@ -11,6 +12,7 @@
 //! - [`prometheus`]: a page of metrics
 
 pub mod config;
+pub mod disk;
 pub mod listen;
 pub mod log;
 pub mod openapi;

@@ -40,11 +40,13 @@ pub enum Reason {
     UnknownMetric,
     /// The unit is missing, or not one that converts to the metric's.
     UnknownUnit,
+    /// The log, Apache Kafka, refuses the record for its size or content.
+    Refused,
 }
 
 impl Reason {
     /// Every reason, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BadTopic,
         Self::Oversized,
         Self::Empty,
@@ -53,6 +55,7 @@ impl Reason {
         Self::BadTime,
         Self::UnknownMetric,
         Self::UnknownUnit,
+        Self::Refused,
     ];
 
     /// The name used on the wire and in storage.
@@ -67,6 +70,7 @@ impl Reason {
             Self::BadTime => "bad_time",
             Self::UnknownMetric => "unknown_metric",
             Self::UnknownUnit => "unknown_unit",
+            Self::Refused => "refused",
         }
     }
 }

@@ -208,6 +208,12 @@ impl SequenceHistory {
         }
     }
 
+    /// Messages that are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The highest number of the newest run of that name.
     #[must_use]
     pub fn highest(&self, boot: Option<&SmolStr>) -> Option<u64> {

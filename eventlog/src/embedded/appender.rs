@@ -1,17 +1,30 @@
-use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
+    disk::{self, DiskRoom},
     frame, io_error,
     segment::{self, HEADER_BYTES},
     topic::{Durable, Pending, Shared},
 };
-use crate::{Faults, LogError, fault};
+use crate::{Faults, LogError, Settings, fault};
 
 /// Most records of one write and sync.
 const GROUP_RECORDS_MAX: usize = 16 * 1024;
+/// A full disk is tried again after this.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+/// A segment is at most this part of what the topic may have, so that whole ones can go.
+const SEGMENT_SHARE: u64 = 4;
 
 /// Takes everything that is queued, writes it at once, syncs it at once, and
 /// then answers all of it (group commit: Gray, "Notes on Data Base Operating
@@ -21,6 +34,7 @@ pub(super) struct Appender {
     file: File,
     queue: UnboundedReceiver<Pending>,
     segment_bytes_max: u64,
+    room: DiskRoom,
     faults: Faults,
     /// The bytes of a group, kept for its capacity.
     buffer: Vec<u8>,
@@ -31,31 +45,71 @@ impl Appender {
         shared: Arc<Shared>,
         file: File,
         queue: UnboundedReceiver<Pending>,
-        segment_bytes_max: u64,
+        settings: &Settings,
         faults: Faults,
     ) -> Self {
-        Self { shared, file, queue, segment_bytes_max, faults, buffer: Vec::new() }
+        let segment_bytes_max =
+            settings.segment_bytes_max.min(shared.retention.bytes_max / SEGMENT_SHARE);
+        let room = DiskRoom::new(settings.free_bytes_min);
+        Self { shared, file, queue, segment_bytes_max, room, faults, buffer: Vec::new() }
     }
 
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut group = Vec::new();
         while self.queue.blocking_recv_many(&mut group, GROUP_RECORDS_MAX) > 0 {
-            if self.shared.poison.get().is_none()
-                && let Err(cause) = self.commit(&group)
-            {
+            if let Err(cause) = self.commit_all(&mut group) {
                 error!(topic = %self.shared.name, %cause, "write failed: nothing is taken any more");
                 self.shared.poison.get_or_init(|| cause);
             }
-            self.answer(&mut group);
+            if let Some(poisoned) = self.shared.poisoned() {
+                for pending in group.drain(..) {
+                    let _ = pending.answer.send(Err(poisoned.clone()));
+                }
+            }
+            // The topic is being closed on a full disk: its senders keep what is left.
+            group.clear();
         }
     }
 
-    fn commit(&mut self, group: &[Pending]) -> Result<(), LogError> {
+    /// Writes, syncs and answers a group, at once if the disk has room for it. While it is full
+    /// ever smaller parts are tried, and then room is waited for: nothing of what is left was
+    /// acknowledged, and nothing of it was written that a crash would leave. Leaves some only
+    /// where the topic is being closed.
+    ///
+    /// # Errors
+    /// What no waiting mends.
+    fn commit_all(&mut self, group: &mut Vec<Pending>) -> Result<(), LogError> {
+        let mut count = group.len();
+        while self.shared.poison.get().is_none() && !group.is_empty() {
+            match self.commit(&group[..count]) {
+                Ok(first) => {
+                    self.shared.set_full(None);
+                    for (offset, pending) in (first..).zip(group.drain(..count)) {
+                        // A receipt that was dropped has nobody to tell.
+                        let _ = pending.answer.send(Ok((0, offset)));
+                    }
+                    count = (2 * count).min(group.len());
+                }
+                Err(cause) if disk::is_full_error(&cause) && count > 1 => count /= 2,
+                Err(cause) if disk::is_full_error(&cause) => {
+                    self.shared.set_full(Some(&cause));
+                    if self.shared.is_closing() {
+                        return Ok(());
+                    }
+                    thread::sleep(FULL_RETRY);
+                }
+                Err(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs records; the offset of the first.
+    fn commit(&mut self, group: &[Pending]) -> Result<i64, LogError> {
         let Durable { next: first, mut base, mut len_bytes } = *self.shared.durable.borrow();
-        if len_bytes >= self.segment_bytes_max {
-            self.file = segment::create(&self.shared.dir, first)?;
-            self.shared.segments().push(first);
+        if len_bytes >= self.segment_bytes_max && base != first {
+            self.begin_segment(first)?;
             (base, len_bytes) = (first, HEADER_BYTES);
         }
         self.buffer.clear();
@@ -65,29 +119,58 @@ impl Appender {
             next += 1;
         }
         let path = segment::path(&self.shared.dir, base);
+        let end_bytes = len_bytes + self.buffer.len() as u64;
+        let reserved = self.room.reserve(&self.shared.dir, &self.file, end_bytes);
+        reserved.map_err(|e| io_error(&path, "take room", e))?;
         fault::point("append");
         let written = self.file.write_all_at(&self.buffer, len_bytes);
         written.map_err(|e| io_error(&path, "write", e))?;
         fault::point("fsync");
         let synced = self.faults.before_sync().and_then(|()| self.file.sync_data());
-        synced.map_err(|e| io_error(&path, "sync", e))?;
-        len_bytes += self.buffer.len() as u64;
-        self.shared.durable.send_replace(Durable { next, base, len_bytes });
-        Ok(())
+        synced.map_err(|e| LogError::Unsynced { path: path.clone(), source: Arc::new(e) })?;
+        check_in_place(&path, &self.file)?;
+        self.shared.durable.send_replace(Durable { next, base, len_bytes: end_bytes });
+        Ok(first)
     }
 
-    /// A receipt that was dropped has nobody to tell.
-    fn answer(&self, group: &mut Vec<Pending>) {
-        if let Some(poisoned) = self.shared.poisoned() {
-            for pending in group.drain(..) {
-                let _ = pending.answer.send(Err(poisoned.clone()));
-            }
-            return;
+    /// Goes on in a new segment, and lets old ones go.
+    fn begin_segment(&mut self, first: i64) -> Result<(), LogError> {
+        let file = segment::create(&self.shared.dir, first)?;
+        // What was reserved and not used goes back to the disk.
+        let len_bytes = self.shared.durable.borrow().len_bytes;
+        let _ = self.file.set_len(len_bytes);
+        self.file = file;
+        self.room.begin_segment();
+        self.shared.segments().push(first);
+        // Nothing of it is durable yet; a reader finds the new segment by its first offset.
+        self.shared.durable.send_replace(Durable {
+            next: first,
+            base: first,
+            len_bytes: HEADER_BYTES,
+        });
+        if let Err(error) = self.shared.apply_retention(SystemTime::now()) {
+            warn!(topic = %self.shared.name, %error, "old records stay for now");
         }
-        let next = self.shared.durable.borrow().next;
-        let first = next - i64::try_from(group.len()).unwrap_or(i64::MAX);
-        for (offset, pending) in (first..).zip(group.drain(..)) {
-            let _ = pending.answer.send(Ok((0, offset)));
+        Ok(())
+    }
+}
+
+/// Whether a file is where it was opened: what is synced into a file that was removed is lost
+/// at the next start.
+///
+/// # Errors
+/// [`LogError::Vanished`].
+fn check_in_place(path: &Path, file: &File) -> Result<(), LogError> {
+    let is_in_place = || -> io::Result<bool> {
+        let (here, open) = (fs::metadata(path)?, file.metadata()?);
+        Ok((here.dev(), here.ino()) == (open.dev(), open.ino()))
+    };
+    match is_in_place() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(LogError::Vanished { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(LogError::Vanished { path: path.to_owned() })
         }
+        Err(error) => Err(io_error(path, "look for", error)),
     }
 }

@@ -7,11 +7,15 @@
 //! - [`topic`]: the queue in front of a topic, its state, its segments
 //! - [`appender`]: the thread that writes and syncs whole groups
 //! - [`frame`]: a record as bytes
+//! - [`disk`]: room on the disk
 //! - [`segment`]: a file of frames; what is left of it after a crash
+//! - [`retention`]: which segments go, and what consumers have committed
 //! - [`tail`]: reads segments up to what is durable
 
 mod appender;
+mod disk;
 mod frame;
+mod retention;
 mod segment;
 mod tail;
 mod topic;
@@ -26,6 +30,7 @@ use std::{
 
 #[cfg(fuzzing)]
 pub(crate) use frame::fuzz as fuzz_frame;
+pub use retention::TopicStorage;
 pub(crate) use tail::Tail;
 pub(crate) use topic::Topic;
 
@@ -67,6 +72,14 @@ impl Embedded {
         let topic = Arc::new(topic);
         topics.insert(name.to_owned(), topic.clone());
         Ok(topic)
+    }
+}
+
+impl Embedded {
+    /// The topics that were opened so far.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.values().cloned().collect()
     }
 }
 

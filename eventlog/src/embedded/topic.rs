@@ -5,9 +5,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use tokio::sync::{
@@ -15,15 +16,17 @@ use tokio::sync::{
     mpsc::{UnboundedSender, unbounded_channel},
     oneshot, watch,
 };
+use tracing::{error, info, warn};
 
 use super::{
     appender::Appender,
     frame, io_error,
+    retention::{self, TopicStorage},
     segment::{self, HEADER_BYTES},
     sync_dir,
 };
 use crate::{
-    Faults, LogError, Record, Settings,
+    Faults, LogError, Record, Settings, TopicRetention,
     writer::{Outcome, Receipt},
 };
 
@@ -54,10 +57,19 @@ pub(super) struct Shared {
     pub(super) durable: watch::Sender<Durable>,
     /// The failure after which nothing is taken any more.
     pub(super) poison: OnceLock<LogError>,
+    pub(super) retention: TopicRetention,
     segments: Mutex<Vec<i64>>,
     /// The next offset of every open reader.
     readers: Mutex<BTreeMap<u64, i64>>,
     reader_ids: AtomicU64,
+    /// The next record that each consumer needs.
+    committed: Mutex<BTreeMap<String, i64>>,
+    removed_records: AtomicU64,
+    is_held_back: AtomicBool,
+    /// The disk has no room: nothing is taken for now.
+    is_full: AtomicBool,
+    /// The topic is being closed: what waits for room is given up.
+    is_closing: AtomicBool,
 }
 
 impl Shared {
@@ -69,6 +81,55 @@ impl Shared {
     /// The next offset of every open reader.
     pub(super) fn readers(&self) -> MutexGuard<'_, BTreeMap<u64, i64>> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next record that each consumer needs.
+    pub(super) fn committed(&self) -> MutexGuard<'_, BTreeMap<String, i64>> {
+        self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn removed(&self) -> u64 {
+        self.removed_records.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_removed(&self, records: u64) {
+        self.removed_records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_held_back(&self) -> bool {
+        self.is_held_back.load(Ordering::Relaxed)
+    }
+
+    /// Says once that a consumer is behind what retention would keep.
+    pub(super) fn set_held_back(&self, is_held_back: bool) {
+        if !self.is_held_back.swap(is_held_back, Ordering::Relaxed) && is_held_back {
+            let committed = self.committed().clone();
+            warn!(
+                topic = %self.name, ?committed,
+                "the topic is over its retention, and kept: a consumer has not committed it"
+            );
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Says once that the disk is full, and once that it no longer is.
+    pub(super) fn set_full(&self, cause: Option<&LogError>) {
+        let was_full = self.is_full.swap(cause.is_some(), Ordering::Relaxed);
+        match cause {
+            Some(cause) if !was_full => error!(
+                topic = %self.name, %cause,
+                "the disk is full: nothing is acknowledged until there is room"
+            ),
+            None if was_full => info!(topic = %self.name, "the disk has room again"),
+            _ => {}
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     /// A number that no other reader has.
@@ -90,7 +151,6 @@ pub(crate) struct Topic {
     /// Bounds the queue by bytes: records differ a hundredfold in size.
     room: Arc<Semaphore>,
     record_bytes_max: usize,
-    keep_bytes_min: u64,
     appender: Option<JoinHandle<()>>,
     /// Held until the appender has ended.
     _lock: Arc<File>,
@@ -115,18 +175,24 @@ impl Topic {
             let durable = Durable { next: 0, base: 0, len_bytes: HEADER_BYTES };
             (segment::create(&dir, 0)?, durable)
         };
+        let retention = settings.retention.for_topic(name);
         let shared = Arc::new(Shared {
             name: name.into(),
-            dir,
             durable: watch::Sender::new(durable),
             poison: OnceLock::new(),
+            retention,
             segments: Mutex::new(segments),
             readers: Mutex::default(),
             reader_ids: AtomicU64::new(0),
+            committed: Mutex::new(retention::read_committed(&dir)?),
+            removed_records: AtomicU64::new(0),
+            is_held_back: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            dir,
         });
         let (queue, pending) = unbounded_channel();
-        let appender =
-            Appender::new(shared.clone(), file, pending, settings.segment_bytes_max, faults);
+        let appender = Appender::new(shared.clone(), file, pending, settings, faults);
         let thread = thread::Builder::new().name(format!("append {name}"));
         let appender = thread
             .spawn(move || appender.run())
@@ -136,7 +202,6 @@ impl Topic {
             queue: Some(queue),
             room: Arc::new(Semaphore::new(settings.queue_bytes_max)),
             record_bytes_max: settings.record_bytes_max,
-            keep_bytes_min: settings.keep_bytes_min,
             appender: Some(appender),
             _lock: lock,
         })
@@ -186,31 +251,36 @@ impl Topic {
         first..self.shared.durable.borrow().next
     }
 
+    /// Removes segments whose every record is below `below_offset` and was passed by every open
+    /// reader. Returns the oldest offset left.
     pub(crate) fn trim(&self, below_offset: i64) -> Result<i64, LogError> {
-        let Shared { dir, .. } = &*self.shared;
-        let mut segments = self.shared.segments();
-        let passed = self.shared.readers().values().copied().min().unwrap_or(i64::MAX);
-        let below_offset = below_offset.min(passed);
-        let mut sizes = Vec::with_capacity(segments.len());
-        for base in segments.iter() {
-            let path = segment::path(dir, *base);
-            let size = fs::metadata(&path).map_err(|e| io_error(&path, "read the size", e))?.len();
-            sizes.push(size);
-        }
-        let mut left_bytes: u64 = sizes.iter().sum();
-        let mut dropped = 0;
-        // A segment ends where the next begins; the last one is being written.
-        while dropped + 1 < segments.len()
-            && segments[dropped + 1] <= below_offset
-            && left_bytes - sizes[dropped] >= self.keep_bytes_min
-        {
-            let path = segment::path(dir, segments[dropped]);
-            fs::remove_file(&path).map_err(|e| io_error(&path, "remove", e))?;
-            left_bytes -= sizes[dropped];
-            dropped += 1;
-        }
-        segments.drain(..dropped);
-        Ok(segments[0])
+        self.shared.trim(below_offset)
+    }
+
+    /// Removes segments that nobody needs and that are too old or too many.
+    pub(crate) fn apply_retention(&self) -> Result<(), LogError> {
+        self.shared.apply_retention(SystemTime::now()).map(|_| ())
+    }
+
+    /// A consumer has everything below `offset`.
+    pub(crate) fn commit(&self, consumer: &str, offset: i64) -> Result<(), LogError> {
+        retention::write_committed(&self.shared.dir, consumer, offset)?;
+        self.shared.committed().insert(consumer.to_owned(), offset);
+        Ok(())
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.shared.name.to_string()
+    }
+
+    /// What the topic has on disk.
+    pub(crate) fn storage(&self) -> Result<TopicStorage, LogError> {
+        self.shared.storage()
+    }
+
+    /// Whether nothing is taken, because the disk has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.is_full()
     }
 }
 
@@ -218,6 +288,7 @@ impl Drop for Topic {
     /// Writes what is queued, then lets go of the folder.
     fn drop(&mut self) {
         self.queue = None;
+        self.shared.is_closing.store(true, Ordering::Relaxed);
         if let Some(appender) = self.appender.take()
             && appender.join().is_err()
         {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Kafka, is_passing, member::Duties};
+use super::{Kafka, is_passing, member::Duties, producer::RECEIVED_MS};
 use crate::{Entry, Event, LogError, Positions, Record, reader::Assigned, reader::Revoked};
 
 /// Entries read ahead.
@@ -282,14 +282,16 @@ fn entry(message: &BorrowedMessage<'_>) -> Entry {
             headers.iter().map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec()));
         pairs.collect()
     });
-    Entry {
-        partition: message.partition(),
-        offset: message.offset(),
-        record: Record {
-            key: message.key().map(text).unwrap_or_default(),
-            payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
-            headers: headers.unwrap_or_default(),
-            timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
-        },
+    let mut record = Record {
+        key: message.key().map(text).unwrap_or_default(),
+        payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        headers: headers.unwrap_or_default(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+    };
+    // Kafka refused the record's own time.
+    let own_ms = record.header(RECEIVED_MS).and_then(|value| std::str::from_utf8(value).ok());
+    if let Some(own_ms) = own_ms.and_then(|text| text.parse().ok()) {
+        record.timestamp_ms = own_ms;
     }
+    Entry { partition: message.partition(), offset: message.offset(), record }
 }

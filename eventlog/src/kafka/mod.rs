@@ -19,14 +19,14 @@ mod tests;
 use std::{
     collections::BTreeMap,
     ops::Range,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::{BaseConsumer, Consumer as _},
     error::RDKafkaErrorCode,
     metadata::{MetadataPartition, MetadataTopic},
@@ -48,6 +48,24 @@ pub(crate) struct Kafka {
     queue_bytes_max: usize,
     record_bytes_max: usize,
     statistics: Mutex<BTreeMap<String, Latest>>,
+    acknowledged: Mutex<BTreeMap<String, AcknowledgedOffsets>>,
+}
+
+/// For each partition of a topic the offset after the newest record that was acknowledged to
+/// this process; shared by a topic's producers, one after the other.
+#[derive(Clone, Debug, Default)]
+struct AcknowledgedOffsets(Arc<Mutex<BTreeMap<i32, i64>>>);
+
+impl AcknowledgedOffsets {
+    fn note(&self, partition: i32, offset: i64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = all.entry(partition).or_insert(0);
+        *next = offset.saturating_add(1).max(*next);
+    }
+
+    fn get(&self) -> BTreeMap<i32, i64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Kafka {
@@ -57,6 +75,7 @@ impl Kafka {
             queue_bytes_max: settings.queue_bytes_max,
             record_bytes_max: settings.record_bytes_max,
             statistics: Mutex::default(),
+            acknowledged: Mutex::default(),
         }
     }
 
@@ -72,9 +91,36 @@ impl Kafka {
         all.entry(topic.to_owned()).or_default().clone()
     }
 
+    /// For each partition the offset after the newest record that was acknowledged.
+    pub(crate) fn acknowledged(&self, topic: &str) -> BTreeMap<i32, i64> {
+        self.acknowledged_of(topic).get()
+    }
+
+    /// Where a topic's producer notes what was acknowledged.
+    fn acknowledged_of(&self, topic: &str) -> AcknowledgedOffsets {
+        let mut all = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(topic.to_owned()).or_default().clone()
+    }
+
     pub(crate) fn producer(&self, topic: &str) -> Result<Producer, LogError> {
         self.partitions(topic)?;
-        Producer::open(self, topic)
+        Producer::open(self, topic, self.topic_bytes_max(topic))
+    }
+
+    /// The largest request that a topic takes, bytes; `None` where the brokers do not say.
+    fn topic_bytes_max(&self, topic: &str) -> Option<usize> {
+        let admin: AdminClient<Context> = self.config().create_with_context(Context).ok()?;
+        let options = AdminOptions::new().request_timeout(Some(self.timeout()));
+        let found = wait_beside(async {
+            admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await
+        });
+        let found = match found {
+            Ok(Ok(found)) => found.into_iter().next()?.ok()?,
+            // It may not be allowed to ask; then a record is refused when it is sent.
+            Ok(Err(_)) | Err(_) => return None,
+        };
+        let own = found.entry_map().get("max.message.bytes")?.value.clone()?;
+        own.parse().ok()
     }
 
     pub(crate) fn reader(&self, topic: &str, from: &Positions) -> Result<Consumer, LogError> {
@@ -144,16 +190,8 @@ impl Kafka {
         let replication = TopicReplication::Fixed(self.settings.replication);
         let new = NewTopic::new(topic, self.settings.partitions, replication);
         let options = AdminOptions::new().operation_timeout(Some(self.timeout()));
-        // The caller may be on an async runtime, which must not be entered twice.
-        let created = thread::scope(|scope| {
-            let create = || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-                Ok(runtime.block_on(admin.create_topics([&new], &options)))
-            };
-            scope.spawn(create).join()
-        });
-        let created = created.map_err(|_| failed(&"its thread panicked"))?;
-        let created = created.map_err(|e: std::io::Error| failed(&e))?.map_err(|e| failed(&e))?;
+        let created = wait_beside(async { admin.create_topics([&new], &options).await });
+        let created = created.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         for result in created {
             match result {
                 Ok(_) => info!(topic, partitions = self.settings.partitions, "created"),
@@ -221,6 +259,18 @@ impl Kafka {
             cause: cause.to_string(),
         }
     }
+}
+
+/// Waits for `work` on a thread of its own: the caller may be on an async runtime, which must
+/// not be entered twice.
+fn wait_beside<T: Send>(work: impl Future<Output = T> + Send) -> std::io::Result<T> {
+    thread::scope(|scope| {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(runtime.block_on(work))
+        };
+        scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// How often to ask for a topic's partitions after its creation.

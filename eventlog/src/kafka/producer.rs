@@ -1,4 +1,11 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use rdkafka::{
     ClientContext, Message as _, Statistics,
@@ -9,14 +16,22 @@ use rdkafka::{
 };
 use tokio::sync::{Mutex, Notify, oneshot};
 
-use super::{Context, Kafka, statistics::Latest};
+use super::{AcknowledgedOffsets, Context, Kafka, statistics::Latest};
 use crate::{
-    LogError, Record, fault,
+    Compression, LogError, Record, Refusal, fault,
     writer::{Outcome, Receipt},
 };
 
 /// The queue is asked again after this even if no delivery made room.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// librdkafka's own size of a request, bytes.
+const BATCH_BYTES: usize = 1_000_000;
+/// What a request of one record has beside the record's content, bytes, with room.
+const RECORD_SPARE_BYTES: usize = 256;
+
+/// A record's own time, UTC ms, where Kafka's timestamp of it is another.
+pub(super) const RECEIVED_MS: &str = "received_ms";
 
 const STATISTICS_EVERY_MS: &str = "5000";
 
@@ -26,6 +41,8 @@ pub(crate) struct Producer {
     topic: Arc<str>,
     brokers: String,
     record_bytes_max: usize,
+    /// Added to records' times, where the brokers' clocks are behind this machine's, ms.
+    time_shift_ms: AtomicI64,
     room: Arc<Notify>,
     /// One record at a time: while the queue is full, none overtakes the
     /// record that is being retried. Fair, so calls keep their order.
@@ -33,11 +50,21 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn open(kafka: &Kafka, topic: &str) -> Result<Self, LogError> {
+    /// `topic_bytes_max` is the largest request that the topic takes, where that is known.
+    pub(super) fn open(
+        kafka: &Kafka,
+        topic: &str,
+        topic_bytes_max: Option<usize>,
+    ) -> Result<Self, LogError> {
+        // The broker refuses a whole request that is too large.
+        let batch_bytes = topic_bytes_max.map_or(BATCH_BYTES, |bytes| bytes / 4 * 3);
+        let batch_bytes = batch_bytes.clamp(1, BATCH_BYTES);
         let room = Arc::new(Notify::new());
         let brokers = kafka.settings.brokers.clone();
         let statistics = kafka.statistics_of(topic);
-        let delivery = Delivery { brokers: brokers.clone(), room: room.clone(), statistics };
+        let acknowledged = kafka.acknowledged_of(topic);
+        let delivery =
+            Delivery { brokers: brokers.clone(), room: room.clone(), statistics, acknowledged };
         let config = kafka
             .config()
             .set("acks", "all")
@@ -47,23 +74,57 @@ impl Producer {
             // go on without it. The bounded queue is the limit instead.
             .set("message.timeout.ms", "0")
             .set("linger.ms", "2")
+            .set("compression.type", kafka.settings.compression.as_str())
+            .set("partitioner", kafka.settings.partitioner.as_str())
             .set("statistics.interval.ms", STATISTICS_EVERY_MS)
             .set("queue.buffering.max.kbytes", (kafka.queue_bytes_max / 1024).max(1).to_string())
             .set("queue.buffering.max.messages", "100000")
             .set("message.max.bytes", (kafka.record_bytes_max + 64 * 1024).to_string())
+            .set("batch.size", batch_bytes.to_string())
             .clone();
         let inner = config.create_with_context(delivery);
         let inner = inner.map_err(|e| kafka.failed(topic, "make a producer", &e))?;
-        let record_bytes_max = kafka.record_bytes_max;
-        let turn = Mutex::new(());
-        Ok(Self { inner, topic: topic.into(), brokers, record_bytes_max, room, turn })
+        // Of what is compressed nobody knows the size before.
+        let is_known = kafka.settings.compression == Compression::None;
+        let topic_record_bytes_max = topic_bytes_max
+            .filter(|_| is_known)
+            .map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_SPARE_BYTES));
+        Ok(Self {
+            inner,
+            topic: topic.into(),
+            brokers,
+            record_bytes_max: kafka.record_bytes_max.min(topic_record_bytes_max),
+            time_shift_ms: AtomicI64::new(0),
+            room,
+            turn: Mutex::new(()),
+        })
     }
 
     /// Queues a record; waits while the queue is full.
     pub(crate) async fn append(&self, record: &Record) -> Result<Receipt, LogError> {
+        self.append_shifted(record, self.time_shift_ms()).await
+    }
+
+    /// What is added to records' times, ms.
+    pub(crate) fn time_shift_ms(&self) -> i64 {
+        self.time_shift_ms.load(Ordering::Relaxed)
+    }
+
+    /// From here on so much is added to records' times, ms.
+    pub(crate) fn set_time_shift_ms(&self, shift_ms: i64) {
+        self.time_shift_ms.store(shift_ms, Ordering::Relaxed);
+    }
+
+    /// Queues a record with `shift_ms` added to its time, which it keeps in the header
+    /// [`RECEIVED_MS`]; waits while the queue is full.
+    pub(crate) async fn append_shifted(
+        &self,
+        record: &Record,
+        shift_ms: i64,
+    ) -> Result<Receipt, LogError> {
         let _turn = self.turn.lock().await;
         loop {
-            match self.try_append(record)? {
+            match self.try_append_shifted(record, shift_ms)? {
                 Queued::Yes(receipt) => return Ok(receipt),
                 Queued::Full => self.room().await,
             }
@@ -72,6 +133,10 @@ impl Producer {
 
     /// Queues a record if there is room.
     pub(crate) fn try_append(&self, record: &Record) -> Result<Queued, LogError> {
+        self.try_append_shifted(record, self.time_shift_ms())
+    }
+
+    fn try_append_shifted(&self, record: &Record, shift_ms: i64) -> Result<Queued, LogError> {
         let found_bytes = record.len_bytes();
         if found_bytes > self.record_bytes_max {
             let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
@@ -83,10 +148,14 @@ impl Producer {
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
+        if shift_ms != 0 && record.header(RECEIVED_MS).is_none() {
+            let own_ms = record.timestamp_ms.to_string();
+            headers = headers.insert(Header { key: RECEIVED_MS, value: Some(&own_ms) });
+        }
         let queued = BaseRecord::with_opaque_to(&self.topic, Box::new(answer))
             .key(&record.key)
             .payload(&record.payload[..])
-            .timestamp(record.timestamp_ms)
+            .timestamp(record.timestamp_ms.saturating_add(shift_ms))
             .headers(headers);
         match self.inner.send(queued) {
             Ok(()) => Ok(Queued::Yes(receipt)),
@@ -127,11 +196,27 @@ impl fmt::Debug for Producer {
     }
 }
 
+/// What about a record a broker refuses; `None` for errors that say nothing of it.
+fn refusal(error: &KafkaError) -> Option<Refusal> {
+    use RDKafkaErrorCode as Code;
+    let KafkaError::MessageProduction(code) = error else { return None };
+    match code {
+        Code::MessageSizeTooLarge
+        | Code::InvalidRecord
+        | Code::PolicyViolation
+        | Code::UnsupportedForMessageFormat => Some(Refusal::Content),
+        Code::InvalidTimestamp => Some(Refusal::Timestamp),
+        Code::InvalidDifferentRecord => Some(Refusal::OtherRecord),
+        _ => None,
+    }
+}
+
 /// Told by librdkafka what became of each record.
 struct Delivery {
     brokers: String,
     room: Arc<Notify>,
     statistics: Latest,
+    acknowledged: AcknowledgedOffsets,
 }
 
 impl ClientContext for Delivery {
@@ -155,14 +240,21 @@ impl ProducerContext for Delivery {
         let outcome = match result {
             Ok(message) => {
                 fault::point("report");
+                self.acknowledged.note(message.partition(), message.offset());
                 Ok((message.partition(), message.offset()))
             }
-            Err((error, message)) => Err(LogError::Kafka {
-                brokers: self.brokers.clone(),
-                topic: message.topic().to_owned(),
-                doing: "write a record",
-                cause: error.to_string(),
-            }),
+            Err((error, message)) => {
+                let (topic, cause) = (message.topic().to_owned(), error.to_string());
+                Err(match refusal(error) {
+                    Some(refusal) => LogError::Refused { topic, refusal, cause },
+                    None => LogError::Kafka {
+                        brokers: self.brokers.clone(),
+                        topic,
+                        doing: "write a record",
+                        cause,
+                    },
+                })
+            }
         };
         self.room.notify_one();
         // A receipt that was dropped has nobody to tell.

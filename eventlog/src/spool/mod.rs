@@ -9,13 +9,15 @@
 //! have when it goes away is sent again: at least once.
 //!
 //! # Layout
-//! - [`relay`]: decides where each record goes, in order
+//! - [`router`]: decides where each record goes, in order
 //! - [`store`]: the spool on disk: segments, bounded, and how far it is drained
-//! - [`carrier`]: finds Kafka, and carries the spool to it
+//! - [`drainer`]: finds Kafka, and drains the spool to it
+//! - [`refused`]: a record that Kafka refuses, for who keeps it
 //! - [`status`]: what it holds at the moment
 
-mod carrier;
-mod relay;
+mod drainer;
+mod refused;
+mod router;
 mod status;
 mod store;
 #[cfg(test)]
@@ -29,11 +31,12 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use refused::RefusedRecord;
 pub use status::SpoolStatus;
 
 use crate::{Faults, LogError, Record, Settings, kafka::Kafka, writer::Receipt};
-use carrier::Carrier;
-use relay::{Pending, Relay};
+use drainer::SpoolDrainer;
+use router::{Pending, SpoolRouter};
 use store::Store;
 
 /// Appends to one topic of Kafka, by way of the spool while Kafka is away.
@@ -45,6 +48,8 @@ pub(crate) struct Spool {
     room: Arc<Semaphore>,
     record_bytes_max: usize,
     store: Arc<Store>,
+    /// Who keeps the records that Kafka refuses.
+    refused: watch::Sender<Option<mpsc::Sender<RefusedRecord>>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -58,18 +63,20 @@ impl Spool {
     ) -> Result<Self, LogError> {
         let runtime = Handle::try_current().map_err(|_| LogError::NoRuntime)?;
         let store = Arc::new(Store::open(settings, topic, faults)?);
-        let (link, linked) = watch::channel(None);
-        let carrier = Carrier::new(kafka, topic, store.clone(), link);
+        let (lend, lent) = watch::channel(None);
+        let refused = watch::Sender::new(None);
+        let drainer = SpoolDrainer::new(kafka, topic, store.clone(), lend, refused.subscribe());
         let (queue, pending) = mpsc::unbounded_channel();
         let after = Duration::from_millis(settings.spool.after_ms);
-        let relay = Relay::new(topic, pending, store.clone(), linked, after);
-        let tasks = [runtime.spawn(carrier.run()), runtime.spawn(relay.run())];
+        let router = SpoolRouter::new(topic, pending, store.clone(), lent, after);
+        let tasks = [runtime.spawn(drainer.run()), runtime.spawn(router.run())];
         Ok(Self {
             topic: topic.into(),
             queue,
             room: Arc::new(Semaphore::new(settings.queue_bytes_max)),
             record_bytes_max: settings.record_bytes_max,
             store,
+            refused,
             tasks,
         })
     }
@@ -88,6 +95,11 @@ impl Spool {
         let pending = Pending { record, answer, room };
         self.queue.send(pending).map_err(|_| closed())?;
         Ok(receipt)
+    }
+
+    /// From here on records that Kafka refuses go to `keeper`.
+    pub(crate) fn keep_refused(&self, keeper: mpsc::Sender<RefusedRecord>) {
+        self.refused.send_replace(Some(keeper));
     }
 
     pub(crate) fn status(&self) -> SpoolStatus {

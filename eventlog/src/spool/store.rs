@@ -14,17 +14,22 @@ use tracing::{error, info, warn};
 
 use super::SpoolStatus;
 use crate::{
-    Faults, LogError, Record, Settings,
+    Faults, LogError, Record, Settings, TopicRetention,
     embedded::{Embedded, Tail, Topic, io_error, sync_dir},
-    settings::Kind,
+    settings::{Kind, Retention},
     writer::Outcome,
 };
+
+/// Records that Kafka refuses and nobody else keeps.
+const REFUSED: &str = "refused";
+const REFUSED_RETENTION: TopicRetention = TopicRetention { age_days: 30.0, bytes_max: 256 << 20 };
 
 /// The spool on disk: a topic of the embedded log that is trimmed as Kafka
 /// takes it over.
 #[derive(Debug)]
 pub(super) struct Store {
     name: Arc<str>,
+    log: Embedded,
     topic: Arc<Topic>,
     /// Keeps how far Kafka has everything.
     path: PathBuf,
@@ -46,6 +51,11 @@ struct State {
     since: Option<Instant>,
     is_full: bool,
     counts: (u64, u64),
+    /// When a record last reached Kafka, or the first was held.
+    moved_at: Instant,
+    restarts: u64,
+    refused: u64,
+    last_error: Option<String>,
 }
 
 impl Store {
@@ -56,7 +66,7 @@ impl Store {
             dir: spool.dir.join(topic),
             // Files go one by one as they are drained.
             segment_bytes_max: (spool.bytes_max / 16).clamp(1 << 20, 16 << 20),
-            keep_bytes_min: 0,
+            retention: Retention::forever_but([(REFUSED, REFUSED_RETENTION)]),
             ..settings.clone()
         };
         let log = Embedded::open(&own, faults)?;
@@ -88,9 +98,14 @@ impl Store {
             since: (held > 0).then(Instant::now),
             is_full: false,
             counts: (0, 0),
+            moved_at: Instant::now(),
+            restarts: 0,
+            refused: 0,
+            last_error: None,
         };
         Ok(Self {
             name: topic.into(),
+            log,
             topic: files,
             path,
             bytes_max: spool.bytes_max,
@@ -128,7 +143,10 @@ impl Store {
         if fits {
             state.end += 1;
             state.held_bytes += bytes;
-            state.since.get_or_insert_with(Instant::now);
+            if state.since.is_none() {
+                let now = Instant::now();
+                (state.since, state.moved_at) = (Some(now), now);
+            }
             state.counts.0 += 1;
         } else if !state.is_full {
             error!(
@@ -146,8 +164,9 @@ impl Store {
         state.drained = offset + 1;
         state.held_bytes = state.held_bytes.saturating_sub(cost_bytes(record));
         state.counts.1 += 1;
+        state.moved_at = Instant::now();
         if state.drained == state.end {
-            (state.held_bytes, state.since) = (0, None);
+            (state.held_bytes, state.since, state.last_error) = (0, None, None);
         }
         drop(state);
         self.room.notify_one();
@@ -164,11 +183,50 @@ impl Store {
         let drained = self.state().drained;
         let new = self.path.with_extension("new");
         let failed = |e| io_error(&new, "write", e);
-        let mut file = File::create(&new).map_err(failed)?;
-        writeln!(file, "{drained}").and_then(|()| file.sync_data()).map_err(failed)?;
-        fs::rename(&new, &self.path).map_err(failed)?;
-        sync_dir(self.path.parent().unwrap_or(&self.path))?;
+        let write = || {
+            let mut file = File::create(&new).map_err(failed)?;
+            writeln!(file, "{drained}").and_then(|()| file.sync_data()).map_err(failed)?;
+            fs::rename(&new, &self.path).map_err(failed)?;
+            sync_dir(self.path.parent().unwrap_or(&self.path))
+        };
+        if let Err(error) = write() {
+            // On a full disk the files that go make room.
+            warn!(topic = %self.name, %error, "how far the spool is drained is not remembered");
+        }
         self.topic.trim(drained).map(|_| ())
+    }
+
+    /// Since when it has held records of which none reached Kafka; `None` while it holds none.
+    pub(super) fn stalled_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.drained < state.end).then_some(state.moved_at)
+    }
+
+    /// Kafka failed, or was not found.
+    pub(super) fn note_failure(&self, error: &LogError) {
+        let mut state = self.state();
+        state.last_error = (state.drained < state.end).then(|| error.to_string());
+    }
+
+    /// Draining stood still and is begun again.
+    pub(super) fn note_restart(&self) {
+        self.state().restarts += 1;
+    }
+
+    /// A record that Kafka refuses is kept elsewhere.
+    pub(super) fn note_refused(&self) {
+        self.state().refused += 1;
+    }
+
+    /// Keeps a record that Kafka refuses and nobody else keeps, in the topic `refused` beside
+    /// the spool.
+    pub(super) async fn keep_refused(
+        &self,
+        mut record: Record,
+        cause: &LogError,
+    ) -> Result<(), LogError> {
+        record.headers.push(("refused".to_owned(), cause.to_string().into_bytes()));
+        self.log.topic(REFUSED)?.append(record).await?.await.map(|_| ())
     }
 
     /// Says where new records go, once at each change.
@@ -190,9 +248,18 @@ impl Store {
             bytes: state.held_bytes,
             bytes_max: self.bytes_max,
             is_full: state.is_full,
+            is_disk_full: self.topic.is_full(),
             age_ms: state.since.map_or(0, |since| since.elapsed().as_millis() as u64),
             spooled: state.counts.0,
             drained: state.counts.1,
+            stalled_ms: if state.drained < state.end {
+                state.moved_at.elapsed().as_millis() as u64
+            } else {
+                0
+            },
+            restarts: state.restarts,
+            refused: state.refused,
+            last_error: state.last_error.clone(),
         }
     }
 

@@ -136,11 +136,12 @@ pub(super) fn progress(
     progress: &Progress,
 ) -> Result<(), StoreError> {
     let json = serde_json::to_string(progress).expect("progress has only numbers");
-    let newest = progress.newest_ms.map(micros);
+    let (newest, oldest_row) =
+        (progress.newest_ms.map(micros), progress.oldest_row_ms().map(micros));
     connection.execute(
-        "INSERT OR REPLACE INTO meta.zones (site, zone, partition, newest, progress)
-         VALUES (?, ?, ?, make_timestamp(?), ?)",
-        params![zone.site.as_str(), zone.zone.as_str(), FILES, newest, json],
+        "INSERT OR REPLACE INTO meta.zones (site, zone, partition, newest, oldest_row, progress)
+         VALUES (?, ?, ?, make_timestamp(?), make_timestamp(?), ?)",
+        params![zone.site.as_str(), zone.zone.as_str(), FILES, newest, oldest_row, json],
     )?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -9,7 +9,6 @@ use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, ZoneId};
 
 use super::{
     catalog::{Catalog, Schema},
-    drying,
     feed::Feed,
     progress::Progress,
     row::Row,
@@ -32,6 +31,8 @@ pub struct Engine {
     joins: Option<JoinSql>,
     numbers: HashMap<ZoneId, usize>,
     zones: Vec<Zone>,
+    /// Reports that were taken in.
+    reports: u64,
 }
 
 /// The result of some reports.
@@ -70,7 +71,8 @@ impl Engine {
             engine: settings.clone(),
             metrics,
         };
-        Ok(Self { rules, catalog, joins, numbers: HashMap::new(), zones: Vec::new() })
+        let (numbers, zones) = (HashMap::new(), Vec::new());
+        Ok(Self { rules, catalog, joins, numbers, zones, reports: 0 })
     }
 
     /// Tells of readings that will be taken, or restored, next and in this order, so that
@@ -102,7 +104,9 @@ impl Engine {
     /// in by [`Engine::join`].
     pub fn ingest_report(&mut self, report: &Report, received_ms: i64, output: &mut Output) {
         let number = self.number(&report.zone);
+        self.reports += 1;
         let zone = &mut self.zones[number];
+        zone.heard = self.reports;
         let device = zone.device(&report.device);
         for reading in &report.readings {
             let quality = zone.ingest_reading(
@@ -127,6 +131,51 @@ impl Engine {
         let number = self.number(zone);
         let zone = &mut self.zones[number];
         Feed::new(zone, received_ms, &mut self.catalog, &self.rules, self.joins.as_mut())
+    }
+
+    /// Zones in memory.
+    #[must_use]
+    pub fn zone_count(&self) -> usize {
+        self.zones.len()
+    }
+
+    /// Whether a zone is in memory.
+    #[must_use]
+    pub fn has_zone(&self, zone: &ZoneId) -> bool {
+        self.numbers.contains_key(zone)
+    }
+
+    /// Puts zones away until `zones_max` are left, and names them: first those of which hardly
+    /// any reading ever came, which may be somebody's mistakes, then those heard least recently.
+    /// What was taken in of them must have been stored: [`Engine::restore_zone`] and
+    /// [`Engine::restore`] bring one back as it was.
+    pub fn evict_zones(&mut self, zones_max: usize) -> Vec<ZoneId> {
+        /// More readings than this make a zone one that is known.
+        const FEW_READINGS: u64 = 20;
+        let count = self.zones.len().saturating_sub(zones_max);
+        let mut order: Vec<(bool, u64, usize)> = self
+            .zones
+            .iter()
+            .enumerate()
+            .map(|(at, zone)| (zone.readings_taken > FEW_READINGS, zone.heard, at))
+            .collect();
+        order.sort_unstable();
+        order.truncate(count);
+        let evicted: HashSet<usize> = order.into_iter().map(|(.., at)| at).collect();
+        let mut names = Vec::with_capacity(evicted.len());
+        let mut at = 0;
+        self.zones.retain(|zone| {
+            let stays = !evicted.contains(&at);
+            at += 1;
+            if !stays {
+                names.push(zone.id.clone());
+            }
+            stays
+        });
+        self.zones.shrink_to_fit();
+        self.numbers =
+            self.zones.iter().enumerate().map(|(at, zone)| (zone.id.clone(), at)).collect();
+        names
     }
 
     fn number(&mut self, id: &ZoneId) -> usize {
@@ -220,9 +269,7 @@ impl Engine {
     /// window, behind a correction, with room.
     #[must_use]
     pub fn kept_ms(&self) -> i64 {
-        let widest_ms = self.definitions().widest_ms().max(drying::KEPT_MS);
-        let late_ms = i64::from(self.rules.engine.late_max_s) * 2000;
-        widest_ms + late_ms.max(self.rules.correctable_ms())
+        self.rules.engine.kept_ms(self.definitions().widest_ms())
     }
 
     /// A zone as it was, without its readings, in place of what there is of it.
@@ -244,6 +291,7 @@ impl Engine {
     ) {
         if let Some(number) = self.numbers.get(zone) {
             let (zone, catalog) = (&mut self.zones[*number], &mut self.catalog);
+            (zone.heard, zone.readings_taken) = (self.reports, zone.readings_taken + 1);
             zone.restore(device, run, reading, arrival_ms, quality, catalog, &self.rules);
         }
     }

@@ -44,6 +44,10 @@ pub(super) struct Zone {
     /// Whether a reading has come since the newest row was last asked for.
     pub(super) is_changed: bool,
     pub(super) activity: Activity,
+    /// When it was heard last, in the engine's count of reports.
+    pub(super) heard: u64,
+    /// Readings that it has taken in.
+    pub(super) readings_taken: u64,
 }
 
 /// What has come since time last passed, so that the end of a burst is seen.
@@ -105,13 +109,6 @@ impl Rules {
     fn future_max_ms(&self) -> i64 {
         i64::from(self.engine.future_max_s) * 1000
     }
-
-    /// Event time behind the newest reading of which rows may still be computed: late readings,
-    /// and rows that wait for their arrival times, which may be behind event times by as much as
-    /// stamps may be ahead.
-    pub(super) fn correctable_ms(&self) -> i64 {
-        self.late_max_ms() + self.lateness_ms() + 2 * self.future_max_ms() + HOUR_MS
-    }
 }
 
 impl Zone {
@@ -130,6 +127,8 @@ impl Zone {
             clocks: Vec::new(),
             is_changed: true,
             activity: Activity::default(),
+            heard: 0,
+            readings_taken: 0,
         }
     }
 
@@ -146,6 +145,7 @@ impl Zone {
         rules: &Rules,
         rows: &mut Vec<Row>,
     ) -> Quality {
+        self.readings_taken += 1;
         let slot = self.slot(&reading.metric, rules);
         let run = report.boot.as_ref().zip(report.seq);
         let is_copy = is_stored_copy(report, reading)
@@ -352,7 +352,7 @@ impl Zone {
 
     /// Lets go what no window and no correction can need.
     fn forget(&mut self, event_ms: i64, catalog: &Catalog, rules: &Rules) {
-        let mut until_ms = event_ms.saturating_sub(rules.correctable_ms());
+        let mut until_ms = event_ms.saturating_sub(rules.engine.correctable_ms());
         if let Some(row_ms) = self.progress.recompute.first_ms() {
             until_ms = until_ms.min(row_ms - rules.grid_ms());
         }

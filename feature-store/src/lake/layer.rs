@@ -22,9 +22,10 @@ pub(super) struct Layer {
 pub(super) const TABLES: [&str; 4] = ["readings", "records", "recorded", "features"];
 
 /// The moment before which a row of zone `z` is old: whole days behind the zone's newest reading,
-/// so that no wall clock decides over recorded time.
+/// so that no wall clock decides over recorded time, and behind the oldest feature row that is
+/// still to be computed again, whose readings a restart must find.
 pub(super) fn cut(days: u32) -> String {
-    format!("date_trunc('day', z.newest) - INTERVAL {days} DAY")
+    format!("date_trunc('day', least(z.newest, z.oldest_row)) - INTERVAL {days} DAY")
 }
 
 impl Layer {

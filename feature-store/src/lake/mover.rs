@@ -141,3 +141,48 @@ fn delete_kpis(connection: &mut Connection, days: u32) -> Result<usize, StoreErr
     transaction.commit()?;
     Ok(deleted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    #[test]
+    fn readings_that_a_row_still_to_be_computed_needs_stay() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let mut settings = Settings::default();
+        settings.store.path = dir.path().join("x.duckdb");
+        settings.lake.path = dir.path().join("lake");
+        settings.lake.silver_days = 14;
+        let mut connection = store::open(&settings.store, &settings.lake).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO meta.zones (site, zone, partition, newest, oldest_row, progress) VALUES
+                     ('s', 'a', 0, '2025-03-31', '2025-03-31', '{}'),
+                     ('s', 'b', 0, '2025-03-31', '2025-03-11', '{}'),
+                     -- As a version before wrote it.
+                     ('s', 'c', 0, '2025-03-31', NULL, '{}');
+                 INSERT INTO silver.series (id, site, zone, device, metric)
+                 SELECT row_number() OVER (), 's', zone, 'probe', 'temperature'
+                 FROM (VALUES ('a'), ('b'), ('c')) z(zone);
+                 INSERT INTO silver.data BY NAME
+                 SELECT s.id AS series, 0 AS source, 0 AS quality, 0 AS partition, 21.5 AS value,
+                        100 * s.id + day AS \"offset\", 0 AS item,
+                        TIMESTAMP '2025-02-15' + INTERVAL (day) DAY AS event, event AS arrival
+                 FROM silver.series s, range(45) d(day);",
+            )
+            .unwrap();
+        run(&mut connection, &settings).unwrap();
+        let oldest_left = |zone: &str| -> String {
+            connection
+                .query_row(
+                    "SELECT strftime(min(d.event), '%m-%d') FROM silver.data d
+                     JOIN silver.series s ON d.series = s.id WHERE s.zone = ?",
+                    [zone],
+                    |row| row.get(0),
+                )
+                .unwrap()
+        };
+        assert_eq!(["a", "b", "c"].map(oldest_left), ["03-17", "02-25", "03-17"]);
+    }
+}

@@ -1,5 +1,7 @@
 //! What supervisors and Prometheus ask.
 
+use std::sync::atomic::Ordering;
+
 use axum::{extract::State, response::IntoResponse};
 use service::{
     prometheus::{self, Page, label},
@@ -67,7 +69,10 @@ impl FeatureStore {
         let outcomes = self.0.counters.sql.counts();
         page.family(about, outcomes.map(|(outcome, count)| (label("outcome", outcome), count)));
         let zones = self.zones();
-        page.one(("zones", "gauge", "Zones seen"), zones.len());
+        page.one(("zones", "gauge", "Zones in memory"), zones.len());
+        let evicted = self.0.counters.evicted_zones.load(Ordering::Relaxed);
+        let about = ("zones_evicted_total", "counter", "Zones put away because there were many");
+        page.one(about, evicted);
         let now_ms = now_ms();
         let lag = |at_ms: Option<i64>| at_ms.map(|at_ms| (now_ms - at_ms) as f64 / 1000.0);
         let newest = lag(zones.iter().filter_map(|zone| zone.latest_ms).max());

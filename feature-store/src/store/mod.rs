@@ -30,7 +30,7 @@ pub use read::{
     PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, Table,
 };
 pub(crate) use restore::{
-    Restored, feature_columns, metrics, positions, restore, restore_zone, restore_zones,
+    Restored, feature_columns, metrics, positions, restore, restore_some_zones, restore_zones,
 };
 pub(crate) use revisions::drop_superseded_revisions;
 pub(crate) use set_back::set_zone_back;

@@ -77,18 +77,28 @@ pub(crate) fn restore_zones(
     found.retain(|(_, partition, _)| {
         partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
     });
+    // Of more zones than there is room for, those that were heard last.
+    found.sort_by_key(|(.., progress)| std::cmp::Reverse(progress.newest_ms));
+    found.truncate(settings.zones_max);
     restore_found(connection, engine, settings, found)
 }
 
-/// Brings one zone to the state of the last commit.
-pub(crate) fn restore_zone(
+/// Brings some zones, of those that the file has, to the state of the last commit.
+pub(crate) fn restore_some_zones(
     connection: &Connection,
     engine: &mut Engine,
     settings: &settings::Engine,
-    zone: &ZoneId,
+    wanted: &BTreeSet<ZoneId>,
 ) -> Result<(), StoreError> {
-    let mut found = zones(connection)?;
-    found.retain(|(own, ..)| own == zone);
+    let mut statement = connection
+        .prepare("SELECT partition, progress FROM meta.zones WHERE site = ? AND zone = ?")?;
+    let mut found = Vec::with_capacity(wanted.len());
+    for zone in wanted {
+        let mut rows = statement.query(params![zone.site.as_str(), zone.zone.as_str()])?;
+        if let Some(row) = rows.next()? {
+            found.push((zone.clone(), row.get(0)?, read_progress(&row.get::<_, String>(1)?)?));
+        }
+    }
     restore_found(connection, engine, settings, found)
 }
 
@@ -263,15 +273,17 @@ pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progres
     let mut zones = Vec::new();
     while let Some(row) = found.next()? {
         let zone = ZoneId::new(row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-        let json: String = row.get(3)?;
-        let progress: Progress = serde_json::from_str(&json).map_err(|_| StoreError::Damaged {
-            table: "meta.zones",
-            found: json.clone(),
-            expected: "a zone's progress as JSON",
-        })?;
-        zones.push((zone, row.get(2)?, progress));
+        zones.push((zone, row.get(2)?, read_progress(&row.get::<_, String>(3)?)?));
     }
     Ok(zones)
+}
+
+fn read_progress(json: &str) -> Result<Progress, StoreError> {
+    serde_json::from_str(json).map_err(|_| StoreError::Damaged {
+        table: "meta.zones",
+        found: json.to_owned(),
+        expected: "a zone's progress as JSON",
+    })
 }
 
 pub(super) fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {

@@ -43,7 +43,7 @@ mod tests {
         let mut connection = store::open(&settings, &lake).unwrap();
         connection
             .execute_batch(
-                "INSERT INTO meta.zones VALUES
+                "INSERT INTO meta.zones (site, zone, partition, newest, progress) VALUES
                      ('s', 'a', 0, '2025-01-20', '{}'), ('s', 'b', 0, '2025-01-02', '{}');
                  INSERT INTO features.rows
                  SELECT 's', zone, TIMESTAMP '2025-01-01' + INTERVAL (day) DAY, revision, 'h'

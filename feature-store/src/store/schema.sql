@@ -89,6 +89,8 @@ CREATE TABLE IF NOT EXISTS meta.zones (
     progress VARCHAR NOT NULL,
     PRIMARY KEY (site, zone)
 );
+-- The oldest event time of which a row may still be computed again: readings that it needs stay.
+ALTER TABLE meta.zones ADD COLUMN IF NOT EXISTS oldest_row TIMESTAMP;
 -- Metrics in the order of their columns.
 CREATE TABLE IF NOT EXISTS meta.metrics (position INTEGER PRIMARY KEY, metric VARCHAR NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS meta.schemas (hash VARCHAR PRIMARY KEY, names VARCHAR[] NOT NULL);

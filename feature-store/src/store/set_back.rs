@@ -217,9 +217,16 @@ fn write_progress(
 ) -> Result<(), StoreError> {
     let json = serde_json::to_string(progress).expect("progress has only numbers");
     connection.execute(
-        "UPDATE meta.zones SET progress = ?, newest = make_timestamp(?)
+        "UPDATE meta.zones
+         SET progress = ?, newest = make_timestamp(?), oldest_row = make_timestamp(?)
          WHERE site = ? AND zone = ?",
-        params![json, progress.newest_ms.map(micros), zone.site.as_str(), zone.zone.as_str()],
+        params![
+            json,
+            progress.newest_ms.map(micros),
+            progress.oldest_row_ms().map(micros),
+            zone.site.as_str(),
+            zone.zone.as_str()
+        ],
     )?;
     Ok(())
 }

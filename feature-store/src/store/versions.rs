@@ -7,6 +7,7 @@ use duckdb::{Connection, params};
 use telemetry::MetricTable;
 
 use super::{
+    columns::micros,
     quoted, restore,
     stored_reports::{StoredReport, for_each_stored},
     write::write_rows,
@@ -166,8 +167,14 @@ fn switch(
     for (zone, _, progress) in engine.zones() {
         let json = serde_json::to_string(progress).expect("progress has only numbers");
         transaction.execute(
-            "UPDATE meta.zones SET progress = ? WHERE site = ? AND zone = ?",
-            params![json, zone.site.as_str(), zone.zone.as_str()],
+            "UPDATE meta.zones SET progress = ?, oldest_row = make_timestamp(?)
+             WHERE site = ? AND zone = ?",
+            params![
+                json,
+                progress.oldest_row_ms().map(micros),
+                zone.site.as_str(),
+                zone.zone.as_str()
+            ],
         )?;
     }
     let count = "UPDATE meta.counters SET count = (SELECT count(*) FROM features.rows";

@@ -39,7 +39,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(connection: Connection) -> Result<Self, StoreError> {
         connection.execute_batch(
-            "CREATE TEMPORARY TABLE progress (site VARCHAR, zone VARCHAR, partition INTEGER, newest TIMESTAMP, progress VARCHAR)",
+            "CREATE TEMPORARY TABLE progress (site VARCHAR, zone VARCHAR, partition INTEGER, newest TIMESTAMP, oldest_row TIMESTAMP, progress VARCHAR)",
         )?;
         let columns = restore::feature_columns(&connection, "rows")?.into_iter().collect();
         let metrics = restore::metrics(&connection)?.len();
@@ -81,6 +81,7 @@ impl Writer {
             };
             let partitions = progress.iter().map(|(_, partition, _)| *partition);
             let newest = progress.iter().map(|(_, _, progress)| progress.newest_ms.map(micros));
+            let oldest_row = progress.iter().map(|(_, _, own)| own.oldest_row_ms().map(micros));
             let json = |i: usize| {
                 serde_json::to_string(&progress[i].2).expect("progress has only numbers")
             };
@@ -89,6 +90,7 @@ impl Writer {
                 ("zone", text(&|i| progress[i].0.zone.to_string())),
                 ("partition", Arc::new(Int32Array::from_iter_values(partitions))),
                 ("newest", Arc::new(newest.collect::<TimestampMicrosecondArray>())),
+                ("oldest_row", Arc::new(oldest_row.collect::<TimestampMicrosecondArray>())),
                 ("progress", text(&json)),
             ])?;
             let mut appender =
@@ -96,8 +98,7 @@ impl Writer {
             appender.append_record_batch(staged)?;
             appender.flush()?;
             transaction.execute_batch(
-                "INSERT OR REPLACE INTO meta.zones
-                     SELECT site, zone, partition, newest, progress FROM temp.progress;
+                "INSERT OR REPLACE INTO meta.zones BY NAME FROM temp.progress;
                  DELETE FROM temp.progress;",
             )?;
         }

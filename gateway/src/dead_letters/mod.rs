@@ -3,8 +3,10 @@
 //!
 //! # Layout
 //! - `reinject`: hands letters in again
+//! - `repeats`: faults that repeat are counted, not stored each time
 
 mod reinject;
+mod repeats;
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use telemetry::{DeadLetter, Reason, topic::DEAD_LETTERS};
 
 pub use reinject::{Outcome, Selection};
+use repeats::{RepeatCounts, RepeatedFaults};
 
 use crate::{
     blocking::blocking,
@@ -71,6 +74,9 @@ struct State {
     latest: VecDeque<Shown>,
     by_reason: BTreeMap<Reason, u64>,
     reinjected: u64,
+    repeats: RepeatedFaults,
+    /// Letters that were counted and not stored.
+    repeated: RepeatCounts,
 }
 
 impl DeadLetters {
@@ -105,6 +111,21 @@ impl DeadLetters {
         *state.by_reason.entry(letter.reason).or_default() += 1;
         state.latest.push_front(Shown::from(letter));
         state.latest.truncate(self.shown_max);
+    }
+
+    /// Whether a letter only repeats what is stored; it is counted then.
+    pub(crate) fn is_repeated(&self, letter: &DeadLetter) -> bool {
+        let mut state = self.state();
+        let is_repeated = state.repeats.is_repeated(letter);
+        if is_repeated {
+            *state.repeated.entry(letter.reason).or_default() += 1;
+        }
+        is_repeated
+    }
+
+    /// Letters since the start of the process that repeated others and were not stored.
+    pub(crate) fn repeated(&self) -> RepeatCounts {
+        self.state().repeated.clone()
     }
 
     /// The letter with this id became readings.

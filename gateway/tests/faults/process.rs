@@ -139,6 +139,13 @@ impl Gateway {
         self.shared.ends.load(Ordering::SeqCst)
     }
 
+    /// What it answers as JSON; an error where it refuses.
+    pub(crate) async fn get(&self, path: &str) -> Result<serde_json::Value> {
+        let answer = reqwest::get(self.url(path.trim_start_matches('/'))).await?;
+        let text = answer.error_for_status()?.text().await?;
+        serde_json::from_str(&text).with_context(|| format!("{path}: {text}"))
+    }
+
     pub(crate) async fn ledger(&self) -> Result<Snapshot> {
         let text = reqwest::get(self.url("ledger")).await?.text().await?;
         serde_json::from_str(&text).with_context(|| format!("/ledger: {text}"))

@@ -108,16 +108,22 @@ async fn duplicate_device(bench: &Bench) -> Result<()> {
     let (name, log) = ("duplicate client id, listener", bench.steady().await?);
     let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
     let fleet = scene.send(&Plan::default());
+    let mut takeovers = 0;
     for _ in 0..10 {
         fleet.more(50).await;
         let client = format!("{}-probe-1", scene.site);
         let packet = mqtt::connect(Version::V5, &client, 0);
         let mut stream = TcpStream::connect(("127.0.0.1", scene.port())).await?;
         stream.write_all(&packet).await?;
-        next(&mut stream, &mut Framer::default()).await?;
+        // The device connects again just now, perhaps, and is the other one's successor
+        // before that one was welcomed.
+        let welcome = next(&mut stream, &mut Framer::default()).await;
+        takeovers += u32::from(welcome.is_ok());
     }
+    ensure!(takeovers > 0, "no other device of the name was ever welcomed");
     fleet.more(300).await;
     let traffic = fleet.finish().await;
     let times = traffic.reconnections;
-    scene.judge(traffic, &format!("{times} reconnections")).await
+    ensure!(times > 0, "the device was never thrown out");
+    scene.judge(traffic, &format!("{times} reconnections, {takeovers} takeovers")).await
 }

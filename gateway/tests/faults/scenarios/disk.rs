@@ -72,15 +72,21 @@ async fn full(bench: &Bench) -> Result<()> {
     let (name, via) = ("disk full, then enlarged", Via::Listener);
     let scene = Scene::open_in(bench, name, via, dir, log, &[], None).await?;
     let fleet = scene.send(&Plan::default());
-    // Once when it fills, and once more when it is started on a full disk.
-    scene.gateway.ended(2).await?;
-    let said = scene.gateway.said();
-    ensure!(said.contains("No space left on device"), "{}", scene.gateway.last_words());
+    let is_full = async || scene.gateway.said().contains("the disk is full");
+    scene.gateway.until("out of disk", is_full).await?;
+    // It goes on, and says what is wrong where it is asked.
+    let health = scene.gateway.get("/healthz").await?;
+    ensure!(health["status"] == "full", "{health}");
+    ensure!(scene.gateway.get("/readyz").await.is_err(), "ready on a full disk");
+    let topics = &scene.gateway.get("/ledger").await?["topics"];
+    ensure!(topics[READINGS]["is_full"] == true, "{topics}");
     disk.enlarge()?;
     fleet.more(500).await;
     let traffic = fleet.finish().await;
-    let note = format!("the gateway ended {} times", scene.gateway.ends());
-    scene.judge(traffic, &note).await
+    scene.gateway.ready().await?;
+    let ends = scene.gateway.ends();
+    ensure!(ends == 0, "the gateway ended {ends} times:\n{}", scene.gateway.last_words());
+    scene.judge(traffic, "the gateway went on").await
 }
 
 /// A gateway in this process, whose disk can be told to fail; then a real one

@@ -165,11 +165,11 @@ async fn partitions_added(bench: &Bench) -> Result<()> {
     scene.finish(fleet).await
 }
 
-fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+pub(super) fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
     let admin = ClientConfig::new().set("bootstrap.servers", brokers).create();
     admin.map_err(|error| anyhow!("no admin client: {error}"))
 }
 
-fn options() -> AdminOptions {
+pub(super) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(crate::AGES))
 }

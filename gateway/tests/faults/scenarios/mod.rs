@@ -5,6 +5,7 @@
 //! - `broker`: the MQTT broker ends, or another client takes the gateway's name
 //! - `kafka`: Kafka ends, freezes, is far, is slow, loses a topic
 //! - `network`: the line between the gateway and whoever sends to it
+//! - `refusal`: Kafka refuses a record
 //! - `spool`: Kafka is away, and the spool is torn, killed, full
 //! - `disk`: full, failing, torn, damaged
 //! - `content`: messages that are malformed, too large, repeated, off in time
@@ -17,6 +18,7 @@ mod kafka;
 mod kill;
 mod life;
 mod network;
+mod refusal;
 mod spool;
 
 use anyhow::Result;
@@ -38,7 +40,8 @@ pub(crate) fn all() -> Vec<Scenario> {
     // The slowest first, so that none of them is left for the end.
     let lists =
         [kafka::all(), spool::all(), network::all(), kill::all(), broker::all(), disk::all()];
-    lists.into_iter().flatten().chain(content::all()).chain(life::all()).collect()
+    let lists = lists.into_iter().chain([refusal::all()]);
+    lists.flatten().chain(content::all()).chain(life::all()).collect()
 }
 
 fn scenario<F>(

@@ -87,14 +87,15 @@ async fn disk_full(bench: &Bench) -> Result<()> {
     let fleet = scene.send(&Plan::default());
     fleet.more(300).await;
     frail.line.refuse();
-    let is_full = async || scene.gateway.said().contains("No space left on device");
+    let is_full = async || scene.gateway.said().contains("the disk is full");
     scene.gateway.until("out of disk", is_full).await?;
     disk.enlarge()?;
     frail.line.heal();
     fleet.more(500).await;
     let traffic = fleet.finish().await;
-    let note = format!("the gateway ended {} times", scene.gateway.ends());
-    scene.judge(traffic, &note).await
+    let ends = scene.gateway.ends();
+    ensure!(ends == 0, "the gateway ended {ends} times:\n{}", scene.gateway.last_words());
+    scene.judge(traffic, "the gateway went on").await
 }
 
 fn bytes_in(dir: &Path) -> Result<u64> {

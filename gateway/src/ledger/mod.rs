@@ -1,24 +1,33 @@
 //! The proof that nothing is lost: for each device, in readings,
 //! received = logged + dead-lettered + duplicates + in flight.
 //!
-//! It counts since the start of the process. What was in flight when a process
-//! ended was not acknowledged, so it comes again and is counted by the next.
+//! It counts since the folder of the log was first used: [`checkpoint`] keeps the counts beside
+//! the log, and after a crash what the log has beyond them is counted from the log itself. What
+//! was in flight when a process ended was not acknowledged, so it comes again.
+//!
+//! # Layout
+//! - `accounts`: one line for each device, of those that were heard last
+//! - `checkpoint`: the counts on disk
+//! - `kafka`: whether Kafka still has what it acknowledged
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+mod accounts;
+mod checkpoint;
+mod kafka;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use telemetry::{Address, SequenceCheck, SmolStr, ZoneId};
+use telemetry::{SequenceCheck, SmolStr, ZoneId};
 use tokio::sync::watch;
 
 use crate::{
-    clock::ClockOffset,
     intake::Intake,
     message::{Message, now_ms},
-    sequence::DeviceSequence,
 };
+use accounts::Accounts;
+pub(crate) use accounts::{AccountId, AccountLimits};
+pub(crate) use checkpoint::LedgerFile;
+pub use kafka::KafkaComparison;
 
 /// What became of readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +79,13 @@ pub struct Snapshot {
     pub lost_sessions: u64,
     /// All devices together.
     pub totals: Counts,
+    /// Devices that have no line any more, because others were heard since: their counts are in
+    /// the line without a name.
+    #[serde(default)]
+    pub evicted_devices: u64,
+    /// What Kafka has acknowledged and what it has.
+    #[serde(default, skip_serializing_if = "KafkaComparison::is_empty")]
+    pub kafka: KafkaComparison,
     /// Each device, in the order of zones and names.
     pub devices: Vec<Line>,
 }
@@ -82,17 +98,17 @@ pub(crate) struct Tally {
     pub(crate) duplicates: u64,
 }
 
-/// A device's place in the ledger.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AccountId(usize);
+impl Tally {
+    fn readings(self) -> u64 {
+        self.logged + self.dead_lettered + self.duplicates
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
     state: Mutex<State>,
     /// Messages received and not settled.
     in_flight: watch::Sender<u64>,
-    devices_max: usize,
-    window: usize,
 }
 
 #[derive(Debug)]
@@ -100,34 +116,23 @@ struct State {
     since_ms: i64,
     messages: u64,
     lost_sessions: u64,
-    accounts: Vec<Account>,
-    by_device: HashMap<(ZoneId, SmolStr), usize>,
+    accounts: Accounts,
+    /// The next record of each topic of the embedded log that is not counted.
+    counted_offsets: Vec<(&'static str, i64)>,
+    kafka: KafkaComparison,
 }
-
-#[derive(Debug, Default)]
-struct Account {
-    device: Option<(ZoneId, SmolStr)>,
-    received: u64,
-    in_flight: u64,
-    settled: Tally,
-    sequence: DeviceSequence,
-    clock: ClockOffset,
-}
-
-/// The account of messages that name no device, or one over the limit.
-const OTHERS: usize = 0;
 
 impl Ledger {
-    pub(crate) fn new(devices_max: usize, window: usize) -> Self {
+    pub(crate) fn new(limits: AccountLimits) -> Self {
         let state = State {
             since_ms: now_ms(),
             messages: 0,
             lost_sessions: 0,
-            accounts: vec![Account::default()],
-            by_device: HashMap::new(),
+            accounts: Accounts::new(limits),
+            counted_offsets: Vec::new(),
+            kafka: KafkaComparison::default(),
         };
-        let (state, in_flight) = (Mutex::new(state), watch::Sender::new(0));
-        Self { state, in_flight, devices_max, window }
+        Self { state: Mutex::new(state), in_flight: watch::Sender::new(0) }
     }
 
     /// A message was taken from the network. Every call is followed by one of
@@ -143,32 +148,29 @@ impl Ledger {
         intake: &Intake,
         message: &Message,
     ) -> (AccountId, Option<SequenceCheck>) {
-        let Message { received_ms, is_redelivery, .. } = *message;
         let mut state = self.state();
         state.messages += 1;
-        let index = state.account_of(intake.address.as_ref(), self.devices_max);
-        let account = &mut state.accounts[index];
-        account.received += intake.readings();
-        account.in_flight += intake.readings();
-        if let Some(stamped_ms) = intake.stamped_ms(received_ms) {
-            account.clock.note(received_ms, stamped_ms);
-        }
-        let stamp = intake.stamp.as_ref().filter(|_| index != OTHERS);
-        let check = stamp
-            .map(|stamp| account.sequence.check(stamp, received_ms, is_redelivery, self.window));
-        (AccountId(index), check)
+        state.accounts.receive(intake, message)
     }
 
     /// A message is durable, or a duplicate of one that is.
-    pub(crate) fn settled(&self, AccountId(index): AccountId, tally: Tally) {
-        let mut state = self.state();
-        let account = &mut state.accounts[index];
-        account.in_flight -= tally.logged + tally.dead_lettered + tally.duplicates;
-        account.settled.logged += tally.logged;
-        account.settled.dead_lettered += tally.dead_lettered;
-        account.settled.duplicates += tally.duplicates;
-        drop(state);
+    pub(crate) fn settled(&self, account: AccountId, tally: Tally) {
+        self.state().accounts.settle(account, tally);
         self.left();
+    }
+
+    /// The embedded log has everything of a topic below `offset`, and all of it is counted.
+    pub(crate) fn counted(&self, topic: &'static str, offset: i64) {
+        let mut state = self.state();
+        match state.counted_offsets.iter_mut().find(|(own, _)| *own == topic) {
+            Some((_, own)) => *own = offset.max(*own),
+            None => state.counted_offsets.push((topic, offset)),
+        }
+    }
+
+    /// Readings that were counted as logged are dead letters: Kafka refuses them.
+    pub(crate) fn refused(&self, zone: &ZoneId, device: &SmolStr, readings: u64) {
+        self.state().accounts.move_to_dead_letters(zone, device, readings);
     }
 
     /// A message that was looked at and not taken.
@@ -189,54 +191,21 @@ impl Ledger {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let state = self.state();
-        let mut devices: Vec<Line> = state.accounts.iter().filter_map(Account::line).collect();
-        devices.sort_by(|a, b| (&a.zone, &a.device).cmp(&(&b.zone, &b.device)));
+        let devices = state.accounts.lines();
         let totals = devices.iter().fold(Counts::default(), |sum, line| sum.plus(&line.counts));
-        let State { since_ms, messages, lost_sessions, .. } = *state;
-        Snapshot { since_ms, messages, lost_sessions, totals, devices }
+        Snapshot {
+            since_ms: state.since_ms,
+            messages: state.messages,
+            lost_sessions: state.lost_sessions,
+            totals,
+            evicted_devices: state.accounts.evicted(),
+            kafka: state.kafka.clone(),
+            devices,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn account_of(&mut self, address: Option<&Address>, devices_max: usize) -> usize {
-        let Some(Address { zone, device, .. }) = address else { return OTHERS };
-        let key = (zone.clone(), device.clone());
-        if let Some(index) = self.by_device.get(&key) {
-            return *index;
-        }
-        if self.by_device.len() >= devices_max {
-            return OTHERS;
-        }
-        let index = self.accounts.len();
-        self.accounts.push(Account { device: Some(key.clone()), ..Account::default() });
-        self.by_device.insert(key, index);
-        index
-    }
-}
-
-impl Account {
-    fn line(&self) -> Option<Line> {
-        if self.received == 0 {
-            return None;
-        }
-        let Tally { logged, dead_lettered, duplicates } = self.settled;
-        let accounted = logged + dead_lettered + duplicates + self.in_flight;
-        let counts = Counts {
-            received: self.received,
-            logged,
-            dead_lettered,
-            duplicates,
-            in_flight: self.in_flight,
-            unaccounted: self.received.wrapping_sub(accounted).cast_signed(),
-            sequence_gaps: self.sequence.gaps(),
-            resets: self.sequence.resets,
-        };
-        let (zone, device) = self.device.clone().unzip();
-        Some(Line { zone, device, counts, clock_offset_ms: self.clock.estimate_ms() })
     }
 }
 
@@ -295,7 +264,7 @@ mod tests {
 
     #[test]
     fn every_reading_is_in_one_place() {
-        let ledger = Ledger::new(10, 8);
+        let ledger = Ledger::new(AccountLimits { devices_max: 10, ..AccountLimits::default() });
         let both = r#"{"temperature": 1, "humidity": 2, "warmth": 3, "boot": "a", "seq": 0}"#;
         take(&ledger, "sensors/farm/bay-1/probe", both, true);
         check(&ledger.snapshot().totals, [3, 2, 1, 0, 0]);
@@ -316,18 +285,49 @@ mod tests {
     }
 
     #[test]
-    fn devices_over_the_limit_share_a_line() {
-        let ledger = Ledger::new(2, 8);
-        for device in 0..5 {
-            take(
-                &ledger,
-                &format!("sensors/farm/bay-1/probe-{device}"),
-                r#"{"temperature": 1}"#,
-                true,
-            );
+    fn devices_heard_last_have_lines_and_the_others_share_one() {
+        let ledger = Ledger::new(AccountLimits { devices_max: 2, ..AccountLimits::default() });
+        let hear = |device: usize, is_durable| {
+            let topic = format!("sensors/farm/bay-1/probe-{device}");
+            take(&ledger, &topic, r#"{"temperature": 1}"#, is_durable);
+        };
+        let lines = || -> Vec<(Option<String>, u64)> {
+            let devices = ledger.snapshot().devices;
+            devices
+                .iter()
+                .map(|l| (l.device.as_ref().map(ToString::to_string), l.counts.logged))
+                .collect()
+        };
+        let line = |name: &str, logged| ((!name.is_empty()).then(|| name.to_owned()), logged);
+        for device in [0, 1, 0, 2] {
+            hear(device, true);
         }
-        let lines = ledger.snapshot().devices;
-        let counts: Vec<_> = lines.iter().map(|l| (l.device.is_some(), l.counts.logged)).collect();
-        assert_eq!(counts, [(false, 3), (true, 1), (true, 1)]);
+        assert_eq!(lines(), [line("", 1), line("probe-0", 2), line("probe-2", 1)]);
+        assert_eq!(ledger.snapshot().evicted_devices, 1);
+        // Junk comes and goes; who is still there has a line again.
+        (100..200).for_each(|device| hear(device, true));
+        hear(0, true);
+        assert_eq!(lines(), [line("", 103), line("probe-0", 1), line("probe-199", 1)]);
+        check(&ledger.snapshot().totals, [105, 105, 0, 0, 0]);
+        // A device with messages in flight keeps its line; a further one has none.
+        let ledger = Ledger::new(AccountLimits { devices_max: 2, ..AccountLimits::default() });
+        for device in 0..3 {
+            let topic = format!("sensors/farm/bay-1/probe-{device}");
+            take(&ledger, &topic, r#"{"temperature": 1}"#, false);
+        }
+        let devices = ledger.snapshot().devices;
+        assert_eq!(devices.len(), 3);
+        check(&devices[0].counts, [1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn readings_that_kafka_refuses_later_are_dead_letters() {
+        let ledger = Ledger::new(AccountLimits::default());
+        take(&ledger, "sensors/farm/bay-1/probe", r#"{"temperature": 1, "co2": 2}"#, true);
+        ledger.refused(&"farm/bay-1".parse().unwrap(), &"probe".into(), 2);
+        check(&ledger.snapshot().totals, [2, 0, 2, 0, 0]);
+        // One that this ledger does not know counts as a whole.
+        ledger.refused(&"farm/bay-1".parse().unwrap(), &"other".into(), 1);
+        check(&ledger.snapshot().totals, [3, 0, 3, 0, 0]);
     }
 }

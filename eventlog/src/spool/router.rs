@@ -6,9 +6,9 @@ use std::{
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc::UnboundedReceiver, oneshot, watch},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::store::Store;
 use crate::{
@@ -33,50 +33,62 @@ struct Sent {
     since: Instant,
 }
 
-/// A producer that the carrier made when Kafka was there. What is said of one
-/// line says nothing of the next.
+/// A producer that the drainer made when Kafka was there, for the router to use. What is said
+/// of one lease says nothing of the next.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ProducerLease {
     pub(super) producer: Producer,
-    /// Tells the carrier that this producer is of no more use.
+    /// Tells the drainer that this producer is of no more use.
     pub(super) lost: Notify,
 }
 
-/// The line there is, if any.
-pub(super) type Link = Option<Arc<Line>>;
+/// The producer there is, if any.
+pub(super) type ProducerState = Option<Arc<ProducerLease>>;
 
 /// Decides where each record goes: to Kafka directly while Kafka keeps up and
 /// the spool is empty, else through the spool.
-pub(super) struct Relay {
+pub(super) struct SpoolRouter {
     topic: Arc<str>,
     queue: UnboundedReceiver<Pending>,
     store: Arc<Store>,
-    link: watch::Receiver<Link>,
+    producer: watch::Receiver<ProducerState>,
     /// Kafka is away when a record has waited for so long.
     after: Duration,
 }
 
-impl Relay {
+/// Why records no longer go to Kafka directly; with those that it did not acknowledge, in
+/// order.
+enum Stopped {
+    /// Kafka refuses a record, or one of its neighbours.
+    Refused(VecDeque<Sent>),
+    /// Kafka is away.
+    Away(VecDeque<Sent>),
+    /// The queue has ended, and everything is acknowledged.
+    Ended,
+}
+
+impl SpoolRouter {
     pub(super) fn new(
         topic: &str,
         queue: UnboundedReceiver<Pending>,
         store: Arc<Store>,
-        link: watch::Receiver<Link>,
+        producer: watch::Receiver<ProducerState>,
         after: Duration,
     ) -> Self {
-        Self { topic: topic.into(), queue, store, link, after }
+        Self { topic: topic.into(), queue, store, producer, after }
     }
 
     /// Runs until the queue is closed and empty.
     pub(super) async fn run(mut self) {
         let mut next = None;
         loop {
-            let line = self.link.borrow().clone();
-            if let Some(line) = line.filter(|_| self.store.is_drained()) {
+            let lease = self.producer.borrow().clone();
+            if let Some(lease) = lease.filter(|_| self.store.is_drained()) {
                 self.store.set_direct(true);
-                match self.direct(&line.producer, next.take()).await {
-                    Some(rest) => self.fall_back(&line, rest).await,
-                    None => return,
+                match self.direct(&lease.producer, next.take()).await {
+                    Stopped::Refused(rest) => self.spool_refused(&lease, rest).await,
+                    Stopped::Away(rest) => self.fall_back(&lease, rest).await,
+                    Stopped::Ended => return,
                 }
                 continue;
             }
@@ -88,7 +100,7 @@ impl Relay {
                 },
             };
             // Kafka may have come back while this one was waited for.
-            if self.store.is_drained() && self.link.borrow().is_some() {
+            if self.store.is_drained() && self.producer.borrow().is_some() {
                 next = Some(pending);
             } else {
                 self.spool(pending).await;
@@ -96,13 +108,8 @@ impl Relay {
         }
     }
 
-    /// Sends to Kafka until it is away; returns what it did not acknowledge, in
-    /// order, or `None` at the end of the queue.
-    async fn direct(
-        &mut self,
-        producer: &Producer,
-        mut stalled: Option<Pending>,
-    ) -> Option<VecDeque<Sent>> {
+    /// Sends to Kafka until that is no longer of use.
+    async fn direct(&mut self, producer: &Producer, mut stalled: Option<Pending>) -> Stopped {
         let mut sent = VecDeque::new();
         let mut clock = interval(self.after / 4);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -112,27 +119,36 @@ impl Relay {
                 match offer(producer, pending) {
                     Offer::Sent(record) => sent.push_back(record),
                     Offer::Full(pending) => stalled = Some(pending),
+                    // It was not sent, so its sender knows best what to do with it.
+                    Offer::Refused(pending, error) if error.is_of_one_record() => {
+                        let _ = pending.answer.send(Err(error));
+                    }
                     Offer::Refused(pending, error) => {
                         warn!(topic = %self.topic, %error, "Kafka's client takes no more records");
                         sent.push_back(unsent(pending));
-                        return Some(sent);
+                        return Stopped::Away(sent);
                     }
                 }
             }
             if !is_open && stalled.is_none() && sent.is_empty() {
-                return None;
+                return Stopped::Ended;
             }
             tokio::select! {
                 biased;
                 outcome = head(&mut sent) => match outcome {
                     Ok(at) => answer(&mut sent, at),
                     Err(error) => {
-                        warn!(topic = %self.topic, %error, "Kafka did not take a record");
                         // Its receipt has answered and must not be asked again.
                         if let Some(Sent { pending, .. }) = sent.pop_front() {
                             sent.push_front(unsent(pending));
                         }
-                        return Some(with(sent, stalled));
+                        let rest = with(sent, stalled);
+                        if error.is_of_one_record() {
+                            info!(topic = %self.topic, %error, "Kafka refuses a record: it is looked for");
+                            return Stopped::Refused(rest);
+                        }
+                        warn!(topic = %self.topic, %error, "Kafka did not take a record");
+                        return Stopped::Away(rest);
                     }
                 },
                 pending = self.queue.recv(), if is_open && stalled.is_none() => match pending {
@@ -144,7 +160,7 @@ impl Relay {
                     if waits > self.after {
                         let waits_ms = waits.as_millis() as u64;
                         warn!(topic = %self.topic, waits_ms, "Kafka does not acknowledge");
-                        return Some(with(sent, stalled));
+                        return Stopped::Away(with(sent, stalled));
                     }
                 }
                 // Asked again at the latest when a delivery makes room.
@@ -153,11 +169,36 @@ impl Relay {
         }
     }
 
+    /// Spools what Kafka did not take because of one record: the drainer finds which. The
+    /// producer is good still, and answers for all that it has.
+    async fn spool_refused(&mut self, lease: &Arc<ProducerLease>, rest: VecDeque<Sent>) {
+        self.store.set_direct(false);
+        let mut unanswered = VecDeque::new();
+        for Sent { pending, mut receipt, since } in rest {
+            if !unanswered.is_empty() {
+                // It must not overtake what may be sent again.
+                unanswered.push_back(Sent { pending, receipt, since });
+                continue;
+            }
+            match timeout(self.after, &mut receipt).await {
+                Ok(Ok(at)) => {
+                    let _ = pending.answer.send(Ok(at));
+                }
+                Ok(Err(_)) => self.spool(pending).await,
+                // Kafka has gone away meanwhile.
+                Err(_) => unanswered.push_back(Sent { pending, receipt, since }),
+            }
+        }
+        if !unanswered.is_empty() {
+            self.fall_back(lease, unanswered).await;
+        }
+    }
+
     /// Takes back from the producer what it has not delivered, and spools it
     /// before anything newer.
-    async fn fall_back(&mut self, line: &Arc<Line>, rest: VecDeque<Sent>) {
+    async fn fall_back(&mut self, lease: &Arc<ProducerLease>, rest: VecDeque<Sent>) {
         self.store.set_direct(false);
-        line.producer.purge();
+        lease.producer.purge();
         for Sent { pending, receipt, .. } in rest {
             match receipt.await {
                 Ok(at) => {
@@ -166,10 +207,11 @@ impl Relay {
                 Err(_) => self.spool(pending).await,
             }
         }
-        line.lost.notify_one();
-        // Not the same line again.
-        let gone = |link: &Link| !link.as_ref().is_some_and(|now| Arc::ptr_eq(now, line));
-        let _ = self.link.wait_for(gone).await;
+        lease.lost.notify_one();
+        // Not the same producer again.
+        let gone =
+            |state: &ProducerState| !state.as_ref().is_some_and(|now| Arc::ptr_eq(now, lease));
+        let _ = self.producer.wait_for(gone).await;
     }
 
     async fn spool(&self, Pending { record, answer, room }: Pending) {

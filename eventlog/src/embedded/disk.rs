@@ -1,0 +1,98 @@
+//! Room on the disk: reserved before it is written to, and some of it left to others.
+
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+};
+use service::disk::DiskSpace;
+
+use crate::LogError;
+
+/// Room is taken from the disk in steps of so many bytes.
+const STEP_BYTES: u64 = 256 * 1024;
+/// The free space is asked for again after this long, or once half of it is taken.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// Says whether a disk has room, and takes it.
+#[derive(Debug)]
+pub(super) struct DiskRoom {
+    free_bytes_min: u64,
+    asked_at: Option<Instant>,
+    /// Bytes to be taken before the free space is asked for again.
+    unasked_bytes: u64,
+    /// Bytes of the present segment that the disk has promised.
+    reserved_bytes: u64,
+}
+
+impl DiskRoom {
+    pub(super) fn new(free_bytes_min: u64) -> Self {
+        Self { free_bytes_min, asked_at: None, unasked_bytes: 0, reserved_bytes: 0 }
+    }
+
+    /// A new segment has nothing reserved.
+    pub(super) fn begin_segment(&mut self) {
+        self.reserved_bytes = 0;
+    }
+
+    /// Takes room for the bytes of a segment up to `end_bytes`. A write into it does not find
+    /// the disk full, nor does the sync after it, whose failure nothing could be made of.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] where there is not enough: nothing was written.
+    pub(super) fn reserve(&mut self, dir: &Path, file: &File, end_bytes: u64) -> io::Result<()> {
+        if end_bytes <= self.reserved_bytes {
+            return Ok(());
+        }
+        let until_bytes = end_bytes.next_multiple_of(STEP_BYTES);
+        let more_bytes = until_bytes - self.reserved_bytes;
+        self.check_free(dir, more_bytes)?;
+        let range = [self.reserved_bytes, more_bytes];
+        let [from, len] = range.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
+            Ok(()) => {}
+            // A file system without reservations: a write says then that it is full.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        self.unasked_bytes = self.unasked_bytes.saturating_sub(more_bytes);
+        self.reserved_bytes = until_bytes;
+        Ok(())
+    }
+
+    fn check_free(&mut self, dir: &Path, more_bytes: u64) -> io::Result<()> {
+        let is_known = self.asked_at.is_some_and(|at| at.elapsed() < ASK_EVERY);
+        if is_known && more_bytes <= self.unasked_bytes {
+            return Ok(());
+        }
+        let space = DiskSpace::at(dir)?;
+        let usable_bytes = space.usable_bytes(self.free_bytes_min);
+        if more_bytes > usable_bytes {
+            self.asked_at = None;
+            let free_bytes = space.free_bytes;
+            let what = format!(
+                "no space left on device but what stays for others (log.free_bytes_min): \
+                 {free_bytes} bytes are free, {usable_bytes} for the log"
+            );
+            return Err(io::Error::new(io::ErrorKind::StorageFull, what));
+        }
+        (self.asked_at, self.unasked_bytes) = (Some(Instant::now()), usable_bytes / 2);
+        Ok(())
+    }
+}
+
+/// Whether a failure says that there is no room, of which there may be some later. A failed
+/// sync is not one of them: what reached the disk is unknown then.
+pub(super) fn is_full_error(error: &LogError) -> bool {
+    matches!(
+        error,
+        LogError::Io { source, .. }
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    )
+}

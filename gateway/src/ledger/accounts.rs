@@ -1,0 +1,380 @@
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use telemetry::{Address, SequenceCheck, SmolStr, ZoneId};
+
+use super::{Counts, Line, Tally};
+use crate::{clock::ClockOffset, intake::Intake, message::Message, sequence::DeviceSequence};
+
+/// What the ledger keeps at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AccountLimits {
+    /// Devices with a line of their own.
+    pub(crate) devices_max: usize,
+    /// Messages of one device and topic that are remembered to find duplicates.
+    pub(crate) window: usize,
+    /// Messages of all devices that are remembered, about.
+    pub(crate) messages_max: usize,
+}
+
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self { devices_max: 10_000, window: 1024, messages_max: MESSAGES_MAX }
+    }
+}
+
+/// Messages of all devices that are remembered by default, about 50 bytes each.
+pub(crate) const MESSAGES_MAX: usize = 200_000;
+/// However many devices there are, so many messages of each are remembered.
+const WINDOW_MIN: usize = 16;
+
+/// A device's place among the accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AccountId(usize);
+
+/// The account of messages that name no device, and of devices that have none of their own.
+const OTHERS: usize = 0;
+
+/// One account for each device that was heard last, and one for all others.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    limits: AccountLimits,
+    accounts: Vec<Account>,
+    by_device: HashMap<(ZoneId, SmolStr), usize>,
+    /// Accounts of devices in the order in which they were heard, the least recently first.
+    by_recency: BTreeMap<u64, usize>,
+    /// The same, of those that remember messages.
+    with_messages: BTreeMap<u64, usize>,
+    heard: u64,
+    remembered: usize,
+    evicted: u64,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    device: Option<(ZoneId, SmolStr)>,
+    received: u64,
+    in_flight: u64,
+    settled: Tally,
+    sequence: DeviceSequence,
+    clock: ClockOffset,
+    /// When it was heard, as a place in `by_recency`.
+    recency: u64,
+    remembered: usize,
+}
+
+/// An account as it is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccountRecord {
+    zone: Option<ZoneId>,
+    device: Option<SmolStr>,
+    logged: u64,
+    dead_lettered: u64,
+    duplicates: u64,
+    sequence_gaps: u64,
+    resets: u64,
+}
+
+impl Accounts {
+    pub(super) fn new(limits: AccountLimits) -> Self {
+        Self {
+            limits,
+            accounts: vec![Account::default()],
+            by_device: HashMap::new(),
+            by_recency: BTreeMap::new(),
+            with_messages: BTreeMap::new(),
+            heard: 0,
+            remembered: 0,
+            evicted: 0,
+        }
+    }
+
+    /// Devices that lost their account to others.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// A message was decoded. Says what its number tells, where it has one.
+    pub(super) fn receive(
+        &mut self,
+        intake: &Intake,
+        message: &Message,
+    ) -> (AccountId, Option<SequenceCheck>) {
+        let Message { received_ms, is_redelivery, .. } = *message;
+        let index = match &intake.address {
+            Some(Address { zone, device, .. }) => self.index_of(zone, device),
+            None => OTHERS,
+        };
+        let window = self.window();
+        let account = &mut self.accounts[index];
+        account.received += intake.readings();
+        account.in_flight += intake.readings();
+        if let Some(stamped_ms) = intake.stamped_ms(received_ms) {
+            account.clock.note(received_ms, stamped_ms);
+        }
+        let stamp = intake.stamp.as_ref().filter(|_| index != OTHERS);
+        let check =
+            stamp.map(|stamp| account.sequence.check(stamp, received_ms, is_redelivery, window));
+        if check.is_some() {
+            self.count_remembered(index);
+            self.forget_messages();
+        }
+        (AccountId(index), check)
+    }
+
+    pub(super) fn settle(&mut self, AccountId(index): AccountId, tally: Tally) {
+        let account = &mut self.accounts[index];
+        account.in_flight -= tally.readings();
+        account.settled = account.settled.plus(tally);
+    }
+
+    /// Readings that were counted as logged are dead letters.
+    pub(super) fn move_to_dead_letters(&mut self, zone: &ZoneId, device: &SmolStr, readings: u64) {
+        let index = self.by_device.get(&(zone.clone(), device.clone())).copied().unwrap_or(OTHERS);
+        let account = &mut self.accounts[index];
+        let moved = readings.min(account.settled.logged);
+        account.settled.logged -= moved;
+        account.settled.dead_lettered += readings;
+        // What an account does not know was received before it was opened.
+        account.received += readings - moved;
+    }
+
+    /// Counts what the log has and no account.
+    pub(super) fn add_settled(&mut self, device: Option<(&ZoneId, &SmolStr)>, tally: Tally) {
+        let index = device.map_or(OTHERS, |(zone, device)| self.index_of(zone, device));
+        let account = &mut self.accounts[index];
+        account.received += tally.readings();
+        account.settled = account.settled.plus(tally);
+    }
+
+    /// Each device, in the order of zones and names.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<Line> = self.accounts.iter().filter_map(Account::line).collect();
+        lines.sort_by(|a, b| (&a.zone, &a.device).cmp(&(&b.zone, &b.device)));
+        lines
+    }
+
+    /// All accounts, the least recently heard first, without what is in flight.
+    pub(super) fn records(&self) -> Vec<AccountRecord> {
+        let own = [OTHERS].into_iter().chain(self.by_recency.values().copied());
+        own.map(|index| self.accounts[index].record()).collect()
+    }
+
+    pub(super) fn restore(&mut self, records: Vec<AccountRecord>, evicted: u64) {
+        for record in records {
+            let AccountRecord { zone, device, logged, dead_lettered, duplicates, .. } = record;
+            let tally = Tally { logged, dead_lettered, duplicates };
+            let index = match (&zone, &device) {
+                (Some(zone), Some(device)) => self.index_of(zone, device),
+                _ => OTHERS,
+            };
+            let account = &mut self.accounts[index];
+            account.received += tally.readings();
+            account.settled = account.settled.plus(tally);
+            account.sequence.restore_counts(record.sequence_gaps, record.resets);
+        }
+        self.evicted = evicted;
+    }
+
+    /// The account of a device, which has been heard just now.
+    fn index_of(&mut self, zone: &ZoneId, device: &SmolStr) -> usize {
+        let key = (zone.clone(), device.clone());
+        self.heard += 1;
+        if let Some(&index) = self.by_device.get(&key) {
+            let account = &mut self.accounts[index];
+            let before = std::mem::replace(&mut account.recency, self.heard);
+            self.by_recency.remove(&before);
+            self.by_recency.insert(self.heard, index);
+            if self.with_messages.remove(&before).is_some() {
+                self.with_messages.insert(self.heard, index);
+            }
+            return index;
+        }
+        let account =
+            Account { device: Some(key.clone()), recency: self.heard, ..Account::default() };
+        let index = if self.by_device.len() < self.limits.devices_max {
+            self.accounts.push(account);
+            self.accounts.len() - 1
+        } else {
+            let Some(index) = self.evict() else { return OTHERS };
+            self.accounts[index] = account;
+            index
+        };
+        self.by_device.insert(key, index);
+        self.by_recency.insert(self.heard, index);
+        index
+    }
+
+    /// Gives up the account that was heard least recently, unless messages of it are in flight;
+    /// its counts go to the others.
+    fn evict(&mut self) -> Option<usize> {
+        /// Those with messages in flight are few and were heard just now.
+        const TRIES: usize = 16;
+        let oldest = self.by_recency.iter().take(TRIES).map(|(recency, index)| (*recency, *index));
+        let found = oldest.into_iter().find(|(_, index)| self.accounts[*index].in_flight == 0);
+        let (recency, index) = found?;
+        self.by_recency.remove(&recency);
+        self.with_messages.remove(&recency);
+        let account = std::mem::take(&mut self.accounts[index]);
+        self.remembered -= account.remembered;
+        if let Some(device) = &account.device {
+            self.by_device.remove(device);
+        }
+        let others = &mut self.accounts[OTHERS];
+        others.received += account.received;
+        others.settled = others.settled.plus(account.settled);
+        let (gaps, resets) = (account.sequence.gaps(), account.sequence.resets);
+        others.sequence.restore_counts(gaps, resets);
+        self.evicted += 1;
+        Some(index)
+    }
+
+    /// How many messages of one topic are remembered: the more devices, the fewer.
+    fn window(&self) -> usize {
+        let share = self.limits.messages_max / self.with_messages.len().max(1);
+        share.max(WINDOW_MIN).min(self.limits.window)
+    }
+
+    fn count_remembered(&mut self, index: usize) {
+        let account = &mut self.accounts[index];
+        let remembered = account.sequence.remembered();
+        self.remembered = self.remembered + remembered - account.remembered;
+        account.remembered = remembered;
+        self.with_messages.insert(account.recency, index);
+    }
+
+    /// Forgets the messages of devices that were heard least recently, while there are many.
+    fn forget_messages(&mut self) {
+        while self.remembered > 2 * self.limits.messages_max && self.with_messages.len() > 1 {
+            let Some((_, index)) = self.with_messages.pop_first() else { return };
+            let account = &mut self.accounts[index];
+            account.sequence.forget_messages();
+            self.remembered -= std::mem::take(&mut account.remembered);
+        }
+    }
+}
+
+impl Account {
+    fn line(&self) -> Option<Line> {
+        if self.received == 0 {
+            return None;
+        }
+        let Tally { logged, dead_lettered, duplicates } = self.settled;
+        let accounted = self.settled.readings() + self.in_flight;
+        let counts = Counts {
+            received: self.received,
+            logged,
+            dead_lettered,
+            duplicates,
+            in_flight: self.in_flight,
+            unaccounted: self.received.wrapping_sub(accounted).cast_signed(),
+            sequence_gaps: self.sequence.gaps(),
+            resets: self.sequence.resets,
+        };
+        let (zone, device) = self.device.clone().unzip();
+        Some(Line { zone, device, counts, clock_offset_ms: self.clock.estimate_ms() })
+    }
+
+    fn record(&self) -> AccountRecord {
+        let Tally { logged, dead_lettered, duplicates } = self.settled;
+        let (zone, device) = self.device.clone().unzip();
+        AccountRecord {
+            zone,
+            device,
+            logged,
+            dead_lettered,
+            duplicates,
+            sequence_gaps: self.sequence.gaps(),
+            resets: self.sequence.resets,
+        }
+    }
+}
+
+impl Tally {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            logged: self.logged + other.logged,
+            dead_lettered: self.dead_lettered + other.dead_lettered,
+            duplicates: self.duplicates + other.duplicates,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use telemetry::{MetricTable, payload};
+
+    use super::*;
+    use crate::intake::Decoder;
+
+    /// A numbered message of a device.
+    fn receive(accounts: &mut Accounts, device: u64, number: u64) -> (AccountId, u64) {
+        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
+        let message = Message {
+            topic: format!("sensors/farm/bay-1/probe-{device}").into(),
+            payload: format!(r#"{{"temperature": 1, "boot": "a", "seq": {number}}}"#).into(),
+            is_retained: false,
+            is_redelivery: false,
+            received_ms: 1_700_000_000_000 + number as i64,
+        };
+        let intake = decoder.take(&message);
+        let (account, _) = accounts.receive(&intake, &message);
+        (account, intake.readings())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_kept_is_bounded_and_no_reading_is_lost_of(
+            heard in proptest::collection::vec((0_u64..60, 0_usize..4), 1..400),
+        ) {
+            let limits = AccountLimits { devices_max: 8, window: 32, messages_max: 128 };
+            let mut accounts = Accounts::new(limits);
+            let mut open = std::collections::VecDeque::new();
+            let mut received = 0;
+            for (number, (device, open_max)) in (0_u64..).zip(heard) {
+                let (account, readings) = receive(&mut accounts, device, number);
+                received += readings;
+                open.push_back(account);
+                while open.len() > open_max {
+                    let account = open.pop_front().unwrap();
+                    accounts.settle(account, Tally { logged: 1, ..Tally::default() });
+                }
+                prop_assert!(accounts.by_device.len() <= limits.devices_max);
+                prop_assert!(accounts.accounts.len() <= limits.devices_max + 1);
+                prop_assert!(accounts.remembered <= 2 * limits.messages_max + limits.window);
+                let remembered = accounts.accounts.iter().map(|own| own.sequence.remembered());
+                prop_assert_eq!(accounts.remembered, remembered.sum::<usize>());
+                prop_assert_eq!(accounts.by_recency.len(), accounts.by_device.len());
+            }
+            let lines = accounts.lines();
+            prop_assert_eq!(lines.iter().map(|line| line.counts.received).sum::<u64>(), received);
+            prop_assert!(lines.iter().all(|line| line.counts.unaccounted == 0));
+        }
+    }
+
+    #[test]
+    fn accounts_are_restored_as_they_were() {
+        let mut accounts =
+            Accounts::new(AccountLimits { devices_max: 3, ..AccountLimits::default() });
+        for (device, number) in [(1, 0), (2, 0), (3, 5), (4, 0), (1, 9), (4, 7)] {
+            let (account, readings) = receive(&mut accounts, device, number);
+            accounts.settle(account, Tally { logged: readings, ..Tally::default() });
+        }
+        let mut restored =
+            Accounts::new(AccountLimits { devices_max: 3, ..AccountLimits::default() });
+        restored.restore(accounts.records(), accounts.evicted());
+        let known = |accounts: &Accounts| -> Vec<Line> {
+            let lines = accounts.lines().into_iter();
+            lines.map(|line| Line { clock_offset_ms: None, ..line }).collect()
+        };
+        assert_eq!(known(&restored), known(&accounts));
+        // The least recently heard goes first, as before.
+        for accounts in [&mut accounts, &mut restored] {
+            let (account, _) = receive(accounts, 9, 0);
+            accounts.settle(account, Tally { logged: 1, ..Tally::default() });
+        }
+        assert_eq!(known(&restored), known(&accounts));
+    }
+}

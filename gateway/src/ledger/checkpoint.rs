@@ -1,0 +1,192 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use eventlog::{EventLog, LogError, Positions};
+use serde::{Deserialize, Serialize};
+use telemetry::{Report, topic};
+use tracing::{info, warn};
+
+use super::{Ledger, Tally, accounts::AccountRecord, kafka::KafkaComparison};
+use crate::{
+    blocking::blocking,
+    record::{self, Letter},
+};
+
+/// The file, in the folder of the log or of the spool.
+const FILE: &str = "ledger.json";
+/// Records that are counted from the log after a crash at most: those of some seconds.
+const RECOUNTED_MAX: usize = 1_000_000;
+
+/// The counts on disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    version: u32,
+    since_ms: i64,
+    messages: u64,
+    lost_sessions: u64,
+    evicted_devices: u64,
+    /// The next record of each topic of the embedded log that is not counted.
+    counted_offsets: Vec<(String, i64)>,
+    kafka: KafkaComparison,
+    accounts: Vec<AccountRecord>,
+}
+
+const VERSION: u32 = 1;
+
+/// Keeps a ledger beside the log.
+#[derive(Debug)]
+pub(crate) struct LedgerFile {
+    path: Option<PathBuf>,
+    /// What was written last.
+    written: String,
+    is_failing: bool,
+}
+
+impl LedgerFile {
+    /// Takes over the counts of an earlier process, if there are some; without a folder they
+    /// are those of this process alone.
+    pub(crate) fn open(dir: Option<&Path>, ledger: &Ledger) -> Self {
+        let path = dir.map(|dir| dir.join(FILE));
+        let mut written = String::new();
+        match path.as_ref().map(fs::read_to_string) {
+            Some(Ok(text)) => match serde_json::from_str::<Checkpoint>(&text) {
+                Ok(checkpoint) if checkpoint.version == VERSION => {
+                    ledger.restore(checkpoint);
+                    written = text;
+                }
+                found => {
+                    let cause = match found {
+                        Ok(checkpoint) => format!("version {}", checkpoint.version),
+                        Err(error) => error.to_string(),
+                    };
+                    warn!(
+                        path = path.as_ref().map(|path| path.display().to_string()),
+                        cause, "the ledger counts from 0: its file is not one of this version"
+                    );
+                }
+            },
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                warn!(%error, "the ledger counts from 0: its file cannot be read");
+            }
+            _ => {}
+        }
+        Self { path, written, is_failing: false }
+    }
+
+    /// Writes the counts if they have changed. Blocks for a moment.
+    pub(crate) fn write(&mut self, ledger: &Ledger) {
+        let Some(path) = &self.path else { return };
+        let text = serde_json::to_string(&ledger.checkpoint()).expect("counts are JSON");
+        if text == self.written {
+            return;
+        }
+        let new = path.with_extension("new");
+        let write = || {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(&new, &text)?;
+            fs::rename(&new, path)
+        };
+        match write() {
+            Ok(()) => (self.written, self.is_failing) = (text, false),
+            Err(error) if !std::mem::replace(&mut self.is_failing, true) => {
+                warn!(path = %path.display(), %error, "the ledger is not kept for now");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Ledger {
+    fn checkpoint(&self) -> Checkpoint {
+        let state = self.state();
+        let offsets = state.counted_offsets.iter();
+        Checkpoint {
+            version: VERSION,
+            since_ms: state.since_ms,
+            messages: state.messages,
+            lost_sessions: state.lost_sessions,
+            evicted_devices: state.accounts.evicted(),
+            counted_offsets: offsets.map(|(topic, at)| ((*topic).to_owned(), *at)).collect(),
+            kafka: state.kafka.clone(),
+            accounts: state.accounts.records(),
+        }
+    }
+
+    fn restore(&self, checkpoint: Checkpoint) {
+        let mut state = self.state();
+        state.since_ms = checkpoint.since_ms;
+        state.messages = checkpoint.messages;
+        state.lost_sessions = checkpoint.lost_sessions;
+        state.kafka = checkpoint.kafka;
+        state.accounts.restore(checkpoint.accounts, checkpoint.evicted_devices);
+        for topic in [topic::READINGS, topic::DEAD_LETTERS] {
+            let known = checkpoint.counted_offsets.iter().find(|(own, _)| own == topic);
+            state.counted_offsets.extend(known.map(|(_, offset)| (topic, *offset)));
+        }
+    }
+
+    /// Counts what the embedded log has and this ledger does not: what was written after the
+    /// counts were kept last, before a crash. A log of before this ledger is not counted.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub(crate) async fn recount(&self, log: &EventLog) -> Result<(), LogError> {
+        for topic in [topic::READINGS, topic::DEAD_LETTERS] {
+            let end = log.bounds(topic)?.get(&0).map_or(0, |there| there.end);
+            let known = self.state().counted_offsets.iter().find(|(own, _)| *own == topic).copied();
+            let Some((_, from)) = known.filter(|(_, from)| *from < end) else {
+                self.counted(topic, end);
+                continue;
+            };
+            let mut reader = {
+                let log = log.clone();
+                let from = Positions::from([(0, from)]);
+                match blocking(move || log.reader(topic, &from)).await {
+                    // Retention was faster.
+                    Err(LogError::OutOfRange { .. }) => {
+                        self.counted(topic, end);
+                        continue;
+                    }
+                    opened => opened?,
+                }
+            };
+            let mut next = from;
+            while next < end && next - from < RECOUNTED_MAX as i64 {
+                let batch = reader.next_batch(10_000, Duration::from_secs(1)).await?;
+                let Some(last) = batch.last() else { break };
+                next = last.offset + 1;
+                for entry in batch.iter().filter(|entry| entry.offset < end) {
+                    self.count_record(topic, &entry.record);
+                }
+            }
+            info!(
+                topic,
+                records = next - from,
+                "counted from the log: the last process was killed"
+            );
+            self.counted(topic, end);
+        }
+        Ok(())
+    }
+
+    fn count_record(&self, topic: &str, record: &eventlog::Record) {
+        let mut state = self.state();
+        if topic == topic::READINGS {
+            let Ok(report) = Report::from_json(&record.payload) else { return };
+            let tally = Tally { logged: report.readings.len() as u64, ..Tally::default() };
+            state.accounts.add_settled(Some((&report.zone, &report.device)), tally);
+        } else if let Some(Letter::Dead(letter)) = Letter::read(record) {
+            let address = telemetry::Address::parse(&letter.topic).ok();
+            let device = address.as_ref().map(|address| (&address.zone, &address.device));
+            let tally =
+                Tally { dead_lettered: record::dead_letter_readings(record), ..Tally::default() };
+            state.accounts.add_settled(device, tally);
+        }
+        state.messages += 1;
+    }
+}

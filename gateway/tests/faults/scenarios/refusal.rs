@@ -1,0 +1,162 @@
+//! Kafka refuses a record for what it is: its size, or its time. The others go on.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use eventlog::{EventLog, Positions, Record, Settings};
+use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+use telemetry::topic::READINGS;
+
+use super::{
+    Scenario,
+    kafka::{admin, options},
+    scenario,
+};
+use crate::{
+    AGES,
+    bench::{Bench, blocking},
+    scene::{Scene, Via},
+    sender::Plan,
+    traffic::SERIAL,
+};
+
+pub(super) fn all() -> Vec<Scenario> {
+    let sizes = [("none", "500"), ("lz4", "440")].map(|(compression, bytes_max)| {
+        let name = format!("Kafka refuses one device's records, their size, {compression}");
+        let own = name.clone();
+        scenario(name, async move |bench| size(bench, &own, compression, bytes_max).await)
+    });
+    let times = scenario("Kafka refuses records, their time", time);
+    sizes.into_iter().chain([times]).collect()
+}
+
+/// A record of this device is over what the topic takes from now on.
+fn large(serial: u64) -> String {
+    let metrics = [
+        "temperature",
+        "humidity",
+        "co2",
+        "light",
+        "soil_moisture",
+        "soil_temperature",
+        "irrigation",
+        "pressure",
+        "wind_speed",
+        "battery",
+        "outdoor_temperature",
+        "heater",
+    ];
+    // Digits that do not compress.
+    let digits = |at: usize| (serial + 1) * 7_919 * (at as u64 + 3) * 104_729 % 999_983;
+    let fields = metrics.iter().enumerate();
+    let fields = fields.map(|(at, metric)| format!(r#""{metric}": 0.{:06}, "#, digits(at)));
+    let fields: String = fields.collect();
+    format!(r#"{{{fields}"seq": {serial}, "boot": "b1", "{SERIAL}": {serial}}}"#)
+}
+
+/// The limit of the topic is lowered while the gateway runs, so that it learns of it only when
+/// a whole request is refused.
+async fn size(bench: &Bench, name: &str, compression: &str, bytes_max: &str) -> Result<()> {
+    let (frail, set) = (bench.frail().await?, format!("log.kafka.compression='{compression}'"));
+    let log = frail.settings();
+    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[&set], None).await?;
+    let others = scene.send(&Plan::default());
+    others.more(300).await;
+    set_topic(&log, READINGS, "max.message.bytes", bytes_max).await?;
+    let site = format!("{}-large", scene.site);
+    let plan =
+        Plan { devices: 1, zones: 1, messages: Some(100), payload: large, ..Plan::default() };
+    let one = crate::sender::Fleet::start(scene.port(), &site, &plan);
+    others.more(1_000).await;
+    let large = one.finish().await;
+    others.more(500).await;
+    scene.gateway.ready().await?;
+    let traffic = others.finish().await;
+    let is_drained = async || scene.gateway.spooled().await == 0;
+    scene.gateway.until("done with its spool", is_drained).await?;
+    let letters = scene.gateway.get("/dead-letters?limit=1000").await?;
+    let letters = letters["dead_letters"].as_array().cloned().unwrap_or_default();
+    let refused = letters.iter().filter(|letter| letter["reason"] == "refused").count();
+    set_topic(&log, READINGS, "max.message.bytes", "1048588").await?;
+    ensure!(large.violations.is_empty(), "{:?}", large.violations);
+    ensure!(large.acknowledged().count() == 100, "{} of 100", large.acknowledged().count());
+    ensure!(refused == 100, "{refused} of 100 refused records are dead letters");
+    let totals = scene.gateway.ledger().await?.totals;
+    ensure!(totals.dead_lettered == 1_200, "{totals:?}");
+    scene.judge(traffic, "100 dead letters of the one device").await
+}
+
+/// Records stamped in the future, one among others and then all of them, as by a machine whose
+/// clock is ahead. They are not at fault: Kafka gets another time, readers the own one.
+async fn time(bench: &Bench) -> Result<()> {
+    const TOPIC: &str = "refusal.time";
+    const HOUR_MS: i64 = 3_600_000;
+    let frail = bench.frail().await?;
+    let dir = tempfile::tempdir()?;
+    let mut settings = frail.settings();
+    settings.spool.dir = dir.path().join("spool");
+    let log = EventLog::open(&settings)?;
+    let writer = log.writer(TOPIC)?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let shift_ms = |n: usize| match n {
+        100 => 2 * HOUR_MS,
+        300..400 => 30 * 24 * HOUR_MS,
+        _ => 0,
+    };
+    let mut receipts = Vec::new();
+    for n in 0..500 {
+        let stamp_ms = now_ms + shift_ms(n) + n as i64;
+        let record = Record::new(format!("zone-{}", n % 5), n.to_string(), stamp_ms);
+        receipts.push(writer.append(record).await?);
+        if n == 50 || n == 250 {
+            // What was sent before goes to Kafka directly.
+            until(|| log.spools()[TOPIC].records == 0).await?;
+        }
+    }
+    for receipt in receipts {
+        tokio::time::timeout(AGES, receipt).await??;
+    }
+    until(|| log.spools()[TOPIC].records == 0).await?;
+    let status = log.spools()[TOPIC].clone();
+    ensure!(status.refused == 0, "{status:?}");
+    let opened = {
+        let log = log.clone();
+        blocking(move || Ok::<_, anyhow::Error>(log.reader(TOPIC, &Positions::new())?))
+    };
+    let mut reader = opened.await?;
+    let mut found: Vec<(usize, i64)> = Vec::new();
+    loop {
+        let batch = reader.next_batch(1_000, Duration::from_secs(3)).await?;
+        if batch.is_empty() {
+            break;
+        }
+        for entry in batch {
+            let n = std::str::from_utf8(&entry.record.payload)?.parse()?;
+            found.push((n, entry.record.timestamp_ms - now_ms));
+        }
+    }
+    for zone in 0..5 {
+        let mut own: Vec<_> = found.iter().filter(|(n, _)| n % 5 == zone).copied().collect();
+        own.dedup();
+        let expect: Vec<_> =
+            (0..500).filter(|n| n % 5 == zone).map(|n| (n, shift_ms(n) + n as i64)).collect();
+        ensure!(own == expect, "zone {zone}: {own:?}");
+    }
+    Ok(())
+}
+
+async fn until(is_so: impl Fn() -> bool) -> Result<()> {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    Ok(tokio::time::timeout(AGES, wait).await?)
+}
+
+async fn set_topic(log: &Settings, topic: &str, key: &str, value: &str) -> Result<()> {
+    let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
+    let changed = admin(&log.kafka.brokers)?.alter_configs([&config], &options()).await?;
+    ensure!(changed.iter().all(Result::is_ok), "{changed:?}");
+    Ok(())
+}
