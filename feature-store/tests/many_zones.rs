@@ -82,7 +82,8 @@ async fn rows(zones_max: usize, reports: &[Report]) -> (Rows, u64) {
     append(&log, reports).await;
     let store = run(&settings, &log, readings(reports)).await;
     let metrics = store.prometheus();
-    let evicted = metrics.lines().find(|line| line.contains("zones_evicted_total "));
+    let is_count = |line: &&str| !line.starts_with('#') && line.contains("zones_evicted_total ");
+    let evicted = metrics.lines().find(is_count);
     let evicted = evicted.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     drop(store);
     let connection = Connection::open(&settings.store.path).unwrap();

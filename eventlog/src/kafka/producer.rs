@@ -27,8 +27,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// librdkafka's own size of a request, bytes.
 const BATCH_BYTES: usize = 1_000_000;
-/// What a request of one record has beside the record's content, bytes, with room.
-const RECORD_SPARE_BYTES: usize = 256;
+/// What a request of one record has beside the record's content at least, bytes: the header of a
+/// record batch, and the lengths of a record (Kafka's message format, version 2).
+const REQUEST_BYTES_MIN: usize = 61 + 7;
 
 /// A record's own time, UTC ms, where Kafka's timestamp of it is another.
 pub(super) const RECEIVED_MS: &str = "received_ms";
@@ -88,7 +89,7 @@ impl Producer {
         let is_known = kafka.settings.compression == Compression::None;
         let topic_record_bytes_max = topic_bytes_max
             .filter(|_| is_known)
-            .map_or(usize::MAX, |bytes| bytes.saturating_sub(RECORD_SPARE_BYTES));
+            .map_or(usize::MAX, |bytes| bytes.saturating_sub(REQUEST_BYTES_MIN));
         Ok(Self {
             inner,
             topic: topic.into(),

@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub(super) fn all() -> Vec<Scenario> {
-    let sizes = [("none", "500"), ("lz4", "440")].map(|(compression, bytes_max)| {
+    let sizes = [("none", "700"), ("lz4", "520")].map(|(compression, bytes_max)| {
         let name = format!("Kafka refuses one device's records, their size, {compression}");
         let own = name.clone();
         scenario(name, async move |bench| size(bench, &own, compression, bytes_max).await)
@@ -57,7 +57,7 @@ fn large(serial: u64) -> String {
 /// The limit of the topic is lowered while the gateway runs, so that it learns of it only when
 /// a whole request is refused.
 async fn size(bench: &Bench, name: &str, compression: &str, bytes_max: &str) -> Result<()> {
-    let (frail, set) = (bench.frail().await?, format!("log.kafka.compression='{compression}'"));
+    let (frail, set) = (bench.frail().await?, format!("log.kafka.compression={compression}"));
     let log = frail.settings();
     let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[&set], None).await?;
     let others = scene.send(&Plan::default());
