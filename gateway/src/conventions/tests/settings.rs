@@ -48,7 +48,7 @@ fn all_wrong_mappings_are_named() {
 
 #[test]
 fn a_mapping_may_use_an_own_metric() {
-    let own = "[metrics.ph]\nunit = \"pH\"\nmin = 0\nmax = 14\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { acid = \"ph\" }";
+    let own = "[metrics.brix]\nunit = \"brix\"\nmin = 0\nmax = 40\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { sugar = \"brix\" }";
     load(own).unwrap();
 }
 

@@ -30,7 +30,7 @@ fn a_topic_may_name_the_metric() {
     );
     bench.check("weather/mast/wind", "36", &["farm/outside mast live now: wind_speed 10"]);
     bench.check("weather/mast/status", "online", &[]);
-    bench.check("weather/mast/rain", "1", &["unknown_metric: …`\"rain\" = \"<metric>\"`…"]);
+    bench.check("weather/mast/hail", "1", &["unknown_metric: …`\"hail\" = \"<metric>\"`…"]);
     bench.check("weather/mast/wind", "strong", &["malformed: …"]);
 }
 
