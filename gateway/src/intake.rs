@@ -129,9 +129,12 @@ impl Decoder {
         let Message { topic, payload, is_retained, received_ms, .. } = message;
         match payload::decode(topic, payload, *received_ms, &self.metrics, self.limits) {
             Ok(decoded) => {
-                let mut report = decoded.report;
-                if *is_retained && report.source == Source::Live {
-                    report.source = Source::Retained;
+                let mut reports = vec![decoded.report];
+                reports.extend(decoded.further_reports);
+                for report in &mut reports {
+                    if *is_retained && report.source == Source::Live {
+                        report.source = Source::Retained;
+                    }
                 }
                 let dead_lettered = decoded.left_out.len() as u64;
                 let reason = decoded.left_out.first().map(|(reason, _)| *reason);
@@ -139,8 +142,12 @@ impl Decoder {
                     decoded.left_out.into_iter().map(|(_, why)| why).collect();
                 Intake {
                     address: Address::parse(topic).ok(),
-                    stamp: stamp(&report, message),
-                    reports: vec![report],
+                    // A list has no number of its own.
+                    stamp: match &reports[..] {
+                        [report] => stamp(report, message),
+                        _ => None,
+                    },
+                    reports,
                     dead_letter: reason.map(|reason| letter(message, reason, details.join("; "))),
                     dead_lettered,
                 }
@@ -234,6 +241,9 @@ mod tests {
             (1, 2, Some(Reason::NotAReading)),
         );
         check(many, r#"{"warmth": 2}"#, (0, 1, Some(Reason::UnknownMetric)));
+        check(many, r#"[{"co2": 1, "seq": 1}, {"co2": 2, "seq": 2}, {"co2": []}]"#, {
+            (2, 1, Some(Reason::NotAReading))
+        });
         check(one, "", (0, 1, Some(Reason::Empty)));
         check(one, "{", (0, 1, Some(Reason::Malformed)));
         check(one, &"9".repeat(20_000), (0, 1, Some(Reason::Oversized)));
