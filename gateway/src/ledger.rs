@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::ClockOffset,
+    conventions::EntityCounts,
     intake::Intake,
     message::{Message, now_ms},
     sequence::DeviceSequence,
@@ -68,6 +69,9 @@ pub struct Snapshot {
     /// Times that a broker had lost this client's session, and with it perhaps
     /// messages.
     pub lost_sessions: u64,
+    /// What conventions remember between messages.
+    #[serde(default)]
+    pub entities: EntityCounts,
     /// All devices together.
     pub totals: Counts,
     /// Each device, in the order of zones and names.
@@ -193,7 +197,9 @@ impl Ledger {
         devices.sort_by(|a, b| (&a.zone, &a.device).cmp(&(&b.zone, &b.device)));
         let totals = devices.iter().fold(Counts::default(), |sum, line| sum.plus(&line.counts));
         let State { since_ms, messages, lost_sessions, .. } = *state;
-        Snapshot { since_ms, messages, lost_sessions, totals, devices }
+        // Who has the decoder fills it in.
+        let entities = EntityCounts::default();
+        Snapshot { since_ms, messages, lost_sessions, entities, totals, devices }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -40,7 +40,11 @@ fn readings(page: &mut Page, gateway: &Gateway) {
 }
 
 fn devices(page: &mut Page, gateway: &Gateway) {
-    let Snapshot { totals, devices, .. } = gateway.ledger();
+    let Snapshot { totals, devices, entities, .. } = gateway.ledger();
+    let about = ("entities", "gauge", "Announced entities, properties and metrics remembered");
+    page.one(about, entities.remembered);
+    let about = ("entities_evicted_total", "counter", "Those over the mappings' entities_max");
+    page.one(about, entities.evicted);
     let about = ("sequence_gaps", "gauge", "Numbers missing in the devices' counting");
     page.one(about, totals.sequence_gaps);
     let about = ("device_resets_total", "counter", "Times that devices began to count anew");

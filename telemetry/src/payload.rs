@@ -178,7 +178,8 @@ impl ObjectDecoder<'_> {
                     None => record.value,
                     Some(unit) => in_unit_of(metric, record.value, unit, &known.unit)?,
                 };
-                Ok(Some(Reading { metric: metric.clone(), event_ms: record.event_ms, value }))
+                let event_ms = record.live_event_ms(self.received_ms);
+                Ok(Some(Reading { metric: metric.clone(), event_ms, value }))
             });
             match read {
                 Ok(Some(reading)) => {
@@ -229,7 +230,7 @@ impl ObjectDecoder<'_> {
         let mut readings: Vec<Reading> = Vec::new();
         let readings_max = self.limits.readings_max;
         for (key, value) in fields.iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str())) {
-            let Some((metric, _)) = self.metrics.resolve(key) else {
+            let Some((metric, known)) = self.metrics.resolve(key) else {
                 if is_numeric(value) && !(self.is_ignored)(key) {
                     left_out.push(unknown(key, self.metrics));
                 }
@@ -242,7 +243,11 @@ impl ObjectDecoder<'_> {
                 let what = format!("`{key}`: at most {readings_max} metrics are taken");
                 Err((Reason::Oversized, what))
             } else {
-                number(key, value).map(|value| Reading { metric: metric.clone(), event_ms, value })
+                let read = match value.as_str().and_then(parse_quantity) {
+                    Some((value, unit)) => in_unit_of(metric, value, unit, &known.unit),
+                    None => number(key, value),
+                };
+                read.map(|value| Reading { metric: metric.clone(), event_ms, value })
             };
             match reading {
                 Ok(reading) => readings.push(reading),
@@ -393,6 +398,11 @@ fn single(
     let value = fields
         .get("value")
         .ok_or_else(|| (Reason::NotAReading, "there is no `value` in the object".to_owned()))?;
+    let with_unit = value.as_str().and_then(parse_quantity);
+    if let Some((value, unit)) = with_unit {
+        let value = in_unit_of(metric, value, unit, &known.unit)?;
+        return Ok(Reading { metric: metric.clone(), event_ms, value });
+    }
     let value = number("value", value)?;
     let value = match fields.get("unit").filter(|unit| !unit.is_null()) {
         None => value,
@@ -491,6 +501,25 @@ pub fn parse_number(text: &str) -> Option<f64> {
         return None;
     }
     text.replacen(',', ".", 1).parse().ok()
+}
+
+/// A text as a number and the unit behind it, which is one of [`crate::unit`].
+///
+/// ```
+/// use telemetry::payload::parse_quantity;
+/// assert_eq!(parse_quantity("30.11 °C"), Some((30.11, "°C")));
+/// assert_eq!(parse_quantity("640uS/cm"), Some((640.0, "uS/cm")));
+/// assert_eq!(parse_quantity("30.11"), None);
+/// assert_eq!(parse_quantity("1.2.3"), None);
+/// ```
+#[must_use]
+pub fn parse_quantity(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+');
+    let (number, unit) = text.split_at(text.find(|c| !is_of_number(c))?);
+    let unit = unit.trim();
+    let number = parse_number(number).filter(|_| unit::is_unit(unit))?;
+    Some((number, unit))
 }
 
 /// A value as payloads carry it: a number, or true and false as 1 and 0, or
@@ -714,6 +743,12 @@ mod tests {
         check_text(r#"{"value": true}"#, 1.0);
         check_text(r#"{"value": "ON"}"#, 1.0);
         check(MANY, r#"{"temperature": "21.5"}"#, &[("temperature", NOW, 21.5)]);
+        check(
+            MANY,
+            r#"{"temperature": "212 °F", "ec": "640 uS/cm"}"#,
+            &[("ec", NOW, 0.64), ("temperature", NOW, 100.0)],
+        );
+        check_text(r#"{"value": "212°F"}"#, 100.0);
         // What printf writes for no number, within JSON; texts keep theirs.
         for word in ["nan", "NaN", "-nan", "inf", "-Infinity"] {
             let payload =
@@ -804,6 +839,12 @@ mod tests {
                 ("ec", 1_600_000_000_000, 2.4),
             ],
         );
+    }
+
+    #[test]
+    fn a_pack_of_a_clock_that_is_not_set() {
+        check(MANY, r#"[{"bn": "d/", "bt": 946684800, "n": "co2", "v": 1}]"#, &[("co2", NOW, 1.0)]);
+        check(MANY, r#"[{"n": "co2", "v": 1, "t": -5}]"#, &[("co2", NOW - 5_000, 1.0)]);
     }
 
     #[test]

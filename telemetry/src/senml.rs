@@ -26,6 +26,8 @@ pub struct SenmlRecord {
 
 /// Times below this are relative to now, seconds (section 4.5.3).
 const RELATIVE_BELOW_S: f64 = 268_435_456.0;
+/// Times before this are of a clock that was never set: 2016-01-01.
+const CLOCK_SET_MS: i64 = 1_451_606_400_000;
 /// The version that this is (section 4.4).
 const VERSION_MAX: u64 = 10;
 /// Longest name that is kept, bytes.
@@ -52,6 +54,13 @@ impl SenmlRecord {
         } else {
             &self.own_name[last(&self.own_name)..]
         }
+    }
+
+    /// When it was measured, of a device that sends what it measures now, UTC milliseconds: the
+    /// arrival, where its clock was not set yet, as everywhere.
+    #[must_use]
+    pub fn live_event_ms(&self, received_ms: i64) -> i64 {
+        if self.event_ms < CLOCK_SET_MS { received_ms } else { self.event_ms }
     }
 
     /// The name of what measures: the full name without that of the quantity.

@@ -141,6 +141,12 @@ fn plain_spelling(text: &str) -> String {
     plain.collect()
 }
 
+/// Whether a text is a unit of the table, however it is spelt.
+#[must_use]
+pub fn is_unit(text: &str) -> bool {
+    unit(text).is_some()
+}
+
 /// Why a value has no place in a unit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{from}` cannot be converted to `{to}`")]
