@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use telemetry::topic::check_level;
+
 use super::Bench;
 
 /// Any JSON.
@@ -52,7 +54,7 @@ const CASES: [Case; 8] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn good_values_are_read_whatever_stands_beside_them(
         temperature in -20.0..40.0_f64,
@@ -88,6 +90,42 @@ proptest! {
                     reading.metric == metric && (reading.value - value).abs() <= within
                 });
                 prop_assert!(is_there, "{mapping} {metric} {payload} {readings:?}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_message_is_read_or_refused(
+        document in junk(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        list in proptest::collection::vec(junk(), 0..4),
+    ) {
+        let senml = ("convention = \"senml\"\ntopic = \"x/{device#}\"", "x/a/b", CASES[0].2);
+        let shelly = ("convention = \"shelly\"", "plus1/events/rpc", (|params| json!({"params": params})) as fn(Value) -> Value);
+        for (mapping, topic, around) in CASES.into_iter().chain([senml, shelly]) {
+            let mut bench = Bench::mapping(&format!("{mapping}\nsite = \"s\"\nzone = \"z\""));
+            let whole = match &document {
+                // Only objects have fields to stand beside others.
+                Value::Object(_) => around(document.clone()),
+                other => other.clone(),
+            };
+            let payloads =
+                [whole.to_string().into_bytes(), Value::from(list.clone()).to_string().into_bytes(), bytes.clone()];
+            for payload in payloads {
+                for report in bench.reports(topic, &payload) {
+                    prop_assert!(!report.readings.is_empty());
+                    for name in [&report.zone.site, &report.zone.zone, &report.device] {
+                        prop_assert_eq!(check_level(name), Ok(()));
+                    }
+                    for reading in &report.readings {
+                        // Up to the year 9999.
+                        prop_assert!((0..=253_402_300_799_999).contains(&reading.event_ms));
+                        prop_assert!(bench.metrics.get(&reading.metric).is_some());
+                    }
+                }
             }
         }
     }

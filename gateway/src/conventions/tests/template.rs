@@ -35,6 +35,18 @@ fn a_topic_may_name_the_metric() {
 }
 
 #[test]
+fn several_records_in_a_message() {
+    Bench::example("template").check(
+        "plant/upload",
+        r#"{"sent": 1700000000, "nodes": {"n1": {"samples": [{"at": 1699999940, "t_air": 21.5}, {"rh": 40}]}}}"#,
+        &[
+            "farm/house n1 live 2023-11-14T22:12:20Z: temperature 21.5",
+            "farm/house n1 live now: humidity 40",
+        ],
+    );
+}
+
+#[test]
 fn what_cannot_be_read() {
     let mut bench = Bench::example("template");
     let topic = "plant/bay-1/probe-7/state";

@@ -119,12 +119,16 @@ fn memory_is_bounded() {
 
 #[test]
 fn the_illuminance_of_version_1_is_raw() {
-    // Version 1.42.0, RTCGQ11LM: both names, or told by what it exposes.
+    // Version 1 has both names, or is told by what the device exposes.
     let mut bench = bench();
     bench.check(
         "zigbee2mqtt/porch",
         golden("zigbee2mqtt/illuminance-v1.json"),
-        &["home/house porch live now: light 145", "home/house porch live now: motion 1"],
+        &[
+            "home/house porch live now: light 145",
+            "home/house porch live now: motion 1",
+            "home/house porch live now: temperature 20.53",
+        ],
     );
     // Version 2, which tells the unit or nothing.
     bench.check(
