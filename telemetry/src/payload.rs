@@ -229,6 +229,10 @@ impl ObjectDecoder<'_> {
     ) -> Result<Vec<Reading>, (Reason, String)> {
         let mut readings: Vec<Reading> = Vec::new();
         let readings_max = self.limits.readings_max;
+        // A unit of the whole message is that of the metrics that it can be of.
+        let unit =
+            fields.get("unit").and_then(Value::as_str).filter(|unit| !unit.trim().is_empty());
+        let mut is_unit_used = false;
         for (key, value) in fields.iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str())) {
             let Some((metric, known)) = self.metrics.resolve(key) else {
                 if is_numeric(value) && !(self.is_ignored)(key) {
@@ -245,7 +249,11 @@ impl ObjectDecoder<'_> {
             } else {
                 let read = match value.as_str().and_then(parse_quantity) {
                     Some((value, unit)) => in_unit_of(metric, value, unit, &known.unit),
-                    None => number(key, value),
+                    None => number(key, value).map(|value| {
+                        let converted = unit.map(|unit| unit::convert(value, unit, &known.unit));
+                        is_unit_used |= matches!(converted, Some(Ok(_)));
+                        converted.and_then(Result::ok).unwrap_or(value)
+                    }),
                 };
                 read.map(|value| Reading { metric: metric.clone(), event_ms, value })
             };
@@ -253,6 +261,10 @@ impl ObjectDecoder<'_> {
                 Ok(reading) => readings.push(reading),
                 Err(why) => left_out.push(why),
             }
+        }
+        if let Some(unit) = unit.filter(|_| !is_unit_used && !readings.is_empty()) {
+            let what = format!("`unit` is `{}`, which none of the metrics can be in", cut(unit));
+            left_out.push((Reason::UnknownUnit, what));
         }
         if readings.is_empty() {
             return Err(if left_out.is_empty() { no_metric() } else { left_out.remove(0) });
@@ -600,6 +612,10 @@ fn unknown(name: &str, metrics: &MetricTable) -> (Reason, String) {
     (Reason::UnknownMetric, format!("{what}; or name it in `ignore` if it is no reading"))
 }
 
+fn cut(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
 fn shorten(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(40) {
@@ -758,6 +774,19 @@ mod tests {
             assert!(got.report.readings[1].value.is_nan(), "{payload}");
             assert_eq!(got.left_out, [], "{payload}");
         }
+    }
+
+    #[test]
+    fn a_unit_of_the_whole_message_is_that_of_what_it_can_be_of() {
+        check(MANY, r#"{"temperature": 212, "unit": "°F"}"#, &[("temperature", NOW, 100.0)]);
+        check(
+            MANY,
+            r#"{"temperature": 212, "humidity": 40, "unit": "°F"}"#,
+            &[("humidity", NOW, 40.0), ("temperature", NOW, 100.0)],
+        );
+        check(MANY, r#"{"temperature": 21, "unit": ""}"#, &[("temperature", NOW, 21.0)]);
+        let got = run(MANY, br#"{"temperature": 21, "unit": "furlongs"}"#).unwrap();
+        assert_eq!(got.left_out[0].0, Reason::UnknownUnit);
     }
 
     /// Payload → number and run, and how many fields were left out.

@@ -1,6 +1,8 @@
 //! What a value of another system is: which metric, in which unit, or no
 //! reading at all.
 
+use std::collections::HashMap;
+
 use telemetry::{MetricTable, Reason, SmolStr, unit};
 
 use super::{
@@ -59,9 +61,43 @@ pub(super) const fn no(name: &'static str) -> Builtin {
 #[derive(Clone, Debug)]
 pub(super) struct Quantities {
     rules: Vec<(NameMatcher, Option<FullRule>)>,
-    /// Tables of built-in names; the first that has a name counts.
-    builtin: Vec<&'static [Builtin]>,
+    builtin: BuiltinNames,
     unknown: Unknown,
+}
+
+/// Tables of built-in names, of which the first that has a name counts.
+#[derive(Clone, Debug, Default)]
+struct BuiltinNames {
+    all: Vec<&'static Builtin>,
+    /// Places of those without digits, by the name in lower case.
+    by_name: HashMap<String, usize>,
+    /// Places of those with digits.
+    numbered: Vec<usize>,
+}
+
+impl BuiltinNames {
+    fn extend(&mut self, table: &'static [Builtin]) {
+        for own in table {
+            let rank = self.all.len();
+            self.all.push(own);
+            if own.name.contains('#') {
+                self.numbered.push(rank);
+            } else {
+                self.by_name.entry(own.name.to_ascii_lowercase()).or_insert(rank);
+            }
+        }
+    }
+
+    fn find<'n>(&self, name: &'n str, before: &'n str) -> Option<BuiltinMatch<'n>> {
+        let exact = self.by_name.get(&name.to_ascii_lowercase()).map(|rank| (*rank, ""));
+        let numbered = self
+            .numbered
+            .iter()
+            .find_map(|rank| Some((*rank, digits_of(self.all[*rank].name, name)?)));
+        let (rank, channel) = exact.into_iter().chain(numbered).min_by_key(|(rank, _)| *rank)?;
+        let Builtin { meaning, part, .. } = *self.all[rank];
+        Some(BuiltinMatch { rank, meaning, channel, part, before })
+    }
 }
 
 /// Which names a rule is for.
@@ -184,12 +220,14 @@ impl Quantities {
         let ignored = IgnoreList::new(&mapping.ignore)?;
         let ignored = ignored.patterns().map(|own| (NameMatcher::Pattern(own.clone()), None));
         rules.extend(ignored);
-        Ok(Self { rules, builtin: vec![builtin], unknown: mapping.unknown.unwrap_or_default() })
+        let mut names = BuiltinNames::default();
+        names.extend(builtin);
+        Ok(Self { rules, builtin: names, unknown: mapping.unknown.unwrap_or_default() })
     }
 
     /// The same with a further table of built-in names.
     pub(super) fn and_builtin(mut self, further: &'static [Builtin]) -> Self {
-        self.builtin.push(further);
+        self.builtin.extend(further);
         self
     }
 
@@ -205,26 +243,14 @@ impl Quantities {
 
     /// The built-in name that is this one, `#` in it being digits.
     pub(super) fn builtin_of<'n>(&self, name: &'n str) -> Option<BuiltinMatch<'n>> {
-        self.find_builtin(|own| Some((digits_of(own, name)?, "")))
+        self.builtin.find(name, "")
     }
 
     /// The longest built-in name that this one ends with, after `_` or `-`, or is.
     pub(super) fn builtin_at_end_of<'n>(&self, name: &'n str) -> Option<BuiltinMatch<'n>> {
         let ends = name.match_indices(['_', '-']).map(|(at, _)| at + 1);
         std::iter::once(0).chain(ends).find_map(|start| {
-            let before = name[..start].trim_end_matches(['_', '-']);
-            self.find_builtin(|own| Some((digits_of(own, &name[start..])?, before)))
-        })
-    }
-
-    fn find_builtin<'n>(
-        &self,
-        is: impl Fn(&str) -> Option<(&'n str, &'n str)>,
-    ) -> Option<BuiltinMatch<'n>> {
-        let all = self.builtin.iter().flat_map(|table| table.iter()).enumerate();
-        all.into_iter().find_map(|(rank, own)| {
-            let (channel, before) = is(own.name)?;
-            Some(BuiltinMatch { rank, meaning: own.meaning, channel, part: own.part, before })
+            self.builtin.find(&name[start..], name[..start].trim_end_matches(['_', '-']))
         })
     }
 
@@ -315,12 +341,9 @@ impl Quantities {
     }
 }
 
-/// The digits that stand for `#` in a built-in name, if the name is that one; empty where it
-/// has no `#`.
+/// The digits that stand for `#` in a built-in name, if the name is that one.
 fn digits_of<'n>(own: &str, name: &'n str) -> Option<&'n str> {
-    let Some((before, after)) = own.split_once('#') else {
-        return own.eq_ignore_ascii_case(name).then_some("");
-    };
+    let (before, after) = own.split_once('#')?;
     let digits_end = name.len().checked_sub(after.len())?;
     let (start, digits) = (name.get(..before.len())?, name.get(before.len()..digits_end)?);
     let is_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -445,7 +468,7 @@ mod tests {
         check("tempc#", "tempc2_dp", None);
         check("tempc#", "tempc", None);
         check("tempc#", "ü", None);
-        check("temp", "Temp", Some(""));
+        check("temp", "temp", None);
     }
 
     #[test]
