@@ -30,6 +30,8 @@ pub(in super::super) struct LayoutText<'t> {
     pub(in super::super) metric: Option<&'t str>,
     pub(in super::super) value: &'t str,
     pub(in super::super) unit: Option<&'t str>,
+    /// Whether its times are those of a clock on some wall, where they do not say a zone.
+    pub(in super::super) is_local_time: bool,
     /// Whether it is a pack of SenML.
     pub(in super::super) is_senml: bool,
     /// Bytes that nobody decoded, and what to do then.
@@ -49,6 +51,7 @@ impl LayoutText<'_> {
         metric: None,
         value: "",
         unit: None,
+        is_local_time: false,
         is_senml: false,
         undecoded: None,
     };
@@ -68,6 +71,7 @@ pub(super) struct MessageLayout {
     pub(super) metric: Option<String>,
     pub(super) value: String,
     pub(super) unit: Option<String>,
+    pub(super) is_local_time: bool,
     pub(super) is_senml: bool,
     pub(super) undecoded: Option<(String, String)>,
 }
@@ -98,6 +102,7 @@ impl MessageLayout {
             metric: optional("metric", text.metric)?,
             value: pointer("value", text.value)?,
             unit: optional("unit", text.unit)?,
+            is_local_time: text.is_local_time,
             is_senml: text.is_senml,
             undecoded: text.undecoded.map(|(at, what)| (at.to_owned(), what.to_owned())),
         })

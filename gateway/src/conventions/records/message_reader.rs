@@ -76,14 +76,19 @@ impl<'a> MessageReader<'a> {
             return self.pack(&topic);
         }
         let mut records = Vec::new();
-        collect_records(&self.layout.records, self.document, &topic, &mut records);
+        let is_ruled = self.convention.reading == FieldReading::Ruled;
+        if is_ruled && self.layout.records.is_empty() {
+            // Pointers of rules may lead into a list.
+            records.push((topic, self.document));
+        } else {
+            collect_records(&self.layout.records, self.document, &topic, &mut records);
+        }
         let is_any = !records.is_empty();
         for (captured, record) in records {
             if let Err(refusal) = self.record(&captured, record) {
                 self.taken.left_out.push(refusal);
             }
         }
-        let is_ruled = self.convention.reading == FieldReading::Ruled;
         if is_ruled && !self.has_ruled && self.taken.left_out.is_empty() {
             return self.without_readings(is_any);
         }
@@ -168,6 +173,13 @@ impl<'a> MessageReader<'a> {
         let parser = &self.convention.time_parser;
         for at in &self.layout.timestamp {
             let Some(stamp) = self.at(record, at) else { continue };
+            // A clock on the wall of nobody knows where; the message has just been sent.
+            if self.layout.is_local_time
+                && !self.convention.has_time_zone
+                && stamp.as_str().is_some_and(is_without_zone)
+            {
+                continue;
+            }
             let received_ms = self.message.received_ms;
             if let Some(event_ms) = payload::parse_time(at, stamp, parser, Some(received_ms))? {
                 return Ok(event_ms);
@@ -463,6 +475,33 @@ fn part_of(parent: &str, known: Option<BuiltinMatch<'_>>) -> String {
     joined(&[&parent, before, part, channel])
 }
 
+/// Whether a written time says neither its zone nor its offset from UTC.
+fn is_without_zone(text: &str) -> bool {
+    let text = text.trim();
+    match text.split_once(['T', ' ']) {
+        Some((_, clock)) => !clock.contains(['Z', 'z', '+', '-', '[']),
+        // A number of seconds.
+        None => text.parse::<f64>().is_err(),
+    }
+}
+
 fn joined(parts: &[&str]) -> String {
     parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_without_a_zone() {
+        let check = |text: &str, expect: bool| assert_eq!(is_without_zone(text), expect, "{text}");
+        check("2023-11-14 22:13:05", true);
+        check("2023-11-14T22:13:05.123", true);
+        check("2023-11-14T22:13:05Z", false);
+        check("2023-11-14T22:13:05+0100", false);
+        check("2023-11-14 22:13:05-05:00", false);
+        check("2023-11-14T22:13:05[Europe/Berlin]", false);
+        check("1700000000.5", false);
+    }
 }

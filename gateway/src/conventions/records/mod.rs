@@ -49,6 +49,8 @@ pub(super) struct RecordConvention {
     places: Places,
     quantities: Quantities,
     time_parser: TimeParser,
+    /// Whether the user says of which zone local times are.
+    has_time_zone: bool,
     reading: FieldReading,
 }
 
@@ -88,6 +90,7 @@ impl RecordConvention {
             places: Places::new(mapping)?,
             quantities,
             time_parser: value::time_parser(mapping.time_zone.as_deref())?,
+            has_time_zone: mapping.time_zone.is_some(),
             reading,
         })
     }

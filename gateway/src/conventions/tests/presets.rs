@@ -240,6 +240,18 @@ fn rtl_433() {
 }
 
 #[test]
+fn a_local_time_of_nobody_knows_where_is_the_arrival() {
+    let mut bench = Bench::mapping("convention = \"rtl_433\"\nsite = \"s\"\nzone = \"z\"");
+    let mut check = |time: &str, at: &str| {
+        let payload = format!(r#"{{"time": "{time}", "model": "X", "id": 7, "humidity": 40}}"#);
+        bench.check("rtl_433/h/events", payload, &[&format!("s/z X.7 live {at}: humidity 40")]);
+    };
+    check("2023-11-14 23:13:05", "now");
+    check("2023-11-14T22:13:05+0100", "2023-11-14T21:13:05Z");
+    check("1699999940.25", "2023-11-14T22:12:20.25Z");
+}
+
+#[test]
 fn openmqttgateway() {
     let mut bench = Bench::example("openmqttgateway");
     let of = |what| format!("home/greenhouse A4C138DBBC6F live now: {what}");
@@ -301,6 +313,8 @@ fn openmqttgateway() {
         ],
     );
     bench.check("home/OpenMQTTGateway/LWT", "online", &[]);
+    // Others may have topics below the same base.
+    assert_eq!(bench.take("home/kitchen/state", b"21.5"), None);
     bench.check("home/OpenMQTTGateway/SYStoMQTT", r#"{"uptime": 3, "tempc": 53.2}"#, &[]);
 }
 
@@ -340,6 +354,7 @@ fn esphome() {
     );
     bench.check("node/binary_sensor/door/state", "OFF", &[]);
     bench.check("node/switch/relay/state", "ON", &[]);
+    assert_eq!(bench.take("plant/bay-1/probe-7/state", b"1"), None);
     bench.check("node/status", "online", &[]);
     bench.check("node/debug", "[I][app:100]: x", &[]);
     bench.check(

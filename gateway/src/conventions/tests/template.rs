@@ -47,6 +47,22 @@ fn several_records_in_a_message() {
 }
 
 #[test]
+fn a_pointer_may_lead_into_a_list() {
+    let mut bench = Bench::mapping(
+        r#"convention = "template"
+        topic = "x/{device}"
+        site = "s"
+        zone = "z"
+        metrics = { "/0/t" = "temperature", "/1/t" = "soil_temperature" }"#,
+    );
+    bench.check(
+        "x/d",
+        r#"[{"t": 21}, {"t": 18}]"#,
+        &["s/z d live now: temperature 21", "s/z d live now: soil_temperature 18"],
+    );
+}
+
+#[test]
 fn what_cannot_be_read() {
     let mut bench = Bench::example("template");
     let topic = "plant/bay-1/probe-7/state";
