@@ -570,7 +570,7 @@ pub fn number_of_word(text: &str) -> Option<f64> {
         Some(1.0)
     } else if is(&["off", "false", "closed"]) {
         Some(0.0)
-    } else if is(&["none", "null", "unknown", "unavailable", ""]) {
+    } else if is(&["none", "null", "na", "n/a", "unknown", "unavailable", ""]) {
         Some(f64::NAN)
     } else {
         parse_number(text)
@@ -758,6 +758,8 @@ mod tests {
         check_text("+21.5", 21.5);
         check_text(r#"{"value": true}"#, 1.0);
         check_text(r#"{"value": "ON"}"#, 1.0);
+        let none = run(ONE, br#"{"value": "n/a"}"#).unwrap();
+        assert!(none.report.readings[0].value.is_nan());
         check(MANY, r#"{"temperature": "21.5"}"#, &[("temperature", NOW, 21.5)]);
         check(
             MANY,
