@@ -8,7 +8,7 @@ use telemetry::{payload::Limits, topic::check_level};
 
 use crate::{
     Downlink, Settings,
-    conventions::Conventions,
+    conventions::{Conventions, IgnoreList},
     intake::Decoder,
     message::Message,
     record::{self, Letter},
@@ -29,7 +29,9 @@ impl Door {
         let conventions = Conventions::new(&settings.mappings, &metrics).expect("loaded");
         let limits = Limits { readings_max: READINGS_MAX, ..Limits::default() };
         let conventions = Arc::new(Mutex::new(conventions));
-        Self(Decoder { metrics, limits, conventions, downlink: Downlink::default() })
+        let ignored = IgnoreList::new(&settings.ignore).expect("loaded");
+        let downlink = Downlink::default();
+        Self(Decoder { metrics, limits, conventions, ignored, downlink })
     }
 
     /// Forgets what messages told.

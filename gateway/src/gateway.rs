@@ -139,7 +139,8 @@ impl Gateway {
     /// What became of every reading since the start.
     #[must_use]
     pub fn ledger(&self) -> Snapshot {
-        self.0.ledger.snapshot()
+        let entities = self.0.decoder.borrow().entities();
+        Snapshot { entities, ..self.0.ledger.snapshot() }
     }
 
     /// The latest dead letters, newest first, at most `limit`.

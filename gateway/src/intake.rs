@@ -8,7 +8,7 @@ use std::{
 use telemetry::{Address, DeadLetter, MetricTable, Reason, Report, Source, payload};
 
 use crate::{
-    conventions::{Context, Conventions, Taken},
+    conventions::{Context, Conventions, EntityCounts, IgnoreList, Taken, is_about_the_device},
     downlink::Downlink,
     message::Message,
     sequence::SequenceStamp,
@@ -56,6 +56,8 @@ pub(crate) struct Decoder {
     pub(crate) limits: payload::Limits,
     /// What they learn changes with messages, of which one is decoded at a time.
     pub(crate) conventions: Arc<Mutex<Conventions>>,
+    /// Topics, and fields of the gateway's own payloads, that are not for us.
+    pub(crate) ignored: IgnoreList,
     /// Where a convention's answers go.
     pub(crate) downlink: Downlink,
 }
@@ -72,7 +74,9 @@ impl Decoder {
             payload_bytes_max: settings.limits.payload_bytes_max,
             readings_max: settings.limits.readings_max,
         };
-        Self { metrics, limits, conventions, downlink }
+        // Settings are checked before they are used.
+        let ignored = IgnoreList::new(&settings.ignore).unwrap_or_default();
+        Self { metrics, limits, conventions, ignored, downlink }
     }
 
     /// Filters that are subscribed to beside `mqtt.filters`.
@@ -80,14 +84,22 @@ impl Decoder {
         self.conventions.lock().unwrap_or_else(PoisonError::into_inner).metadata_filters()
     }
 
+    /// How much the conventions remember.
+    pub(crate) fn entities(&self) -> EntityCounts {
+        self.conventions.lock().unwrap_or_else(PoisonError::into_inner).entities()
+    }
+
     /// A decoder of the gateway's own convention alone.
     #[cfg(test)]
     pub(crate) fn new(metrics: MetricTable, limits: payload::Limits) -> Self {
-        let conventions = Arc::default();
-        Self { metrics, limits, conventions, downlink: Downlink::default() }
+        let (conventions, ignored) = (Arc::default(), IgnoreList::default());
+        Self { metrics, limits, conventions, ignored, downlink: Downlink::default() }
     }
 
     pub(crate) fn take(&self, message: &Message) -> Intake {
+        if self.ignored.is_match(&message.topic) {
+            return self.mapped(Taken::default(), message);
+        }
         let mut conventions = self.conventions.lock().unwrap_or_else(PoisonError::into_inner);
         let context = Context { metrics: &self.metrics, limits: self.limits };
         if let Some(taken) = conventions.take(message, &context) {
@@ -127,11 +139,23 @@ impl Decoder {
     /// A message in the gateway's own convention.
     fn own(&self, message: &Message) -> Intake {
         let Message { topic, payload, is_retained, received_ms, .. } = message;
-        match payload::decode(topic, payload, *received_ms, &self.metrics, self.limits) {
+        let is_ignored = |name: &str| self.ignored.is_match(name) || is_about_the_device(name);
+        let decoded = payload::decode_with_ignored(
+            topic,
+            payload,
+            *received_ms,
+            &self.metrics,
+            self.limits,
+            &is_ignored,
+        );
+        match decoded {
             Ok(decoded) => {
-                let mut report = decoded.report;
-                if *is_retained && report.source == Source::Live {
-                    report.source = Source::Retained;
+                let mut reports = vec![decoded.report];
+                reports.extend(decoded.further_reports);
+                for report in &mut reports {
+                    if *is_retained && report.source == Source::Live {
+                        report.source = Source::Retained;
+                    }
                 }
                 let dead_lettered = decoded.left_out.len() as u64;
                 let reason = decoded.left_out.first().map(|(reason, _)| *reason);
@@ -139,8 +163,12 @@ impl Decoder {
                     decoded.left_out.into_iter().map(|(_, why)| why).collect();
                 Intake {
                     address: Address::parse(topic).ok(),
-                    stamp: stamp(&report, message),
-                    reports: vec![report],
+                    // A list has no number of its own.
+                    stamp: match &reports[..] {
+                        [report] => stamp(report, message),
+                        _ => None,
+                    },
+                    reports,
                     dead_letter: reason.map(|reason| letter(message, reason, details.join("; "))),
                     dead_lettered,
                 }
@@ -203,7 +231,8 @@ mod tests {
     const NOW: i64 = 1_700_000_000_000;
 
     fn take(topic: &str, payload: &str, is_retained: bool) -> Intake {
-        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
+        let mut decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
+        decoder.ignored = IgnoreList::new(&["$SYS/#".to_owned(), "debug_*".to_owned()]).unwrap();
         let payload = payload.to_owned().into();
         let topic = topic.into();
         let is_redelivery = false;
@@ -234,6 +263,13 @@ mod tests {
             (1, 2, Some(Reason::NotAReading)),
         );
         check(many, r#"{"warmth": 2}"#, (0, 1, Some(Reason::UnknownMetric)));
+        check(many, r#"[{"co2": 1, "seq": 1}, {"co2": 2, "seq": 2}, {"co2": []}]"#, {
+            (2, 1, Some(Reason::NotAReading))
+        });
+        // What is about the device, what the user does not want, and what may be a mistake.
+        check(many, r#"{"co2": 1, "rssi": -70, "debug_loops": 3}"#, (1, 0, None));
+        check(many, r#"{"co2": 1, "loops": 3}"#, (1, 1, Some(Reason::UnknownMetric)));
+        check("$SYS/broker/uptime", "12 seconds", (0, 0, None));
         check(one, "", (0, 1, Some(Reason::Empty)));
         check(one, "{", (0, 1, Some(Reason::Malformed)));
         check(one, &"9".repeat(20_000), (0, 1, Some(Reason::Oversized)));

@@ -45,9 +45,13 @@ fn readings(page: &mut Page, gateway: &Gateway) {
 }
 
 fn devices(page: &mut Page, gateway: &Gateway) {
-    let Snapshot { totals, devices, evicted_devices, .. } = gateway.ledger();
+    let Snapshot { totals, devices, evicted_devices, entities, .. } = gateway.ledger();
     let about = ("devices_evicted_total", "counter", "Devices that lost their line to others");
     page.one(about, evicted_devices);
+    let about = ("entities", "gauge", "Announced entities, properties and metrics remembered");
+    page.one(about, entities.remembered);
+    let about = ("entities_evicted_total", "counter", "Those over the mappings' entities_max");
+    page.one(about, entities.evicted);
     let about = ("sequence_gaps", "gauge", "Numbers missing in the devices' counting");
     page.one(about, totals.sequence_gaps);
     let about = ("device_resets_total", "counter", "Times that devices began to count anew");

@@ -15,7 +15,7 @@ use service::{
 };
 use telemetry::{Metric, MetricTable, SmolStr};
 
-use crate::conventions::{self, Conventions};
+use crate::conventions::{self, Conventions, IgnoreList};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -31,6 +31,8 @@ pub struct Settings {
     pub rest: Rest,
     /// What one message, device and end may cost at most.
     pub limits: Limits,
+    /// Topics, and fields of the gateway's own payloads, that are not for us.
+    pub ignore: Vec<String>,
     /// Topics and payloads of other systems.
     pub mappings: Vec<conventions::settings::Mapping>,
     /// Metrics beside the built-in ones.
@@ -225,12 +227,16 @@ impl Settings {
             );
             return Err(ConfigError::invalid("log.record_bytes_max", what));
         }
+        if let Err(what) = IgnoreList::new(&self.ignore) {
+            return Err(ConfigError::invalid("ignore", what));
+        }
         Conventions::new(&self.mappings, &self.metric_table()?).map(|_| ())
     }
 }
 
 /// What a running gateway takes over.
-const RELOADED: [&str; 14] = [
+const RELOADED: [&str; 15] = [
+    "ignore",
     "mappings",
     "metrics",
     "mqtt.host",
@@ -298,6 +304,7 @@ mod tests {
         refuse(&["mqtt.mode=bridge", "mqtt.filters=[]"], "mqtt.filters");
         refuse(&["limits.payload_bytes_max=2000000"], "log.record_bytes_max");
         refuse(&["limits.in_flight_bytes_max=1000"], "limits.in_flight_bytes_max");
+        refuse(&["ignore=['a/#/b']"], "`#` must be the last level");
         refuse(&["mqtt.tls.enabled=true"], "mqtt.tls.cert_file");
         refuse(&["mqtt.tls.key_file='k.pem'"], "expected both or none");
         refuse(&["mqtt.packet_bytes_mx=1"], "did you mean `packet_bytes_max`?");

@@ -77,3 +77,40 @@ async fn a_sparkplug_node_is_asked_for_its_birth() {
     gateway.until("settled", |ledger| ledger.totals.dead_lettered == 1).await;
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_remembered_has_a_ceiling_that_the_ledger_shows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mapping =
+        r#"mappings=[{ convention = "home-assistant", site = "s", zone = "z", entities_max = 2 }]"#;
+    let gateway = start(dir.path(), &[mapping, "mqtt.forward=[]"]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    for i in 0..5_u16 {
+        let config = format!(r#"{{"stat_t": "+/x/{i}", "dev_cla": "humidity"}}"#);
+        device.deliver(i + 1, &format!("homeassistant/sensor/{i}/config"), &config).await;
+    }
+    device.deliver(6, "any/x/4", "40").await;
+    // Forgotten: nobody knows its topic any more.
+    device.deliver(7, "any/x/0", "40").await;
+    let ledger = gateway.gateway.ledger();
+    assert_eq!((ledger.entities.remembered, ledger.entities.evicted), (2, 3));
+    gateway.check([2, 1, 1, 0]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_is_logged_as_its_messages_and_what_is_ignored_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &["ignore=['loops','$noise/#']"]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    let list = r#"[{"co2": 400, "loops": 7, "ts": 1700000000}, {"co2": "410", "ts": 1700000060},
+        {"co2": 420, "ts": 1700000120, "seq": 9}]"#;
+    device.deliver(1, "sensors/farm/bay-1/probe", list).await;
+    device.deliver(2, "$noise/x", "nothing").await;
+    gateway.check([3, 3, 0, 0]);
+    let entries = gateway.read(topic::READINGS).await;
+    let reports = entries.iter().map(|entry| Report::from_json(&entry.record.payload).unwrap());
+    let reports: Vec<_> = reports.map(|report| (report.readings.len(), report.seq)).collect();
+    assert_eq!(reports, [(2, None), (1, Some(9))]);
+    gateway.stop().await;
+}

@@ -5,6 +5,7 @@
 //! In the order in which a message meets them:
 //! - [`topic`]: MQTT topic → site, zone, device, metric; names of log topics
 //! - [`payload`]: MQTT payload → [`Report`], or a reason why not
+//! - [`senml`]: packs of RFC 8428 → names, values, units and times
 //! - [`time`]: a written time → an instant, for payloads, files, requests and commands
 //! - [`report`]: what one device said in one message, and its form in the log, which
 //!   `plain` reads
@@ -21,6 +22,7 @@ pub mod payload;
 mod plain;
 pub mod quality;
 pub mod report;
+pub mod senml;
 pub mod sequence;
 pub mod time;
 pub mod topic;

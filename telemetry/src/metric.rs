@@ -30,6 +30,14 @@ impl Metric {
     }
 }
 
+/// Whether a metric is a direction, which comes round to where it began: its values have no
+/// arithmetic mean (350° and 10° would be south), so that it has none of the windows of other
+/// metrics.
+#[must_use]
+pub fn is_circular(metric: &str) -> bool {
+    metric == "wind_direction"
+}
+
 /// Names at least so alike (Jaro-Winkler) are proposed for one another.
 const LIKENESS_MIN: f64 = 0.75;
 
@@ -142,6 +150,14 @@ impl MetricTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directions_are_metrics_of_the_table() {
+        let table = MetricTable::default();
+        let circular: Vec<_> = table.iter().filter(|(name, _)| is_circular(name)).collect();
+        let [(_, direction)] = &circular[..] else { panic!("{circular:?}") };
+        assert_eq!((direction.min, direction.max, &*direction.unit), (0.0, 360.0, "°"));
+    }
 
     #[test]
     fn names_that_are_meant_and_names_that_are_not_known() {

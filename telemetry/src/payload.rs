@@ -1,10 +1,15 @@
 //! MQTT payload → [`Report`].
 //!
-//! Three forms are understood:
+//! Four forms are understood:
 //! - a bare number: `21.5`, on a topic that names the metric
 //! - one value: `{"value": 21.5, "unit": "°C", "ts": 1700000000000, "seq": 7}`, likewise
 //! - several metrics: `{"temperature": 21.5, "humidity": 40, "ts": …, "seq": …}`,
 //!   on a topic that ends with the device
+//! - a list of these, which is so many messages in one, or a pack of [`crate::senml`]
+//!
+//! A number may be written as a text. What stands beside the metrics does not disturb
+//! them: a text, an object or a list of a name that is no metric is passed over. Only a
+//! *number* of such a name is left out with its reason: the name may be misspelt.
 //!
 //! `ts` is the event time, in any form of [`crate::time`]; without it, and where
 //! the device's clock is not set, the arrival is taken. `seq` counts the device's
@@ -17,7 +22,7 @@ use smol_str::SmolStr;
 
 use crate::{
     Address, MetricTable, ParsedTime, Reading, Reason, Report, Source, TimeParser, TimeUsage,
-    time::EXPECTED_SET, topic::MAX_LEVEL_BYTES, unit,
+    senml, time::EXPECTED_SET, topic::MAX_LEVEL_BYTES, unit,
 };
 
 /// What a message may be at most.
@@ -40,6 +45,9 @@ impl Default for Limits {
 pub struct Decoded {
     /// The readable part.
     pub report: Report,
+    /// What a list has beside it: messages of other numbers or sources, and readings
+    /// beyond what one report may have.
+    pub further_reports: Vec<Report>,
     /// The metrics that were left out, each with its reason: the message goes
     /// to the dead letters too when there are any.
     pub left_out: Vec<(Reason, String)>,
@@ -66,6 +74,22 @@ pub fn decode(
     metrics: &MetricTable,
     limits: Limits,
 ) -> Result<Decoded, (Reason, String)> {
+    decode_with_ignored(topic, payload, received_ms, metrics, limits, &|_| false)
+}
+
+/// Decodes one message as [`decode`] does. Fields for whose names `is_ignored` answers true
+/// are no readings, unless they are metrics of the table.
+///
+/// # Errors
+/// The reason and, for a person, what was found and what was expected.
+pub fn decode_with_ignored(
+    topic: &str,
+    payload: &[u8],
+    received_ms: i64,
+    metrics: &MetricTable,
+    limits: Limits,
+    is_ignored: &dyn Fn(&str) -> bool,
+) -> Result<Decoded, (Reason, String)> {
     let address = Address::parse(topic)?;
     if payload.len() > limits.payload_bytes_max {
         return Err((
@@ -79,25 +103,199 @@ pub fn decode(
     if text.is_empty() {
         return Err((Reason::Empty, "the payload is empty".into()));
     }
-    let fields = match parse(text)? {
-        Value::Object(fields) => fields,
-        bare => Map::from_iter([("value".to_owned(), bare)]),
-    };
-    let envelope = Envelope::read(&fields, received_ms)?;
-    let (readings, left_out) = match &address.metric {
-        Some(metric) => single(metric, &fields, envelope.event_ms, metrics)?,
-        None => several(&fields, envelope.event_ms, metrics, limits.readings_max)?,
-    };
-    let report = Report {
-        zone: address.zone,
-        device: address.device,
-        boot: envelope.boot,
-        seq: envelope.seq,
-        arrival_ms: envelope.arrival_ms,
-        source: envelope.source,
-        readings,
-    };
-    Ok(Decoded { report, left_out })
+    let decoder = ObjectDecoder { address, received_ms, metrics, limits, is_ignored };
+    match parse(text)? {
+        Value::Array(elements) if senml::is_pack(&elements) => decoder.pack(&elements),
+        Value::Array(elements) => decoder.list(elements),
+        Value::Object(fields) => decoder.object(&fields),
+        bare => decoder.object(&Map::from_iter([("value".to_owned(), bare)])),
+    }
+}
+
+/// What decoding needs beside the fields of one object.
+struct ObjectDecoder<'a> {
+    address: Address,
+    received_ms: i64,
+    metrics: &'a MetricTable,
+    limits: Limits,
+    is_ignored: &'a dyn Fn(&str) -> bool,
+}
+
+impl ObjectDecoder<'_> {
+    /// One message.
+    fn object(&self, fields: &Map<String, Value>) -> Result<Decoded, (Reason, String)> {
+        let mut left_out = Vec::new();
+        let envelope = Envelope::read(fields, self.received_ms, &mut left_out)?;
+        let event_ms = envelope.event_ms;
+        let readings = match &self.address.metric {
+            Some(metric) => vec![single(metric, fields, event_ms, self.metrics)?],
+            None => self.several(fields, event_ms, &mut left_out)?,
+        };
+        let report = self.report(envelope, readings);
+        Ok(Decoded { report, further_reports: Vec::new(), left_out })
+    }
+
+    /// So many messages in one. The readable part of it is taken, as of one message.
+    fn list(&self, elements: Vec<Value>) -> Result<Decoded, (Reason, String)> {
+        let (mut reports, mut left_out) = (Vec::<Report>::new(), Vec::new());
+        for element in elements {
+            let decoded = match &element {
+                Value::Object(fields) => self.object(fields),
+                // Values without times of their own would all be of one moment.
+                other => {
+                    let what = format!(
+                        "a list has {}, expected objects with `ts` and values",
+                        shorten(other)
+                    );
+                    Err((Reason::NotAReading, what))
+                }
+            };
+            match decoded {
+                Ok(decoded) => {
+                    left_out.extend(decoded.left_out);
+                    self.add(decoded.report, &mut reports);
+                }
+                Err(why) => left_out.push(why),
+            }
+        }
+        decoded(reports, left_out)
+    }
+
+    /// A pack of SenML. The device is that of the topic, whatever the names begin with.
+    fn pack(&self, elements: &[Value]) -> Result<Decoded, (Reason, String)> {
+        let (mut reports, mut left_out) = (Vec::<Report>::new(), Vec::new());
+        for resolved in senml::resolve(elements, self.received_ms) {
+            let read = resolved.and_then(|record| {
+                let name = self.address.metric.as_deref().unwrap_or_else(|| record.quantity());
+                let Some((metric, known)) = self.metrics.resolve(name) else {
+                    return if (self.is_ignored)(name) {
+                        Ok(None)
+                    } else {
+                        Err(unknown(name, self.metrics))
+                    };
+                };
+                let value = match record.unit.as_deref() {
+                    None => record.value,
+                    Some(unit) => in_unit_of(metric, record.value, unit, &known.unit)?,
+                };
+                let event_ms = record.live_event_ms(self.received_ms);
+                Ok(Some(Reading { metric: metric.clone(), event_ms, value }))
+            });
+            match read {
+                Ok(Some(reading)) => {
+                    let envelope = Envelope::live(self.received_ms);
+                    self.add(self.report(envelope, vec![reading]), &mut reports);
+                }
+                Ok(None) => {}
+                Err(why) => left_out.push(why),
+            }
+        }
+        decoded(reports, left_out)
+    }
+
+    /// Adds a report to those of its kind: what a device did not number is one report.
+    fn add(&self, report: Report, reports: &mut Vec<Report>) {
+        let same = reports.iter_mut().find(|own| {
+            own.seq.is_none()
+                && report.seq.is_none()
+                && own.boot == report.boot
+                && own.source == report.source
+                && (own.source != Source::Replay || own.arrival_ms == report.arrival_ms)
+                && own.readings.len() + report.readings.len() <= self.limits.readings_max
+        });
+        match same {
+            Some(own) => own.readings.extend(report.readings),
+            None => reports.push(report),
+        }
+    }
+
+    fn report(&self, envelope: Envelope, readings: Vec<Reading>) -> Report {
+        Report {
+            zone: self.address.zone.clone(),
+            device: self.address.device.clone(),
+            boot: envelope.boot,
+            seq: envelope.seq,
+            arrival_ms: envelope.arrival_ms,
+            source: envelope.source,
+            readings,
+        }
+    }
+
+    fn several(
+        &self,
+        fields: &Map<String, Value>,
+        event_ms: i64,
+        left_out: &mut Vec<(Reason, String)>,
+    ) -> Result<Vec<Reading>, (Reason, String)> {
+        let mut readings: Vec<Reading> = Vec::new();
+        let readings_max = self.limits.readings_max;
+        // A unit of the whole message is that of the metrics that it can be of.
+        let unit =
+            fields.get("unit").and_then(Value::as_str).filter(|unit| !unit.trim().is_empty());
+        let mut is_unit_used = false;
+        for (key, value) in fields.iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str())) {
+            let Some((metric, known)) = self.metrics.resolve(key) else {
+                if is_numeric(value) && !(self.is_ignored)(key) {
+                    left_out.push(unknown(key, self.metrics));
+                }
+                continue;
+            };
+            let reading = if readings.iter().any(|own| own.metric == *metric) {
+                let what = format!("`{key}` is the metric `{metric}`, of which there is a value");
+                Err((Reason::NotAReading, what))
+            } else if readings.len() >= readings_max {
+                let what = format!("`{key}`: at most {readings_max} metrics are taken");
+                Err((Reason::Oversized, what))
+            } else {
+                let read = match value.as_str().and_then(parse_quantity) {
+                    Some((value, unit)) => in_unit_of(metric, value, unit, &known.unit),
+                    None => number(key, value).map(|value| {
+                        let converted = unit.map(|unit| unit::convert(value, unit, &known.unit));
+                        is_unit_used |= matches!(converted, Some(Ok(_)));
+                        converted.and_then(Result::ok).unwrap_or(value)
+                    }),
+                };
+                read.map(|value| Reading { metric: metric.clone(), event_ms, value })
+            };
+            match reading {
+                Ok(reading) => readings.push(reading),
+                Err(why) => left_out.push(why),
+            }
+        }
+        if let Some(unit) = unit.filter(|_| !is_unit_used && !readings.is_empty()) {
+            let what = format!("`unit` is `{}`, which none of the metrics can be in", cut(unit));
+            left_out.push((Reason::UnknownUnit, what));
+        }
+        if readings.is_empty() {
+            return Err(if left_out.is_empty() { no_metric() } else { left_out.remove(0) });
+        }
+        Ok(readings)
+    }
+}
+
+fn decoded(
+    mut reports: Vec<Report>,
+    left_out: Vec<(Reason, String)>,
+) -> Result<Decoded, (Reason, String)> {
+    if reports.is_empty() {
+        return Err(left_out.into_iter().next().unwrap_or_else(no_metric));
+    }
+    let report = reports.remove(0);
+    Ok(Decoded { report, further_reports: reports, left_out })
+}
+
+fn no_metric() -> (Reason, String) {
+    let what = "no metric in the message: name one in the topic or give `{\"<metric>\": …}`";
+    (Reason::NotAReading, what.to_owned())
+}
+
+/// Whether a value is a number, written as one or as a text.
+fn is_numeric(value: &Value) -> bool {
+    match value {
+        Value::Number(_) => true,
+        Value::String(text) => parse_number(text).is_some_and(f64::is_finite),
+        _ => false,
+    }
 }
 
 /// Keys of a payload that are not metrics.
@@ -112,23 +310,41 @@ struct Envelope {
 }
 
 impl Envelope {
-    fn read(fields: &Map<String, Value>, received_ms: i64) -> Result<Self, (Reason, String)> {
+    /// Of a message that says nothing but its values.
+    fn live(received_ms: i64) -> Self {
+        let (event_ms, arrival_ms) = (received_ms, received_ms);
+        Self { event_ms, arrival_ms, seq: None, boot: None, source: Source::Live }
+    }
+
+    /// Reads what a message says of itself. A number of it that cannot be read leaves it
+    /// without one, so that its values are not lost, and is left out with its reason.
+    fn read(
+        fields: &Map<String, Value>,
+        received_ms: i64,
+        left_out: &mut Vec<(Reason, String)>,
+    ) -> Result<Self, (Reason, String)> {
         let not = |key: &str, found: &Value, expected: &str| {
             (Reason::NotAReading, format!("`{key}` is {}, expected {expected}", shorten(found)))
         };
         let given = |key: &str| fields.get(key).filter(|value| !value.is_null());
-        let seq = given("seq")
-            .map(|v| v.as_u64().ok_or_else(|| not("seq", v, "a count from 0")))
-            .transpose()?;
+        let mut seq = given("seq").and_then(count);
+        if let Some(other) = given("seq").filter(|_| seq.is_none()) {
+            left_out.push(not("seq", other, "a count from 0"));
+        }
         let boot = match given("boot") {
             None => None,
             Some(Value::String(s)) if s.len() <= MAX_LEVEL_BYTES => Some(SmolStr::from(s)),
             Some(Value::Number(n)) => Some(SmolStr::from(n.to_string())),
-            Some(other) => return Err(not("boot", other, "a short text or a number")),
+            Some(other) => {
+                left_out.push(not("boot", other, "a short text or a number"));
+                // Numbers of unknown runs are no numbering.
+                seq = None;
+                None
+            }
         };
         let source = match given("source") {
             None => Source::Live,
-            Some(v) => match v.as_str() {
+            Some(v) => match v.as_str().map(str::trim) {
                 Some("live") => Source::Live,
                 Some("replay") => Source::Replay,
                 Some("backfill") => Source::Backfill,
@@ -165,103 +381,199 @@ impl Envelope {
     }
 }
 
-type Readings = (Vec<Reading>, Vec<(Reason, String)>);
+/// A count from 0, written as a number or as a text; a counter that has passed through a
+/// script may be `7.0`.
+#[must_use]
+pub fn count(value: &Value) -> Option<u64> {
+    /// Up to here a double counts one by one.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| {
+            let float = number.as_f64()?;
+            let is_count = float.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&float);
+            is_count.then_some(float as u64)
+        }),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
 
 fn single(
     metric: &SmolStr,
     fields: &Map<String, Value>,
     event_ms: i64,
     metrics: &MetricTable,
-) -> Result<Readings, (Reason, String)> {
+) -> Result<Reading, (Reason, String)> {
     let Some((metric, known)) = metrics.resolve(metric) else {
         return Err(unknown(metric, metrics));
     };
     let value = fields
         .get("value")
         .ok_or_else(|| (Reason::NotAReading, "there is no `value` in the object".to_owned()))?;
+    let with_unit = value.as_str().and_then(parse_quantity);
+    if let Some((value, unit)) = with_unit {
+        let value = in_unit_of(metric, value, unit, &known.unit)?;
+        return Ok(Reading { metric: metric.clone(), event_ms, value });
+    }
     let value = number("value", value)?;
     let value = match fields.get("unit").filter(|unit| !unit.is_null()) {
         None => value,
         Some(Value::String(unit)) if unit.trim().is_empty() => value,
-        Some(Value::String(unit)) => unit::convert(value, unit, &known.unit).map_err(|error| {
-            (Reason::UnknownUnit, format!("`unit`: {error}, the unit of `{metric}`"))
-        })?,
+        Some(Value::String(unit)) => in_unit_of(metric, value, unit, &known.unit)?,
         Some(other) => {
             let what = format!("`unit` is {}, expected a text as in \"°C\"", shorten(other));
             return Err((Reason::UnknownUnit, what));
         }
     };
-    Ok((vec![Reading { metric: metric.clone(), event_ms, value }], Vec::new()))
+    Ok(Reading { metric: metric.clone(), event_ms, value })
 }
 
-fn several(
-    fields: &Map<String, Value>,
-    event_ms: i64,
-    metrics: &MetricTable,
-    readings_max: usize,
-) -> Result<Readings, (Reason, String)> {
-    let values = || fields.iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str()));
-    if values().count() > readings_max {
-        let what = format!("{} metrics, at most {readings_max} are taken", values().count());
-        return Err((Reason::Oversized, what));
-    }
-    let (mut readings, mut left_out) = (Vec::new(), Vec::new());
-    for (key, value) in values() {
-        let reading = match metrics.resolve(key) {
-            None => Err(unknown(key, metrics)),
-            Some((metric, _)) if readings.iter().any(|own: &Reading| own.metric == *metric) => {
-                let what = format!("`{key}` is the metric `{metric}`, of which there is a value");
-                Err((Reason::NotAReading, what))
-            }
-            Some((metric, _)) => number(key, value).map(|value| (metric.clone(), value)),
-        };
-        match reading {
-            Ok((metric, value)) => readings.push(Reading { metric, event_ms, value }),
-            Err(why) => left_out.push(why),
-        }
-    }
-    if !readings.is_empty() {
-        return Ok((readings, left_out));
-    }
-    Err(left_out.into_iter().next().unwrap_or_else(|| {
-        let what = "no metric in the message: name one in the topic or give `{\"<metric>\": …}`";
-        (Reason::NotAReading, what.to_owned())
-    }))
+/// A value in the unit of its metric.
+fn in_unit_of(metric: &str, value: f64, from: &str, to: &str) -> Result<f64, (Reason, String)> {
+    unit::convert(value, from, to)
+        .map_err(|error| (Reason::UnknownUnit, format!("`unit`: {error}, the unit of `{metric}`")))
 }
 
-/// JSON, or what `printf("%f")` of a firmware writes for no number: kept as a
-/// reading that is not a number (`null`), so that it is counted where people
-/// look.
+/// JSON, or a number as devices print it: with a comma, or what `printf("%f")` writes for
+/// no number, which is kept as a reading that is not a number (`null`) so that it is
+/// counted where people look. The same words within JSON are `null` too, so that the
+/// values beside them are not lost.
 ///
 /// # Errors
 /// [`Reason::Malformed`] with where and what was expected.
 pub fn parse(text: &str) -> Result<Value, (Reason, String)> {
-    let bare = text.trim_start_matches(['-', '+']);
-    if ["nan", "inf", "infinity"].iter().any(|word| bare.eq_ignore_ascii_case(word)) {
-        return Ok(Value::Null);
+    let error = match serde_json::from_str(text) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if let Some(number) = parse_number(text) {
+        return Ok(Value::from(number)); // null, where it is none
     }
-    serde_json::from_str(text)
-        .map_err(|e| (Reason::Malformed, format!("neither a number nor JSON: {e}")))
+    if let Some(value) = with_nulls(text).and_then(|text| serde_json::from_str(&text).ok()) {
+        return Ok(value);
+    }
+    Err((Reason::Malformed, format!("neither a number nor JSON: {error}")))
+}
+
+/// Words for a number that is none, in lower case.
+const NO_NUMBER: [&str; 3] = ["nan", "inf", "infinity"];
+
+/// JSON with `null` for the words of `printf` that stand outside of texts; `None` where
+/// there are none.
+fn with_nulls(text: &str) -> Option<String> {
+    let mut mended = String::with_capacity(text.len() + 8);
+    let (mut is_text, mut is_escaped, mut is_mended) = (false, false, false);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let is_word = |c: char| c.is_ascii_alphabetic() || matches!(c, '-' | '+');
+        if !is_text && is_word(c) {
+            let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+            let word = rest[..end].trim_start_matches(['-', '+']);
+            let is_none = NO_NUMBER.iter().any(|none| word.eq_ignore_ascii_case(none));
+            mended.push_str(if is_none { "null" } else { &rest[..end] });
+            is_mended |= is_none;
+            rest = &rest[end..];
+            continue;
+        }
+        if c == '"' && !is_escaped {
+            is_text = !is_text;
+        }
+        is_escaped = is_text && c == '\\' && !is_escaped;
+        mended.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    is_mended.then_some(mended)
+}
+
+/// A text as a number: as programs write it, or with a decimal comma (`21,5`). Words for no
+/// number are not a number (NaN). `None` for any other text, and for `1,234`, which may be
+/// either.
+///
+/// ```
+/// use telemetry::payload::parse_number;
+/// assert_eq!(parse_number(" 21.5 "), Some(21.5));
+/// assert_eq!(parse_number("21,5"), Some(21.5));
+/// assert_eq!(parse_number("1,234"), None);
+/// assert!(parse_number("nan").unwrap().is_nan());
+/// ```
+#[must_use]
+pub fn parse_number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let bare = text.trim_start_matches(['-', '+']);
+    if NO_NUMBER.iter().any(|none| bare.eq_ignore_ascii_case(none)) {
+        return Some(f64::NAN);
+    }
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let (whole, decimals) = bare.split_once(',')?;
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let may_be_thousands = decimals.len() == 3 && whole.len() <= 3 && !whole.starts_with('0');
+    if !is_digits(whole) || !is_digits(decimals) || may_be_thousands {
+        return None;
+    }
+    text.replacen(',', ".", 1).parse().ok()
+}
+
+/// A text as a number and the unit behind it, which is one of [`crate::unit`].
+///
+/// ```
+/// use telemetry::payload::parse_quantity;
+/// assert_eq!(parse_quantity("30.11 °C"), Some((30.11, "°C")));
+/// assert_eq!(parse_quantity("640uS/cm"), Some((640.0, "uS/cm")));
+/// assert_eq!(parse_quantity("30.11"), None);
+/// assert_eq!(parse_quantity("1.2.3"), None);
+/// ```
+#[must_use]
+pub fn parse_quantity(text: &str) -> Option<(f64, &str)> {
+    let text = text.trim();
+    let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+');
+    let (number, unit) = text.split_at(text.find(|c| !is_of_number(c))?);
+    let unit = unit.trim();
+    let number = parse_number(number).filter(|_| unit::is_unit(unit))?;
+    Some((number, unit))
 }
 
 /// A value as payloads carry it: a number, or true and false as 1 and 0, or
-/// null for no number (NaN).
+/// null for no number (NaN), or a text that says one of these.
 ///
 /// # Errors
 /// [`Reason::NotAReading`] with what was found.
 ///
 /// ```
 /// assert_eq!(telemetry::payload::number("co2", &serde_json::json!(412)), Ok(412.0));
+/// assert_eq!(telemetry::payload::number("co2", &serde_json::json!("412")), Ok(412.0));
 /// ```
 pub fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
-    match value {
-        Value::Number(number) => Ok(number.as_f64().unwrap_or(f64::NAN)),
-        Value::Bool(on) => Ok(f64::from(u8::from(*on))),
-        Value::Null => Ok(f64::NAN),
-        other => Err((
+    let read = match value {
+        Value::Number(number) => Some(number.as_f64().unwrap_or(f64::NAN)),
+        Value::Bool(on) => Some(f64::from(u8::from(*on))),
+        Value::Null => Some(f64::NAN),
+        Value::String(text) => number_of_word(text),
+        _ => None,
+    };
+    read.ok_or_else(|| {
+        (
             Reason::NotAReading,
-            format!("`{key}` is {}, expected a number, true, false or null", shorten(other)),
-        )),
+            format!("`{}` is {}, expected a number, true, false or null", key, shorten(value)),
+        )
+    })
+}
+
+/// A text as a number, or as a switch that is on or off, or as what senders write while a
+/// sensor gives nothing (NaN).
+#[must_use]
+pub fn number_of_word(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(&["on", "true", "open"]) {
+        Some(1.0)
+    } else if is(&["off", "false", "closed"]) {
+        Some(0.0)
+    } else if is(&["none", "null", "na", "n/a", "unknown", "unavailable", ""]) {
+        Some(f64::NAN)
+    } else {
+        parse_number(text)
     }
 }
 
@@ -296,7 +608,12 @@ pub fn parse_time(
 }
 
 fn unknown(name: &str, metrics: &MetricTable) -> (Reason, String) {
-    (Reason::UnknownMetric, metrics.explain_unknown(name))
+    let what = metrics.explain_unknown(name);
+    (Reason::UnknownMetric, format!("{what}; or name it in `ignore` if it is no reading"))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
 fn shorten(value: &Value) -> String {
@@ -405,10 +722,10 @@ mod tests {
     #[test]
     fn refusals() {
         refuse(ONE, b"", Reason::Empty);
-        refuse(ONE, b"21,5", Reason::Malformed);
+        refuse(ONE, b"1,234", Reason::Malformed);
+        refuse(ONE, b"21,5,0", Reason::Malformed);
         refuse(ONE, b"{\"value\": ", Reason::Malformed);
         refuse(ONE, &[0xff, 0xfe], Reason::Malformed);
-        refuse(ONE, br#"{"value": NaN}"#, Reason::Malformed);
         refuse(ONE, br#"{"value": "warm"}"#, Reason::NotAReading);
         refuse(ONE, br#"{"v": 1}"#, Reason::NotAReading);
         refuse(ONE, br#"{"value": 1, "ts": "noon"}"#, Reason::BadTime);
@@ -418,13 +735,161 @@ mod tests {
         refuse(ONE, br#"{"value": 1, "ts": true}"#, Reason::BadTime);
         refuse(ONE, br#"{"value": 1, "unit": "lx"}"#, Reason::UnknownUnit);
         refuse(ONE, br#"{"value": 1, "unit": 5}"#, Reason::UnknownUnit);
-        refuse(ONE, br#"{"value": 1, "seq": -1}"#, Reason::NotAReading);
         refuse(ONE, br#"{"value": 1, "source": "dream"}"#, Reason::NotAReading);
         refuse(ONE, "9".repeat(17 * 1024).as_bytes(), Reason::Oversized);
         refuse(MANY, b"21.5", Reason::UnknownMetric);
         refuse(MANY, br#"{"seq": 1}"#, Reason::NotAReading);
         refuse("sensors/s/z/d/warmth", b"1", Reason::UnknownMetric);
         refuse("sensors/s", b"1", Reason::BadTopic);
+        refuse(MANY, b"[]", Reason::NotAReading);
+        refuse(MANY, br"[21.5, 22]", Reason::NotAReading);
+        refuse(MANY, br#"[{"ts": "noon", "temperature": 1}]"#, Reason::BadTime);
+        refuse(MANY, br#"[{"n": "warmth", "v": 1}]"#, Reason::UnknownMetric);
+    }
+
+    #[test]
+    fn numbers_as_people_and_printf_write_them() {
+        let check_text =
+            |text: &str, expect: f64| check(ONE, text, &[("temperature", NOW, expect)]);
+        check_text(r#"{"value": " 21.5 "}"#, 21.5);
+        check_text(r#"{"value": "21,5"}"#, 21.5);
+        check_text(r#"{"value": "-0,125"}"#, -0.125);
+        check_text("21,5", 21.5);
+        check_text("+21.5", 21.5);
+        check_text(r#"{"value": true}"#, 1.0);
+        check_text(r#"{"value": "ON"}"#, 1.0);
+        let none = run(ONE, br#"{"value": "n/a"}"#).unwrap();
+        assert!(none.report.readings[0].value.is_nan());
+        check(MANY, r#"{"temperature": "21.5"}"#, &[("temperature", NOW, 21.5)]);
+        check(
+            MANY,
+            r#"{"temperature": "212 °F", "ec": "640 uS/cm"}"#,
+            &[("ec", NOW, 0.64), ("temperature", NOW, 100.0)],
+        );
+        check_text(r#"{"value": "212°F"}"#, 100.0);
+        // What printf writes for no number, within JSON; texts keep theirs.
+        for word in ["nan", "NaN", "-nan", "inf", "-Infinity"] {
+            let payload =
+                format!(r#"{{"temperature": {word}, "humidity": 40, "x": "a nan\" inf"}}"#);
+            let got = run(MANY, payload.as_bytes()).unwrap();
+            assert_eq!(got.report.readings[0].value, 40.0, "{payload}");
+            assert!(got.report.readings[1].value.is_nan(), "{payload}");
+            assert_eq!(got.left_out, [], "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_unit_of_the_whole_message_is_that_of_what_it_can_be_of() {
+        check(MANY, r#"{"temperature": 212, "unit": "°F"}"#, &[("temperature", NOW, 100.0)]);
+        check(
+            MANY,
+            r#"{"temperature": 212, "humidity": 40, "unit": "°F"}"#,
+            &[("humidity", NOW, 40.0), ("temperature", NOW, 100.0)],
+        );
+        check(MANY, r#"{"temperature": 21, "unit": ""}"#, &[("temperature", NOW, 21.0)]);
+        let got = run(MANY, br#"{"temperature": 21, "unit": "furlongs"}"#).unwrap();
+        assert_eq!(got.left_out[0].0, Reason::UnknownUnit);
+    }
+
+    /// Payload → number and run, and how many fields were left out.
+    #[test]
+    fn a_value_is_not_lost_for_a_number_that_cannot_be_read() {
+        let check = |envelope: &str, seq: Option<u64>, boot: Option<&str>, left_out: usize| {
+            let payload = format!(r#"{{"value": 1, {envelope}}}"#);
+            let got = run(ONE, payload.as_bytes()).unwrap();
+            let numbered = (got.report.seq, got.report.boot.as_deref());
+            assert_eq!((numbered, got.left_out.len()), ((seq, boot), left_out), "{payload}");
+        };
+        check(r#""seq": 7"#, Some(7), None, 0);
+        check(r#""seq": "7""#, Some(7), None, 0);
+        check(r#""seq": 7.0"#, Some(7), None, 0);
+        check(r#""seq": -1"#, None, None, 1);
+        check(r#""seq": 7.5"#, None, None, 1);
+        check(r#""seq": 7, "boot": "a""#, Some(7), Some("a"), 0);
+        check(r#""seq": 7, "boot": [1]"#, None, None, 1);
+    }
+
+    #[test]
+    fn what_is_no_metric_disturbs_no_metric() {
+        let got = run(
+            MANY,
+            br#"{"temperature": 1, "name": "probe", "ip": "10.0.0.5", "on": true, "x": null,
+                 "gps": {"lat": 52.1}, "list": [1, 2], "warmth": 2, "heat": "3.5"}"#,
+        )
+        .unwrap();
+        assert_eq!(got.report.readings.len(), 1);
+        // Numbers may be metrics misspelt.
+        let reasons: Vec<_> = got.left_out.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons, [Reason::UnknownMetric; 2]);
+        assert!(got.left_out[0].1.contains("`ignore`"), "{:?}", got.left_out);
+        let got = decode_with_ignored(
+            MANY,
+            br#"{"temperature": 1, "warmth": 2, "humidity": 3}"#,
+            NOW,
+            &MetricTable::default(),
+            Limits::default(),
+            &|name| ["warmth", "humidity"].contains(&name),
+        )
+        .unwrap();
+        // A metric of the table is one, whatever the list of ignored names says.
+        assert_eq!((got.report.readings.len(), got.left_out.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_list_is_several_messages() {
+        let got = run(
+            MANY,
+            br#"[{"temperature": 1, "ts": 1600000000}, {"temperature": 2, "ts": 1600000060},
+                 {"warmth": 3}, 4, {"temperature": 5, "ts": 1600000120, "seq": 9}]"#,
+        )
+        .unwrap();
+        let times: Vec<_> =
+            got.report.readings.iter().map(|own| (own.event_ms, own.value)).collect();
+        assert_eq!(times, [(1_600_000_000_000, 1.0), (1_600_000_060_000, 2.0)]);
+        assert_eq!(got.further_reports.len(), 1);
+        assert_eq!(got.further_reports[0].seq, Some(9));
+        assert_eq!(got.left_out.len(), 2);
+        check(
+            ONE,
+            r#"[{"value": 1, "ts": 1600000000}, {"value": 2, "ts": 1600000060}]"#,
+            &[("temperature", 1_600_000_000_000, 1.0), ("temperature", 1_600_000_060_000, 2.0)],
+        );
+    }
+
+    #[test]
+    fn a_pack_of_senml() {
+        check(
+            MANY,
+            r#"[{"bn": "urn:dev:mac:0024befffe804ff1/", "bt": 1600000000, "bu": "Cel",
+                 "n": "temperature", "v": 21.5},
+                {"n": "humidity", "u": "%RH", "v": 40, "t": 60},
+                {"n": "ec", "u": "S/m", "v": 0.24}, {"n": "label", "vs": "bay"}]"#,
+            &[
+                ("temperature", 1_600_000_000_000, 21.5),
+                ("humidity", 1_600_000_060_000, 40.0),
+                ("ec", 1_600_000_000_000, 2.4),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_pack_of_a_clock_that_is_not_set() {
+        check(MANY, r#"[{"bn": "d/", "bt": 946684800, "n": "co2", "v": 1}]"#, &[("co2", NOW, 1.0)]);
+        check(MANY, r#"[{"n": "co2", "v": 1, "t": -5}]"#, &[("co2", NOW - 5_000, 1.0)]);
+    }
+
+    #[test]
+    fn more_metrics_than_a_report_may_have() {
+        let limits = Limits { readings_max: 2, ..Limits::default() };
+        let payload =
+            br#"{"co2": 400, "humidity": 1, "temperature": 2, "a": "", "b": "", "c": ""}"#;
+        let got = decode(MANY, payload, NOW, &MetricTable::default(), limits).unwrap();
+        assert_eq!(got.report.readings.len(), 2);
+        assert_eq!(got.left_out[0].0, Reason::Oversized);
+        // Of a list, they are so many reports.
+        let list = br#"[{"co2": 1}, {"co2": 2}, {"co2": 3}]"#;
+        let got = decode(MANY, list, NOW, &MetricTable::default(), limits).unwrap();
+        assert_eq!((got.report.readings.len(), got.further_reports.len()), (2, 1));
     }
 
     #[test]
@@ -446,7 +911,54 @@ mod tests {
         assert_eq!(run(ONE, live).unwrap().report.arrival_ms, NOW);
     }
 
+    /// Any JSON that may stand beside metrics.
+    fn junk() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-z]{1,8}", inner, 0..4)
+                    .prop_map(Value::from_iter),
+            ]
+        })
+    }
+
     proptest! {
+        #[test]
+        fn good_values_are_read_whatever_stands_beside_them(
+            good in proptest::collection::btree_map(
+                prop_oneof!["temperature", "humidity", "co2", "ec", "ph", "par"],
+                (-1_000.0..1_000.0_f64, 0..4_u8), 1..6),
+            beside in proptest::collection::btree_map("[A-Za-z_ µ.]{0,12}", junk(), 0..12),
+        ) {
+            let table = MetricTable::default();
+            let is_free = |name: &str| table.resolve(name).is_none() && !ENVELOPE.contains(&name);
+            let mut fields: Map<String, Value> =
+                beside.into_iter().filter(|(name, _)| is_free(name)).collect();
+            for (name, (value, form)) in &good {
+                let value = match form {
+                    0 => Value::from(*value),
+                    1 => Value::from(value.to_string()),
+                    2 => Value::from(format!(" {value} ")),
+                    _ => Value::from(format!("{value:.4}").replace('.', ",")),
+                };
+                fields.insert(name.clone(), value);
+            }
+            let payload = Value::Object(fields).to_string();
+            let got = run(MANY, payload.as_bytes()).unwrap();
+            prop_assert_eq!(got.report.readings.len(), good.len());
+            for reading in &got.report.readings {
+                let (value, form) = good[reading.metric.as_str()];
+                let within = if form == 3 { 1e-4 } else { 0.0 };
+                prop_assert!((reading.value - value).abs() <= within, "{} {}", payload, reading.value);
+            }
+        }
+
         #[test]
         fn any_bytes_are_decoded_or_refused(topic in ".{0,60}", payload in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = run(&topic, &payload);

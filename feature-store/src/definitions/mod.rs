@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use telemetry::SmolStr;
+use telemetry::{SmolStr, metric::is_circular};
 
 pub use aggregate::Aggregate;
 pub use diff::{Change, Diff, diff};
@@ -155,7 +155,8 @@ pub enum Join {
 }
 
 impl Definitions {
-    /// The windows of a metric, derived ones too, narrowest first.
+    /// The windows of a metric, derived ones too, narrowest first. A direction has those only
+    /// that the file gives to it alone: an angle has no arithmetic mean.
     #[must_use]
     pub fn windows_of(&self, metric: &str) -> Vec<(Window, Vec<Aggregate>)> {
         if let Some(derived) = self.derived.get(metric) {
@@ -164,6 +165,7 @@ impl Definitions {
         let own = self.metrics.get(metric);
         let mut windows = match own {
             Some(own) if !own.inherit => Windows::new(),
+            _ if is_circular(metric) => Windows::new(),
             _ => self.windows.clone(),
         };
         windows.extend(own.map(|own| own.windows.clone()).unwrap_or_default());
@@ -220,5 +222,7 @@ mod tests {
         assert_eq!(widths("soil_moisture"), "30m 1h 6h 24h 7d");
         assert_eq!(widths("battery"), "");
         assert_eq!(widths("light_day"), "24h 48h");
+        assert_eq!(widths("wind_direction"), "");
+        assert_eq!(widths("wind_speed"), "10m 1h 24h 7d");
     }
 }

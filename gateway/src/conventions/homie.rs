@@ -6,7 +6,7 @@
 //! <https://homieiot.github.io/specification/spec-core-v4_0_0>,
 //! <https://homieiot.github.io/specification/spec-core-v5_0_0>.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use telemetry::{MetricTable, Reading, SmolStr};
@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     Context, Convention, Refusal, Taken, base, below,
+    entity_store::{EntityCounts, EntityStore},
     place::{Places, tidy},
     quantity::{Builtin, Found, Quantities, is, no},
     settings::Mapping,
@@ -35,6 +36,17 @@ const BUILTIN: &[Builtin] = &[
     is("soil-temperature", "soil_temperature", None),
     is("pressure", "pressure", None),
     is("wind-speed", "wind_speed", None),
+    is("wind-direction", "wind_direction", Some("°")),
+    is("ec", "ec", None),
+    is("conductivity", "ec", None),
+    is("ph", "ph", Some("pH")),
+    is("par", "par", Some("µmol/m²/s")),
+    is("ppfd", "par", Some("µmol/m²/s")),
+    is("irradiance", "irradiance", Some("W/m²")),
+    is("solar-radiation", "irradiance", Some("W/m²")),
+    is("rain", "rain", None),
+    is("rain-rate", "rain_rate", None),
+    is("leaf-wetness", "leaf_wetness", Some("%")),
     is("motion", "motion", Some("count")),
     no("battery"),
     no("battery-level"),
@@ -65,9 +77,7 @@ pub(super) struct Homie {
     places: Places,
     quantities: Quantities,
     /// Properties by device.
-    devices: HashMap<SmolStr, BTreeMap<Path, Property>>,
-    /// Of all devices.
-    properties: usize,
+    devices: EntityStore<BTreeMap<Path, Property>>,
     entities_max: usize,
 }
 
@@ -77,16 +87,14 @@ impl Homie {
             base: base(mapping, "homie")?,
             places: Places::new(mapping)?,
             quantities: Quantities::new(mapping, BUILTIN, metrics)?,
-            devices: HashMap::new(),
-            properties: 0,
+            devices: EntityStore::new(mapping.entities_max),
             entities_max: mapping.entities_max,
         })
     }
 
     /// Homie 5: a device tells all of its properties at once.
     fn learn_description(&mut self, device: &str, payload: &[u8]) {
-        let gone = self.devices.remove(device).map_or(0, |properties| properties.len());
-        self.properties -= gone;
+        self.devices.remove(device);
         if payload.is_empty() {
             return; // The device is gone.
         }
@@ -101,9 +109,9 @@ impl Homie {
             for (property, described) in properties {
                 let Described { datatype, unit } = described;
                 let path = (node.clone(), property);
-                if let Some(known) = self.property(device, path) {
+                self.learn(device, path, |known| {
                     *known = Property { datatype: datatype.map(short), unit: unit.map(short) };
-                }
+                });
             }
         }
     }
@@ -115,36 +123,32 @@ impl Homie {
         }
         let Ok(text) = value::text(payload) else { return };
         let text = (!text.is_empty()).then(|| short(text));
-        if let Some(known) = self.property(device, path) {
-            match attribute {
-                "$datatype" => known.datatype = text,
-                _ => known.unit = text,
-            }
-        }
+        self.learn(device, path, |known| match attribute {
+            "$datatype" => known.datatype = text,
+            _ => known.unit = text,
+        });
     }
 
-    /// The place for what is known of a property, if there is room.
-    fn property(&mut self, device: &str, path: Path) -> Option<&mut Property> {
+    /// Notes what a message says of a property.
+    fn learn(&mut self, device: &str, path: Path, note: impl FnOnce(&mut Property)) {
         if device.len() + path.0.len() + path.1.len() > NAMES_BYTES_MAX {
-            return None;
+            return;
         }
-        let is_known = self.devices.get(device).is_some_and(|known| known.contains_key(&path));
-        if !is_known {
-            if self.properties >= self.entities_max {
-                let entities_max = self.entities_max;
-                warn!(
-                    entities_max,
-                    device, "more properties than entities_max: its unit is not learnt"
-                );
-                return None;
-            }
-            self.properties += 1;
+        let device = SmolStr::new(device);
+        if self.devices.peek(&device).is_none() {
+            self.devices.insert(&device, BTreeMap::new(), 0);
         }
-        Some(self.devices.entry(device.into()).or_default().entry(path).or_default())
+        let Some(properties) = self.devices.get(&device) else { return };
+        if !properties.contains_key(&path) && properties.len() >= self.entities_max {
+            return self.devices.refuse(1);
+        }
+        note(properties.entry(path).or_default());
+        let weight = properties.len();
+        self.devices.reweigh(&device, weight);
     }
 
     fn reading(
-        &self,
+        &mut self,
         device: &str,
         path: &Path,
         message: &Message,
@@ -152,14 +156,14 @@ impl Homie {
     ) -> Result<Taken, Refusal> {
         context.check_size(&message.payload)?;
         let (node, property) = path;
-        let known = self.devices.get(device).and_then(|known| known.get(path));
-        let datatype = known.and_then(|known| known.datatype.as_deref());
+        let known = self.devices.get(device).and_then(|known| known.get(path)).cloned();
+        let datatype = known.as_ref().and_then(|known| known.datatype.as_deref());
         let in_node = format!("{node}/{property}");
         let full = format!("{device}/{in_node}");
         let found = Found {
             names: &[&full, &in_node, property],
             builtin: property,
-            unit: known.and_then(|known| known.unit.as_deref()),
+            unit: known.as_ref().and_then(|known| known.unit.as_deref()),
         };
         let is_number = match datatype {
             Some(datatype) => {
@@ -172,8 +176,10 @@ impl Homie {
         if !is_number && !self.quantities.is_ruled(&found) {
             return Ok(Taken::nothing());
         }
-        let (zone, owner) =
-            (self.places.zone(&[&format!("{device}/{node}"), device])?, tidy(device));
+        let Some(zone) = self.places.zone(&[&format!("{device}/{node}"), device])? else {
+            return Ok(Taken::nothing());
+        };
+        let owner = tidy(device);
         let mut taken = Taken::nothing().owned_by(&zone, &owner);
         let read = value::text(&message.payload)
             .and_then(|text| value::words(&full, text))
@@ -205,7 +211,7 @@ impl Convention for Homie {
             // it is not any more.
             [device, "$homie"] if payload.is_empty() => {
                 info!(device, "removed");
-                self.properties -= self.devices.remove(device).map_or(0, |known| known.len());
+                self.devices.remove(device);
             }
             [device, node, property, attribute] if attribute.starts_with('$') => {
                 let path = (SmolStr::new(node), SmolStr::new(property));
@@ -225,10 +231,13 @@ impl Convention for Homie {
         Some(Taken::nothing())
     }
 
+    fn entities(&self) -> EntityCounts {
+        self.devices.counts()
+    }
+
     #[cfg(fuzzing)]
     fn forget(&mut self) {
         self.devices.clear();
-        self.properties = 0;
     }
 
     fn metadata_filters(&self) -> Vec<String> {

@@ -17,9 +17,15 @@
 //! - `quantity`: which metric a value is, and in which unit
 //! - `device_value`: values that are about the device, and values that say that there is none
 //! - `value`: numbers and times
+//! - `ignore`: what is not for us
+//! - `name_template`: names made of a topic and a payload
+//! - `entity_store`: what is remembered between messages, with a ceiling
+//! - `topic_index`: which announcements a topic is of
 //! - `taken`: what a message said
-//! - `template`, `zigbee2mqtt`, `tasmota`, `home_assistant`, `homie`,
-//!   `sparkplug`: the conventions
+//! - `records`: messages whose payloads are records, by tables of the user's own (`template`)
+//!   or of `presets`: ChirpStack, The Things Stack, Shelly, rtl_433, OpenMQTTGateway, ESPHome,
+//!   ThingsBoard, SenML
+//! - `zigbee2mqtt`, `tasmota`, `home_assistant`, `homie`, `sparkplug`: the other conventions
 
 use std::fmt;
 
@@ -27,21 +33,28 @@ use service::config::ConfigError;
 use telemetry::{MetricTable, Reason, payload};
 
 use crate::message::Message;
-use pattern::Pattern;
+pub use entity_store::EntityCounts;
+pub(crate) use ignore::{IgnoreList, is_about_the_device};
 use settings::{Mapping, Name};
 pub(crate) use taken::{Publication, Taken};
 
 mod device_value;
+mod entity_store;
 mod home_assistant;
 mod homie;
+mod ignore;
+mod name_template;
 mod pattern;
 mod place;
+mod presets;
 mod quantity;
+mod records;
 pub mod settings;
 mod sparkplug;
 mod taken;
 mod tasmota;
 mod template;
+mod topic_index;
 mod value;
 mod zigbee2mqtt;
 
@@ -78,6 +91,11 @@ trait Convention: fmt::Debug + Send {
         Vec::new()
     }
 
+    /// How much it remembers.
+    fn entities(&self) -> EntityCounts {
+        EntityCounts::default()
+    }
+
     /// Forgets what messages told: one input must not depend on those before.
     #[cfg(fuzzing)]
     fn forget(&mut self) {}
@@ -90,7 +108,7 @@ pub(crate) struct Conventions(Vec<Mapped>);
 #[derive(Debug)]
 struct Mapped {
     convention: Box<dyn Convention>,
-    ignore: Vec<Pattern>,
+    ignore: IgnoreList,
 }
 
 impl Conventions {
@@ -118,11 +136,16 @@ impl Conventions {
     /// What a message says; `None` where no mapping claims its topic.
     pub(crate) fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
         self.0.iter_mut().find_map(|Mapped { convention, ignore }| {
-            if ignore.iter().any(|pattern| pattern.is_match(&message.topic)) {
+            if ignore.is_match(&message.topic) {
                 return Some(Taken::nothing());
             }
             convention.take(message, context)
         })
+    }
+
+    /// How much they remember, all together.
+    pub(crate) fn entities(&self) -> EntityCounts {
+        self.0.iter().map(|mapped| mapped.convention.entities()).sum()
     }
 
     /// Forgets what messages told.
@@ -143,31 +166,73 @@ impl Conventions {
 
 fn build(mapping: &Mapping, metrics: &MetricTable) -> Result<Mapped, String> {
     refuse_foreign_keys(mapping)?;
-    let ignore = mapping.ignore.iter().map(|filter| Pattern::parse(filter, &[]));
-    let ignore = ignore.collect::<Result<_, _>>().map_err(|what| format!("ignore: {what}"))?;
+    let ignore = IgnoreList::new(&mapping.ignore)?;
     let convention: Box<dyn Convention> = match mapping.convention {
-        Name::Template => Box::new(template::Template::new(mapping, metrics)?),
+        Name::Template => Box::new(template::convention(mapping, metrics)?),
         Name::Zigbee2mqtt => Box::new(zigbee2mqtt::Zigbee2Mqtt::new(mapping, metrics)?),
         Name::Tasmota => Box::new(tasmota::Tasmota::new(mapping, metrics)?),
         Name::HomeAssistant => Box::new(home_assistant::HomeAssistant::new(mapping, metrics)?),
         Name::Homie => Box::new(homie::Homie::new(mapping, metrics)?),
         Name::Sparkplug => Box::new(sparkplug::Sparkplug::new(mapping, metrics)?),
+        Name::Chirpstack
+        | Name::Esphome
+        | Name::Openmqttgateway
+        | Name::Rtl433
+        | Name::Senml
+        | Name::Shelly
+        | Name::TheThingsStack
+        | Name::Thingsboard => Box::new(presets::convention(mapping, metrics)?),
     };
     Ok(Mapped { convention, ignore })
 }
 
 /// A key that the convention does not read is a mistake, not a comment.
 fn refuse_foreign_keys(mapping: &Mapping) -> Result<(), String> {
-    use Name::{HomeAssistant, Homie, Sparkplug, Tasmota, Template, Zigbee2mqtt};
-    let Mapping { base, topic, time_zone, timestamp, sequence, value, .. } = mapping;
-    let with_base: &[Name] = &[Zigbee2mqtt, HomeAssistant, Homie, Sparkplug];
-    let keys: [(&str, bool, &[Name]); 6] = [
-        ("base", base.is_some(), with_base),
-        ("topic", topic.is_some(), &[Template, Tasmota]),
-        ("time_zone", time_zone.is_some(), &[Template, Tasmota]),
-        ("timestamp", timestamp.is_some(), &[Template]),
-        ("sequence", sequence.is_some(), &[Template]),
-        ("value", value.is_some(), &[Template]),
+    use Name::{
+        Chirpstack, Esphome, HomeAssistant, Homie, Openmqttgateway, Rtl433, Senml, Shelly,
+        Sparkplug, Tasmota, Template, TheThingsStack, Thingsboard, Zigbee2mqtt,
+    };
+    let with_base: &[Name] = &[
+        Zigbee2mqtt,
+        HomeAssistant,
+        Homie,
+        Sparkplug,
+        Chirpstack,
+        Esphome,
+        Openmqttgateway,
+        Rtl433,
+        Shelly,
+        TheThingsStack,
+        Thingsboard,
+    ];
+    let of_records: &[Name] = &[
+        Template,
+        Chirpstack,
+        Esphome,
+        Openmqttgateway,
+        Rtl433,
+        Senml,
+        Shelly,
+        TheThingsStack,
+        Thingsboard,
+    ];
+    let with_time_zone: &[Name] = &[Template, Tasmota, Rtl433, Thingsboard];
+    let with_device: &[Name] =
+        &[Template, Chirpstack, Openmqttgateway, Rtl433, TheThingsStack, Thingsboard];
+    let keys: [(&str, bool, &[Name]); 13] = [
+        ("base", mapping.base.is_some(), with_base),
+        ("topic", mapping.topic.is_some(), &[Template, Tasmota, Senml]),
+        ("time_zone", mapping.time_zone.is_some(), with_time_zone),
+        ("device", mapping.device.is_some(), with_device),
+        ("zone_at", mapping.zone_at.is_some(), of_records),
+        ("records", mapping.records.is_some(), &[Template]),
+        ("fields", !mapping.fields.0.is_empty(), &[Template]),
+        ("timestamp", !mapping.timestamp.0.is_empty(), &[Template]),
+        ("sequence", mapping.sequence.is_some(), &[Template]),
+        ("boot", mapping.boot.is_some(), &[Template]),
+        ("metric", mapping.metric.is_some(), &[Template]),
+        ("value", mapping.value.is_some(), &[Template]),
+        ("unit", mapping.unit.is_some(), &[Template]),
     ];
     let convention = mapping.convention;
     match keys.iter().find(|(_, is_set, of)| *is_set && !of.contains(&convention)) {

@@ -3,8 +3,8 @@
 use regex::{Captures, Regex};
 
 /// A topic or a device name in which `*` stands for anything within a level,
-/// a last level `#` for any further levels, and `{name}` for one level, which
-/// is captured.
+/// a last level `#` for any further levels, `{name}` for one level and `{name#}`
+/// for one or more of them, which are captured.
 ///
 /// Expressions of the crate `regex` match in linear time, whatever a device
 /// calls itself.
@@ -69,11 +69,15 @@ fn push_level(regex: &mut String, mut level: &str, captures: &[&str]) -> Result<
             }
             b'{' => {
                 let (name, rest) = rest.split_once('}').ok_or("`{` has no `}`")?;
+                let (name, what) = match name.strip_suffix('#') {
+                    Some(name) => (name, ">.+)"),
+                    None => (name, ">[^/]+)"),
+                };
                 if !captures.contains(&name) {
                     let known = captures.join("}, {");
                     return Err(format!("`{{{name}}}` is not one of {{{known}}}"));
                 }
-                regex.extend(["(?P<", name, ">[^/]+)"]);
+                regex.extend(["(?P<", name, what]);
                 rest
             }
             _ => return Err("`}` has no `{`".to_owned()),
@@ -105,6 +109,9 @@ mod tests {
         check(topic, "plant/bay-1/probe/set", None);
         check(topic, "plant/bay-1/a/b/state", None);
         check(topic, "plant//probe/state", None);
+        check("x/{device#}/y", "x/a/b/y", Some(("", "a/b")));
+        check("x/{device#}", "x/a", Some(("", "a")));
+        check("x/{device#}/y", "x//y", None);
         check("bay-*", "bay-1", Some(("", "")));
         check("bay-*", "bay-1/x", None);
         check("{zone}-{device}", "bay-1-probe", Some(("bay-1", "probe")));

@@ -2,7 +2,12 @@
 
 use telemetry::{Reason, SmolStr, ZoneId, topic::check_level};
 
-use super::{Refusal, pattern::Pattern, settings::Mapping};
+use super::{
+    Refusal,
+    ignore::IgnoreList,
+    pattern::Pattern,
+    settings::{Mapping, ZoneTarget},
+};
 
 /// The rules of one mapping, in order, and where the others go.
 #[derive(Clone, Debug)]
@@ -10,11 +15,14 @@ pub(super) struct Places {
     rules: Vec<Rule>,
     site: SmolStr,
     zone: Option<SmolStr>,
+    ignored: IgnoreList,
 }
 
 #[derive(Clone, Debug)]
 struct Rule {
     pattern: Pattern,
+    /// Whether such devices are not for us.
+    is_ignored: bool,
     zone: Option<SmolStr>,
     site: Option<SmolStr>,
 }
@@ -35,34 +43,50 @@ impl Places {
                     rule.devices
                 ));
             }
-            rule.zone.as_ref().map_or(Ok(()), |zone| name("zones.zone", zone))?;
+            let (zone, is_ignored) = match &rule.zone {
+                None => (None, false),
+                Some(ZoneTarget::Zone(zone)) => (Some(zone.clone()), false),
+                Some(ZoneTarget::Ignored(false)) => (None, true),
+                Some(ZoneTarget::Ignored(true)) => {
+                    return Err("zones.zone = true: expected a zone's name, or false".to_owned());
+                }
+            };
+            zone.as_ref().map_or(Ok(()), |zone| name("zones.zone", zone))?;
             rule.site.as_ref().map_or(Ok(()), |site| name("zones.site", site))?;
-            Ok(Rule { pattern, zone: rule.zone.clone(), site: rule.site.clone() })
+            Ok(Rule { pattern, is_ignored, zone, site: rule.site.clone() })
         });
         let rules = rules.collect::<Result<_, _>>()?;
-        Ok(Self { rules, site: mapping.site.clone(), zone: mapping.zone.clone() })
+        let ignored = IgnoreList::new(&mapping.ignore)?;
+        Ok(Self { rules, site: mapping.site.clone(), zone: mapping.zone.clone(), ignored })
     }
 
-    /// The zone of a device that goes by `names`, the most telling first.
-    pub(super) fn zone(&self, names: &[&str]) -> Result<ZoneId, Refusal> {
-        for Rule { pattern, zone, site } in &self.rules {
+    /// The zone of a device that goes by `names`, the most telling first; `None` for one
+    /// that is not for us.
+    pub(super) fn zone(&self, names: &[&str]) -> Result<Option<ZoneId>, Refusal> {
+        if names.iter().any(|name| self.ignored.is_match(name)) {
+            return Ok(None);
+        }
+        for Rule { pattern, is_ignored, zone, site } in &self.rules {
             let Some(found) = names.iter().find_map(|name| pattern.captures(name)) else {
                 continue;
             };
+            if *is_ignored {
+                return Ok(None);
+            }
             let level = |own: &Option<SmolStr>, name| {
                 own.clone().or_else(|| found.name(name).map(|level| tidy(level.as_str())))
             };
             let site = level(site, "site").unwrap_or_else(|| self.site.clone());
             if let Some(zone) = level(zone, "zone") {
-                return Ok(ZoneId::new(site, zone));
+                return Ok(Some(ZoneId::new(site, zone)));
             }
         }
         match &self.zone {
-            Some(zone) => Ok(ZoneId::new(self.site.clone(), zone.clone())),
+            Some(zone) => Ok(Some(ZoneId::new(self.site.clone(), zone.clone()))),
             None => {
                 let name = shorten(names.first().copied().unwrap_or_default());
                 let what = format!(
-                    "no zone for `{name}`; add `zones = [{{ devices = \"{name}\", zone = \"…\" }}]` to the mapping, or `zone = \"…\"` for all others"
+                    "no zone for `{name}`; add `zones = [{{ devices = \"{name}\", zone = \"…\" }}]` to the mapping, or `zone = \"…\"` for all others, or `ignore = [\"{name}\"]` if it is not for you"
                 );
                 Err((Reason::BadTopic, what))
             }
@@ -124,7 +148,7 @@ mod tests {
 
     /// Configuration, names → site/zone.
     fn check(toml: &str, names: &[&str], expect: Option<&str>) {
-        let got = places(toml).unwrap().zone(names).ok().map(|zone| zone.to_string());
+        let got = places(toml).unwrap().zone(names).ok().flatten().map(|zone| zone.to_string());
         assert_eq!(got.as_deref(), expect, "{toml} {names:?}");
     }
 
@@ -148,6 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn devices_that_are_not_for_us() {
+        let ignoring = places("ignore = [\"neighbour-*\", \"stat/#\"]").unwrap();
+        assert_eq!(ignoring.zone(&["neighbour-7", "x"]), Ok(None));
+        assert!(ignoring.zone(&["probe"]).is_err());
+        // All but those that rules before it name.
+        let rules =
+            r#"zones = [{ devices = "bay1-*", zone = "bay-1" }, { devices = "*", zone = false }]"#;
+        check(rules, &["bay1-probe"], Some("farm/bay-1"));
+        check(rules, &["neighbour-7"], None);
+        assert_eq!(places(rules).unwrap().zone(&["neighbour-7"]), Ok(None));
+    }
+
+    #[test]
     fn refusals() {
         let refuse = |toml, expect: &str| {
             let error = places(toml).unwrap_err();
@@ -156,6 +193,7 @@ mod tests {
         refuse("zones = [{ devices = \"x*\" }]", "names no zone");
         refuse("zones = [{ devices = \"{room}\", zone = \"a\" }]", "{room}");
         refuse("zone = \"a/b\"", "zone = \"a/b\"");
+        refuse("zones = [{ devices = \"x\", zone = true }]", "or false");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What a value of another system is: which metric, in which unit, or no
 //! reading at all.
 
+use std::collections::HashMap;
+
 use telemetry::{MetricTable, Reason, SmolStr, unit};
 
 use super::{
     Refusal, device_value,
+    ignore::{IgnoreList, is_about_the_device},
     pattern::Pattern,
     place::shorten,
     settings::{FullRule, Mapping, MetricRule, Unknown},
@@ -13,8 +16,11 @@ use super::{
 /// The names that a convention itself gives meaning to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Builtin {
+    /// In any case; `#` in it is digits.
     pub(super) name: &'static str,
     pub(super) meaning: Meaning,
+    /// Which of several sensors of a device it is of, where the name tells.
+    pub(super) part: &'static str,
 }
 
 /// What a name means by itself.
@@ -33,20 +39,128 @@ pub(super) const fn is(
     metric: &'static str,
     unit: Option<&'static str>,
 ) -> Builtin {
-    Builtin { name, meaning: Meaning::Metric(metric, unit) }
+    is_of("", name, metric, unit)
+}
+
+/// A built-in name of a metric of one of several sensors of a device.
+pub(super) const fn is_of(
+    part: &'static str,
+    name: &'static str,
+    metric: &'static str,
+    unit: Option<&'static str>,
+) -> Builtin {
+    Builtin { name, meaning: Meaning::Metric(metric, unit), part }
 }
 
 /// A built-in name of no reading.
 pub(super) const fn no(name: &'static str) -> Builtin {
-    Builtin { name, meaning: Meaning::NotAReading }
+    Builtin { name, meaning: Meaning::NotAReading, part: "" }
 }
 
 /// The rules of one mapping.
 #[derive(Clone, Debug)]
 pub(super) struct Quantities {
-    rules: Vec<(Pattern, Option<FullRule>)>,
-    builtin: &'static [Builtin],
+    rules: Vec<(NameMatcher, Option<FullRule>)>,
+    builtin: BuiltinNames,
     unknown: Unknown,
+}
+
+/// Tables of built-in names, of which the first that has a name counts.
+#[derive(Clone, Debug, Default)]
+struct BuiltinNames {
+    all: Vec<&'static Builtin>,
+    /// Places of those without digits, by the name in lower case.
+    by_name: HashMap<String, usize>,
+    /// Places of those with digits.
+    numbered: Vec<usize>,
+}
+
+impl BuiltinNames {
+    fn extend(&mut self, table: &'static [Builtin]) {
+        for own in table {
+            let rank = self.all.len();
+            self.all.push(own);
+            if own.name.contains('#') {
+                self.numbered.push(rank);
+            } else {
+                self.by_name.entry(own.name.to_ascii_lowercase()).or_insert(rank);
+            }
+        }
+    }
+
+    fn find<'n>(&self, name: &'n str, before: &'n str) -> Option<BuiltinMatch<'n>> {
+        let exact = self.by_name.get(&name.to_ascii_lowercase()).map(|rank| (*rank, ""));
+        let numbered = self
+            .numbered
+            .iter()
+            .find_map(|rank| Some((*rank, digits_of(self.all[*rank].name, name)?)));
+        let (rank, channel) = exact.into_iter().chain(numbered).min_by_key(|(rank, _)| *rank)?;
+        let Builtin { meaning, part, .. } = *self.all[rank];
+        Some(BuiltinMatch { rank, meaning, channel, part, before })
+    }
+}
+
+/// Which names a rule is for.
+#[derive(Clone, Debug)]
+enum NameMatcher {
+    Exact(String),
+    Pattern(Pattern),
+}
+
+impl NameMatcher {
+    /// Reads a name, a pattern, or a JSON pointer (RFC 6901), which is the names of its levels.
+    fn parse(key: &str) -> Result<Self, String> {
+        let levels = match key.strip_prefix('/') {
+            Some(levels) => levels.replace("~1", "/").replace("~0", "~"),
+            None => key.to_owned(),
+        };
+        if levels.contains(['*', '+', '#', '{', '}']) {
+            return Pattern::parse(&levels, &[]).map(Self::Pattern);
+        }
+        Ok(Self::Exact(levels))
+    }
+
+    fn is_match(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(own) => own == name,
+            Self::Pattern(pattern) => pattern.is_match(name),
+        }
+    }
+}
+
+impl BuiltinMatch<'_> {
+    /// The unit that is in the name, or that nobody writes otherwise.
+    pub(super) fn unit(&self) -> Option<&'static str> {
+        match self.meaning {
+            Meaning::Metric(_, unit) => unit,
+            Meaning::NotAReading => None,
+        }
+    }
+}
+
+/// What the user says of a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum UserRule<'q> {
+    /// Nothing: built-in names may know it.
+    Silent,
+    /// That it is no reading.
+    NotAReading,
+    /// That it is of a metric.
+    Metric(&'q FullRule),
+}
+
+/// A built-in name that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BuiltinMatch<'n> {
+    /// Its place among all built-in names of the mapping.
+    pub(super) rank: usize,
+    meaning: Meaning,
+    /// The digits that stand for `#` in it; empty where it has none.
+    pub(super) channel: &'n str,
+    /// Which of several sensors of a device it is of, where the name tells.
+    pub(super) part: &'static str,
+    /// What stands before it, where only the end of the name was looked up.
+    pub(super) before: &'n str,
 }
 
 /// A value as it was found.
@@ -99,11 +213,69 @@ impl Quantities {
         metrics: &MetricTable,
     ) -> Result<Self, String> {
         let rules = mapping.metrics.iter().map(|(key, own)| {
-            let pattern = Pattern::parse(key, &[]).map_err(|what| format!("metrics: {what}"))?;
-            Ok((pattern, rule(key, own, metrics)?))
+            let matcher = NameMatcher::parse(key).map_err(|what| format!("metrics: {what}"))?;
+            Ok((matcher, rule(key, own, metrics)?))
         });
-        let rules = rules.collect::<Result<_, String>>()?;
-        Ok(Self { rules, builtin, unknown: mapping.unknown })
+        let mut rules = rules.collect::<Result<Vec<_>, String>>()?;
+        let ignored = IgnoreList::new(&mapping.ignore)?;
+        let ignored = ignored.patterns().map(|own| (NameMatcher::Pattern(own.clone()), None));
+        rules.extend(ignored);
+        let mut names = BuiltinNames::default();
+        names.extend(builtin);
+        Ok(Self { rules, builtin: names, unknown: mapping.unknown.unwrap_or_default() })
+    }
+
+    /// The same with a further table of built-in names.
+    pub(super) fn and_builtin(mut self, further: &'static [Builtin]) -> Self {
+        self.builtin.extend(further);
+        self
+    }
+
+    /// The same, with what becomes of unknown numbers where the user does not say it.
+    pub(super) fn or_unknown(mut self, mapping: &Mapping, usual: Unknown) -> Self {
+        self.unknown = mapping.unknown.unwrap_or(usual);
+        self
+    }
+
+    pub(super) fn unknown(&self) -> Unknown {
+        self.unknown
+    }
+
+    /// The built-in name that is this one, `#` in it being digits.
+    pub(super) fn builtin_of<'n>(&self, name: &'n str) -> Option<BuiltinMatch<'n>> {
+        self.builtin.find(name, "")
+    }
+
+    /// The longest built-in name that this one ends with, after `_` or `-`, or is.
+    pub(super) fn builtin_at_end_of<'n>(&self, name: &'n str) -> Option<BuiltinMatch<'n>> {
+        let ends = name.match_indices(['_', '-']).map(|(at, _)| at + 1);
+        std::iter::once(0).chain(ends).find_map(|start| {
+            self.builtin.find(&name[start..], name[..start].trim_end_matches(['_', '-']))
+        })
+    }
+
+    /// What the user says of a value.
+    pub(super) fn ruled(&self, found: &Found<'_>) -> UserRule<'_> {
+        match self.rule(found) {
+            None => UserRule::Silent,
+            Some(None) => UserRule::NotAReading,
+            Some(Some(rule)) => UserRule::Metric(rule),
+        }
+    }
+
+    /// Whether a rule names exactly this.
+    pub(super) fn names_exactly(&self, name: &str) -> bool {
+        let is = |matcher: &NameMatcher| matches!(matcher, NameMatcher::Exact(own) if own == name);
+        self.rules.iter().any(|(matcher, _)| is(matcher))
+    }
+
+    /// The names that the user's rules are for, for people.
+    pub(super) fn rule_names(&self) -> String {
+        let exact = self.rules.iter().filter_map(|(matcher, _)| match matcher {
+            NameMatcher::Exact(name) => Some(name.as_str()),
+            NameMatcher::Pattern(_) => None,
+        });
+        exact.collect::<Vec<_>>().join("`, `")
     }
 
     /// Whether a rule or a built-in name takes this for a metric; if not, its
@@ -139,8 +311,7 @@ impl Quantities {
                     };
                     let found = Found { unit: Some(unit), ..*found };
                     let (metric, value) = apply(&rule, &found, value, metrics)?;
-                    let is_sentinel = device_value::is_sentinel(&metric, found.names, value);
-                    Ok(Some((metric, if is_sentinel { f64::NAN } else { value })))
+                    Ok(Some(without_sentinel(metric, found.names, value)))
                 }
                 Some(Meaning::NotAReading) => Ok(None),
                 None if self.unknown == Unknown::Ignore => Ok(None),
@@ -151,14 +322,15 @@ impl Quantities {
 
     fn rule(&self, found: &Found<'_>) -> Option<&Option<FullRule>> {
         found.names.iter().find_map(|name| {
-            self.rules.iter().find(|(pattern, _)| pattern.is_match(name)).map(|(_, rule)| rule)
+            self.rules.iter().find(|(matcher, _)| matcher.is_match(name)).map(|(_, rule)| rule)
         })
     }
 
     fn meaning(&self, found: &Found<'_>) -> Option<Meaning> {
-        let name = found.builtin;
-        let known = self.builtin.iter().find(|builtin| builtin.name.eq_ignore_ascii_case(name));
-        match known?.meaning {
+        let Some(known) = self.builtin_of(found.builtin) else {
+            return is_about_the_device(found.builtin).then_some(Meaning::NotAReading);
+        };
+        match known.meaning {
             Meaning::Metric(metric, _)
                 if found.names.iter().any(|name| device_value::is_of_device(name, metric)) =>
             {
@@ -167,6 +339,23 @@ impl Quantities {
             meaning => Some(meaning),
         }
     }
+}
+
+/// The digits that stand for `#` in a built-in name, if the name is that one.
+fn digits_of<'n>(own: &str, name: &'n str) -> Option<&'n str> {
+    let (before, after) = own.split_once('#')?;
+    let digits_end = name.len().checked_sub(after.len())?;
+    let (start, digits) = (name.get(..before.len())?, name.get(before.len()..digits_end)?);
+    let is_digits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let is_same =
+        start.eq_ignore_ascii_case(before) && name.get(digits_end..)?.eq_ignore_ascii_case(after);
+    (is_digits && is_same).then_some(digits)
+}
+
+/// A reading whose value does not say that there is none.
+pub(super) fn without_sentinel(metric: SmolStr, names: &[&str], value: f64) -> (SmolStr, f64) {
+    let is_sentinel = device_value::is_sentinel(&metric, names, value);
+    (metric, if is_sentinel { f64::NAN } else { value })
 }
 
 /// The value by a rule, in the unit of the rule's metric.
@@ -265,6 +454,21 @@ mod tests {
         let full =
             r#"{ "node/raw" = { metric = "temperature", unit = "°F", scale = 0.1, offset = 2 } }"#;
         check(full, ("raw", Some("°C"), 2100.0), temperature(100.0));
+    }
+
+    #[test]
+    fn built_in_names_with_a_number() {
+        let check = |own: &str, name: &str, expect: Option<&str>| {
+            assert_eq!(digits_of(own, name), expect, "{own} {name}");
+        };
+        check("temperature_#_C", "temperature_12_C", Some("12"));
+        check("temperature_#_C", "temperature_12_c", Some("12"));
+        check("temperature_#_C", "temperature_C", None);
+        check("temperature_#_C", "temperature__C", None);
+        check("tempc#", "tempc2_dp", None);
+        check("tempc#", "tempc", None);
+        check("tempc#", "ü", None);
+        check("temp", "temp", None);
     }
 
     #[test]

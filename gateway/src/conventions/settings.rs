@@ -11,6 +11,23 @@ use telemetry::SmolStr;
 pub enum Name {
     /// Topics of the user's own design.
     Template,
+    /// ChirpStack 4 and 3: `application/<id>/device/<EUI>/event/up`.
+    Chirpstack,
+    /// ESPHome without discovery: `<prefix>/sensor/<id>/state`.
+    Esphome,
+    /// OpenMQTTGateway and Theengs without discovery: `home/<gateway>/BTtoMQTT/<MAC>`.
+    Openmqttgateway,
+    /// rtl_433: `rtl_433/<host>/events`, `rtl_433/<host>/devices/…`.
+    #[serde(rename = "rtl_433")]
+    Rtl433,
+    /// Sensor Measurement Lists (RFC 8428).
+    Senml,
+    /// Shelly of the second generation and later: `<id>/events/rpc`, `<id>/status/<component>`.
+    Shelly,
+    /// The Things Stack: `v3/<application>/devices/<device>/up`.
+    TheThingsStack,
+    /// ThingsBoard: `v1/devices/me/telemetry`, `v1/gateway/telemetry`.
+    Thingsboard,
     /// Zigbee2MQTT: `zigbee2mqtt/<friendly name>`.
     Zigbee2mqtt,
     /// Tasmota: `tele/<device>/SENSOR`.
@@ -38,15 +55,45 @@ pub struct Mapping {
     #[serde(default)]
     pub metrics: BTreeMap<SmolStr, MetricRule>,
     #[serde(default)]
-    pub unknown: Unknown,
+    pub unknown: Option<Unknown>,
     #[serde(default)]
     pub ignore: Vec<String>,
     pub time_zone: Option<String>,
-    pub timestamp: Option<String>,
+    pub device: Option<String>,
+    pub zone_at: Option<String>,
+    pub records: Option<String>,
+    #[serde(default)]
+    pub fields: OneOrMany,
+    #[serde(default)]
+    pub timestamp: OneOrMany,
     pub sequence: Option<String>,
+    pub boot: Option<String>,
+    pub metric: Option<String>,
     pub value: Option<String>,
+    pub unit: Option<String>,
     #[serde(default = "entities_max")]
     pub entities_max: usize,
+}
+
+/// A text, or several.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(from = "Texts")]
+pub struct OneOrMany(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
+enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<Texts> for OneOrMany {
+    fn from(texts: Texts) -> Self {
+        match texts {
+            Texts::One(text) => Self(vec![text]),
+            Texts::Many(texts) => Self(texts),
+        }
+    }
 }
 
 /// Which zone a device belongs to: the first rule whose pattern it matches.
@@ -57,10 +104,20 @@ pub struct ZoneRule {
     /// a level, `#` for any levels, `{zone}` and `{site}` for a level that is
     /// taken.
     pub devices: String,
-    /// The zone, where the pattern has no `{zone}`.
-    pub zone: Option<SmolStr>,
+    /// The zone, where the pattern has no `{zone}`; `false`: such devices are not for us.
+    pub zone: Option<ZoneTarget>,
     /// The site, where it is not the mapping's.
     pub site: Option<SmolStr>,
+}
+
+/// Where the devices of a rule are.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(untagged, expecting = "expected a zone's name, or false")]
+pub enum ZoneTarget {
+    /// `false`: not for us.
+    Ignored(bool),
+    /// In a zone.
+    Zone(SmolStr),
 }
 
 /// What a value of theirs is.
@@ -78,7 +135,7 @@ pub enum MetricRule {
 
 /// The long form of a [`MetricRule`]: metric = value · scale + offset, in
 /// `unit`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // named by the struct's sentence
 pub struct FullRule {

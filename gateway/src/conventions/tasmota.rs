@@ -26,6 +26,17 @@ const BUILTIN: &[Builtin] = &[
     is("Illuminance", "light", Some("lx")),
     is("CarbonDioxide", "co2", Some("ppm")),
     is("Moisture", "soil_moisture", Some("%")),
+    is("Fertility", "ec", Some("µS/cm")),
+    is("pH", "ph", Some("pH")),
+    is("EC", "ec", None),
+    // Of the capacitance of a Chirp!, and of its light the less the brighter: both are raw.
+    no(RAW_VALUE),
+    no("Darkness"),
+    // An analog input that is no sensor by itself.
+    no("A#"),
+    is("Temperature#", "temperature", Some("°C")),
+    is("Illuminance#", "light", Some("lx")),
+    no("Range#"),
     no("DewPoint"),
     no("HeatIndex"),
     no("SeaPressure"),
@@ -35,7 +46,6 @@ const BUILTIN: &[Builtin] = &[
     no("Gas"),
     // In per cent, of sensors over Bluetooth.
     no("Battery"),
-    no("Fertility"),
     no("RSSI"),
     no("Id"),
     no("Address"),
@@ -46,6 +56,9 @@ const BUILTIN: &[Builtin] = &[
     no("ESP8266"),
     no("ENERGY"),
 ];
+
+/// What a raw value is called here: no sensor can name it so.
+const RAW_VALUE: &str = "(raw)";
 
 /// Objects within objects, at most: `ANALOG`, `A0`, `Temperature`.
 const DEPTH_MAX: usize = 3;
@@ -125,6 +138,7 @@ impl Convention for Tasmota {
         }
         let device = found.name("device").map_or("", |level| level.as_str());
         let taken = self.places.zone(&[device]).map(|zone| {
+            let Some(zone) = zone else { return Taken::nothing() };
             let device = tidy(device);
             let taken = self.readings(&zone, &device, message, context);
             taken.unwrap_or_else(Taken::refused).owned_by(&zone, &device)
@@ -184,10 +198,14 @@ impl Reader<'_> {
         full: &str,
         value: &Value,
     ) {
-        let unit = self.units.iter().find(|(name, _)| *name == key).and_then(|(_, unit)| *unit);
+        let kind = key.trim_end_matches(|c: char| c.is_ascii_digit());
+        let unit = self.units.iter().find(|(name, _)| *name == kind).and_then(|(_, unit)| *unit);
         let by_identity = identity.map(|identity| format!("{identity}.{key}"));
         let names = [by_identity.as_deref().unwrap_or(full), full, key];
-        let found = Found { names: &names, builtin: key, unit };
+        // `CHIRP0`, `CHIRP1`: what it calls moisture is a capacitance.
+        let is_raw = key == "Moisture" && sensor.starts_with("CHIRP");
+        let builtin = if is_raw { RAW_VALUE } else { key };
+        let found = Found { names: &names, builtin, unit };
         let quantities = &self.tasmota.quantities;
         // Names and states at the top (`"Switch1": "OFF"`) are no readings,
         // unless a rule says so.
@@ -201,13 +219,16 @@ impl Reader<'_> {
         }
         let read = value::number(full, value)
             .and_then(|value| quantities.read(&found, value, self.context.metrics));
+        // `ANALOG` has `Temperature1` and `Temperature2`: two probes.
+        let known = quantities.builtin_of(key).filter(|own| own.unit().is_some());
+        let channel = known.map_or("", |own| own.channel);
         match read {
             Ok(Some((metric, value))) => {
                 // Each sensor is a device of its own: a board may have two
                 // thermometers, and one of them may fail.
                 let device = match identity.unwrap_or(sensor) {
                     "" => self.device.clone(),
-                    sensor => tidy(&format!("{}.{sensor}", self.device)),
+                    sensor => tidy(&format!("{}.{sensor}{channel}", self.device)),
                 };
                 let origin = Origin::live(self.zone.clone(), device, self.message);
                 let reading = Reading { metric, event_ms: self.event_ms, value };

@@ -18,8 +18,7 @@ pub(super) fn text(payload: &[u8]) -> Result<&str, Refusal> {
         .map_err(|e| (Reason::Malformed, format!("not UTF-8 at byte {}", e.valid_up_to())))
 }
 
-/// A JSON value as a number: as in the gateway's own payloads, and also a text
-/// that says a number, on or off.
+/// A JSON value as a number, as in the gateway's own payloads.
 pub(super) fn number(name: &str, value: &Value) -> Result<f64, Refusal> {
     match value {
         Value::String(text) => words(name, text),
@@ -29,21 +28,10 @@ pub(super) fn number(name: &str, value: &Value) -> Result<f64, Refusal> {
 
 /// A text as a number.
 pub(super) fn words(name: &str, text: &str) -> Result<f64, Refusal> {
-    let text = text.trim();
-    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
-    if is(&["on", "true", "open"]) {
-        Ok(1.0)
-    } else if is(&["off", "false", "closed"]) {
-        Ok(0.0)
-    } else if is(&["none", "null", "nan"]) {
-        // What senders write while a sensor gives nothing.
-        Ok(f64::NAN)
-    } else {
-        text.parse().map_err(|_| {
-            let what = format!("`{}` is `{}`, expected a number", shorten(name), shorten(text));
-            (Reason::NotAReading, what)
-        })
-    }
+    payload::number_of_word(text).ok_or_else(|| {
+        let what = format!("`{}` is `{}`, expected a number", shorten(name), shorten(text.trim()));
+        (Reason::NotAReading, what)
+    })
 }
 
 /// When something was measured, UTC milliseconds: as the stamp says, and of a

@@ -2,9 +2,10 @@
 //! `bridge/devices` tells their units.
 //!
 //! Source: <https://www.zigbee2mqtt.io/guide/usage/mqtt_topics_and_messages.html>
-//! and <https://www.zigbee2mqtt.io/guide/usage/exposes.html>, version 2.
+//! and <https://www.zigbee2mqtt.io/guide/usage/exposes.html>, version 2; of version 1 what was
+//! otherwise (<https://github.com/Koenkk/zigbee2mqtt/discussions/24198>).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,6 +14,7 @@ use tracing::warn;
 
 use super::{
     Context, Convention, Refusal, Taken, base, below,
+    entity_store::{EntityCounts, EntityStore},
     place::{Places, tidy},
     quantity::{Builtin, Found, Quantities, is, no},
     settings::Mapping,
@@ -30,9 +32,23 @@ const BUILTIN: &[Builtin] = &[
     is("humidity", "humidity", Some("%")),
     is("soil_moisture", "soil_moisture", Some("%")),
     is("co2", "co2", Some("ppm")),
+    is("humidity_soil", "soil_moisture", Some("%")),
+    is("temperature_soil", "soil_temperature", Some("°C")),
     // Since version 2, `illuminance` is in lux; before, `illuminance_lux` was.
     is("illuminance", "light", Some("lx")),
     is("illuminance_lux", "light", Some("lx")),
+    no(RAW_ILLUMINANCE),
+    is("soil_fertility", "ec", Some("µS/cm")),
+    is("fertility", "ec", Some("µS/cm")),
+    is("ec", "ec", Some("µS/cm")),
+    is("ph", "ph", Some("pH")),
+    is("external_temperature", "temperature", Some("°C")),
+    is("temperature_external", "temperature", Some("°C")),
+    is("temperature_probe", "temperature", Some("°C")),
+    is("wind_direction", "wind_direction", Some("°")),
+    is("precipitation", "rain", Some("mm")),
+    is("rain_intensity", "rain_rate", None),
+    is("leaf_wetness", "leaf_wetness", Some("%")),
     is("pressure", "pressure", Some("hPa")),
     is("occupancy", "motion", Some("count")),
     is("presence", "motion", Some("count")),
@@ -66,7 +82,52 @@ const BUILTIN: &[Builtin] = &[
     no("occupancy_timeout"),
     no("illuminance_raw"),
     no("no_occupancy_since"),
+    // Of the air, and of a pool; no metrics of ours.
+    no("dew_point"),
+    no("voc"),
+    no("voc_index"),
+    no("eco2"),
+    no("formaldehyd"),
+    no("pm1"),
+    no("pm10"),
+    no("pm25"),
+    no("aqi"),
+    no("uv_index"),
+    no("tds"),
+    no("orp"),
+    no("salinity"),
+    no("free_chlorine"),
+    no("noise"),
+    // Settings, and what devices count.
+    no("action_duration"),
+    no("battery_low"),
+    no("countdown"),
+    no("detection_distance"),
+    no("detection_interval"),
+    no("illuminance_calibration"),
+    no("illuminance_sampling"),
+    no("measurement_interval"),
+    no("radar_sensitivity"),
+    no("motion_sensitivity"),
+    no("presence_timeout"),
+    no("soil_calibration"),
+    no("soil_sampling"),
+    no("soil_warning"),
+    no("target_distance"),
+    no("temperature_sampling"),
+    no("humidity_sampling"),
+    no("temperature_sensitivity"),
+    no("humidity_sensitivity"),
+    no("min_temperature_limit"),
+    no("max_temperature_limit"),
+    no("valve_opening_degree"),
+    no("running_time"),
+    no("produced_energy"),
 ];
+
+/// What the illuminance of version 1 is called here: 10 000 · log₁₀(lux) + 1 (Zigbee cluster
+/// library, 4.2.2.2.1).
+const RAW_ILLUMINANCE: &str = "illuminance (raw)";
 
 /// What the voltage of a plug is called here; a device cannot name it so.
 const MAINS_VOLTAGE: &str = "voltage (mains)";
@@ -74,13 +135,16 @@ const MAINS_VOLTAGE: &str = "voltage (mains)";
 /// Exposed features within features, at most: a `composite` in a `light`.
 const DEPTH_MAX: usize = 4;
 
+/// Properties that a device exposes, with their units where they have one.
+type ExposedUnits = HashMap<SmolStr, Option<SmolStr>>;
+
 #[derive(Debug)]
 pub(super) struct Zigbee2Mqtt {
     base: String,
     places: Places,
     quantities: Quantities,
-    /// The units of properties, by friendly name.
-    units: HashMap<SmolStr, HashMap<SmolStr, SmolStr>>,
+    /// The units of properties that are exposed, by friendly name.
+    units: EntityStore<ExposedUnits>,
     time_parser: TimeParser,
     entities_max: usize,
 }
@@ -91,7 +155,7 @@ impl Zigbee2Mqtt {
             base: base(mapping, "zigbee2mqtt")?,
             places: Places::new(mapping)?,
             quantities: Quantities::new(mapping, BUILTIN, metrics)?,
-            units: HashMap::new(),
+            units: EntityStore::new(mapping.entities_max),
             time_parser: TimeParser::new(TimeUsage::Live),
             entities_max: mapping.entities_max,
         })
@@ -106,46 +170,52 @@ impl Zigbee2Mqtt {
             }
         };
         // The list is always of all devices.
-        self.units.clear();
-        let mut left = self.entities_max;
+        let listed: HashSet<&SmolStr> = devices.iter().map(|own| &own.friendly_name).collect();
+        let gone: Vec<SmolStr> =
+            self.units.names().filter(|name| !listed.contains(name)).cloned().collect();
+        gone.iter().for_each(|name| drop(self.units.remove(name)));
         for Device { friendly_name, definition } in devices {
             let mut units = HashMap::new();
+            let mut left = self.entities_max;
             for exposed in definition.into_iter().flat_map(|definition| definition.exposes) {
                 exposed.collect_units(DEPTH_MAX, &mut left, &mut units);
             }
             if !units.is_empty() {
-                self.units.insert(friendly_name, units);
+                let weight = units.len();
+                self.units.update(&friendly_name, units, weight);
             }
-        }
-        if left == 0 {
-            warn!(
-                entities_max = self.entities_max,
-                "more properties than entities_max: the units of some are not known"
-            );
         }
     }
 
     /// The readings of one device.
     fn readings(
-        &self,
+        &mut self,
         name: &str,
         properties: &Map<String, Value>,
         message: &Message,
         context: &Context<'_>,
     ) -> Result<Taken, Refusal> {
-        let (zone, device) = (self.places.zone(&[name])?, tidy(name));
+        let Some(zone) = self.places.zone(&[name])? else { return Ok(Taken::nothing()) };
+        let device = tidy(name);
         let event_ms = match properties.get("last_seen") {
             None => message.received_ms,
             // `last_seen: ISO_8601_local` carries its offset.
             Some(stamp) => value::event_ms("last_seen", stamp, &self.time_parser, message)?,
         };
-        let units = self.units.get(name);
+        let units = self.units.get(name).cloned();
         let mut taken = Taken::nothing().owned_by(&zone, &device);
         let origin = Origin::live(zone, device, message);
         for (property, value) in properties {
-            let unit = units.and_then(|units| units.get(property.as_str())).map(SmolStr::as_str);
-            let is_mains = property == "voltage" && unit == Some("V");
-            let builtin = if is_mains { MAINS_VOLTAGE } else { property };
+            let exposed = units.as_ref().and_then(|units| units.get(property.as_str()));
+            let unit = exposed.and_then(|unit| unit.as_deref());
+            // Version 1 tells no unit of what is raw, and has the lux beside it.
+            let is_raw = property == "illuminance"
+                && (properties.contains_key("illuminance_lux") || exposed == Some(&None));
+            let builtin = match property.as_str() {
+                "voltage" if unit == Some("V") => MAINS_VOLTAGE,
+                "illuminance" if is_raw => RAW_ILLUMINANCE,
+                property => property,
+            };
             let path = format!("{name}/{property}");
             let found = Found { names: &[&path, property], builtin, unit };
             // A state (`"ON"`), an action, an update is no reading, unless a
@@ -194,6 +264,10 @@ impl Convention for Zigbee2Mqtt {
         Some(taken.unwrap_or_else(Taken::refused))
     }
 
+    fn entities(&self) -> EntityCounts {
+        self.units.counts()
+    }
+
     #[cfg(fuzzing)]
     fn forget(&mut self) {
         self.units.clear();
@@ -240,10 +314,11 @@ struct Exposed {
 }
 
 impl Exposed {
-    fn collect_units(self, depth: usize, left: &mut usize, units: &mut HashMap<SmolStr, SmolStr>) {
-        if let (Some(property), Some(unit)) = (self.property, self.unit)
+    fn collect_units(self, depth: usize, left: &mut usize, units: &mut ExposedUnits) {
+        if let Some(property) = self.property
+            && (self.unit.is_some() || property == "illuminance")
             && *left > 0
-            && units.insert(property, unit).is_none()
+            && units.insert(property, self.unit).is_none()
         {
             *left -= 1;
         }

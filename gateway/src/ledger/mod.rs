@@ -21,6 +21,7 @@ use telemetry::{SequenceCheck, SmolStr, ZoneId};
 use tokio::sync::watch;
 
 use crate::{
+    conventions::EntityCounts,
     intake::Intake,
     message::{Message, now_ms},
 };
@@ -77,6 +78,9 @@ pub struct Snapshot {
     /// Times that a broker had lost this client's session, and with it perhaps
     /// messages.
     pub lost_sessions: u64,
+    /// What conventions remember between messages.
+    #[serde(default)]
+    pub entities: EntityCounts,
     /// All devices together.
     pub totals: Counts,
     /// Devices that have no line any more, because others were heard since: their counts are in
@@ -197,6 +201,8 @@ impl Ledger {
             since_ms: state.since_ms,
             messages: state.messages,
             lost_sessions: state.lost_sessions,
+            // Who has the decoder fills it in.
+            entities: EntityCounts::default(),
             totals,
             evicted_devices: state.accounts.evicted(),
             kafka: state.kafka.clone(),

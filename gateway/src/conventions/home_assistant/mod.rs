@@ -11,8 +11,6 @@
 mod discovery;
 mod value_template;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
 use serde_json::Value;
 use telemetry::{MetricTable, Reading, Reason, SmolStr};
 use tracing::{debug, warn};
@@ -23,13 +21,15 @@ use self::{
 };
 use super::{
     Context, Convention, Refusal, Taken, base, below, device_value,
+    entity_store::{EntityCounts, EntityStore},
     place::{Places, shorten, tidy},
     quantity::{Builtin, Found, Quantities, is, no},
     settings::Mapping,
     taken::Origin,
+    topic_index::TopicIndex,
     value,
 };
-use crate::message::Message;
+use crate::{downlink::is_match, message::Message};
 
 /// Device classes of `sensor` and `binary_sensor`
 /// (<https://www.home-assistant.io/integrations/sensor/#device-class>); units
@@ -43,6 +43,15 @@ const BUILTIN: &[Builtin] = &[
     is("atmospheric_pressure", "pressure", None),
     is("pressure", "pressure", None),
     is("wind_speed", "wind_speed", None),
+    is("wind_direction", "wind_direction", Some("°")),
+    is("irradiance", "irradiance", None),
+    is("precipitation", "rain", None),
+    is("precipitation_intensity", "rain_rate", None),
+    is("conductivity", "ec", None),
+    is("ph", "ph", Some("pH")),
+    // What Theengs and OpenMQTTGateway announce without a class: the end of the name tells.
+    is("moi", "soil_moisture", Some("%")),
+    is("fer", "ec", Some("µS/cm")),
     // Of binary sensors.
     is("motion", "motion", Some("count")),
     is("occupancy", "motion", Some("count")),
@@ -71,18 +80,15 @@ const BUILTIN: &[Builtin] = &[
     no("water"),
 ];
 
-/// `<component>/<id>` of the discovery topic, and the entity's id: a device's
-/// topic describes several.
-type Key = (SmolStr, SmolStr);
-
 #[derive(Debug)]
 pub(super) struct HomeAssistant {
     base: String,
     places: Places,
     quantities: Quantities,
-    entities: BTreeMap<Key, Entity>,
-    /// Which entities a topic is of.
-    by_topic: HashMap<SmolStr, BTreeSet<Key>>,
+    /// By the levels of the discovery topic: a device's topic describes several.
+    entities: EntityStore<Vec<Entity>>,
+    /// Which of them a topic is of; state topics may have wildcards.
+    by_topic: TopicIndex,
     entities_max: usize,
 }
 
@@ -92,8 +98,8 @@ impl HomeAssistant {
             base: base(mapping, "homeassistant")?,
             places: Places::new(mapping)?,
             quantities: Quantities::new(mapping, BUILTIN, metrics)?,
-            entities: BTreeMap::new(),
-            by_topic: HashMap::new(),
+            entities: EntityStore::new(mapping.entities_max),
+            by_topic: TopicIndex::default(),
             entities_max: mapping.entities_max,
         })
     }
@@ -116,39 +122,34 @@ impl HomeAssistant {
                 }
             }
         };
-        self.forget(levels);
-        for entity in entities {
-            if self.entities.len() >= self.entities_max {
-                warn!(
-                    entities_max = self.entities_max,
-                    id = %entity.id,
-                    "more entities than entities_max: its states will be dead letters"
-                );
-                return;
-            }
+        let name = SmolStr::new(levels);
+        if let Some(gone) = self.entities.remove(levels) {
+            self.remove_topics(&name, &gone);
+        }
+        let mut entities = entities;
+        if entities.len() > self.entities_max {
+            self.entities.refuse(entities.len() - self.entities_max);
+            entities.truncate(self.entities_max);
+        }
+        if entities.is_empty() {
+            return;
+        }
+        for entity in &entities {
             debug!(component = %entity.component, id = %entity.id, state_topic = ?entity.state_topic, "discovered");
-            let key = (SmolStr::new(levels), entity.id.clone());
             for topic in entity.state_topic.iter().chain(&entity.other_topics) {
-                self.by_topic.entry(topic.clone()).or_default().insert(key.clone());
+                self.by_topic.insert(topic, &name);
             }
-            self.entities.insert(key, entity);
+        }
+        let weight = entities.len();
+        for (name, gone) in self.entities.insert(&name, entities, weight) {
+            self.remove_topics(&name, &gone);
         }
     }
 
-    fn forget(&mut self, levels: &str) {
-        let first: Key = (SmolStr::new(levels), SmolStr::default());
-        let entities = self.entities.range(first..).take_while(|((config, _), _)| config == levels);
-        let gone: Vec<Key> = entities.map(|(key, _)| key.clone()).collect();
-        for key in gone {
-            let Some(entity) = self.entities.remove(&key) else { continue };
-            for topic in entity.state_topic.iter().chain(&entity.other_topics) {
-                if let Some(keys) = self.by_topic.get_mut(topic) {
-                    keys.remove(&key);
-                    if keys.is_empty() {
-                        self.by_topic.remove(topic);
-                    }
-                }
-            }
+    fn remove_topics(&mut self, name: &SmolStr, entities: &[Entity]) {
+        for topic in entities.iter().flat_map(|own| own.state_topic.iter().chain(&own.other_topics))
+        {
+            self.by_topic.remove(topic, name);
         }
     }
 
@@ -164,9 +165,10 @@ impl HomeAssistant {
     ) -> Result<(), Refusal> {
         let class = entity.device_class.as_deref().unwrap_or_default();
         let object = entity.id.rsplit('/').next().unwrap_or_default();
+        let at_end = object.rsplit(['-', '_']).next().unwrap_or_default();
         let found = Found {
             names: &[&entity.id, object, class],
-            builtin: class,
+            builtin: if class.is_empty() { at_end } else { class },
             unit: entity.unit.as_deref(),
         };
         // Switches, lights and so on have states, unless a rule names them; of
@@ -211,7 +213,9 @@ impl HomeAssistant {
         };
         if let Some((metric, value)) = self.quantities.read(&found, value, context.metrics)? {
             let names = std::iter::once(&entity.id).chain(&entity.names).map(SmolStr::as_str);
-            let zone = self.places.zone(&names.collect::<Vec<_>>())?;
+            let Some(zone) = self.places.zone(&names.collect::<Vec<_>>())? else {
+                return Ok(());
+            };
             let origin = Origin::live(zone, tidy(&entity.id), message);
             let reading = Reading { metric, event_ms: message.received_ms, value };
             taken.add(&origin, reading, message, context.limits.readings_max);
@@ -232,10 +236,19 @@ impl Convention for HomeAssistant {
         if levels == Some("status") {
             return Some(Taken::nothing());
         }
-        let keys = self.by_topic.get(&message.topic)?;
-        let states = keys.iter().filter_map(|key| self.entities.get(key));
-        let states: Vec<&Entity> =
-            states.filter(|entity| entity.state_topic.as_ref() == Some(&message.topic)).collect();
+        let names: Vec<SmolStr> = self.by_topic.find(&message.topic).into_iter().cloned().collect();
+        if names.is_empty() {
+            return None;
+        }
+        // These are used now.
+        for name in &names {
+            self.entities.get(name);
+        }
+        let is_state = |entity: &&Entity| {
+            entity.state_topic.as_ref().is_some_and(|filter| is_match(filter, &message.topic))
+        };
+        let known = names.iter().filter_map(|name| self.entities.peek(name)).flatten();
+        let states: Vec<&Entity> = known.filter(is_state).collect();
         if states.is_empty() || message.payload.is_empty() {
             return Some(Taken::nothing());
         }
@@ -252,6 +265,10 @@ impl Convention for HomeAssistant {
             taken.left_out.extend(read.err());
         }
         Some(taken)
+    }
+
+    fn entities(&self) -> EntityCounts {
+        self.entities.counts()
     }
 
     #[cfg(fuzzing)]

@@ -16,14 +16,12 @@
 mod node;
 mod payload;
 
-use std::collections::HashMap;
-
 use prost::Message as _;
 use telemetry::{
     MetricTable, ParsedTime, Reading, Reason, SmolStr, Source, TimeParser, TimeUsage,
     time::EXPECTED_SET,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use self::{
     node::{Node, TEXT_BYTES_MAX},
@@ -31,6 +29,7 @@ use self::{
 };
 use super::{
     Context, Convention, Publication, Refusal, Taken, base, below,
+    entity_store::{EntityCounts, EntityStore},
     place::{Places, shorten, tidy},
     quantity::{Builtin, Found, Quantities, is, no},
     settings::Mapping,
@@ -51,6 +50,19 @@ const BUILTIN: &[Builtin] = &[
     is("soil temperature", "soil_temperature", None),
     is("pressure", "pressure", None),
     is("wind_speed", "wind_speed", None),
+    is("wind_direction", "wind_direction", Some("°")),
+    is("wind direction", "wind_direction", Some("°")),
+    is("ec", "ec", None),
+    is("conductivity", "ec", None),
+    is("ph", "ph", Some("pH")),
+    is("par", "par", Some("µmol/m²/s")),
+    is("ppfd", "par", Some("µmol/m²/s")),
+    is("irradiance", "irradiance", Some("W/m²")),
+    is("rain", "rain", None),
+    is("rain_rate", "rain_rate", None),
+    is("leaf_wetness", "leaf_wetness", Some("%")),
+    is("leaf wetness", "leaf_wetness", Some("%")),
+    is("drain", "drain", Some("%")),
     is("motion", "motion", Some("count")),
     is("irrigation", "irrigation", Some("0/1")),
     no("bdSeq"),
@@ -58,6 +70,10 @@ const BUILTIN: &[Builtin] = &[
 
 /// First levels of metrics that describe or control the node or device.
 const NOT_READINGS: [&str; 3] = ["Node Control/", "Device Control/", "Properties/"];
+
+/// Least time between two requests for a rebirth of one node, milliseconds: a
+/// node with a thousand metrics takes a while.
+const REBIRTH_WAIT_MS: i64 = 30_000;
 
 /// The metric by which a host asks for births.
 const REBIRTH: &str = "Node Control/Rebirth";
@@ -67,8 +83,11 @@ pub(super) struct Sparkplug {
     base: String,
     places: Places,
     quantities: Quantities,
-    /// By `<group>/<node>`.
-    nodes: HashMap<SmolStr, Node>,
+    /// By `<group>/<node>`; each weighs as much as it has metrics, and at least one.
+    nodes: EntityStore<Node>,
+    /// When each was asked for its births, UTC milliseconds. It outlives the node itself, so
+    /// that one that is forgotten for want of room is not asked at each of its messages.
+    rebirths: EntityStore<i64>,
     entities_max: usize,
 }
 
@@ -122,7 +141,8 @@ impl Sparkplug {
             base: base(mapping, "spBv1.0")?,
             places: Places::new(mapping)?,
             quantities: Quantities::new(mapping, BUILTIN, metrics)?,
-            nodes: HashMap::new(),
+            nodes: EntityStore::new(mapping.entities_max),
+            rebirths: EntityStore::new(mapping.entities_max),
             entities_max: mapping.entities_max,
         })
     }
@@ -140,14 +160,18 @@ impl Sparkplug {
         let payload = Payload::decode(message.payload.clone())
             .map_err(|e| (Reason::Malformed, format!("not a Sparkplug B payload: {e}")))?;
         let key = SmolStr::new(format!("{group}/{node}"));
-        if !self.nodes.contains_key(&key) && self.nodes.len() >= self.entities_max {
-            let what = format!("more edge nodes than entities_max = {}", self.entities_max);
-            return Err((Reason::NotAReading, what));
+        let entities_max = self.entities_max;
+        if self.nodes.peek(&key).is_none() {
+            self.nodes.insert(&key, Node::default(), 1);
         }
-        let state = self.nodes.entry(key.clone()).or_default();
+        let Some(state) = self.nodes.get(&key) else {
+            let what = "entities_max = 0: no edge node can be remembered".to_owned();
+            return Err((Reason::NotAReading, what));
+        };
         let mut is_incomplete = match kind {
             "NBIRTH" => {
                 state.born(&payload);
+                self.rebirths.remove(&key);
                 false
             }
             "NDEATH" => {
@@ -158,30 +182,39 @@ impl Sparkplug {
             }
             _ => state.note(&payload),
         };
-        if kind.ends_with("BIRTH") {
+        if kind.ends_with("BIRTH") || kind == "DDEATH" {
             state.forget(device);
-            let known: usize = self.nodes.values().map(Node::len).sum();
-            let left = self.entities_max.saturating_sub(known);
-            let state = self.nodes.entry(key.clone()).or_default();
-            let taken = state.define(device, &payload.metrics, left);
-            if taken == left {
-                let entities_max = self.entities_max;
-                warn!(entities_max, node = %key, device, "as many metrics as entities_max: those over it are not learnt");
-            }
-        }
-        if kind == "DDEATH" {
-            self.nodes.entry(key.clone()).or_default().forget(device);
+            let left = entities_max.saturating_sub(state.len());
+            let refused = match kind {
+                "DDEATH" => 0,
+                _ => state.define(device, &payload.metrics, left),
+            };
+            let weight = state.len().max(1);
+            self.nodes.refuse(refused);
+            self.nodes.reweigh(&key, weight);
         }
         let mut taken = Taken::nothing();
         if !kind.ends_with("DEATH") {
             is_incomplete |= self.readings(topic, &key, &payload, message, context, &mut taken);
         }
-        let state = self.nodes.entry(key.clone()).or_default();
-        if is_incomplete && state.may_ask(message.received_ms) {
+        if is_incomplete && self.may_ask_for_rebirth(&key, message.received_ms) {
             info!(node = %key, "messages are missing; asking for a rebirth");
             taken.publish.push(rebirth(&self.base, group, node, message.received_ms));
         }
         Ok(taken)
+    }
+
+    /// Whether to ask a node for its births now, or a request is under way.
+    fn may_ask_for_rebirth(&mut self, key: &SmolStr, now_ms: i64) -> bool {
+        let asked_ms = self.rebirths.get(key).copied();
+        let may = asked_ms.is_none_or(|asked_ms| {
+            // A clock that was set back does not silence it.
+            now_ms.saturating_sub(asked_ms) >= REBIRTH_WAIT_MS || now_ms < asked_ms
+        });
+        if may {
+            self.rebirths.insert(key, now_ms, 1);
+        }
+        may
     }
 
     /// Adds the readings of a birth or of data. Returns whether there was a
@@ -201,7 +234,8 @@ impl Sparkplug {
             device => (format!("{key}/{device}"), tidy(&format!("{node}.{device}"))),
         };
         let zone = match self.places.zone(&[&full]) {
-            Ok(zone) => zone,
+            Ok(Some(zone)) => zone,
+            Ok(None) => return false,
             Err(refusal) => {
                 taken.left_out.push(refusal);
                 return false;
@@ -210,7 +244,7 @@ impl Sparkplug {
         taken.owner = Some((zone.clone(), name.clone()));
         let mut has_unnamed = false;
         for metric in &payload.metrics {
-            let definition = self.nodes.get(key).and_then(|node| node.definition(device, metric));
+            let definition = self.nodes.peek(key).and_then(|node| node.definition(device, metric));
             let Some(definition) = definition else {
                 has_unnamed = true;
                 let alias =
@@ -277,9 +311,14 @@ impl Convention for Sparkplug {
         Some(taken.unwrap_or_else(Taken::refused))
     }
 
+    fn entities(&self) -> EntityCounts {
+        self.nodes.counts()
+    }
+
     #[cfg(fuzzing)]
     fn forget(&mut self) {
         self.nodes.clear();
+        self.rebirths.clear();
     }
 }
 

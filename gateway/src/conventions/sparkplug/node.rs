@@ -7,10 +7,6 @@ use telemetry::SmolStr;
 
 use super::payload::{Metric, Payload};
 
-/// Least time between two requests for a rebirth of one node, milliseconds: a
-/// node with a thousand metrics takes a while.
-const REBIRTH_WAIT_MS: i64 = 30_000;
-
 /// What a birth said of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Definition {
@@ -36,7 +32,6 @@ pub(super) struct Node {
     seq: Option<u64>,
     /// Of the last birth; the will of an earlier session has another.
     bd_seq: Option<u64>,
-    rebirth_asked_ms: Option<i64>,
 }
 
 impl Node {
@@ -55,7 +50,7 @@ impl Node {
     /// A node's birth begins everything anew, its devices' too.
     pub(super) fn born(&mut self, payload: &Payload) {
         self.scopes.clear();
-        (self.is_born, self.rebirth_asked_ms) = (true, None);
+        self.is_born = true;
         self.seq = payload.seq.map(|seq| seq % 256);
         self.bd_seq = bd_seq(payload);
     }
@@ -71,15 +66,17 @@ impl Node {
     }
 
     /// Notes what a birth says of a node or a device, as far as there is room
-    /// for `left` metrics. Returns how many it took.
+    /// for `left` metrics. Returns how many there is none for.
     pub(super) fn define(&mut self, device: &str, metrics: &[Metric], left: usize) -> usize {
         let mut scope = Scope::default();
+        let mut refused = 0;
         for metric in metrics {
-            if scope.by_name.len() >= left {
-                break;
-            }
             let Some(name) = metric.name.as_deref().filter(|name| is_kept(name)) else { continue };
             let name = SmolStr::new(name);
+            if scope.by_name.len() >= left && !scope.by_name.contains_key(&name) {
+                refused += 1;
+                continue;
+            }
             if let Some(alias) = metric.alias {
                 scope.names.insert(alias, name.clone());
             }
@@ -87,12 +84,11 @@ impl Node {
             let definition = Definition { name: name.clone(), datatype: metric.datatype, unit };
             scope.by_name.insert(name, definition);
         }
-        let taken = scope.by_name.len();
         self.scopes.remove(device);
-        if taken > 0 && device.len() <= TEXT_BYTES_MAX {
+        if !scope.by_name.is_empty() && device.len() <= TEXT_BYTES_MAX {
             self.scopes.insert(device.into(), scope);
         }
-        taken
+        refused
     }
 
     /// Forgets a device that died or is born anew.
@@ -121,18 +117,6 @@ impl Node {
         let born = named(scope?.names.get(&metric.alias?)?)?;
         let datatype = metric.datatype.or(born.datatype);
         Some(Definition { datatype, ..born.clone() })
-    }
-
-    /// Whether to ask for a rebirth now, or a request is under way.
-    pub(super) fn may_ask(&mut self, now_ms: i64) -> bool {
-        let may = self.rebirth_asked_ms.is_none_or(|asked| {
-            // A clock that was set back does not silence it.
-            now_ms.saturating_sub(asked) >= REBIRTH_WAIT_MS || now_ms < asked
-        });
-        if may {
-            self.rebirth_asked_ms = Some(now_ms);
-        }
-        may
     }
 }
 
@@ -184,14 +168,5 @@ mod tests {
         node.born(&payload(None));
         assert!(!node.note(&payload(None)));
         assert!(!node.note(&payload(Some(6))));
-    }
-
-    #[test]
-    fn a_rebirth_is_asked_for_now_and_then() {
-        let mut node = Node::default();
-        let asked = [0, 1, 29_999, 30_000, 30_001, -5].map(|now_ms| node.may_ask(now_ms));
-        assert_eq!(asked, [true, false, false, true, false, true]);
-        node.born(&payload(Some(0)));
-        assert!(node.may_ask(0));
     }
 }

@@ -189,9 +189,69 @@ fn memory_is_bounded() {
         let config = format!(r#"{{"stat_t": "x/{i}", "dev_cla": "humidity"}}"#);
         bench.check(&format!("homeassistant/sensor/{i}/config"), config, &[]);
     }
-    bench.check("x/0", "40", &["s/z 0 live now: humidity 40"]);
+    // The newest is known, those before it are forgotten.
+    bench.check("x/2", "40", &["s/z 2 live now: humidity 40"]);
     assert_eq!(bench.take("x/1", b"40"), None);
+    assert_eq!(bench.entities(), (1, 2));
     // What is announced again takes no more room.
-    bench.check("homeassistant/sensor/0/config", r#"{"stat_t": "y", "dev_cla": "humidity"}"#, &[]);
-    bench.check("y", "40", &["s/z 0 live now: humidity 40"]);
+    bench.check("homeassistant/sensor/2/config", r#"{"stat_t": "y", "dev_cla": "humidity"}"#, &[]);
+    bench.check("y", "40", &["s/z 2 live now: humidity 40"]);
+    assert_eq!(bench.take("x/2", b"40"), None);
+    assert_eq!(bench.entities(), (1, 2));
+}
+
+#[test]
+fn what_is_used_is_kept() {
+    let mut bench = Bench::mapping(
+        "convention = \"home-assistant\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 2",
+    );
+    let announce = |bench: &mut Bench, i: usize| {
+        let config = format!(r#"{{"stat_t": "x/{i}", "dev_cla": "humidity"}}"#);
+        bench.check(&format!("homeassistant/sensor/{i}/config"), config, &[]);
+    };
+    announce(&mut bench, 0);
+    announce(&mut bench, 1);
+    for i in 2..6 {
+        bench.check("x/0", "40", &["s/z 0 live now: humidity 40"]);
+        announce(&mut bench, i);
+    }
+    bench.check("x/0", "40", &["s/z 0 live now: humidity 40"]);
+    bench.check("x/5", "40", &["s/z 5 live now: humidity 40"]);
+    assert_eq!(bench.entities(), (2, 4));
+}
+
+#[test]
+fn state_topics_with_wildcards() {
+    // OpenMQTTGateway and Theengs announce what any gateway hears.
+    let mut bench = bench();
+    for (object, payload) in [
+        ("A4C138DBBC6F-tempc", "openmqttgateway-tempc"),
+        ("A4C138DBBC6F-hum", "openmqttgateway-hum"),
+        ("A4C138DBBC6F-batt", "openmqttgateway-batt"),
+        ("C47C8D6D0CD2-fer", "theengs-fer"),
+    ] {
+        let config = golden(&format!("home-assistant/{payload}.json"));
+        bench.check(&format!("homeassistant/sensor/{object}/config"), config, &[]);
+    }
+    let payload = golden("openmqttgateway/lywsd03mmc.json");
+    let of = |what| format!("home/house A4C138DBBC6F-{what}");
+    for gateway in ["OpenMQTTGateway", "cellar"] {
+        bench.check(
+            &format!("home/{gateway}/BTtoMQTT/A4C138DBBC6F"),
+            &payload,
+            &[&of("tempc live now: temperature 21.5"), &of("hum live now: humidity 50")],
+        );
+    }
+    // A message without one of the values says nothing of it.
+    bench.check(
+        "home/OpenMQTTGateway/BTtoMQTT/A4C138DBBC6F",
+        r#"{"id": "A4:C1:38:DB:BC:6F", "rssi": -70}"#,
+        &[],
+    );
+    bench.check(
+        "home/TheengsGateway/BTtoMQTT/C47C8D6D0CD2",
+        r#"{"id":"C4:7C:8D:6D:0C:D2","rssi":-80,"brand":"Xiaomi","model":"RoPot","model_id":"HHCCPOT002","fer":640}"#,
+        &["home/house C47C8D6D0CD2-fer live now: ec 0.64"],
+    );
+    assert_eq!(bench.take("home/OpenMQTTGateway/BTtoMQTT/B4C138DBBC6F", &payload), None);
 }

@@ -81,12 +81,19 @@ fn memory_is_bounded() {
         Bench::mapping("convention = \"homie\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1");
     bench.check("homie/a/n/temperature/$unit", "°C", &[]);
     bench.check("homie/b/n/temperature/$unit", "°C", &[]);
-    bench.check("homie/a/n/temperature", "1", &["s/z a.n live now: temperature 1"]);
-    bench.check("homie/b/n/temperature", "1", &["unknown_unit: …"]);
-    // A device that goes makes room.
-    bench.check("homie/a/$homie", "", &[]);
-    bench.check("homie/b/n/temperature/$unit", "°C", &[]);
+    // What was not used for longest is forgotten.
+    bench.check("homie/a/n/temperature", "1", &["unknown_unit: …"]);
     bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
+    assert_eq!(bench.entities(), (1, 1));
+    // A device alone has no more properties than that.
+    bench.check("homie/b/n/humidity/$unit", "%", &[]);
+    bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
+    assert_eq!(bench.entities(), (1, 2));
+    // A device that goes makes room.
+    bench.check("homie/b/$homie", "", &[]);
+    bench.check("homie/a/n/temperature/$unit", "°C", &[]);
+    bench.check("homie/a/n/temperature", "1", &["s/z a.n live now: temperature 1"]);
+    assert_eq!(bench.entities(), (1, 2));
     // A description that comes again takes no more room.
     bench.check("homie/b/$homie", "", &[]);
     let described =

@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use telemetry::{MetricTable, payload::Limits};
+use telemetry::{MetricTable, Report, payload::Limits};
 
-use super::{Context, Conventions};
+use super::{Context, Conventions, EntityCounts, Taken};
 use crate::{Settings, message::Message};
 
 mod home_assistant;
 mod homie;
+mod junk;
+mod presets;
 mod settings;
 mod sparkplug;
 mod tasmota;
@@ -77,8 +79,17 @@ impl Bench {
         assert!(left.is_empty(), "{topic}: not expected {left:#?}");
     }
 
-    /// `None` where no mapping claims the topic.
-    fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
+    /// How many entities are remembered, and how many were evicted.
+    fn entities(&self) -> (u64, u64) {
+        let EntityCounts { remembered, evicted } = self.conventions.entities();
+        (remembered, evicted)
+    }
+
+    fn reports(&mut self, topic: &str, payload: &[u8]) -> Vec<Report> {
+        self.mapped(topic, payload).expect("claimed").reports
+    }
+
+    fn mapped(&mut self, topic: &str, payload: &[u8]) -> Option<Taken> {
         let context = Context { metrics: &self.metrics, limits: self.limits };
         let message = Message {
             topic: topic.into(),
@@ -87,7 +98,12 @@ impl Bench {
             is_redelivery: false,
             received_ms: self.now,
         };
-        let taken = self.conventions.take(&message, &context)?;
+        self.conventions.take(&message, &context)
+    }
+
+    /// `None` where no mapping claims the topic.
+    fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
+        let taken = self.mapped(topic, payload)?;
         for report in &taken.reports {
             assert!((1..=self.limits.readings_max).contains(&report.readings.len()));
             assert_eq!(report.arrival_ms, self.now);

@@ -31,6 +31,15 @@ fn refusals() {
     refuse(&template(""), "`topic` is missing");
     refuse(&template("topic = \"x/{zone}\""), "{device}");
     refuse(&template("topic = \"x/{device}\""), "{zone}");
+    refuse(&template("topic = \"x/{zone}\"\ndevice = \"{id}\""), "{/id}");
+    refuse(&template("topic = \"x/{zone}\"\nrecords = \"a/b\""), "expected a JSON pointer");
+    refuse(&template("topic = \"x/{zone}\"\nfields = [1]"), "expected a text or a list of texts");
+    refuse("convention = \"senml\"\nsite = \"s\"\nzone = \"z\"", "`topic` is missing");
+    refuse(
+        "convention = \"shelly\"\nsite = \"s\"\nzone = \"z\"\nrecords = \"/x\"",
+        "`records` is not a key",
+    );
+    refuse("convention = \"shelly\"\nsite = \"s\"", "set `zone` or `zones`");
     refuse(&template("topic = \"x/{zone}/{device}\""), "`metrics` is empty");
     refuse(&template("topic = \"x/{zone}/{device}/{metric}\"\ntimestamp = \"t\""), "\"/t\"");
     let tasmota =
@@ -48,7 +57,7 @@ fn all_wrong_mappings_are_named() {
 
 #[test]
 fn a_mapping_may_use_an_own_metric() {
-    let own = "[metrics.ph]\nunit = \"pH\"\nmin = 0\nmax = 14\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { acid = \"ph\" }";
+    let own = "[metrics.brix]\nunit = \"brix\"\nmin = 0\nmax = 40\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { sugar = \"brix\" }";
     load(own).unwrap();
 }
 
@@ -64,7 +73,22 @@ fn each_example_is_tested() {
     names.sort();
     assert_eq!(
         names,
-        ["home-assistant", "homie", "sparkplug", "tasmota", "template", "zigbee2mqtt"]
+        [
+            "chirpstack",
+            "esphome",
+            "home-assistant",
+            "homie",
+            "openmqttgateway",
+            "rtl_433",
+            "senml",
+            "shelly",
+            "sparkplug",
+            "tasmota",
+            "template",
+            "the-things-stack",
+            "thingsboard",
+            "zigbee2mqtt"
+        ]
     );
     // Their filters are what the mappings add.
     let filters = |name| Bench::example(name).conventions.metadata_filters();

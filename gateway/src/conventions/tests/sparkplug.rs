@@ -162,5 +162,23 @@ fn nodes_are_bounded_too() {
     let mut bench =
         Bench::mapping("convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1");
     bench.check("spBv1.0/g/NDATA/a", "", &["publish spBv1.0/g/NCMD/a"]);
-    bench.check("spBv1.0/g/NDATA/b", "", &["not_a_reading: more edge nodes than entities_max = 1"]);
+    bench.check("spBv1.0/g/NDATA/b", "", &["publish spBv1.0/g/NCMD/b"]);
+    assert_eq!(bench.entities(), (1, 1));
+    bench.check("spBv1.0/g/NDATA/b", "", &[]);
+}
+
+#[test]
+fn nodes_over_the_ceiling_are_not_asked_at_each_of_their_messages() {
+    let mut bench =
+        Bench::mapping("convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 6");
+    let mut asked = 0;
+    for round in 0..4 {
+        // Node `edge` of five metrics, and two without a birth: one is forgotten each time.
+        for node in ["a", "b"] {
+            asked += bench.take(&format!("{NODE}/NDATA/{node}"), b"").unwrap().len();
+        }
+        let birth = golden("sparkplug/nbirth.bin");
+        assert!(bench.take(&format!("{NODE}/NBIRTH/edge"), &birth).is_some(), "{round}");
+    }
+    assert_eq!(asked, 2);
 }

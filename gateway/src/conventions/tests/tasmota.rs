@@ -111,3 +111,49 @@ fn a_rule_reaches_into_what_is_passed_over() {
     bench.check("home/x/tele/SENSOR", r#"{"Switch1": "ON"}"#, &["s/z x live now: heater 1"]);
     bench.check("home/x/tele/STATE", golden("tasmota/state.json"), &[]);
 }
+
+#[test]
+fn raw_values_and_analog_inputs() {
+    let mut bench = Bench::example("tasmota");
+    // A capacitance and a darkness: raw, unless a rule says what they are.
+    bench.check(
+        "tele/pot/SENSOR",
+        golden("tasmota/chirp.json"),
+        &["farm/house pot.CHIRP0 live 2019-11-03T18:34:28Z: temperature 21.5"],
+    );
+    let mut ruled = Bench::mapping(
+        r#"convention = "tasmota"
+        site = "s"
+        zone = "z"
+        # Dry 250, wet 500.
+        metrics = { "CHIRP0.Moisture" = { metric = "soil_moisture", scale = 0.4, offset = -100 } }"#,
+    );
+    ruled.check(
+        "tele/pot/SENSOR",
+        golden("tasmota/chirp.json"),
+        &[
+            "s/z pot.CHIRP0 live 2019-11-03T19:34:28Z: temperature 21.5",
+            "s/z pot.CHIRP0 live 2019-11-03T19:34:28Z: soil_moisture 12.8",
+        ],
+    );
+    let at = "2025-02-19T10:30:57Z";
+    let mut bench = Bench::mapping("convention = \"tasmota\"\nsite = \"s\"\nzone = \"z\"");
+    bench.check(
+        "tele/pot/SENSOR",
+        golden("tasmota/analog-sensors.json"),
+        &[
+            &format!("s/z pot.ANALOG1 live {at}: temperature -3.2"),
+            &format!("s/z pot.ANALOG2 live {at}: temperature 8.5"),
+            &format!("s/z pot.ANALOG3 live {at}: light 300"),
+            &format!("s/z pot.SCD30 live {at}: co2 598"),
+            &format!("s/z pot.SCD30 live {at}: temperature 24.7"),
+            &format!("s/z pot.SCD30 live {at}: humidity 46.4"),
+        ],
+    );
+    let of = |what| format!("s/z pot.Flora6AB577 live {at}: {what}");
+    bench.check(
+        "tele/pot/SENSOR",
+        golden("tasmota/mi-flora.json"),
+        &[&of("temperature 21.5"), &of("light 121"), &of("soil_moisture 0"), &of("ec 0.64")],
+    );
+}

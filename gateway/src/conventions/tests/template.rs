@@ -30,8 +30,36 @@ fn a_topic_may_name_the_metric() {
     );
     bench.check("weather/mast/wind", "36", &["farm/outside mast live now: wind_speed 10"]);
     bench.check("weather/mast/status", "online", &[]);
-    bench.check("weather/mast/rain", "1", &["unknown_metric: …`\"rain\" = \"<metric>\"`…"]);
+    bench.check("weather/mast/hail", "1", &["unknown_metric: …`\"hail\" = \"<metric>\"`…"]);
     bench.check("weather/mast/wind", "strong", &["malformed: …"]);
+}
+
+#[test]
+fn several_records_in_a_message() {
+    Bench::example("template").check(
+        "plant/upload",
+        r#"{"sent": 1700000000, "nodes": {"n1": {"samples": [{"at": 1699999940, "t_air": 21.5}, {"rh": 40}]}}}"#,
+        &[
+            "farm/house n1 live 2023-11-14T22:12:20Z: temperature 21.5",
+            "farm/house n1 live now: humidity 40",
+        ],
+    );
+}
+
+#[test]
+fn a_pointer_may_lead_into_a_list() {
+    let mut bench = Bench::mapping(
+        r#"convention = "template"
+        topic = "x/{device}"
+        site = "s"
+        zone = "z"
+        metrics = { "/0/t" = "temperature", "/1/t" = "soil_temperature" }"#,
+    );
+    bench.check(
+        "x/d",
+        r#"[{"t": 21}, {"t": 18}]"#,
+        &["s/z d live now: temperature 21", "s/z d live now: soil_temperature 18"],
+    );
 }
 
 #[test]

@@ -112,6 +112,72 @@ fn memory_is_bounded() {
         [{"property": "voltage", "unit": "mV"}]}},
         {"friendly_name": "b", "definition": {"exposes": [{"property": "voltage", "unit": "mV"}]}}]"#;
     bench.check("zigbee2mqtt/bridge/devices", devices, &[]);
-    bench.check("zigbee2mqtt/a", r#"{"voltage": 3000}"#, &["s/z a live now: battery 3"]);
-    bench.check("zigbee2mqtt/b", r#"{"voltage": 3000}"#, &["unknown_unit: …"]);
+    bench.check("zigbee2mqtt/a", r#"{"voltage": 3000}"#, &["unknown_unit: …"]);
+    bench.check("zigbee2mqtt/b", r#"{"voltage": 3000}"#, &["s/z b live now: battery 3"]);
+    assert_eq!(bench.entities(), (1, 1));
+}
+
+#[test]
+fn the_illuminance_of_version_1_is_raw() {
+    // Version 1 has both names, or is told by what the device exposes.
+    let mut bench = bench();
+    bench.check(
+        "zigbee2mqtt/porch",
+        golden("zigbee2mqtt/illuminance-v1.json"),
+        &[
+            "home/house porch live now: light 145",
+            "home/house porch live now: motion 1",
+            "home/house porch live now: temperature 20.53",
+        ],
+    );
+    // Version 2, which tells the unit or nothing.
+    bench.check(
+        "zigbee2mqtt/attic",
+        r#"{"illuminance": 145}"#,
+        &["home/house attic live now: light 145"],
+    );
+    let devices = r#"[{"friendly_name": "porch", "definition": {"exposes": [
+        {"property": "illuminance"}, {"property": "illuminance_lux", "unit": "lx"}]}}]"#;
+    bench.check("zigbee2mqtt/bridge/devices", devices, &[]);
+    bench.check("zigbee2mqtt/porch", r#"{"illuminance": 21614}"#, &[]);
+}
+
+#[test]
+fn what_growers_have() {
+    let mut bench = bench();
+    let of = |what| format!("home/bay-1 bay1-soil live now: {what}");
+    // Tuya's soil sensors with fertility, and a pool tester.
+    bench.check(
+        "zigbee2mqtt/bay1-soil",
+        r#"{"soil_moisture": 34, "soil_temperature": 18.5, "soil_fertility": 640, "dry": false,
+            "temperature": 21.5, "humidity": 55, "soil_sampling": 1800, "soil_calibration": 0,
+            "temperature_unit": "celsius", "soil_warning": 70, "water_warning": "none",
+            "battery": 87, "linkquality": 120}"#,
+        &[
+            &of("soil_moisture 34"),
+            &of("soil_temperature 18.5"),
+            &of("ec 0.64"),
+            &of("temperature 21.5"),
+            &of("humidity 55"),
+        ],
+    );
+    bench.check(
+        "zigbee2mqtt/bay1-soil",
+        r#"{"ec": 1240, "ph": 6.1, "tds": 620, "orp": 250, "salinity": 0.1}"#,
+        &[&of("ec 1.24"), &of("ph 6.1")],
+    );
+}
+
+#[test]
+fn what_is_not_for_us() {
+    let mut bench = Bench::mapping(
+        r#"convention = "zigbee2mqtt"
+        site = "s"
+        zone = "z"
+        ignore = ["neighbour-*", "consumption", "zigbee2mqtt/old/#"]"#,
+    );
+    let payload = r#"{"temperature": 20, "consumption": 3}"#;
+    bench.check("zigbee2mqtt/probe", payload, &["s/z probe live now: temperature 20"]);
+    bench.check("zigbee2mqtt/neighbour-7", payload, &[]);
+    bench.check("zigbee2mqtt/old/x", payload, &[]);
 }

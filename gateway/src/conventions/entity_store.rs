@@ -1,0 +1,213 @@
+//! What a convention remembers between messages, with a ceiling: what was not used for the
+//! longest time goes first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use telemetry::SmolStr;
+use tracing::warn;
+
+/// How much conventions remember: discovered entities, properties, metrics of births.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntityCounts {
+    /// Remembered now.
+    pub remembered: u64,
+    /// Forgotten, or never remembered, because there were more than `entities_max`.
+    pub evicted: u64,
+}
+
+impl std::iter::Sum for EntityCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |all, own| Self {
+            remembered: all.remembered + own.remembered,
+            evicted: all.evicted + own.evicted,
+        })
+    }
+}
+
+/// Values by name, each with a weight, of which all together are at most `weight_max`.
+#[derive(Debug)]
+pub(super) struct EntityStore<V> {
+    by_name: HashMap<SmolStr, Entry<V>>,
+    /// Names in the order of their last use.
+    by_use: BTreeMap<u64, SmolStr>,
+    uses: u64,
+    weight: usize,
+    weight_max: usize,
+    evicted: u64,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    weight: usize,
+    last_use: u64,
+}
+
+impl<V> EntityStore<V> {
+    pub(super) fn new(weight_max: usize) -> Self {
+        let (by_name, by_use) = (HashMap::new(), BTreeMap::new());
+        Self { by_name, by_use, uses: 0, weight: 0, weight_max, evicted: 0 }
+    }
+
+    pub(super) fn counts(&self) -> EntityCounts {
+        EntityCounts { remembered: self.weight as u64, evicted: self.evicted }
+    }
+
+    /// The value of a name, which is used with that.
+    pub(super) fn get(&mut self, name: &str) -> Option<&mut V> {
+        self.uses += 1;
+        let entry = self.by_name.get_mut(name)?;
+        let name = self.by_use.remove(&entry.last_use)?;
+        entry.last_use = self.uses;
+        self.by_use.insert(self.uses, name);
+        Some(&mut entry.value)
+    }
+
+    /// The value of a name, which is not used with that.
+    pub(super) fn peek(&self, name: &str) -> Option<&V> {
+        self.by_name.get(name).map(|entry| &entry.value)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &SmolStr> {
+        self.by_name.keys()
+    }
+
+    /// Remembers a value in the place of that of the same name. Returns what goes for it, the
+    /// value itself where it is over the ceiling alone.
+    pub(super) fn insert(&mut self, name: &SmolStr, value: V, weight: usize) -> Vec<(SmolStr, V)> {
+        self.remove(name);
+        self.uses += 1;
+        self.by_use.insert(self.uses, name.clone());
+        self.by_name.insert(name.clone(), Entry { value, weight, last_use: self.uses });
+        self.weight += weight;
+        self.evict()
+    }
+
+    /// Remembers a value in the place of that of the same name, without its being used with
+    /// that; a new one is as good as used. Returns what goes for it.
+    pub(super) fn update(&mut self, name: &SmolStr, value: V, weight: usize) -> Vec<(SmolStr, V)> {
+        match self.by_name.get_mut(name) {
+            Some(entry) => entry.value = value,
+            None => return self.insert(name, value, weight),
+        }
+        self.reweigh(name, weight)
+    }
+
+    /// Notes that a value has grown or shrunk. Returns what goes for it.
+    pub(super) fn reweigh(&mut self, name: &str, weight: usize) -> Vec<(SmolStr, V)> {
+        if let Some(entry) = self.by_name.get_mut(name) {
+            self.weight = self.weight - entry.weight + weight;
+            entry.weight = weight;
+        }
+        self.evict()
+    }
+
+    pub(super) fn remove(&mut self, name: &str) -> Option<V> {
+        let Entry { value, weight, last_use } = self.by_name.remove(name)?;
+        self.by_use.remove(&last_use);
+        self.weight -= weight;
+        Some(value)
+    }
+
+    /// Counts what was not taken at all.
+    pub(super) fn refuse(&mut self, weight: usize) {
+        self.count_evicted(weight as u64);
+    }
+
+    fn evict(&mut self) -> Vec<(SmolStr, V)> {
+        let mut gone = Vec::new();
+        while self.weight > self.weight_max {
+            let Some((_, name)) = self.by_use.pop_first() else { break };
+            let Some(entry) = self.by_name.remove(&name) else { continue };
+            self.weight -= entry.weight;
+            self.count_evicted(entry.weight as u64);
+            gone.push((name, entry.value));
+        }
+        gone
+    }
+
+    fn count_evicted(&mut self, count: u64) {
+        let before = self.evicted;
+        self.evicted += count;
+        // The first, and then each time that they have doubled: not one line for each.
+        if self.evicted.checked_ilog2() != before.checked_ilog2() {
+            let (entities_max, evicted) = (self.weight_max, self.evicted);
+            warn!(
+                entities_max,
+                evicted,
+                "more is announced than entities_max: what was not used for longest is forgotten; raise entities_max in the mapping"
+            );
+        }
+    }
+
+    #[cfg(fuzzing)]
+    pub(super) fn clear(&mut self) {
+        self.by_name.clear();
+        self.by_use.clear();
+        self.weight = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let mut store = EntityStore::new(3);
+        let names = |gone: Vec<(SmolStr, ())>| -> Vec<String> {
+            gone.into_iter().map(|(name, ())| name.to_string()).collect()
+        };
+        for name in ["a", "b", "c"] {
+            assert!(store.insert(&name.into(), (), 1).is_empty());
+        }
+        assert!(store.get("a").is_some());
+        assert_eq!(names(store.insert(&"d".into(), (), 1)), ["b"]);
+        // A look is no use.
+        assert!(store.peek("c").is_some());
+        assert_eq!(names(store.insert(&"e".into(), (), 2)), ["c", "a"]);
+        // The same again takes no more room.
+        assert!(store.insert(&"e".into(), (), 2).is_empty());
+        assert!(store.get("d").is_some());
+        assert_eq!(names(store.reweigh("d", 2)), ["e"]);
+        assert!(store.insert(&"g".into(), (), 1).is_empty());
+        // What is told again of one that is not used goes before what is.
+        assert!(store.update(&"d".into(), (), 2).is_empty());
+        assert_eq!(names(store.update(&"h".into(), (), 1)), ["d"]);
+        assert_eq!(names(store.update(&"h".into(), (), 3)), ["g"]);
+        // What is over the ceiling alone is not kept.
+        assert_eq!(names(store.insert(&"f".into(), (), 4)), ["h", "f"]);
+        let evicted = 1 + 2 + 2 + 2 + 1 + 3 + 4;
+        assert_eq!(store.counts(), EntityCounts { remembered: 0, evicted });
+        assert_eq!(store.names().count(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_weight_is_that_of_what_is_there_and_never_over_the_ceiling(
+            steps in proptest::collection::vec((0..6_u8, 0..8_u8, 0..5_usize), 1..80),
+        ) {
+            let mut store = EntityStore::new(7);
+            for (step, name, weight) in steps {
+                let name = SmolStr::from(name.to_string());
+                match step {
+                    0..3 => drop(store.insert(&name, weight, weight)),
+                    3 => drop(store.get(&name)),
+                    4 => {
+                        if let Some(value) = store.get(&name) {
+                            *value = weight;
+                        }
+                        store.reweigh(&name, weight);
+                    }
+                    _ => drop(store.remove(&name)),
+                }
+                let weights: usize = store.by_name.values().map(|entry| entry.value).sum();
+                prop_assert_eq!(store.weight, weights);
+                prop_assert!(store.weight <= 7);
+                prop_assert_eq!(store.by_use.len(), store.by_name.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Names made of a topic and a payload: `{device}.{channel}`, `{/model}.{/id}`.
+
+use serde_json::Value;
+
+/// Literal text, and holes in braces: what the topic or the path of the record captured,
+/// or a JSON pointer into the record or else the message. Alternatives stand after `|`. A
+/// hole for which there is nothing takes the text before it with it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NameTemplate(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Piece {
+    Literal(String),
+    Hole(Vec<Source>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Source {
+    Captured(String),
+    Pointer(String),
+}
+
+impl NameTemplate {
+    /// Reads a template whose captures may have the given names.
+    pub(super) fn parse(text: &str, captures: &[&str]) -> Result<Self, String> {
+        let wrong = |what: &str| format!("\"{text}\": {what}");
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (literal, hole) = rest.split_at(at);
+            let Some(hole) = hole.strip_prefix('{') else { return Err(wrong("`}` has no `{`")) };
+            let (sources, after) = hole.split_once('}').ok_or_else(|| wrong("`{` has no `}`"))?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Literal(literal.to_owned()));
+            }
+            let sources = sources.split('|').map(|source| {
+                if source.starts_with('/') {
+                    Ok(Source::Pointer(source.to_owned()))
+                } else if captures.contains(&source) {
+                    Ok(Source::Captured(source.to_owned()))
+                } else {
+                    Err(wrong(&format!(
+                        "`{{{source}}}` is neither a JSON pointer, as in {{/{source}}}, nor one of {{{}}}",
+                        captures.join("}, {")
+                    )))
+                }
+            });
+            pieces.push(Piece::Hole(sources.collect::<Result<_, _>>()?));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Literal(rest.to_owned()));
+        }
+        if pieces.is_empty() {
+            return Err(wrong("expected a name, as in \"{device}\" or \"{/id}\""));
+        }
+        Ok(Self(pieces))
+    }
+
+    /// Whether it needs something that only the topic or the path of a record gives.
+    pub(super) fn uses(&self, capture: &str) -> bool {
+        let is = |source: &Source| matches!(source, Source::Captured(name) if name == capture);
+        self.0.iter().any(|piece| matches!(piece, Piece::Hole(sources) if sources.iter().any(is)))
+    }
+
+    /// The name; `None` where there is nothing for any of its holes.
+    pub(super) fn render<'v>(
+        &self,
+        captured: impl Fn(&str) -> Option<&'v str>,
+        at: impl Fn(&str) -> Option<&'v Value>,
+    ) -> Option<String> {
+        let mut name = String::new();
+        let mut literal = "";
+        let mut has_hole = false;
+        let mut is_filled = false;
+        for (i, piece) in self.0.iter().enumerate() {
+            match piece {
+                Piece::Literal(text) if i == 0 => name.push_str(text),
+                Piece::Literal(text) => literal = text,
+                Piece::Hole(sources) => {
+                    has_hole = true;
+                    let found = sources.iter().find_map(|source| match source {
+                        Source::Captured(name) => captured(name).map(str::to_owned),
+                        Source::Pointer(pointer) => text_of(at(pointer)?),
+                    });
+                    if let Some(found) = found {
+                        // Text between two holes needs both of them.
+                        if is_filled {
+                            name.push_str(literal);
+                        }
+                        name.push_str(&found);
+                        is_filled = true;
+                    }
+                    literal = "";
+                }
+            }
+        }
+        name.push_str(literal);
+        (is_filled || !has_hole).then_some(name)
+    }
+}
+
+/// A text or a number as a part of a name.
+pub(super) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names() {
+        let document = json!({"model": "WH51", "id": 7, "channel": "", "deep": {"eui": "0a"}});
+        let check = |text: &str, expect: Option<&str>| {
+            let template = NameTemplate::parse(text, &["device", "zone"]).unwrap();
+            let captured = |name: &str| (name == "device").then_some("gw");
+            let got = template.render(captured, |at| document.pointer(at));
+            assert_eq!(got.as_deref(), expect, "{text}");
+        };
+        check("{device}", Some("gw"));
+        check("{/model}.{/channel}.{/id}", Some("WH51.7"));
+        check("{/channel}.{/id}", Some("7"));
+        check("x-{/id}", Some("x-7"));
+        check("x-{/nothing}", None);
+        check("{/nothing|/deep/eui}", Some("0a"));
+        check("{zone|device}/{/id}", Some("gw/7"));
+        check("probe", Some("probe"));
+    }
+
+    #[test]
+    fn refusals() {
+        let refuse = |text: &str, expect: &str| {
+            let error = NameTemplate::parse(text, &["device"]).unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        refuse("", "expected a name");
+        refuse("{device", "no `}`");
+        refuse("device}", "no `{`");
+        refuse("{id}", "{/id}");
+    }
+}

@@ -1,0 +1,149 @@
+//! How messages of one topic are laid out.
+
+use super::super::{name_template::NameTemplate, pattern::Pattern};
+
+/// What topics and paths of records may capture.
+pub(in super::super) const CAPTURES: [&str; 6] =
+    ["site", "zone", "device", "metric", "kind", "channel"];
+
+/// How messages of one topic are laid out, as it is written. Pointers are JSON pointers (RFC
+/// 6901) into the record, or, where it has nothing there, into the message.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct LayoutText<'t> {
+    /// The topic, with captures.
+    pub(in super::super) topic: &'t str,
+    /// Where the records stand: levels of a JSON pointer, each a pattern with captures. A list
+    /// that stands there is so many records.
+    pub(in super::super) records: &'t str,
+    /// Where the fields of a record stand; the first that there is.
+    pub(in super::super) fields: &'t [&'t str],
+    /// The device.
+    pub(in super::super) device: &'t str,
+    /// What else the device goes by, for rules of zones.
+    pub(in super::super) names: &'t [&'t str],
+    /// The time of a record, the first that is set.
+    pub(in super::super) timestamp: &'t [&'t str],
+    /// The device's number of the message, and the run that the numbers are of.
+    pub(in super::super) sequence: Option<&'t str>,
+    pub(in super::super) boot: Option<&'t str>,
+    /// The name of what a record is about, its value and its unit, where it has one only.
+    pub(in super::super) metric: Option<&'t str>,
+    pub(in super::super) value: &'t str,
+    pub(in super::super) unit: Option<&'t str>,
+    /// Whether its times are those of a clock on some wall, where they do not say a zone.
+    pub(in super::super) is_local_time: bool,
+    /// Whether it is a pack of SenML.
+    pub(in super::super) is_senml: bool,
+    /// Bytes that nobody decoded, and what to do then.
+    pub(in super::super) undecoded: Option<(&'t str, &'t str)>,
+}
+
+impl LayoutText<'_> {
+    pub(in super::super) const EMPTY: Self = Self {
+        topic: "",
+        records: "",
+        fields: &[""],
+        device: "{device}",
+        names: &[],
+        timestamp: &[],
+        sequence: None,
+        boot: None,
+        metric: None,
+        value: "",
+        unit: None,
+        is_local_time: false,
+        is_senml: false,
+        undecoded: None,
+    };
+}
+
+/// How messages of one topic are laid out, checked.
+#[derive(Debug)]
+pub(super) struct MessageLayout {
+    pub(super) topic: Pattern,
+    pub(super) records: Vec<Pattern>,
+    pub(super) fields: Vec<String>,
+    pub(super) device: NameTemplate,
+    pub(super) names: Vec<String>,
+    pub(super) timestamp: Vec<String>,
+    pub(super) sequence: Option<String>,
+    pub(super) boot: Option<String>,
+    pub(super) metric: Option<String>,
+    pub(super) value: String,
+    pub(super) unit: Option<String>,
+    pub(super) is_local_time: bool,
+    pub(super) is_senml: bool,
+    pub(super) undecoded: Option<(String, String)>,
+}
+
+impl MessageLayout {
+    pub(super) fn new(text: &LayoutText<'_>, topic: &str) -> Result<Self, String> {
+        let topic = Pattern::parse(topic, &CAPTURES).map_err(|what| format!("topic: {what}"))?;
+        let pointers = |key: &str, texts: &[&str]| {
+            texts.iter().map(|text| pointer(key, text)).collect::<Result<Vec<_>, _>>()
+        };
+        let optional =
+            |key: &str, text: Option<&str>| text.map(|text| pointer(key, text)).transpose();
+        let levels = pointer("records", text.records)?;
+        let records = levels.split('/').skip(1).map(|level| {
+            Pattern::parse(&level.replace("~1", "/").replace("~0", "~"), &CAPTURES)
+                .map_err(|what| format!("records: {what}"))
+        });
+        Ok(Self {
+            topic,
+            records: records.collect::<Result<_, _>>()?,
+            fields: pointers("fields", text.fields)?,
+            device: NameTemplate::parse(text.device, &CAPTURES)
+                .map_err(|what| format!("device = {what}"))?,
+            names: pointers("names", text.names)?,
+            timestamp: pointers("timestamp", text.timestamp)?,
+            sequence: optional("sequence", text.sequence)?,
+            boot: optional("boot", text.boot)?,
+            metric: optional("metric", text.metric)?,
+            value: pointer("value", text.value)?,
+            unit: optional("unit", text.unit)?,
+            is_local_time: text.is_local_time,
+            is_senml: text.is_senml,
+            undecoded: text.undecoded.map(|(at, what)| (at.to_owned(), what.to_owned())),
+        })
+    }
+
+    pub(super) fn captures(&self, name: &str) -> bool {
+        self.topic.has(name) || self.records.iter().any(|level| level.has(name))
+    }
+
+    /// Whether a field of a record says when, who or which, and not what.
+    pub(super) fn is_envelope(&self, path: &str) -> bool {
+        let is = |pointer: &String| pointer.strip_prefix('/') == Some(path);
+        self.timestamp.iter().chain(&self.sequence).chain(&self.boot).any(is)
+    }
+}
+
+/// A JSON pointer that a user wrote.
+pub(super) fn pointer(key: &str, text: &str) -> Result<String, String> {
+    if !text.is_empty() && !text.starts_with('/') {
+        return Err(format!("{key} = \"{text}\": expected a JSON pointer, as in \"/{text}\""));
+    }
+    Ok(text.to_owned())
+}
+
+/// What a topic, or the path of a record, says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Captured<'t>(Vec<(&'static str, &'t str)>);
+
+impl<'t> Captured<'t> {
+    pub(super) fn by(pattern: &Pattern, text: &'t str) -> Option<Self> {
+        let found = pattern.captures(text)?;
+        let named = CAPTURES.iter().filter_map(|name| Some((*name, found.name(name)?.as_str())));
+        Some(Self(named.collect()))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'t str> {
+        self.0.iter().find(|(own, _)| *own == name).map(|(_, text)| *text)
+    }
+
+    /// With what a level of the path says beside it.
+    pub(super) fn and(&self, other: Captured<'t>) -> Self {
+        Self(self.0.iter().copied().chain(other.0).collect())
+    }
+}
