@@ -158,9 +158,8 @@ impl Decoder {
                     }
                 }
                 let dead_lettered = decoded.left_out.len() as u64;
-                let reason = decoded.left_out.first().map(|(reason, _)| *reason);
-                let details: Vec<String> =
-                    decoded.left_out.into_iter().map(|(_, why)| why).collect();
+                // Bounded, however many fields there are.
+                let left_out = Taken { left_out: decoded.left_out, ..Taken::default() }.refusals();
                 Intake {
                     address: Address::parse(topic).ok(),
                     // A list has no number of its own.
@@ -169,7 +168,7 @@ impl Decoder {
                         _ => None,
                     },
                     reports,
-                    dead_letter: reason.map(|reason| letter(message, reason, details.join("; "))),
+                    dead_letter: left_out.map(|(reason, detail)| letter(message, reason, detail)),
                     dead_lettered,
                 }
             }
@@ -274,6 +273,15 @@ mod tests {
         check(one, "{", (0, 1, Some(Reason::Malformed)));
         check(one, &"9".repeat(20_000), (0, 1, Some(Reason::Oversized)));
         check("tele/x/SENSOR", "1", (0, 1, Some(Reason::BadTopic)));
+    }
+
+    #[test]
+    fn what_is_said_of_a_thousand_unknown_fields_is_bounded() {
+        let fields: Vec<String> = (0..1_000).map(|i| format!(r#""x{i}": {i}"#)).collect();
+        let payload = format!(r#"{{"co2": 400, {}}}"#, fields.join(", "));
+        let got = take("sensors/farm/bay-1/probe", &payload, false);
+        assert_eq!((got.logged(), got.dead_lettered), (1, 1_000));
+        assert!(got.dead_letter.unwrap().detail.len() < 4_096);
     }
 
     #[test]

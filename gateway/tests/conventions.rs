@@ -114,3 +114,30 @@ async fn a_list_is_logged_as_its_messages_and_what_is_ignored_is_acknowledged() 
     assert_eq!(reports, [(2, None), (1, Some(9))]);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn the_counter_of_a_device_that_joins_again_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mapping = r#"mappings=[{ convention = "the-things-stack", site = "s", zone = "z" }]"#;
+    let gateway = start(dir.path(), &[mapping]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    let uplink = |session: &str, f_cnt: u32| {
+        format!(
+            r#"{{"end_device_ids": {{"device_id": "probe"}}, "uplink_message": {{"f_cnt": {f_cnt},
+            "session_key_id": "{session}", "received_at": "2023-11-14T22:13:{f_cnt:02}Z",
+            "decoded_payload": {{"temperature": 21.5}}}}}}"#
+        )
+    };
+    let topic = "v3/app/devices/probe/up";
+    for (packet, (session, f_cnt)) in
+        [("a", 1), ("a", 2), ("a", 2), ("b", 1), ("b", 2), ("b", 4)].into_iter().enumerate()
+    {
+        let packet = u16::try_from(packet).unwrap() + 1;
+        device.deliver(packet, topic, &uplink(session, f_cnt)).await;
+    }
+    // The second of number 2 in the first session is a copy; those of the other session are not.
+    gateway.check([6, 5, 0, 1]);
+    let ledger = gateway.gateway.ledger();
+    assert_eq!((ledger.totals.sequence_gaps, ledger.totals.resets), (1, 1));
+    gateway.stop().await;
+}

@@ -182,8 +182,8 @@ impl Homie {
         let owner = tidy(device);
         let mut taken = Taken::nothing().owned_by(&zone, &owner);
         let read = value::text(&message.payload)
-            .and_then(|text| value::words(&full, text))
-            .and_then(|value| self.quantities.read(&found, value, context.metrics));
+            .and_then(|text| value::words_and_unit(&full, text))
+            .and_then(|value| self.quantities.read_with_unit(&found, value, context.metrics));
         match read {
             Ok(Some((metric, value))) => {
                 // A node may be one of several thermometers of its device.

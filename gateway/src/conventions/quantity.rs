@@ -292,6 +292,17 @@ impl Quantities {
         matches!(self.rule(found), Some(Some(_)))
     }
 
+    /// The metric and the value in its unit; `None` where it is not a reading. The value comes
+    /// with the unit that stands in its text, if it has one.
+    pub(super) fn read_with_unit(
+        &self,
+        found: &Found<'_>,
+        (value, unit): (f64, Option<&str>),
+        metrics: &MetricTable,
+    ) -> Result<Option<(SmolStr, f64)>, Refusal> {
+        self.read(&Found { unit: unit.or(found.unit), ..*found }, value, metrics)
+    }
+
     /// The metric and the value in its unit; `None` where it is not a reading.
     pub(super) fn read(
         &self,

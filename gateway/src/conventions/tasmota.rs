@@ -217,8 +217,8 @@ impl Reader<'_> {
         if !is_wanted {
             return;
         }
-        let read = value::number(full, value)
-            .and_then(|value| quantities.read(&found, value, self.context.metrics));
+        let read = value::number_and_unit(full, value)
+            .and_then(|value| quantities.read_with_unit(&found, value, self.context.metrics));
         // `ANALOG` has `Temperature1` and `Temperature2`: two probes.
         let known = quantities.builtin_of(key).filter(|own| own.unit().is_some());
         let channel = known.map_or("", |own| own.channel);

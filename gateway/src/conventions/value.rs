@@ -18,11 +18,25 @@ pub(super) fn text(payload: &[u8]) -> Result<&str, Refusal> {
         .map_err(|e| (Reason::Malformed, format!("not UTF-8 at byte {}", e.valid_up_to())))
 }
 
-/// A JSON value as a number, as in the gateway's own payloads.
-pub(super) fn number(name: &str, value: &Value) -> Result<f64, Refusal> {
+/// A JSON value as a number, with the unit that stands in its text, as in `30.11 °C`.
+pub(super) fn number_and_unit<'v>(
+    name: &str,
+    value: &'v Value,
+) -> Result<(f64, Option<&'v str>), Refusal> {
     match value {
-        Value::String(text) => words(name, text),
-        other => payload::number(name, other),
+        Value::String(text) => words_and_unit(name, text),
+        other => Ok((payload::number(name, other)?, None)),
+    }
+}
+
+/// A text as a number, with the unit that stands behind it.
+pub(super) fn words_and_unit<'t>(
+    name: &str,
+    text: &'t str,
+) -> Result<(f64, Option<&'t str>), Refusal> {
+    match payload::parse_quantity(text) {
+        Some((number, unit)) => Ok((number, Some(unit))),
+        None => Ok((words(name, text)?, None)),
     }
 }
 
@@ -116,7 +130,8 @@ mod tests {
     #[test]
     fn numbers() {
         let check = |value: Value, expect: Option<f64>| {
-            assert_eq!(number("x", &value).ok(), expect, "{value}");
+            let got = number_and_unit("x", &value).ok();
+            assert_eq!(got, expect.map(|number| (number, None)), "{value}");
         };
         check(json!(21.5), Some(21.5));
         check(json!(" 21.5 "), Some(21.5));
@@ -124,6 +139,7 @@ mod tests {
         check(json!(false), Some(0.0));
         check(json!("warm"), None);
         check(json!({"x": 1}), None);
-        assert!(number("x", &json!("None")).unwrap().is_nan());
+        assert!(number_and_unit("x", &json!("None")).unwrap().0.is_nan());
+        assert_eq!(number_and_unit("x", &json!("30.1 °C")), Ok((30.1, Some("°C"))));
     }
 }

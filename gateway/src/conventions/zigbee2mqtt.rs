@@ -223,8 +223,8 @@ impl Zigbee2Mqtt {
             if !value.is_number() && !self.quantities.wants(&found) {
                 continue;
             }
-            let read = value::number(property, value)
-                .and_then(|value| self.quantities.read(&found, value, context.metrics));
+            let read = value::number_and_unit(property, value)
+                .and_then(|value| self.quantities.read_with_unit(&found, value, context.metrics));
             match read {
                 Ok(Some((metric, value))) => {
                     let reading = Reading { metric, event_ms, value };

@@ -201,6 +201,7 @@ impl HomeAssistant {
                 return Err((Reason::NotAReading, what));
             }
         };
+        let mut own_unit = None;
         let value = match template.eval(text, json) {
             Outcome::Missing => return Ok(()),
             Outcome::Text(_) if !is_wanted => return Ok(()),
@@ -209,9 +210,16 @@ impl HomeAssistant {
             Outcome::Number(number) => number,
             Outcome::Text(state) if state == entity.payload_on => 1.0,
             Outcome::Text(state) if state == entity.payload_off => 0.0,
-            Outcome::Text(state) => value::words(&entity.id, &state)?,
+            Outcome::Text(state) => {
+                let (value, unit) = value::words_and_unit(&entity.id, &state)?;
+                own_unit = unit.map(SmolStr::new);
+                value
+            }
         };
-        if let Some((metric, value)) = self.quantities.read(&found, value, context.metrics)? {
+        let value = (value, own_unit.as_deref());
+        if let Some((metric, value)) =
+            self.quantities.read_with_unit(&found, value, context.metrics)?
+        {
             let names = std::iter::once(&entity.id).chain(&entity.names).map(SmolStr::as_str);
             let Some(zone) = self.places.zone(&names.collect::<Vec<_>>())? else {
                 return Ok(());

@@ -293,19 +293,9 @@ impl<'a> MessageReader<'a> {
     ) -> Result<Option<(SmolStr, f64)>, Refusal> {
         let quantities = &self.convention.quantities;
         let metrics = self.context.metrics;
-        // `30.11 °C`, as some payload decoders write it.
-        let with_unit = value.as_str().and_then(payload::parse_quantity);
-        let unit = with_unit.map(|(_, unit)| unit).or(found.unit);
-        let found = &Found { unit, ..*found };
-        let number = || match with_unit {
-            Some((number, _)) => Ok(number),
-            None => value::number(name, value),
-        };
         match quantities.ruled(found) {
             UserRule::NotAReading => return Ok(None),
-            UserRule::Metric(rule) => {
-                return quantity::apply(rule, found, number()?, metrics).map(Some);
-            }
+            UserRule::Metric(rule) => return self.by_rule(rule, found, name, value).map(Some),
             UserRule::Silent => {}
         }
         if quantities.builtin_of(found.builtin).is_none()
@@ -313,14 +303,28 @@ impl<'a> MessageReader<'a> {
         {
             let metric = metric.clone();
             let rule = FullRule { metric, unit: None, scale: 1.0, offset: 0.0 };
-            let (metric, value) = quantity::apply(&rule, found, number()?, metrics)?;
+            let (metric, value) = self.by_rule(&rule, found, name, value)?;
             let is_ruled = self.convention.reading == FieldReading::Ruled;
             return Ok(Some(match is_ruled {
                 true => (metric, value),
                 false => quantity::without_sentinel(metric, found.names, value),
             }));
         }
-        quantities.read(found, number()?, metrics)
+        quantities.read_with_unit(found, value::number_and_unit(name, value)?, metrics)
+    }
+
+    /// A value by a rule, in the unit of its metric.
+    fn by_rule(
+        &self,
+        rule: &FullRule,
+        found: &Found<'_>,
+        name: &str,
+        value: &Value,
+    ) -> Result<(SmolStr, f64), Refusal> {
+        // `30.11 °C`, as some payload decoders write it.
+        let (number, unit) = value::number_and_unit(name, value)?;
+        let found = Found { unit: unit.or(found.unit), ..*found };
+        quantity::apply(rule, &found, number, self.context.metrics)
     }
 
     /// What a field of a record becomes.
@@ -338,8 +342,7 @@ impl<'a> MessageReader<'a> {
             let ruled = quantities.ruled(&found);
             self.has_ruled |= ruled != UserRule::Silent;
             let UserRule::Metric(rule) = ruled else { return Ok(None) };
-            let value = value::number(path, value)?;
-            let (metric, value) = quantity::apply(rule, &found, value, self.context.metrics)?;
+            let (metric, value) = self.by_rule(rule, &found, path, value)?;
             let reading = Reading { metric, event_ms, value };
             let (name, part) = (String::new(), String::new());
             return Ok(Some(Candidate { rank: None, name, part, reading }));

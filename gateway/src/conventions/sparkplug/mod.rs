@@ -268,15 +268,15 @@ impl Sparkplug {
                 unit: definition.unit.as_deref(),
             };
             let value = match (metric.number(definition.datatype), &metric.value) {
-                (Some(number), _) => Ok(number),
+                (Some(number), _) => Ok((number, None)),
                 (None, Some(Value::Text(text))) if self.quantities.wants(&found) => {
-                    value::words(path, text)
+                    value::words_and_unit(path, text)
                 }
                 _ => continue, // A text, a date, a file, a data set.
             };
             let read = value.and_then(|value| {
                 let event_ms = event_ms(metric, payload, message)?;
-                let read = self.quantities.read(&found, value, context.metrics)?;
+                let read = self.quantities.read_with_unit(&found, value, context.metrics)?;
                 Ok(read.map(|(metric, value)| Reading { metric, event_ms, value }))
             });
             match read {

@@ -14,8 +14,8 @@ fn fields_pointers_and_units() {
     );
     bench.check(
         "plant/bay-1/probe-7/state",
-        r#"{"hum": "44.5"}"#,
-        &["farm/bay-1 probe-7 live now: humidity 44.5"],
+        r#"{"hum": "44.5 %", "lux_raw": "0.1 klx"}"#,
+        &["farm/bay-1 probe-7 live now: humidity 44.5", "farm/bay-1 probe-7 live now: light 120"],
     );
     bench.check("plant/bay-1/probe-7/state", "", &[]);
 }

@@ -169,6 +169,19 @@ fn what_growers_have() {
 }
 
 #[test]
+fn numbers_as_texts() {
+    bench().check(
+        "zigbee2mqtt/bay1-x",
+        r#"{"temperature": "71.6 °F", "humidity": "44,5", "soil_moisture": "warm"}"#,
+        &[
+            "home/bay-1 bay1-x live now: temperature 22",
+            "home/bay-1 bay1-x live now: humidity 44.5",
+            "not_a_reading: `soil_moisture` is `warm`…",
+        ],
+    );
+}
+
+#[test]
 fn what_is_not_for_us() {
     let mut bench = Bench::mapping(
         r#"convention = "zigbee2mqtt"
