@@ -164,9 +164,16 @@ pub enum Refusal {
 }
 
 impl LogError {
-    /// Whether it says something of one record, so that others can go on.
+    /// Whether it says something of one record, or of those that were sent together with it, so
+    /// that others can go on.
     #[must_use]
     pub fn is_of_one_record(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::TooLarge { .. })
+    }
+
+    /// Whether the record itself is at fault, not its neighbour and not a clock.
+    #[must_use]
+    pub fn is_of_content(&self) -> bool {
+        matches!(self, Self::Refused { refusal: Refusal::Content, .. } | Self::TooLarge { .. })
     }
 }

@@ -197,6 +197,12 @@ impl EventLog {
         matches!(&self.0, Inner::Embedded(_))
     }
 
+    /// Whether local files take records while Kafka is away.
+    #[must_use]
+    pub fn has_spool(&self) -> bool {
+        matches!(&self.0, Inner::Kafka(log) if !log.settings.spool.dir.as_os_str().is_empty())
+    }
+
     /// For each partition of `topic` the offset after the newest record that Kafka has
     /// acknowledged to this process; nothing for the embedded log.
     #[must_use]

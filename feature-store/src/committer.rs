@@ -30,6 +30,10 @@ const TELL_LOG: Duration = Duration::from_secs(10);
 /// Room on the disk that transactions leave, bytes; on small disks less. The log, which fills
 /// first, leaves more.
 const FREE_BYTES_MIN: u64 = 64 << 20;
+/// A feature row in the file, about, bytes; and how often a batch is on the disk at once: in the
+/// log of transactions, in the tables, and while these are written anew.
+const ROW_BYTES: usize = 2_500;
+const COPIES: u64 = 3;
 /// How often it is asked what is due while nothing comes.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// Batches on their way at most, the one that is written among them: with one more, a
@@ -67,7 +71,11 @@ impl Committer {
                             upkeep.make_due();
                         }
                         let positions = batch.positions.clone();
-                        let result = wait_for_room(&shared.settings.store.path, &shutdown)
+                        let (_, _, payload_bytes) = batch.size();
+                        let rows_bytes = batch.rows.len() * ROW_BYTES;
+                        let batch_bytes = COPIES * (payload_bytes + rows_bytes) as u64;
+                        let path = &shared.settings.store.path;
+                        let result = wait_for_room(path, batch_bytes, &shutdown)
                             .and_then(|()| commit(&shared, &mut writer, batch));
                         let failed = result.is_err();
                         if !failed {
@@ -190,12 +198,17 @@ impl ReadLog {
 ///
 /// # Errors
 /// [`StoreError::NoRoom`] at the end of the process: the log has what was not written.
-fn wait_for_room(path: &Path, shutdown: &CancellationToken) -> Result<(), StoreError> {
+fn wait_for_room(
+    path: &Path,
+    batch_bytes: u64,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     // Where the room cannot be asked for, DuckDB says what is wrong.
-    let is_full =
-        || DiskSpace::at(folder).is_ok_and(|space| space.usable_bytes(FREE_BYTES_MIN) == 0);
+    let is_full = || {
+        DiskSpace::at(folder).is_ok_and(|space| space.usable_bytes(FREE_BYTES_MIN) <= batch_bytes)
+    };
     let mut is_said = false;
     while is_full() {
         if !std::mem::replace(&mut is_said, true) {

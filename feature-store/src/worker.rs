@@ -67,7 +67,9 @@ pub(crate) async fn run(
     let log_of_committer = log.clone();
     let opened = tokio::task::spawn_blocking(move || {
         // From here on the log keeps what is not committed here.
-        log.commit(READINGS, LOG_CONSUMER, &positions)?;
+        if let Err(error) = log.commit(READINGS, LOG_CONSUMER, &positions) {
+            tracing::warn!(%error, "the log knows only in memory how far it was read");
+        }
         if is_shared { log.member(READINGS) } else { log.reader(READINGS, &positions) }
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
@@ -353,6 +355,7 @@ impl Worker {
         let mark = file.mark.clone();
         self.pending.watched = Some(file);
         self.flush()?;
+        self.put_zones_away()?;
         let (readings, rejects) = watch::counts(&self.connection, &mark)?;
         tracing::info!(path = mark.path, readings, rejects, "file taken in");
         Ok(())
@@ -377,14 +380,16 @@ impl Worker {
     /// served by their new owner.
     fn revoke(&mut self, revoked: Revoked) -> Result<(), StoreError> {
         self.flush()?;
+        let mut zones = BTreeSet::new();
         for partition in &revoked.partitions {
             self.owned.get_or_insert_default().remove(partition);
-            for zone in self.names.zones_of(*partition) {
-                // Its readings go, and time no longer passes for it.
-                self.engine.restore_zone(zone.clone(), Progress::default());
-                self.committed.remove(zone);
-                self.shared.online.forget(zone);
-            }
+            zones.extend(self.names.zones_of(*partition).cloned());
+        }
+        // Their readings go, and time no longer passes for them.
+        self.engine.remove_zones(&zones);
+        for zone in &zones {
+            self.committed.remove(zone);
+            self.shared.online.forget(zone);
         }
         revoked.release();
         Ok(())

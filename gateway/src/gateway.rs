@@ -44,8 +44,8 @@ const RECALL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// How often the counts are kept beside the log.
 const LEDGER_EVERY: Duration = Duration::from_secs(1);
-/// How often Kafka is asked what it has, in times of these.
-const KAFKA_EVERY_TICKS: u32 = 60;
+/// How often Kafka is asked what it has.
+const KAFKA_EVERY: Duration = Duration::from_mins(1);
 /// How often the log is asked to let old records go.
 const RETENTION_EVERY: Duration = Duration::from_mins(1);
 
@@ -267,9 +267,10 @@ impl Gateway {
         let mut ledger_file = self.open_ledger().await?;
         let result = tokio::select! {
             failed = pipeline.run(jobs) => failed.map_err(GatewayError::from),
-            failed = pipeline.keep_refused(log) => failed.map_err(GatewayError::from),
+            () = pipeline.keep_refused() => Ok(()),
             () = self.apply_retention() => Ok(()),
             () = self.keep_ledger(&mut ledger_file) => Ok(()),
+            () = self.compare_with_kafka() => Ok(()),
             ended = async { tokio::try_join!(transport, rest) } => ended.map(|_| ()),
         };
         self.0.is_ready.store(false, Ordering::Relaxed);
@@ -313,28 +314,38 @@ impl Gateway {
         Ok(file)
     }
 
-    /// Keeps the counts beside the log, and compares them with what Kafka has. Never ends.
+    /// Keeps the counts beside the log. Never ends.
     async fn keep_ledger(&self, file: &mut LedgerFile) {
-        let Inner { ledger, log, .. } = &*self.0;
         let mut clock = tokio::time::interval(LEDGER_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for tick in 0_u32.. {
+        loop {
             clock.tick().await;
             let began = tokio::time::Instant::now();
-            if !log.is_embedded() && tick.is_multiple_of(KAFKA_EVERY_TICKS) {
-                let (own, log) = (ledger.clone(), log.clone());
-                let compared = blocking(move || {
-                    [topic::READINGS, topic::DEAD_LETTERS]
-                        .into_iter()
-                        .try_for_each(|topic| own.compare_with_kafka(&log, topic))
-                });
-                if let Err(error) = compared.await {
-                    debug!(%error, "what Kafka has is not known now");
-                }
-            }
-            file.write(ledger);
+            file.write(&self.0.ledger);
             // Many devices take longer to write.
             tokio::time::sleep(began.elapsed() * 20).await;
+        }
+    }
+
+    /// Compares with what Kafka has, now and then. Never ends.
+    async fn compare_with_kafka(&self) {
+        let Inner { ledger, log, .. } = &*self.0;
+        if log.is_embedded() {
+            return std::future::pending().await;
+        }
+        let mut clock = tokio::time::interval(KAFKA_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            let (own, log) = (ledger.clone(), log.clone());
+            let compared = blocking(move || {
+                [topic::READINGS, topic::DEAD_LETTERS]
+                    .into_iter()
+                    .try_for_each(|topic| own.compare_with_kafka(&log, topic))
+            });
+            if let Err(error) = compared.await {
+                debug!(%error, "what Kafka has is not known now");
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use eventlog::{EventLog, LogError, Receipt, RefusedRecord, Writer, fault};
+use eventlog::{EventLog, LogError, Receipt, Record, RefusedRecord, Writer, fault};
 use service::prometheus::Histogram;
 use telemetry::{DeadLetter, Reason, Report, SequenceCheck, Source, topic};
 use tokio::sync::{
@@ -45,6 +45,11 @@ pub(crate) struct Pipeline {
     retained: Option<Mutex<RetainedMessages>>,
     /// Then receipts say how far the log is.
     is_embedded: bool,
+    /// Kafka without a spool: then a record that is refused together with others is sent again
+    /// alone from here.
+    sends_again: bool,
+    /// What Kafka refuses of what the spool had.
+    refused: Mutex<Option<mpsc::Receiver<RefusedRecord>>>,
     readings: Writer,
     letters: Writer,
 }
@@ -78,6 +83,8 @@ struct Write {
     topic: &'static str,
     readings: u64,
     receipt: Result<Receipt, LogError>,
+    /// To be sent again alone, where Kafka refuses what it was sent with.
+    again: Option<Record>,
 }
 
 impl Pipeline {
@@ -85,6 +92,9 @@ impl Pipeline {
         let (readings, letters) = (log.writer(topic::READINGS)?, log.writer(topic::DEAD_LETTERS)?);
         let PipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained } = parts;
         let (retained, is_embedded) = (retained.map(Mutex::new), log.is_embedded());
+        // Before the spool of an earlier process is drained.
+        let (keeper, refused) = mpsc::channel(1);
+        log.keep_refused(topic::READINGS, keeper)?;
         Ok(Self {
             decoder,
             ledger,
@@ -93,6 +103,8 @@ impl Pipeline {
             lag,
             retained,
             is_embedded,
+            sends_again: !is_embedded && !log.has_spool(),
+            refused: Mutex::new(Some(refused)),
             readings,
             letters,
         })
@@ -208,9 +220,10 @@ impl Pipeline {
             if !self.is_embedded {
                 record::describe(&mut record, report, dead_lettered == 0);
             }
+            let again = self.sends_again.then(|| record.clone());
             let receipt = of_one_record(self.readings.append(record).await)?;
             let readings = report.readings.len() as u64;
-            writes.push(Write { topic: topic::READINGS, readings, receipt });
+            writes.push(Write { topic: topic::READINGS, readings, receipt, again });
         }
         // One that repeats others is counted: there is nothing new in it to be kept.
         let letter = intake.dead_letter.filter(|letter| !self.dead_letters.is_repeated(letter));
@@ -218,12 +231,12 @@ impl Pipeline {
             debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
             let receipt = self.append_dead_letter(letter, dead_lettered).await?;
             let topic = topic::DEAD_LETTERS;
-            writes.push(Write { topic, readings: 0, receipt: Ok(receipt) });
+            writes.push(Write { topic, readings: 0, receipt: Ok(receipt), again: None });
         }
         if let Origin::DeadLetter(id) = origin {
             let record = record::reinjected(id, now_ms());
             let receipt = Ok(self.letters.append(record).await?);
-            writes.push(Write { topic: topic::DEAD_LETTERS, readings: 0, receipt });
+            writes.push(Write { topic: topic::DEAD_LETTERS, readings: 0, receipt, again: None });
         }
         Ok((tally, writes, letter))
     }
@@ -235,7 +248,7 @@ impl Pipeline {
         readings: u64,
     ) -> Result<Receipt, LogError> {
         match self.letters.append(record::dead_letter(letter, readings)).await {
-            Err(error) if error.is_of_one_record() => {
+            Err(error) if error.is_of_content() => {
                 let record = record::cut_dead_letter(letter, readings, CUT_LETTER_BYTES);
                 self.letters.append(record).await
             }
@@ -250,7 +263,7 @@ impl Pipeline {
         readings: u64,
     ) -> Result<i64, LogError> {
         match self.append_dead_letter(letter, readings).await?.await {
-            Err(error) if error.is_of_one_record() => {
+            Err(error) if error.is_of_content() => {
                 let record = record::cut_dead_letter(letter, readings, CUT_LETTER_BYTES);
                 Ok(self.letters.append(record).await?.await?.1)
             }
@@ -262,24 +275,29 @@ impl Pipeline {
         while let Some(settling) = to_settle.recv().await {
             let Settling { message, account, mut tally, writes, letter, stored, origin, .. } =
                 settling;
-            let mut refused = None;
-            for Write { topic, readings, receipt } in writes {
-                let settled = match receipt {
+            let (mut refused, mut written) = (None, Vec::with_capacity(writes.len()));
+            for Write { topic, readings, receipt, again } in writes {
+                let mut settled = match receipt {
                     Ok(receipt) => receipt.await,
                     Err(error) => Err(error),
                 };
+                if let (Err(error), Some(record)) = (&settled, again)
+                    && error.is_of_one_record()
+                {
+                    settled = self.readings.append(record).await?.await;
+                }
                 match settled {
-                    Ok((_, offset)) => self.count(topic, offset),
-                    Err(error) if error.is_of_one_record() && topic == topic::READINGS => {
+                    Ok((_, offset)) => written.push((topic, offset)),
+                    Err(error) if error.is_of_content() && topic == topic::READINGS => {
                         tally.logged -= readings;
                         tally.dead_lettered += readings;
                         let (count, _) = refused.get_or_insert((0, error));
                         *count += readings;
                     }
-                    Err(error) if error.is_of_one_record() => {
+                    Err(error) if error.is_of_content() => {
                         let Some(letter) = &letter else { return Err(error) };
                         let offset = self.settle_dead_letter(letter, tally.dead_lettered).await?;
-                        self.count(topic, offset);
+                        written.push((topic, offset));
                     }
                     Err(error) => return Err(error),
                 }
@@ -288,7 +306,7 @@ impl Pipeline {
                 let letter = refused_letter(&message, &error);
                 warn!(topic = %letter.topic, detail = letter.detail, "the log refuses a record: it is a dead letter");
                 let offset = self.settle_dead_letter(&letter, readings).await?;
-                self.count(topic::DEAD_LETTERS, offset);
+                written.push((topic::DEAD_LETTERS, offset));
                 self.dead_letters.add(&letter);
             }
             if let Some(letter) = &letter {
@@ -302,7 +320,11 @@ impl Pipeline {
             {
                 retained.note_stored(topic, content);
             }
-            self.ledger.settled(account, tally);
+            if !self.is_embedded {
+                // Kafka's offsets and the spool's are not told apart here.
+                written.clear();
+            }
+            self.ledger.settled(account, tally, &written);
             self.lag.note(settling.since.elapsed());
             fault::point("ack");
             // A connection that is gone gets no acknowledgement: the message
@@ -313,18 +335,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The record at `offset` of the embedded log is counted, and all before it.
-    fn count(&self, topic: &'static str, offset: i64) {
-        if self.is_embedded {
-            self.ledger.counted(topic, offset + 1);
-        }
-    }
-
     /// Keeps as dead letters what Kafka refuses of what was acknowledged when the spool had it.
     /// Never ends.
-    pub(crate) async fn keep_refused(&self, log: &EventLog) -> Result<(), LogError> {
-        let (keeper, mut refused) = mpsc::channel(1);
-        log.keep_refused(topic::READINGS, keeper)?;
+    pub(crate) async fn keep_refused(&self) {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut refused) = refused else { return std::future::pending().await };
         while let Some(RefusedRecord { record, cause, done }) = refused.recv().await {
             let letter = DeadLetter {
                 reason: Reason::Refused,
@@ -368,7 +383,7 @@ fn of_one_record(
     appended: Result<Receipt, LogError>,
 ) -> Result<Result<Receipt, LogError>, LogError> {
     match appended {
-        Err(error) if !error.is_of_one_record() => Err(error),
+        Err(error) if !error.is_of_content() => Err(error),
         appended => Ok(appended),
     }
 }

@@ -50,7 +50,8 @@ impl Appender {
     ) -> Self {
         let segment_bytes_max =
             settings.segment_bytes_max.min(shared.retention.bytes_max / SEGMENT_SHARE);
-        let room = DiskRoom::new(settings.free_bytes_min);
+        let len_bytes = shared.durable.borrow().len_bytes;
+        let room = DiskRoom::new(settings.free_bytes_min, len_bytes);
         Self { shared, file, queue, segment_bytes_max, room, faults, buffer: Vec::new() }
     }
 
@@ -67,8 +68,11 @@ impl Appender {
                     let _ = pending.answer.send(Err(poisoned.clone()));
                 }
             }
-            // The topic is being closed on a full disk: its senders keep what is left.
-            group.clear();
+            if !group.is_empty() {
+                // The topic is being closed on a full disk: its senders keep what is left, and
+                // all that came after it, which must not go before it.
+                return;
+            }
         }
     }
 

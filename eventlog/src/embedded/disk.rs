@@ -32,8 +32,9 @@ pub(super) struct DiskRoom {
 }
 
 impl DiskRoom {
-    pub(super) fn new(free_bytes_min: u64) -> Self {
-        Self { free_bytes_min, asked_at: None, unasked_bytes: 0, reserved_bytes: 0 }
+    /// For a segment of which the disk has `reserved_bytes` already.
+    pub(super) fn new(free_bytes_min: u64, reserved_bytes: u64) -> Self {
+        Self { free_bytes_min, asked_at: None, unasked_bytes: 0, reserved_bytes }
     }
 
     /// A new segment has nothing reserved.

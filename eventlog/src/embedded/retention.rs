@@ -13,6 +13,8 @@ use std::{
 };
 
 use super::{io_error, segment, topic::Shared};
+use tracing::warn;
+
 use crate::{LogError, TopicRetention};
 
 /// The folder of consumers' offsets in that of a topic.
@@ -55,11 +57,11 @@ pub(super) fn read_committed(dir: &Path) -> Result<BTreeMap<String, i64>, LogErr
             continue; // A crash came before it was renamed.
         }
         let text = fs::read_to_string(&path).map_err(|error| io_error(&path, "read", error))?;
-        let offset = text.trim().parse().map_err(|_| LogError::Corrupt {
-            path: path.clone(),
-            position: 0,
-            what: format!("`{}`, expected the offset of the next record", text.trim()),
-        })?;
+        // One that a power cut left empty keeps everything, until it is written again.
+        let offset = text.trim().parse().unwrap_or_else(|_| {
+            warn!(path = %path.display(), text = text.trim(), "expected an offset; all is kept");
+            0
+        });
         committed.insert(name, offset);
     }
     Ok(committed)
@@ -95,7 +97,11 @@ fn closed_segments(dir: &Path, bases: &[i64]) -> Result<(Vec<ClosedSegment>, u64
     for (at, base) in bases.iter().enumerate() {
         let path = segment::path(dir, *base);
         let failed = |error| io_error(&path, "read the size", error);
-        let metadata = fs::metadata(&path).map_err(failed)?;
+        let metadata = match fs::metadata(&path) {
+            // Somebody removed it; a reader of it says so.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            found => found.map_err(failed)?,
+        };
         all_bytes += metadata.len();
         if let Some(end_offset) = bases.get(at + 1) {
             closed.push(ClosedSegment {
@@ -126,8 +132,7 @@ impl Shared {
             .ok()
             .and_then(|age| now.checked_sub(age))
             .unwrap_or(SystemTime::UNIX_EPOCH);
-        let needed_offset = self.needed_offset();
-        let is_held_back = self.remove_oldest(|segment, all_bytes| {
+        let is_held_back = self.remove_oldest(|segment, all_bytes, needed_offset| {
             if segment.written_at >= oldest && all_bytes <= bytes_max {
                 Verdict::Stays
             } else if segment.end_offset > needed_offset {
@@ -143,10 +148,9 @@ impl Shared {
     /// Removes segments whose every record is below `below_offset` and was passed by every open
     /// reader. Returns the oldest offset left.
     pub(super) fn trim(&self, below_offset: i64) -> Result<i64, LogError> {
-        let read = self.readers().values().copied().min().unwrap_or(i64::MAX);
-        let below_offset = below_offset.min(read);
-        self.remove_oldest(|segment, _| {
-            if segment.end_offset <= below_offset { Verdict::Goes } else { Verdict::Stays }
+        self.remove_oldest(|segment, _, needed_offset| {
+            let is_passed = segment.end_offset <= below_offset.min(needed_offset);
+            if is_passed { Verdict::Goes } else { Verdict::Stays }
         })?;
         Ok(self.segments()[0])
     }
@@ -155,19 +159,21 @@ impl Shared {
     /// is needed.
     fn remove_oldest(
         &self,
-        judge: impl Fn(&ClosedSegment, u64) -> Verdict,
+        judge: impl Fn(&ClosedSegment, u64, i64) -> Verdict,
     ) -> Result<bool, LogError> {
         let mut bases = self.segments();
+        // Under the lock that an opening reader takes.
+        let needed_offset = self.needed_offset();
         let (closed, mut all_bytes) = closed_segments(&self.dir, &bases)?;
         for segment in closed {
-            match judge(&segment, all_bytes) {
+            match judge(&segment, all_bytes, needed_offset) {
                 Verdict::Goes => {}
                 Verdict::Stays => return Ok(false),
                 Verdict::IsNeeded => return Ok(true),
             }
             fs::remove_file(&segment.path)
                 .map_err(|error| io_error(&segment.path, "remove", error))?;
-            bases.remove(0);
+            bases.retain(|base| *base >= segment.end_offset);
             all_bytes -= segment.bytes;
             self.count_removed((segment.end_offset - segment.first_offset).unsigned_abs());
         }
@@ -176,7 +182,7 @@ impl Shared {
 
     /// What the topic has on disk.
     pub(super) fn storage(&self) -> Result<TopicStorage, LogError> {
-        let bases = self.segments().clone();
+        let bases = self.segments();
         let (_, bytes) = closed_segments(&self.dir, &bases)?;
         Ok(TopicStorage {
             bytes,

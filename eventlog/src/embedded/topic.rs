@@ -264,9 +264,9 @@ impl Topic {
 
     /// A consumer has everything below `offset`.
     pub(crate) fn commit(&self, consumer: &str, offset: i64) -> Result<(), LogError> {
-        retention::write_committed(&self.shared.dir, consumer, offset)?;
+        // Known before it is written: a full disk must not let retention pass it.
         self.shared.committed().insert(consumer.to_owned(), offset);
-        Ok(())
+        retention::write_committed(&self.shared.dir, consumer, offset)
     }
 
     pub(crate) fn name(&self) -> String {

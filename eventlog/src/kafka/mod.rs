@@ -21,7 +21,7 @@ use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -49,18 +49,44 @@ pub(crate) struct Kafka {
     record_bytes_max: usize,
     statistics: Mutex<BTreeMap<String, Latest>>,
     acknowledged: Mutex<BTreeMap<String, AcknowledgedOffsets>>,
+    clocks: Mutex<BTreeMap<String, BrokerClock>>,
+    has_spool: bool,
 }
 
-/// For each partition of a topic the offset after the newest record that was acknowledged to
+/// The newest time that a topic takes, where it refuses this machine's: it goes on from there
+/// with the time that passes, whatever this machine's clock does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BrokerClock(Arc<Mutex<Option<(i64, Instant)>>>);
+
+impl BrokerClock {
+    /// A record of this time was accepted just now.
+    pub(crate) fn note(&self, accepted_ms: i64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((accepted_ms, Instant::now()));
+    }
+
+    /// The newest time that is accepted now, UTC ms; `None` where none was ever refused.
+    fn newest_ms(&self) -> Option<i64> {
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.map(|(accepted_ms, at)| {
+            let since_ms = i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX);
+            accepted_ms.saturating_add(since_ms)
+        })
+    }
+}
+
+/// For each partition of a topic the offset after the record that was acknowledged last to
 /// this process; shared by a topic's producers, one after the other.
 #[derive(Clone, Debug, Default)]
 struct AcknowledgedOffsets(Arc<Mutex<BTreeMap<i32, i64>>>);
 
 impl AcknowledgedOffsets {
     fn note(&self, partition: i32, offset: i64) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = all.entry(partition).or_insert(0);
-        *next = offset.saturating_add(1).max(*next);
+        // Kafka does not always say which offset it was.
+        if offset >= 0 {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(partition, offset.saturating_add(1));
+        }
     }
 
     fn get(&self) -> BTreeMap<i32, i64> {
@@ -76,6 +102,8 @@ impl Kafka {
             record_bytes_max: settings.record_bytes_max,
             statistics: Mutex::default(),
             acknowledged: Mutex::default(),
+            clocks: Mutex::default(),
+            has_spool: !settings.spool.dir.as_os_str().is_empty(),
         }
     }
 
@@ -99,6 +127,12 @@ impl Kafka {
     /// Where a topic's producer notes what was acknowledged.
     fn acknowledged_of(&self, topic: &str) -> AcknowledgedOffsets {
         let mut all = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(topic.to_owned()).or_default().clone()
+    }
+
+    /// The newest time that a topic takes.
+    pub(crate) fn broker_clock(&self, topic: &str) -> BrokerClock {
+        let mut all = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(topic.to_owned()).or_default().clone()
     }
 

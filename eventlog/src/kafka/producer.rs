@@ -1,11 +1,4 @@
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rdkafka::{
     ClientContext, Message as _, Statistics,
@@ -16,7 +9,7 @@ use rdkafka::{
 };
 use tokio::sync::{Mutex, Notify, oneshot};
 
-use super::{AcknowledgedOffsets, Context, Kafka, statistics::Latest};
+use super::{AcknowledgedOffsets, BrokerClock, Context, Kafka, statistics::Latest};
 use crate::{
     Compression, LogError, Record, Refusal, fault,
     writer::{Outcome, Receipt},
@@ -42,8 +35,8 @@ pub(crate) struct Producer {
     topic: Arc<str>,
     brokers: String,
     record_bytes_max: usize,
-    /// Added to records' times, where the brokers' clocks are behind this machine's, ms.
-    time_shift_ms: AtomicI64,
+    /// The newest time that Kafka takes, where this machine's clock is ahead.
+    clock: BrokerClock,
     room: Arc<Notify>,
     /// One record at a time: while the queue is full, none overtakes the
     /// record that is being retried. Fair, so calls keep their order.
@@ -70,6 +63,10 @@ impl Producer {
             .config()
             .set("acks", "all")
             .set("enable.idempotence", "true")
+            // With a spool a refused request ends the producer, so that what came after it does
+            // not overtake it: all of it is sent again in order. Without one there is nobody to
+            // do that.
+            .set("enable.gapless.guarantee", kafka.has_spool.to_string())
             // Never expire a record here: one that timed out may still have
             // been written (librdkafka#2188), and the records after it would
             // go on without it. The bounded queue is the limit instead.
@@ -95,7 +92,7 @@ impl Producer {
             topic: topic.into(),
             brokers,
             record_bytes_max: kafka.record_bytes_max.min(topic_record_bytes_max),
-            time_shift_ms: AtomicI64::new(0),
+            clock: kafka.broker_clock(topic),
             room,
             turn: Mutex::new(()),
         })
@@ -103,29 +100,19 @@ impl Producer {
 
     /// Queues a record; waits while the queue is full.
     pub(crate) async fn append(&self, record: &Record) -> Result<Receipt, LogError> {
-        self.append_shifted(record, self.time_shift_ms()).await
+        self.append_stamped(record, self.stamp_ms(record)).await
     }
 
-    /// What is added to records' times, ms.
-    pub(crate) fn time_shift_ms(&self) -> i64 {
-        self.time_shift_ms.load(Ordering::Relaxed)
-    }
-
-    /// From here on so much is added to records' times, ms.
-    pub(crate) fn set_time_shift_ms(&self, shift_ms: i64) {
-        self.time_shift_ms.store(shift_ms, Ordering::Relaxed);
-    }
-
-    /// Queues a record with `shift_ms` added to its time, which it keeps in the header
-    /// [`RECEIVED_MS`]; waits while the queue is full.
-    pub(crate) async fn append_shifted(
+    /// Queues a record with the time `stamp_ms`; its own, where that is another, is in the
+    /// header [`RECEIVED_MS`]. Waits while the queue is full.
+    pub(crate) async fn append_stamped(
         &self,
         record: &Record,
-        shift_ms: i64,
+        stamp_ms: i64,
     ) -> Result<Receipt, LogError> {
         let _turn = self.turn.lock().await;
         loop {
-            match self.try_append_shifted(record, shift_ms)? {
+            match self.try_append_stamped(record, stamp_ms)? {
                 Queued::Yes(receipt) => return Ok(receipt),
                 Queued::Full => self.room().await,
             }
@@ -134,10 +121,15 @@ impl Producer {
 
     /// Queues a record if there is room.
     pub(crate) fn try_append(&self, record: &Record) -> Result<Queued, LogError> {
-        self.try_append_shifted(record, self.time_shift_ms())
+        self.try_append_stamped(record, self.stamp_ms(record))
     }
 
-    fn try_append_shifted(&self, record: &Record, shift_ms: i64) -> Result<Queued, LogError> {
+    /// A record's own time, or the newest that Kafka takes.
+    fn stamp_ms(&self, record: &Record) -> i64 {
+        self.clock.newest_ms().map_or(record.timestamp_ms, |ms| record.timestamp_ms.min(ms))
+    }
+
+    fn try_append_stamped(&self, record: &Record, stamp_ms: i64) -> Result<Queued, LogError> {
         let found_bytes = record.len_bytes();
         if found_bytes > self.record_bytes_max {
             let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
@@ -149,14 +141,14 @@ impl Producer {
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        if shift_ms != 0 && record.header(RECEIVED_MS).is_none() {
+        if stamp_ms != record.timestamp_ms && record.header(RECEIVED_MS).is_none() {
             let own_ms = record.timestamp_ms.to_string();
             headers = headers.insert(Header { key: RECEIVED_MS, value: Some(&own_ms) });
         }
         let queued = BaseRecord::with_opaque_to(&self.topic, Box::new(answer))
             .key(&record.key)
             .payload(&record.payload[..])
-            .timestamp(record.timestamp_ms.saturating_add(shift_ms))
+            .timestamp(stamp_ms)
             .headers(headers);
         match self.inner.send(queued) {
             Ok(()) => Ok(Queued::Yes(receipt)),

@@ -1,11 +1,11 @@
-use std::{convert::Infallible, ops::Range, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::spawn_blocking,
     time::Instant,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     refused::RefusedRecord,
@@ -29,15 +29,15 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// is given twice as long.
 const STALL: Duration = Duration::from_secs(30);
 const STALL_MAX: Duration = Duration::from_secs(600);
-/// A producer asks for the topic's limits when it is made; they are taken to hold so long.
-const FRESH: Duration = Duration::from_secs(10);
 /// How often it is looked whether a drain stands still.
 const STALL_CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// How far a record's time is moved back at first where Kafka refuses it, and how often that is
-/// doubled: from an hour, which Kafka allows, to nearly four years.
-const SHIFT_MS: i64 = 3_600_000;
-const SHIFT_DOUBLINGS: u32 = 15;
+/// How far a record's time is moved back at first where Kafka refuses it, ms, by which factor
+/// further, and how often: from a quarter of an hour to nearly four years. Too far by a fifth of
+/// the clock's error at most, since a topic's retention goes by these times.
+const SHIFT_MIN_MS: i64 = 900_000;
+const SHIFT_RATIO: f64 = 1.2;
+const SHIFT_STEPS: i32 = 65;
 
 /// Finds Kafka, and drains the spool to it.
 pub(super) struct SpoolDrainer {
@@ -65,15 +65,16 @@ impl SpoolDrainer {
         let mut patience = STALL;
         loop {
             let lease = ProducerLease { producer: self.connect().await, lost: Notify::new() };
-            let (lease, connected_at) = (Arc::new(lease), Instant::now());
+            let lease = Arc::new(lease);
             let drained_before = self.store.status().drained;
             self.producer.send_replace(Some(lease.clone()));
             tokio::select! {
                 () = lease.lost.notified() => {}
-                ended = self.drain(&lease.producer, connected_at) => {
-                    let Err(error) = ended;
-                    self.store.note_failure(&error);
-                    warn!(topic = %self.topic, %error, "draining the spool stopped; trying again");
+                ended = self.drain(&lease.producer) => {
+                    if let Err(error) = ended {
+                        self.store.note_failure(&error);
+                        warn!(topic = %self.topic, %error, "draining the spool stopped; trying again");
+                    }
                 }
                 stalled = self.stalled(patience) => {
                     self.store.note_restart();
@@ -113,6 +114,22 @@ impl SpoolDrainer {
         }
     }
 
+    /// Another producer, after one that takes nothing more.
+    async fn connect_again(&self) -> Result<Producer, LogError> {
+        let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
+        let made = spawn_blocking(move || kafka.producer(&topic)).await;
+        made.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
+    }
+
+    /// Closing a client takes its time.
+    async fn close(&self, producer: Producer) {
+        let closed = spawn_blocking(move || {
+            producer.purge();
+            drop(producer);
+        });
+        let _ = closed.await;
+    }
+
     /// Returns when the spool has held records for `patience` and none of them moved.
     async fn stalled(&self, patience: Duration) -> Duration {
         let began = Instant::now();
@@ -127,22 +144,17 @@ impl SpoolDrainer {
         }
     }
 
-    /// Brings what the spool holds and what comes, in order. Ends only where Kafka fails in a
-    /// way that librdkafka does not mend: a slow Kafka is waited for, since the records are
-    /// safe here.
-    async fn drain(
-        &self,
-        producer: &Producer,
-        connected_at: Instant,
-    ) -> Result<Infallible, LogError> {
+    /// Brings what the spool holds and what comes, in order, until the producer is of no more
+    /// use. A slow Kafka is waited for, since the records are safe here.
+    async fn drain(&self, producer: &Producer) -> Result<(), LogError> {
         let mut tail = self.store.tail()?;
         let mut settled = Instant::now();
         let mut drained = 0_u64;
         loop {
             let batch = tail.next_batch(BATCH_RECORDS_MAX, SETTLE_EVERY).await?;
-            let mut delivery = Delivery::new(self, producer, &batch);
-            delivery.is_fresh = connected_at.elapsed() < FRESH;
-            delivery.run().await?;
+            if !Delivery::new(self, &batch).run(producer).await? {
+                return Ok(());
+            }
             drained += batch.len() as u64;
             let is_drained = self.store.is_drained();
             if drained > 0 && (is_drained || settled.elapsed() >= SETTLE_EVERY) {
@@ -175,80 +187,80 @@ impl SpoolDrainer {
 }
 
 /// Records on their way to Kafka, in order.
+///
+/// Kafka refuses a whole request because of one record in it, and does not always say which.
+/// From then on its producer takes nothing more (`enable.gapless.guarantee`), so that what came
+/// after the refused request does not overtake it. The record is looked for with a new producer
+/// each time: ever fewer records are sent at once while some of them are refused, and more again
+/// when they are not.
 struct Delivery<'a> {
     drainer: &'a SpoolDrainer,
-    producer: &'a Producer,
     batch: &'a [Entry],
-    /// The producer knows the limits that the topic has now.
-    is_fresh: bool,
     /// Which of them Kafka has, or somebody else keeps.
     is_settled: Vec<bool>,
     /// Those before it are settled, and the spool knows.
     advanced: usize,
 }
 
+/// After a refusal so many times fewer records are sent at once, and after none more.
+const FEWER: usize = 8;
+const MORE: usize = 4;
+
 impl<'a> Delivery<'a> {
-    fn new(drainer: &'a SpoolDrainer, producer: &'a Producer, batch: &'a [Entry]) -> Self {
-        let is_settled = vec![false; batch.len()];
-        Self { drainer, producer, batch, is_fresh: true, is_settled, advanced: 0 }
+    fn new(drainer: &'a SpoolDrainer, batch: &'a [Entry]) -> Self {
+        Self { drainer, batch, is_settled: vec![false; batch.len()], advanced: 0 }
     }
 
-    /// Returns when all of them are settled. Kafka refuses a whole request because of one
-    /// record in it, and does not say which: it is found by halving what was refused.
+    /// Returns when all of them are settled: whether the producer is good still.
     ///
     /// # Errors
-    /// Where Kafka fails for another reason than a record's content.
-    async fn run(mut self) -> Result<(), LogError> {
-        // The part to be sent next is the last.
-        let mut parts = vec![0..self.batch.len()];
-        while let Some(part) = parts.pop() {
-            let Some(refused) = self.send(part.clone()).await? else { continue };
-            if !self.is_fresh {
-                // The topic's limits may have changed: a new producer asks for them.
-                return Err(refused);
-            }
-            let left = self.unsettled(&part);
-            if left.len() > 1 {
-                let middle = left[left.len() / 2];
-                parts.push(middle..part.end);
-                parts.push(left[0]..middle);
-                continue;
-            }
-            let Some(&at) = left.first() else { continue };
-            let record = &self.batch[at].record;
-            let is_sent = match refused {
-                LogError::Refused { refusal: Refusal::Timestamp, .. } => {
-                    self.send_with_other_time(record).await?
+    /// Where Kafka fails for another reason than a record.
+    async fn run(mut self, producer: &Producer) -> Result<bool, LogError> {
+        let Some(mut refused) = self.send(producer, self.batch.len()).await? else {
+            return Ok(true);
+        };
+        let mut count = self.batch.len().div_ceil(FEWER);
+        while self.advanced < self.batch.len() {
+            // The topic's limits may have changed: a new producer asks for them.
+            let producer = self.drainer.connect_again().await?;
+            while self.advanced < self.batch.len() {
+                let Some(error) = self.send(&producer, count).await? else {
+                    count = (count * MORE).min(self.batch.len());
+                    continue;
+                };
+                refused = error;
+                if count > 1 {
+                    count = count.div_ceil(FEWER);
+                } else {
+                    self.settle_refused(&refused).await?;
                 }
-                // It stands alone, so there was no other record.
-                LogError::Refused { refusal: Refusal::OtherRecord, .. } => return Err(refused),
-                _ => false,
-            };
-            if !is_sent {
-                warn!(
-                    topic = %self.drainer.topic, key = record.key, error = %refused,
-                    "Kafka refuses a record; the others go on"
-                );
-                self.drainer.keep_refused(record, &refused).await?;
-                self.drainer.store.note_refused();
+                break;
             }
-            self.settle(at);
+            self.drainer.close(producer).await;
         }
-        Ok(())
+        debug!(topic = %self.drainer.topic, %refused, "went on after what Kafka refused");
+        Ok(false)
     }
 
-    fn unsettled(&self, part: &Range<usize>) -> Vec<usize> {
-        part.clone().filter(|at| !self.is_settled[*at]).collect()
-    }
-
-    /// Sends what is not settled of a part; why one of it was refused, if any was.
-    async fn send(&mut self, part: Range<usize>) -> Result<Option<LogError>, LogError> {
-        let mut sent: Vec<(usize, Receipt)> = Vec::with_capacity(part.len());
+    /// Sends the first `count` of what is not settled; why one of it was refused, if any was.
+    /// The producer is of no more use then.
+    async fn send(
+        &mut self,
+        producer: &Producer,
+        count: usize,
+    ) -> Result<Option<LogError>, LogError> {
+        let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
+        let unsettled: Vec<usize> = unsettled.take(count).collect();
+        let mut sent: Vec<(usize, Receipt)> = Vec::with_capacity(unsettled.len());
         let mut refused = None;
-        for at in self.unsettled(&part) {
-            match self.producer.append(&self.batch[at].record).await {
+        for at in unsettled {
+            match producer.append(&self.batch[at].record).await {
                 Ok(receipt) => sent.push((at, receipt)),
-                Err(error) if error.is_of_one_record() => refused = Some(error),
+                // Nothing after it goes before it.
+                Err(error) if error.is_of_one_record() => {
+                    refused = Some(error);
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -256,11 +268,45 @@ impl<'a> Delivery<'a> {
         for (at, receipt) in sent {
             match receipt.await {
                 Ok(_) => self.settle(at),
-                Err(error) if error.is_of_one_record() => refused = Some(error),
+                Err(error) if error.is_of_one_record() => {
+                    if refused.is_none() {
+                        // What is behind it is not taken any more.
+                        producer.purge();
+                    }
+                    refused.get_or_insert(error);
+                }
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(refused), Err)
+        match (refused, failed) {
+            (Some(refused), _) => Ok(Some(refused)),
+            (None, Some(failed)) => Err(failed),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The first record that is not settled was refused alone.
+    async fn settle_refused(&mut self, refused: &LogError) -> Result<(), LogError> {
+        let at = self.advanced;
+        let record = &self.batch[at].record;
+        let is_sent = match refused {
+            LogError::Refused { refusal: Refusal::Timestamp, .. } => {
+                self.send_with_other_time(record).await?
+            }
+            // It stands alone, so there was no other record.
+            LogError::Refused { refusal: Refusal::OtherRecord, .. } => return Err(refused.clone()),
+            _ => false,
+        };
+        if !is_sent {
+            warn!(
+                topic = %self.drainer.topic, key = record.key, error = %refused,
+                "Kafka refuses a record; the others go on"
+            );
+            self.drainer.keep_refused(record, refused).await?;
+            self.drainer.store.note_refused();
+        }
+        self.settle(at);
+        Ok(())
     }
 
     /// The spool moves on over all that are settled from its beginning.
@@ -274,26 +320,32 @@ impl<'a> Delivery<'a> {
     }
 
     /// Sends a record whose time Kafka refuses: this machine's clock is ahead of the broker's,
-    /// or the record has waited for longer than the broker allows. Whether some time will do.
+    /// or the record has waited for longer than the broker allows. Its own time is in a header,
+    /// so readers see it as it was. Whether some time will do.
     async fn send_with_other_time(&self, record: &Record) -> Result<bool, LogError> {
-        let shift_ms = self.producer.time_shift_ms();
-        let back = (0..SHIFT_DOUBLINGS).map(|n| shift_ms.min(0) - (SHIFT_MS << n));
-        // Its own time is in a header, so readers see it as it was.
-        let to_now_ms = now_ms().saturating_sub(record.timestamp_ms);
-        for candidate_ms in back.chain([to_now_ms]) {
-            let receipt = self.producer.append_shifted(record, candidate_ms).await?;
-            match receipt.await {
-                Ok(_) => {
-                    if candidate_ms < 0 {
-                        error!(
-                            topic = %self.drainer.topic, behind_ms = -candidate_ms,
-                            "this machine's clock is ahead of Kafka's: records are stamped earlier \
-                             there, and have their own time in the header received_ms"
-                        );
-                        self.producer.set_time_shift_ms(candidate_ms);
-                    }
+        let own_ms = record.timestamp_ms;
+        let earlier = (0..SHIFT_STEPS).map(|n| {
+            let back_ms = SHIFT_MIN_MS as f64 * SHIFT_RATIO.powi(n);
+            own_ms.saturating_sub(back_ms as i64)
+        });
+        for stamp_ms in earlier.chain([now_ms()]) {
+            let producer = self.drainer.connect_again().await?;
+            let receipt = producer.append_stamped(record, stamp_ms).await?;
+            let outcome = receipt.await;
+            self.drainer.close(producer).await;
+            match outcome {
+                Ok(_) if stamp_ms < own_ms => {
+                    let clock = self.drainer.kafka.broker_clock(&self.drainer.topic);
+                    let ahead_ms = own_ms - stamp_ms;
+                    error!(
+                        topic = %self.drainer.topic, ahead_ms,
+                        "this machine's clock is ahead of Kafka's by up to so much: records are \
+                         stamped earlier there, and have their own time in the header received_ms"
+                    );
+                    clock.note(stamp_ms);
                     return Ok(true);
                 }
+                Ok(_) => return Ok(true),
                 Err(LogError::Refused { refusal: Refusal::Timestamp, .. }) => {}
                 Err(error) if error.is_of_one_record() => return Ok(false),
                 Err(error) => return Err(error),

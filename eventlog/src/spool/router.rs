@@ -6,7 +6,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc::UnboundedReceiver, oneshot, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
 
@@ -56,17 +56,6 @@ pub(super) struct SpoolRouter {
     after: Duration,
 }
 
-/// Why records no longer go to Kafka directly; with those that it did not acknowledge, in
-/// order.
-enum Stopped {
-    /// Kafka refuses a record, or one of its neighbours.
-    Refused(VecDeque<Sent>),
-    /// Kafka is away.
-    Away(VecDeque<Sent>),
-    /// The queue has ended, and everything is acknowledged.
-    Ended,
-}
-
 impl SpoolRouter {
     pub(super) fn new(
         topic: &str,
@@ -86,9 +75,8 @@ impl SpoolRouter {
             if let Some(lease) = lease.filter(|_| self.store.is_drained()) {
                 self.store.set_direct(true);
                 match self.direct(&lease.producer, next.take()).await {
-                    Stopped::Refused(rest) => self.spool_refused(&lease, rest).await,
-                    Stopped::Away(rest) => self.fall_back(&lease, rest).await,
-                    Stopped::Ended => return,
+                    Some(rest) => self.fall_back(&lease, rest).await,
+                    None => return,
                 }
                 continue;
             }
@@ -108,8 +96,13 @@ impl SpoolRouter {
         }
     }
 
-    /// Sends to Kafka until that is no longer of use.
-    async fn direct(&mut self, producer: &Producer, mut stalled: Option<Pending>) -> Stopped {
+    /// Sends to Kafka until it is away or refuses a record; returns what it did not acknowledge,
+    /// in order, or `None` at the end of the queue.
+    async fn direct(
+        &mut self,
+        producer: &Producer,
+        mut stalled: Option<Pending>,
+    ) -> Option<VecDeque<Sent>> {
         let mut sent = VecDeque::new();
         let mut clock = interval(self.after / 4);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,12 +119,12 @@ impl SpoolRouter {
                     Offer::Refused(pending, error) => {
                         warn!(topic = %self.topic, %error, "Kafka's client takes no more records");
                         sent.push_back(unsent(pending));
-                        return Stopped::Away(sent);
+                        return Some(sent);
                     }
                 }
             }
             if !is_open && stalled.is_none() && sent.is_empty() {
-                return Stopped::Ended;
+                return None;
             }
             tokio::select! {
                 biased;
@@ -144,11 +137,12 @@ impl SpoolRouter {
                         }
                         let rest = with(sent, stalled);
                         if error.is_of_one_record() {
+                            // What came after it is not taken before it.
                             info!(topic = %self.topic, %error, "Kafka refuses a record: it is looked for");
-                            return Stopped::Refused(rest);
+                        } else {
+                            warn!(topic = %self.topic, %error, "Kafka did not take a record");
                         }
-                        warn!(topic = %self.topic, %error, "Kafka did not take a record");
-                        return Stopped::Away(rest);
+                        return Some(rest);
                     }
                 },
                 pending = self.queue.recv(), if is_open && stalled.is_none() => match pending {
@@ -160,37 +154,12 @@ impl SpoolRouter {
                     if waits > self.after {
                         let waits_ms = waits.as_millis() as u64;
                         warn!(topic = %self.topic, waits_ms, "Kafka does not acknowledge");
-                        return Stopped::Away(with(sent, stalled));
+                        return Some(with(sent, stalled));
                     }
                 }
                 // Asked again at the latest when a delivery makes room.
                 () = producer.room(), if stalled.is_some() => {}
             }
-        }
-    }
-
-    /// Spools what Kafka did not take because of one record: the drainer finds which. The
-    /// producer is good still, and answers for all that it has.
-    async fn spool_refused(&mut self, lease: &Arc<ProducerLease>, rest: VecDeque<Sent>) {
-        self.store.set_direct(false);
-        let mut unanswered = VecDeque::new();
-        for Sent { pending, mut receipt, since } in rest {
-            if !unanswered.is_empty() {
-                // It must not overtake what may be sent again.
-                unanswered.push_back(Sent { pending, receipt, since });
-                continue;
-            }
-            match timeout(self.after, &mut receipt).await {
-                Ok(Ok(at)) => {
-                    let _ = pending.answer.send(Ok(at));
-                }
-                Ok(Err(_)) => self.spool(pending).await,
-                // Kafka has gone away meanwhile.
-                Err(_) => unanswered.push_back(Sent { pending, receipt, since }),
-            }
-        }
-        if !unanswered.is_empty() {
-            self.fall_back(lease, unanswered).await;
         }
     }
 

@@ -1,7 +1,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,6 +20,8 @@ use crate::{
     writer::Outcome,
 };
 
+/// What is kept of the cause beside a record, bytes.
+const CAUSE_BYTES_MAX: usize = 512;
 /// Records that Kafka refuses and nobody else keeps.
 const REFUSED: &str = "refused";
 const REFUSED_RETENTION: TopicRetention = TopicRetention { age_days: 30.0, bytes_max: 256 << 20 };
@@ -66,6 +68,9 @@ impl Store {
             dir: spool.dir.join(topic),
             // Files go one by one as they are drained.
             segment_bytes_max: (spool.bytes_max / 16).clamp(1 << 20, 16 << 20),
+            // With room for what is noted beside a record.
+            record_bytes_max: settings.record_bytes_max + 2 * CAUSE_BYTES_MAX,
+            queue_bytes_max: settings.queue_bytes_max + 2 * CAUSE_BYTES_MAX,
             retention: Retention::forever_but([(REFUSED, REFUSED_RETENTION)]),
             ..settings.clone()
         };
@@ -86,6 +91,10 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => there.start,
             Err(error) => return Err(io_error(&path, "read", error)),
         };
+        if drained > there.end {
+            // The records were removed: the mark must not count for those that come now.
+            write_drained(&path, there.end)?;
+        }
         let drained = drained.clamp(there.start, there.end);
         let held = there.end - drained;
         if held > 0 {
@@ -181,15 +190,7 @@ impl Store {
     /// forgotten by a crash before is sent to Kafka once more.
     pub(super) fn settle(&self) -> Result<(), LogError> {
         let drained = self.state().drained;
-        let new = self.path.with_extension("new");
-        let failed = |e| io_error(&new, "write", e);
-        let write = || {
-            let mut file = File::create(&new).map_err(failed)?;
-            writeln!(file, "{drained}").and_then(|()| file.sync_data()).map_err(failed)?;
-            fs::rename(&new, &self.path).map_err(failed)?;
-            sync_dir(self.path.parent().unwrap_or(&self.path))
-        };
-        if let Err(error) = write() {
+        if let Err(error) = write_drained(&self.path, drained) {
             // On a full disk the files that go make room.
             warn!(topic = %self.name, %error, "how far the spool is drained is not remembered");
         }
@@ -199,7 +200,8 @@ impl Store {
     /// Since when it has held records of which none reached Kafka; `None` while it holds none.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         let state = self.state();
-        (state.drained < state.end).then_some(state.moved_at)
+        // What waits for the disk is not held yet.
+        (state.drained < self.topic.bounds().end).then_some(state.moved_at)
     }
 
     /// Kafka failed, or was not found.
@@ -225,7 +227,9 @@ impl Store {
         mut record: Record,
         cause: &LogError,
     ) -> Result<(), LogError> {
-        record.headers.push(("refused".to_owned(), cause.to_string().into_bytes()));
+        let mut cause = cause.to_string().into_bytes();
+        cause.truncate(CAUSE_BYTES_MAX);
+        record.headers.push(("refused".to_owned(), cause));
         self.log.topic(REFUSED)?.append(record).await?.await.map(|_| ())
     }
 
@@ -266,6 +270,16 @@ impl Store {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes durable how far Kafka has everything.
+fn write_drained(path: &Path, drained: i64) -> Result<(), LogError> {
+    let new = path.with_extension("new");
+    let failed = |e| io_error(&new, "write", e);
+    let mut file = File::create(&new).map_err(failed)?;
+    writeln!(file, "{drained}").and_then(|()| file.sync_data()).map_err(failed)?;
+    fs::rename(&new, path).map_err(failed)?;
+    sync_dir(path.parent().unwrap_or(path))
 }
 
 /// What a record takes on disk, about, bytes.

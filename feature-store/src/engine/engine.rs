@@ -1,5 +1,5 @@
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -153,15 +153,30 @@ impl Engine {
         /// More readings than this make a zone one that is known.
         const FEW_READINGS: u64 = 20;
         let count = self.zones.len().saturating_sub(zones_max);
-        let mut order: Vec<(bool, u64, usize)> = self
+        let mut order: Vec<(bool, bool, u64, usize)> = self
             .zones
             .iter()
             .enumerate()
-            .map(|(at, zone)| (zone.readings_taken > FEW_READINGS, zone.heard, at))
+            .map(|(at, zone)| {
+                let is_known = zone.readings_taken > FEW_READINGS;
+                // Rows that are to be computed again wait until the zone is back.
+                let has_work = is_known && zone.progress.recompute.first_ms().is_some();
+                (is_known, has_work, zone.heard, at)
+            })
             .collect();
         order.sort_unstable();
         order.truncate(count);
         let evicted: HashSet<usize> = order.into_iter().map(|(.., at)| at).collect();
+        self.remove_at(&evicted)
+    }
+
+    /// Forgets zones, with all that they have.
+    pub fn remove_zones(&mut self, zones: &BTreeSet<ZoneId>) {
+        let removed = zones.iter().filter_map(|zone| self.numbers.get(zone).copied()).collect();
+        self.remove_at(&removed);
+    }
+
+    fn remove_at(&mut self, evicted: &HashSet<usize>) -> Vec<ZoneId> {
         let mut names = Vec::with_capacity(evicted.len());
         let mut at = 0;
         self.zones.retain(|zone| {
@@ -275,7 +290,9 @@ impl Engine {
     /// A zone as it was, without its readings, in place of what there is of it.
     pub fn restore_zone(&mut self, id: ZoneId, progress: Progress) {
         let progress = progress.migrate(self.rules.grid_ms(), self.rules.lateness_ms());
-        self.add(id, progress);
+        let number = self.add(id, progress);
+        self.reports += 1;
+        self.zones[number].heard = self.reports;
     }
 
     /// Takes in a reading that was judged before; `run` is boot id and
@@ -291,7 +308,7 @@ impl Engine {
     ) {
         if let Some(number) = self.numbers.get(zone) {
             let (zone, catalog) = (&mut self.zones[*number], &mut self.catalog);
-            (zone.heard, zone.readings_taken) = (self.reports, zone.readings_taken + 1);
+            zone.readings_taken += 1;
             zone.restore(device, run, reading, arrival_ms, quality, catalog, &self.rules);
         }
     }

@@ -80,6 +80,8 @@ pub(crate) fn restore_zones(
     // Of more zones than there is room for, those that were heard last.
     found.sort_by_key(|(.., progress)| std::cmp::Reverse(progress.newest_ms));
     found.truncate(settings.zones_max);
+    // In the order in which they were heard, so that they are put away in that order too.
+    found.reverse();
     restore_found(connection, engine, settings, found)
 }
 

@@ -140,7 +140,7 @@ impl Ledger {
             let end = log.bounds(topic)?.get(&0).map_or(0, |there| there.end);
             let known = self.state().counted_offsets.iter().find(|(own, _)| *own == topic).copied();
             let Some((_, from)) = known.filter(|(_, from)| *from < end) else {
-                self.counted(topic, end);
+                self.state().set_counted(topic, end);
                 continue;
             };
             let mut reader = {
@@ -149,7 +149,7 @@ impl Ledger {
                 match blocking(move || log.reader(topic, &from)).await {
                     // Retention was faster.
                     Err(LogError::OutOfRange { .. }) => {
-                        self.counted(topic, end);
+                        self.state().set_counted(topic, end);
                         continue;
                     }
                     opened => opened?,
@@ -169,7 +169,7 @@ impl Ledger {
                 records = next - from,
                 "counted from the log: the last process was killed"
             );
-            self.counted(topic, end);
+            self.state().set_counted(topic, end);
         }
         Ok(())
     }

@@ -18,6 +18,9 @@ pub struct KafkaComparison {
     pub present: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Records that were acknowledged and that Kafka no longer had when it was asked.
     pub missing_records: u64,
+    /// What the log said last of what was acknowledged.
+    #[serde(skip)]
+    noted: BTreeMap<String, BTreeMap<i32, i64>>,
 }
 
 impl KafkaComparison {
@@ -25,12 +28,18 @@ impl KafkaComparison {
         self.acknowledged.is_empty()
     }
 
-    /// Notes what was acknowledged.
+    /// Notes what was acknowledged last. What was noted before in just these words says nothing
+    /// new: Kafka may have lost it meanwhile.
     fn note_acknowledged(&mut self, topic: &str, next: &BTreeMap<i32, i64>) {
+        if self.noted.get(topic) == Some(next) {
+            return;
+        }
+        let noted = self.noted.insert(topic.to_owned(), next.clone()).unwrap_or_default();
         let own = self.acknowledged.entry(topic.to_owned()).or_default();
         for (&partition, &next) in next {
-            let known = own.entry(partition).or_insert(next);
-            *known = next.max(*known);
+            if noted.get(&partition) != Some(&next) {
+                own.insert(partition, next);
+            }
         }
     }
 
@@ -100,5 +109,12 @@ mod tests {
         // The topic was deleted, and is made again with fewer partitions.
         kafka.note_present("t", ends(&[(0, 0)]));
         check(&kafka, 2 + 12 + 7);
+        // The log repeats itself, and then says what is new.
+        kafka.note_acknowledged("t", &ends(&[(0, 12), (1, 7)]));
+        kafka.note_present("t", ends(&[(0, 0)]));
+        check(&kafka, 2 + 12 + 7);
+        kafka.note_acknowledged("t", &ends(&[(0, 3), (1, 7)]));
+        kafka.note_present("t", ends(&[(0, 2)]));
+        check(&kafka, 2 + 12 + 7 + 1);
     }
 }

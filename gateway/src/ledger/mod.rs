@@ -126,6 +126,16 @@ struct State {
     kafka: KafkaComparison,
 }
 
+impl State {
+    /// All of a topic of the embedded log below `offset` is counted.
+    fn set_counted(&mut self, topic: &'static str, offset: i64) {
+        match self.counted_offsets.iter_mut().find(|(own, _)| *own == topic) {
+            Some((_, own)) => *own = offset,
+            None => self.counted_offsets.push((topic, offset)),
+        }
+    }
+}
+
 impl Ledger {
     pub(crate) fn new(limits: AccountLimits) -> Self {
         let state = State {
@@ -157,19 +167,21 @@ impl Ledger {
         state.accounts.receive(intake, message)
     }
 
-    /// A message is durable, or a duplicate of one that is.
-    pub(crate) fn settled(&self, account: AccountId, tally: Tally) {
-        self.state().accounts.settle(account, tally);
-        self.left();
-    }
-
-    /// The embedded log has everything of a topic below `offset`, and all of it is counted.
-    pub(crate) fn counted(&self, topic: &'static str, offset: i64) {
+    /// A message is durable, or a duplicate of one that is; `written` are the topics and offsets
+    /// of its records in the embedded log, which are counted with it.
+    pub(crate) fn settled(
+        &self,
+        account: AccountId,
+        tally: Tally,
+        written: &[(&'static str, i64)],
+    ) {
         let mut state = self.state();
-        match state.counted_offsets.iter_mut().find(|(own, _)| *own == topic) {
-            Some((_, own)) => *own = offset.max(*own),
-            None => state.counted_offsets.push((topic, offset)),
+        state.accounts.settle(account, tally);
+        for (topic, offset) in written {
+            state.set_counted(topic, offset + 1);
         }
+        drop(state);
+        self.left();
     }
 
     /// Readings that were counted as logged are dead letters: Kafka refuses them.
@@ -257,7 +269,7 @@ mod tests {
             Tally { logged, dead_lettered, duplicates: 0 }
         };
         if is_durable {
-            ledger.settled(account, tally);
+            ledger.settled(account, tally, &[]);
         }
     }
 
