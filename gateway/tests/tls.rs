@@ -4,6 +4,7 @@ mod support;
 
 use std::{fs, path::Path};
 
+use gateway::GatewayError;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions, TlsConfiguration,
@@ -12,7 +13,7 @@ use rumqttc::{
 use support::{
     Running,
     broker::{Broker, free_port},
-    start, within,
+    try_start, within,
 };
 
 /// Writes an authority, and certificates by it for the server and a device.
@@ -34,9 +35,13 @@ fn certificates(dir: &Path) {
 }
 
 fn listener(dir: &Path, client_ca: bool) -> Running {
+    try_listener(dir, client_ca).unwrap()
+}
+
+fn try_listener(dir: &Path, client_ca: bool) -> Result<Running, GatewayError> {
     let file = |name: &str| dir.join(name).display().to_string();
     let ca = if client_ca { file("ca.pem") } else { String::new() };
-    start(
+    try_start(
         &dir.join("log"),
         &[
             "mqtt.tls.enabled=true",
@@ -103,8 +108,7 @@ async fn a_file_that_is_no_certificate_is_named() {
     let dir = tempfile::tempdir().unwrap();
     certificates(dir.path());
     fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
-    let mut gateway = listener(dir.path(), false);
-    let error = gateway.ended().await.unwrap_err().to_string();
+    let error = try_listener(dir.path(), false).err().unwrap().to_string();
     assert!(error.contains("localhost.pem") && error.contains("hint: "), "{error}");
 }
 
