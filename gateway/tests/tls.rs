@@ -39,6 +39,10 @@ fn listener(dir: &Path, client_ca: bool) -> Running {
 }
 
 fn try_listener(dir: &Path, client_ca: bool) -> Result<Running, GatewayError> {
+    try_listener_with(dir, client_ca, "mqtt.users_file=")
+}
+
+fn try_listener_with(dir: &Path, client_ca: bool, more: &str) -> Result<Running, GatewayError> {
     let file = |name: &str| dir.join(name).display().to_string();
     let ca = if client_ca { file("ca.pem") } else { String::new() };
     try_start(
@@ -48,6 +52,7 @@ fn try_listener(dir: &Path, client_ca: bool) -> Result<Running, GatewayError> {
             &format!("mqtt.tls.cert_file={}", file("localhost.pem")),
             &format!("mqtt.tls.key_file={}", file("localhost.key")),
             &format!("mqtt.tls.ca_file={ca}"),
+            more,
         ],
     )
 }
@@ -100,6 +105,45 @@ async fn mutual_tls_takes_only_devices_with_a_certificate() {
     within(publish(device(&gateway, dir.path(), false))).await.unwrap_err();
     within(publish(device(&gateway, dir.path(), true))).await.unwrap();
     gateway.check([1, 1, 0, 0]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_name_in_a_certificate_is_a_user_with_its_rights() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let users = dir.path().join("users");
+    let start = |text: &str| {
+        fs::write(&users, text).unwrap();
+        try_listener_with(dir.path(), true, &format!("mqtt.users_file={}", users.display()))
+    };
+    let gateway = start("device - publish:sensors/farm/bay-1/#\n").unwrap();
+    within(publish(device(&gateway, dir.path(), true))).await.unwrap();
+    gateway.check([1, 1, 0, 0]);
+    // Another name, other rights: the reload closes connections and refuses the next.
+    fs::write(&users, "other - publish:#\n").unwrap();
+    gateway.gateway.reload(&gateway.settings).unwrap();
+    within(publish(device(&gateway, dir.path(), true))).await.unwrap_err();
+    gateway.check([1, 1, 0, 0]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_takes_certificates_again() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let gateway = listener(dir.path(), false);
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    // Another authority, another certificate.
+    certificates(dir.path());
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap_err();
+    gateway.gateway.reload(&gateway.settings).unwrap();
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    // A bad one changes nothing.
+    fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
+    let refused = gateway.gateway.reload(&gateway.settings).unwrap_err().to_string();
+    assert!(refused.contains("localhost.pem"), "{refused}");
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
     gateway.stop().await;
 }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ntex::io::IoRef;
+use ntex::{io::IoRef, util::BytesMut};
 use service::attempts::address_block;
 use tokio_util::sync::CancellationToken;
 
@@ -98,12 +98,18 @@ impl ConnectionTable {
     pub(super) fn enter(self: &Rc<Self>, address: IpAddr, now: Instant) -> Option<ConnectionGuard> {
         let address = address_block(address);
         let mut state = self.state.borrow_mut();
+        // A burst of honest clients is half-open too, but not for long.
+        let gives_way = |connection: &&Rc<Connection>| {
+            connection.is_half_open.get()
+                && !connection.cut.is_cancelled()
+                && now.saturating_duration_since(connection.since) >= HALF_OPEN_TIME_MIN
+        };
         let is_of_address = |connection: &&Rc<Connection>| {
             connection.is_half_open.get() && connection.address == address
         };
         let half_open = || state.connections.values().filter(is_of_address);
         if half_open().count() >= HALF_OPEN_OF_ONE_MAX
-            && let Some(oldest) = half_open().find(|connection| !connection.cut.is_cancelled())
+            && let Some(oldest) = half_open().find(gives_way)
         {
             self.cut(oldest, CutReason::HalfOpen);
         }
@@ -112,10 +118,7 @@ impl ConnectionTable {
             |connection: &&Rc<Connection>| !connection.is_refused && !connection.cut.is_cancelled();
         let mut is_refused = state.connections.values().filter(is_there).count() >= self.all_max;
         if is_refused {
-            let oldest = state.connections.values().filter(is_there).find(|connection| {
-                connection.is_half_open.get()
-                    && now.saturating_duration_since(connection.since) >= HALF_OPEN_TIME_MIN
-            });
+            let oldest = state.connections.values().filter(is_there).find(gives_way);
             if let Some(oldest) = oldest {
                 self.cut(oldest, CutReason::HalfOpen);
                 is_refused = false;
@@ -152,6 +155,12 @@ impl ConnectionTable {
     /// Whether nobody is connected.
     pub(super) fn is_empty(&self) -> bool {
         self.state.borrow().connections.is_empty()
+    }
+
+    /// Whether a message on any connection is not answered yet.
+    pub(super) fn has_unanswered(&self) -> bool {
+        let state = self.state.borrow();
+        state.connections.values().any(|connection| connection.unanswered.get() > 0)
     }
 
     /// Cuts connections that began a packet and bring no more of it. One whose messages this
@@ -226,6 +235,7 @@ impl ConnectionTable {
             && let Some(largest) = largest
         {
             self.cut(largest, CutReason::HeldTooMuch);
+            largest.discard();
         }
     }
 }
@@ -243,6 +253,19 @@ impl Connection {
             io.with_buf(|buffers| buffers.with_read_buffers(|_, packets| packets.len())).ok()
         });
         measured.unwrap_or_else(|| self.unfinished_bytes.get())
+    }
+
+    /// Gives back what has come of a packet, at once: the connection's own end may be some
+    /// thousand others' reads away.
+    fn discard(&self) {
+        if let Some(io) = &*self.io.borrow() {
+            let _ = io.with_buf(|buffers| {
+                buffers.with_read_buffers(|came, packets| {
+                    *came = None;
+                    *packets = BytesMut::new();
+                });
+            });
+        }
     }
 
     fn held_bytes(&self) -> usize {
@@ -327,9 +350,12 @@ mod tests {
     #[test]
     fn one_address_has_so_many_half_open_connections() {
         let (table, now) = (table(10_000, 1000), Instant::now());
-        let enter = |number| table.enter(address(number), now).unwrap();
-        let other = enter(2);
-        let guards: Vec<_> = (0..=HALF_OPEN_OF_ONE_MAX).map(|_| enter(1)).collect();
+        let enter = |number, at| table.enter(address(number), at).unwrap();
+        let other = enter(2, now);
+        let mut guards: Vec<_> = (0..=HALF_OPEN_OF_ONE_MAX).map(|_| enter(1, now)).collect();
+        // They are young, and may well be honest.
+        assert!(guards.iter().all(|guard| !guard.connection.cut.is_cancelled()));
+        guards.push(enter(1, now + HALF_OPEN_TIME_MIN));
         let cut = guards.iter().filter(|guard| guard.connection.cut.is_cancelled()).count();
         assert_eq!((cut, guards[0].connection.cut.is_cancelled()), (1, true));
         assert!(!other.connection.cut.is_cancelled());

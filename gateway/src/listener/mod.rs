@@ -9,9 +9,11 @@
 //! - `clients`: who is connected
 //! - `stored_sessions`: sessions that outlive connections and restarts
 //! - `session`: one connection: its will, its subscriptions, its messages
+//! - `backpressure`: stops reading where messages are not answered
 //! - `v3`, `v5`: the two protocol versions in the words of `session`
 //! - `counts`: what was refused, cut and evicted
 
+mod backpressure;
 mod certificate_names;
 mod clients;
 mod connections;
@@ -36,6 +38,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backpressure::PublishBackpressure;
 use certificate_names::certificate_names;
 use clients::ConnectedClients;
 use connections::{ConnectionGuard, ConnectionTable, SWEEP_EVERY};
@@ -228,7 +231,6 @@ fn connection_config(settings: &Settings) -> SharedCfg {
         .set_min_chunk_size(mqtt.packet_bytes_max)
         .set_max_payload_buffer_size(mqtt.packet_bytes_max as usize)
         .set_max_receive(mqtt.receive_maximum)
-        .set_max_receive_size(mqtt.packet_bytes_max as usize)
         .set_max_send(SEND_MAX)
         .set_connect_timeout(CONNECT_TIME_MAX)
         .set_handshake_timeout(CONNECT_TIME_MAX)
@@ -252,9 +254,11 @@ async fn accept(
     let (for_v3, for_v5) = (frontend.clone(), frontend.clone());
     let protocols = MqttServer::new()
         .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
+            .replace_middlewares(PublishBackpressure)
             .protocol(fn_factory_with_config(v3::protocol_service))
             .publish(fn_factory_with_config(v3::publish_service)))
         .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
+            .replace_middlewares(PublishBackpressure)
             .protocol(fn_factory_with_config(v5::protocol_service))
             .publish(fn_factory_with_config(v5::publish_service)));
     let Ok(protocols) =
@@ -324,6 +328,11 @@ async fn accept(
     }
     drop(socket);
     sweeping.cancel();
+    // What is durable by now is still to be answered.
+    let began = Instant::now();
+    while table.has_unanswered() && began.elapsed() < CLOSE_TIME_MAX {
+        sleep(Millis(1)).await;
+    }
     frontend.closing.cancel();
     let began = Instant::now();
     while !table.is_empty() && began.elapsed() < CLOSE_TIME_MAX {

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use ntex::{io::IoRef, time::sleep};
 use telemetry::{SmolStr, topic::SENSOR_FILTER};
-use tokio::sync::{Mutex, MutexGuard, mpsc, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -125,6 +125,16 @@ pub(super) fn assign_client_id() -> String {
 /// The right to hand in the next message of a connection.
 pub(super) type PublishOrder<'a> = MutexGuard<'a, ()>;
 
+/// Messages of a connection that are not answered yet.
+#[derive(Debug)]
+struct UnansweredMessages {
+    count: Cell<usize>,
+    bytes: Cell<usize>,
+    count_max: usize,
+    bytes_max: usize,
+    one_less: Notify,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -140,6 +150,7 @@ pub(super) struct Session {
     outgoing: RefCell<Option<mpsc::Receiver<Outgoing>>>,
     /// Fair: messages keep the order in which they began to come.
     publish_order_lock: Mutex<()>,
+    unanswered: UnansweredMessages,
     /// The session outlives the connection.
     is_stored: Cell<bool>,
     /// Lengths of the topics that stand for aliases.
@@ -205,6 +216,7 @@ impl Session {
             subscription,
             outgoing: RefCell::new(Some(outgoing)),
             publish_order_lock: Mutex::new(()),
+            unanswered: frontend.unanswered_messages(),
             is_stored: Cell::new(expiry_s > 0 && frontend.sessions.is_enabled()),
             aliases: RefCell::new([0; ALIASES_MAX]),
             context,
@@ -215,6 +227,20 @@ impl Session {
             session.add_filter(&filter, at_least_once);
         }
         Ok((session, is_present))
+    }
+
+    /// Waits until the connection may read on: so many messages, and so many bytes of them, may
+    /// be unanswered, and while the log is behind, one. (The limit that ntex-mqtt 8.2.1 has for that lets one PUBLISH after the
+    /// other pass.)
+    pub(super) async fn may_read_on(&self) {
+        let UnansweredMessages { count, bytes, count_max, bytes_max, one_less } = &self.unanswered;
+        let has_enough = || {
+            let is_behind = count.get() > 0 && self.frontend.inlet.is_crowded();
+            count.get() >= *count_max || bytes.get() > *bytes_max || is_behind
+        };
+        while has_enough() {
+            one_less.notified().await;
+        }
     }
 
     /// Waits until the messages before have been handed in. A PUBLISH may come in
@@ -235,7 +261,8 @@ impl Session {
         Ok(self.publish_order_lock.lock().await)
     }
 
-    /// A PUBLISH; returns when it may be acknowledged, or that it may not be said.
+    /// A PUBLISH that has come whole; returns when it may be acknowledged, or that it may not be
+    /// said.
     pub(super) async fn publish(
         &self,
         order: PublishOrder<'_>,
@@ -245,6 +272,7 @@ impl Session {
     ) -> Result<PublishOutcome, Refused> {
         let Flags { retain, is_redelivery } = flags;
         let downlink = &self.frontend.downlink;
+        self.packet_came();
         if !may_say(&self.frontend, &self.rights, &topic, retain) {
             let user = self.identity.name();
             self.frontend.counts.denied_publishes.fetch_add(1, Ordering::Relaxed);
@@ -260,7 +288,8 @@ impl Session {
             // Not taken: no acknowledgement, so the client sends it again.
             return pending().await;
         }
-        let _unanswered = Unanswered::new(&self.context);
+        // Not while its payload came: for that, the connection must be read.
+        let _unanswered = Unanswered::new(self, topic.len() + payload.len());
         let is_sensor = is_match(SENSOR_FILTER, &topic);
         // What nobody reads is not kept for it.
         let copy = (is_sensor && downlink.has_subscribers()).then(|| payload.clone());
@@ -419,6 +448,17 @@ pub(super) async fn writable(io: &IoRef) -> bool {
 }
 
 impl Frontend {
+    fn unanswered_messages(&self) -> UnansweredMessages {
+        let settings = self.settings.borrow();
+        UnansweredMessages {
+            count: Cell::new(0),
+            bytes: Cell::new(0),
+            count_max: settings.mqtt.receive_maximum.into(),
+            bytes_max: settings.mqtt.packet_bytes_max as usize,
+            one_less: Notify::new(),
+        }
+    }
+
     /// Publishes a will as any other message: to subscribers where its topic is theirs, else it
     /// is decoded, counted and logged.
     fn publish_will(&self, client: &str, will: Will) {
@@ -468,20 +508,32 @@ impl Drop for Session {
 }
 
 /// A message that this side has yet to answer.
-struct Unanswered<'a>(&'a ConnectionContext);
+#[derive(Debug)]
+struct Unanswered<'a> {
+    session: &'a Session,
+    bytes: usize,
+}
 
 impl<'a> Unanswered<'a> {
-    fn new(context: &'a ConnectionContext) -> Self {
-        let unanswered = &context.connection.unanswered;
-        unanswered.set(unanswered.get() + 1);
-        Self(context)
+    fn new(session: &'a Session, bytes: usize) -> Self {
+        let one = Self { session, bytes };
+        let UnansweredMessages { count, bytes: all, .. } = &session.unanswered;
+        one.set(count.get() + 1, all.get() + bytes);
+        one
+    }
+
+    fn set(&self, count: usize, bytes: usize) {
+        self.session.unanswered.count.set(count);
+        self.session.unanswered.bytes.set(bytes);
+        self.session.context.connection.unanswered.set(count);
     }
 }
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        let unanswered = &self.0.connection.unanswered;
-        unanswered.set(unanswered.get() - 1);
+        let UnansweredMessages { count, bytes, one_less, .. } = &self.session.unanswered;
+        self.set(count.get() - 1, bytes.get() - self.bytes);
+        one_less.notify_one();
     }
 }
 

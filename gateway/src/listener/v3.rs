@@ -20,6 +20,7 @@ use telemetry::SmolStr;
 
 use super::{
     Frontend,
+    backpressure::HasSession,
     session::{
         ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused, Session,
         SubscribeOutcome, Will, writable,
@@ -36,6 +37,12 @@ pub(super) struct V3Session {
 }
 
 type Shared = Of<V3Session>;
+
+impl HasSession for Shared {
+    fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+}
 
 /// Takes a session's SUBSCRIBE, DISCONNECT and the like.
 #[allow(clippy::unused_async)] // a factory of ntex is async
@@ -100,8 +107,8 @@ pub(super) async fn open(
 async fn publish(shared: Shared, message: Publish) -> Result<(), Refused> {
     let session = &shared.session;
     let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
-    let payload = message.read_all().await.map_err(|_| Refused)?;
-    let payload = Bytes::copy_from_slice(&payload);
+    // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
+    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
     let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
     let (topic, qos) = (SmolStr::from(message.publish_topic()), message.qos());
     if qos == QoS::ExactlyOnce {

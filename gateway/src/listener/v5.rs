@@ -24,6 +24,7 @@ use telemetry::SmolStr;
 
 use super::{
     Frontend,
+    backpressure::HasSession,
     session::{
         Closing, ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused,
         Session, SubscribeOutcome, Will, assign_client_id, writable,
@@ -39,6 +40,12 @@ pub(super) struct V5Session {
 }
 
 type Shared = Of<V5Session>;
+
+impl HasSession for Shared {
+    fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+}
 
 impl TryFrom<Refused> for PublishAck {
     type Error = Refused;
@@ -128,8 +135,8 @@ pub(super) async fn open(
 async fn publish(shared: Shared, message: Publish) -> Result<PublishAck, Refused> {
     let session = &shared.session;
     let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
-    let payload = message.read_all().await.map_err(|_| Refused)?;
-    let payload = Bytes::copy_from_slice(&payload);
+    // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
+    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
     let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
     let topic = SmolStr::from(message.publish_topic());
     if let Some(alias) = message.packet().properties.topic_alias {

@@ -121,6 +121,11 @@ impl Device {
         assert_eq!(self.next().await, Packet::End);
     }
 
+    /// A QoS 1 message as it would be sent.
+    pub(crate) fn packet_of(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
+        packet(0x32, &self.publication(id, topic, payload))
+    }
+
     /// Sends bytes as they are.
     pub(crate) async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
