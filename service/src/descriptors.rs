@@ -3,7 +3,10 @@
 
 use std::io;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    errno::Errno,
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 
 /// More than this is not asked for, even where the hard limit is higher.
 const WANTED: u64 = 65_536;
@@ -34,6 +37,13 @@ pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
+/// Whether something failed because this process, or the system, has too many open files: it
+/// is to be tried again, for clients come and go.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE].iter().any(|none| error.raw_os_error() == Some(*none as i32))
+}
+
 /// The number of clients, at most `wanted`, that can be connected under `limit` so that
 /// a reserve, and `others` connections of other servers in this process, remain.
 #[must_use]
@@ -57,6 +67,18 @@ mod tests {
         check(2000, 0, u64::MAX, 2000);
         check(2000, 128, 64, 16);
         check(4, 128, 64, 4);
+    }
+
+    #[test]
+    fn too_many_open_files_are_told_from_other_failures() {
+        let check = |code: Errno, expect| {
+            let error = io::Error::from_raw_os_error(code as i32);
+            assert_eq!(is_exhausted(&error), expect, "{error}");
+        };
+        check(Errno::EMFILE, true);
+        check(Errno::ENFILE, true);
+        check(Errno::ENOSPC, false);
+        assert!(!is_exhausted(&io::Error::other("EMFILE")));
     }
 
     #[test]
