@@ -284,7 +284,7 @@ impl Settings {
             return Err(ConfigError::invalid("limits.in_flight_bytes_max", what));
         }
         let held = self.limits.connections_bytes_max;
-        if held < 2 * *packet_bytes_max as usize {
+        if *mode == Mode::Listener && held < 2 * *packet_bytes_max as usize {
             let what = format!("{held}: expected at least two of mqtt.packet_bytes_max");
             return Err(ConfigError::invalid("limits.connections_bytes_max", what));
         }

@@ -341,10 +341,13 @@ async fn new_settings_are_in_force_at_once_or_not_at_all() {
     gateway.check([1, 1, 0, 0]);
 
     settings.mqtt.receive_maximum = gateway.settings.mqtt.receive_maximum;
-    settings.mqtt.password = "s3cret".into();
     gateway.gateway.reload(&settings).unwrap();
     device.deliver(2, PROBE, &message(1)).await;
     gateway.check([2, 1, 1, 0]);
+    // Nobody in particular is nobody any more.
+    settings.mqtt.password = "s3cret".into();
+    gateway.gateway.reload(&settings).unwrap();
+    assert_eq!(within(device.next()).await, Packet::End);
     let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
     assert_ne!(answer, Packet::Connected(0));
     gateway.stop().await;

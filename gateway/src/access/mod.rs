@@ -90,9 +90,19 @@ pub(crate) enum AccessRefusal {
 /// Who a client is.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    /// None where there are no users, or it is the one of `mqtt.user`.
-    entry: Option<Arc<UserEntry>>,
+    /// Empty for nobody in particular.
     name: SmolStr,
+    kind: IdentityKind,
+}
+
+#[derive(Clone, Debug)]
+enum IdentityKind {
+    /// There is nobody to be.
+    Anybody,
+    /// The user of `mqtt.user`, with the password that there was.
+    Main(service::Secret),
+    /// One of the users file.
+    Listed(Arc<UserEntry>),
 }
 
 /// Lets clients in.
@@ -139,16 +149,23 @@ impl AccessRules {
             && (self.password.reveal().is_none() || self.password.matches(password))
     }
 
+    fn main_identity(&self) -> Identity {
+        let kind = IdentityKind::Main(self.password.clone());
+        Identity { name: self.user.as_str().into(), kind }
+    }
+
     fn user(&self, name: &str) -> Option<&Arc<UserEntry>> {
         self.users.as_ref()?.get(name)
     }
 
     /// Whether these rules know the client as the earlier ones did.
     pub(crate) fn still_hold(&self, identity: &Identity) -> bool {
-        match &identity.entry {
-            Some(entry) => self.user(&entry.name) == Some(entry),
-            // The main user's password is asked for at the next connection, as before.
-            None => true,
+        match &identity.kind {
+            IdentityKind::Anybody => self.is_open(),
+            IdentityKind::Main(password) => {
+                identity.name == self.user && *password == self.password && !self.is_open()
+            }
+            IdentityKind::Listed(entry) => self.user(&entry.name) == Some(entry),
         }
     }
 }
@@ -161,14 +178,14 @@ impl Identity {
 
     /// What it may do on a connection of this name.
     pub(crate) fn rights(&self, client: &str) -> TopicRights {
-        match &self.entry {
-            None => TopicRights::unlimited(),
-            Some(entry) => TopicRights::resolve(&entry.rights, &entry.name, client),
+        match &self.kind {
+            IdentityKind::Listed(entry) => TopicRights::resolve(&entry.rights, &entry.name, client),
+            IdentityKind::Anybody | IdentityKind::Main(_) => TopicRights::unlimited(),
         }
     }
 
-    fn of(entry: &Arc<UserEntry>) -> Self {
-        Self { name: entry.name.clone(), entry: Some(entry.clone()) }
+    fn listed(entry: &Arc<UserEntry>) -> Self {
+        Self { name: entry.name.clone(), kind: IdentityKind::Listed(entry.clone()) }
     }
 }
 
@@ -194,17 +211,17 @@ impl AccessControl {
     ) -> Result<Identity, AccessRefusal> {
         let name = shown.user.unwrap_or_default();
         if rules.is_open() {
-            return Ok(Identity { entry: None, name: SmolStr::default() });
+            return Ok(Identity { name: SmolStr::default(), kind: IdentityKind::Anybody });
         }
         // A certificate is proof enough, unless the client asks to be somebody else.
         let by_certificate = shown.certificate_names.iter().find_map(|name| rules.user(name));
         if let Some(entry) = by_certificate.filter(|entry| name.is_empty() || name == entry.name) {
-            return Ok(Identity::of(entry));
+            return Ok(Identity::listed(entry));
         }
         let Some(password) = shown.password else {
             // Nothing was shown that could be a guess.
             return if rules.is_main_user(name, b"") && rules.password.reveal().is_none() {
-                Ok(Identity { entry: None, name: name.into() })
+                Ok(rules.main_identity())
             } else {
                 Err(AccessRefusal::BadCredentials)
             };
@@ -212,11 +229,11 @@ impl AccessControl {
         let key = (address_block(shown.address), SmolStr::from(name));
         self.check_pace(&key)?;
         let identity = if rules.is_main_user(name, password) {
-            Some(Identity { entry: None, name: name.into() })
+            Some(rules.main_identity())
         } else {
             match rules.user(name) {
                 Some(entry) => {
-                    self.verify(&key, entry, password).await?.then(|| Identity::of(entry))
+                    self.verify(&key, entry, password).await?.then(|| Identity::listed(entry))
                 }
                 None => None,
             }
@@ -386,6 +403,27 @@ mod tests {
         check(&password_only, None, Some(""), "", None).await;
         // A file without users lets nobody in.
         check(&rules(("", ""), Some("")), None, None, "", None).await;
+    }
+
+    #[tokio::test]
+    async fn new_rules_hold_for_who_is_the_same() {
+        let hash = hash_password("one").unwrap();
+        let file = format!("bay-1 {hash} publish:a\n");
+        let check = async |old: &AccessRules, who: (&str, &str), new: &AccessRules, expect| {
+            let shown = shown("10.0.0.1", Some(who.0), Some(who.1), &[]);
+            let identity = AccessControl::default().authenticate(old, shown).await.unwrap();
+            assert_eq!(new.still_hold(&identity), expect, "{who:?} {new:?}");
+        };
+        let (open, main) = (rules(("", ""), None), rules(("admin", "s3cret"), Some(&file)));
+        check(&open, ("", ""), &open, true).await;
+        check(&open, ("", ""), &main, false).await;
+        check(&main, ("admin", "s3cret"), &main, true).await;
+        check(&main, ("admin", "s3cret"), &rules(("admin", "other"), None), false).await;
+        check(&main, ("admin", "s3cret"), &open, false).await;
+        check(&main, ("bay-1", "one"), &rules(("", ""), Some(&file)), true).await;
+        let wider = format!("bay-1 {hash} publish:b\n");
+        check(&main, ("bay-1", "one"), &rules(("", ""), Some(&wider)), false).await;
+        check(&main, ("bay-1", "one"), &rules(("", ""), Some("")), false).await;
     }
 
     #[tokio::test]

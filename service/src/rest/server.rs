@@ -47,7 +47,7 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(200);
 const WARN_EVERY: Duration = Duration::from_secs(10);
 /// What a client beyond the limit is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
-Content-Type: application/json\r\nContent-Length: 118\r\n\r\n\
+Content-Type: application/json\r\nContent-Length: 120\r\n\r\n\
 {\"error\":{\"code\":\"too_many_connections\",\"message\":\"rest.connections_max is reached\",\"hint\":\"try again in some seconds\"}}";
 
 /// The address of the client that a request came from, among the request's extensions.
