@@ -180,16 +180,12 @@ async fn reload(gateway: Gateway, mut hangups: Signal, config: Option<PathBuf>, 
     }
 }
 
-/// A client that trusts the gateway's own certificate, whatever name is in it: the file is
-/// this machine's.
+/// A client that takes exactly the gateway's own certificate, where it speaks TLS.
 fn client(settings: &Settings) -> Result<reqwest::Client> {
     let mut client = reqwest::Client::builder();
     if settings.rest.tls.is_enabled() {
-        let file = &settings.rest.tls.cert_file;
-        let pem = std::fs::read(file).with_context(|| file.display().to_string())?;
-        for certificate in reqwest::Certificate::from_pem_bundle(&pem)? {
-            client = client.add_root_certificate(certificate);
-        }
+        let pinned = service::tls::pinned_client(&settings.rest.tls.cert_file)?;
+        client = client.use_preconfigured_tls(pinned);
     }
     Ok(client.build()?)
 }

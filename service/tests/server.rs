@@ -232,9 +232,18 @@ async fn tls_with_certificates_that_are_taken_again_at_sighup() {
         answer.text().await
     };
     assert_eq!(get(&old).await.unwrap(), "hello");
+    // A command of this machine knows the server by its file, under any name.
+    let by_address = format!("https://{}/", server.address);
+    let get_pinned = async || {
+        let pinned = service::tls::pinned_client(&dir.path().join("server.pem")).unwrap();
+        let client = reqwest::Client::builder().use_preconfigured_tls(pinned).build().unwrap();
+        client.get(&by_address).send().await?.text().await
+    };
+    assert_eq!(get_pinned().await.unwrap(), "hello");
     assert!(!server.exchange(&request("/", "localhost", "")).await.contains("hello"));
     let (_, new) = certificate(dir.path());
     assert_eq!(get(&old).await.unwrap(), "hello");
+    assert!(get_pinned().await.is_err(), "the file is another by now");
     let hangup = async || {
         nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGHUP).unwrap();
     };
