@@ -15,7 +15,7 @@ use feature_store::{
 };
 use service::{
     config::{self, Sources},
-    listen, log, rest, shutdown,
+    descriptors, log, rest, shutdown,
 };
 
 /// Computes window features from the log, keeps and serves them.
@@ -104,15 +104,15 @@ async fn run_command() -> Result<()> {
 }
 
 async fn run(settings: &Settings) -> Result<()> {
-    let socket =
-        listen::bind("rest.listen", settings.rest.listen, "rest.token", &settings.rest.token)?;
+    descriptors::raise_limit()?;
+    let socket = settings.rest.server.bind()?;
     let store = FeatureStore::open(settings, settings.metric_table()?)?;
     let log = EventLog::open(&settings.log)?;
     let shutdown = shutdown::on_signal()?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
     let routes = feature_store::service_routes(store.clone());
-    let token = settings.rest.token.clone();
-    let server = tokio::spawn(rest::serve(socket, routes, token, shutdown.clone()));
+    let options = rest::ServeOptions::from(&settings.rest.server);
+    let server = tokio::spawn(rest::serve(socket, routes, options, shutdown.clone()));
     let ran = store.run(&log, shutdown.clone()).await;
     shutdown.cancel();
     server.await??;

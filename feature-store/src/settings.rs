@@ -1,11 +1,11 @@
 //! What can be configured; `default.toml` says what each key means.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use agronomy::{drying, sun::Place};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use service::{Secret, config::ConfigError};
+use service::{config::ConfigError, rest::RestSettings};
 use telemetry::{Metric, MetricTable, SmolStr, TimeFormat, ZoneId, time::parse_time_zone};
 
 use crate::{
@@ -235,12 +235,10 @@ pub struct Kpi {
 
 /// The REST listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Rest {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// Bearer token.
-    pub token: Secret,
+    /// What every service has.
+    #[serde(flatten)]
+    pub server: RestSettings,
     /// Most rows in one answer.
     pub rows_max: usize,
 }
@@ -258,6 +256,7 @@ impl Settings {
     /// The key, what was found and what was expected.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.online.check()?;
+        self.rest.server.check()?;
         let Engine { grid_s, interval_s, .. } = &self.engine;
         if *grid_s == 0 || !grid_s.is_multiple_of(60) {
             let what = format!("{grid_s} is not a multiple of 60");

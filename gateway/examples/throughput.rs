@@ -92,7 +92,9 @@ async fn publish(
 ) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04dev0").await?;
+    // Each its own client, or they would take each other's place.
+    let connect = [&b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04"[..], &name(device)].concat();
+    stream.write_all(&connect).await?;
     stream.read_exact(&mut [0; 4]).await?;
     let topic = format!("sensors/farm/bay-{device}/probe");
     let (mut sent, mut answered) = (0, 0);
@@ -118,6 +120,11 @@ async fn publish(
         acknowledged.fetch_add(answers, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// A client identifier of four bytes.
+fn name(device: u64) -> Vec<u8> {
+    format!("{:04}", device % 10_000).into_bytes()
 }
 
 /// Appends a PUBLISH with QoS 1.

@@ -19,9 +19,13 @@ const WAITING_MAX: usize = 1024;
 const RETAINED_MAX: usize = 10_000;
 /// Filters of one subscriber.
 const FILTERS_MAX: usize = 64;
+/// Longest filter, bytes.
+const FILTER_BYTES_MAX: usize = 1024;
+/// What a waiting or retained message costs beside its topic and payload, bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 /// A message to subscribers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) topic: SmolStr,
     pub(crate) payload: Bytes,
@@ -30,17 +34,42 @@ pub(crate) struct Outgoing {
     pub(crate) retain: bool,
     /// Asked for by the subscriber: at least once (QoS 1), else at most once.
     pub(crate) at_least_once: bool,
+    /// Its share of what may wait, held until it is sent.
+    _share: WaitingShare,
+}
+
+/// How much may wait and be retained, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DownlinkLimits {
+    pub(crate) retained_bytes_max: usize,
+    pub(crate) subscriber_bytes_max: usize,
+    pub(crate) subscribers_bytes_max: usize,
 }
 
 /// Publishes to MQTT subscribers. Clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Downlink(Arc<Hub>);
 
-#[derive(Debug, Default)]
+#[cfg(any(test, fuzzing))]
+impl Default for Downlink {
+    fn default() -> Self {
+        Self::new(DownlinkLimits {
+            retained_bytes_max: 1 << 20,
+            subscriber_bytes_max: 1 << 20,
+            subscribers_bytes_max: 1 << 20,
+        })
+    }
+}
+
+#[derive(Debug)]
 struct Hub {
+    limits: DownlinkLimits,
     state: Mutex<State>,
     subscribers: AtomicUsize,
+    /// Bytes that wait for all subscribers.
+    waiting_bytes: Arc<AtomicUsize>,
     missed: AtomicU64,
+    retained_refused: AtomicU64,
     ids: AtomicU64,
 }
 
@@ -48,12 +77,30 @@ struct Hub {
 struct State {
     subscribers: HashMap<u64, Subscriber>,
     retained: BTreeMap<SmolStr, Bytes>,
+    retained_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Subscriber {
     filters: Vec<(SmolStr, bool)>,
     queue: mpsc::Sender<Outgoing>,
+    /// Bytes that wait for it.
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Bytes of a message that waits; dropping it gives them back.
+#[derive(Debug)]
+struct WaitingShare {
+    bytes: usize,
+    of_subscriber: Arc<AtomicUsize>,
+    of_all: Arc<AtomicUsize>,
+}
+
+impl Drop for WaitingShare {
+    fn drop(&mut self) {
+        self.of_subscriber.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.of_all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A connection's place among the subscribers; dropping it leaves.
@@ -64,31 +111,45 @@ pub(crate) struct Subscription {
 }
 
 impl Downlink {
+    /// A way to subscribers, of whom there are none yet.
+    pub(crate) fn new(limits: DownlinkLimits) -> Self {
+        Self(Arc::new(Hub {
+            limits,
+            state: Mutex::default(),
+            subscribers: AtomicUsize::new(0),
+            waiting_bytes: Arc::default(),
+            missed: AtomicU64::new(0),
+            retained_refused: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
+        }))
+    }
+
     /// Sends a message to those who subscribed to its topic. A retained one is
     /// kept for later subscribers in place of the one before; an empty one
     /// clears it. Never waits: a subscriber that reads too slowly misses it.
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>, retain: bool) {
-        if !retain && self.0.subscribers.load(Ordering::Relaxed) == 0 {
+        if !retain && !self.has_subscribers() {
             return;
         }
         let (topic, payload) = (SmolStr::new(topic), payload.into());
         let mut state = self.0.state();
-        if retain && payload.is_empty() {
-            state.retained.remove(&topic);
-        } else if retain
-            && (state.retained.len() < RETAINED_MAX || state.retained.contains_key(&topic))
-        {
-            state.retained.insert(topic.clone(), payload.clone());
+        if retain {
+            self.0.keep(&mut state, &topic, &payload);
         }
-        for Subscriber { filters, queue } in state.subscribers.values() {
+        for subscriber in state.subscribers.values() {
+            let filters = &subscriber.filters;
             let matching = filters.iter().filter(|(filter, _)| is_match(filter, &topic));
             let Some(at_least_once) = matching.map(|(_, wanted)| *wanted).max() else { continue };
             // To a broker the flag says "store"; to a subscriber, MQTT 5
             // 3.3.1.3, "this was stored", which it was not.
             let retain = retain && filters.iter().any(|(filter, _)| filter == EVERYTHING);
-            let (topic, payload) = (topic.clone(), payload.clone());
-            self.0.send(queue, Outgoing { topic, payload, retain, at_least_once });
+            self.0.send(subscriber, &topic, &payload, retain, at_least_once);
         }
+    }
+
+    /// Whether anybody has subscribed to anything.
+    pub(crate) fn has_subscribers(&self) -> bool {
+        self.0.subscribers.load(Ordering::Relaxed) > 0
     }
 
     /// Messages that slow subscribers missed.
@@ -96,11 +157,27 @@ impl Downlink {
         self.0.missed.load(Ordering::Relaxed)
     }
 
+    /// Retained messages that were not kept for want of room.
+    pub(crate) fn retained_refused(&self) -> u64 {
+        self.0.retained_refused.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are retained.
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.0.state().retained_bytes
+    }
+
+    /// Bytes that wait for subscribers.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.0.waiting_bytes.load(Ordering::Relaxed)
+    }
+
     /// Makes room for a connection.
     pub(crate) fn join(&self) -> (Subscription, mpsc::Receiver<Outgoing>) {
         let (queue, outgoing) = mpsc::channel(WAITING_MAX);
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
-        self.0.state().subscribers.insert(id, Subscriber { filters: Vec::new(), queue });
+        let subscriber = Subscriber { filters: Vec::new(), queue, waiting_bytes: Arc::default() };
+        self.0.state().subscribers.insert(id, subscriber);
         (Subscription { hub: self.0.clone(), id }, outgoing)
     }
 
@@ -121,23 +198,28 @@ impl Subscription {
     /// whether there was room for it.
     pub(crate) fn subscribe(&self, filter: &str, at_least_once: bool) -> bool {
         let mut state = self.hub.state();
-        let State { subscribers, retained } = &mut *state;
-        let Some(Subscriber { filters, queue }) = subscribers.get_mut(&self.id) else {
-            return false;
-        };
+        let State { subscribers, retained, .. } = &mut *state;
+        let Some(subscriber) = subscribers.get_mut(&self.id) else { return false };
+        let filters = &mut subscriber.filters;
         filters.retain(|(known, _)| known != filter);
-        if filters.len() >= FILTERS_MAX {
+        if filters.len() >= FILTERS_MAX || filter.len() > FILTER_BYTES_MAX {
             return false;
         }
         if filters.is_empty() {
             self.hub.subscribers.fetch_add(1, Ordering::Relaxed);
         }
         filters.push((filter.into(), at_least_once));
+        let subscriber = &*subscriber;
         for (topic, payload) in retained.iter().filter(|(topic, _)| is_match(filter, topic)) {
-            let (topic, payload) = (topic.clone(), payload.clone());
-            self.hub.send(queue, Outgoing { topic, payload, retain: true, at_least_once });
+            self.hub.send(subscriber, topic, payload, true, at_least_once);
         }
         true
+    }
+
+    /// The filters, and whether each is at least once.
+    pub(crate) fn filters(&self) -> Vec<(SmolStr, bool)> {
+        let state = self.hub.state();
+        state.subscribers.get(&self.id).map(|one| one.filters.clone()).unwrap_or_default()
     }
 
     /// Removes a filter.
@@ -167,8 +249,48 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, queue: &mpsc::Sender<Outgoing>, message: Outgoing) {
-        if let Err(TrySendError::Full(_)) = queue.try_send(message) {
+    /// Keeps a message for later subscribers, or clears the one that was kept. One for which
+    /// there is no room is not kept, nor is then the one before, which holds no more.
+    fn keep(&self, state: &mut State, topic: &SmolStr, payload: &Bytes) {
+        let cost = |payload: &Bytes| topic.len() + payload.len() + MESSAGE_OVERHEAD_BYTES;
+        if let Some(before) = state.retained.remove(topic) {
+            state.retained_bytes -= cost(&before);
+        }
+        if payload.is_empty() {
+            return;
+        }
+        let bytes = state.retained_bytes + cost(payload);
+        if state.retained.len() >= RETAINED_MAX || bytes > self.limits.retained_bytes_max {
+            self.retained_refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.retained.insert(topic.clone(), payload.clone());
+        state.retained_bytes = bytes;
+    }
+
+    fn send(
+        &self,
+        subscriber: &Subscriber,
+        topic: &SmolStr,
+        payload: &Bytes,
+        retain: bool,
+        at_least_once: bool,
+    ) {
+        let bytes = topic.len() + payload.len() + MESSAGE_OVERHEAD_BYTES;
+        let Subscriber { queue, waiting_bytes, .. } = subscriber;
+        let of_subscriber = waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let of_all = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // Gives the bytes back where the message goes no further.
+        let share = WaitingShare {
+            bytes,
+            of_subscriber: waiting_bytes.clone(),
+            of_all: self.waiting_bytes.clone(),
+        };
+        let (topic, payload) = (topic.clone(), payload.clone());
+        let message = Outgoing { topic, payload, retain, at_least_once, _share: share };
+        let has_room = of_subscriber <= self.limits.subscriber_bytes_max
+            && of_all <= self.limits.subscribers_bytes_max;
+        if !has_room || matches!(queue.try_send(message), Err(TrySendError::Full(_))) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -215,6 +337,14 @@ mod tests {
         check("a/b", "a", false);
     }
 
+    fn downlink() -> Downlink {
+        Downlink::new(DownlinkLimits {
+            retained_bytes_max: 10_000,
+            subscriber_bytes_max: 1 << 20,
+            subscribers_bytes_max: 2 << 20,
+        })
+    }
+
     fn topics(outgoing: &mut mpsc::Receiver<Outgoing>) -> Vec<(String, bool)> {
         std::iter::from_fn(|| outgoing.try_recv().ok())
             .map(|m| (m.topic.to_string(), m.retain))
@@ -223,7 +353,7 @@ mod tests {
 
     #[test]
     fn subscribers_get_what_they_asked_for_and_the_retained() {
-        let downlink = Downlink::default();
+        let downlink = downlink();
         downlink.publish("status/a", "on", true);
         downlink.publish("status/b", "on", true);
         downlink.publish("status/b", "", true);
@@ -240,12 +370,57 @@ mod tests {
 
     #[test]
     fn a_slow_subscriber_misses_and_is_counted() {
-        let downlink = Downlink::default();
+        let downlink = downlink();
         let (subscription, _outgoing) = downlink.join();
         subscription.subscribe("#", false);
         for _ in 0..=WAITING_MAX {
             downlink.publish("a", "x", false);
         }
         assert_eq!(downlink.missed(), 1);
+    }
+    #[test]
+    fn what_waits_is_bounded_for_each_and_for_all() {
+        let downlink = downlink();
+        let payload = vec![0; 100_000];
+        let join = || {
+            let (subscription, outgoing) = downlink.join();
+            subscription.subscribe("#", false);
+            (subscription, outgoing)
+        };
+        let mut one = join();
+        for _ in 0..100 {
+            downlink.publish("a", payload.clone(), false);
+        }
+        assert_eq!((one.1.len(), downlink.missed()), (10, 90));
+        let two = (join(), join());
+        for _ in 0..100 {
+            downlink.publish("a", payload.clone(), false);
+        }
+        assert!(downlink.waiting_bytes() <= 2 << 20, "{}", downlink.waiting_bytes());
+        drop(two);
+        // Who reads has room again.
+        while one.1.try_recv().is_ok() {}
+        assert_eq!(downlink.waiting_bytes(), 0);
+        downlink.publish("a", payload, false);
+        assert_eq!(one.1.len(), 1);
+    }
+
+    #[test]
+    fn what_is_retained_is_bounded_and_never_outdated() {
+        let downlink = downlink();
+        for topic in 0..20 {
+            downlink.publish(&format!("status/{topic}"), vec![0; 1000], true);
+        }
+        assert_eq!(downlink.retained_refused(), 12);
+        assert!(downlink.retained_bytes() <= 10_000);
+        // The new value does not fit; the old one is not true any more.
+        downlink.publish("status/0", vec![0; 9000], true);
+        let (subscription, mut outgoing) = downlink.join();
+        subscription.subscribe("status/#", false);
+        assert!(topics(&mut outgoing).iter().all(|(topic, _)| topic != "status/0"));
+        for topic in 0..20 {
+            downlink.publish(&format!("status/{topic}"), "", true);
+        }
+        assert_eq!(downlink.retained_bytes(), 0);
     }
 }

@@ -1,9 +1,11 @@
 //! Why the gateway ended, or did not begin.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use eventlog::LogError;
-use service::config::ConfigError;
+use service::{config::ConfigError, tls::TlsError};
+
+use crate::access::users_file::UsersFileError;
 
 /// Why the gateway ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +30,11 @@ pub enum GatewayError {
         what: String,
     },
     /// A certificate or key cannot be used.
-    #[error("{}: {what}\nhint: `[mqtt.tls]` names PEM files; `openssl x509 -in FILE -text` shows one", file.display())]
-    Tls {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file of users cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
     /// The HTTP server failed.
     #[error("the REST server failed: {0}")]
     Rest(io::Error),

@@ -11,7 +11,11 @@ use std::{
 };
 
 use eventlog::{EventLog, LogError};
-use service::{config::ConfigError, prometheus::Histogram, shutdown::drain};
+use rustls::ServerConfig;
+use service::{
+    config::ConfigError, prometheus::Histogram, rest::ServeOptions, shutdown::drain,
+    tls::CurrentTls,
+};
 use telemetry::{MetricTable, topic};
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot, watch},
@@ -22,21 +26,23 @@ use tracing::{debug, info, warn};
 
 use crate::{
     GatewayError,
+    access::{AccessControl, AccessRules},
     blocking::blocking,
     bridge::{self, Bridge},
     conventions::{Conventions, settings::Mapping},
     dead_letters::{DeadLetters, Outcome as Reinjected, Selection, Shown},
-    downlink::Downlink,
+    downlink::{Downlink, DownlinkLimits},
     duplicates::{DuplicateMessage, Duplicates},
     inlet::{Inlet, Job},
     intake::Decoder,
     ledger::{AccountLimits, Ledger, LedgerFile, Snapshot},
-    listener::{self, Frontend},
+    listener::{self, Frontend, FrontendParts, ListenerCounts},
     metadata, metrics,
     pipeline::{Pipeline, PipelineParts},
     rest,
     retained::RetainedMessages,
     settings::{Mode, Settings},
+    tls,
 };
 
 /// The start waits for the dead letters of before at most this long.
@@ -80,6 +86,12 @@ pub(crate) struct Inner {
     pub(crate) lag: Arc<Histogram>,
     pub(crate) log: EventLog,
     pub(crate) inlet: Inlet,
+    pub(crate) access: Arc<AccessControl>,
+    pub(crate) listener_counts: Arc<ListenerCounts>,
+    /// Who may do what on the listener; read again at each reload.
+    rules: watch::Sender<Arc<AccessRules>>,
+    /// The listener's certificate, where it has one; read again at each reload.
+    listener_tls: Option<CurrentTls>,
     /// The newest; who needs one of them looks here.
     settings: watch::Sender<Arc<Settings>>,
     decoder: watch::Sender<Arc<Decoder>>,
@@ -104,12 +116,12 @@ impl Gateway {
     /// A gateway that does not run yet.
     ///
     /// # Errors
-    /// Where a mapping cannot be.
+    /// Where a mapping cannot be, or the users file or a certificate cannot be used.
     pub fn new(
         settings: &Settings,
         metrics: MetricTable,
         log: EventLog,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, GatewayError> {
         let limits = &settings.limits;
         let ledger = Arc::new(Ledger::new(AccountLimits {
             devices_max: limits.devices_max,
@@ -117,7 +129,13 @@ impl Gateway {
             ..AccountLimits::default()
         }));
         let (inlet, jobs) = Inlet::new(ledger.clone(), limits.in_flight_bytes_max);
-        let downlink = Downlink::default();
+        let downlink = Downlink::new(DownlinkLimits {
+            retained_bytes_max: limits.retained_bytes_max,
+            subscriber_bytes_max: limits.subscriber_bytes_max,
+            subscribers_bytes_max: limits.subscribers_bytes_max,
+        });
+        let rules = AccessRules::load(&settings.mqtt)?;
+        let listener_tls = listener_tls(settings)?.map(CurrentTls::new);
         let conventions = Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?));
         let decoder = Decoder::with(settings, metrics, conventions, downlink.clone());
         Ok(Self(Arc::new(Inner {
@@ -130,6 +148,10 @@ impl Gateway {
             lag: Arc::new(Histogram::new(&LAG_BOUNDS_S)),
             log,
             inlet,
+            access: Arc::default(),
+            listener_counts: Arc::default(),
+            rules: watch::Sender::new(Arc::new(rules)),
+            listener_tls,
             settings: watch::Sender::new(Arc::new(settings.clone())),
             decoder: watch::Sender::new(Arc::new(decoder)),
             jobs: Mutex::new(Some(jobs)),
@@ -168,14 +190,17 @@ impl Gateway {
     /// while it runs, none.
     ///
     /// # Errors
-    /// Names the settings that need a restart, or that make no sense.
-    pub fn reload(&self, settings: &Settings) -> Result<(), ConfigError> {
+    /// Names the settings that need a restart, or that make no sense, and the file that
+    /// cannot be used.
+    pub fn reload(&self, settings: &Settings) -> Result<(), GatewayError> {
         let metrics = settings.metric_table()?;
         let fixed = self.0.settings.borrow().fixed_changes(settings);
         if !fixed.is_empty() {
             let what = "cannot change while the gateway runs; nothing was changed: restart it";
-            return Err(ConfigError::invalid(&fixed.join(", "), what));
+            return Err(ConfigError::invalid(&fixed.join(", "), what).into());
         }
+        let rules = AccessRules::load(&settings.mqtt)?;
+        let tls = listener_tls(settings)?;
         let conventions = if same(&self.0.settings.borrow().mappings, &settings.mappings) {
             // With what they have learnt.
             self.0.decoder.borrow().conventions.clone()
@@ -185,6 +210,11 @@ impl Gateway {
         let decoder = Decoder::with(settings, metrics, conventions, self.0.downlink.clone());
         self.0.decoder.send_replace(Arc::new(decoder));
         self.0.settings.send_replace(Arc::new(settings.clone()));
+        // Connections whose user is another or gone are closed.
+        self.0.rules.send_replace(Arc::new(rules));
+        if let Some((current, new)) = self.0.listener_tls.as_ref().zip(tls) {
+            current.replace(new);
+        }
         info!("new settings are in force");
         Ok(())
     }
@@ -221,7 +251,8 @@ impl Gateway {
         shutdown: CancellationToken,
     ) -> Result<(), GatewayError> {
         let Inner { settings, ledger, dead_letters, log, .. } = &*self.0;
-        let rest_token = settings.borrow().rest.token.clone();
+        let mut rest_options = ServeOptions::from(&settings.borrow().rest);
+        rest_options.drain_time = self.drain_time();
         let mode = settings.borrow().mqtt.mode;
         let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         let jobs = jobs.expect("a gateway runs once");
@@ -252,7 +283,8 @@ impl Gateway {
             match sockets.rest {
                 Some(socket) => {
                     let routes = rest::service_routes(self.clone());
-                    let served = service::rest::serve(socket, routes, rest_token, shutdown.clone());
+                    let served =
+                        service::rest::serve(socket, routes, rest_options, shutdown.clone());
                     served.await.map_err(GatewayError::Rest)
                 }
                 None => Ok(()),
@@ -354,15 +386,17 @@ impl Gateway {
         socket: Option<TcpListener>,
         shutdown: &CancellationToken,
     ) -> Result<(), GatewayError> {
-        let Inner { settings, inlet, downlink, connections, ledger, .. } = &*self.0;
+        let Inner { settings, inlet, downlink, connections, ledger, rules, .. } = &*self.0;
         let socket = socket.ok_or(GatewayError::NoSocket)?;
-        let mqtt = settings.borrow().mqtt.clone();
-        let frontend = Frontend::new(
-            settings.subscribe(),
-            inlet.clone(),
-            downlink.clone(),
-            connections.clone(),
-        );
+        let frontend = Frontend::new(FrontendParts {
+            inlet: inlet.clone(),
+            downlink: downlink.clone(),
+            connections: connections.clone(),
+            settings: settings.subscribe(),
+            access: self.0.access.clone(),
+            rules: rules.subscribe(),
+            counts: self.0.listener_counts.clone(),
+        });
         let close = CancellationToken::new();
         // The listener's thread ends too when this future is dropped, because
         // the log failed.
@@ -375,7 +409,8 @@ impl Gateway {
             Ok(())
         };
         self.0.is_ready.store(true, Ordering::Relaxed);
-        let served = listener::serve(socket, &mqtt, frontend.clone(), close.clone());
+        let served =
+            listener::serve(socket, self.0.listener_tls.clone(), frontend.clone(), close.clone());
         tokio::try_join!(served, drained).map(|_| ())
     }
 
@@ -444,6 +479,12 @@ impl Gateway {
     fn drain_time(&self) -> Duration {
         self.0.settings.borrow().limits.drain()
     }
+}
+
+/// What devices are met with, where the listener speaks TLS.
+fn listener_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, GatewayError> {
+    let (mode, tls) = (settings.mqtt.mode, &settings.mqtt.tls);
+    (mode == Mode::Listener && tls.enabled).then(|| tls::server(tls)).transpose()
 }
 
 /// Whether two lists of mappings say the same.

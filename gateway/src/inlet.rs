@@ -21,6 +21,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 256;
 pub(crate) struct Inlet {
     queue: UnboundedSender<Job>,
     budget: Arc<Semaphore>,
+    bytes_max: usize,
     ledger: Arc<Ledger>,
 }
 
@@ -66,7 +67,13 @@ impl Inlet {
         // The budget bounds the queue.
         let (queue, jobs) = mpsc::unbounded_channel();
         let budget = Arc::new(Semaphore::new(bytes_max as usize));
-        (Self { queue, budget, ledger }, jobs)
+        (Self { queue, budget, bytes_max: bytes_max as usize, ledger }, jobs)
+    }
+
+    /// Whether more than half of the budget is taken: who has messages in it waits before it
+    /// brings more, so that the rest is there for others.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.budget.available_permits() < self.bytes_max / 2
     }
 
     /// Hands in a message, never waiting: the order of calls is the order in

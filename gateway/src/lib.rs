@@ -7,6 +7,7 @@
 //! # Layout
 //! In the order in which a message meets them:
 //! - [`settings`]: what can be configured
+//! - [`access`]: who may connect to the listener, and what each may say and read
 //! - `listener`: devices connect here (MQTT 3.1.1 and 5), or
 //! - `bridge`: … to a broker, of which this is a client
 //! - `metadata`: … with another for what tells the meaning of values
@@ -30,6 +31,7 @@
 //! - `gateway`: all of it put together
 //! - `blocking`: what takes its time, off the tasks
 
+pub mod access;
 mod arrival;
 mod blocking;
 mod bridge;

@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use gateway::{Gateway, Settings, Sockets, dead_letters::Selection, settings::Mode};
-use service::{listen, log, shutdown};
+use gateway::{Gateway, GatewayError, Settings, Sockets, dead_letters::Selection, settings::Mode};
+use service::{descriptors, log, shutdown};
 use telemetry::Reason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::error;
+use tracing::{debug, error, warn};
 
 /// Takes MQTT messages into a durable log.
 #[derive(Parser)]
@@ -44,8 +44,34 @@ enum Command {
     /// Show the dead letters of a running gateway, or hand them in again.
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Make lines of the users file (mqtt.users_file).
+    #[command(subcommand)]
+    User(User),
     /// Print the commented default configuration.
     Defaults,
+}
+
+#[derive(Subcommand)]
+enum User {
+    /// Print the line of a user, with the hash of the password that is read from standard
+    /// input. A right is publish:FILTER, retain:FILTER (to keep messages for later
+    /// subscribers, on topics of mqtt.forward), subscribe:FILTER, or @GROUP, a line
+    /// "@GROUP RIGHT…" above it in the file. {user} and {client} in a filter stand for the
+    /// names of user and client. Example:
+    /// printf %s "$PASSWORD" | gateway user add bay-1 'publish:sensors/farm/{user}/#' >>users
+    #[command(verbatim_doc_comment)]
+    Add {
+        /// The user's name; a certificate of this name shows the user too.
+        name: String,
+        /// What it may do; nothing where there is none.
+        rights: Vec<String>,
+        /// Make a password and print it to standard error, instead of reading one.
+        #[arg(long, conflicts_with = "certificate_only")]
+        generate: bool,
+        /// No password: only a certificate shows this user.
+        #[arg(long)]
+        certificate_only: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -95,6 +121,20 @@ async fn main() -> Result<()> {
             let selection = Selection { reason, topic, limit, dry_run, ..Selection::default() };
             ask(&settings, "dead-letters/reinject", Some(&selection)).await
         }
+        Command::User(User::Add { name, rights, generate, certificate_only }) => {
+            let password = match (generate, certificate_only) {
+                (_, true) => None,
+                (true, _) => {
+                    let password = gateway::access::generate_password().map_err(Error::msg)?;
+                    eprintln!("{password}");
+                    Some(password)
+                }
+                _ => Some(read_password()?),
+            };
+            let line = gateway::access::users_file_line(&name, password.as_deref(), &rights);
+            println!("{}", line.map_err(Error::msg)?);
+            Ok(())
+        }
         Command::Defaults => {
             print!("{}", gateway::settings::DEFAULTS);
             Ok(())
@@ -102,13 +142,26 @@ async fn main() -> Result<()> {
     }
 }
 
+/// The first line of standard input.
+fn read_password() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("standard input: no password")?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        bail!("standard input: no password\nhint: printf %s \"$PASSWORD\" | gateway user add …");
+    }
+    Ok(password.to_owned())
+}
+
 async fn run(settings: &Settings, config: Option<PathBuf>, set: Vec<String>) -> Result<()> {
     let Settings { mqtt, rest, .. } = settings;
+    match descriptors::raise_limit() {
+        Ok(open_files_max) => debug!(open_files_max, "limit of open files"),
+        Err(error) => warn!(%error, "the limit of open files stays as it is"),
+    }
     let sockets = Sockets {
-        mqtt: (mqtt.mode == Mode::Listener)
-            .then(|| listen::bind("mqtt.listen", mqtt.listen, "mqtt.password", &mqtt.password))
-            .transpose()?,
-        rest: Some(listen::bind("rest.listen", rest.listen, "rest.token", &rest.token)?),
+        mqtt: (mqtt.mode == Mode::Listener).then(|| mqtt.bind("mqtt")).transpose()?,
+        rest: Some(rest.bind()?),
     };
     let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
     let shutdown = shutdown::on_signal()?;
@@ -120,18 +173,28 @@ async fn run(settings: &Settings, config: Option<PathBuf>, set: Vec<String>) -> 
 /// At each SIGHUP reads the configuration again; a bad one changes nothing.
 async fn reload(gateway: Gateway, mut hangups: Signal, config: Option<PathBuf>, set: Vec<String>) {
     while hangups.recv().await.is_some() {
-        let loaded = Settings::load(config.as_deref(), &set);
+        let loaded = Settings::load(config.as_deref(), &set).map_err(GatewayError::from);
         if let Err(error) = loaded.and_then(|settings| gateway.reload(&settings)) {
             error!(%error, "SIGHUP: the old settings stay in force");
         }
     }
 }
 
+/// A client that takes exactly the gateway's own certificate, where it speaks TLS.
+fn client(settings: &Settings) -> Result<reqwest::Client> {
+    let mut client = reqwest::Client::builder();
+    if settings.rest.tls.is_enabled() {
+        let pinned = service::tls::pinned_client(&settings.rest.tls.cert_file)?;
+        client = client.use_preconfigured_tls(pinned);
+    }
+    Ok(client.build()?)
+}
+
 /// Asks the running gateway that this configuration describes, by GET, or by
 /// POST where there is something to say.
 async fn ask(settings: &Settings, path: &str, body: Option<&Selection>) -> Result<()> {
-    let url = format!("http://{}/{path}", settings.rest.listen);
-    let client = reqwest::Client::new();
+    let url = format!("{}://{}/{path}", settings.rest.tls.scheme(), settings.rest.listen);
+    let client = client(settings)?;
     let mut request = match body {
         None => client.get(&url).timeout(Duration::from_secs(10)),
         Some(body) => client.post(&url).json(body),

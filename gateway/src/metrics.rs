@@ -14,6 +14,7 @@ pub(crate) fn metrics(gateway: &Gateway) -> String {
     readings(&mut page, gateway);
     devices(&mut page, gateway);
     connections(&mut page, gateway);
+    listener(&mut page, gateway);
     acknowledgements(&mut page, gateway);
     topics(&mut page, gateway);
     spools(&mut page, gateway);
@@ -70,8 +71,35 @@ fn connections(page: &mut Page, gateway: &Gateway) {
     page.one(about, connections.load(Ordering::Relaxed));
     let about = ("downlink_missed_total", "counter", "Messages that slow subscribers missed");
     page.one(about, downlink.missed());
+    let about = ("downlink_waiting_bytes", "gauge", "Bytes that wait for subscribers");
+    page.one(about, downlink.waiting_bytes());
+    let about = ("retained_bytes", "gauge", "Bytes that are kept for later subscribers");
+    page.one(about, downlink.retained_bytes());
+    let about = ("retained_refused_total", "counter", "Retained messages not kept: no room");
+    page.one(about, downlink.retained_refused());
     let about = ("ready", "gauge", "Whether messages are taken");
     page.one(about, u8::from(is_ready.load(Ordering::Relaxed)));
+}
+
+fn listener(page: &mut Page, gateway: &Gateway) {
+    let Inner { listener_counts: counts, access, .. } = &*gateway.0;
+    let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+    let reasons = counts.cut().map(|(reason, count)| (label("reason", reason), count));
+    let about = ("connections_cut_total", "counter", "Connections refused or cut, by reason");
+    page.family(about, reasons);
+    let about = ("connections_held_bytes", "gauge", "Bytes of unfinished packets, names and wills");
+    page.one(about, read(&counts.held_bytes));
+    let about = ("publishes_denied_total", "counter", "Messages that their user may not publish");
+    page.one(about, read(&counts.denied_publishes));
+    let about = ("subscriptions_denied_total", "counter", "Subscriptions that a user may not have");
+    page.one(about, read(&counts.denied_subscriptions));
+    let about = ("attempts_refused_total", "counter", "Passwords not looked at: too many guesses");
+    page.one(about, access.refused_attempts());
+    let about = ("guessers_forgotten_total", "counter", "Guessing users and addresses forgotten");
+    page.one(about, access.forgotten_guessers());
+    page.one(("sessions", "gauge", "MQTT sessions that are remembered"), read(&counts.sessions));
+    let about = ("sessions_evicted_total", "counter", "MQTT sessions forgotten for want of room");
+    page.one(about, read(&counts.sessions_evicted));
 }
 
 fn acknowledgements(page: &mut Page, gateway: &Gateway) {

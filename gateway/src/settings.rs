@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::{IpAddr, SocketAddr, TcpListener},
     path::PathBuf,
     time::Duration,
 };
@@ -12,6 +13,8 @@ use serde_json::{Map, Value};
 use service::{
     Secret,
     config::{self, ConfigError, Sources},
+    listen::{self, ListenError},
+    rest::RestSettings,
 };
 use telemetry::{Metric, MetricTable, SmolStr};
 
@@ -28,7 +31,7 @@ pub struct Settings {
     /// Where records go.
     pub log: eventlog::Settings,
     /// The HTTP interface.
-    pub rest: Rest,
+    pub rest: RestSettings,
     /// What one message, device and end may cost at most.
     pub limits: Limits,
     /// Topics, and fields of the gateway's own payloads, that are not for us.
@@ -63,9 +66,12 @@ pub struct Mqtt {
     pub keep_alive_s: u16,
     pub user: String,
     pub password: Secret,
+    pub users_file: PathBuf,
+    pub allow_plaintext_password: bool,
     pub receive_maximum: u16,
     pub packet_bytes_max: u32,
     pub connections_max: usize,
+    pub sessions_max: usize,
     pub forward: Vec<String>,
     pub tls: Tls,
 }
@@ -78,14 +84,10 @@ pub struct Tls {
     pub ca_file: PathBuf,
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
-}
-
-/// The table `[rest]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs)] // each key is explained in default.toml
-pub struct Rest {
-    pub listen: SocketAddr,
-    pub token: Secret,
+    /// Tells contents of the files apart, as they were when the settings were loaded: new
+    /// certificates under the same names are other settings.
+    #[serde(skip)]
+    contents: u64,
 }
 
 /// The table `[limits]`.
@@ -98,6 +100,10 @@ pub struct Limits {
     pub duplicates_window: usize,
     pub duplicates_shown: usize,
     pub in_flight_bytes_max: u32,
+    pub connections_bytes_max: usize,
+    pub retained_bytes_max: usize,
+    pub subscriber_bytes_max: usize,
+    pub subscribers_bytes_max: usize,
     pub dead_letters_shown: usize,
     pub drain_s: u64,
 }
@@ -115,21 +121,83 @@ impl Mqtt {
     pub(crate) fn fingerprint(&self) -> (String, Option<&str>) {
         (format!("{self:?}"), self.password.reveal())
     }
+
+    /// Binds the listener's address; `prefix` is where these settings stand, as in `mqtt`.
+    /// One that other machines can reach needs users, a password or mutual TLS.
+    ///
+    /// # Errors
+    /// See [`ListenError`]; each says what to change.
+    pub fn bind(&self, prefix: &str) -> Result<TcpListener, ListenError> {
+        let key = format!("{prefix}.listen");
+        let is_guarded = self.has_users() || (self.tls.enabled && is_set(&self.tls.ca_file));
+        if is_guarded {
+            return listen::bind_unguarded(&key, self.listen);
+        }
+        listen::bind(&key, self.listen, &format!("{prefix}.password"), &self.password)
+    }
+
+    fn has_users(&self) -> bool {
+        self.password.reveal().is_some() || is_set(&self.users_file)
+    }
+
+    /// Refuses a password that everybody on the way could read, unless it is permitted by
+    /// name.
+    fn check_plaintext(&self) -> Result<(), ConfigError> {
+        if self.tls.enabled || self.allow_plaintext_password {
+            return Ok(());
+        }
+        let (key, what, is_local) = match self.mode {
+            Mode::Listener if self.has_users() => {
+                ("mqtt.listen", self.listen.to_string(), self.listen.ip().is_loopback())
+            }
+            Mode::Bridge if self.password.reveal().is_some() => {
+                ("mqtt.host", self.host.clone(), is_loopback(&self.host))
+            }
+            _ => return Ok(()),
+        };
+        if is_local {
+            return Ok(());
+        }
+        let what = format!(
+            "{what}: passwords would cross the network without encryption\n  \
+             hint: set mqtt.tls.enabled = true, or, where the network itself is trusted, \
+             mqtt.allow_plaintext_password = true"
+        );
+        Err(ConfigError::invalid(key, what))
+    }
+}
+
+/// Whether a host, by name or address, is this machine.
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_set(file: &std::path::Path) -> bool {
+    !file.as_os_str().is_empty()
 }
 
 impl Tls {
     fn check(&self, mode: Mode) -> Result<(), ConfigError> {
         let Self { enabled, cert_file, key_file, .. } = self;
-        let has = |file: &PathBuf| !file.as_os_str().is_empty();
-        if has(cert_file) != has(key_file) {
+        if is_set(cert_file) != is_set(key_file) {
             let what = "cert_file and key_file belong together: expected both or none";
             return Err(ConfigError::invalid("mqtt.tls", what));
         }
-        if *enabled && mode == Mode::Listener && !has(cert_file) {
+        if *enabled && mode == Mode::Listener && !is_set(cert_file) {
             let what = "\"\": expected the PEM file of the certificate that devices are shown";
             return Err(ConfigError::invalid("mqtt.tls.cert_file", what));
         }
         Ok(())
+    }
+
+    /// Remembers what is in the files now. What cannot be read is said when it is used.
+    fn note_contents(&mut self) {
+        let mut hasher = DefaultHasher::new();
+        for file in [&self.ca_file, &self.cert_file, &self.key_file] {
+            std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+        }
+        self.contents = hasher.finish();
     }
 }
 
@@ -146,8 +214,9 @@ impl Settings {
             env_prefix: "GATEWAY",
             set,
         };
-        let settings: Self = config::load(&sources)?;
+        let mut settings: Self = config::load(&sources)?;
         settings.check()?;
+        settings.mqtt.tls.note_contents();
         Ok(settings)
     }
 
@@ -202,6 +271,12 @@ impl Settings {
             return Err(ConfigError::invalid("mqtt.filters", "[]: expected at least one filter"));
         }
         self.mqtt.tls.check(*mode)?;
+        self.mqtt.check_plaintext()?;
+        self.rest.check()?;
+        if *mode == Mode::Bridge && is_set(&self.mqtt.users_file) {
+            let what = "users connect to the listener, and mqtt.mode is \"bridge\": expected \"\"";
+            return Err(ConfigError::invalid("mqtt.users_file", what));
+        }
         let Limits {
             payload_bytes_max, readings_max, duplicates_window, in_flight_bytes_max, ..
         } = self.limits;
@@ -209,6 +284,11 @@ impl Settings {
             let what =
                 format!("{in_flight_bytes_max}: expected at least two of mqtt.packet_bytes_max");
             return Err(ConfigError::invalid("limits.in_flight_bytes_max", what));
+        }
+        let held = self.limits.connections_bytes_max;
+        if *mode == Mode::Listener && held < 2 * *packet_bytes_max as usize {
+            let what = format!("{held}: expected at least two of mqtt.packet_bytes_max");
+            return Err(ConfigError::invalid("limits.connections_bytes_max", what));
         }
         if readings_max == 0 || duplicates_window == 0 {
             return Err(ConfigError::invalid(
@@ -235,7 +315,7 @@ impl Settings {
 }
 
 /// What a running gateway takes over.
-const RELOADED: [&str; 15] = [
+const RELOADED: [&str; 20] = [
     "ignore",
     "mappings",
     "metrics",
@@ -247,6 +327,11 @@ const RELOADED: [&str; 15] = [
     "mqtt.keep_alive_s",
     "mqtt.user",
     "mqtt.password",
+    "mqtt.users_file",
+    "mqtt.allow_plaintext_password",
+    "mqtt.tls.ca_file",
+    "mqtt.tls.cert_file",
+    "mqtt.tls.key_file",
     "mqtt.forward",
     "limits.payload_bytes_max",
     "limits.readings_max",
@@ -307,6 +392,69 @@ mod tests {
         refuse(&["ignore=['a/#/b']"], "`#` must be the last level");
         refuse(&["mqtt.tls.enabled=true"], "mqtt.tls.cert_file");
         refuse(&["mqtt.tls.key_file='k.pem'"], "expected both or none");
+        refuse(&["mqtt.mode=bridge", "mqtt.users_file=u"], "mqtt.users_file");
+        refuse(&["limits.connections_bytes_max=1"], "limits.connections_bytes_max");
+        refuse(&["rest.tls.cert_file=c.pem"], "expected both or none");
+        refuse(&["rest.connections_max=0"], "rest.connections_max");
         refuse(&["mqtt.packet_bytes_mx=1"], "did you mean `packet_bytes_max`?");
+    }
+    #[test]
+    fn a_password_crosses_the_network_encrypted_or_by_permission() {
+        let check = |set: &[&str], is_fine: bool| {
+            let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+            let found = Settings::load(None, &set).map(|_| ()).map_err(|e| e.to_string());
+            assert_eq!(found.is_ok(), is_fine, "{set:?}: {found:?}");
+            if let Err(text) = found {
+                assert!(text.contains("mqtt.allow_plaintext_password = true"), "{text}");
+            }
+        };
+        let (everywhere, tls) = ("mqtt.listen=0.0.0.0:0", "mqtt.tls.enabled=true");
+        let (cert, key) = ("mqtt.tls.cert_file=c", "mqtt.tls.key_file=k");
+        check(&["mqtt.password=x"], true);
+        check(&[everywhere, "mqtt.password=x"], false);
+        check(&[everywhere, "mqtt.users_file=u"], false);
+        check(&[everywhere, "mqtt.password=x", tls, cert, key], true);
+        check(&[everywhere, "mqtt.password=x", "mqtt.allow_plaintext_password=true"], true);
+        let bridge = "mqtt.mode=bridge";
+        check(&[bridge, "mqtt.host=broker", "mqtt.user=x"], true);
+        check(&[bridge, "mqtt.host=broker", "mqtt.password=x"], false);
+        check(&[bridge, "mqtt.host=localhost", "mqtt.password=x"], true);
+        check(&[bridge, "mqtt.host=127.0.0.2", "mqtt.password=x"], true);
+        check(&[bridge, "mqtt.host=broker", "mqtt.password=x", tls], true);
+    }
+
+    #[test]
+    fn who_may_reach_the_listener_from_elsewhere_must_be_somebody() {
+        let check = |set: &[&str], is_fine: bool| {
+            let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
+            let bound = Settings::load(None, &set).unwrap().mqtt.bind("mqtt");
+            assert_eq!(bound.is_ok(), is_fine, "{set:?}: {bound:?}");
+        };
+        let everywhere = "mqtt.listen=0.0.0.0:0";
+        check(&["mqtt.listen=127.0.0.1:0"], true);
+        check(&[everywhere], false);
+        let allow = "mqtt.allow_plaintext_password=true";
+        check(&[everywhere, allow], false);
+        check(&[everywhere, allow, "mqtt.password=x"], true);
+        check(&[everywhere, allow, "mqtt.users_file=u"], true);
+        let (tls, cert, key) =
+            ("mqtt.tls.enabled=true", "mqtt.tls.cert_file=c", "mqtt.tls.key_file=k");
+        check(&[everywhere, tls, cert, key], false);
+        check(&[everywhere, tls, cert, key, "mqtt.tls.ca_file=a"], true);
+    }
+
+    #[test]
+    fn a_new_certificate_under_the_same_name_is_another_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let load = |content: &str| {
+            std::fs::write(&file, content).unwrap();
+            let set = [format!("mqtt.tls.ca_file={}", file.display())];
+            Settings::load(None, &set).unwrap()
+        };
+        let (old, same, new) = (load("one"), load("one"), load("two"));
+        assert_eq!(old.mqtt.fingerprint(), same.mqtt.fingerprint());
+        assert_ne!(old.mqtt.fingerprint(), new.mqtt.fingerprint());
+        assert!(old.fixed_changes(&new).is_empty());
     }
 }

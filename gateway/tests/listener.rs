@@ -187,25 +187,60 @@ async fn draining_has_a_limit() {
 }
 
 #[tokio::test]
-async fn a_log_too_far_behind_closes_the_connection_and_loses_nothing() {
-    let set = ["mqtt.packet_bytes_max=1000", "limits.in_flight_bytes_max=2000"];
+async fn a_log_that_is_behind_stops_reading_from_who_brings_more() {
+    let set = ["mqtt.packet_bytes_max=1000", "limits.in_flight_bytes_max=60000"];
     for version in BOTH {
         let dir = tempfile::tempdir().unwrap();
         let gateway = start(dir.path(), &set);
         let mut device = Device::connect(gateway.mqtt, version).await;
         gateway.faults.hold();
-        for id in 1..=20 {
-            // The connection may be closed already.
-            let _ = device.publish(id, PROBE, &message(id.into())).await;
+        // All of them are more than may be in flight; one read of the connection is not.
+        for id in 1..=100 {
+            let padded = format!("{}{}", message(id.into()), " ".repeat(800));
+            device.publish(id, PROBE, &padded).await.unwrap();
         }
-        assert!(!matches!(within(device.next()).await, Packet::Acknowledged(..)));
+        gateway.until("in flight", |ledger| ledger.totals.in_flight > 10).await;
+        // The listener has had its turn: it answered another.
+        Device::connect(gateway.mqtt, version).await.ping().await;
+        assert!(gateway.gateway.ledger().totals.in_flight < 60);
+        assert!(device.is_silent(), "{version:?}");
         gateway.faults.release();
-        let mut device = Device::connect(gateway.mqtt, version).await;
-        gateway.until("settled", |ledger| ledger.totals.in_flight == 0).await;
-        for id in 1..=20 {
-            device.deliver(id, PROBE, &message(id.into())).await;
+        for id in 1..=100 {
+            assert_eq!(within(device.next()).await, Packet::Acknowledged(id, 0), "{version:?}");
         }
-        assert_eq!(logged(&gateway).await, (1..=20).collect::<Vec<u64>>(), "{version:?}");
+        assert_eq!(logged(&gateway).await, (1..=100).collect::<Vec<u64>>(), "{version:?}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_too_far_behind_closes_connections_and_loses_nothing() {
+    let set = ["mqtt.packet_bytes_max=1000", "limits.in_flight_bytes_max=2000"];
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &set);
+        gateway.faults.hold();
+        let mut devices = Vec::new();
+        for id in 1..=20 {
+            let mut device = Device::connect(gateway.mqtt, version).await;
+            device.publish(id, PROBE, &message(id.into())).await.unwrap();
+            devices.push((id, device));
+        }
+        // The last one came when there was no room any more.
+        assert!(!matches!(within(devices[19].1.next()).await, Packet::Acknowledged(..)));
+        gateway.faults.release();
+        let mut closed = 0;
+        let mut again = Device::connect(gateway.mqtt, version).await;
+        for (id, mut device) in devices {
+            if !matches!(within(device.next()).await, Packet::Acknowledged(..)) {
+                again.deliver(id, PROBE, &message(id.into())).await;
+                closed += 1;
+            }
+        }
+        assert!(closed > 5, "{version:?}: {closed}");
+        let mut logged = logged(&gateway).await;
+        logged.sort_unstable();
+        assert_eq!(logged, (1..=20).collect::<Vec<u64>>(), "{version:?}");
         assert_eq!(gateway.gateway.ledger().totals.unaccounted, 0);
         gateway.stop().await;
     }
@@ -308,10 +343,13 @@ async fn new_settings_are_in_force_at_once_or_not_at_all() {
     gateway.check([1, 1, 0, 0]);
 
     settings.mqtt.receive_maximum = gateway.settings.mqtt.receive_maximum;
-    settings.mqtt.password = "s3cret".into();
     gateway.gateway.reload(&settings).unwrap();
     device.deliver(2, PROBE, &message(1)).await;
     gateway.check([2, 1, 1, 0]);
+    // Nobody in particular is nobody any more.
+    settings.mqtt.password = "s3cret".into();
+    gateway.gateway.reload(&settings).unwrap();
+    assert_eq!(within(device.next()).await, Packet::End);
     let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
     assert_ne!(answer, Packet::Connected(0));
     gateway.stop().await;

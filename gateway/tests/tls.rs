@@ -4,6 +4,7 @@ mod support;
 
 use std::{fs, path::Path};
 
+use gateway::GatewayError;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions, TlsConfiguration,
@@ -12,7 +13,7 @@ use rumqttc::{
 use support::{
     Running,
     broker::{Broker, free_port},
-    start, within,
+    try_start, within,
 };
 
 /// Writes an authority, and certificates by it for the server and a device.
@@ -34,15 +35,24 @@ fn certificates(dir: &Path) {
 }
 
 fn listener(dir: &Path, client_ca: bool) -> Running {
+    try_listener(dir, client_ca).unwrap()
+}
+
+fn try_listener(dir: &Path, client_ca: bool) -> Result<Running, GatewayError> {
+    try_listener_with(dir, client_ca, "mqtt.users_file=")
+}
+
+fn try_listener_with(dir: &Path, client_ca: bool, more: &str) -> Result<Running, GatewayError> {
     let file = |name: &str| dir.join(name).display().to_string();
     let ca = if client_ca { file("ca.pem") } else { String::new() };
-    start(
+    try_start(
         &dir.join("log"),
         &[
             "mqtt.tls.enabled=true",
             &format!("mqtt.tls.cert_file={}", file("localhost.pem")),
             &format!("mqtt.tls.key_file={}", file("localhost.key")),
             &format!("mqtt.tls.ca_file={ca}"),
+            more,
         ],
     )
 }
@@ -99,12 +109,50 @@ async fn mutual_tls_takes_only_devices_with_a_certificate() {
 }
 
 #[tokio::test]
+async fn the_name_in_a_certificate_is_a_user_with_its_rights() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let users = dir.path().join("users");
+    let start = |text: &str| {
+        fs::write(&users, text).unwrap();
+        try_listener_with(dir.path(), true, &format!("mqtt.users_file={}", users.display()))
+    };
+    let gateway = start("device - publish:sensors/farm/bay-1/#\n").unwrap();
+    within(publish(device(&gateway, dir.path(), true))).await.unwrap();
+    gateway.check([1, 1, 0, 0]);
+    // Another name, other rights: the reload closes connections and refuses the next.
+    fs::write(&users, "other - publish:#\n").unwrap();
+    gateway.gateway.reload(&gateway.settings).unwrap();
+    within(publish(device(&gateway, dir.path(), true))).await.unwrap_err();
+    gateway.check([1, 1, 0, 0]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_takes_certificates_again() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let gateway = listener(dir.path(), false);
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    // Another authority, another certificate.
+    certificates(dir.path());
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap_err();
+    gateway.gateway.reload(&gateway.settings).unwrap();
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    // A bad one changes nothing.
+    fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
+    let refused = gateway.gateway.reload(&gateway.settings).unwrap_err().to_string();
+    assert!(refused.contains("localhost.pem"), "{refused}");
+    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_certificate_is_named() {
     let dir = tempfile::tempdir().unwrap();
     certificates(dir.path());
     fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
-    let mut gateway = listener(dir.path(), false);
-    let error = gateway.ended().await.unwrap_err().to_string();
+    let error = try_listener(dir.path(), false).err().unwrap().to_string();
     assert!(error.contains("localhost.pem") && error.contains("hint: "), "{error}");
 }
 

@@ -7,7 +7,7 @@ use axum::{Router, routing::get};
 use eventlog::EventLog;
 use feature_store::FeatureStore;
 use gateway::{Gateway, Sockets};
-use service::{listen, prometheus, rest};
+use service::{descriptors, prometheus, rest};
 use telemetry::MetricTable;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,13 +58,9 @@ impl House {
     /// part cannot be opened.
     pub(crate) fn start(settings: &Settings) -> Result<Self> {
         let Settings { rest: own, gateway: of_gateway, .. } = settings;
-        let mqtt_socket = listen::bind(
-            "gateway.mqtt.listen",
-            of_gateway.mqtt.listen,
-            "gateway.mqtt.password",
-            &of_gateway.mqtt.password,
-        )?;
-        let rest_socket = listen::bind("rest.listen", own.listen, "rest.token", &own.token)?;
+        descriptors::raise_limit()?;
+        let mqtt_socket = of_gateway.mqtt.bind("gateway.mqtt")?;
+        let rest_socket = own.bind()?;
         let (mqtt, rest_address) = (mqtt_socket.local_addr()?, rest_socket.local_addr()?);
         let metrics = MetricTable::extended(settings.own_metrics().clone())
             .map_err(|what| service::config::ConfigError::invalid("metrics", what))?;
@@ -90,9 +86,10 @@ impl House {
                 })
             };
         let of_rest = {
-            let (routes, token) = (routes(&gateway, &store, &trainer), own.token.clone());
+            let routes = routes(&gateway, &store, &trainer);
+            let options = rest::ServeOptions::from(own);
             Part::start("REST API", &failed, |stop| async move {
-                Ok(rest::serve(rest_socket, routes, token, stop).await?)
+                Ok(rest::serve(rest_socket, routes, options, stop).await?)
             })
         };
         let of_trainer = {

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use service::{log, shutdown};
+use tokio::signal::unix::{SignalKind, signal};
 
 use cli::{Cli, Command, Common};
 use house::House;
@@ -54,8 +55,26 @@ async fn up(common: Common) -> Result<()> {
     let settings = Settings::load(&data_dir, &[], config.as_deref(), &set)?;
     let shutdown = shutdown::on_signal()?;
     let house = House::start(&settings)?;
-    tracing::info!(mqtt = %house.mqtt, rest = %format!("http://{}/", house.rest), "up");
+    let url = format!("{}://{}/", settings.rest.tls.scheme(), house.rest);
+    tracing::info!(mqtt = %house.mqtt, rest = %url, "up");
+    let mut hangups = signal(SignalKind::hangup())?;
+    let gateway = house.gateway.clone();
+    let reloading = async {
+        // The gateway's part of the configuration, its users and certificates are read again;
+        // bad ones change nothing.
+        while hangups.recv().await.is_some() {
+            let loaded = Settings::load(&data_dir, &[], config.as_deref(), &set);
+            let reloaded = match loaded {
+                Ok(settings) => gateway.reload(&settings.gateway).map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = reloaded {
+                tracing::error!(%error, "SIGHUP: the old settings stay in force");
+            }
+        }
+    };
     tokio::select! {
+        () = reloading => {}
         () = shutdown.cancelled() => {}
         () = house.failed.cancelled() => {}
     }

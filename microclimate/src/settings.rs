@@ -1,12 +1,11 @@
 //! One configuration for all parts: each service's own keys in a table of its
 //! name, what they share at the top.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use serde::Deserialize;
 use service::{
-    Secret,
     config::{self, ConfigError, Sources},
+    rest::RestSettings,
 };
 use telemetry::{Metric, SmolStr};
 use toml::{Table, Value};
@@ -14,24 +13,25 @@ use toml::{Table, Value};
 /// What all parts of one process need.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) rest: Rest,
+    /// The one REST listener.
+    pub(crate) rest: RestSettings,
     pub(crate) gateway: gateway::Settings,
     pub(crate) feature_store: feature_store::Settings,
     pub(crate) trainer: trainer::Settings,
     pub(crate) simulator: firmware_sim::Settings,
 }
 
-/// The one REST listener.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Rest {
-    pub(crate) listen: SocketAddr,
-    pub(crate) token: Secret,
-}
-
 const TOP: &str = r#"
 [rest]
 listen = "127.0.0.1:8080"
 token = ""
+allow_plaintext_token = false
+host_names = []
+connections_max = 128
+
+[rest.tls]
+cert_file = ""
+key_file = ""
 
 [metrics]
 "#;
@@ -48,7 +48,19 @@ const OPEN_TABLES: [&str; 7] = [
 /// share them or talk directly: refused, rather than ignored.
 const SHARED: [(&str, &[&str]); 4] = [
     ("gateway", &["log", "rest", "metrics"]),
-    ("feature_store", &["log", "metrics", "rest.listen", "rest.token"]),
+    (
+        "feature_store",
+        &[
+            "log",
+            "metrics",
+            "rest.listen",
+            "rest.token",
+            "rest.allow_plaintext_token",
+            "rest.host_names",
+            "rest.connections_max",
+            "rest.tls",
+        ],
+    ),
     ("trainer", &["source", "rest"]),
     ("simulator", &["broker.host", "broker.port"]),
 ];
@@ -98,6 +110,7 @@ impl Settings {
             set,
         })?;
         let settings = Self::divide(loaded, &whole)?;
+        settings.rest.check()?;
         settings.gateway.check()?;
         settings.feature_store.check()?;
         settings.trainer.check()?;

@@ -6,12 +6,17 @@
 //! - [`secret`]: a text that no log shows
 //! - [`log`]: where log lines go and in which form
 //! - [`shutdown`]: SIGINT and SIGTERM become a token; draining under a limit
+//! - [`descriptors`]: how many files and sockets the process may have
 //! - [`listen`]: sockets that are free, and on loopback unless there is a token
-//! - [`rest`]: the HTTP server's frame: tokens, limits, errors with a stable code
+//! - [`tls`]: certificates and keys of servers, read again at SIGHUP
+//! - [`attempts`]: slows down who guesses passwords or tokens
+//! - [`rest`]: the HTTP server: connections, tokens, limits, errors with a stable code
 //! - [`openapi`]: the description of an interface, for programs and people
 //! - [`prometheus`]: a page of metrics
 
+pub mod attempts;
 pub mod config;
+pub mod descriptors;
 pub mod disk;
 pub mod listen;
 pub mod log;
@@ -20,5 +25,6 @@ pub mod prometheus;
 pub mod rest;
 pub mod secret;
 pub mod shutdown;
+pub mod tls;
 
 pub use secret::Secret;

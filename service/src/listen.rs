@@ -1,4 +1,5 @@
-//! Sockets that are free, and on loopback unless there is a token.
+//! Sockets that are free, and on loopback unless there is a token that nobody on the
+//! way can read.
 
 use std::{
     io::ErrorKind,
@@ -35,6 +36,23 @@ pub enum ListenError {
         /// The configuration key of the token.
         token_key: String,
     },
+    /// A password or token would cross the network readable by everyone on the way.
+    #[error(
+        "{key} = {address} is reachable from other machines, and {secret_key} would cross the network without encryption\n\
+         hint: set {tls_key}, or listen on 127.0.0.1 behind a proxy that speaks TLS, or, where the network itself is trusted, set {allow_key} = true"
+    )]
+    Plaintext {
+        /// The configuration key.
+        key: String,
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The configuration key of the password or token.
+        secret_key: &'static str,
+        /// The configuration key that would encrypt it.
+        tls_key: &'static str,
+        /// The configuration key that permits it all the same.
+        allow_key: &'static str,
+    },
     /// Anything else that the system says.
     #[error("{key} = {address}: cannot listen: {source}")]
     Io {
@@ -58,10 +76,20 @@ pub fn bind(
     token_key: &str,
     token: &Secret,
 ) -> Result<TcpListener, ListenError> {
-    let key = key.to_owned();
     if !address.ip().is_loopback() && token.reveal().is_none() {
-        return Err(ListenError::Open { key, address, token_key: token_key.to_owned() });
+        let (key, token_key) = (key.to_owned(), token_key.to_owned());
+        return Err(ListenError::Open { key, address, token_key });
     }
+    bind_unguarded(key, address)
+}
+
+/// Binds `address`, configured as `key`, whoever can reach it: for a caller that has
+/// checked by itself who will be let in.
+///
+/// # Errors
+/// [`ListenError::InUse`] or [`ListenError::Io`].
+pub fn bind_unguarded(key: &str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let key = key.to_owned();
     let listener = TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l));
     listener.map_err(|source| match source.kind() {
         ErrorKind::AddrInUse => ListenError::InUse { key, address },

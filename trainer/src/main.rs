@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use service::{
     config::{self, Sources},
-    listen, log, rest, shutdown,
+    descriptors, log, rest, shutdown,
 };
 use trainer::{
     Comparison, Request, Settings, Source, Trainer, report, serve::settings::Watch, settings, watch,
@@ -122,14 +122,14 @@ async fn compared(settings: Settings, request: Request) -> Result<Comparison> {
 }
 
 async fn serve(settings: Settings) -> Result<()> {
-    let socket =
-        listen::bind("rest.listen", settings.rest.listen, "rest.token", &settings.rest.token)?;
+    descriptors::raise_limit()?;
+    let socket = settings.rest.bind()?;
     let source = Source::remote(&settings.source)?;
     let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
     let stop = shutdown::on_signal()?;
     let routes = trainer::rest::service_routes(trainer.clone());
-    let served = rest::serve(socket, routes, settings.rest.token.clone(), stop.clone());
+    let served = rest::serve(socket, routes, &settings.rest, stop.clone());
     let (served, watched) = tokio::join!(served, watch::run(&settings, trainer, stop));
     watched?;
     Ok(served?)

@@ -1,10 +1,10 @@
 //! Comfort bands, thresholds, splits, and where things are kept.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use models::registry::Gate;
 use serde::{Deserialize, Serialize};
-use service::{Secret, config::ConfigError};
+use service::{Secret, config::ConfigError, rest::RestSettings};
 use telemetry::ZoneId;
 
 use crate::serve::settings::{Mqtt, Serving, Watch, check_gate};
@@ -27,7 +27,7 @@ pub struct Settings {
     /// The feature store.
     pub source: Source,
     /// The REST listener.
-    pub rest: Rest,
+    pub rest: RestSettings,
     /// How rows are divided in time.
     pub split: Split,
     /// Prediction intervals.
@@ -58,16 +58,6 @@ pub struct Source {
     pub token: Secret,
     /// Longest wait for one answer.
     pub timeout_s: f64,
-}
-
-/// The REST listener.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rest {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// Bearer token.
-    pub token: Secret,
 }
 
 /// How rows are divided, in the order of time.
@@ -266,6 +256,7 @@ impl Settings {
             let what = format!("{} is not 0.01 to 3600", self.source.timeout_s);
             return Err(ConfigError::invalid("source.timeout_s", what));
         }
+        self.rest.check()?;
         check_gate(&self.gate)?;
         self.serving.check()?;
         self.watch.check()?;

@@ -88,12 +88,13 @@ impl DiskRoom {
     }
 }
 
-/// Whether a failure says that there is no room, of which there may be some later. A failed
-/// sync is not one of them: what reached the disk is unknown then.
+/// Whether a failure says that there is no room, or no descriptor, of which there may be some
+/// later. A failed sync is not one of them: what reached the disk is unknown then.
 pub(super) fn is_full_error(error: &LogError) -> bool {
     matches!(
         error,
         LogError::Io { source, .. }
             if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+                || service::descriptors::is_exhausted(source)
     )
 }

@@ -6,51 +6,55 @@ use std::{
 use telemetry::SmolStr;
 use tokio_util::sync::CancellationToken;
 
-/// Who is connected: a client that comes back takes its own place, and the
+/// A user's name, and the client identifier of one of its connections. Two users may use the
+/// same identifier: neither can throw the other out, or take its session.
+pub(super) type ClientKey = (SmolStr, SmolStr);
+
+/// Who is connected: a client that comes back takes its own slot, and the
 /// connection that it had before is closed (MQTT 5, 3.1.4-3; 3.1.1, 3.1.4-2).
 #[derive(Debug, Default)]
-pub(super) struct Clients(Mutex<HashMap<SmolStr, Seat>>);
+pub(super) struct ConnectedClients(Mutex<HashMap<ClientKey, ClientSlot>>);
 
 #[derive(Clone, Debug, Default)]
-struct Seat {
+struct ClientSlot {
     number: u64,
-    taken: CancellationToken,
+    taken_over: CancellationToken,
 }
 
-/// A client's place; cancelled when another connection takes it.
+/// A client's hold on its slot; cancelled when another connection takes it.
 #[derive(Debug)]
-pub(super) struct Place {
-    client: SmolStr,
+pub(super) struct ClientGuard {
+    key: ClientKey,
     number: u64,
-    pub(super) taken: CancellationToken,
+    pub(super) taken_over: CancellationToken,
 }
 
-impl Clients {
-    /// Takes the client's place. One without a name has a place of its own.
-    pub(super) fn enter(&self, client: &str) -> Place {
-        let (client, taken) = (SmolStr::from(client), CancellationToken::new());
+impl ConnectedClients {
+    /// Takes the client's slot. One without a name has a slot of its own.
+    pub(super) fn enter(&self, user: &str, client: &str) -> ClientGuard {
+        let (key, taken_over) = ((user.into(), client.into()), CancellationToken::new());
         if client.is_empty() {
-            return Place { client, number: 0, taken };
+            return ClientGuard { key, number: 0, taken_over };
         }
-        let mut seats = self.seats();
-        let before = seats.get(&client).cloned().unwrap_or_default();
-        before.taken.cancel();
+        let mut slots = self.slots();
+        let before = slots.get(&key).cloned().unwrap_or_default();
+        before.taken_over.cancel();
         let number = before.number + 1;
-        seats.insert(client.clone(), Seat { number, taken: taken.clone() });
-        Place { client, number, taken }
+        slots.insert(key.clone(), ClientSlot { number, taken_over: taken_over.clone() });
+        ClientGuard { key, number, taken_over }
     }
 
-    /// Gives a place back, unless another connection has it by now.
-    pub(super) fn leave(&self, place: &Place) {
-        let mut seats = self.seats();
-        if seats.get(&place.client).is_some_and(|seat| seat.number == place.number) {
-            seats.remove(&place.client);
+    /// Gives a slot back, unless another connection has it by now.
+    pub(super) fn leave(&self, guard: &ClientGuard) {
+        let mut slots = self.slots();
+        if slots.get(&guard.key).is_some_and(|slot| slot.number == guard.number) {
+            slots.remove(&guard.key);
         }
         // Who waits for a taker need not any more.
-        place.taken.cancel();
+        guard.taken_over.cancel();
     }
 
-    fn seats(&self) -> MutexGuard<'_, HashMap<SmolStr, Seat>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<ClientKey, ClientSlot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -60,25 +64,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_connection_has_the_place() {
-        let clients = Clients::default();
-        let first = clients.enter("probe");
-        let (second, other) = (clients.enter("probe"), clients.enter("other"));
-        assert!(first.taken.is_cancelled() && !second.taken.is_cancelled());
-        // The first one's late goodbye does not free the second one's place.
+    fn the_newest_connection_has_the_slot() {
+        let clients = ConnectedClients::default();
+        let first = clients.enter("", "probe");
+        let (second, other) = (clients.enter("", "probe"), clients.enter("", "other"));
+        assert!(first.taken_over.is_cancelled() && !second.taken_over.is_cancelled());
+        // The first one's late goodbye does not free the second one's slot.
         clients.leave(&first);
-        let third = clients.enter("probe");
-        assert!(second.taken.is_cancelled() && !third.taken.is_cancelled());
-        assert!(!other.taken.is_cancelled());
+        let third = clients.enter("", "probe");
+        assert!(second.taken_over.is_cancelled() && !third.taken_over.is_cancelled());
+        assert!(!other.taken_over.is_cancelled());
         clients.leave(&third);
         clients.leave(&other);
-        assert!(clients.seats().is_empty());
+        assert!(clients.slots().is_empty());
     }
 
     #[test]
-    fn clients_without_a_name_do_not_displace_each_other() {
-        let clients = Clients::default();
-        let (first, second) = (clients.enter(""), clients.enter(""));
-        assert!(!first.taken.is_cancelled() && !second.taken.is_cancelled());
+    fn clients_without_a_name_and_of_other_users_do_not_displace_each_other() {
+        let clients = ConnectedClients::default();
+        for (one, other) in [(("", ""), ("", "")), (("bay-1", "probe"), ("bay-2", "probe"))] {
+            let first = clients.enter(one.0, one.1);
+            let second = clients.enter(other.0, other.1);
+            assert!(!first.taken_over.is_cancelled() && !second.taken_over.is_cancelled());
+        }
     }
 }

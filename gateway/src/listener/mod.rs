@@ -2,52 +2,88 @@
 //! own. A PUBLISH is answered when its record is durable.
 //!
 //! # Layout
+//! In the order in which a connection meets them:
+//! - `connections`: how many, from where, and how much each holds
+//! - `unfinished`: tells that table what comes on each
+//! - `certificate_names`: who a client is by its certificate
 //! - `clients`: who is connected
+//! - `stored_sessions`: sessions that outlive connections and restarts
 //! - `session`: one connection: its will, its subscriptions, its messages
+//! - `backpressure`: stops reading where messages are not answered
 //! - `v3`, `v5`: the two protocol versions in the words of `session`
+//! - `counts`: what was refused, cut and evicted
 
+mod backpressure;
+mod certificate_names;
 mod clients;
+mod connections;
+mod counts;
 mod session;
+mod stored_sessions;
+mod unfinished;
 mod v3;
 mod v5;
 
 use std::{
+    cell::Cell,
+    future::pending,
     net::TcpListener,
+    path::Path,
+    rc::Rc,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize},
     },
     thread,
+    time::{Duration, Instant},
 };
 
-use clients::Clients;
+use backpressure::PublishBackpressure;
+use certificate_names::certificate_names;
+use clients::ConnectedClients;
+use connections::{ConnectionGuard, ConnectionTable, SWEEP_EVERY};
 use ntex::{
-    SharedCfg,
-    service::{chain_factory, fn_factory_with_config},
-    time::{Millis, Seconds},
+    Pipeline, Service, ServiceFactory, SharedCfg,
+    io::{IoBoxed, IoConfig},
+    rt::from_tcp_stream,
+    service::fn_factory_with_config,
+    time::{Millis, Seconds, sleep},
 };
-use ntex_mqtt::{MqttError, MqttServer, MqttServiceConfig, QoS};
-use ntex_tls::rustls::TlsAcceptor;
-use session::Refused;
+use ntex_mqtt::{MqttServer, MqttServiceConfig, QoS};
+use ntex_tls::rustls::{PeerCert, TlsServerFilter};
+use service::{descriptors, rest::is_of_one_connection, tls::CurrentTls};
+use stored_sessions::StoredSessions;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info, warn};
+use unfinished::{ConnectionContext, UnfinishedPackets};
+
+pub(crate) use counts::{CutReason, ListenerCounts};
 
 use crate::{
     GatewayError,
+    access::{AccessControl, AccessRules},
     downlink::{Downlink, is_match},
     inlet::Inlet,
-    settings::{Mqtt, Settings},
-    tls,
+    settings::Settings,
 };
 
-/// A client has this long to say who it is.
+/// A client has this long to say who it is, TLS and CONNECT together; so have protocol
+/// libraries that count for themselves.
 const CONNECT_TIME_MAX: Seconds = Seconds(10);
+/// A client for which there is no place has this long to say in which version to tell it.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(3);
 /// At the end everything is answered already; only the last bytes are to be
 /// sent. Clients that stay connected are not waited for.
-const CLOSE_TIME_MAX: Millis = Millis(500);
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
+/// Wait after `accept` failed, for want of descriptors or memory.
+const ACCEPT_WAIT: Millis = Millis(200);
 /// Messages to one subscriber that it has not acknowledged.
 const SEND_MAX: u16 = 64;
+/// Bytes to one client that its connection has not taken; more are not added.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// The log says at most this often that the same happens again and again.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What every connection needs.
 #[derive(Debug)]
@@ -58,104 +94,119 @@ pub(crate) struct Frontend {
     pub(crate) is_draining: AtomicBool,
     pub(crate) connections: Arc<AtomicUsize>,
     settings: watch::Receiver<Arc<Settings>>,
-    clients: Clients,
+    access: Arc<AccessControl>,
+    rules: watch::Receiver<Arc<AccessRules>>,
+    counts: Arc<ListenerCounts>,
+    clients: ConnectedClients,
+    sessions: StoredSessions,
+    /// Cancelled when every connection is to be closed.
+    closing: CancellationToken,
+    /// Connections at once.
+    capacity: usize,
+    warned_of_limit: Mutex<Option<Instant>>,
+    warned_of_denied: Mutex<Option<Instant>>,
+}
+
+/// What a frontend is made of.
+#[derive(Debug)]
+pub(crate) struct FrontendParts {
+    pub(crate) inlet: Inlet,
+    pub(crate) downlink: Downlink,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) access: Arc<AccessControl>,
+    pub(crate) rules: watch::Receiver<Arc<AccessRules>>,
+    pub(crate) counts: Arc<ListenerCounts>,
 }
 
 impl Frontend {
-    pub(crate) fn new(
-        settings: watch::Receiver<Arc<Settings>>,
-        inlet: Inlet,
-        downlink: Downlink,
-        connections: Arc<AtomicUsize>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(parts: FrontendParts) -> Arc<Self> {
+        let FrontendParts { inlet, downlink, connections, settings, access, rules, counts } = parts;
+        let (sessions, capacity) = {
+            let settings = settings.borrow();
+            let dir = settings.log.state_dir().map(Path::to_path_buf);
+            let sessions_max = settings.mqtt.sessions_max;
+            let sessions = StoredSessions::open(dir.as_deref(), sessions_max, counts.clone());
+            (sessions, capacity(&settings, descriptors::limit()))
+        };
         Arc::new(Self {
             inlet,
             downlink,
             is_draining: AtomicBool::new(false),
             connections,
             settings,
-            clients: Clients::default(),
+            access,
+            rules,
+            counts,
+            clients: ConnectedClients::default(),
+            sessions,
+            closing: CancellationToken::new(),
+            capacity,
+            warned_of_limit: Mutex::default(),
+            warned_of_denied: Mutex::default(),
         })
-    }
-
-    /// Whether these are the configured credentials, or none are configured.
-    fn admits(&self, user: Option<&str>, password: Option<&[u8]>) -> bool {
-        let mqtt = &self.settings.borrow().mqtt;
-        if mqtt.password.reveal().is_none() {
-            return mqtt.user.is_empty() || user == Some(mqtt.user.as_str());
-        }
-        let password = password.and_then(|password| std::str::from_utf8(password).ok());
-        user.unwrap_or_default() == mqtt.user && mqtt.password.matches(password.unwrap_or_default())
     }
 
     /// Whether messages on this topic are passed on to subscribers, not logged.
     fn forwards(&self, topic: &str) -> bool {
         self.settings.borrow().mqtt.forward.iter().any(|filter| is_match(filter, topic))
     }
+
+    fn warn_of_limit(&self, client: &str) {
+        if is_due(&self.warned_of_limit) {
+            let (limit, open_files_max) = (self.capacity, descriptors::limit());
+            warn!(client, limit, open_files_max, "connection refused: too many clients");
+        }
+    }
+
+    fn warn_of_denied(&self, client: &str, user: &str, topic: &str, retain: bool) {
+        if is_due(&self.warned_of_denied) {
+            warn!(client, user, topic, retain, "message refused: not its user's to publish");
+        }
+    }
 }
 
-/// MQTT 3.1.1 and 5, whatever carries the bytes. A macro, for the type of the
-/// service names the bytes' carrier.
-macro_rules! protocols {
-    ($frontend:expr) => {{
-        let (for_v3, for_v5) = ($frontend.clone(), $frontend.clone());
-        MqttServer::new()
-            .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
-                .protocol(fn_factory_with_config(v3::protocol_service))
-                .publish(fn_factory_with_config(v3::publish_service)))
-            .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
-                .protocol(fn_factory_with_config(v5::protocol_service))
-                .publish(fn_factory_with_config(v5::publish_service)))
-    }};
+/// Whether it is time for another line of the log.
+fn is_due(last: &Mutex<Option<Instant>>) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_due = last.is_none_or(|last| last.elapsed() > WARN_EVERY);
+    if is_due {
+        *last = Some(Instant::now());
+    }
+    is_due
+}
+
+/// Connections at once, as configured and as the system allows.
+fn capacity(settings: &Settings, open_files_max: u64) -> usize {
+    let wanted = settings.mqtt.connections_max;
+    let capacity = descriptors::clients_max(wanted, settings.rest.connections_max, open_files_max);
+    if capacity < wanted {
+        warn!(
+            connections_max = wanted,
+            capacity,
+            open_files_max,
+            "fewer clients than mqtt.connections_max: the limit of open files is too low \
+             (hint: `LimitNOFILE=` of systemd, `ulimit -Hn`, or `ulimits` of Docker raise it)"
+        );
+    }
+    capacity
 }
 
 /// Serves `socket` until `shutdown`, then closes every connection.
 pub(crate) async fn serve(
     socket: TcpListener,
-    mqtt: &Mqtt,
+    tls: Option<CurrentTls>,
     frontend: Arc<Frontend>,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let address = socket.local_addr().ok();
-    let protocol = MqttServiceConfig::new()
-        // MQTT 3.1.1 has no way to say that QoS 2 is not taken; MQTT 5 is told so.
-        .set_max_qos(QoS::ExactlyOnce)
-        .set_max_size(mqtt.packet_bytes_max)
-        // Payloads come whole, not in parts.
-        .set_min_chunk_size(mqtt.packet_bytes_max)
-        .set_max_payload_buffer_size(mqtt.packet_bytes_max as usize)
-        .set_max_receive(mqtt.receive_maximum)
-        .set_max_receive_size(mqtt.packet_bytes_max as usize)
-        .set_max_send(SEND_MAX)
-        .set_connect_timeout(CONNECT_TIME_MAX)
-        .set_handshake_timeout(CONNECT_TIME_MAX)
-        .protocol_version_timeout(CONNECT_TIME_MAX);
-    let connections_max = mqtt.connections_max;
-    let acceptor = match &mqtt.tls {
-        tls if tls.enabled => Some(TlsAcceptor::new(tls::server(tls)?)),
-        _ => None,
-    };
     let (ended, end) = oneshot::channel();
     let run = move || {
         let system = ntex::rt::System::new("mqtt", ntex::rt::DefaultRuntime);
         let result = system.block_on(async move {
-            let build = ntex::server::build()
-                .disable_signals()
-                .workers(1)
-                .maxconn(connections_max)
-                .shutdown_timeout(CLOSE_TIME_MAX);
-            let build = match acceptor {
-                None => build.listen("mqtt", socket, async move |_| protocols!(frontend)),
-                Some(acceptor) => build.listen("mqtt", socket, async move |_| {
-                    chain_factory(acceptor.clone())
-                        .map_err(|_| MqttError::Service(Refused))
-                        .and_then(protocols!(frontend))
-                }),
-            };
-            let server = build?.config("mqtt", SharedCfg::new("mqtt").add(protocol)).run();
+            let socket = tokio::net::TcpListener::from_std(socket)?;
             info!(address = address.map(tracing::field::display), "MQTT listener is up");
-            shutdown.cancelled().await;
-            server.stop(true).await;
+            accept(socket, tls, frontend, shutdown).await;
             Ok::<(), std::io::Error>(())
         });
         // The receiver is gone only when nobody waits for the end any more.
@@ -167,4 +218,162 @@ pub(crate) async fn serve(
         Ok(result) => result.map_err(failed),
         Err(_) => Err(failed(std::io::Error::other("its thread panicked"))),
     }
+}
+
+/// How ntex is to treat a connection.
+fn connection_config(settings: &Settings) -> SharedCfg {
+    let mqtt = &settings.mqtt;
+    let protocol = MqttServiceConfig::new()
+        // MQTT 3.1.1 has no way to say that QoS 2 is not taken; MQTT 5 is told so.
+        .set_max_qos(QoS::ExactlyOnce)
+        .set_max_size(mqtt.packet_bytes_max)
+        // Payloads come whole, not in parts.
+        .set_min_chunk_size(mqtt.packet_bytes_max)
+        .set_max_payload_buffer_size(mqtt.packet_bytes_max as usize)
+        .set_max_receive(mqtt.receive_maximum)
+        .set_max_send(SEND_MAX)
+        .set_connect_timeout(CONNECT_TIME_MAX)
+        .set_handshake_timeout(CONNECT_TIME_MAX)
+        .protocol_version_timeout(CONNECT_TIME_MAX);
+    let io = IoConfig::new().set_write_buf(WRITE_BYTES_MAX, WRITE_BYTES_MAX / 4, 16);
+    SharedCfg::new("mqtt").add(protocol).add(io).into()
+}
+
+/// Accepts connections until `shutdown`, and then gives them a moment to end.
+async fn accept(
+    socket: tokio::net::TcpListener,
+    tls: Option<CurrentTls>,
+    frontend: Arc<Frontend>,
+    shutdown: CancellationToken,
+) {
+    let (config, held_bytes_max) = {
+        let settings = frontend.settings.borrow();
+        (connection_config(&settings), settings.limits.connections_bytes_max)
+    };
+    let table = ConnectionTable::new(frontend.capacity, held_bytes_max, frontend.counts.clone());
+    let (for_v3, for_v5) = (frontend.clone(), frontend.clone());
+    let protocols = MqttServer::new()
+        .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
+            .replace_middlewares(PublishBackpressure)
+            .protocol(fn_factory_with_config(v3::protocol_service))
+            .publish(fn_factory_with_config(v3::publish_service)))
+        .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
+            .replace_middlewares(PublishBackpressure)
+            .protocol(fn_factory_with_config(v5::protocol_service))
+            .publish(fn_factory_with_config(v5::publish_service)));
+    let Ok(protocols) =
+        ServiceFactory::<IoBoxed, SharedCfg>::create(&protocols, config.clone()).await
+    else {
+        unreachable!("the factories above make services");
+    };
+    let protocols = Pipeline::new(protocols);
+    let sweeping = ntex::rt::spawn({
+        let table = table.clone();
+        async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                table.sweep();
+            }
+        }
+    });
+    let is_warned = Cell::new(false);
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                if !is_warned.replace(true) {
+                    warn!(%error, "cannot accept connections; will retry");
+                }
+                sleep(ACCEPT_WAIT).await;
+                continue;
+            }
+        };
+        is_warned.set(false);
+        let Some(guard) = table.enter(peer.ip(), Instant::now()) else {
+            frontend.warn_of_limit("");
+            continue;
+        };
+        let tls = tls.as_ref().map(CurrentTls::get);
+        let (protocols, config) = (protocols.clone(), config.clone());
+        let table = table.clone();
+        ntex::rt::spawn(async move {
+            let connection = guard.connection.clone();
+            let limit = if connection.is_refused {
+                REFUSAL_TIME_MAX
+            } else {
+                Duration::from(CONNECT_TIME_MAX)
+            };
+            let served = serve_connection(stream, tls, &guard, &table, protocols, config);
+            let is_late = async {
+                tokio::time::sleep(limit).await;
+                if connection.is_half_open() || connection.is_refused {
+                    table.cut(&connection, CutReason::HalfOpen);
+                }
+                pending::<()>().await;
+            };
+            tokio::select! {
+                () = served => {}
+                () = connection.cut.cancelled() => {}
+                () = is_late => {}
+            }
+            if let Some(reason) = connection.cut_reason() {
+                debug!(%peer, ?reason, "connection closed by this side");
+            }
+        });
+    }
+    drop(socket);
+    sweeping.cancel();
+    // What is durable by now is still to be answered.
+    let began = Instant::now();
+    while table.has_unanswered() && began.elapsed() < CLOSE_TIME_MAX {
+        sleep(Millis(1)).await;
+    }
+    frontend.closing.cancel();
+    let began = Instant::now();
+    while !table.is_empty() && began.elapsed() < CLOSE_TIME_MAX {
+        sleep(Millis(10)).await;
+    }
+}
+
+/// One connection, from the handshake of TLS to its end.
+async fn serve_connection<S>(
+    stream: tokio::net::TcpStream,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    guard: &ConnectionGuard,
+    table: &Rc<ConnectionTable>,
+    protocols: Pipeline<S>,
+    config: SharedCfg,
+) where
+    S: Service<IoBoxed> + 'static,
+{
+    let context = |certificate_names: Vec<String>| {
+        let (table, connection) = (table.clone(), guard.connection.clone());
+        UnfinishedPackets(ConnectionContext {
+            table,
+            connection,
+            certificate_names: certificate_names.into(),
+        })
+    };
+    let io = stream.into_std().and_then(|stream| from_tcp_stream(stream, config));
+    let io = match (io, tls) {
+        (Ok(io), None) => IoBoxed::from(io.add_filter(context(Vec::new()))),
+        (Ok(io), Some(tls)) => {
+            match TlsServerFilter::create(io, tls, CONNECT_TIME_MAX.into()).await {
+                Ok(io) => {
+                    let names = io.query::<PeerCert<'static>>();
+                    let names = names.as_ref().map(|PeerCert(der)| certificate_names(der));
+                    IoBoxed::from(io.add_filter(context(names.unwrap_or_default())))
+                }
+                Err(error) => return debug!(%error, "no TLS handshake"),
+            }
+        }
+        (Err(error), _) => return debug!(%error, "a socket is of no use"),
+    };
+    // Its errors are in the log where they are ours to explain.
+    let _ = protocols.call_static(io).await;
 }

@@ -1,26 +1,36 @@
-//! One connection: its will, its subscriptions, its messages.
+//! One connection after its CONNECT: who it is, its will, its subscriptions, its messages.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{pending, poll_fn},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
+    time::Duration,
 };
 
 use bytes::Bytes;
+use ntex::{io::IoRef, time::sleep};
 use telemetry::{SmolStr, topic::SENSOR_FILTER};
-use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Frontend, clients::Place};
+use super::{Frontend, clients::ClientGuard, counts::CutReason, unfinished::ConnectionContext};
 use crate::{
+    access::{AccessRefusal, AccessRules, Credentials, Identity, topic_rights::TopicRights},
     downlink::{Outgoing, Subscription, is_match},
     message::{Message, now_ms},
 };
+
+/// A client has this long to read why its connection is closed.
+pub(super) const GOODBYE_TIME_MAX: Duration = Duration::from_millis(300);
+/// A subscriber whose connection takes no more bytes is looked at again after this.
+const WRITE_WAIT: Duration = Duration::from_millis(20);
+/// Topic aliases of a connection (MQTT 5, 3.3.2.3.4) that this side remembers.
+const ALIASES_MAX: usize = 32;
 
 /// Why a connection is closed by this side.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +40,31 @@ impl From<()> for Refused {
     fn from((): ()) -> Self {
         Self
     }
+}
+
+/// Why a CONNECT is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectRefusal {
+    BadCredentials,
+    /// It may not publish its will.
+    NotAuthorized,
+    /// It has tried too often.
+    TooManyAttempts,
+    /// Too many are connected, or being let in.
+    Busy,
+}
+
+/// What a CONNECT says.
+#[derive(Debug)]
+pub(super) struct ConnectRequest<'a> {
+    pub(super) client: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) password: Option<&'a [u8]>,
+    pub(super) will: Option<Will>,
+    /// The session that it may have had is to end.
+    pub(super) is_clean: bool,
+    /// How long its session is to outlive its connection, seconds.
+    pub(super) expiry_s: u32,
 }
 
 /// What a client wants to be said when it vanishes.
@@ -48,6 +83,38 @@ pub(super) struct Flags {
     pub(super) is_redelivery: bool,
 }
 
+/// What became of a PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PublishOutcome {
+    /// It may be acknowledged.
+    Taken,
+    /// Its user may not publish it; nothing was taken.
+    NotAuthorized,
+}
+
+/// What became of a SUBSCRIBE's filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SubscribeOutcome {
+    Accepted,
+    /// The user may not read all that the filter covers.
+    NotAuthorized,
+    /// Too many filters, or one too long.
+    TooMany,
+    /// A shared subscription.
+    NotSupported,
+}
+
+/// Why this side closes a connection that was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// The client is back on another connection, or this one has ended.
+    TakenOver,
+    /// The gateway ends.
+    ShuttingDown,
+    /// The user is another by now, or gone.
+    RightsChanged,
+}
+
 /// A name for a client without one, no other client's.
 pub(super) fn assign_client_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -56,47 +123,124 @@ pub(super) fn assign_client_id() -> String {
 }
 
 /// The right to hand in the next message of a connection.
-pub(super) type Turn<'a> = MutexGuard<'a, ()>;
+pub(super) type PublishOrder<'a> = MutexGuard<'a, ()>;
+
+/// Messages of a connection that are not answered yet.
+#[derive(Debug)]
+struct UnansweredMessages {
+    count: Cell<usize>,
+    bytes: Cell<usize>,
+    count_max: usize,
+    bytes_max: usize,
+    one_less: Notify,
+}
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
     client: SmolStr,
-    place: Place,
+    guard: ClientGuard,
+    context: ConnectionContext,
+    identity: Identity,
+    rights: TopicRights,
     frontend: Arc<Frontend>,
     will: RefCell<Option<Will>>,
     subscription: Subscription,
     /// Taken by the task that sends.
     outgoing: RefCell<Option<mpsc::Receiver<Outgoing>>>,
     /// Fair: messages keep the order in which they began to come.
-    turn: Mutex<()>,
+    publish_order_lock: Mutex<()>,
+    unanswered: UnansweredMessages,
+    /// The session outlives the connection.
+    is_stored: Cell<bool>,
+    /// Lengths of the topics that stand for aliases.
+    aliases: RefCell<[usize; ALIASES_MAX]>,
 }
 
 impl Session {
-    /// A session for a client with the right credentials.
-    pub(super) fn open(
+    /// A session for a client with the right credentials, and whether it had one before.
+    pub(super) async fn open(
         frontend: &Arc<Frontend>,
-        client: &str,
-        user: Option<&str>,
-        password: Option<&[u8]>,
-        will: Option<Will>,
-    ) -> Option<Self> {
-        if !frontend.admits(user, password) {
-            warn!(client, user, "refused: wrong user or password");
-            return None;
+        context: ConnectionContext,
+        request: ConnectRequest<'_>,
+    ) -> Result<(Self, bool), ConnectRefusal> {
+        let ConnectRequest { client, user, password, will, is_clean, expiry_s } = request;
+        let ConnectionContext { table, connection, certificate_names } = &context;
+        connection.connect_came();
+        table.packet_came(connection, connection.measure());
+        if connection.is_refused {
+            frontend.counts.count(CutReason::TooMany);
+            frontend.warn_of_limit(client);
+            return Err(ConnectRefusal::Busy);
         }
+        let rules = frontend.rules.borrow().clone();
+        let shown = Credentials { address: connection.address, user, password, certificate_names };
+        let identity = frontend.access.authenticate(&rules, shown).await.map_err(|refusal| {
+            let (reason, answer) = match refusal {
+                AccessRefusal::BadCredentials => {
+                    (CutReason::BadCredentials, ConnectRefusal::BadCredentials)
+                }
+                AccessRefusal::TooManyAttempts => {
+                    (CutReason::TooManyAttempts, ConnectRefusal::TooManyAttempts)
+                }
+                AccessRefusal::Busy => (CutReason::Busy, ConnectRefusal::Busy),
+            };
+            let address = connection.address;
+            warn!(client, user, %address, ?refusal, "connection refused");
+            frontend.counts.count(reason);
+            answer
+        })?;
+        let rights = identity.rights(client);
+        if let Some(Will { topic, retain, .. }) = &will
+            && !may_say(frontend, &rights, topic, *retain)
+        {
+            warn!(client, user, %topic, "connection refused: its user may not publish its will");
+            frontend.counts.count(CutReason::NotAuthorized);
+            return Err(ConnectRefusal::NotAuthorized);
+        }
+        let will_bytes = will.as_ref().map_or(0, |will| will.topic.len() + will.payload.len());
+        table.hold_on(connection, 2 * client.len() + will_bytes);
         let connections = frontend.connections.fetch_add(1, Ordering::Relaxed) + 1;
         debug!(client, connections, "connected");
         let (subscription, outgoing) = frontend.downlink.join();
-        Some(Self {
+        // The connection before of this client is closed before the session is taken on.
+        let guard = frontend.clients.enter(identity.name(), client);
+        let earlier = frontend.sessions.connect(identity.name(), client, is_clean, expiry_s);
+        let session = Self {
             client: client.into(),
-            place: frontend.clients.enter(client),
+            guard,
+            identity,
+            rights,
             frontend: frontend.clone(),
             will: RefCell::new(will),
             subscription,
             outgoing: RefCell::new(Some(outgoing)),
-            turn: Mutex::new(()),
-        })
+            publish_order_lock: Mutex::new(()),
+            unanswered: frontend.unanswered_messages(),
+            is_stored: Cell::new(expiry_s > 0 && frontend.sessions.is_enabled()),
+            aliases: RefCell::new([0; ALIASES_MAX]),
+            context,
+        };
+        let is_present = earlier.is_some();
+        for (filter, at_least_once) in earlier.into_iter().flat_map(|one| one.filters) {
+            // The user's rights may be others by now.
+            session.add_filter(&filter, at_least_once);
+        }
+        Ok((session, is_present))
+    }
+
+    /// Waits until the connection may read on: so many messages, and so many bytes of them, may
+    /// be unanswered, and while the log is behind, one. (The limit that ntex-mqtt 8.2.1 has for that lets one PUBLISH after the
+    /// other pass.)
+    pub(super) async fn may_read_on(&self) {
+        let UnansweredMessages { count, bytes, count_max, bytes_max, one_less } = &self.unanswered;
+        let has_enough = || {
+            let is_behind = count.get() > 0 && self.frontend.inlet.is_crowded();
+            count.get() >= *count_max || bytes.get() > *bytes_max || is_behind
+        };
+        while has_enough() {
+            one_less.notified().await;
+        }
     }
 
     /// Waits until the messages before have been handed in. A PUBLISH may come in
@@ -104,88 +248,217 @@ impl Session {
     ///
     /// Refuses one whose topic is longer than the whole packet says: in
     /// ntex-mqtt 8.2.1 the payload's length then wraps, to 4 GB.
-    pub(super) async fn turn(
+    pub(super) async fn publish_order(
         &self,
         payload_bytes: usize,
         packet_bytes: u32,
-    ) -> Result<Turn<'_>, Refused> {
+    ) -> Result<PublishOrder<'_>, Refused> {
         if payload_bytes > packet_bytes as usize {
             warn!(client = %self.client, packet_bytes, "connection closed: a malformed PUBLISH");
             return Err(Refused);
         }
-        Ok(self.turn.lock().await)
+        self.packet_came();
+        Ok(self.publish_order_lock.lock().await)
     }
 
-    /// A PUBLISH; returns when it may be acknowledged.
+    /// A PUBLISH that has come whole; returns when it may be acknowledged, or that it may not be
+    /// said.
     pub(super) async fn publish(
         &self,
-        turn: Turn<'_>,
-        topic: &str,
+        order: PublishOrder<'_>,
+        topic: SmolStr,
         payload: Bytes,
         flags: Flags,
-    ) -> Result<(), Refused> {
+    ) -> Result<PublishOutcome, Refused> {
         let Flags { retain, is_redelivery } = flags;
         let downlink = &self.frontend.downlink;
-        if self.frontend.forwards(topic) {
-            downlink.publish(topic, payload, retain);
-            return Ok(());
+        self.packet_came();
+        if !may_say(&self.frontend, &self.rights, &topic, retain) {
+            let user = self.identity.name();
+            self.frontend.counts.denied_publishes.fetch_add(1, Ordering::Relaxed);
+            self.frontend.warn_of_denied(&self.client, user, &topic, retain);
+            return Ok(PublishOutcome::NotAuthorized);
+        }
+        if self.frontend.forwards(&topic) {
+            downlink.publish(&topic, payload, retain);
+            return Ok(PublishOutcome::Taken);
         }
         if self.frontend.is_draining.load(Ordering::Acquire) {
-            drop(turn);
+            drop(order);
             // Not taken: no acknowledgement, so the client sends it again.
             return pending().await;
         }
-        let is_sensor = is_match(SENSOR_FILTER, topic);
+        // Not while its payload came: for that, the connection must be read.
+        let _unanswered = Unanswered::new(self, topic.len() + payload.len());
+        let is_sensor = is_match(SENSOR_FILTER, &topic);
+        // What nobody reads is not kept for it.
+        let copy = (is_sensor && downlink.has_subscribers()).then(|| payload.clone());
         let message = Message {
-            topic: topic.into(),
-            payload: payload.clone(),
+            topic: topic.clone(),
+            payload,
             // From its sender it is new, whatever a broker is to keep.
             is_retained: false,
             is_redelivery,
             received_ms: now_ms(),
         };
         let durable = self.frontend.inlet.submit(message).map_err(|error| {
-            warn!(client = %self.client, topic, %error, "connection closed");
+            warn!(client = %self.client, %topic, %error, "connection closed");
             Refused
         })?;
-        drop(turn);
+        drop(order);
         durable.await.map_err(|_| Refused)?;
         requeue().await;
-        if is_sensor {
-            downlink.publish(topic, payload, false);
+        if let Some(payload) = copy {
+            downlink.publish(&topic, payload, false);
         }
-        Ok(())
+        Ok(PublishOutcome::Taken)
     }
 
-    /// Adds a filter; returns whether it is accepted.
-    pub(super) fn subscribe(&self, filter: &str, at_least_once: bool) -> bool {
-        let accepted = self.subscription.subscribe(filter, at_least_once);
-        debug!(client = %self.client, filter, accepted, "subscribe");
-        accepted
+    /// A message stood for its topic by this alias; the topic is kept for the next ones.
+    pub(super) fn alias_came(&self, alias: u16, topic_bytes: usize) {
+        let mut aliases = self.aliases.borrow_mut();
+        let Some(known) = aliases.get_mut(usize::from(alias).wrapping_sub(1)) else { return };
+        if topic_bytes > *known {
+            self.context.table.hold_on(&self.context.connection, topic_bytes - *known);
+            *known = topic_bytes;
+        }
+    }
+
+    /// A packet other than a PUBLISH was complete.
+    pub(super) fn packet_came(&self) {
+        let ConnectionContext { table, connection, .. } = &self.context;
+        table.packet_came(connection, connection.measure());
+    }
+
+    /// Adds a filter.
+    pub(super) fn subscribe(&self, filter: &str, at_least_once: bool) -> SubscribeOutcome {
+        let outcome = self.add_filter(filter, at_least_once);
+        debug!(client = %self.client, filter, ?outcome, "subscribe");
+        outcome
     }
 
     pub(super) fn unsubscribe(&self, filter: &str) {
         self.subscription.unsubscribe(filter);
     }
 
-    /// What is to be sent to the client; once.
-    pub(super) fn outgoing(&self) -> Option<mpsc::Receiver<Outgoing>> {
-        self.outgoing.borrow_mut().take()
+    /// Remembers the subscriptions as they are now, where the session outlives the connection.
+    pub(super) fn remember_subscriptions(&self) {
+        if self.is_stored.get() {
+            let filters = self.subscription.filters();
+            self.frontend.sessions.subscribed(self.identity.name(), &self.client, filters);
+        }
     }
 
-    /// Cancelled when the client is back on another connection, or this one has
-    /// ended.
-    pub(super) fn taken(&self) -> CancellationToken {
-        self.place.taken.clone()
+    fn add_filter(&self, filter: &str, at_least_once: bool) -> SubscribeOutcome {
+        if filter.starts_with("$share/") {
+            return SubscribeOutcome::NotSupported;
+        }
+        if !self.rights.may_subscribe(filter) {
+            let user = self.identity.name();
+            warn!(client = %self.client, %user, filter, "subscription refused: not its user's to read");
+            self.frontend.counts.denied_subscriptions.fetch_add(1, Ordering::Relaxed);
+            return SubscribeOutcome::NotAuthorized;
+        }
+        if self.subscription.subscribe(filter, at_least_once) {
+            SubscribeOutcome::Accepted
+        } else {
+            SubscribeOutcome::TooMany
+        }
+    }
+
+    /// What is to be sent to the client; once, and only where it may be something.
+    pub(super) fn outgoing(&self) -> Option<mpsc::Receiver<Outgoing>> {
+        if self.subscription.filters().is_empty() {
+            None
+        } else {
+            self.outgoing.borrow_mut().take()
+        }
+    }
+
+    /// Waits for a reason to close this connection; holds nothing of the session.
+    pub(super) fn closing(&self) -> impl Future<Output = Closing> + 'static {
+        let taken_over = self.guard.taken_over.clone();
+        let frontend = self.frontend.clone();
+        let rules = self.frontend.rules.clone();
+        let identity = self.identity.clone();
+        async move { closing(&frontend, rules, &identity, taken_over).await }
     }
 
     /// The client said goodbye: its will is not wanted.
     pub(super) fn goodbye(&self) {
         self.will.take();
     }
+
+    /// The session ends with this connection, or has another expiry than CONNECT said.
+    pub(super) fn end_session(&self) {
+        if self.is_stored.replace(false) {
+            self.frontend.sessions.end(self.identity.name(), &self.client);
+        }
+    }
+
+    /// The connection's message is not this user's to say, and its client cannot be told.
+    pub(super) fn cut_for_rights(&self) {
+        let ConnectionContext { table, connection, .. } = &self.context;
+        table.cut(connection, CutReason::NotAuthorized);
+    }
+}
+
+async fn closing(
+    frontend: &Frontend,
+    mut rules: watch::Receiver<Arc<AccessRules>>,
+    identity: &Identity,
+    taken_over: CancellationToken,
+) -> Closing {
+    loop {
+        tokio::select! {
+            () = taken_over.cancelled() => return Closing::TakenOver,
+            () = frontend.closing.cancelled() => return Closing::ShuttingDown,
+            changed = rules.changed() => match changed {
+                Ok(()) if rules.borrow_and_update().still_hold(identity) => {}
+                Ok(()) => {
+                    frontend.counts.count(CutReason::RightsChanged);
+                    return Closing::RightsChanged;
+                }
+                // The gateway is gone, and so is this connection.
+                Err(_) => return Closing::ShuttingDown,
+            },
+        }
+    }
+}
+
+/// Whether these rights cover a message. Keeping a message for later subscribers is a right of
+/// its own, on topics that are passed on; on any other the flag means nothing.
+fn may_say(frontend: &Frontend, rights: &TopicRights, topic: &str, retain: bool) -> bool {
+    rights.may_publish(topic) && (!retain || !frontend.forwards(topic) || rights.may_retain(topic))
+}
+
+/// Waits until a connection takes bytes again. Returns whether it still can.
+pub(super) async fn writable(io: &IoRef) -> bool {
+    let mut waited = 0;
+    while io.is_wr_backpressure() && !io.is_closed() {
+        // A client that reads is soon there; one that does not is not asked all the time.
+        if waited < 3 {
+            tokio::task::yield_now().await;
+        } else {
+            sleep(WRITE_WAIT).await;
+        }
+        waited += 1;
+    }
+    !io.is_closed()
 }
 
 impl Frontend {
+    fn unanswered_messages(&self) -> UnansweredMessages {
+        let settings = self.settings.borrow();
+        UnansweredMessages {
+            count: Cell::new(0),
+            bytes: Cell::new(0),
+            count_max: settings.mqtt.receive_maximum.into(),
+            bytes_max: settings.mqtt.packet_bytes_max as usize,
+            one_less: Notify::new(),
+        }
+    }
+
     /// Publishes a will as any other message: to subscribers where its topic is theirs, else it
     /// is decoded, counted and logged.
     fn publish_will(&self, client: &str, will: Will) {
@@ -218,14 +491,49 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
         // One that is back on another connection has not vanished.
-        let is_back = self.place.taken.is_cancelled();
-        self.frontend.clients.leave(&self.place);
+        let is_back = self.guard.taken_over.is_cancelled();
+        self.frontend.clients.leave(&self.guard);
         if is_back {
             debug!(client = %self.client, "connected again; the connection before is closed");
-        } else if let Some(will) = self.will.take() {
+            return;
+        }
+        if self.is_stored.get() {
+            self.frontend.sessions.disconnected(self.identity.name(), &self.client);
+        }
+        if let Some(will) = self.will.take() {
             debug!(client = %self.client, topic = %will.topic, "vanished; its will is published");
             self.frontend.publish_will(&self.client, will);
         }
+    }
+}
+
+/// A message that this side has yet to answer.
+#[derive(Debug)]
+struct Unanswered<'a> {
+    session: &'a Session,
+    bytes: usize,
+}
+
+impl<'a> Unanswered<'a> {
+    fn new(session: &'a Session, bytes: usize) -> Self {
+        let one = Self { session, bytes };
+        let UnansweredMessages { count, bytes: all, .. } = &session.unanswered;
+        one.set(count.get() + 1, all.get() + bytes);
+        one
+    }
+
+    fn set(&self, count: usize, bytes: usize) {
+        self.session.unanswered.count.set(count);
+        self.session.unanswered.bytes.set(bytes);
+        self.session.context.connection.unanswered.set(count);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let UnansweredMessages { count, bytes, one_less, .. } = &self.session.unanswered;
+        self.set(count.get() - 1, bytes.get() - self.bytes);
+        one_less.notify_one();
     }
 }
 

@@ -4,7 +4,9 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use ntex::{
+    io::IoRef,
     service::{Service, fn_service},
+    time::sleep,
     util,
 };
 use ntex_mqtt::{
@@ -14,13 +16,33 @@ use ntex_mqtt::{
         Session as Of,
     },
 };
+use telemetry::SmolStr;
 
 use super::{
     Frontend,
-    session::{Flags, Refused, Session, Will},
+    backpressure::HasSession,
+    session::{
+        ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused, Session,
+        SubscribeOutcome, Will, writable,
+    },
+    stored_sessions::NEVER_EXPIRES,
+    unfinished::ConnectionContext,
 };
 
-type Shared = Of<Rc<Session>>;
+/// A session, and where its bytes go.
+#[derive(Clone, Debug)]
+pub(super) struct V3Session {
+    session: Rc<Session>,
+    io: IoRef,
+}
+
+type Shared = Of<V3Session>;
+
+impl HasSession for Shared {
+    fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+}
 
 /// Takes a session's SUBSCRIBE, DISCONNECT and the like.
 #[allow(clippy::unused_async)] // a factory of ntex is async
@@ -28,6 +50,7 @@ pub(super) async fn protocol_service(
     session: Shared,
 ) -> Result<impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = Refused>, Refused>
 {
+    send_outgoing(&session);
     Ok(fn_service(async move |message| Ok(protocol(&session, message))))
 }
 
@@ -40,64 +63,90 @@ pub(super) async fn publish_service(
 }
 
 /// Answers CONNECT.
-#[allow(clippy::unused_async)] // a handler of ntex is async
 pub(super) async fn open(
     frontend: Arc<Frontend>,
     handshake: Handshake,
-) -> Result<HandshakeAck<Rc<Session>>, Refused> {
+) -> Result<HandshakeAck<V3Session>, Refused> {
+    let io = handshake.io().get_ref();
+    let context = io.query::<ConnectionContext>().as_ref().cloned().ok_or(Refused)?;
     let connect = handshake.packet();
     let will = connect.last_will.as_ref().map(|will| Will {
         topic: will.topic.as_str().into(),
         payload: Bytes::copy_from_slice(&will.message),
         retain: will.retain,
     });
-    let (user, password) = (connect.username.as_deref(), connect.password.as_deref());
-    let session = Session::open(&frontend, &connect.client_id, user, password, will);
-    Ok(match session {
-        Some(session) => {
-            let (taken, sink) = (session.taken(), handshake.sink());
+    let request = ConnectRequest {
+        client: &connect.client_id,
+        user: connect.username.as_deref(),
+        password: connect.password.as_deref(),
+        will,
+        is_clean: connect.clean_session,
+        // 3.1.1 has no expiry: a session lasts until there is no room for it.
+        expiry_s: if connect.clean_session { 0 } else { NEVER_EXPIRES },
+    };
+    Ok(match Session::open(&frontend, context, request).await {
+        Ok((session, is_present)) => {
+            let (closing, sink) = (session.closing(), handshake.sink());
             ntex::rt::spawn(async move {
-                taken.cancelled().await;
+                closing.await;
+                // What is answered already goes out first.
+                sink.close();
+                sleep(GOODBYE_TIME_MAX).await;
                 sink.force_close();
             });
-            // No session outlives its connection: there is never one to resume.
-            handshake.ack(Rc::new(session), false)
+            handshake.ack(V3Session { session: Rc::new(session), io }, is_present)
         }
-        None => handshake.bad_username_or_pwd(),
+        Err(ConnectRefusal::BadCredentials) => handshake.bad_username_or_pwd(),
+        Err(ConnectRefusal::NotAuthorized) => handshake.not_authorized(),
+        Err(ConnectRefusal::TooManyAttempts | ConnectRefusal::Busy) => {
+            handshake.service_unavailable()
+        }
     })
 }
 
-async fn publish(session: Shared, message: Publish) -> Result<(), Refused> {
-    let turn = session.turn(message.payload_size(), message.packet_size()).await?;
-    let payload = message.read_all().await.map_err(|_| Refused)?;
-    let payload = Bytes::copy_from_slice(&payload);
+async fn publish(shared: Shared, message: Publish) -> Result<(), Refused> {
+    let session = &shared.session;
+    let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
+    // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
+    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
     let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
-    session.publish(turn, message.publish_topic(), payload, flags).await
+    let (topic, qos) = (SmolStr::from(message.publish_topic()), message.qos());
+    if qos == QoS::ExactlyOnce {
+        // An exchange of QoS 2 that a broken connection interrupts is not remembered.
+        session.end_session();
+    }
+    // Its bytes are not needed any more.
+    drop(message);
+    match session.publish(order, topic, payload, flags).await? {
+        PublishOutcome::Taken => Ok(()),
+        PublishOutcome::NotAuthorized if qos == QoS::AtMostOnce => Ok(()),
+        // 3.1.1 has no negative acknowledgement, and a positive one would be untrue (3.3.5-2).
+        PublishOutcome::NotAuthorized => {
+            session.cut_for_rights();
+            Err(Refused)
+        }
+    }
 }
 
-fn protocol(session: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+    let session = &shared.session;
+    session.packet_came();
     match message {
         ProtocolMessage::Subscribe(mut subscribe) => {
-            if let Some(mut outgoing) = session.outgoing() {
-                let sink = session.sink().clone();
-                ntex::rt::spawn(async move {
-                    while let Some(message) = outgoing.recv().await {
-                        send(&sink, message).await;
-                    }
-                });
-            }
             for mut filter in &mut subscribe {
                 let qos = filter.qos().min(QoS::AtLeastOnce);
-                if session.subscribe(filter.topic(), qos == QoS::AtLeastOnce) {
-                    filter.confirm(qos);
-                } else {
-                    filter.fail();
+                match session.subscribe(filter.topic(), qos == QoS::AtLeastOnce) {
+                    SubscribeOutcome::Accepted => filter.confirm(qos),
+                    _ => filter.fail(),
                 }
             }
+            session.remember_subscriptions();
+            send_outgoing(shared);
             subscribe.ack()
         }
         ProtocolMessage::Unsubscribe(unsubscribe) => {
             unsubscribe.iter().for_each(|filter| session.unsubscribe(filter));
+            session.remember_subscriptions();
             unsubscribe.ack()
         }
         ProtocolMessage::Disconnect(disconnect) => {
@@ -106,6 +155,20 @@ fn protocol(session: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
         }
         other => other.ack(),
     }
+}
+
+/// Begins to send what the client has subscribed to, where that has not begun.
+fn send_outgoing(shared: &Shared) {
+    let Some(mut outgoing) = shared.session.outgoing() else { return };
+    let (sink, io) = (shared.sink().clone(), shared.io.clone());
+    ntex::rt::spawn(async move {
+        while let Some(message) = outgoing.recv().await {
+            if !writable(&io).await {
+                return;
+            }
+            send(&sink, message).await;
+        }
+    });
 }
 
 /// What does not reach a client that is gone is not kept for it.

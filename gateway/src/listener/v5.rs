@@ -4,7 +4,9 @@ use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use ntex::{
+    io::IoRef,
     service::{Service, fn_service},
+    time::sleep,
     util::{self, ByteString},
 };
 use ntex_mqtt::{
@@ -12,16 +14,38 @@ use ntex_mqtt::{
     v5::{
         Handshake, HandshakeAck, MqttSink, ProtocolMessage, ProtocolMessageAck, Publish,
         PublishAck, Session as Of,
-        codec::{Auth, ConnectAckReason, Disconnect, DisconnectReasonCode, SubscribeAckReason},
+        codec::{
+            Auth, ConnectAckReason, Disconnect, DisconnectReasonCode, PublishAckReason,
+            SubscribeAckReason,
+        },
     },
 };
+use telemetry::SmolStr;
 
 use super::{
     Frontend,
-    session::{Flags, Refused, Session, Will, assign_client_id},
+    backpressure::HasSession,
+    session::{
+        Closing, ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused,
+        Session, SubscribeOutcome, Will, assign_client_id, writable,
+    },
+    unfinished::ConnectionContext,
 };
 
-type Shared = Of<Rc<Session>>;
+/// A session, and where its bytes go.
+#[derive(Clone, Debug)]
+pub(super) struct V5Session {
+    session: Rc<Session>,
+    io: IoRef,
+}
+
+type Shared = Of<V5Session>;
+
+impl HasSession for Shared {
+    fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+}
 
 impl TryFrom<Refused> for PublishAck {
     type Error = Refused;
@@ -38,6 +62,7 @@ pub(super) async fn protocol_service(
     session: Shared,
 ) -> Result<impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = Refused>, Refused>
 {
+    send_outgoing(&session);
     Ok(fn_service(async move |message| Ok(protocol(&session, message))))
 }
 
@@ -50,72 +75,102 @@ pub(super) async fn publish_service(
 }
 
 /// Answers CONNECT.
-#[allow(clippy::unused_async)] // a handler of ntex is async
 pub(super) async fn open(
     frontend: Arc<Frontend>,
     handshake: Handshake,
-) -> Result<HandshakeAck<Rc<Session>>, Refused> {
+) -> Result<HandshakeAck<V5Session>, Refused> {
+    let io = handshake.io().get_ref();
+    let context = io.query::<ConnectionContext>().as_ref().cloned().ok_or(Refused)?;
     let connect = handshake.packet();
     let will = connect.last_will.as_ref().map(|will| Will {
         topic: will.topic.as_str().into(),
         payload: Bytes::copy_from_slice(&will.message),
         retain: will.retain,
     });
-    let (user, password) = (connect.username.as_deref(), connect.password.as_deref());
     // MQTT 5, 3.1.3-6: one without a name is given one, and told it.
     let assigned = connect.client_id.is_empty().then(assign_client_id);
-    let client = assigned.as_deref().unwrap_or(&connect.client_id);
-    let session = Session::open(&frontend, client, user, password, will);
-    Ok(match session {
-        Some(session) => {
-            let (taken, sink) = (session.taken(), handshake.sink());
+    let has_sessions = frontend.sessions.is_enabled();
+    let request = ConnectRequest {
+        client: assigned.as_deref().unwrap_or(&connect.client_id),
+        user: connect.username.as_deref(),
+        password: connect.password.as_deref(),
+        will,
+        is_clean: connect.clean_start,
+        expiry_s: connect.session_expiry_interval_secs,
+    };
+    Ok(match Session::open(&frontend, context, request).await {
+        Ok((session, is_present)) => {
+            let (closing, sink) = (session.closing(), handshake.sink());
             ntex::rt::spawn(async move {
-                taken.cancelled().await;
-                sink.close_with_reason(Disconnect::new(DisconnectReasonCode::SessionTakenOver));
+                let reason = match closing.await {
+                    Closing::TakenOver => DisconnectReasonCode::SessionTakenOver,
+                    Closing::ShuttingDown => DisconnectReasonCode::ServerShuttingDown,
+                    Closing::RightsChanged => DisconnectReasonCode::NotAuthorized,
+                };
+                sink.close_with_reason(Disconnect::new(reason));
+                sleep(GOODBYE_TIME_MAX).await;
                 sink.force_close();
             });
-            handshake.ack(Rc::new(session)).with(|ack| {
-                // No session outlives its connection: MQTT 5, 3.2.2.3.2.
-                ack.session_expiry_interval_secs = Some(0);
+            handshake.ack(V5Session { session: Rc::new(session), io }).with(|ack| {
+                ack.session_present = is_present;
+                if !has_sessions {
+                    // MQTT 5, 3.2.2.3.2: none outlives its connection.
+                    ack.session_expiry_interval_secs = Some(0);
+                }
                 ack.max_qos = QoS::AtLeastOnce;
                 ack.assigned_client_id = assigned.map(ByteString::from);
                 ack.shared_subscription_available = false;
                 ack.subscription_identifiers_available = false;
             })
         }
-        None => handshake.failed(ConnectAckReason::BadUserNameOrPassword),
+        Err(refusal) => handshake.failed(match refusal {
+            ConnectRefusal::BadCredentials => ConnectAckReason::BadUserNameOrPassword,
+            ConnectRefusal::NotAuthorized => ConnectAckReason::NotAuthorized,
+            ConnectRefusal::TooManyAttempts => ConnectAckReason::ConnectionRateExceeded,
+            ConnectRefusal::Busy => ConnectAckReason::ServerBusy,
+        }),
     })
 }
 
-async fn publish(session: Shared, message: Publish) -> Result<PublishAck, Refused> {
-    let turn = session.turn(message.payload_size(), message.packet_size()).await?;
-    let payload = message.read_all().await.map_err(|_| Refused)?;
-    let payload = Bytes::copy_from_slice(&payload);
+async fn publish(shared: Shared, message: Publish) -> Result<PublishAck, Refused> {
+    let session = &shared.session;
+    let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
+    // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
+    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
     let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
-    session.publish(turn, message.publish_topic(), payload, flags).await?;
-    Ok(message.ack())
+    let topic = SmolStr::from(message.publish_topic());
+    if let Some(alias) = message.packet().properties.topic_alias {
+        session.alias_came(alias.get(), topic.len());
+    }
+    // Its bytes are not needed any more.
+    let ack = message.ack();
+    Ok(match session.publish(order, topic, payload, flags).await? {
+        PublishOutcome::Taken => ack,
+        PublishOutcome::NotAuthorized => ack.reason_code(PublishAckReason::NotAuthorized),
+    })
 }
 
-fn protocol(session: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+    let session = &shared.session;
+    session.packet_came();
     match message {
         ProtocolMessage::Auth(auth) => auth.ack(Auth::default()),
         ProtocolMessage::Subscribe(mut subscribe) => {
-            if let Some(mut outgoing) = session.outgoing() {
-                let sink = session.sink().clone();
-                ntex::rt::spawn(async move {
-                    while let Some(message) = outgoing.recv().await {
-                        send(&sink, message).await;
-                    }
-                });
-            }
             for mut filter in &mut subscribe {
                 let qos = filter.options().qos.min(QoS::AtLeastOnce);
-                if session.subscribe(filter.topic(), qos == QoS::AtLeastOnce) {
-                    filter.confirm(qos);
-                } else {
-                    filter.fail(SubscribeAckReason::QuotaExceeded);
+                match session.subscribe(filter.topic(), qos == QoS::AtLeastOnce) {
+                    SubscribeOutcome::Accepted => filter.confirm(qos),
+                    SubscribeOutcome::NotAuthorized => {
+                        filter.fail(SubscribeAckReason::NotAuthorized);
+                    }
+                    SubscribeOutcome::TooMany => filter.fail(SubscribeAckReason::QuotaExceeded),
+                    SubscribeOutcome::NotSupported => {
+                        filter.fail(SubscribeAckReason::SharedSubscriptionNotSupported);
+                    }
                 }
             }
+            session.remember_subscriptions();
+            send_outgoing(shared);
             subscribe.ack()
         }
         ProtocolMessage::Unsubscribe(mut unsubscribe) => {
@@ -123,17 +178,35 @@ fn protocol(session: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
                 session.unsubscribe(filter.topic());
                 filter.success();
             }
+            session.remember_subscriptions();
             unsubscribe.ack()
         }
         ProtocolMessage::Disconnect(disconnect) => {
-            let reason = disconnect.packet().reason_code;
-            if reason != DisconnectReasonCode::DisconnectWithWillMessage {
+            let packet = disconnect.packet();
+            if packet.reason_code != DisconnectReasonCode::DisconnectWithWillMessage {
                 session.goodbye();
+            }
+            if packet.session_expiry_interval_secs == Some(0) {
+                session.end_session();
             }
             disconnect.ack()
         }
         other => other.ack(),
     }
+}
+
+/// Begins to send what the client has subscribed to, where that has not begun.
+fn send_outgoing(shared: &Shared) {
+    let Some(mut outgoing) = shared.session.outgoing() else { return };
+    let (sink, io) = (shared.sink().clone(), shared.io.clone());
+    ntex::rt::spawn(async move {
+        while let Some(message) = outgoing.recv().await {
+            if !writable(&io).await {
+                return;
+            }
+            send(&sink, message).await;
+        }
+    });
 }
 
 /// What does not reach a client that is gone is not kept for it.

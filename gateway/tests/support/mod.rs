@@ -31,12 +31,17 @@ pub(crate) struct Running {
 
 /// Starts a gateway over the log in `dir`.
 pub(crate) fn start(dir: &Path, set: &[&str]) -> Running {
+    try_start(dir, set).unwrap()
+}
+
+/// Starts a gateway over the log in `dir`, where its files can be used.
+pub(crate) fn try_start(dir: &Path, set: &[&str]) -> Result<Running, GatewayError> {
     let mut set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
     set.push(format!("log.dir={}", dir.display()));
     let settings = Settings::load(None, &set).unwrap();
     let faults = Faults::default();
     let log = EventLog::open_with(&settings.log, faults.clone()).unwrap();
-    let gateway = Gateway::new(&settings, settings.metric_table().unwrap(), log.clone()).unwrap();
+    let gateway = Gateway::new(&settings, settings.metric_table().unwrap(), log.clone())?;
     let (mqtt_socket, mqtt) = socket();
     let (rest_socket, rest) = socket();
     let sockets = Sockets { mqtt: Some(mqtt_socket), rest: Some(rest_socket) };
@@ -45,7 +50,7 @@ pub(crate) fn start(dir: &Path, set: &[&str]) -> Running {
         let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
         async move { gateway.run(sockets, shutdown).await }
     });
-    Running { gateway, settings, mqtt, rest, log, faults, shutdown, task }
+    Ok(Running { gateway, settings, mqtt, rest, log, faults, shutdown, task })
 }
 
 fn socket() -> (TcpListener, SocketAddr) {

@@ -26,6 +26,8 @@ pub(crate) struct Hello<'a> {
     pub(crate) client: Option<&'a str>,
     pub(crate) credentials: Option<(&'a str, &'a str)>,
     pub(crate) will: Option<(&'a str, &'a str)>,
+    /// It wants its session: 3.1.1 for ever, MQTT 5 for an hour.
+    pub(crate) keeps_session: bool,
 }
 
 /// A packet of the server that a test waits for.
@@ -33,6 +35,12 @@ pub(crate) struct Hello<'a> {
 pub(crate) enum Packet {
     /// CONNACK with its code.
     Connected(u8),
+    /// CONNACK that says that the session is still there.
+    Resumed,
+    /// SUBACK with its code.
+    Subscribed(u8),
+    /// PUBLISH with topic and payload.
+    Message(String, String),
     /// PUBACK with its packet identifier and, in MQTT 5, its code.
     Acknowledged(u16, u8),
     /// Any other, by its type.
@@ -59,7 +67,7 @@ impl Device {
         let mut device = Self { stream, version };
         let unique = || format!("device-{}", CLIENTS.fetch_add(1, Ordering::Relaxed));
         let client = hello.client.map_or_else(unique, str::to_owned);
-        let (mut flags, mut fields) = (0b10, text(&client));
+        let (mut flags, mut fields) = (if hello.keeps_session { 0 } else { 0b10 }, text(&client));
         if let Some((topic, payload)) = hello.will {
             flags |= 0b100;
             fields.extend(device.properties());
@@ -70,11 +78,57 @@ impl Device {
             fields.extend([text(user), text(password)].concat());
         }
         let mut body = [text("MQTT"), vec![version as u8, flags, 0, 60]].concat();
-        body.extend(device.properties());
+        if hello.keeps_session && version == Version::V5 {
+            // Session Expiry Interval, 3.1.2.11.2.
+            body.extend([5, 0x11, 0, 0, 0x0E, 0x10]);
+        } else {
+            body.extend(device.properties());
+        }
         body.extend(fields);
-        device.send(0x10, &body).await.unwrap();
+        // The server may have closed the connection already.
+        let _ = device.send(0x10, &body).await;
         let answer = device.next().await;
         (device, answer)
+    }
+
+    /// Subscribes to a filter with QoS 0; returns SUBACK's code.
+    pub(crate) async fn subscribe(&mut self, filter: &str) -> u8 {
+        let mut body = vec![0, 9];
+        body.extend(self.properties());
+        body.extend(text(filter));
+        body.push(0);
+        self.send(0x82, &body).await.unwrap();
+        loop {
+            match self.next().await {
+                Packet::Subscribed(code) => return code,
+                Packet::Message(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Sends a QoS 0 message.
+    pub(crate) async fn say(&mut self, topic: &str, payload: &str, retain: bool) -> io::Result<()> {
+        let mut body = text(topic);
+        body.extend(self.properties());
+        body.extend(payload.as_bytes());
+        self.send(0x30 | u8::from(retain), &body).await
+    }
+
+    /// Says goodbye; the session stays as CONNECT said.
+    pub(crate) async fn goodbye(mut self) {
+        self.send(0xE0, &[]).await.unwrap();
+        assert_eq!(self.next().await, Packet::End);
+    }
+
+    /// A QoS 1 message as it would be sent.
+    pub(crate) fn packet_of(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
+        packet(0x32, &self.publication(id, topic, payload))
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// Connects as a device that is welcome.
@@ -165,7 +219,7 @@ impl Device {
         let Ok(first) = self.stream.read_u8().await else { return Packet::End };
         let (mut len, mut shift) = (0, 0);
         loop {
-            let byte = self.stream.read_u8().await.unwrap();
+            let Ok(byte) = self.stream.read_u8().await else { return Packet::End };
             len |= usize::from(byte & 0x7F) << shift;
             shift += 7;
             if byte & 0x80 == 0 {
@@ -173,9 +227,21 @@ impl Device {
             }
         }
         let mut body = vec![0; len];
-        self.stream.read_exact(&mut body).await.unwrap();
+        if self.stream.read_exact(&mut body).await.is_err() {
+            return Packet::End;
+        }
         match first >> 4 {
+            2 if body[0] == 1 => Packet::Resumed,
             2 => Packet::Connected(body[1]),
+            3 => {
+                let len = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                let (topic, rest) = body[2..].split_at(len);
+                // QoS 0 only; MQTT 5 has properties here, of which the server sends none.
+                let payload = if self.version == Version::V5 { &rest[1..] } else { rest };
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                Packet::Message(text(topic), text(payload))
+            }
+            9 => Packet::Subscribed(*body.last().unwrap()),
             4 => {
                 let id = u16::from_be_bytes([body[0], body[1]]);
                 Packet::Acknowledged(id, body.get(2).copied().unwrap_or(0))

@@ -17,6 +17,7 @@ use std::{
 
 use rumqttc::{
     AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, PublishOptions, QoS,
+    TlsConfiguration, Transport,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -64,6 +65,12 @@ impl Publisher {
         if !mqtt.user.is_empty() {
             let password = mqtt.password.reveal().unwrap_or_default().to_owned();
             options.set_credentials(mqtt.user.clone(), password);
+        }
+        if mqtt.tls.enabled {
+            let config = mqtt.tls.files().load();
+            let config = config.map_err(|error| TrainError::Mqtt(error.to_string()))?;
+            let config = TlsConfiguration::Rustls(config);
+            options.set_transport(Transport::tls_with_config(config));
         }
         let (client, events) = AsyncClient::builder(options)
             .capacity(QUEUE_MAX)

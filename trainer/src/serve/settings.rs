@@ -1,9 +1,9 @@
 //! What serving, the gate and the watch are set to.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use service::{Secret, config::ConfigError};
+use service::{Secret, config::ConfigError, tls::ClientFiles};
 
 use crate::tasks;
 
@@ -74,12 +74,39 @@ pub struct Mqtt {
     pub user: String,
     /// Of the user.
     pub password: Secret,
+    /// Whether the password may cross the network without TLS.
+    pub allow_plaintext_password: bool,
     /// Of this client.
     pub client_id: String,
     /// Predictions go to `<topic>/<site>/<zone>/<task>`.
     pub topic: String,
     /// Where Home Assistant looks for devices; empty to tell it nothing.
     pub discovery_prefix: String,
+    /// TLS to the broker.
+    pub tls: MqttTls,
+}
+
+/// TLS to the broker; files are PEM, empty ones are not given.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttTls {
+    /// Whether at all.
+    pub enabled: bool,
+    /// The authority of the broker's certificate; empty for those of the system.
+    pub ca_file: PathBuf,
+    /// What the broker is shown, where it asks for a certificate.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+impl MqttTls {
+    /// The files as TLS wants them.
+    #[must_use]
+    pub fn files(&self) -> ClientFiles {
+        let Self { ca_file, cert_file, key_file, .. } = self.clone();
+        ClientFiles { ca_file, cert_file, key_file }
+    }
 }
 
 impl Serving {
@@ -131,6 +158,22 @@ impl Mqtt {
                 let what = format!("`{topic}` is no topic to publish to, as in home/predictions");
                 return Err(ConfigError::invalid(key, what));
             }
+        }
+        let Self { enabled, host, password, allow_plaintext_password, tls, .. } = self;
+        if tls.cert_file.as_os_str().is_empty() != tls.key_file.as_os_str().is_empty() {
+            let what = "cert_file and key_file belong together: expected both or none";
+            return Err(ConfigError::invalid("mqtt.tls", what));
+        }
+        let is_local = host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let is_hidden = password.reveal().is_none() || tls.enabled || is_local;
+        if *enabled && !is_hidden && !allow_plaintext_password {
+            let what = format!(
+                "{host}: the password would cross the network without encryption\n  \
+                 hint: set mqtt.tls.enabled = true, or, where the network itself is trusted, \
+                 mqtt.allow_plaintext_password = true"
+            );
+            return Err(ConfigError::invalid("mqtt.host", what));
         }
         Ok(())
     }

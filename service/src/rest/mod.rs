@@ -1,31 +1,30 @@
-//! The frame of every HTTP server: bearer token, body and time limits, panics
-//! caught, and errors as `{"error": {"code", "message", "hint"}}`.
+//! The frame of every HTTP server, and errors as `{"error": {"code", "message", "hint"}}`.
+//!
+//! # Layout
+//! - `settings`: what can be configured, and when a server refuses to listen
+//! - `server`: connections, TLS, limits, the end
+//! - `framed`: what stands before every route: host, token, size, time
+//! - this file: errors and inputs of handlers
 
-use std::{net::TcpListener, time::Duration};
+mod framed;
+mod server;
+mod settings;
 
 use axum::{
-    Json, Router,
-    extract::{FromRequest, FromRequestParts, Query, Request, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
-    middleware::{Next, from_fn_with_state},
+    Json,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
-    serve::ListenerExt,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio_util::sync::CancellationToken;
-use tower_http::{
-    catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
-};
 use utoipa::ToSchema;
 
-use crate::Secret;
+pub use framed::framed;
+pub use server::{PeerAddress, is_of_one_connection, serve};
+pub use settings::{RestSettings, RestTls, ServeOptions};
 
 /// Largest body of a request, bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Longest time to the head of an answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// Paths that need no token, so that supervisors can ask.
-const OPEN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// An error as a client sees it. The cause goes to the log, not to the client.
 #[derive(Debug, Serialize, ToSchema)]
@@ -139,65 +138,4 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Err(rejection) => Err(Problem::bad_request(rejection.body_text()).coded("bad_body")),
         }
     }
-}
-
-/// Serves `routes` on `listener` until `shutdown`, then finishes the requests
-/// under way.
-///
-/// # Errors
-/// Where the socket fails.
-pub async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    token: Secret,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    // An answer in two writes would else wait for the client's acknowledgement.
-    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, framed(routes, token))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
-}
-
-/// `routes` behind the token, the limits and a plain answer for unknown paths.
-pub fn framed(routes: Router, token: Secret) -> Router {
-    routes
-        .fallback(|request: Request| async move {
-            Problem::not_found(format!("there is no {} {}", request.method(), request.uri().path()))
-        })
-        .layer(from_fn_with_state(token, check_token))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, ANSWER_TIME_MAX))
-        .layer(CatchPanicLayer::new())
-}
-
-async fn check_token(State(token): State<Secret>, request: Request, next: Next) -> Response {
-    let given = text(request.headers(), header::AUTHORIZATION)
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .or_else(|| token_of_stream(&request));
-    let open = token.reveal().is_none() || OPEN_PATHS.contains(&request.uri().path());
-    if open || given.is_some_and(|given| token.matches(given)) {
-        next.run(request).await
-    } else {
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed")
-            .hint("send the header `Authorization: Bearer <token>`")
-            .into_response()
-    }
-}
-
-/// A browser's `EventSource` can send no header: for a stream of events, and for
-/// nothing else, the token may be in the query.
-fn token_of_stream(request: &Request) -> Option<&str> {
-    if text(request.headers(), header::ACCEPT) != Some("text/event-stream") {
-        return None;
-    }
-    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("token="))
-}
-
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -1,0 +1,259 @@
+//! Which topics a user may publish to, keep retained, and read.
+
+use std::fmt;
+
+use crate::downlink::is_match;
+
+/// The user's name in a filter of the users file.
+const USER: &str = "{user}";
+/// The client identifier in a filter of the users file.
+const CLIENT: &str = "{client}";
+
+/// What a right permits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Verb {
+    /// To publish to the topics.
+    Publish,
+    /// To publish to them with the retain flag, on topics that are passed on.
+    Retain,
+    /// To subscribe to them, or to a part of them.
+    Subscribe,
+}
+
+/// One right as the users file has it: a verb and a filter, perhaps with `{user}` and
+/// `{client}` in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RightPattern {
+    pub(super) verb: Verb,
+    pub(super) filter: String,
+}
+
+impl RightPattern {
+    /// Reads `publish:FILTER`, `retain:FILTER` or `subscribe:FILTER`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let expected = "expected publish:FILTER, retain:FILTER or subscribe:FILTER";
+        let Some((verb, filter)) = text.split_once(':') else {
+            return Err(format!("`{text}` is no right: {expected}"));
+        };
+        let verb = match verb {
+            "publish" => Verb::Publish,
+            "retain" => Verb::Retain,
+            "subscribe" => Verb::Subscribe,
+            other => return Err(format!("`{other}` is no right: {expected}")),
+        };
+        if !is_filter(filter) {
+            let what = "is no MQTT filter: `+` stands for a whole level, `#` for the last ones";
+            return Err(format!("`{filter}` {what}"));
+        }
+        Ok(Self { verb, filter: filter.to_owned() })
+    }
+
+    /// The filter for one connection; none where a name would widen it.
+    fn resolve(&self, user: &str, client: &str) -> Option<String> {
+        let mut filter = self.filter.clone();
+        for (placeholder, name) in [(USER, user), (CLIENT, client)] {
+            if filter.contains(placeholder) {
+                if name.is_empty() || name.contains(['/', '+', '#']) {
+                    return None;
+                }
+                filter = filter.replace(placeholder, name);
+            }
+        }
+        Some(filter)
+    }
+}
+
+/// The rights of one connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TopicRights {
+    /// Everything is permitted: there are no users, or it is the one of `mqtt.user`.
+    is_unlimited: bool,
+    publish: Vec<String>,
+    retain: Vec<String>,
+    subscribe: Vec<String>,
+}
+
+impl TopicRights {
+    /// Everything is permitted.
+    pub(crate) fn unlimited() -> Self {
+        Self { is_unlimited: true, ..Self::default() }
+    }
+
+    /// The rights of `user`, connected as `client`.
+    pub(crate) fn resolve(patterns: &[RightPattern], user: &str, client: &str) -> Self {
+        let mut rights = Self::default();
+        for pattern in patterns {
+            let Some(filter) = pattern.resolve(user, client) else { continue };
+            match pattern.verb {
+                Verb::Publish => rights.publish.push(filter),
+                Verb::Retain => rights.retain.push(filter),
+                Verb::Subscribe => rights.subscribe.push(filter),
+            }
+        }
+        rights
+    }
+
+    /// Whether a message may be published to `topic`.
+    pub(crate) fn may_publish(&self, topic: &str) -> bool {
+        self.is_unlimited || self.publish.iter().any(|filter| is_match(filter, topic))
+    }
+
+    /// Whether a message may be kept for later subscribers of `topic`.
+    pub(crate) fn may_retain(&self, topic: &str) -> bool {
+        self.is_unlimited || self.retain.iter().any(|filter| is_match(filter, topic))
+    }
+
+    /// Whether `filter` covers only topics that may be read.
+    pub(crate) fn may_subscribe(&self, filter: &str) -> bool {
+        self.is_unlimited || self.subscribe.iter().any(|right| covers(right, filter))
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publish => "publish",
+            Self::Retain => "retain",
+            Self::Subscribe => "subscribe",
+        })
+    }
+}
+
+/// Whether a text is an MQTT filter (MQTT 5, 4.7).
+pub(crate) fn is_filter(text: &str) -> bool {
+    let mut levels = text.split('/').peekable();
+    let mut is_valid = !text.is_empty() && !text.contains('\0');
+    while let Some(level) = levels.next() {
+        let is_last = levels.peek().is_none();
+        is_valid &= match level {
+            "+" => true,
+            "#" => is_last,
+            other => !other.contains(['+', '#']),
+        };
+    }
+    is_valid
+}
+
+/// Whether every topic that `narrow` matches is matched by `wide`.
+fn covers(wide: &str, narrow: &str) -> bool {
+    if narrow.starts_with('$') && wide.starts_with(['#', '+']) {
+        return false;
+    }
+    let (mut wide, mut narrow) = (wide.split('/'), narrow.split('/'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            // `#` matches more levels than any filter without it.
+            (_, Some("#")) | (None, Some(_)) | (Some(_), None) => return false,
+            (Some("+"), Some(_)) => {}
+            (Some(wide), Some(narrow)) if wide == narrow => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rights_as_written() {
+        let check = |text: &str, expect: bool| {
+            assert_eq!(RightPattern::parse(text).is_ok(), expect, "{text}");
+        };
+        check("publish:sensors/farm/{user}/#", true);
+        check("retain:status/+/x", true);
+        check("subscribe:#", true);
+        check("publish", false);
+        check("read:a", false);
+        check("publish:", false);
+        check("publish:a/#/b", false);
+        check("publish:a#", false);
+        check("publish:a/b+", false);
+    }
+
+    #[test]
+    fn a_user_has_its_own_zone_only() {
+        let patterns: Vec<_> = [
+            "publish:sensors/farm/{user}/#",
+            "publish:status/{client}",
+            "retain:status/{client}",
+            "subscribe:commands/{user}/#",
+            "subscribe:predictions/+/frost",
+        ]
+        .iter()
+        .map(|text| RightPattern::parse(text).unwrap())
+        .collect();
+        let rights = TopicRights::resolve(&patterns, "bay-1", "probe");
+        let check = |found: bool, expect: bool, what: &str| assert_eq!(found, expect, "{what}");
+        let publish = |topic, expect| check(rights.may_publish(topic), expect, topic);
+        publish("sensors/farm/bay-1/probe/temperature", true);
+        publish("sensors/farm/bay-2/probe/temperature", false);
+        publish("status/probe", true);
+        publish("status/other", false);
+        publish("commands/bay-1/valve", false);
+        let retain = |topic, expect| check(rights.may_retain(topic), expect, topic);
+        retain("status/probe", true);
+        retain("sensors/farm/bay-1/probe", false);
+        let subscribe = |filter, expect| check(rights.may_subscribe(filter), expect, filter);
+        subscribe("commands/bay-1/#", true);
+        subscribe("commands/bay-1/valve", true);
+        subscribe("commands/bay-1", true);
+        subscribe("commands/+/valve", false);
+        subscribe("commands/#", false);
+        subscribe("#", false);
+        subscribe("predictions/a/frost", true);
+        subscribe("predictions/+/frost", true);
+        subscribe("predictions/#", false);
+    }
+
+    #[test]
+    fn a_name_with_wildcards_gives_no_right() {
+        let patterns = [RightPattern::parse("publish:status/{client}").unwrap()];
+        for client in ["#", "+", "a/b", ""] {
+            let rights = TopicRights::resolve(&patterns, "u", client);
+            assert_eq!(rights, TopicRights::default(), "{client}");
+        }
+    }
+
+    fn level() -> impl Strategy<Value = String> {
+        prop_oneof![Just("a"), Just("b"), Just(""), Just("$x"), Just("+")]
+            .prop_map(ToOwned::to_owned)
+    }
+
+    fn filter() -> impl Strategy<Value = String> {
+        let levels = (prop::collection::vec(level(), 1..4), any::<bool>());
+        let filter = levels.prop_map(|(mut levels, all)| {
+            if all {
+                levels.push("#".to_owned());
+            }
+            levels.join("/")
+        });
+        filter.prop_filter("no filter is empty", |filter| !filter.is_empty())
+    }
+
+    fn topic() -> impl Strategy<Value = String> {
+        let level = prop_oneof![Just("a"), Just("b"), Just("c"), Just(""), Just("$x")];
+        prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn what_is_covered_shows_no_other_topic(
+            wide in filter(), narrow in filter(), topic in topic(),
+        ) {
+            prop_assert!(is_filter(&wide) && is_filter(&narrow));
+            if covers(&wide, &narrow) && is_match(&narrow, &topic) {
+                prop_assert!(is_match(&wide, &topic), "{wide} {narrow} {topic}");
+            }
+        }
+
+        #[test]
+        fn a_filter_covers_itself(filter in filter()) {
+            prop_assert!(covers(&filter, &filter));
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The sessions that outlive connections and restarts: which clients have one, and what
+//! they subscribed to.
+//!
+//! What a device has sent and not seen acknowledged is kept by the device. Some clients
+//! (espMqttClient, rumqttc) keep it only if the server still knows the session, and throw it
+//! away at `session_present = 0`: so that is said only where it is true.
+//!
+//! A journal of JSON lines, each the newest state of one session, or its end. It is written
+//! at once and synced by the system: a crash of the gateway loses nothing, and after a loss
+//! of power a session may be unknown, which its client is told.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use telemetry::SmolStr;
+use tracing::warn;
+
+use super::{clients::ClientKey, counts::ListenerCounts};
+
+/// The journal's name in the folder of the log.
+const FILE_NAME: &str = "mqtt-sessions";
+/// Bytes of all sessions, as they are in the journal.
+const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The journal is written anew when it is so much longer than what it says.
+const JOURNAL_SLACK_BYTES: u64 = 1024 * 1024;
+
+/// The expiry interval of a session that never expires (MQTT 5, 3.1.2.11.2).
+pub(super) const NEVER_EXPIRES: u32 = u32::MAX;
+
+/// A session as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredSession {
+    user: SmolStr,
+    client: SmolStr,
+    /// For how long after its connection, seconds.
+    expiry_s: u32,
+    /// Filters, and whether at least once.
+    pub(super) filters: Vec<(SmolStr, bool)>,
+}
+
+/// A line of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum JournalLine {
+    Ended { user: SmolStr, client: SmolStr, ended: bool },
+    Stored(StoredSession),
+}
+
+/// All remembered sessions.
+#[derive(Debug)]
+pub(super) struct StoredSessions {
+    sessions_max: usize,
+    counts: Arc<ListenerCounts>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<ClientKey, Remembered>,
+    bytes: usize,
+    /// None where there is no folder, or the disk refuses: then in memory only.
+    journal: Option<Journal>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    session: StoredSession,
+    bytes: usize,
+    /// The end of the last connection; none while it is connected. After a restart, that.
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Journal {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl StoredSessions {
+    /// Reads the sessions that are remembered in `dir`; none for memory only.
+    pub(super) fn open(
+        dir: Option<&Path>,
+        sessions_max: usize,
+        counts: Arc<ListenerCounts>,
+    ) -> Self {
+        let mut state = State::default();
+        if let Some(dir) = dir.filter(|_| sessions_max > 0) {
+            let path = dir.join(FILE_NAME);
+            match fs::read_to_string(&path) {
+                Ok(text) => state.replay(&text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warn!(path = %path.display(), %error, "sessions are not known"),
+            }
+            state.compact(&path);
+        }
+        let stored = Self { sessions_max, counts, state: Mutex::new(state) };
+        stored.make_room(&mut stored.state());
+        stored
+    }
+
+    /// Whether sessions are remembered at all.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.sessions_max > 0
+    }
+
+    /// A client connects. Returns the session that it had, where it wants that one
+    /// (`is_clean` is false) and it has not expired. From now on it has one where `expiry_s`
+    /// is above 0.
+    pub(super) fn connect(
+        &self,
+        user: &SmolStr,
+        client: &str,
+        is_clean: bool,
+        expiry_s: u32,
+    ) -> Option<StoredSession> {
+        let key = (user.clone(), SmolStr::from(client));
+        let mut state = self.state();
+        let earlier = state.sessions.get(&key);
+        let earlier = earlier.filter(|one| !is_clean && !one.has_expired());
+        let earlier = earlier.map(|one| one.session.clone());
+        if expiry_s == 0 || !self.is_enabled() {
+            // It lives on until the end of this connection, which the client need not ask for.
+            state.forget(&key);
+        } else {
+            let filters = earlier.as_ref().map(|one| one.filters.clone()).unwrap_or_default();
+            let session =
+                StoredSession { user: key.0.clone(), client: key.1.clone(), expiry_s, filters };
+            state.store(key, session);
+            self.make_room(&mut state);
+        }
+        self.counts.sessions.store(state.sessions.len() as u64, Ordering::Relaxed);
+        earlier
+    }
+
+    /// A connected client has other subscriptions now.
+    pub(super) fn subscribed(&self, user: &SmolStr, client: &str, filters: Vec<(SmolStr, bool)>) {
+        let key = (user.clone(), SmolStr::from(client));
+        let mut state = self.state();
+        if let Some(one) = state.sessions.get(&key) {
+            let session = StoredSession { filters, ..one.session.clone() };
+            state.store(key, session);
+            self.make_room(&mut state);
+        }
+    }
+
+    /// The client's connection has ended; its session lives on.
+    pub(super) fn disconnected(&self, user: &SmolStr, client: &str) {
+        let key = (user.clone(), SmolStr::from(client));
+        if let Some(one) = self.state().sessions.get_mut(&key) {
+            one.since = Some(Instant::now());
+        }
+    }
+
+    /// The client's session has ended.
+    pub(super) fn end(&self, user: &SmolStr, client: &str) {
+        let mut state = self.state();
+        state.forget(&(user.clone(), client.into()));
+        self.counts.sessions.store(state.sessions.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Forgets those that have expired, and then those that were away longest, until there is
+    /// room.
+    fn make_room(&self, state: &mut State) {
+        let is_over = |state: &State| {
+            state.sessions.len() > self.sessions_max || state.bytes > SESSIONS_BYTES_MAX
+        };
+        if is_over(state) {
+            let expired = state.sessions.iter().filter(|(_, one)| one.has_expired());
+            let expired: Vec<_> = expired.map(|(key, _)| key.clone()).collect();
+            expired.iter().for_each(|key| state.forget(key));
+        }
+        while is_over(state) {
+            // Who is connected goes last.
+            let oldest =
+                state.sessions.iter().min_by_key(|(_, one)| (one.since.is_none(), one.since));
+            let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
+            state.forget(&oldest);
+            self.counts.sessions_evicted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    fn has_expired(&self) -> bool {
+        let expiry_s = self.session.expiry_s;
+        let expiry = Duration::from_secs(expiry_s.into());
+        expiry_s != NEVER_EXPIRES && self.since.is_some_and(|since| since.elapsed() > expiry)
+    }
+}
+
+impl State {
+    /// What a journal says. A line that a crash cut off says nothing.
+    fn replay(&mut self, text: &str) {
+        for line in text.lines() {
+            match serde_json::from_str(line) {
+                Ok(JournalLine::Stored(session)) => {
+                    let key = (session.user.clone(), session.client.clone());
+                    self.store(key.clone(), session);
+                    if let Some(one) = self.sessions.get_mut(&key) {
+                        one.since = Some(Instant::now());
+                    }
+                }
+                Ok(JournalLine::Ended { user, client, .. }) => self.forget(&(user, client)),
+                Err(error) => warn!(%error, "a line of the sessions' journal says nothing"),
+            }
+        }
+    }
+
+    fn store(&mut self, key: ClientKey, session: StoredSession) {
+        if let Some(one) = self.sessions.get_mut(&key)
+            && one.session == session
+        {
+            one.since = None;
+            return;
+        }
+        let line = serde_json::to_string(&session).unwrap_or_default();
+        let one = Remembered { session, bytes: line.len() + 1, since: None };
+        self.bytes += one.bytes;
+        if let Some(before) = self.sessions.insert(key, one) {
+            self.bytes -= before.bytes;
+        }
+        self.write(&line);
+    }
+
+    fn forget(&mut self, key: &ClientKey) {
+        let Some(one) = self.sessions.remove(key) else { return };
+        self.bytes -= one.bytes;
+        let (user, client) = key.clone();
+        let line = JournalLine::Ended { user, client, ended: true };
+        self.write(&serde_json::to_string(&line).unwrap_or_default());
+    }
+
+    fn write(&mut self, line: &str) {
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(error) = journal.file.write_all(format!("{line}\n").as_bytes()) {
+            let path = journal.path.display();
+            warn!(%path, %error, "sessions will be unknown after a restart");
+            self.journal = None;
+            return;
+        }
+        journal.bytes += line.len() as u64 + 1;
+        if journal.bytes > 2 * self.bytes as u64 + JOURNAL_SLACK_BYTES {
+            let path = journal.path.clone();
+            self.compact(&path);
+        }
+    }
+
+    /// Writes the journal anew, with what holds now.
+    fn compact(&mut self, path: &Path) {
+        let new = path.with_extension("new");
+        let lines =
+            self.sessions.values().filter_map(|one| serde_json::to_string(&one.session).ok());
+        let text: String = lines.flat_map(|line| [line, "\n".to_owned()]).collect();
+        let written = fs::write(&new, &text)
+            .and_then(|()| fs::rename(&new, path))
+            .and_then(|()| OpenOptions::new().append(true).open(path));
+        self.journal = match written {
+            Ok(file) => Some(Journal { path: path.to_owned(), file, bytes: text.len() as u64 }),
+            Err(error) => {
+                warn!(path = %path.display(), %error, "sessions will be unknown after a restart");
+                None
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn open(dir: &Path, sessions_max: usize) -> StoredSessions {
+        StoredSessions::open(Some(dir), sessions_max, Arc::default())
+    }
+
+    fn user() -> SmolStr {
+        SmolStr::default()
+    }
+
+    #[test]
+    fn a_session_is_there_when_it_was_kept_and_only_for_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let sessions = open(dir.path(), 10);
+        let connect = |client: &str, is_clean, expiry_s| {
+            sessions.connect(&user(), client, is_clean, expiry_s).is_some()
+        };
+        assert!(!connect("a", false, 60));
+        assert!(connect("a", false, 60));
+        assert!(!connect("a", true, 60), "clean start");
+        assert!(connect("a", false, 0), "the earlier one, for the last time");
+        assert!(!connect("a", false, 60));
+        assert!(sessions.connect(&"other".into(), "a", false, 60).is_none());
+        sessions.end(&user(), "a");
+        assert!(!connect("a", false, 60));
+        assert!(!open(dir.path(), 0).is_enabled());
+    }
+
+    #[test]
+    fn sessions_and_subscriptions_outlive_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let filters = vec![("commands/#".into(), true)];
+        {
+            let sessions = open(dir.path(), 10);
+            sessions.connect(&user(), "kept", true, 60);
+            sessions.subscribed(&user(), "kept", filters.clone());
+            sessions.connect(&user(), "ended", true, 60);
+            sessions.end(&user(), "ended");
+        }
+        let mut file = OpenOptions::new().append(true).open(dir.path().join(FILE_NAME)).unwrap();
+        file.write_all(b"{\"user\":\"\",\"cli").unwrap();
+        let sessions = open(dir.path(), 10);
+        let kept = sessions.connect(&user(), "kept", false, 60).unwrap();
+        assert_eq!(kept.filters, filters);
+        assert!(sessions.connect(&user(), "ended", false, 60).is_none());
+    }
+
+    #[test]
+    fn who_was_away_longest_is_forgotten_first_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let sessions = open(dir.path(), 3);
+        for client in ["a", "b", "c"] {
+            sessions.connect(&user(), client, true, 60);
+        }
+        sessions.disconnected(&user(), "b");
+        sessions.connect(&user(), "d", true, 60);
+        assert_eq!(sessions.counts.sessions_evicted.load(Ordering::Relaxed), 1);
+        assert!(sessions.connect(&user(), "b", false, 0).is_none());
+        assert!(sessions.connect(&user(), "a", false, 60).is_some());
+    }
+
+    #[test]
+    fn the_journal_does_not_grow_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let sessions = open(dir.path(), 10);
+        for turn in 0..20_000_u32 {
+            sessions.connect(&user(), "a", true, 60 + turn % 2);
+        }
+        let bytes = fs::metadata(dir.path().join(FILE_NAME)).unwrap().len();
+        assert!(bytes <= JOURNAL_SLACK_BYTES + 1024, "{bytes}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_restart_changes_nothing_but_who_is_connected(
+            steps in prop::collection::vec((0..5_u8, 0..4_u8, any::<bool>(), 0..3_u32), 1..40),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let sessions = open(dir.path(), 4);
+            for (client, what, is_clean, expiry) in steps {
+                let client = client.to_string();
+                match what {
+                    0 => sessions.end(&user(), &client),
+                    1 => sessions.subscribed(&user(), &client, vec![("x".into(), is_clean)]),
+                    _ => {
+                        sessions.connect(&user(), &client, is_clean, expiry * 1000);
+                    }
+                }
+                prop_assert!(sessions.state().sessions.len() <= 4);
+            }
+            let of = |sessions: &StoredSessions| {
+                let state = sessions.state();
+                let mut all: Vec<_> =
+                    state.sessions.values().map(|one| format!("{:?}", one.session)).collect();
+                all.sort();
+                (all, state.bytes)
+            };
+            let before = of(&sessions);
+            drop(sessions);
+            prop_assert_eq!(before, of(&open(dir.path(), 4)));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Users, their rights and their pace, on real sockets.
+
+mod support;
+
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use gateway::access::users_file_line;
+use support::{
+    Running, start, try_start,
+    wire::{Device, Hello, Packet, Version},
+    within,
+};
+
+const BOTH: [Version; 2] = [Version::V3, Version::V5];
+const READING: &str = r#"{"temperature": 21.5}"#;
+
+/// A users file, of users with a password like their name and rights as given.
+fn write_users(dir: &Path, users: &[(&str, &[&str])]) -> String {
+    let file = dir.join("users");
+    let lines = users.iter().map(|(name, rights)| {
+        let rights: Vec<String> = rights.iter().map(|right| (*right).to_owned()).collect();
+        users_file_line(name, Some(name), &rights).unwrap() + "\n"
+    });
+    fs::write(&file, lines.collect::<String>()).unwrap();
+    format!("mqtt.users_file={}", file.display())
+}
+
+const BAY: &[&str] = &[
+    "publish:sensors/farm/{user}/#",
+    "publish:status/{client}",
+    "retain:status/{client}",
+    "subscribe:predictions/farm/{user}/#",
+];
+
+async fn connect(gateway: &Running, version: Version, user: &str, client: &str) -> Device {
+    let hello = Hello { client: Some(client), credentials: Some((user, user)), ..Hello::default() };
+    let (device, answer) = Device::open(gateway.mqtt, version, hello).await;
+    assert_eq!(answer, Packet::Connected(0), "{version:?}");
+    device
+}
+
+/// The value of a count without labels, or with these.
+fn metric(gateway: &Running, name: &str) -> f64 {
+    let text = gateway.gateway.metrics();
+    let line = text.lines().find(|line| line.starts_with(&format!("microclimate_gateway_{name} ")));
+    line.and_then(|line| line.rsplit_once(' ')).and_then(|(_, value)| value.parse().ok()).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_says_what_is_its_own_and_nothing_else_is_acknowledged() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let users = write_users(dir.path(), &[("bay-1", BAY)]);
+        let gateway = start(&dir.path().join("log"), &[&users]);
+        let mut device = connect(&gateway, version, "bay-1", "probe").await;
+        device.deliver(1, "sensors/farm/bay-1/probe", READING).await;
+        device.say("sensors/farm/bay-2/probe", READING, false).await.unwrap();
+        device.publish(2, "sensors/farm/bay-2/probe", READING).await.unwrap();
+        match version {
+            // It is told, and its other messages go on.
+            Version::V5 => {
+                assert_eq!(within(device.next()).await, Packet::Acknowledged(2, 0x87));
+                device.deliver(3, "sensors/farm/bay-1/probe", READING).await;
+            }
+            // It cannot be told: its connection ends, and it keeps the message.
+            Version::V3 => assert_eq!(within(device.next()).await, Packet::End),
+        }
+        assert_eq!(metric(&gateway, "publishes_denied_total"), 2.0);
+        let logged = if version == Version::V5 { 2 } else { 1 };
+        gateway.check([logged, logged, 0, 0]);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn keeping_a_message_is_a_right_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = write_users(
+        dir.path(),
+        &[("bay-1", BAY), ("teller", &["publish:status/#"]), ("reader", &["subscribe:#"])],
+    );
+    let gateway = start(&dir.path().join("log"), &[&users]);
+    let mut device = connect(&gateway, Version::V5, "bay-1", "probe").await;
+    device.retain(1, "status/probe", "here").await;
+    assert_eq!(within(device.next()).await, Packet::Acknowledged(1, 0));
+    let mut teller = connect(&gateway, Version::V5, "teller", "t").await;
+    teller.retain(1, "status/probe", "gone").await;
+    assert_eq!(within(teller.next()).await, Packet::Acknowledged(1, 0x87));
+    teller.deliver(2, "status/x", "not kept").await;
+    let mut reader = connect(&gateway, Version::V5, "reader", "r").await;
+    assert_eq!(reader.subscribe("status/#").await, 0);
+    let first = within(reader.next()).await;
+    assert_eq!(first, Packet::Message("status/probe".to_owned(), "here".to_owned()));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_user_reads_what_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = write_users(dir.path(), &[("bay-1", BAY)]);
+    let gateway = start(&dir.path().join("log"), &[&users]);
+    for version in BOTH {
+        let mut device = connect(&gateway, version, "bay-1", "probe").await;
+        let refused = if version == Version::V5 { 0x87 } else { 0x80 };
+        for (filter, expect) in [
+            ("predictions/farm/bay-1/#", 0),
+            ("predictions/farm/bay-1/frost", 0),
+            ("predictions/farm/+/frost", refused),
+            ("predictions/#", refused),
+            ("#", refused),
+        ] {
+            assert_eq!(device.subscribe(filter).await, expect, "{version:?} {filter}");
+        }
+        let shared = device.subscribe("$share/group/predictions/farm/bay-1/#").await;
+        assert_eq!(shared, if version == Version::V5 { 0x9E } else { 0x80 });
+        gateway.gateway.downlink().publish("predictions/farm/bay-2/frost", "2", false);
+        gateway.gateway.downlink().publish("predictions/farm/bay-1/frost", "1", false);
+        let got = within(device.next()).await;
+        assert_eq!(got, Packet::Message("predictions/farm/bay-1/frost".into(), "1".into()));
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_will_is_not_left_that_may_not_be_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = write_users(dir.path(), &[("bay-1", BAY)]);
+    let gateway = start(&dir.path().join("log"), &[&users]);
+    for version in BOTH {
+        let check = async |topic, expect| {
+            let hello = Hello {
+                client: Some("probe"),
+                credentials: Some(("bay-1", "bay-1")),
+                will: Some((topic, "gone")),
+                ..Hello::default()
+            };
+            let (_, answer) = Device::open(gateway.mqtt, version, hello).await;
+            assert_eq!(answer, Packet::Connected(expect), "{version:?} {topic}");
+        };
+        check("status/probe", 0).await;
+        check("status/other", if version == Version::V5 { 0x87 } else { 5 }).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn two_users_with_one_client_name_are_two_clients() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = write_users(dir.path(), &[("bay-1", BAY), ("bay-2", BAY)]);
+    let gateway = start(&dir.path().join("log"), &[&users]);
+    let mut first = connect(&gateway, Version::V5, "bay-1", "probe").await;
+    let mut second = connect(&gateway, Version::V5, "bay-2", "probe").await;
+    first.ping().await;
+    second.ping().await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_main_user_may_do_everything_beside_the_users_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = write_users(dir.path(), &[("bay-1", BAY)]);
+    let set = [users.as_str(), "mqtt.user=main", "mqtt.password=main"];
+    let gateway = start(&dir.path().join("log"), &set);
+    let mut main = connect(&gateway, Version::V3, "main", "m").await;
+    main.deliver(1, "sensors/farm/bay-2/probe", READING).await;
+    assert_eq!(main.subscribe("#").await, 0);
+    connect(&gateway, Version::V3, "bay-1", "probe").await.ping().await;
+    let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
+    assert_eq!(answer, Packet::Connected(4));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_guesses_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = write_users(dir.path(), &[("bay-1", BAY), ("bay-2", BAY)]);
+    let gateway = start(&dir.path().join("log"), &[&users]);
+    let try_with = async |version, user, password| {
+        let hello = Hello { credentials: Some((user, password)), ..Hello::default() };
+        Device::open(gateway.mqtt, version, hello).await.1
+    };
+    // An old password, again and again, is no guess.
+    for _ in 0..10 {
+        assert_eq!(try_with(Version::V3, "bay-2", "old").await, Packet::Connected(4));
+    }
+    assert_eq!(try_with(Version::V3, "bay-2", "bay-2").await, Packet::Connected(0));
+    for guess in ["a", "b", "c", "d"] {
+        assert_eq!(try_with(Version::V5, "bay-1", guess).await, Packet::Connected(0x86));
+    }
+    // Now nothing is looked at; MQTT 5 is told that it is the pace.
+    assert_eq!(try_with(Version::V5, "bay-1", "bay-1").await, Packet::Connected(0x9F));
+    assert_eq!(try_with(Version::V3, "bay-1", "bay-1").await, Packet::Connected(3));
+    assert_eq!(try_with(Version::V3, "bay-2", "bay-2").await, Packet::Connected(0));
+    assert!(metric(&gateway, "attempts_refused_total") >= 2.0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_takes_users_again_and_closes_whose_rights_are_others() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let users = write_users(dir.path(), &[("bay-1", BAY), ("bay-2", BAY)]);
+        let gateway = start(&dir.path().join("log"), &[&users]);
+        let mut changed = connect(&gateway, version, "bay-1", "one").await;
+        let mut same = connect(&gateway, version, "bay-2", "two").await;
+        let text = fs::read_to_string(dir.path().join("users")).unwrap();
+        // A mistake changes nothing, and is named.
+        fs::write(dir.path().join("users"), format!("{text}bay-3 secret\n")).unwrap();
+        let refused = gateway.gateway.reload(&gateway.settings).unwrap_err().to_string();
+        assert!(refused.contains("users:3: the hash of bay-3"), "{refused}");
+        changed.ping().await;
+        let text = text.replacen("subscribe:predictions/farm/{user}/#", "", 1);
+        fs::write(dir.path().join("users"), text).unwrap();
+        gateway.gateway.reload(&gateway.settings).unwrap();
+        if version == Version::V5 {
+            assert_eq!(within(changed.next()).await, Packet::Other(14), "DISCONNECT");
+        }
+        assert_eq!(within(changed.next()).await, Packet::End);
+        same.ping().await;
+        let mut again = connect(&gateway, version, "bay-1", "one").await;
+        assert_ne!(again.subscribe("predictions/farm/bay-1/#").await, 0);
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_users_file_with_mistakes_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users");
+    let set = format!("mqtt.users_file={}", file.display());
+    let missing = try_start(&dir.path().join("log"), &[&set]).err().unwrap().to_string();
+    assert!(missing.contains("users: cannot be read"), "{missing}");
+    fs::write(&file, "bay-1 - read:x\n@g publish:#/a\n").unwrap();
+    let text = try_start(&dir.path().join("log"), &[&set]).err().unwrap().to_string();
+    assert!(text.contains("users:1: `read`") && text.contains("users:2: `#/a`"), "{text}");
+    assert!(text.contains("hint: "), "{text}");
+}
+
+#[test]
+fn the_command_prints_a_line_that_the_gateway_reads() {
+    let run = |args: &[&str], input: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.args(["user", "add"]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may not read it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let (is_fine, line, _) = run(&["bay-1", "publish:a/{user}", "@g"], "s3cret\n");
+    assert!(is_fine && line.starts_with("bay-1 $argon2id$v=19$m=7168,t=5,p=1$"), "{line}");
+    assert!(line.ends_with(" publish:a/{user} @g\n") && !line.contains("s3cret"), "{line}");
+    let (is_fine, line, said) = run(&["bay-1", "--generate"], "");
+    assert!(is_fine && line.starts_with("bay-1 $argon2id$") && said.trim().len() == 48, "{said}");
+    let (is_fine, line, _) = run(&["probe-7", "--certificate-only"], "");
+    assert!(is_fine && line == "probe-7 - \n", "{line}");
+    for (args, input) in
+        [(&["bay-1"][..], ""), (&["b/y"], "s3cret\n"), (&["bay-1", "read:x"], "s3cret\n")]
+    {
+        let (is_fine, line, said) = run(args, input);
+        assert!(!is_fine && line.is_empty() && !said.is_empty(), "{args:?}: {line}{said}");
+    }
+}

@@ -1,0 +1,277 @@
+//! The gateway as a process of its own against clients that try to use up its descriptors
+//! and its memory.
+
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use service::descriptors::raise_limit;
+use support::{
+    broker::free_port,
+    wire::{Device, Hello, Packet, Version},
+    within,
+};
+use telemetry::topic;
+
+/// The ceiling for whatever one sender does, kB.
+const MEMORY_KB_MAX: u64 = 64 * 1024;
+/// The same for many large messages at once: of what is in flight there are up to three copies,
+/// and the system's allocator keeps some of what was given back.
+const MEMORY_OF_MANY_KB_MAX: u64 = 96 * 1024;
+
+struct Process {
+    child: Child,
+    mqtt: SocketAddr,
+    rest: SocketAddr,
+}
+
+impl Process {
+    /// Starts the program under these limits of open files, soft and hard.
+    async fn start(dir: &Path, open_files: (u64, u64), set: &[&str]) -> Self {
+        let (mqtt, rest) = (address(), address());
+        let (soft, hard) = open_files;
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_gateway"), "run"]);
+        let own = [
+            format!("mqtt.listen={mqtt}"),
+            format!("rest.listen={rest}"),
+            format!("log.dir={}", dir.join("log").display()),
+        ];
+        for setting in own.iter().map(String::as_str).chain(set.iter().copied()) {
+            command.args(["--set", setting]);
+        }
+        let log = fs::File::create(dir.join("gateway.log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+        let process = Self { child: command.spawn().unwrap(), mqtt, rest };
+        let url = format!("http://{rest}/readyz");
+        let ready = async {
+            while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        within(ready).await;
+        process
+    }
+
+    async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.rest);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        let start = format!("microclimate_gateway_{name} ");
+        let line = text.lines().find(|line| line.starts_with(&start)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+
+    /// The largest resident set so far, kB (VmHWM of proc(5)).
+    fn peak_kb(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// Whether it has ended.
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn address() -> SocketAddr {
+    ([127, 0, 0, 1], free_port()).into()
+}
+
+/// Whether this test may have so many open files itself.
+fn may_open(files: u64) -> bool {
+    let may = raise_limit().is_ok_and(|limit| limit > files + 100);
+    if !may {
+        assert!(std::env::var_os("MICROCLIMATE_BROKERS").is_none(), "ulimit -Hn is too low");
+        eprintln!("skipped: needs {files} open files, see `ulimit -Hn`");
+    }
+    may
+}
+
+#[tokio::test]
+async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
+    const CLIENTS: usize = 1100;
+    if !may_open(CLIENTS as u64) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // New segments are opened while every place is taken.
+    let set = [
+        "log.segment_bytes_max=200000",
+        "log.record_bytes_max=200000",
+        "mqtt.packet_bytes_max=16384",
+        "limits.readings_max=8",
+        "limits.payload_bytes_max=16384",
+    ];
+    let mut gateway = Process::start(dir.path(), (256, 1024), &set).await;
+    let (mut admitted, mut told) = (Vec::new(), 0);
+    for number in 0..CLIENTS {
+        let version = if number % 2 == 0 { Version::V3 } else { Version::V5 };
+        let (device, answer) = Device::open(gateway.mqtt, version, Hello::default()).await;
+        match answer {
+            Packet::Connected(0) => admitted.push(device),
+            Packet::Connected(3 | 0x89) => told += 1,
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    // The soft limit was raised to the hard one, and a reserve of it is kept.
+    assert_eq!((admitted.len(), told), (768, CLIENTS - 768));
+    let payload = format!(r#"{{"temperature": 21.5, "note": "{}"}}"#, "x".repeat(900));
+    for device in &mut admitted {
+        device.deliver(1, "sensors/farm/bay-1/probe", &payload).await;
+    }
+    let segments = fs::read_dir(dir.path().join("log").join(topic::DEAD_LETTERS));
+    let segments = segments.unwrap().count();
+    assert!(segments > 3, "{segments}");
+    assert!(!gateway.has_ended());
+    assert_eq!(gateway.metric("connections_cut_total{reason=\"too_many\"}").await, told as f64);
+    let said = fs::read_to_string(dir.path().join("gateway.log")).unwrap();
+    assert!(said.contains("fewer clients than mqtt.connections_max"), "{said}");
+    assert!(said.contains("too many clients"), "{said}");
+    // Who leaves makes room.
+    admitted.truncate(100);
+    while gateway.metric("connections").await > 100.0 {}
+    let (_, answer) = Device::open(gateway.mqtt, Version::V5, Hello::default()).await;
+    assert_eq!(answer, Packet::Connected(0));
+}
+
+/// The head of a PUBLISH with QoS 1 on status/x, 250,000 bytes of it to come.
+fn head_of_publish() -> Vec<u8> {
+    let mut head = vec![0x32, 0x9A, 0xA1, 0x0F];
+    head.extend(b"\x00\x08status/x\x00\x01");
+    head
+}
+
+#[tokio::test]
+async fn no_sender_pushes_the_memory_over_its_ceiling() {
+    if !may_open(1500) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = Process::start(dir.path(), (4096, 4096), &[]).await;
+    let mut peaks = vec![("at rest", gateway.peak_kb())];
+    let big = "x".repeat(200_000);
+
+    // Packets that never end.
+    let mut unfinished = Vec::new();
+    for _ in 0..1000 {
+        let (mut device, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
+        assert_eq!(answer, Packet::Connected(0));
+        // It may be cut while it sends.
+        let _ = device.raw(&head_of_publish()).await;
+        let _ = device.raw(big.as_bytes()).await;
+        unfinished.push(device);
+    }
+    assert!(gateway.metric("connections_cut_total{reason=\"held_too_much\"}").await > 900.0);
+    peaks.push(("1000 unfinished packets", gateway.peak_kb()));
+    drop(unfinished);
+
+    // Long names and wills, for as long as they are connected.
+    let mut named = Vec::new();
+    for number in 0..1000 {
+        let name = format!("{number}{}", "x".repeat(60_000));
+        let will = "x".repeat(60_000);
+        let hello =
+            Hello { client: Some(&name), will: Some(("status/x", &will)), ..Hello::default() };
+        named.push(Device::open(gateway.mqtt, Version::V5, hello).await);
+    }
+    peaks.push(("1000 long names and wills", gateway.peak_kb()));
+    drop(named);
+
+    // Retained messages without end.
+    let mut teller = Device::connect(gateway.mqtt, Version::V5).await;
+    for number in 0..500 {
+        teller.say(&format!("status/{number}"), &big, true).await.unwrap();
+    }
+    teller.ping().await;
+    assert!(gateway.metric("retained_refused_total").await > 400.0);
+    peaks.push(("500 retained messages", gateway.peak_kb()));
+
+    // Subscribers that do not read.
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+        assert_eq!(device.subscribe("status/x").await, 0);
+        slow.push(device);
+    }
+    for _ in 0..200 {
+        teller.say("status/x", &big, false).await.unwrap();
+    }
+    teller.ping().await;
+    assert!(gateway.metric("downlink_missed_total").await > 5000.0);
+    peaks.push(("50 subscribers that do not read", gateway.peak_kb()));
+    drop(slow);
+
+    // One client that sends as fast as it can and reads no acknowledgement.
+    let mut flood = Device::connect(gateway.mqtt, Version::V3).await;
+    for id in 1..=500 {
+        let packet = flood.packet_of(id, "sensors/farm/bay-1/probe", &big);
+        flood.raw(&packet).await.unwrap();
+    }
+    for id in 1..=500 {
+        assert_eq!(within(flood.next()).await, Packet::Acknowledged(id, 0));
+    }
+    peaks.push(("500 large messages at once", gateway.peak_kb()));
+
+    println!("{peaks:?} (kB)");
+    assert!(!gateway.has_ended());
+    let (what, peak) = peaks.last().unwrap();
+    assert!(*peak < MEMORY_KB_MAX, "{what}: {peaks:?} kB");
+}
+
+#[tokio::test]
+async fn many_senders_at_once_do_not_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = Process::start(dir.path(), (4096, 4096), &[]).await;
+    let big = "x".repeat(200_000);
+    // Clients that send as fast as they can, and read no acknowledgement before the end.
+    let floods = (0..200).map(|_| {
+        let (mqtt, big) = (gateway.mqtt, big.clone());
+        tokio::spawn(async move {
+            let mut device = Device::connect(mqtt, Version::V3).await;
+            for id in 1..=10 {
+                let packet = device.packet_of(id, "sensors/farm/bay-1/probe", &big);
+                // Its connection is closed when the log is behind.
+                if device.raw(&packet).await.is_err() {
+                    return 0;
+                }
+            }
+            let mut acknowledged = 0;
+            while let Packet::Acknowledged(..) = device.next().await {
+                acknowledged += 1;
+                if acknowledged == 10 {
+                    break;
+                }
+            }
+            acknowledged
+        })
+    });
+    let mut acknowledged = 0;
+    for flood in floods.collect::<Vec<_>>() {
+        acknowledged += within(flood).await.unwrap();
+    }
+    assert!(acknowledged > 0);
+    let peak = gateway.peak_kb();
+    println!("200 clients with ten messages of 200 kB each: {peak} kB");
+    assert!(!gateway.has_ended());
+    assert!(peak < MEMORY_OF_MANY_KB_MAX, "{peak} kB");
+}

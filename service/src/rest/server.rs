@@ -1,0 +1,319 @@
+//! Connections of the HTTP server: bounded in number and by client address, half-sent
+//! heads and handshakes cut, TLS, and an end under a limit.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{Router, response::Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{ServeOptions, framed::framed};
+use crate::{attempts::address_block, tls::CurrentTls};
+
+/// A client has this long for the head of a request, also of the next one on a connection
+/// that is kept open.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
+/// A client has this long for the TLS handshake.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Largest head of a request, bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Connections beyond the limit that are told so; more are closed without a word.
+const REFUSALS_MAX: usize = 16;
+/// How long a refused client has to read why.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+/// Wait after `accept` failed, for want of descriptors or memory.
+const ACCEPT_WAIT: Duration = Duration::from_millis(200);
+/// The log says at most this often that connections are refused.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+/// What a client beyond the limit is told.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+Content-Type: application/json\r\nContent-Length: 120\r\n\r\n\
+{\"error\":{\"code\":\"too_many_connections\",\"message\":\"rest.connections_max is reached\",\"hint\":\"try again in some seconds\"}}";
+
+/// The address of the client that a request came from, among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// Serves `routes` on `listener` until `shutdown`. Event streams end then, requests under
+/// way are finished within [`ServeOptions::drain_time`], and what is left is cut.
+///
+/// # Errors
+/// Where the socket fails, or a certificate or key cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    options: impl Into<ServeOptions>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let options = options.into();
+    let address = listener.local_addr()?;
+    let app = framed(routes, &options, address, shutdown.clone());
+    let tls = options.tls.as_ref().map(|files| files.load().map(CurrentTls::new));
+    let tls = tls.transpose().map_err(io::Error::other)?;
+    let _reloading = tls.clone().zip(options.tls.clone()).map(|(current, files)| {
+        let stop = CancellationToken::new();
+        tokio::spawn(reload_at_hangup(current, files, stop.clone()));
+        stop.drop_guard()
+    });
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let places = Arc::new(Places::new(options.connections_max));
+    let mut connections = JoinSet::new();
+    let mut warned: Option<Instant> = None;
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                warn!(%error, "cannot accept connections; will retry");
+                sleep(ACCEPT_WAIT).await;
+                continue;
+            }
+        };
+        // An answer in two writes would else wait for the client's acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "no TCP_NODELAY");
+        }
+        match places.enter(peer.ip()) {
+            Entry::Admitted(place) => {
+                let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
+                let (app, shutdown) = (app.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    match tls {
+                        None => answer(stream, peer, app, shutdown).await,
+                        Some(acceptor) => {
+                            match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
+                                Ok(Ok(stream)) => answer(stream, peer, app, shutdown).await,
+                                Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
+                                Err(_) => debug!(%peer, "no TLS handshake in time"),
+                            }
+                        }
+                    }
+                });
+            }
+            Entry::Refused(place) => {
+                if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    let limit = options.connections_max;
+                    warn!(%peer, limit, "connection refused: rest.connections_max is reached");
+                }
+                let is_plain = tls.is_none();
+                if let Some(place) = place.filter(|_| is_plain) {
+                    connections.spawn(async move {
+                        let _place = place;
+                        // A client that does not read is not waited for.
+                        let _ = timeout(REFUSAL_TIME_MAX, refuse(stream)).await;
+                    });
+                }
+            }
+        }
+    }
+    drop(listener);
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if timeout(options.drain_time, finished).await.is_err() {
+        let limit_s = options.drain_time.as_secs_f64();
+        warn!(connections = connections.len(), limit_s, "requests are cut: the time is over");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Answers the requests of one connection.
+async fn answer<S>(stream: S, peer: SocketAddr, app: Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddress(peer));
+        let answer = hyper::service::Service::call(&app, request);
+        async move { answer.await as Result<Response, Infallible> }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = result {
+        debug!(%peer, %error, "connection ended");
+    }
+}
+
+/// Says why, and reads what the client says meanwhile, or it might not see the answer.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(REFUSAL).await?;
+    stream.shutdown().await?;
+    let mut buffer = [0; 1024];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
+}
+
+/// Takes certificates again at each SIGHUP; bad ones change nothing.
+async fn reload_at_hangup(
+    current: CurrentTls,
+    files: crate::tls::ServerFiles,
+    stop: CancellationToken,
+) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return error!(%error, "certificates are not taken again at SIGHUP"),
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(()) = hangups.recv() => match files.load() {
+                Ok(config) => {
+                    current.replace(config);
+                    info!(cert_file = %files.cert_file.display(), "certificate taken again");
+                }
+                Err(error) => error!(%error, "SIGHUP: the old certificate stays in force"),
+            },
+        }
+    }
+}
+
+/// Errors of `accept` that concern one connection only: the next may be fine.
+#[must_use]
+pub fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::Interrupted
+    )
+}
+
+/// Places for connections: so many at all, three quarters of them for one address.
+#[derive(Debug)]
+struct Places {
+    taken: Mutex<Taken>,
+    all_max: usize,
+    of_one_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    refusals: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+enum Entry {
+    Admitted(Place),
+    /// With a place to say so, where there is one.
+    Refused(Option<Place>),
+}
+
+/// A taken place; dropping it gives it back.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    /// None for a client that is only told that there is no place.
+    address: Option<IpAddr>,
+}
+
+impl Places {
+    fn new(all_max: usize) -> Self {
+        let of_one_max = (all_max - all_max / 4).max(1);
+        Self { taken: Mutex::default(), all_max, of_one_max }
+    }
+
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Entry {
+        let address = address_block(address);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_one = taken.by_address.get(&address).copied().unwrap_or_default();
+        if taken.all < self.all_max && of_one < self.of_one_max {
+            taken.all += 1;
+            *taken.by_address.entry(address).or_default() += 1;
+            return Entry::Admitted(Place { places: self.clone(), address: Some(address) });
+        }
+        if taken.refusals < REFUSALS_MAX {
+            taken.refusals += 1;
+            return Entry::Refused(Some(Place { places: self.clone(), address: None }));
+        }
+        Entry::Refused(None)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(address) = self.address else {
+            taken.refusals -= 1;
+            return;
+        };
+        taken.all -= 1;
+        if let Some(of_one) = taken.by_address.get_mut(&address) {
+            *of_one -= 1;
+            if *of_one == 0 {
+                taken.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refused_client_is_told_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(REFUSAL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
+
+    #[test]
+    fn places_are_given_back_and_one_address_cannot_take_all() {
+        let places = Arc::new(Places::new(4));
+        let enter = |address: &str| places.enter(address.parse().unwrap());
+        let mut held = Vec::new();
+        for (address, expect) in
+            [("10.0.0.1", true), ("10.0.0.1", true), ("10.0.0.1", true), ("10.0.0.1", false)]
+        {
+            let entry = enter(address);
+            assert_eq!(matches!(entry, Entry::Admitted(_)), expect);
+            held.push(entry);
+        }
+        assert!(matches!(enter("10.0.0.2"), Entry::Admitted(_)));
+        held.push(enter("10.0.0.2"));
+        assert!(matches!(enter("10.0.0.3"), Entry::Refused(Some(_))));
+        held.clear();
+        let taken = places.taken.lock().unwrap();
+        assert_eq!((taken.all, taken.refusals, taken.by_address.len()), (0, 0, 0));
+    }
+}

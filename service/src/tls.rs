@@ -1,0 +1,241 @@
+//! TLS: certificates and keys from PEM files, those of servers read again at SIGHUP.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{self, CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::WebPkiClientVerifier,
+};
+
+/// A certificate or key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}\nhint: expected a PEM file; `openssl x509 -in FILE -text` shows a certificate", file.display())]
+pub struct TlsError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl TlsError {
+    /// An error about `file`.
+    pub fn new(file: &Path, what: impl std::fmt::Display) -> Self {
+        Self { file: file.to_owned(), what: what.to_string() }
+    }
+}
+
+/// The files that a TLS server is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// The certificate that clients are shown, and its chain.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// The authority of clients' certificates; empty where clients show none.
+    pub ca_file: PathBuf,
+}
+
+impl ServerFiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names the file that cannot be used.
+    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| TlsError::new(&self.cert_file, e))?;
+        let builder = if self.ca_file.as_os_str().is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            let roots = Arc::new(authorities(&self.ca_file)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+            builder
+                .with_client_cert_verifier(verifier.map_err(|e| TlsError::new(&self.ca_file, e))?)
+        };
+        let (chain, key) = identity(&self.cert_file, &self.key_file)?;
+        let config =
+            builder.with_single_cert(chain, key).map_err(|e| TlsError::new(&self.key_file, e))?;
+        Ok(Arc::new(config))
+    }
+}
+
+/// The configuration that new connections get; it can be replaced while a server runs.
+#[derive(Clone, Debug)]
+pub struct CurrentTls(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl CurrentTls {
+    /// Begins with `config`.
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self(Arc::new(RwLock::new(config)))
+    }
+
+    /// The configuration for a new connection.
+    #[must_use]
+    pub fn get(&self) -> Arc<ServerConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces it; connections that are open keep theirs.
+    pub fn replace(&self, config: Arc<ServerConfig>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+}
+
+/// The files that a TLS client is made of; empty ones are not given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    /// The authority of the server's certificate; empty for those of the system.
+    pub ca_file: PathBuf,
+    /// The certificate that the server is shown, and its chain; empty for none.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+impl ClientFiles {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names the file that cannot be used, or says that the system knows no authorities.
+    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let Self { ca_file, cert_file, key_file } = self;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| TlsError::new(ca_file, e))?;
+        let is_set = |file: &Path| !file.as_os_str().is_empty();
+        let roots = if is_set(ca_file) { authorities(ca_file)? } else { system_authorities()? };
+        let builder = builder.with_root_certificates(roots);
+        let config = if is_set(cert_file) {
+            let (chain, key) = identity(cert_file, key_file)?;
+            let config = builder.with_client_auth_cert(chain, key);
+            config.map_err(|e| TlsError::new(key_file, e))?
+        } else {
+            builder.with_no_client_auth()
+        };
+        Ok(Arc::new(config))
+    }
+}
+
+/// A client that takes a server for the right one if it shows exactly the certificate of
+/// `cert_file`, whoever signed it and whatever names are in it: for commands that ask a server
+/// of this machine, whose file they can read.
+///
+/// # Errors
+/// Names the file that cannot be used.
+pub fn pinned_client(cert_file: &Path) -> Result<ClientConfig, TlsError> {
+    let failed = |what: &dyn std::fmt::Display| TlsError::new(cert_file, what);
+    let first = CertificateDer::pem_file_iter(cert_file).map_err(|e| failed(&e))?.next();
+    let certificate = first.ok_or_else(|| failed(&"no certificate in it"))?;
+    let verifier = PinnedCertificate {
+        certificate: certificate.map_err(|e| failed(&e))?,
+        provider: provider(),
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| failed(&e))?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(builder.with_no_client_auth())
+}
+
+/// Takes one certificate and no other; that the server has its key is verified as ever.
+#[derive(Debug)]
+struct PinnedCertificate {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinnedCertificate {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.certificate {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn system_authorities() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        let what = "\"\", and this system knows no authorities; name the server's";
+        return Err(TlsError::new(Path::new("mqtt.tls.ca_file"), what));
+    }
+    Ok(roots)
+}
+
+/// A certificate with its chain, and its key.
+pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Reads a certificate with its chain, and its key.
+///
+/// # Errors
+/// Names the file that cannot be used.
+pub fn identity(cert_file: &Path, key_file: &Path) -> Result<Identity, TlsError> {
+    let chain = CertificateDer::pem_file_iter(cert_file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| TlsError::new(cert_file, e))?;
+    if chain.is_empty() {
+        return Err(TlsError::new(cert_file, "no certificate in it"));
+    }
+    let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| TlsError::new(key_file, e))?;
+    Ok((chain, key))
+}
+
+/// Reads the certificates of authorities.
+///
+/// # Errors
+/// Names the file that cannot be used.
+pub fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|e| TlsError::new(file, e))? {
+        let certificate = certificate.map_err(|e| TlsError::new(file, e))?;
+        roots.add(certificate).map_err(|e| TlsError::new(file, e))?;
+    }
+    if roots.is_empty() {
+        return Err(TlsError::new(file, "no certificate in it"));
+    }
+    Ok(roots)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
