@@ -1,5 +1,5 @@
 //! The proof that nothing is lost: for each device, in readings,
-//! received = logged + dead-lettered + duplicates + in flight.
+//! received = logged + dead-lettered + duplicates + dropped + in flight.
 //!
 //! It counts since the start of the process. What was in flight when a process
 //! ended was not acknowledged, so it comes again and is counted by the next.
@@ -31,6 +31,9 @@ pub struct Counts {
     pub dead_lettered: u64,
     /// Sent again by the device, and durable already.
     pub duplicates: u64,
+    /// Messages of QoS 0 that were read and could not be kept: nobody has them any more.
+    #[serde(default)]
+    pub dropped: u64,
     /// On the way to the log, not acknowledged yet.
     pub in_flight: u64,
     /// What is in none of these: 0, or readings were lost.
@@ -63,7 +66,7 @@ pub struct Line {
 pub struct Snapshot {
     /// Since when it counts, UTC milliseconds.
     pub since_ms: i64,
-    /// MQTT messages that came.
+    /// Messages that came, by MQTT or HTTP.
     pub messages: u64,
     /// Times that a broker had lost this client's session, and with it perhaps
     /// messages.
@@ -109,6 +112,7 @@ struct Account {
     device: Option<(ZoneId, SmolStr)>,
     received: u64,
     in_flight: u64,
+    dropped: u64,
     settled: Tally,
     sequence: DeviceSequence,
     clock: ClockOffset,
@@ -176,6 +180,18 @@ impl Ledger {
         self.in_flight.send_modify(|count| *count -= 1);
     }
 
+    /// A message of QoS 0 was read and could not be kept. It was not decoded, so it counts as one
+    /// reading.
+    pub(crate) fn count_dropped(&self, message: &Message) {
+        let mut state = self.state();
+        state.messages += 1;
+        let address = Address::parse(&message.topic).ok();
+        let index = state.account_of(address.as_ref(), self.devices_max);
+        let account = &mut state.accounts[index];
+        account.received += 1;
+        account.dropped += 1;
+    }
+
     /// A broker had lost this client's session.
     pub(crate) fn lost_session(&self) {
         self.state().lost_sessions += 1;
@@ -224,12 +240,13 @@ impl Account {
             return None;
         }
         let Tally { logged, dead_lettered, duplicates } = self.settled;
-        let accounted = logged + dead_lettered + duplicates + self.in_flight;
+        let accounted = logged + dead_lettered + duplicates + self.dropped + self.in_flight;
         let counts = Counts {
             received: self.received,
             logged,
             dead_lettered,
             duplicates,
+            dropped: self.dropped,
             in_flight: self.in_flight,
             unaccounted: self.received.wrapping_sub(accounted).cast_signed(),
             sequence_gaps: self.sequence.gaps(),
@@ -247,6 +264,7 @@ impl Counts {
             logged: self.logged.saturating_add(other.logged),
             dead_lettered: self.dead_lettered.saturating_add(other.dead_lettered),
             duplicates: self.duplicates.saturating_add(other.duplicates),
+            dropped: self.dropped.saturating_add(other.dropped),
             in_flight: self.in_flight.saturating_add(other.in_flight),
             unaccounted: self.unaccounted.saturating_add(other.unaccounted),
             sequence_gaps: self.sequence_gaps.saturating_add(other.sequence_gaps),
@@ -313,6 +331,16 @@ mod tests {
         check(&devices[0].counts, [1, 0, 1, 0, 0]);
         check(&devices[1].counts, [7, 2, 2, 3, 0]);
         check(&devices[2].counts, [1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_was_dropped_is_in_the_equation() {
+        let ledger = Ledger::new(10, 8);
+        ledger.count_dropped(&message("sensors/farm/bay-1/probe", r#"{"temperature": 1}"#));
+        ledger.count_dropped(&message("tele/x/SENSOR", "1"));
+        let Snapshot { messages, totals, devices, .. } = ledger.snapshot();
+        assert_eq!((messages, totals.dropped, devices.len()), (2, 2, 2));
+        check(&totals, [2, 0, 0, 0, 0]);
     }
 
     #[test]

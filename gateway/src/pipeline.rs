@@ -23,7 +23,7 @@ use crate::{
     arrival::ArrivalTimes,
     dead_letters::DeadLetters,
     duplicates::{DuplicateMessage, Duplicates, beginning},
-    inlet::{Done, Job, Origin},
+    inlet::{Done, DurableOutcome, Job, Origin},
     intake::{Decoder, Intake, fingerprint, topic_hash},
     ledger::{AccountId, Ledger, Tally},
     message::{Message, now_ms},
@@ -210,7 +210,8 @@ impl Pipeline {
             fault::point("ack");
             // A connection that is gone gets no acknowledgement: the message
             // comes again, as a duplicate.
-            let _ = done.send(Done::Durable);
+            let dead_letter = letter.map(|letter| (letter.reason, letter.detail));
+            let _ = done.send(Done::Durable(DurableOutcome { tally, dead_letter }));
             drop(share);
         }
         Ok(())
