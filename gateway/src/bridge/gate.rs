@@ -58,7 +58,7 @@ impl Gate {
     /// that MQTT is on it as it is, not within TLS.
     pub(super) fn guard<S>(&self, stream: S, speaks_mqtt: bool) -> Guarded<S> {
         let goodbye = if speaks_mqtt { &DISCONNECT[..] } else { &[] };
-        Guarded { stream, gate: self.clone(), goodbye, is_write_closed: false }
+        Guarded { stream, gate: self.clone(), goodbye, is_write_closed: false, untold_end: None }
     }
 
     pub(super) fn is_shut(&self) -> bool {
@@ -78,6 +78,10 @@ pub(super) struct Guarded<S> {
     /// What is left to write when taking leave.
     goodbye: &'static [u8],
     is_write_closed: bool,
+    /// How the connection ended. The client library reads packets in batches, and forgets
+    /// those of a batch in which the connection ends. So the end is told only to who asks
+    /// once more, which is after the batch.
+    untold_end: Option<io::Result<()>>,
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
@@ -114,7 +118,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                 return Poll::Pending;
             }
         }
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        if let Some(end) = self.untold_end.take() {
+            return Poll::Ready(end);
+        }
+        let room = into.remaining();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, into));
+        if read.is_ok() && (into.remaining() < room || room == 0) {
+            return Poll::Ready(Ok(()));
+        }
+        self.untold_end = Some(read);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -184,5 +198,17 @@ mod tests {
             near.read_to_end(&mut rest).await.unwrap();
             assert_eq!(rest, b"bc");
         }
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_to_who_asks_once_more() {
+        let (near, mut far) = duplex(64);
+        let mut near = Gate::default().guard(near, true);
+        far.write_all(b"a").await.unwrap();
+        drop(far);
+        let mut bytes = [0; 8];
+        assert_eq!(near.read(&mut bytes).await.unwrap(), 1);
+        assert!(poll!(Box::pin(near.read(&mut bytes))).is_pending());
+        assert!(matches!(poll!(Box::pin(near.read(&mut bytes))), Poll::Ready(Ok(0))));
     }
 }

@@ -59,6 +59,8 @@ pub(crate) const REQUESTS_SPARE: usize = 16;
 /// Messages that wait for the log, as a multiple of Receive Maximum. Over it the
 /// broker is held back.
 const WAITING_RATIO: usize = 4;
+/// Acknowledgements that are written together at most.
+const ACKS_AT_ONCE: usize = 64;
 /// A broker that has been told goodbye closes the connection within this time, or
 /// is not waited for.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -112,9 +114,12 @@ impl<'a> Bridge<'a> {
             .set_clean_start(false)
             .set_session_expiry_interval(Some(mqtt.session_expiry_s.max(1)))
             .set_receive_maximum(Some(mqtt.receive_maximum))
-            // When a connection ends, the library forgets what it has read of a batch
-            // and not handed over; with one packet a batch that is nothing.
-            .set_read_batch_size(1);
+            // Acknowledgements go out together, not each in a packet of its own.
+            .set_max_request_batch(ACKS_AT_ONCE);
+        if mqtt.tls.enabled {
+            // Below TLS, `Guarded` cannot keep the end of a connection out of a batch.
+            options.set_read_batch_size(1);
+        }
         let session = NothingUnderWay {
             session_expiry_s: mqtt.session_expiry_s.max(1),
             outgoing_inflight_max: options.get_outgoing_inflight_upper_limit(),
