@@ -272,6 +272,12 @@ class Gateway(Process):
         """Messages that it says it dropped."""
         return self.totals().get("dropped", 0)
 
+    def waiting(self):
+        """Records that its spool holds for Kafka."""
+        lines = self.get("metrics").splitlines()
+        spools = [line for line in lines if line.startswith("microclimate_gateway_spool_records{")]
+        return sum(int(float(line.rsplit(" ", 1)[1])) for line in spools)
+
 
 def build_telegraf(folder):
     """Telegraf with its MQTT input and Kafka output alone, from its Go module."""
@@ -313,6 +319,7 @@ class Telegraf(Process):
   metric_batch_size = 1000
   metric_buffer_limit = 100000
   omit_hostname = true
+  debug = true
 [[inputs.mqtt_consumer]]
   servers = ["tcp://127.0.0.1:{broker.port}"]
   topics = ["sensors/#"]
@@ -338,10 +345,20 @@ class Telegraf(Process):
         wait_until("connected", lambda: self.said().count("Connected [tcp://") > before)
 
     def reported_lost(self):
-        """Metrics that its log says were dropped."""
-        lost = 0
+        """Metrics that its log says were dropped; of a dropped batch, the number in the line
+        after it."""
+        lost, is_batch = 0, False
         for line in self.said().splitlines():
             words = line.split()
             if "metrics have been dropped" in line:
                 lost += int(words[words.index("metrics") - 1])
+            elif "dropping batch" in line:
+                is_batch = True
+            elif is_batch and "Wrote batch of" in line:
+                lost, is_batch = lost + int(words[words.index("of") + 1]), False
         return lost
+
+    def waiting(self):
+        """Metrics that its buffer in memory holds for Kafka."""
+        fullness = [line for line in self.said().splitlines() if "Buffer fullness:" in line]
+        return int(fullness[-1].split("Buffer fullness:")[1].split("/")[0]) if fullness else 0
