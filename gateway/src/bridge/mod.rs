@@ -175,7 +175,9 @@ impl<'a> Bridge<'a> {
                             return self.finish().await;
                         }
                         if leave_by.is_none() && self.is_all_acknowledged() {
-                            self.gate.leave();
+                            // Answered behind all that the broker has queued for this
+                            // connection, and would drop at its end.
+                            self.subscribe();
                             leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                         }
                     }
@@ -188,7 +190,11 @@ impl<'a> Bridge<'a> {
                         () = room(&self.inlet, &self.held) => self.submit_held(),
                         event = &mut poll => break event,
                         () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
-                        () = at(leave_by) => {
+                        () = at(leave_by), if !self.gate.is_leaving() => {
+                            self.gate.leave();
+                            leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
+                        }
+                        () = at(leave_by), if self.gate.is_leaving() => {
                             warn!("the broker does not close the connection; leaving it");
                             self.disconnected();
                             return self.finish().await;
@@ -205,6 +211,10 @@ impl<'a> Bridge<'a> {
                     if ack.is_none() || !shutdown.is_cancelled() {
                         self.take(ack, message(&publish));
                     }
+                }
+                Ok(Event::Incoming(Incoming::SubAck(_))) if leave_by.is_some() => {
+                    self.gate.leave();
+                    leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                 }
                 Ok(Event::Incoming(Incoming::SubAck(ack))) => self.subscribed(&ack.return_codes),
                 Ok(Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_))) => {
@@ -255,7 +265,7 @@ impl<'a> Bridge<'a> {
     }
 
     fn connected(&mut self, session_present: bool) {
-        let Mqtt { host, port, client_id, filters, .. } = self.mqtt;
+        let Mqtt { host, port, client_id, .. } = self.mqtt;
         info!(host, port, client_id, session_present, "connected to the broker");
         if self.had_session && !session_present {
             self.ledger.lost_session();
@@ -270,7 +280,13 @@ impl<'a> Bridge<'a> {
                 error!(filter, %error, "cannot unsubscribe");
             }
         }
-        let filters = filters.iter().map(|filter| SubscribeFilter {
+        self.subscribe();
+        self.is_connected.store(true, Ordering::Relaxed);
+        self.shut_gate_if_behind();
+    }
+
+    fn subscribe(&self) {
+        let filters = self.mqtt.filters.iter().map(|filter| SubscribeFilter {
             // A stored last value is worth having once, not at each connection.
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
             ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
@@ -278,8 +294,6 @@ impl<'a> Bridge<'a> {
         if let Err(error) = self.client.try_subscribe_many(filters) {
             error!(%error, "cannot subscribe; check mqtt.filters");
         }
-        self.is_connected.store(true, Ordering::Relaxed);
-        self.shut_gate_if_behind();
     }
 
     /// Says which filters the broker refused.
