@@ -98,6 +98,13 @@ pub(crate) struct Inner {
     jobs: Mutex<Option<UnboundedReceiver<Job>>>,
 }
 
+impl Inner {
+    /// The newest settings.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.borrow().clone()
+    }
+}
+
 /// Opens a gateway and runs it until `shutdown`.
 ///
 /// # Errors
@@ -225,7 +232,7 @@ impl Gateway {
         self.0.downlink.clone()
     }
 
-    /// `/ledger`, `/duplicates` and `/dead-letters`, to be merged with other services' routes.
+    /// `/ledger`, `/duplicates`, `/dead-letters` and `POST /v1/readings`, to be merged with other services' routes.
     pub fn routes(&self) -> axum::Router {
         rest::routes(self.clone())
     }
@@ -314,6 +321,7 @@ impl Gateway {
             logged = totals.logged,
             dead_lettered = totals.dead_lettered,
             duplicates = totals.duplicates,
+            dropped = totals.dropped,
             in_flight = totals.in_flight,
             unaccounted = totals.unaccounted,
             "ended"

@@ -10,7 +10,10 @@ use tokio::sync::{
     oneshot,
 };
 
-use crate::{ledger::Ledger, message::Message};
+use crate::{
+    ledger::{Ledger, Tally},
+    message::Message,
+};
 
 /// What a message costs beside its topic and payload, bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
@@ -49,9 +52,18 @@ pub(crate) enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     /// Everything of it is durable: it may be acknowledged.
-    Durable,
+    Durable(DurableOutcome),
     /// A dead letter that still cannot be decoded; nothing was written.
     StillDead(Reason, String),
+}
+
+/// As what a message is durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DurableOutcome {
+    /// Its readings.
+    pub(crate) tally: Tally,
+    /// Why it, or a part of it, is a dead letter.
+    pub(crate) dead_letter: Option<(Reason, String)>,
 }
 
 /// The log is so far behind that the message was not taken. Whoever brought it
@@ -83,14 +95,19 @@ impl Inlet {
         self.submit_from(Origin::Network, message)
     }
 
+    /// Waits until there is room for a message of this size.
+    pub(crate) async fn wait_for_room(&self, message: &Message) {
+        // The budget is never closed, and is larger than any message (`Settings::check`).
+        let _ = self.budget.acquire_many(message_cost_bytes(message)).await;
+    }
+
     /// Hands in a message of any origin.
     pub(crate) fn submit_from(
         &self,
         origin: Origin,
         message: Message,
     ) -> Result<oneshot::Receiver<Done>, Full> {
-        let bytes = message.topic.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
-        let bytes = u32::try_from(bytes).map_err(|_| Full)?;
+        let bytes = message_cost_bytes(&message);
         let share = self.budget.clone().try_acquire_many_owned(bytes).map_err(|_| Full)?;
         let (done, answer) = oneshot::channel();
         fault::point("receive");
@@ -99,4 +116,10 @@ impl Inlet {
         let _ = self.queue.send(Job { message, origin, done, share, since: Instant::now() });
         Ok(answer)
     }
+}
+
+/// What a message takes of the budget.
+fn message_cost_bytes(message: &Message) -> u32 {
+    let bytes = message.topic.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }

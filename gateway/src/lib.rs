@@ -11,6 +11,7 @@
 //! - `listener`: devices connect here (MQTT 3.1.1 and 5), or
 //! - `bridge`: … to a broker, of which this is a client
 //! - `metadata`: … with another for what tells the meaning of values
+//! - `http_readings`: … or posts readings over HTTP
 //! - `message`: a PUBLISH as received
 //! - `inlet`: where transports hand it in, and what they are told
 //! - `pipeline`: decodes and appends in order, acknowledges in order
@@ -44,6 +45,7 @@ mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod gateway;
+mod http_readings;
 mod inlet;
 mod intake;
 pub mod ledger;

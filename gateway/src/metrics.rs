@@ -24,11 +24,16 @@ pub(crate) fn metrics(gateway: &Gateway) -> String {
 
 fn readings(page: &mut Page, gateway: &Gateway) {
     let Snapshot { messages, totals, .. } = gateway.ledger();
-    let Counts { received, logged, dead_lettered, duplicates, in_flight, unaccounted, .. } = totals;
-    page.one(("messages_total", "counter", "MQTT messages that came"), messages);
+    let Counts { received, logged, dead_lettered, duplicates, .. } = totals;
+    let Counts { dropped, in_flight, unaccounted, .. } = totals;
+    page.one(("messages_total", "counter", "Messages that came, by MQTT or HTTP"), messages);
     page.one(("readings_received_total", "counter", "Readings that came"), received);
-    let outcomes =
-        [("logged", logged), ("dead_lettered", dead_lettered), ("duplicate", duplicates)];
+    let outcomes = [
+        ("logged", logged),
+        ("dead_lettered", dead_lettered),
+        ("duplicate", duplicates),
+        ("dropped", dropped),
+    ];
     let outcomes = outcomes.map(|(name, count)| (label("outcome", name), count));
     page.family(("readings_total", "counter", "Readings settled, by outcome"), outcomes);
     page.one(("readings_in_flight", "gauge", "Readings not yet durable"), in_flight);

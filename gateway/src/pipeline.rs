@@ -23,7 +23,7 @@ use crate::{
     arrival::ArrivalTimes,
     dead_letters::DeadLetters,
     duplicates::{DuplicateMessage, Duplicates, beginning},
-    inlet::{Done, Job, Origin},
+    inlet::{Done, DurableOutcome, Job, Origin},
     intake::{Decoder, Intake, fingerprint, topic_hash},
     ledger::{AccountId, Ledger, Tally},
     message::{Message, now_ms},
@@ -329,7 +329,9 @@ impl Pipeline {
             fault::point("ack");
             // A connection that is gone gets no acknowledgement: the message
             // comes again, as a duplicate.
-            let _ = settling.done.send(Done::Durable);
+            let dead_letter = letter.map(|letter| (letter.reason, letter.detail));
+            let outcome = DurableOutcome { tally, dead_letter };
+            let _ = settling.done.send(Done::Durable(outcome));
             drop(settling.share);
         }
         Ok(())

@@ -20,6 +20,7 @@ use crate::{
     dead_letters::{Outcome, Selection, Shown},
     duplicates::DuplicateMessage,
     gateway::Gateway,
+    http_readings,
     ledger::Snapshot,
     metrics::metrics,
 };
@@ -33,7 +34,8 @@ pub(crate) fn routes(gateway: Gateway) -> Router {
         .route("/duplicates", get(duplicates))
         .route("/dead-letters", get(dead_letters))
         .route("/dead-letters/reinject", post(reinject))
-        .with_state(gateway)
+        .with_state(gateway.clone())
+        .merge(http_readings::routes(gateway))
 }
 
 /// The routes of a gateway that runs by itself.

@@ -2,10 +2,15 @@
 
 mod support;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use eventlog::EventLog;
-use support::{AGES, Running, broker::Broker, wire::Packet, within};
+use support::{
+    AGES, Running,
+    broker::Broker,
+    wire::{Device, Packet},
+    within,
+};
 use telemetry::{Report, Source, topic};
 
 const PROBE: &str = "sensors/farm/bay-1/probe";
@@ -110,6 +115,90 @@ async fn a_broken_connection_brings_messages_again_and_they_are_logged_once() {
     let got = logged(&gateway).await;
     assert!(got.is_sorted_by(|a, b| a.0 < b.0), "{got:?}");
     assert_eq!(gateway.gateway.ledger().totals.unaccounted, 0);
+    gateway.stop().await;
+}
+
+/// Sends numbered messages of QoS 0; returns when the broker has them.
+async fn burst(device: &mut Device, seqs: std::ops::Range<u64>) {
+    for seq in seqs {
+        device.send_unacknowledged(PROBE, &message(seq)).await;
+    }
+    device.ping().await;
+}
+
+/// Waits until so many messages are logged, and compares them all.
+async fn check_logged(gateway: &Running, messages: u64) {
+    gateway.until("all logged", |ledger| ledger.totals.logged >= messages).await;
+    assert_eq!(logged(gateway).await, live(0..messages));
+    let totals = gateway.gateway.ledger().totals;
+    assert_eq!((totals.dropped, totals.unaccounted), (0, 0));
+}
+
+#[tokio::test]
+async fn qos_0_is_held_back_while_the_log_is_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let mut device = broker.device().await;
+    // Room for a part of what may wait otherwise.
+    let set = ["mqtt.packet_bytes_max=32768", "limits.in_flight_bytes_max=131072"];
+    for (at, set) in [&[][..], &set[..]].into_iter().enumerate() {
+        let name = format!("mqtt.client_id='gateway-{at}'");
+        let log = dir.path().join(format!("log-{at}"));
+        let gateway = broker.gateway(&log, &[&[name.as_str()], set].concat()).await;
+        burst(&mut device, 0..1).await;
+        gateway.until("the first", |ledger| ledger.totals.logged == 1).await;
+        gateway.faults.hold();
+        burst(&mut device, 1..20_000).await;
+        gateway.until("behind", |ledger| ledger.totals.in_flight > 200).await;
+        gateway.faults.release();
+        check_logged(&gateway, 20_000).await;
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_held_back_for_longer_than_the_keep_alive_is_not_left() {
+    /// The library gives up at the second ping without an answer.
+    const FAULT_LASTS: Duration = Duration::from_millis(3500);
+    let dir = tempfile::tempdir().unwrap();
+    let Some(broker) = Broker::start(dir.path()) else { return };
+    let mut device = broker.device().await;
+    let gateway = broker.gateway(&dir.path().join("log"), &["mqtt.keep_alive_s=1"]).await;
+    gateway.faults.hold();
+    burst(&mut device, 0..5000).await;
+    tokio::time::sleep(FAULT_LASTS).await;
+    gateway.faults.release();
+    check_logged(&gateway, 5000).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn qos_0_survives_an_orderly_restart_where_the_broker_queues_it() {
+    const MESSAGES: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let queues = "queue_qos0_messages true";
+    let Some(broker) = Broker::start_with(dir.path(), queues) else { return };
+    let mut device = broker.device().await;
+    let log = dir.path().join("log");
+    let mut gateway = broker.gateway(&log, &[]).await;
+    let sending = tokio::spawn(async move {
+        for from in (0..MESSAGES).step_by(20) {
+            burst(&mut device, from..from + 20).await;
+        }
+    });
+    for _ in 0..3 {
+        gateway.until("some", |ledger| ledger.totals.logged > 500).await;
+        gateway.stop().await;
+        gateway = broker.gateway(&log, &[]).await;
+    }
+    within(sending).await.unwrap();
+    let all = async {
+        while logged(&gateway).await.len() < MESSAGES as usize {
+            tokio::task::yield_now().await;
+        }
+    };
+    let came = tokio::time::timeout(AGES, all).await;
+    assert_eq!(logged(&gateway).await, live(0..MESSAGES), "{came:?}");
     gateway.stop().await;
 }
 

@@ -5,6 +5,10 @@
 //! on the connection that it came on. One task polls and acknowledges, so the
 //! connection cannot change between the check and the acknowledgement; what
 //! was queued when a connection ends is dropped by the client library.
+//!
+//! **Invariant:** what was read from the broker is handed to the log or, where
+//! the process ends first, counted: a message of QoS 0 exists nowhere else. When
+//! the log is behind, the connection is not read, and TCP holds the broker back.
 
 mod gate;
 mod session;
@@ -20,12 +24,15 @@ use std::{
 };
 
 use rumqttc::{
-    AckMode, AsyncClient, ConnectionError, Event, EventLoop, Incoming, ManualAck, MqttOptions,
-    Outgoing, Publish, PublishOptions, QoS, RetainForwardRule, SubscribeFilter, TlsConfiguration,
-    Transport, mqttbytes::v5::SubscribeReasonCode,
+    AckMode, AsyncClient, Event, EventLoop, Incoming, ManualAck, MqttOptions, Outgoing, Publish,
+    PublishOptions, QoS, RetainForwardRule, SubscribeFilter, TlsConfiguration, Transport,
+    mqttbytes::v5::SubscribeReasonCode,
 };
 use telemetry::SmolStr;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -35,7 +42,7 @@ use session::NothingUnderWay;
 use crate::{
     GatewayError,
     downlink::Downlink,
-    inlet::{Done, Full, Inlet},
+    inlet::{Done, Inlet},
     ledger::Ledger,
     message::{Message, now_ms},
     settings::Mqtt,
@@ -50,9 +57,13 @@ const OUTGOING_MAX: u16 = 64;
 /// Beside acknowledgements, the client queues a few requests of its own.
 pub(crate) const REQUESTS_SPARE: usize = 16;
 /// Messages that wait for the log, as a multiple of Receive Maximum. Over it the
-/// broker is held back; and what needs no acknowledgement (QoS 0) is lost, as it
-/// may be.
+/// broker is held back.
 const WAITING_RATIO: usize = 4;
+/// Acknowledgements that are written together at most.
+const ACKS_AT_ONCE: usize = 64;
+/// A broker that has been told goodbye closes the connection within this time, or
+/// is not waited for.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A message on its way to the log; without `ack` it is QoS 0.
 struct Slot {
@@ -61,16 +72,26 @@ struct Slot {
     durable: Option<oneshot::Receiver<Done>>,
 }
 
+/// A message that waits for room; without `ack` it is QoS 0.
+struct HeldMessage {
+    ack: Option<ManualAck>,
+    message: Message,
+}
+
 pub(crate) struct Bridge<'a> {
     mqtt: &'a Mqtt,
     inlet: Inlet,
     ledger: Arc<Ledger>,
     is_connected: Arc<AtomicBool>,
     client: AsyncClient,
-    /// Messages of this connection in the order of arrival. Receive Maximum
-    /// bounds it where the broker keeps to it; where not, `gate` does, and at
-    /// last `limits.in_flight_bytes_max`.
+    /// Messages on their way to the log in the order of arrival. Receive Maximum
+    /// bounds it where the broker keeps to it; where not, and at QoS 0, `gate` does.
     ring: VecDeque<Slot>,
+    /// Messages for which `limits.in_flight_bytes_max` leaves no room yet: at most
+    /// what the client library had read when the gate was shut.
+    held: VecDeque<HeldMessage>,
+    /// Acknowledgements that the client library has not written yet.
+    unwritten_acks: usize,
     gate: Gate,
     /// Filters of settings before, which the session still has.
     dropped_filters: Vec<String>,
@@ -92,35 +113,45 @@ impl<'a> Bridge<'a> {
             .set_ack_mode(AckMode::Manual)
             .set_clean_start(false)
             .set_session_expiry_interval(Some(mqtt.session_expiry_s.max(1)))
-            .set_receive_maximum(Some(mqtt.receive_maximum));
+            .set_receive_maximum(Some(mqtt.receive_maximum))
+            // Acknowledgements go out together, not each in a packet of its own.
+            .set_max_request_batch(ACKS_AT_ONCE);
+        if mqtt.tls.enabled {
+            // Below TLS, `Guarded` cannot keep the end of a connection out of a batch.
+            options.set_read_batch_size(1);
+        }
         let session = NothingUnderWay {
             session_expiry_s: mqtt.session_expiry_s.max(1),
             outgoing_inflight_max: options.get_outgoing_inflight_upper_limit(),
         };
         options.set_session_store(session);
         let gate = Gate::default();
-        let guard = gate.clone();
+        let (guard, speaks_mqtt) = (gate.clone(), !mqtt.tls.enabled);
         options.set_socket_connector(move |host, network| {
             let guard = guard.clone();
-            async move { Ok(guard.guard(rumqttc::default_socket_connect(host, network).await?)) }
+            async move {
+                let stream = rumqttc::default_socket_connect(host, network).await?;
+                Ok(guard.guard(stream, speaks_mqtt))
+            }
         });
         let capacity = usize::from(mqtt.receive_maximum) + REQUESTS_SPARE;
         let (client, events) = AsyncClient::builder(options)
             .capacity(capacity)
             .try_build()
             .map_err(|e| ended(e.to_string()))?;
-        let (ring, had_session, backoff) = (VecDeque::new(), false, BACKOFF_MIN);
         let bridge = Self {
             mqtt,
             inlet,
             ledger,
             is_connected,
             client,
-            ring,
+            ring: VecDeque::new(),
+            held: VecDeque::new(),
+            unwritten_acks: 0,
             gate,
             dropped_filters,
-            had_session,
-            backoff,
+            had_session: false,
+            backoff: BACKOFF_MIN,
         };
         Ok((bridge, events))
     }
@@ -132,19 +163,23 @@ impl<'a> Bridge<'a> {
         mut events: EventLoop,
         shutdown: CancellationToken,
     ) -> Result<(), GatewayError> {
+        let mut leave_by = None;
         loop {
             let event = {
                 // One poll at a time, never dropped half-way.
                 let mut poll = pin!(events.poll());
                 let mut has_room = true;
                 loop {
-                    if shutdown.is_cancelled() && self.ring.is_empty() {
+                    if shutdown.is_cancelled() {
                         if !self.is_connected.load(Ordering::Relaxed) {
-                            return Ok(());
+                            return self.finish().await;
                         }
-                        // Refused only when a connection's queue is full, and
-                        // then the session ends by silence.
-                        let _ = self.client.try_disconnect();
+                        if leave_by.is_none() && self.is_all_acknowledged() {
+                            // Answered behind all that the broker has queued for this
+                            // connection, and would drop at its end.
+                            self.subscribe();
+                            leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
+                        }
                     }
                     tokio::select! {
                         biased;
@@ -152,28 +187,44 @@ impl<'a> Bridge<'a> {
                             durable.map_err(|_| ended("the log failed"))?;
                             has_room = self.acknowledge();
                         }
+                        () = room(&self.inlet, &self.held) => self.submit_held(),
                         event = &mut poll => break event,
                         () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
+                        () = at(leave_by), if !self.gate.is_leaving() => {
+                            self.gate.leave();
+                            leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
+                        }
+                        () = at(leave_by), if self.gate.is_leaving() => {
+                            warn!("the broker does not close the connection; leaving it");
+                            self.disconnected();
+                            return self.finish().await;
+                        }
                     }
                 }
             };
             match event {
                 Ok(Event::Incoming(Incoming::ConnAck(ack))) => self.connected(ack.session_present),
-                Ok(Event::Incoming(Incoming::Publish(publish))) if !shutdown.is_cancelled() => {
-                    if let Err(error) = self.take(&publish) {
-                        // Unacknowledged, so the broker keeps it and sends it
-                        // again on the next connection.
-                        error!(%error, "not taking messages; leaving the broker for a while");
-                        events.clean();
-                        self.disconnected();
-                        self.back_off(&shutdown).await;
+                Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                    let ack = self.client.prepare_ack(&publish);
+                    // At the end nothing new is acknowledged: the broker keeps it for the
+                    // next start. QoS 0 it does not keep.
+                    if ack.is_none() || !shutdown.is_cancelled() {
+                        self.take(ack, message(&publish));
                     }
                 }
+                Ok(Event::Incoming(Incoming::SubAck(_))) if leave_by.is_some() => {
+                    self.gate.leave();
+                    leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
+                }
                 Ok(Event::Incoming(Incoming::SubAck(ack))) => self.subscribed(&ack.return_codes),
-                Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(ConnectionError::RequestsDone) => {
-                    return Ok(());
+                Ok(Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_))) => {
+                    self.unwritten_acks = self.unwritten_acks.saturating_sub(1);
                 }
                 Ok(_) => {}
+                Err(_) if self.gate.is_leaving() => {
+                    self.disconnected();
+                    return self.finish().await;
+                }
                 Err(error) => {
                     let Mqtt { host, port, .. } = self.mqtt;
                     warn!(host, port, %error, "no connection to the broker; trying again");
@@ -181,11 +232,40 @@ impl<'a> Bridge<'a> {
                     self.back_off(&shutdown).await;
                 }
             }
+            if self.gate.is_shut() && events.state.await_pingresp() {
+                // The broker's answer may be in what is not read; without it the
+                // library would give up a connection on which QoS 0 is on the way.
+                let answer = events.state.handle_incoming_packet(Incoming::PingResp);
+                answer.map_err(|error| ended(error.to_string()))?;
+            }
         }
     }
 
+    /// Waits until all that was read is durable, whoever may still acknowledge it.
+    async fn finish(mut self) -> Result<(), GatewayError> {
+        while !self.ring.is_empty() || !self.held.is_empty() {
+            tokio::select! {
+                biased;
+                durable = head(&mut self.ring) => {
+                    durable.map_err(|_| ended("the log failed"))?;
+                    self.ring.pop_front();
+                }
+                () = room(&self.inlet, &self.held) => self.submit_held(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the broker has all acknowledgements that it can get.
+    fn is_all_acknowledged(&self) -> bool {
+        let is_open = |ack: &Option<ManualAck>| ack.is_some();
+        self.unwritten_acks == 0
+            && !self.ring.iter().any(|slot| is_open(&slot.ack))
+            && !self.held.iter().any(|held| is_open(&held.ack))
+    }
+
     fn connected(&mut self, session_present: bool) {
-        let Mqtt { host, port, client_id, filters, .. } = self.mqtt;
+        let Mqtt { host, port, client_id, .. } = self.mqtt;
         info!(host, port, client_id, session_present, "connected to the broker");
         if self.had_session && !session_present {
             self.ledger.lost_session();
@@ -200,7 +280,13 @@ impl<'a> Bridge<'a> {
                 error!(filter, %error, "cannot unsubscribe");
             }
         }
-        let filters = filters.iter().map(|filter| SubscribeFilter {
+        self.subscribe();
+        self.is_connected.store(true, Ordering::Relaxed);
+        self.shut_gate_if_behind();
+    }
+
+    fn subscribe(&self) {
+        let filters = self.mqtt.filters.iter().map(|filter| SubscribeFilter {
             // A stored last value is worth having once, not at each connection.
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
             ..SubscribeFilter::new(filter, QoS::AtLeastOnce)
@@ -208,7 +294,6 @@ impl<'a> Bridge<'a> {
         if let Err(error) = self.client.try_subscribe_many(filters) {
             error!(%error, "cannot subscribe; check mqtt.filters");
         }
-        self.is_connected.store(true, Ordering::Relaxed);
     }
 
     /// Says which filters the broker refused.
@@ -226,8 +311,12 @@ impl<'a> Bridge<'a> {
 
     fn disconnected(&mut self) {
         // What is in the ring goes on to the log, but its acknowledgements
-        // belong to a connection that is gone. The broker sends it again.
-        self.ring.clear();
+        // belong to a connection that is gone. The broker sends it again; not
+        // QoS 0, which is waited for.
+        self.ring.retain(|slot| slot.ack.is_none());
+        self.held.retain(|held| held.ack.is_none());
+        self.unwritten_acks = 0;
+        // For the next connection's handshake.
         self.gate.open();
         self.is_connected.store(false, Ordering::Relaxed);
     }
@@ -239,18 +328,31 @@ impl<'a> Bridge<'a> {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    fn take(&mut self, publish: &Publish) -> Result<(), Full> {
-        let ack = self.client.prepare_ack(publish);
-        if ack.is_none() && self.ring.len() >= self.waiting_max() {
-            warn!(topic = %String::from_utf8_lossy(&publish.topic), "log too slow: QoS 0 message lost");
-            return Ok(());
+    fn take(&mut self, ack: Option<ManualAck>, message: Message) {
+        self.held.push_back(HeldMessage { ack, message });
+        self.submit_held();
+        self.shut_gate_if_behind();
+    }
+
+    /// Hands in, in the order of arrival, what there is room for.
+    fn submit_held(&mut self) {
+        while let Some(HeldMessage { ack, message }) = self.held.front() {
+            let Ok(durable) = self.inlet.submit(message.clone()) else { break };
+            self.ring.push_back(Slot { ack: ack.clone(), durable: Some(durable) });
+            self.held.pop_front();
         }
-        let is_held = ack.is_some() && self.ring.len() >= self.waiting_max();
-        self.ring.push_back(Slot { ack, durable: Some(self.inlet.submit(message(publish))?) });
-        if is_held {
+    }
+
+    fn shut_gate_if_behind(&self) {
+        if !self.held.is_empty() || self.ring.len() >= self.waiting_max() {
             self.gate.shut();
         }
-        Ok(())
+    }
+
+    fn open_gate_if_caught_up(&self) {
+        if self.held.is_empty() && self.ring.len() <= self.waiting_max() / 2 {
+            self.gate.open();
+        }
     }
 
     fn waiting_max(&self) -> usize {
@@ -262,16 +364,44 @@ impl<'a> Bridge<'a> {
     fn acknowledge(&mut self) -> bool {
         let Some(slot) = self.ring.front_mut() else { return true };
         slot.durable = None;
-        if let Some(ack) = &slot.ack
-            && self.client.try_manual_ack(ack.clone()).is_err()
-        {
-            return false;
+        if let Some(ack) = &slot.ack {
+            if self.client.try_manual_ack(ack.clone()).is_err() {
+                return false;
+            }
+            self.unwritten_acks += 1;
         }
         self.ring.pop_front();
-        if self.ring.len() <= self.waiting_max() / 2 {
-            self.gate.open();
-        }
+        self.open_gate_if_caught_up();
         true
+    }
+}
+
+impl Drop for Bridge<'_> {
+    /// At the end of `limits.drain_s`.
+    fn drop(&mut self) {
+        let dropped: Vec<_> = self.held.iter().filter(|held| held.ack.is_none()).collect();
+        if !dropped.is_empty() {
+            warn!(messages = dropped.len(), "the log took no more: messages of QoS 0 are lost");
+        }
+        for HeldMessage { message, .. } in dropped {
+            self.ledger.count_dropped(message);
+        }
+    }
+}
+
+/// When there is room for the oldest message that waits for it; never, if there is none.
+async fn room(inlet: &Inlet, held: &VecDeque<HeldMessage>) {
+    match held.front() {
+        Some(HeldMessage { message, .. }) => inlet.wait_for_room(message).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When it is this time; never, if it is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -99,7 +99,7 @@ impl Selection {
                 }
             };
             match done {
-                Ok(Done::Durable) => outcome.reinjected += 1,
+                Ok(Done::Durable(_)) => outcome.reinjected += 1,
                 Ok(Done::StillDead(reason, detail)) => {
                     *outcome.still_dead.entry(reason).or_default() += 1;
                     outcome.example.get_or_insert_with(|| format!("{topic}: {detail}"));

@@ -55,6 +55,7 @@ struct Account {
     device: Option<(ZoneId, SmolStr)>,
     received: u64,
     in_flight: u64,
+    dropped: u64,
     settled: Tally,
     sequence: DeviceSequence,
     clock: ClockOffset,
@@ -71,6 +72,8 @@ pub(super) struct AccountRecord {
     logged: u64,
     dead_lettered: u64,
     duplicates: u64,
+    #[serde(default)]
+    dropped: u64,
     sequence_gaps: u64,
     resets: u64,
 }
@@ -128,6 +131,17 @@ impl Accounts {
         account.settled = account.settled.plus(tally);
     }
 
+    /// A reading was received and is lost.
+    pub(super) fn drop_reading(&mut self, address: Option<&Address>) {
+        let index = match address {
+            Some(Address { zone, device, .. }) => self.index_of(zone, device),
+            None => OTHERS,
+        };
+        let account = &mut self.accounts[index];
+        account.received += 1;
+        account.dropped += 1;
+    }
+
     /// Readings that were counted as logged are dead letters.
     pub(super) fn move_to_dead_letters(&mut self, zone: &ZoneId, device: &SmolStr, readings: u64) {
         let index = self.by_device.get(&(zone.clone(), device.clone())).copied().unwrap_or(OTHERS);
@@ -169,7 +183,8 @@ impl Accounts {
                 _ => OTHERS,
             };
             let account = &mut self.accounts[index];
-            account.received += tally.readings();
+            account.received += tally.readings() + record.dropped;
+            account.dropped += record.dropped;
             account.settled = account.settled.plus(tally);
             account.sequence.restore_counts(record.sequence_gaps, record.resets);
         }
@@ -222,6 +237,7 @@ impl Accounts {
         }
         let others = &mut self.accounts[OTHERS];
         others.received += account.received;
+        others.dropped += account.dropped;
         others.settled = others.settled.plus(account.settled);
         let (gaps, resets) = (account.sequence.gaps(), account.sequence.resets);
         others.sequence.restore_counts(gaps, resets);
@@ -260,12 +276,13 @@ impl Account {
             return None;
         }
         let Tally { logged, dead_lettered, duplicates } = self.settled;
-        let accounted = self.settled.readings() + self.in_flight;
+        let accounted = self.settled.readings() + self.dropped + self.in_flight;
         let counts = Counts {
             received: self.received,
             logged,
             dead_lettered,
             duplicates,
+            dropped: self.dropped,
             in_flight: self.in_flight,
             unaccounted: self.received.wrapping_sub(accounted).cast_signed(),
             sequence_gaps: self.sequence.gaps(),
@@ -284,6 +301,7 @@ impl Account {
             logged,
             dead_lettered,
             duplicates,
+            dropped: self.dropped,
             sequence_gaps: self.sequence.gaps(),
             resets: self.sequence.resets,
         }

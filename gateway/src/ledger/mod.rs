@@ -1,5 +1,5 @@
 //! The proof that nothing is lost: for each device, in readings,
-//! received = logged + dead-lettered + duplicates + in flight.
+//! received = logged + dead-lettered + duplicates + dropped + in flight.
 //!
 //! It counts since the folder of the log was first used: [`checkpoint`] keeps the counts beside
 //! the log, and after a crash what the log has beyond them is counted from the log itself. What
@@ -17,7 +17,7 @@ mod kafka;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use telemetry::{SequenceCheck, SmolStr, ZoneId};
+use telemetry::{Address, SequenceCheck, SmolStr, ZoneId};
 use tokio::sync::watch;
 
 use crate::{
@@ -41,6 +41,9 @@ pub struct Counts {
     pub dead_lettered: u64,
     /// Sent again by the device, and durable already.
     pub duplicates: u64,
+    /// Messages of QoS 0 that were read and could not be kept: nobody has them any more.
+    #[serde(default)]
+    pub dropped: u64,
     /// On the way to the log, not acknowledged yet.
     pub in_flight: u64,
     /// What is in none of these: 0, or readings were lost.
@@ -73,7 +76,7 @@ pub struct Line {
 pub struct Snapshot {
     /// Since when it counts, UTC milliseconds.
     pub since_ms: i64,
-    /// MQTT messages that came.
+    /// Messages that came, by MQTT or HTTP.
     pub messages: u64,
     /// Times that a broker had lost this client's session, and with it perhaps
     /// messages.
@@ -194,6 +197,14 @@ impl Ledger {
         self.in_flight.send_modify(|count| *count -= 1);
     }
 
+    /// A message of QoS 0 was read and could not be kept. It was not decoded, so it counts as one
+    /// reading.
+    pub(crate) fn count_dropped(&self, message: &Message) {
+        let mut state = self.state();
+        state.messages += 1;
+        state.accounts.drop_reading(Address::parse(&message.topic).ok().as_ref());
+    }
+
     /// A broker had lost this client's session.
     pub(crate) fn lost_session(&self) {
         self.state().lost_sessions += 1;
@@ -234,6 +245,7 @@ impl Counts {
             logged: self.logged.saturating_add(other.logged),
             dead_lettered: self.dead_lettered.saturating_add(other.dead_lettered),
             duplicates: self.duplicates.saturating_add(other.duplicates),
+            dropped: self.dropped.saturating_add(other.dropped),
             in_flight: self.in_flight.saturating_add(other.in_flight),
             unaccounted: self.unaccounted.saturating_add(other.unaccounted),
             sequence_gaps: self.sequence_gaps.saturating_add(other.sequence_gaps),
@@ -347,5 +359,15 @@ mod tests {
         // One that this ledger does not know counts as a whole.
         ledger.refused(&"farm/bay-1".parse().unwrap(), &"other".into(), 1);
         check(&ledger.snapshot().totals, [3, 0, 3, 0, 0]);
+    }
+
+    #[test]
+    fn what_was_dropped_is_in_the_equation() {
+        let ledger = Ledger::new(AccountLimits::default());
+        ledger.count_dropped(&message("sensors/farm/bay-1/probe", r#"{"temperature": 1}"#));
+        ledger.count_dropped(&message("tele/x/SENSOR", "1"));
+        let Snapshot { messages, totals, devices, .. } = ledger.snapshot();
+        assert_eq!((messages, totals.dropped, devices.len()), (2, 2, 2));
+        check(&totals, [2, 0, 0, 0, 0]);
     }
 }

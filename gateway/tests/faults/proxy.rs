@@ -95,7 +95,10 @@ impl Proxy {
                 // Fails only when the proxy is gone, which is a cut too.
                 let _ = line.wait_for(|line| number < line.cut_below).await;
             };
-            tokio::select! { () = up => {} () = down => {} () = cut => {} }
+            // One direction may end before the other: who has nothing more to say may
+            // still listen.
+            let both = async { tokio::join!(up, down) };
+            tokio::select! { _ = both => {} () = cut => {} }
         });
     }
 

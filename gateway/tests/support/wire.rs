@@ -143,6 +143,12 @@ impl Device {
         self.publish_as(0x32, id, topic, payload).await
     }
 
+    /// Sends a QoS 0 message: nobody answers.
+    pub(crate) async fn send_unacknowledged(&mut self, topic: &str, payload: &str) {
+        let body = [&text(topic), self.properties(), payload.as_bytes()].concat();
+        self.send(0x30, &body).await.unwrap();
+    }
+
     /// Sends a QoS 1 message that a broker is to keep.
     pub(crate) async fn retain(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish_as(0x33, id, topic, payload).await.unwrap();

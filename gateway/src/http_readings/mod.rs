@@ -1,0 +1,382 @@
+//! Readings by HTTP: `POST /v1/readings`, with the promise of a PUBLISH.
+//!
+//! Each line of the body becomes a message and goes the way of one that came by MQTT: same decoder,
+//! same mappings, same log, same ledger. The answer comes when all lines are durable, and names
+//! each that is not among the readings.
+//!
+//! - [`json_lines`], [`line_protocol`]: a line → topic and payload
+
+mod json_lines;
+mod line_protocol;
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, Query, Request, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::{Deserialize, Serialize};
+use service::rest::Problem;
+use telemetry::{Address, Reason, ZoneId, topic::check_level};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    gateway::Gateway,
+    inlet::{Done, DurableOutcome},
+    message::{Message, now_ms},
+};
+use json_lines::parse_json_line;
+use line_protocol::{TimestampPrecision, parse_line_protocol};
+
+/// Largest body, bytes; as every service has it.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Lines of one body.
+const LINES_MAX: usize = 10_000;
+/// Bodies that are read and worked on at once; further requests wait.
+const BODIES_AT_ONCE: usize = 4;
+/// Time from which on lines are no longer handed in, and their durability is no longer waited
+/// for. Shorter than what the HTTP server gives an answer, so that this one says what became of
+/// each line.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// `POST /v1/readings`.
+pub(crate) fn routes(gateway: Gateway) -> Router {
+    let bodies = Arc::new(Semaphore::new(BODIES_AT_ONCE));
+    let state = ReadingsDoor { gateway, bodies };
+    Router::new()
+        .route("/v1/readings", post(post_readings))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(state)
+}
+
+#[derive(Clone)]
+struct ReadingsDoor {
+    gateway: Gateway,
+    bodies: Arc<Semaphore>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BodyFormat {
+    Json,
+    Influx,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ReadingsQuery {
+    /// Without it a body that begins with `{` is JSON lines, any other line protocol.
+    format: Option<BodyFormat>,
+    precision: TimestampPrecision,
+    /// Of lines that name none.
+    site: Option<String>,
+    /// Of lines that name none.
+    zone: Option<String>,
+}
+
+/// Where lines belong that do not say so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) site: Option<String>,
+    pub(crate) zone: Option<String>,
+}
+
+/// The topic of a device in the gateway's own convention.
+fn place_topic(place: &Place, device: &str, metric: Option<&str>) -> Result<String, RefusedLine> {
+    let level = |name: &str, value: Option<&str>| {
+        let value = value.ok_or_else(|| {
+            RefusedLine::new(format!("no {name} is named"))
+                .hint(format!("add `{name}` to the line, or ?{name}=… for all lines"))
+        })?;
+        check_level(value).map_err(|what| RefusedLine::new(format!("{name}: {what}")))?;
+        Ok::<_, RefusedLine>(value.to_owned())
+    };
+    let zone =
+        ZoneId::new(&level("site", place.site.as_deref())?, &level("zone", place.zone.as_deref())?);
+    let device = level("device", Some(device))?.into();
+    let metric = metric.map(|metric| level("metric", Some(metric))).transpose()?;
+    Ok(Address { zone, device, metric: metric.map(Into::into) }.topic())
+}
+
+/// A line that is no message.
+#[derive(Debug, PartialEq, Eq)]
+struct RefusedLine {
+    message: String,
+    hint: Option<String>,
+}
+
+impl RefusedLine {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for RefusedLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; hint: {hint}"))
+    }
+}
+
+/// The answer: what became of the lines.
+#[derive(Debug, Default, Serialize)]
+struct ReadingsAnswer {
+    /// Where not every line was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+    /// Lines that were read, blank ones and comments left out.
+    lines: u64,
+    readings: ReadingCounts,
+    /// Lines that are not, or not wholly, durable among the readings. All others before
+    /// `next_line` are.
+    problems: Vec<LineProblem>,
+    /// From this line on nothing was taken: it is to be sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_line: Option<usize>,
+}
+
+/// Durable readings by what they became.
+#[derive(Debug, Default, Serialize)]
+struct ReadingCounts {
+    logged: u64,
+    dead_lettered: u64,
+    duplicates: u64,
+}
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum LineOutcome {
+    /// It is no message, and was not taken.
+    Refused,
+    /// Durable, and it or a part of it is a dead letter.
+    DeadLettered,
+    /// Durable already: the device has sent it before.
+    Duplicate,
+    /// Handed in, and not durable yet; it may still become so.
+    Unknown,
+}
+
+#[derive(Debug, Serialize)]
+struct LineProblem {
+    /// From 1.
+    line: usize,
+    outcome: LineOutcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// A line on its way to the log.
+type SubmittedLine = (usize, oneshot::Receiver<Done>);
+
+async fn post_readings(
+    State(door): State<ReadingsDoor>,
+    query: Result<Query<ReadingsQuery>, QueryRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| {
+        Problem::bad_request(error.body_text())
+            .coded("bad_query")
+            .hint("as in ?format=influx&precision=ms&site=farm&zone=bay-1")
+    })?;
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != "identity") {
+        return Err(Problem::bad_request("the body is compressed")
+            .coded("unsupported_encoding")
+            .hint("send it as it is, without Content-Encoding"));
+    }
+    // Closed never.
+    let _permit = door.bodies.acquire().await;
+    let body = read_body(request).await?;
+    let answer = door.take_lines(&body, &query).await?;
+    let status = match &answer {
+        ReadingsAnswer { error: None, .. } => StatusCode::OK,
+        answer if answer.is_incomplete() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Ok((status, Json(answer)).into_response())
+}
+
+async fn read_body(request: Request) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, &()).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let what = format!("the body is above {BODY_BYTES_MAX} bytes");
+            return Problem::too_large(what).hint("send it in parts");
+        }
+        Problem::bad_request(rejection.body_text()).coded("bad_body")
+    })
+}
+
+impl ReadingsDoor {
+    async fn take_lines(
+        &self,
+        body: &[u8],
+        query: &ReadingsQuery,
+    ) -> Result<ReadingsAnswer, Problem> {
+        let text = std::str::from_utf8(body).map_err(|error| {
+            let line = body[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+            Problem::bad_request(format!("line {line} is not UTF-8; nothing was taken"))
+                .coded("bad_body")
+        })?;
+        if text.lines().count() > LINES_MAX {
+            return Err(Problem::too_large(format!(
+                "more than {LINES_MAX} lines; nothing was taken"
+            ))
+            .hint("send them in parts"));
+        }
+        let is_json = text.trim_start().starts_with('{');
+        let format =
+            query.format.unwrap_or(if is_json { BodyFormat::Json } else { BodyFormat::Influx });
+        let place = Place { site: query.site.clone(), zone: query.zone.clone() };
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
+        let mut answer = ReadingsAnswer::default();
+        let mut submitted = VecDeque::new();
+        for (line, text) in (1..).zip(text.lines()).map(|(line, text)| (line, text.trim())) {
+            if text.is_empty() || (format == BodyFormat::Influx && text.starts_with('#')) {
+                continue;
+            }
+            answer.lines += 1;
+            let parsed = self.check_length(text).and_then(|()| match format {
+                BodyFormat::Json => parse_json_line(text, &place),
+                BodyFormat::Influx => parse_line_protocol(text, &place, query.precision),
+            });
+            match parsed {
+                Ok((topic, payload)) => match self.submit(topic, payload, deadline).await {
+                    Some(durable) => submitted.push_back((line, durable)),
+                    None => {
+                        answer.lines -= 1;
+                        answer.next_line = Some(line);
+                        break;
+                    }
+                },
+                Err(refused) => answer.refuse(line, refused),
+            }
+            answer.settle_ready(&mut submitted);
+        }
+        answer.settle_all(submitted, deadline).await;
+        answer.problems.sort_by_key(|problem| problem.line);
+        answer.error = answer.conclusion();
+        Ok(answer)
+    }
+
+    /// A line is bounded as a packet of MQTT is, so that what it becomes fits the log.
+    fn check_length(&self, line: &str) -> Result<(), RefusedLine> {
+        let bytes_max = self.gateway.0.settings().mqtt.packet_bytes_max as usize;
+        if line.len() > bytes_max {
+            let what = format!("{} bytes, at most {bytes_max} are taken", line.len());
+            return Err(RefusedLine::new(what).hint("raise mqtt.packet_bytes_max"));
+        }
+        Ok(())
+    }
+
+    /// Hands a message in; none where there is no room for it in time.
+    async fn submit(
+        &self,
+        topic: String,
+        payload: String,
+        deadline: Instant,
+    ) -> Option<oneshot::Receiver<Done>> {
+        let message = Message {
+            topic: topic.into(),
+            payload: payload.into(),
+            is_retained: false,
+            is_redelivery: false,
+            received_ms: now_ms(),
+        };
+        let inlet = &self.gateway.0.inlet;
+        loop {
+            if let Ok(durable) = inlet.submit(message.clone()) {
+                return Some(durable);
+            }
+            timeout_at(deadline, inlet.wait_for_room(&message)).await.ok()?;
+        }
+    }
+}
+
+impl ReadingsAnswer {
+    fn refuse(&mut self, line: usize, RefusedLine { message, hint }: RefusedLine) {
+        let outcome = LineOutcome::Refused;
+        self.problems.push(LineProblem { line, outcome, reason: None, message, hint });
+    }
+
+    fn settle(&mut self, line: usize, done: Option<Done>) {
+        let (outcome, reason, message) = match done {
+            Some(Done::Durable(DurableOutcome { tally, dead_letter })) => {
+                self.readings.logged += tally.logged;
+                self.readings.dead_lettered += tally.dead_lettered;
+                self.readings.duplicates += tally.duplicates;
+                match dead_letter {
+                    Some((reason, detail)) => (LineOutcome::DeadLettered, Some(reason), detail),
+                    None if tally.duplicates > 0 => {
+                        let what = "the device has sent this number and payload before".to_owned();
+                        (LineOutcome::Duplicate, None, what)
+                    }
+                    None => return,
+                }
+            }
+            // The second is of dead letters alone, which do not come this way.
+            None | Some(Done::StillDead(..)) => {
+                (LineOutcome::Unknown, None, "not durable yet; it may still become so".to_owned())
+            }
+        };
+        self.problems.push(LineProblem { line, outcome, reason, message, hint: None });
+    }
+
+    /// Settles what is durable already, so that an answer's lines do not pile up.
+    fn settle_ready(&mut self, submitted: &mut VecDeque<SubmittedLine>) {
+        while let Some((line, durable)) = submitted.front_mut() {
+            match durable.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                done => {
+                    let line = *line;
+                    submitted.pop_front();
+                    self.settle(line, done.ok());
+                }
+            }
+        }
+    }
+
+    async fn settle_all(&mut self, submitted: VecDeque<SubmittedLine>, deadline: Instant) {
+        for (line, durable) in submitted {
+            let done = timeout_at(deadline, durable).await;
+            self.settle(line, done.ok().and_then(Result::ok));
+        }
+    }
+
+    fn has(&self, outcome: LineOutcome) -> bool {
+        self.problems.iter().any(|problem| problem.outcome == outcome)
+    }
+
+    /// Whether lines were not taken, or not durable in time.
+    fn is_incomplete(&self) -> bool {
+        self.next_line.is_some() || self.has(LineOutcome::Unknown)
+    }
+
+    fn conclusion(&self) -> Option<Problem> {
+        if self.is_incomplete() {
+            let what = "the log is too far behind: not all lines are durable";
+            let hint = "send the lines from `next_line` on again, and those with the outcome \
+                        `unknown`, of which there may then be two";
+            return Some(Problem::unavailable(what).coded("not_durable").hint(hint));
+        }
+        self.has(LineOutcome::Refused).then(|| {
+            let what = "lines were refused; all others are durable";
+            Problem::bad_request(what).coded("lines_refused").hint("see `problems`")
+        })
+    }
+}
