@@ -18,7 +18,7 @@ const WAITING_MAX: usize = 1024;
 /// Retained topics.
 const RETAINED_MAX: usize = 10_000;
 /// Filters of one subscriber.
-const FILTERS_MAX: usize = 64;
+pub(crate) const FILTERS_MAX: usize = 64;
 /// Longest filter, bytes.
 const FILTER_BYTES_MAX: usize = 1024;
 /// What a waiting or retained message costs beside its topic and payload, bytes.
@@ -288,8 +288,11 @@ impl Hub {
         };
         let (topic, payload) = (topic.clone(), payload.clone());
         let message = Outgoing { topic, payload, retain, at_least_once, _share: share };
-        let has_room = of_subscriber <= self.limits.subscriber_bytes_max
-            && of_all <= self.limits.subscribers_bytes_max;
+        // Those that do not read take nothing of an equal share from those that do.
+        let DownlinkLimits { subscriber_bytes_max, subscribers_bytes_max, .. } = self.limits;
+        let equal_share = subscribers_bytes_max / self.subscribers.load(Ordering::Relaxed).max(1);
+        let has_room = of_subscriber <= subscriber_bytes_max
+            && (of_all <= subscribers_bytes_max || of_subscriber <= equal_share);
         if !has_room || matches!(queue.try_send(message), Err(TrySendError::Full(_))) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
@@ -396,13 +399,34 @@ mod tests {
         for _ in 0..100 {
             downlink.publish("a", payload.clone(), false);
         }
-        assert!(downlink.waiting_bytes() <= 2 << 20, "{}", downlink.waiting_bytes());
+        // The limit, and an equal share of it for who comes after it is reached.
+        let bytes_max = (2 << 20) + (2 << 20) / 3;
+        assert!(downlink.waiting_bytes() <= bytes_max, "{}", downlink.waiting_bytes());
         drop(two);
         // Who reads has room again.
         while one.1.try_recv().is_ok() {}
         assert_eq!(downlink.waiting_bytes(), 0);
         downlink.publish("a", payload, false);
         assert_eq!(one.1.len(), 1);
+    }
+
+    #[test]
+    fn subscribers_that_do_not_read_take_nothing_from_one_that_does() {
+        let downlink = downlink();
+        let join = |filter| {
+            let (subscription, outgoing) = downlink.join();
+            subscription.subscribe(filter, false);
+            (subscription, outgoing)
+        };
+        let _slow: Vec<_> = (0..20).map(|_| join("#")).collect();
+        let mut reading = join("predictions/#");
+        for _ in 0..100 {
+            downlink.publish("status", vec![0; 10_000], false);
+        }
+        for turn in 0..100 {
+            downlink.publish("predictions/x", vec![0; 10_000], false);
+            assert!(reading.1.try_recv().is_ok(), "{turn}");
+        }
     }
 
     #[test]

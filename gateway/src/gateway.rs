@@ -206,6 +206,7 @@ impl Gateway {
             let what = "cannot change while the gateway runs; nothing was changed: restart it";
             return Err(ConfigError::invalid(&fixed.join(", "), what).into());
         }
+        settings.mqtt.check_guard()?;
         let rules = AccessRules::load(&settings.mqtt)?;
         let tls = listener_tls(settings)?;
         let conventions = if same(&self.0.settings.borrow().mappings, &settings.mappings) {

@@ -92,7 +92,11 @@ fn listener(page: &mut Page, gateway: &Gateway) {
     let reasons = counts.cut().map(|(reason, count)| (label("reason", reason), count));
     let about = ("connections_cut_total", "counter", "Connections refused or cut, by reason");
     page.family(about, reasons);
-    let about = ("connections_held_bytes", "gauge", "Bytes of unfinished packets, names and wills");
+    let about = (
+        "connections_held_bytes",
+        "gauge",
+        "Bytes of unfinished packets, names, wills and filters",
+    );
     page.one(about, read(&counts.held_bytes));
     let about = ("publishes_denied_total", "counter", "Messages that their user may not publish");
     page.one(about, read(&counts.denied_publishes));

@@ -129,11 +129,44 @@ impl Mqtt {
     /// See [`ListenError`]; each says what to change.
     pub fn bind(&self, prefix: &str) -> Result<TcpListener, ListenError> {
         let key = format!("{prefix}.listen");
-        let is_guarded = self.has_users() || (self.tls.enabled && is_set(&self.tls.ca_file));
-        if is_guarded {
+        if self.is_guarded() {
             return listen::bind_unguarded(&key, self.listen);
         }
         listen::bind(&key, self.listen, &format!("{prefix}.password"), &self.password)
+    }
+
+    /// Whether a client must be somebody.
+    fn is_guarded(&self) -> bool {
+        self.has_users() || (self.tls.enabled && is_set(&self.tls.ca_file))
+    }
+
+    /// Refuses to let anybody in from other machines. For a listener that is bound already; see
+    /// [`Self::bind`].
+    pub(crate) fn check_guard(&self) -> Result<(), ConfigError> {
+        if self.mode != Mode::Listener || self.listen.ip().is_loopback() || self.is_guarded() {
+            return Ok(());
+        }
+        let what = format!(
+            "{} is reachable from other machines, and everybody would be let in\n  \
+             hint: keep mqtt.password or mqtt.users_file, or, with mqtt.tls.enabled, \
+             mqtt.tls.ca_file; or listen on 127.0.0.1",
+            self.listen
+        );
+        Err(ConfigError::invalid("mqtt.listen", what))
+    }
+
+    /// Refuses a user who may do everything and needs no password.
+    fn check_main_user(&self) -> Result<(), ConfigError> {
+        let has_password = self.password.reveal().is_some();
+        if has_password || self.user.is_empty() || !is_set(&self.users_file) {
+            return Ok(());
+        }
+        let what = format!(
+            "{:?}: without a password, everybody who knows the name could do everything\n  \
+             hint: set mqtt.password, or mqtt.user = \"\" and the user in mqtt.users_file",
+            self.user
+        );
+        Err(ConfigError::invalid("mqtt.user", what))
     }
 
     fn has_users(&self) -> bool {
@@ -272,6 +305,7 @@ impl Settings {
         }
         self.mqtt.tls.check(*mode)?;
         self.mqtt.check_plaintext()?;
+        self.mqtt.check_main_user()?;
         self.rest.check()?;
         if *mode == Mode::Bridge && is_set(&self.mqtt.users_file) {
             let what = "users connect to the listener, and mqtt.mode is \"bridge\": expected \"\"";
@@ -393,6 +427,7 @@ mod tests {
         refuse(&["mqtt.tls.enabled=true"], "mqtt.tls.cert_file");
         refuse(&["mqtt.tls.key_file='k.pem'"], "expected both or none");
         refuse(&["mqtt.mode=bridge", "mqtt.users_file=u"], "mqtt.users_file");
+        refuse(&["mqtt.user=admin", "mqtt.users_file=u"], "mqtt.user: \"admin\"");
         refuse(&["limits.connections_bytes_max=1"], "limits.connections_bytes_max");
         refuse(&["rest.tls.cert_file=c.pem"], "expected both or none");
         refuse(&["rest.connections_max=0"], "rest.connections_max");

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use gateway::access::users_file_line;
+use gateway::{Settings, access::users_file_line};
 use support::{
     Running, start, try_start,
     wire::{Device, Hello, Packet, Version},
@@ -226,6 +226,94 @@ async fn a_reload_takes_users_again_and_closes_whose_rights_are_others() {
         assert_ne!(again.subscribe("predictions/farm/bay-1/#").await, 0);
         gateway.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_user_that_is_gone_leaves_no_will() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let users = write_users(dir.path(), &[("bay-1", BAY), ("reader", &["subscribe:#"])]);
+        let gateway = start(&dir.path().join("log"), &[&users]);
+        let mut reader = connect(&gateway, version, "reader", "r").await;
+        assert_eq!(reader.subscribe("status/#").await, 0);
+        let hello = Hello {
+            client: Some("probe"),
+            credentials: Some(("bay-1", "bay-1")),
+            will: Some(("status/probe", "gone")),
+            ..Hello::default()
+        };
+        let (_removed, answer) = Device::open(gateway.mqtt, version, hello).await;
+        assert_eq!(answer, Packet::Connected(0), "{version:?}");
+        let text = fs::read_to_string(dir.path().join("users")).unwrap();
+        let kept = text.lines().filter(|line| line.starts_with("reader "));
+        fs::write(dir.path().join("users"), kept.collect::<String>()).unwrap();
+        gateway.gateway.reload(&gateway.settings).unwrap();
+        gateway_is_rid_of_all_but(&gateway, 1).await;
+        gateway.gateway.downlink().publish("status/marker", "here", false);
+        let got = within(reader.next()).await;
+        assert_eq!(got, Packet::Message("status/marker".into(), "here".into()), "{version:?}");
+        assert_eq!(metric(&gateway, "publishes_denied_total"), 1.0);
+        gateway.stop().await;
+    }
+}
+
+/// Waits until so many connections are left, and their wills published.
+async fn gateway_is_rid_of_all_but(gateway: &Running, connections: u32) {
+    within(async {
+        while metric(gateway, "connections") > f64::from(connections) {
+            tokio::task::yield_now().await;
+        }
+        // The count is of before the will, on the listener's thread; it has had its turn.
+        Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_will_is_kept_by_right_only() {
+    for (rights, expect) in [
+        (&["publish:offline/#"][..], "marker"),
+        (&["publish:offline/#", "retain:offline/#"], "offline"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let set = write_users(dir.path(), &[("bay-1", rights), ("reader", &["subscribe:#"])]);
+        let gateway = start(&dir.path().join("log"), &[&set]);
+        let hello = Hello {
+            credentials: Some(("bay-1", "bay-1")),
+            will: Some(("offline/probe", "offline")),
+            retains_will: true,
+            ..Hello::default()
+        };
+        drop(Device::open(gateway.mqtt, Version::V5, hello).await);
+        gateway.until("the will", |ledger| ledger.totals.dead_lettered == 1).await;
+        gateway_is_rid_of_all_but(&gateway, 0).await;
+        let mut reader = connect(&gateway, Version::V5, "reader", "r").await;
+        assert_eq!(reader.subscribe_all(&["offline/#"]).await, [0]);
+        gateway.gateway.downlink().publish("offline/marker", "marker", false);
+        let got = within(reader.next()).await;
+        assert!(matches!(&got, Packet::Message(_, payload) if payload == expect), "{got:?}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reload_does_not_let_in_everybody_from_other_machines() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = format!("log.dir={}", dir.path().join("log").display());
+    let elsewhere = ["mqtt.listen=0.0.0.0:1883", "mqtt.allow_plaintext_password=true", &log];
+    // The test binds a socket of its own.
+    let gateway =
+        start(&dir.path().join("log"), &[&elsewhere[..], &["mqtt.password=one"]].concat());
+    let settings = |more: &[&str]| {
+        let set: Vec<String> = elsewhere.iter().chain(more).map(|s| (*s).to_owned()).collect();
+        Settings::load(None, &set).unwrap()
+    };
+    let refused = gateway.gateway.reload(&settings(&[])).unwrap_err().to_string();
+    assert!(refused.contains("everybody would be let in"), "{refused}");
+    let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
+    assert_eq!(answer, Packet::Connected(4));
+    gateway.gateway.reload(&settings(&["mqtt.password=two"])).unwrap();
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -175,6 +175,40 @@ async fn a_subscriber_that_does_not_read_misses_and_holds_little() {
 }
 
 #[tokio::test]
+async fn of_one_subscribe_only_so_many_filters_are_looked_at() {
+    for version in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let gateway = start(dir.path(), &[]);
+        for topic in 0..100 {
+            gateway.gateway.downlink().publish(&format!("status/{topic}"), "on", true);
+        }
+        let mut device = Device::connect(gateway.mqtt, version).await;
+        let codes = device.subscribe_all(&vec!["status/#"; 10_000]).await;
+        let taken = codes.iter().take_while(|code| **code == 0).count();
+        let refused = if version == Version::V5 { 0x97 } else { 0x80 };
+        assert_eq!((taken, codes.len()), (64, 10_000), "{version:?}");
+        assert!(codes[64..].iter().all(|code| *code == refused));
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn filters_count_among_what_connections_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway = start(dir.path(), &[]);
+    let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+    let before = metric(&gateway, "connections_held_bytes");
+    let filters: Vec<String> = (0..64).map(|i| format!("{i}/{}", "x".repeat(1000))).collect();
+    let filters: Vec<&str> = filters.iter().map(String::as_str).collect();
+    for _ in 0..3 {
+        assert!(device.subscribe_all(&filters).await.iter().all(|code| *code == 0));
+        let held = metric(&gateway, "connections_held_bytes") - before;
+        assert!((64_000.0..70_000.0).contains(&held), "{held}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_retained_is_bounded_in_bytes_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = start(dir.path(), &["limits.retained_bytes_max=1000000"]);

@@ -74,6 +74,15 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         Err(wait)
     }
 
+    /// Whether this secret is one of the last wrong ones of `key`. What it costs to look at
+    /// it can be saved.
+    pub fn is_known_wrong(&self, key: &K, secret: impl Hash, now: Instant) -> bool {
+        let guess = self.hasher.hash_one(secret);
+        self.entries().get(key).is_some_and(|entry| {
+            now.saturating_duration_since(entry.last) <= FORGOTTEN_AFTER && entry.knows(guess)
+        })
+    }
+
     /// Counts a wrong secret; the same one as just before counts once.
     pub fn failed(&self, key: &K, secret: impl Hash, now: Instant) {
         let guess = self.hasher.hash_one(secret);
@@ -89,7 +98,7 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         if now.saturating_duration_since(entry.last) > FORGOTTEN_AFTER {
             *entry = Entry::new(now);
         }
-        if entry.guesses > 0 && entry.known.contains(&guess) {
+        if entry.knows(guess) {
             return;
         }
         entry.known.rotate_right(1);
@@ -128,6 +137,10 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
 impl Entry {
     fn new(now: Instant) -> Self {
         Self { guesses: 0, known: [0; GUESSES_KNOWN], last: now, wait: Duration::ZERO }
+    }
+
+    fn knows(&self, guess: u64) -> bool {
+        self.guesses > 0 && self.known.contains(&guess)
     }
 }
 
@@ -179,6 +192,23 @@ mod tests {
     fn an_outdated_password_is_no_guess() {
         check(&["old"; 50], 0);
         check(&["old", "older", "old", "older", "old", "older"], 0);
+    }
+
+    #[test]
+    fn a_wrong_secret_is_known_again_for_its_key_and_a_while() {
+        let (limiter, now) = (AttemptLimiter::new(2, 8), Instant::now());
+        for secret in ["1", "2", "3", "4", "5"] {
+            limiter.failed(&"a", secret, now);
+        }
+        let check = |key, secret, now, expect| {
+            assert_eq!(limiter.is_known_wrong(&key, secret, now), expect, "{key} {secret}");
+        };
+        check("a", "5", now, true);
+        check("a", "2", now + FORGOTTEN_AFTER, true);
+        check("a", "1", now, false);
+        check("a", "6", now, false);
+        check("b", "5", now, false);
+        check("a", "5", now + 2 * FORGOTTEN_AFTER, false);
     }
 
     #[test]

@@ -20,10 +20,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -55,6 +52,10 @@ pub fn users_file_line(
 const VERIFICATIONS_MAX: usize = 2;
 /// Clients that wait for a verification; more are told to come back.
 const WAITING_MAX: usize = 256;
+/// Those of them from one address.
+const WAITING_OF_ADDRESS_MAX: usize = WAITING_MAX / 4;
+/// A remembered password is compared at this pace while its user and address are slowed down.
+const SLOWED_COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// How long a verified password is remembered, from its last use on.
 const REMEMBERED_FOR: Duration = Duration::from_mins(15);
 /// Verified passwords that are remembered.
@@ -108,13 +109,35 @@ enum IdentityKind {
 /// Lets clients in.
 #[derive(Debug)]
 pub(crate) struct AccessControl {
-    guesses_of_user: AttemptLimiter<(IpAddr, SmolStr)>,
+    guesses_of_user: AttemptLimiter<GuesserKey>,
     guesses_of_address: AttemptLimiter<IpAddr>,
-    /// By address and user: a keyed hash of password and hash, and when it was last used.
-    remembered: Mutex<HashMap<(IpAddr, SmolStr), (u64, Instant)>>,
+    remembered: Mutex<HashMap<GuesserKey, VerifiedPassword>>,
     hasher: RandomState,
     verifications: Semaphore,
-    waiting: AtomicUsize,
+    waiting: Mutex<WaitingClients>,
+}
+
+/// An address, and a keyed hash of the name of a user: names are the clients' to choose, and
+/// may be long.
+type GuesserKey = (IpAddr, u64);
+
+/// A password that a client shows.
+#[derive(Clone, Copy, Debug)]
+struct PasswordGuess {
+    key: GuesserKey,
+    /// A keyed hash of the password and of what it is compared with, so that after a change
+    /// of the users file it is another guess.
+    digest: u64,
+}
+
+/// A password that was right.
+#[derive(Debug)]
+struct VerifiedPassword {
+    /// As in [`PasswordGuess`].
+    digest: u64,
+    last_used: Instant,
+    /// The last time that it was compared although its client has to wait.
+    compared_while_slowed: Option<Instant>,
 }
 
 /// What a client shows.
@@ -147,6 +170,11 @@ impl AccessRules {
         is_configured
             && user == self.user
             && (self.password.reveal().is_none() || self.password.matches(password))
+    }
+
+    /// The password of `mqtt.password`, where this is its user.
+    fn password_of(&self, user: &str) -> Option<&str> {
+        (user == self.user).then(|| self.password.reveal()).flatten()
     }
 
     fn main_identity(&self) -> Identity {
@@ -197,7 +225,7 @@ impl Default for AccessControl {
             remembered: Mutex::default(),
             hasher: RandomState::new(),
             verifications: Semaphore::new(VERIFICATIONS_MAX),
-            waiting: AtomicUsize::new(0),
+            waiting: Mutex::default(),
         }
     }
 }
@@ -226,26 +254,34 @@ impl AccessControl {
                 Err(AccessRefusal::BadCredentials)
             };
         };
-        let key = (address_block(shown.address), SmolStr::from(name));
-        self.check_pace(&key)?;
-        let identity = if rules.is_main_user(name, password) {
-            Some(rules.main_identity())
-        } else {
-            match rules.user(name) {
-                Some(entry) => {
-                    self.verify(&key, entry, password).await?.then(|| Identity::listed(entry))
-                }
-                None => None,
-            }
+        let entry = rules.user(name);
+        let hash = entry.and_then(|entry| entry.password_hash.as_deref());
+        let guess = PasswordGuess {
+            key: (address_block(shown.address), self.hasher.hash_one(name)),
+            digest: self.hasher.hash_one((name, password, rules.password_of(name), hash)),
         };
-        let Some(identity) = identity else {
-            let now = Instant::now();
-            self.guesses_of_address.failed(&key.0, (name, password), now);
-            self.guesses_of_user.failed(&key, password, now);
+        if self.is_known_wrong(&guess) {
             return Err(AccessRefusal::BadCredentials);
-        };
-        self.guesses_of_user.succeeded(&key);
-        Ok(identity)
+        }
+        let is_main = rules.is_main_user(name, password);
+        if let Err(refusal) = self.check_pace(&guess.key) {
+            // A neighbour's guesses do not keep out who was let in before.
+            if !self.remembers_while_slowed(&guess) {
+                return Err(refusal);
+            }
+        } else {
+            if is_main {
+                self.remember(&guess);
+            } else {
+                self.verify(&guess, hash, password).await?;
+            }
+            self.guesses_of_user.succeeded(&guess.key);
+        }
+        match entry {
+            _ if is_main => Ok(rules.main_identity()),
+            Some(entry) => Ok(Identity::listed(entry)),
+            None => Err(AccessRefusal::BadCredentials),
+        }
     }
 
     /// Attempts that were refused because of those before.
@@ -260,7 +296,7 @@ impl AccessControl {
 
     /// A guesser waits. Its neighbours behind the same address do not, if they have been
     /// let in from there lately.
-    fn check_pace(&self, key: &(IpAddr, SmolStr)) -> Result<(), AccessRefusal> {
+    fn check_pace(&self, key: &GuesserKey) -> Result<(), AccessRefusal> {
         let now = Instant::now();
         let too_many = |_| AccessRefusal::TooManyAttempts;
         self.guesses_of_user.check(key, now).map_err(too_many)?;
@@ -270,74 +306,132 @@ impl AccessControl {
         self.guesses_of_address.check(&key.0, now).map_err(too_many)
     }
 
+    /// Verifies a password, and counts it where it is wrong.
     async fn verify(
         &self,
-        key: &(IpAddr, SmolStr),
-        entry: &Arc<UserEntry>,
+        guess: &PasswordGuess,
+        hash: Option<&str>,
         password: &[u8],
-    ) -> Result<bool, AccessRefusal> {
-        let Some(hash) = &entry.password_hash else { return Ok(false) };
-        let digest = self.hasher.hash_one((password, hash));
-        if self.remembers(key, digest) {
-            return Ok(true);
+    ) -> Result<(), AccessRefusal> {
+        let Some(hash) = hash else { return Err(self.count_wrong(guess)) };
+        if self.remembers(guess) {
+            return Ok(());
         }
-        let _place = WaitingPlace::take(&self.waiting).ok_or(AccessRefusal::Busy)?;
+        let _place = WaitingPlace::take(&self.waiting, guess.key.0).ok_or(AccessRefusal::Busy)?;
         let _turn = self.verifications.acquire().await.map_err(|_| AccessRefusal::Busy)?;
-        // Another connection of the same client may have been faster.
-        if self.remembers(key, digest) {
-            return Ok(true);
+        // Other connections with the same password, or other guesses of the same client, may
+        // have been looked at meanwhile.
+        if self.remembers(guess) {
+            return Ok(());
         }
-        let (hash, password) = (hash.clone(), password.to_vec());
-        let is_right = blocking(move || is_password_of(&hash, &password)).await;
-        if is_right {
-            self.remember(key, digest);
+        if self.is_known_wrong(guess) {
+            return Err(AccessRefusal::BadCredentials);
         }
-        Ok(is_right)
+        self.check_pace(&guess.key)?;
+        let (hash, password) = (hash.to_owned(), password.to_vec());
+        if !blocking(move || is_password_of(&hash, &password)).await {
+            return Err(self.count_wrong(guess));
+        }
+        self.remember(guess);
+        Ok(())
     }
 
-    fn remembers(&self, key: &(IpAddr, SmolStr), digest: u64) -> bool {
+    fn is_known_wrong(&self, guess: &PasswordGuess) -> bool {
+        self.guesses_of_user.is_known_wrong(&guess.key, guess.digest, Instant::now())
+    }
+
+    fn count_wrong(&self, guess: &PasswordGuess) -> AccessRefusal {
+        let now = Instant::now();
+        self.guesses_of_address.failed(&guess.key.0, guess.digest, now);
+        self.guesses_of_user.failed(&guess.key, guess.digest, now);
+        AccessRefusal::BadCredentials
+    }
+
+    fn remembers(&self, guess: &PasswordGuess) -> bool {
         let mut remembered = self.remembered();
-        let Some((known, last)) = remembered.get_mut(key) else { return false };
-        let is_known = *known == digest && last.elapsed() < REMEMBERED_FOR;
-        if is_known {
-            *last = Instant::now();
-        }
-        is_known
+        remembered.get_mut(&guess.key).is_some_and(|one| one.is_met_by(guess))
     }
 
-    fn remember(&self, key: &(IpAddr, SmolStr), digest: u64) {
+    /// Whether this is the password that was verified lately, for a client whose user and
+    /// address are slowed down. At a bounded rate, for it tells a guesser as much as a
+    /// verification.
+    fn remembers_while_slowed(&self, guess: &PasswordGuess) -> bool {
+        let mut remembered = self.remembered();
+        let Some(one) = remembered.get_mut(&guess.key) else { return false };
+        if one.compared_while_slowed.is_some_and(|last| last.elapsed() < SLOWED_COMPARE_EVERY) {
+            return false;
+        }
+        one.compared_while_slowed = Some(Instant::now());
+        one.is_met_by(guess)
+    }
+
+    fn remember(&self, guess: &PasswordGuess) {
         let mut remembered = self.remembered();
         if remembered.len() >= REMEMBERED_MAX {
-            remembered.retain(|_, (_, last)| last.elapsed() < REMEMBERED_FOR);
+            remembered.retain(|_, one| one.last_used.elapsed() < REMEMBERED_FOR);
         }
         if remembered.len() >= REMEMBERED_MAX {
             // It costs whoever is forgotten one verification more.
             remembered.clear();
         }
-        remembered.insert(key.clone(), (digest, Instant::now()));
+        let PasswordGuess { key, digest } = *guess;
+        let last_used = Instant::now();
+        let one = VerifiedPassword { digest, last_used, compared_while_slowed: None };
+        remembered.insert(key, one);
     }
 
-    fn remembered(&self) -> MutexGuard<'_, HashMap<(IpAddr, SmolStr), (u64, Instant)>> {
+    fn remembered(&self) -> MutexGuard<'_, HashMap<GuesserKey, VerifiedPassword>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl VerifiedPassword {
+    /// Whether the guess is this password; then it has been used once more.
+    fn is_met_by(&mut self, guess: &PasswordGuess) -> bool {
+        let is_met = self.digest == guess.digest && self.last_used.elapsed() < REMEMBERED_FOR;
+        if is_met {
+            self.last_used = Instant::now();
+        }
+        is_met
+    }
+}
+
+/// Who waits for a verification: how many in all, and of each address.
+#[derive(Debug, Default)]
+struct WaitingClients {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
 /// One of the places of those that wait for a verification.
-struct WaitingPlace<'a>(&'a AtomicUsize);
+struct WaitingPlace<'a> {
+    waiting: &'a Mutex<WaitingClients>,
+    address: IpAddr,
+}
 
 impl<'a> WaitingPlace<'a> {
-    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
-        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
-            waiting.fetch_sub(1, Ordering::Relaxed);
+    fn take(waiting: &'a Mutex<WaitingClients>, address: IpAddr) -> Option<Self> {
+        let mut state = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = state.by_address.get(&address).copied().unwrap_or_default();
+        if state.all >= WAITING_MAX || of_address >= WAITING_OF_ADDRESS_MAX {
             return None;
         }
-        Some(Self(waiting))
+        state.all += 1;
+        state.by_address.insert(address, of_address + 1);
+        Some(Self { waiting, address })
     }
 }
 
 impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        state.all -= 1;
+        if let Some(of_address) = state.by_address.get_mut(&self.address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                state.by_address.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -345,6 +439,7 @@ impl Drop for WaitingPlace<'_> {
 mod tests {
     use super::*;
     use crate::access::password_hash::hash_password;
+    use futures_util::future::join_all;
 
     fn rules(main: (&str, &str), lines: Option<&str>) -> AccessRules {
         let dir = tempfile::tempdir().unwrap();
@@ -452,6 +547,99 @@ mod tests {
         assert_eq!(try_as("10.0.0.1", "user-99", "x").await, slowed);
         assert_eq!(try_as("10.0.0.1", "bay-2", "one").await, Ok(()));
         assert_eq!(try_as("10.0.0.2", "bay-2", "one").await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn guesses_at_the_same_time_are_slowed_like_one_after_the_other() {
+        let hash = hash_password("one").unwrap();
+        let rules = rules(("", ""), Some(&format!("bay-1 {hash}\n")));
+        let access = AccessControl::default();
+        let passwords: Vec<String> = (0..40).map(|i| i.to_string()).collect();
+        let guesses = passwords.iter().map(|password| {
+            access.authenticate(&rules, shown("10.0.0.1", Some("bay-1"), Some(password), &[]))
+        });
+        let found = join_all(guesses).await;
+        let is_looked_at = |one: &&_| matches!(one, Err(AccessRefusal::BadCredentials));
+        let looked_at = found.iter().filter(is_looked_at).count();
+        assert!(looked_at <= GUESSES_OF_USER as usize + VERIFICATIONS_MAX, "{looked_at}");
+    }
+
+    #[tokio::test]
+    async fn one_address_does_not_take_all_places_of_those_that_wait() {
+        let hash = hash_password("one").unwrap();
+        let users: String = (0..=WAITING_MAX).map(|i| format!("bay-{i} {hash}\n")).collect();
+        let rules = rules(("", ""), Some(&users));
+        let access = AccessControl::default();
+        let names: Vec<String> = (0..WAITING_MAX).map(|i| format!("bay-{i}")).collect();
+        let of_one = names
+            .iter()
+            .map(|name| access.authenticate(&rules, shown("10.0.0.1", Some(name), Some("x"), &[])));
+        let other = access.authenticate(&rules, shown("10.0.0.2", Some("bay-0"), Some("one"), &[]));
+        let (found, other) = tokio::join!(join_all(of_one), other);
+        let busy = found.iter().filter(|one| matches!(one, Err(AccessRefusal::Busy))).count();
+        assert_eq!(busy, WAITING_MAX - WAITING_OF_ADDRESS_MAX);
+        assert!(other.is_ok(), "{other:?}");
+        assert!(access.waiting.lock().unwrap().by_address.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_verified_once_until_the_users_are_others() {
+        let hash = hash_password("new").unwrap();
+        let rules = |hash: &str| rules(("admin", "s3cret"), Some(&format!("bay-1 {hash}\n")));
+        let (before, after) = (rules(&hash_password("old").unwrap()), rules(&hash));
+        let access = AccessControl::default();
+        let shown = shown("10.0.0.1", Some("bay-1"), Some("new"), &[]);
+        let began = Instant::now();
+        assert!(access.authenticate(&before, shown).await.is_err());
+        let once = began.elapsed();
+        let began = Instant::now();
+        for _ in 0..10_000 {
+            assert!(access.authenticate(&before, shown).await.is_err());
+        }
+        assert!(began.elapsed() < 1000 * once, "{:?} {once:?}", began.elapsed());
+        assert!(access.authenticate(&after, shown).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_guesser_does_not_keep_its_neighbour_out() {
+        let hash = hash_password("one").unwrap();
+        for (main, file) in
+            [(("", ""), format!("bay-1 {hash}\n")), (("bay-1", "one"), String::new())]
+        {
+            let rules = rules(main, Some(&file));
+            let access = AccessControl::default();
+            let try_with = async |password: &str| {
+                let shown = shown("10.0.0.1", Some("bay-1"), Some(password), &[]);
+                access.authenticate(&rules, shown).await.map(|_| ())
+            };
+            assert_eq!(try_with("one").await, Ok(()));
+            for guess in 0..4 {
+                assert!(try_with(&guess.to_string()).await.is_err());
+            }
+            let slowed = Err(AccessRefusal::TooManyAttempts);
+            assert_eq!(try_with("one").await, Ok(()), "{main:?}");
+            // It is not a way around the pace for the guesser.
+            assert_eq!(try_with("one").await, slowed);
+            assert_eq!(try_with("two").await, slowed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guesser_of_other_users_does_not_slow_the_main_user() {
+        let rules = rules(("main", "one"), None);
+        let access = AccessControl::default();
+        let try_as = async |user: &str, password: &str| {
+            let shown = shown("10.0.0.1", Some(user), Some(password), &[]);
+            access.authenticate(&rules, shown).await.map(|_| ())
+        };
+        assert_eq!(try_as("main", "one").await, Ok(()));
+        for user in 0..=GUESSES_OF_ADDRESS {
+            let _ = try_as(&format!("user-{user}"), "x").await;
+        }
+        assert_eq!(try_as("user-99", "x").await, Err(AccessRefusal::TooManyAttempts));
+        for _ in 0..3 {
+            assert_eq!(try_as("main", "one").await, Ok(()));
+        }
     }
 
     #[tokio::test]

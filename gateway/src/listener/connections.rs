@@ -203,6 +203,12 @@ impl ConnectionTable {
         self.hold(connection, &connection.lasting_bytes, bytes);
     }
 
+    /// Some of the bytes that a connection holds are others by now.
+    pub(super) fn hold_instead(&self, connection: &Rc<Connection>, before: usize, now: usize) {
+        let bytes = connection.lasting_bytes.get() - before + now;
+        self.hold(connection, &connection.lasting_bytes, bytes);
+    }
+
     /// Decides to close a connection.
     pub(super) fn cut(&self, connection: &Rc<Connection>, reason: CutReason) {
         if connection.cut_reason.replace(Some(reason)).is_none() {

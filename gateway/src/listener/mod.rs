@@ -26,8 +26,9 @@ mod v5;
 
 use std::{
     cell::Cell,
+    fmt::Display,
     future::pending,
-    net::TcpListener,
+    net::{IpAddr, TcpListener},
     path::Path,
     rc::Rc,
     sync::{
@@ -62,7 +63,7 @@ pub(crate) use counts::{CutReason, ListenerCounts};
 
 use crate::{
     GatewayError,
-    access::{AccessControl, AccessRules},
+    access::{AccessControl, AccessRefusal, AccessRules},
     downlink::{Downlink, is_match},
     inlet::Inlet,
     settings::Settings,
@@ -82,6 +83,8 @@ const ACCEPT_WAIT: Millis = Millis(200);
 const SEND_MAX: u16 = 64;
 /// Bytes to one client that its connection has not taken; more are not added.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Characters of a client's name, user or topic in the log.
+const LOGGED_CHARS_MAX: usize = 64;
 /// The log says at most this often that the same happens again and again.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
@@ -103,9 +106,24 @@ pub(crate) struct Frontend {
     closing: CancellationToken,
     /// Connections at once.
     capacity: usize,
-    warned_of_limit: Mutex<Option<Instant>>,
-    warned_of_denied: Mutex<Option<Instant>>,
+    warned: WarnTimes,
 }
+
+/// When the log said last that something happened that clients can make happen as often as
+/// they like; one of each kind.
+#[derive(Debug, Default)]
+struct WarnTimes {
+    limit: WarnTime,
+    refusal: WarnTime,
+    will: WarnTime,
+    lost_will: WarnTime,
+    denied: WarnTime,
+    denied_filter: WarnTime,
+    malformed: WarnTime,
+    closed: WarnTime,
+}
+
+type WarnTime = Mutex<Option<Instant>>;
 
 /// What a frontend is made of.
 #[derive(Debug)]
@@ -142,8 +160,7 @@ impl Frontend {
             sessions,
             closing: CancellationToken::new(),
             capacity,
-            warned_of_limit: Mutex::default(),
-            warned_of_denied: Mutex::default(),
+            warned: WarnTimes::default(),
         })
     }
 
@@ -153,17 +170,72 @@ impl Frontend {
     }
 
     fn warn_of_limit(&self, client: &str) {
-        if is_due(&self.warned_of_limit) {
+        if is_due(&self.warned.limit) {
+            let client = shortened(client);
             let (limit, open_files_max) = (self.capacity, descriptors::limit());
             warn!(client, limit, open_files_max, "connection refused: too many clients");
         }
     }
 
     fn warn_of_denied(&self, client: &str, user: &str, topic: &str, retain: bool) {
-        if is_due(&self.warned_of_denied) {
+        if is_due(&self.warned.denied) {
+            let [client, user, topic] = [client, user, topic].map(shortened);
             warn!(client, user, topic, retain, "message refused: not its user's to publish");
         }
     }
+
+    fn warn_of_refusal(
+        &self,
+        client: &str,
+        user: Option<&str>,
+        address: IpAddr,
+        refusal: AccessRefusal,
+    ) {
+        if is_due(&self.warned.refusal) {
+            let (client, user) = (shortened(client), user.map(shortened));
+            warn!(client, user, %address, ?refusal, "connection refused");
+        }
+    }
+
+    fn warn_of_will(&self, client: &str, user: Option<&str>, topic: &str) {
+        if is_due(&self.warned.will) {
+            let (client, user, topic) = (shortened(client), user.map(shortened), shortened(topic));
+            warn!(client, user, topic, "connection refused: its user may not publish its will");
+        }
+    }
+
+    fn warn_of_lost_will(&self, client: &str, topic: &str, error: impl Display) {
+        if is_due(&self.warned.lost_will) {
+            let [client, topic] = [client, topic].map(shortened);
+            warn!(client, topic, %error, "a will is lost");
+        }
+    }
+
+    fn warn_of_denied_filter(&self, client: &str, user: &str, filter: &str) {
+        if is_due(&self.warned.denied_filter) {
+            let [client, user, filter] = [client, user, filter].map(shortened);
+            warn!(client, user, filter, "subscription refused: not its user's to read");
+        }
+    }
+
+    fn warn_of_malformed(&self, client: &str, packet_bytes: u32) {
+        if is_due(&self.warned.malformed) {
+            let client = shortened(client);
+            warn!(client, packet_bytes, "connection closed: a malformed PUBLISH");
+        }
+    }
+
+    fn warn_of_closed(&self, client: &str, topic: &str, error: impl Display) {
+        if is_due(&self.warned.closed) {
+            let [client, topic] = [client, topic].map(shortened);
+            warn!(client, topic, %error, "connection closed");
+        }
+    }
+}
+
+/// A name or topic for the log: a client chooses it, and it may have 65,535 bytes.
+fn shortened(name: &str) -> &str {
+    name.char_indices().nth(LOGGED_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
 }
 
 /// Whether it is time for another line of the log.
@@ -376,4 +448,18 @@ async fn serve_connection<S>(
     };
     // Its errors are in the log where they are ours to explain.
     let _ = protocols.call_static(io).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_log_are_short() {
+        let check = |name: &str, expect| assert_eq!(shortened(name).chars().count(), expect);
+        check("", 0);
+        check("probe", 5);
+        check(&"é".repeat(64), 64);
+        check(&"é".repeat(40_000), 64);
+    }
 }

@@ -16,12 +16,12 @@ use ntex::{io::IoRef, time::sleep};
 use telemetry::{SmolStr, topic::SENSOR_FILTER};
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Frontend, clients::ClientGuard, counts::CutReason, unfinished::ConnectionContext};
 use crate::{
     access::{AccessRefusal, AccessRules, Credentials, Identity, topic_rights::TopicRights},
-    downlink::{Outgoing, Subscription, is_match},
+    downlink::{FILTERS_MAX, Outgoing, Subscription, is_match},
     message::{Message, now_ms},
 };
 
@@ -153,6 +153,7 @@ pub(super) struct Session {
     unanswered: UnansweredMessages,
     /// The session outlives the connection.
     is_stored: Cell<bool>,
+    filter_bytes: Cell<usize>,
     /// Lengths of the topics that stand for aliases.
     aliases: RefCell<[usize; ALIASES_MAX]>,
 }
@@ -185,8 +186,7 @@ impl Session {
                 }
                 AccessRefusal::Busy => (CutReason::Busy, ConnectRefusal::Busy),
             };
-            let address = connection.address;
-            warn!(client, user, %address, ?refusal, "connection refused");
+            frontend.warn_of_refusal(client, user, connection.address, refusal);
             frontend.counts.count(reason);
             answer
         })?;
@@ -194,7 +194,7 @@ impl Session {
         if let Some(Will { topic, retain, .. }) = &will
             && !may_say(frontend, &rights, topic, *retain)
         {
-            warn!(client, user, %topic, "connection refused: its user may not publish its will");
+            frontend.warn_of_will(client, user, topic);
             frontend.counts.count(CutReason::NotAuthorized);
             return Err(ConnectRefusal::NotAuthorized);
         }
@@ -205,6 +205,8 @@ impl Session {
         let (subscription, outgoing) = frontend.downlink.join();
         // The connection before of this client is closed before the session is taken on.
         let guard = frontend.clients.enter(identity.name(), client);
+        let is_stored = expiry_s > 0 && frontend.sessions.may_store(client);
+        let expiry_s = if is_stored { expiry_s } else { 0 };
         let earlier = frontend.sessions.connect(identity.name(), client, is_clean, expiry_s);
         let session = Self {
             client: client.into(),
@@ -217,7 +219,8 @@ impl Session {
             outgoing: RefCell::new(Some(outgoing)),
             publish_order_lock: Mutex::new(()),
             unanswered: frontend.unanswered_messages(),
-            is_stored: Cell::new(expiry_s > 0 && frontend.sessions.is_enabled()),
+            is_stored: Cell::new(is_stored),
+            filter_bytes: Cell::new(0),
             aliases: RefCell::new([0; ALIASES_MAX]),
             context,
         };
@@ -225,6 +228,9 @@ impl Session {
         for (filter, at_least_once) in earlier.into_iter().flat_map(|one| one.filters) {
             // The user's rights may be others by now.
             session.add_filter(&filter, at_least_once);
+        }
+        if is_present {
+            session.subscriptions_changed();
         }
         Ok((session, is_present))
     }
@@ -254,7 +260,7 @@ impl Session {
         packet_bytes: u32,
     ) -> Result<PublishOrder<'_>, Refused> {
         if payload_bytes > packet_bytes as usize {
-            warn!(client = %self.client, packet_bytes, "connection closed: a malformed PUBLISH");
+            self.frontend.warn_of_malformed(&self.client, packet_bytes);
             return Err(Refused);
         }
         self.packet_came();
@@ -284,8 +290,8 @@ impl Session {
             return Ok(PublishOutcome::Taken);
         }
         if self.frontend.is_draining.load(Ordering::Acquire) {
-            drop(order);
             // Not taken: no acknowledgement, so the client sends it again.
+            drop((order, topic, payload));
             return pending().await;
         }
         // Not while its payload came: for that, the connection must be read.
@@ -302,7 +308,7 @@ impl Session {
             received_ms: now_ms(),
         };
         let durable = self.frontend.inlet.submit(message).map_err(|error| {
-            warn!(client = %self.client, %topic, %error, "connection closed");
+            self.frontend.warn_of_closed(&self.client, &topic, error);
             Refused
         })?;
         drop(order);
@@ -330,8 +336,17 @@ impl Session {
         table.packet_came(connection, connection.measure());
     }
 
-    /// Adds a filter.
-    pub(super) fn subscribe(&self, filter: &str, at_least_once: bool) -> SubscribeOutcome {
+    /// Adds the filter that stands at `index` in its SUBSCRIBE. Those of one packet beyond what
+    /// a subscriber may have are not looked at.
+    pub(super) fn subscribe(
+        &self,
+        index: usize,
+        filter: &str,
+        at_least_once: bool,
+    ) -> SubscribeOutcome {
+        if index >= FILTERS_MAX {
+            return SubscribeOutcome::TooMany;
+        }
         let outcome = self.add_filter(filter, at_least_once);
         debug!(client = %self.client, filter, ?outcome, "subscribe");
         outcome
@@ -341,10 +356,14 @@ impl Session {
         self.subscription.unsubscribe(filter);
     }
 
-    /// Remembers the subscriptions as they are now, where the session outlives the connection.
-    pub(super) fn remember_subscriptions(&self) {
-        if self.is_stored.get() {
-            let filters = self.subscription.filters();
+    /// Counts the bytes of the filters as they are now, and remembers them where the session
+    /// outlives the connection.
+    pub(super) fn subscriptions_changed(&self) {
+        let filters = self.subscription.filters();
+        let bytes = filters.iter().map(|(filter, _)| filter.len()).sum();
+        let ConnectionContext { table, connection, .. } = &self.context;
+        table.hold_instead(connection, self.filter_bytes.replace(bytes), bytes);
+        if self.is_stored.get() && !self.is_taken_over() {
             self.frontend.sessions.subscribed(self.identity.name(), &self.client, filters);
         }
     }
@@ -355,7 +374,7 @@ impl Session {
         }
         if !self.rights.may_subscribe(filter) {
             let user = self.identity.name();
-            warn!(client = %self.client, %user, filter, "subscription refused: not its user's to read");
+            self.frontend.warn_of_denied_filter(&self.client, user, filter);
             self.frontend.counts.denied_subscriptions.fetch_add(1, Ordering::Relaxed);
             return SubscribeOutcome::NotAuthorized;
         }
@@ -391,9 +410,14 @@ impl Session {
 
     /// The session ends with this connection, or has another expiry than CONNECT said.
     pub(super) fn end_session(&self) {
-        if self.is_stored.replace(false) {
+        if self.is_stored.replace(false) && !self.is_taken_over() {
             self.frontend.sessions.end(self.identity.name(), &self.client);
         }
+    }
+
+    /// The client is back on another connection, whose session it is by now.
+    fn is_taken_over(&self) -> bool {
+        self.guard.taken_over.is_cancelled()
     }
 
     /// The connection's message is not this user's to say, and its client cannot be told.
@@ -461,7 +485,7 @@ impl Frontend {
 
     /// Publishes a will as any other message: to subscribers where its topic is theirs, else it
     /// is decoded, counted and logged.
-    fn publish_will(&self, client: &str, will: Will) {
+    fn publish_will(&self, client: &str, will: Will, may_retain: bool) {
         let Will { topic, payload, retain } = will;
         if self.forwards(&topic) {
             self.downlink.publish(&topic, payload, retain);
@@ -480,10 +504,10 @@ impl Frontend {
         };
         // Nobody waits for an acknowledgement; the ledger counts it all the same.
         if let Err(error) = self.inlet.submit(message) {
-            warn!(client, %topic, %error, "a will is lost");
+            self.warn_of_lost_will(client, &topic, error);
         }
         let is_sensor = is_match(SENSOR_FILTER, &topic);
-        self.downlink.publish(&topic, payload, retain && !is_sensor);
+        self.downlink.publish(&topic, payload, retain && may_retain && !is_sensor);
     }
 }
 
@@ -491,7 +515,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
         // One that is back on another connection has not vanished.
-        let is_back = self.guard.taken_over.is_cancelled();
+        let is_back = self.is_taken_over();
         self.frontend.clients.leave(&self.guard);
         if is_back {
             debug!(client = %self.client, "connected again; the connection before is closed");
@@ -501,8 +525,14 @@ impl Drop for Session {
             self.frontend.sessions.disconnected(self.identity.name(), &self.client);
         }
         if let Some(will) = self.will.take() {
+            if !self.frontend.rules.borrow().still_hold(&self.identity) {
+                debug!(client = %self.client, "its user is another or gone; no will is published");
+                self.frontend.counts.denied_publishes.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             debug!(client = %self.client, topic = %will.topic, "vanished; its will is published");
-            self.frontend.publish_will(&self.client, will);
+            let may_retain = self.rights.may_retain(&will.topic);
+            self.frontend.publish_will(&self.client, will, may_retain);
         }
     }
 }
@@ -543,7 +573,7 @@ impl Drop for Unanswered<'_> {
 /// tasks. If it finished here at once, the connection could read the next
 /// message and hand it in before those tasks ran for the first time: out of
 /// order. Behind them in the queue, it cannot.
-async fn requeue() {
+pub(super) async fn requeue() {
     let mut is_first = true;
     poll_fn(|cx| {
         if std::mem::replace(&mut is_first, false) {

@@ -31,6 +31,11 @@ const SESSIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The journal is written anew when it is so much longer than what it says.
 const JOURNAL_SLACK_BYTES: u64 = 1024 * 1024;
 
+/// After a failure of the disk, the journal is written again at the first change so much later.
+const JOURNAL_RETRY: Duration = Duration::from_mins(1);
+/// A client with a longer name has no session that outlives its connection.
+const CLIENT_BYTES_MAX: usize = 256;
+
 /// The expiry interval of a session that never expires (MQTT 5, 3.1.2.11.2).
 pub(super) const NEVER_EXPIRES: u32 = u32::MAX;
 
@@ -67,6 +72,8 @@ struct State {
     bytes: usize,
     /// None where there is no folder, or the disk refuses: then in memory only.
     journal: Option<Journal>,
+    /// Where the journal is to be, and since when the disk has refused it.
+    refused: Option<(PathBuf, Instant)>,
 }
 
 #[derive(Debug)]
@@ -107,8 +114,13 @@ impl StoredSessions {
     }
 
     /// Whether sessions are remembered at all.
-    pub(super) fn is_enabled(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         self.sessions_max > 0
+    }
+
+    /// Whether a client's session may outlive its connection.
+    pub(super) fn may_store(&self, client: &str) -> bool {
+        self.is_enabled() && client.len() <= CLIENT_BYTES_MAX
     }
 
     /// A client connects. Returns the session that it had, where it wants that one
@@ -243,11 +255,18 @@ impl State {
     }
 
     fn write(&mut self, line: &str) {
-        let Some(journal) = &mut self.journal else { return };
+        let Some(journal) = &mut self.journal else {
+            if let Some((path, _)) =
+                self.refused.take_if(|(_, since)| since.elapsed() > JOURNAL_RETRY)
+            {
+                // Writes this line too.
+                self.compact(&path);
+            }
+            return;
+        };
         if let Err(error) = journal.file.write_all(format!("{line}\n").as_bytes()) {
-            let path = journal.path.display();
-            warn!(%path, %error, "sessions will be unknown after a restart");
-            self.journal = None;
+            let path = journal.path.clone();
+            self.give_up(path, &error);
             return;
         }
         journal.bytes += line.len() as u64 + 1;
@@ -268,11 +287,22 @@ impl State {
             .and_then(|()| OpenOptions::new().append(true).open(path));
         self.journal = match written {
             Ok(file) => Some(Journal { path: path.to_owned(), file, bytes: text.len() as u64 }),
-            Err(error) => {
-                warn!(path = %path.display(), %error, "sessions will be unknown after a restart");
-                None
-            }
+            Err(error) => return self.give_up(path.to_owned(), &error),
         };
+    }
+
+    /// The disk refuses the journal. What is in it is soon not true any more: a session that has
+    /// ended would be back after a restart. So it is removed, and written again later.
+    fn give_up(&mut self, path: PathBuf, error: &io::Error) {
+        warn!(path = %path.display(), %error, "sessions will be unknown after a restart; will retry");
+        self.journal = None;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(path = %path.display(), %error, "outdated sessions cannot be removed");
+            }
+            _ => {}
+        }
+        self.refused = Some((path, Instant::now()));
     }
 }
 
@@ -304,7 +334,6 @@ mod tests {
         assert!(sessions.connect(&"other".into(), "a", false, 60).is_none());
         sessions.end(&user(), "a");
         assert!(!connect("a", false, 60));
-        assert!(!open(dir.path(), 0).is_enabled());
     }
 
     #[test]
@@ -338,6 +367,33 @@ mod tests {
         assert_eq!(sessions.counts.sessions_evicted.load(Ordering::Relaxed), 1);
         assert!(sessions.connect(&user(), "b", false, 0).is_none());
         assert!(sessions.connect(&user(), "a", false, 60).is_some());
+    }
+
+    #[test]
+    fn sessions_that_ended_while_the_disk_refused_do_not_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let sessions = open(dir.path(), 10);
+        sessions.connect(&user(), "ended", true, 60);
+        // A file that cannot be written to.
+        sessions.state().journal.as_mut().unwrap().file = File::open(&path).unwrap();
+        sessions.end(&user(), "ended");
+        assert!(open(dir.path(), 10).connect(&user(), "ended", false, 0).is_none());
+        // The disk is fine again.
+        sessions.state().refused.as_mut().unwrap().1 -= 2 * JOURNAL_RETRY;
+        sessions.connect(&user(), "kept", true, 60);
+        drop(sessions);
+        assert!(open(dir.path(), 10).connect(&user(), "kept", false, 0).is_some());
+    }
+
+    #[test]
+    fn a_client_with_a_very_long_name_has_no_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let sessions = open(dir.path(), 10);
+        for (bytes, expect) in [(1, true), (256, true), (257, false)] {
+            assert_eq!(sessions.may_store(&"x".repeat(bytes)), expect, "{bytes}");
+        }
+        assert!(!open(dir.path(), 0).may_store("x"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
     backpressure::HasSession,
     session::{
         ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused, Session,
-        SubscribeOutcome, Will, writable,
+        SubscribeOutcome, Will, requeue, writable,
     },
     stored_sessions::NEVER_EXPIRES,
     unfinished::ConnectionContext,
@@ -51,7 +51,7 @@ pub(super) async fn protocol_service(
 ) -> Result<impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = Refused>, Refused>
 {
     send_outgoing(&session);
-    Ok(fn_service(async move |message| Ok(protocol(&session, message))))
+    Ok(fn_service(async move |message| Ok(protocol(&session, message).await)))
 }
 
 /// Takes a session's PUBLISH packets.
@@ -128,25 +128,27 @@ async fn publish(shared: Shared, message: Publish) -> Result<(), Refused> {
     }
 }
 
-fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
     let session = &shared.session;
     session.packet_came();
     match message {
         ProtocolMessage::Subscribe(mut subscribe) => {
-            for mut filter in &mut subscribe {
+            for (index, mut filter) in (&mut subscribe).into_iter().enumerate() {
                 let qos = filter.qos().min(QoS::AtLeastOnce);
-                match session.subscribe(filter.topic(), qos == QoS::AtLeastOnce) {
+                match session.subscribe(index, filter.topic(), qos == QoS::AtLeastOnce) {
                     SubscribeOutcome::Accepted => filter.confirm(qos),
                     _ => filter.fail(),
                 }
             }
-            session.remember_subscriptions();
+            session.subscriptions_changed();
+            // One who sends one SUBSCRIBE after the other waits behind everybody else.
+            requeue().await;
             send_outgoing(shared);
             subscribe.ack()
         }
         ProtocolMessage::Unsubscribe(unsubscribe) => {
             unsubscribe.iter().for_each(|filter| session.unsubscribe(filter));
-            session.remember_subscriptions();
+            session.subscriptions_changed();
             unsubscribe.ack()
         }
         ProtocolMessage::Disconnect(disconnect) => {
@@ -166,13 +168,19 @@ fn send_outgoing(shared: &Shared) {
             if !writable(&io).await {
                 return;
             }
-            send(&sink, message).await;
+            send(&sink, &message).await;
+            // Until its bytes are on their way, it counts as waiting.
+            let is_open = writable(&io).await;
+            drop(message);
+            if !is_open {
+                return;
+            }
         }
     });
 }
 
 /// What does not reach a client that is gone is not kept for it.
-async fn send(sink: &MqttSink, message: crate::downlink::Outgoing) {
+async fn send(sink: &MqttSink, message: &crate::downlink::Outgoing) {
     let mut packet = sink.publish(message.topic.as_str());
     if message.retain {
         packet = packet.retain();

@@ -27,7 +27,7 @@ use super::{
     backpressure::HasSession,
     session::{
         Closing, ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused,
-        Session, SubscribeOutcome, Will, assign_client_id, writable,
+        Session, SubscribeOutcome, Will, assign_client_id, requeue, writable,
     },
     unfinished::ConnectionContext,
 };
@@ -63,7 +63,7 @@ pub(super) async fn protocol_service(
 ) -> Result<impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = Refused>, Refused>
 {
     send_outgoing(&session);
-    Ok(fn_service(async move |message| Ok(protocol(&session, message))))
+    Ok(fn_service(async move |message| Ok(protocol(&session, message).await)))
 }
 
 /// Takes a session's PUBLISH packets.
@@ -89,7 +89,8 @@ pub(super) async fn open(
     });
     // MQTT 5, 3.1.3-6: one without a name is given one, and told it.
     let assigned = connect.client_id.is_empty().then(assign_client_id);
-    let has_sessions = frontend.sessions.is_enabled();
+    let has_sessions =
+        frontend.sessions.may_store(assigned.as_deref().unwrap_or(&connect.client_id));
     let request = ConnectRequest {
         client: assigned.as_deref().unwrap_or(&connect.client_id),
         user: connect.username.as_deref(),
@@ -150,15 +151,15 @@ async fn publish(shared: Shared, message: Publish) -> Result<PublishAck, Refused
     })
 }
 
-fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
     let session = &shared.session;
     session.packet_came();
     match message {
         ProtocolMessage::Auth(auth) => auth.ack(Auth::default()),
         ProtocolMessage::Subscribe(mut subscribe) => {
-            for mut filter in &mut subscribe {
+            for (index, mut filter) in (&mut subscribe).into_iter().enumerate() {
                 let qos = filter.options().qos.min(QoS::AtLeastOnce);
-                match session.subscribe(filter.topic(), qos == QoS::AtLeastOnce) {
+                match session.subscribe(index, filter.topic(), qos == QoS::AtLeastOnce) {
                     SubscribeOutcome::Accepted => filter.confirm(qos),
                     SubscribeOutcome::NotAuthorized => {
                         filter.fail(SubscribeAckReason::NotAuthorized);
@@ -169,7 +170,9 @@ fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
                     }
                 }
             }
-            session.remember_subscriptions();
+            session.subscriptions_changed();
+            // One who sends one SUBSCRIBE after the other waits behind everybody else.
+            requeue().await;
             send_outgoing(shared);
             subscribe.ack()
         }
@@ -178,7 +181,7 @@ fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
                 session.unsubscribe(filter.topic());
                 filter.success();
             }
-            session.remember_subscriptions();
+            session.subscriptions_changed();
             unsubscribe.ack()
         }
         ProtocolMessage::Disconnect(disconnect) => {
@@ -204,13 +207,19 @@ fn send_outgoing(shared: &Shared) {
             if !writable(&io).await {
                 return;
             }
-            send(&sink, message).await;
+            send(&sink, &message).await;
+            // Until its bytes are on their way, it counts as waiting.
+            let is_open = writable(&io).await;
+            drop(message);
+            if !is_open {
+                return;
+            }
         }
     });
 }
 
 /// What does not reach a client that is gone is not kept for it.
-async fn send(sink: &MqttSink, message: crate::downlink::Outgoing) {
+async fn send(sink: &MqttSink, message: &crate::downlink::Outgoing) {
     let packet = sink.publish(message.topic.as_str()).retain(message.retain);
     let payload = util::Bytes::copy_from_slice(&message.payload);
     if message.at_least_once {

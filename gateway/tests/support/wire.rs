@@ -26,6 +26,8 @@ pub(crate) struct Hello<'a> {
     pub(crate) client: Option<&'a str>,
     pub(crate) credentials: Option<(&'a str, &'a str)>,
     pub(crate) will: Option<(&'a str, &'a str)>,
+    /// Its will is to be kept.
+    pub(crate) retains_will: bool,
     /// It wants its session: 3.1.1 for ever, MQTT 5 for an hour.
     pub(crate) keeps_session: bool,
 }
@@ -69,7 +71,7 @@ impl Device {
         let client = hello.client.map_or_else(unique, str::to_owned);
         let (mut flags, mut fields) = (if hello.keeps_session { 0 } else { 0b10 }, text(&client));
         if let Some((topic, payload)) = hello.will {
-            flags |= 0b100;
+            flags |= if hello.retains_will { 0b10_0100 } else { 0b100 };
             fields.extend(device.properties());
             fields.extend([text(topic), text(payload)].concat());
         }
@@ -105,6 +107,31 @@ impl Device {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Subscribes to many filters at once; returns SUBACK's codes.
+    pub(crate) async fn subscribe_all(&mut self, filters: &[&str]) -> Vec<u8> {
+        let mut body = [&[0, 9], self.properties()].concat();
+        for filter in filters {
+            body.extend(text(filter));
+            body.push(0);
+        }
+        self.send(0x82, &body).await.unwrap();
+        assert_eq!(self.stream.read_u8().await.unwrap(), 0x90, "SUBACK");
+        let mut answer = vec![0; self.read_length().await.unwrap()];
+        self.stream.read_exact(&mut answer).await.unwrap();
+        answer.split_off(2 + self.properties().len())
+    }
+
+    /// Sends QoS 0 messages and a goodbye in one go, and closes.
+    pub(crate) async fn say_and_leave(mut self, topic: &str, payloads: &[String]) {
+        let message = |payload: &String| {
+            packet(0x30, &[&text(topic), self.properties(), payload.as_bytes()].concat())
+        };
+        let mut bytes = payloads.iter().flat_map(message).collect::<Vec<u8>>();
+        bytes.extend([0xE0, 0]);
+        self.stream.write_all(&bytes).await.unwrap();
+        self.stream.shutdown().await.unwrap();
     }
 
     /// Sends a QoS 0 message.
@@ -223,15 +250,7 @@ impl Device {
     /// The next packet, whenever it comes.
     pub(crate) async fn next(&mut self) -> Packet {
         let Ok(first) = self.stream.read_u8().await else { return Packet::End };
-        let (mut len, mut shift) = (0, 0);
-        loop {
-            let Ok(byte) = self.stream.read_u8().await else { return Packet::End };
-            len |= usize::from(byte & 0x7F) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
+        let Ok(len) = self.read_length().await else { return Packet::End };
         let mut body = vec![0; len];
         if self.stream.read_exact(&mut body).await.is_err() {
             return Packet::End;
@@ -253,6 +272,19 @@ impl Device {
                 Packet::Acknowledged(id, body.get(2).copied().unwrap_or(0))
             }
             other => Packet::Other(other),
+        }
+    }
+
+    /// The remaining length of a packet whose first byte was read.
+    async fn read_length(&mut self) -> io::Result<usize> {
+        let (mut len, mut shift) = (0, 0);
+        loop {
+            let byte = self.stream.read_u8().await?;
+            len |= usize::from(byte & 0x7F) << shift;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return Ok(len);
+            }
         }
     }
 

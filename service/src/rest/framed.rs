@@ -133,7 +133,15 @@ async fn check_token(State(guard): State<TokenGuard>, request: Request, next: Ne
     let Some(given) = given else { return refusal.into_response() };
     let peer = request.extensions().get::<PeerAddress>();
     let peer = peer.map(|PeerAddress(address)| address_block(address.ip()));
+    // Others may be behind the same address as a guesser: the right token is always let in, and
+    // does not clear the address's guesses.
+    if token.matches(given) {
+        return next.run(request).await;
+    }
     let now = Instant::now();
+    if guesses.is_known_wrong(&peer, given, now) {
+        return refusal.into_response();
+    }
     if let Err(wait) = guesses.check(&peer, now) {
         let wait_s = wait.as_secs() + 1;
         let mut answer = Problem::new(
@@ -145,10 +153,6 @@ async fn check_token(State(guard): State<TokenGuard>, request: Request, next: Ne
         .into_response();
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
         return answer;
-    }
-    if token.matches(given) {
-        guesses.succeeded(&peer);
-        return next.run(request).await;
     }
     guesses.failed(&peer, given, now);
     refusal.into_response()

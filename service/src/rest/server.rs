@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, TcpListener},
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -35,6 +37,9 @@ use crate::{attempts::address_block, tls::CurrentTls};
 const HEAD_TIME_MAX: Duration = Duration::from_secs(15);
 /// A client has this long for the TLS handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// A client that takes nothing of an answer for so long is cut: it would else hold its place
+/// for ever.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Largest head of a request, bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Connections beyond the limit that are told so; more are closed without a word.
@@ -100,6 +105,7 @@ pub async fn serve(
         }
         match places.enter(peer.ip()) {
             Entry::Admitted(place) => {
+                let stream = limit_writes(stream, WRITE_TIME_MAX);
                 let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
                 let (app, shutdown) = (app.clone(), shutdown.clone());
                 connections.spawn(async move {
@@ -141,6 +147,16 @@ pub async fn serve(
         connections.shutdown().await;
     }
     Ok(())
+}
+
+/// A stream on which a write that takes longer than `limit` is an error.
+fn limit_writes<S>(stream: S, limit: Duration) -> Pin<Box<TimeoutStream<S>>>
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limit));
+    Box::pin(stream)
 }
 
 /// Answers the requests of one connection.
@@ -295,6 +311,20 @@ mod tests {
         let text = std::str::from_utf8(REFUSAL).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_of_an_answer_is_cut() {
+        let routes = Router::new().route("/", axum::routing::get(async || "x".repeat(100_000)));
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let server = limit_writes(server, Duration::from_millis(50));
+        let answered = answer(server, peer, routes, CancellationToken::new());
+        timeout(HANDSHAKE_TIME_MAX, answered).await.unwrap();
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert!(got.len() <= 1024, "{}", got.len());
     }
 
     #[test]
