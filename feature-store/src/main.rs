@@ -104,7 +104,9 @@ async fn run_command() -> Result<()> {
 }
 
 async fn run(settings: &Settings) -> Result<()> {
-    descriptors::raise_limit()?;
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let socket = settings.rest.server.bind()?;
     let store = FeatureStore::open(settings, settings.metric_table()?)?;
     let log = EventLog::open(&settings.log)?;

@@ -58,7 +58,9 @@ impl House {
     /// part cannot be opened.
     pub(crate) fn start(settings: &Settings) -> Result<Self> {
         let Settings { rest: own, gateway: of_gateway, .. } = settings;
-        descriptors::raise_limit()?;
+        if let Err(error) = descriptors::raise_limit() {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
         let mqtt_socket = of_gateway.mqtt.bind("gateway.mqtt")?;
         let rest_socket = own.bind()?;
         let (mqtt, rest_address) = (mqtt_socket.local_addr()?, rest_socket.local_addr()?);

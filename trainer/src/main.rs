@@ -122,7 +122,9 @@ async fn compared(settings: Settings, request: Request) -> Result<Comparison> {
 }
 
 async fn serve(settings: Settings) -> Result<()> {
-    descriptors::raise_limit()?;
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let socket = settings.rest.bind()?;
     let source = Source::remote(&settings.source)?;
     let trainer = Trainer::new(settings.clone(), source)?;
