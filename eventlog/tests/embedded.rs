@@ -303,13 +303,13 @@ async fn retention_by_age_lets_go_of_what_is_old_in_topics_that_say_so() {
         file.set_modified(days_ago(8)).unwrap();
     }
     let log = EventLog::open(&settings).unwrap();
-    let _topic = log.writer(TOPIC).unwrap();
+    let writer = log.writer(TOPIC).unwrap();
     assert_eq!(first_left(&log), 0);
-    drop((log, _topic));
+    drop((log, writer));
     let week = TopicRetention { age_days: 7.0, bytes_max: 1 << 30 };
     settings.retention.topics.insert(TOPIC.to_owned(), week);
     let log = EventLog::open(&settings).unwrap();
-    let _topic = log.writer(TOPIC).unwrap();
+    let _opened = log.writer(TOPIC).unwrap();
     let first = first_left(&log);
     assert_eq!(segments(dir.path()).len(), files.len() - files.len() / 2);
     check(&log, None, usize::try_from(first).unwrap()..50).await;

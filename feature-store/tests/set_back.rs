@@ -90,6 +90,8 @@ async fn one_command_sets_a_zone_back() {
     // Taken in by a program that believed everything.
     let mut credulous = own.clone();
     credulous.engine.future_max_s = u32::MAX;
+    // Such stamps would keep every reading from the lake.
+    credulous.lake.silver_days = 0;
     let mut reports = seconds(0, 7200, Source::Replay);
     let log = append(&clean, &reports).await;
     let expected = run(&clean, &log, reports.len() as u64).await;

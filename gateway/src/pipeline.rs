@@ -373,7 +373,7 @@ impl Pipeline {
                 }
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

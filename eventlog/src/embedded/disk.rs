@@ -57,9 +57,8 @@ impl DiskRoom {
         let range = [self.reserved_bytes, more_bytes];
         let [from, len] = range.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
-            Ok(()) => {}
             // A file system without reservations: a write says then that it is full.
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => {}
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         self.unasked_bytes = self.unasked_bytes.saturating_sub(more_bytes);

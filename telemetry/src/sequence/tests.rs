@@ -247,8 +247,8 @@ fn play(life: &Life) -> Vec<(Sent, bool)> {
                         came.push((sent, false));
                         originals.push(sent);
                     }
-                    number += 2;
-                    since_start += 2;
+                    number = (number + 2) % life.width;
+                    since_start = if number == 0 { 0 } else { since_start + 2 };
                 }
             }
             Event::Loss(count) => {
