@@ -135,11 +135,12 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
     }
     // The soft limit was raised to the hard one, and a reserve of it is kept.
     assert_eq!((admitted.len(), told), (768, CLIENTS - 768));
-    let payload = format!(r#"{{"temperature": 21.5, "note": "{}"}}"#, "x".repeat(900));
-    for device in &mut admitted {
-        device.deliver(1, "sensors/farm/bay-1/probe", &payload).await;
+    for id in 1..=8 {
+        for device in &mut admitted {
+            device.deliver(id, "sensors/farm/bay-1/probe", r#"{"temperature": 21.5}"#).await;
+        }
     }
-    let segments = fs::read_dir(dir.path().join("log").join(topic::DEAD_LETTERS));
+    let segments = fs::read_dir(dir.path().join("log").join(topic::READINGS));
     let segments = segments.unwrap().count();
     assert!(segments > 3, "{segments}");
     assert!(!gateway.has_ended());

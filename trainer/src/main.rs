@@ -69,7 +69,7 @@ async fn main() -> Result<ExitCode> {
     match args.command {
         Command::Compare(asked) => compare(settings, asked).await,
         Command::Relevance(asked) => relevance(settings, asked).await,
-        Command::Serve => serve(settings).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve => Box::pin(serve(settings)).await.map(|()| ExitCode::SUCCESS),
         Command::Watch => {
             let trainer = Trainer::new(settings.clone(), Source::remote(&settings.source)?)?;
             let watched =
