@@ -61,9 +61,9 @@ impl Door {
             assert_eq!(again.expect("a report").to_json(), report.to_json());
         }
         if let Some(letter) = &intake.dead_letter {
-            // Beside the payload, which is limited by the MQTT packet.
+            // Beside the payload, which is limited by the MQTT packet; the log keeps less of it.
             assert!(letter.detail.len() <= 4096, "{}", letter.detail);
-            let again = Letter::read(&record::dead_letter(letter));
+            let again = Letter::read(&record::dead_letter(letter, intake.dead_lettered));
             assert_eq!(again, Some(Letter::Dead(letter.clone())));
         }
     }
@@ -72,7 +72,7 @@ impl Door {
 /// Reads a record of the dead letters that may be of any other writer.
 pub fn dead_letter(found: &Record) {
     let again = match Letter::read(found) {
-        Some(Letter::Dead(letter)) => record::dead_letter(&letter),
+        Some(Letter::Dead(letter)) => record::dead_letter(&letter, 1),
         Some(Letter::Reinjected(id)) => record::reinjected(id, found.timestamp_ms),
         None => return,
     };

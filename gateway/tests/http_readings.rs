@@ -88,7 +88,7 @@ async fn line_protocol() {
     let gateway = start(dir.path(), &[]);
     let body = "# two of one device\n\
                 climate,device=probe,zone=bay-1 temperature=21.5,humidity=40i 1767225600000\n\
-                co2,host=probe,zone=bay-1 value=412,rssi=-70i 1767225600500\r\n\
+                co2,host=probe,zone=bay-1 value=412,warmth=7i 1767225600500\r\n\
                 climate,zone=bay-1 temperature=1\n";
     let answer = post(&gateway, "?site=farm&precision=ms", body).await;
     answer.check(400, [3, 1, 0], &[(3, "dead_lettered"), (4, "refused")]);

@@ -50,6 +50,8 @@ pub(crate) struct Kafka {
     statistics: Mutex<BTreeMap<String, Latest>>,
     acknowledged: Mutex<BTreeMap<String, AcknowledgedOffsets>>,
     clocks: Mutex<BTreeMap<String, BrokerClock>>,
+    /// The largest request of each topic that has a producer, bytes, where that is known.
+    limits: Mutex<BTreeMap<String, Option<usize>>>,
     has_spool: bool,
 }
 
@@ -103,6 +105,7 @@ impl Kafka {
             statistics: Mutex::default(),
             acknowledged: Mutex::default(),
             clocks: Mutex::default(),
+            limits: Mutex::default(),
             has_spool: !settings.spool.dir.as_os_str().is_empty(),
         }
     }
@@ -138,7 +141,19 @@ impl Kafka {
 
     pub(crate) fn producer(&self, topic: &str) -> Result<Producer, LogError> {
         self.partitions(topic)?;
-        Producer::open(self, topic, self.topic_bytes_max(topic))
+        let topic_bytes_max = self.topic_bytes_max(topic);
+        let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(topic.to_owned(), topic_bytes_max);
+        drop(known);
+        Producer::open(self, topic, topic_bytes_max)
+    }
+
+    /// A producer of a topic that had one: its limits are taken to be as they were.
+    pub(crate) fn producer_again(&self, topic: &str) -> Result<Producer, LogError> {
+        let known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let topic_bytes_max = known.get(topic).copied().flatten();
+        drop(known);
+        Producer::open(self, topic, topic_bytes_max)
     }
 
     /// The largest request that a topic takes, bytes; `None` where the brokers do not say.

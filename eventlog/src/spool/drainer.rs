@@ -114,10 +114,14 @@ impl SpoolDrainer {
         }
     }
 
-    /// Another producer, after one that takes nothing more.
-    async fn connect_again(&self) -> Result<Producer, LogError> {
+    /// Another producer, after one that takes nothing more; one that asks for the topic's limits,
+    /// or takes them as they were.
+    async fn connect_again(&self, asks: bool) -> Result<Producer, LogError> {
         let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
-        let made = spawn_blocking(move || kafka.producer(&topic)).await;
+        let made = spawn_blocking(move || {
+            if asks { kafka.producer(&topic) } else { kafka.producer_again(&topic) }
+        })
+        .await;
         made.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
     }
 
@@ -202,9 +206,8 @@ struct Delivery<'a> {
     advanced: usize,
 }
 
-/// After a refusal so many times fewer records are sent at once, and after none more.
+/// After a second refusal so many times fewer records are sent at once.
 const FEWER: usize = 8;
-const MORE: usize = 4;
 
 impl<'a> Delivery<'a> {
     fn new(drainer: &'a SpoolDrainer, batch: &'a [Entry]) -> Self {
@@ -219,20 +222,27 @@ impl<'a> Delivery<'a> {
         let Some(mut refused) = self.send(producer, self.batch.len()).await? else {
             return Ok(true);
         };
-        let mut count = self.batch.len().div_ceil(FEWER);
-        while self.advanced < self.batch.len() {
-            // The topic's limits may have changed: a new producer asks for them.
-            let producer = self.drainer.connect_again().await?;
-            while self.advanced < self.batch.len() {
-                let Some(error) = self.send(&producer, count).await? else {
-                    count = (count * MORE).min(self.batch.len());
+        let all = self.batch.len();
+        // Where the cause is its size, it is the largest.
+        let mut count = self.before_largest(all);
+        let mut is_first = true;
+        while self.advanced < all {
+            // The topic's limits may have changed: the first new producer asks for them.
+            let producer = self.drainer.connect_again(std::mem::take(&mut is_first)).await?;
+            while self.advanced < all {
+                let sent = self.send(&producer, count).await?;
+                let Some(error) = sent else {
+                    // Behind what was sent without its largest comes that one, alone.
+                    count = if count == 1 { all } else { 1 };
                     continue;
                 };
                 refused = error;
-                if count > 1 {
-                    count = count.div_ceil(FEWER);
-                } else {
+                if count == 1 {
                     self.settle_refused(&refused).await?;
+                    count = all;
+                } else {
+                    let before = self.before_largest(count);
+                    count = if count == all { before } else { before.min(count.div_ceil(FEWER)) };
                 }
                 break;
             }
@@ -240,6 +250,15 @@ impl<'a> Delivery<'a> {
         }
         debug!(topic = %self.drainer.topic, %refused, "went on after what Kafka refused");
         Ok(false)
+    }
+
+    /// How many of the first `count` that are not settled come before the largest of them; at
+    /// least one.
+    fn before_largest(&self, count: usize) -> usize {
+        let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
+        let sizes = unsettled.take(count).map(|at| self.batch[at].record.len_bytes());
+        let largest = sizes.enumerate().max_by_key(|(at, bytes)| (*bytes, std::cmp::Reverse(*at)));
+        largest.map_or(1, |(at, _)| at.max(1))
     }
 
     /// Sends the first `count` of what is not settled; why one of it was refused, if any was.
@@ -252,17 +271,18 @@ impl<'a> Delivery<'a> {
         let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
         let unsettled: Vec<usize> = unsettled.take(count).collect();
         let mut sent: Vec<(usize, Receipt)> = Vec::with_capacity(unsettled.len());
-        let mut refused = None;
+        let (mut refused, mut unsendable) = (None, Vec::new());
         for at in unsettled {
             match producer.append(&self.batch[at].record).await {
                 Ok(receipt) => sent.push((at, receipt)),
-                // Nothing after it goes before it.
-                Err(error) if error.is_of_one_record() => {
-                    refused = Some(error);
-                    break;
-                }
+                // It is known to be too large: Kafka was not asked.
+                Err(error) if error.is_of_one_record() => unsendable.push((at, error)),
                 Err(error) => return Err(error),
             }
+        }
+        for (at, error) in unsendable {
+            self.keep_refused(at, &error).await?;
+            self.settle(at);
         }
         let mut failed = None;
         for (at, receipt) in sent {
@@ -298,14 +318,20 @@ impl<'a> Delivery<'a> {
             _ => false,
         };
         if !is_sent {
-            warn!(
-                topic = %self.drainer.topic, key = record.key, error = %refused,
-                "Kafka refuses a record; the others go on"
-            );
-            self.drainer.keep_refused(record, refused).await?;
-            self.drainer.store.note_refused();
+            self.keep_refused(at, refused).await?;
         }
         self.settle(at);
+        Ok(())
+    }
+
+    async fn keep_refused(&self, at: usize, refused: &LogError) -> Result<(), LogError> {
+        let record = &self.batch[at].record;
+        warn!(
+            topic = %self.drainer.topic, key = record.key, error = %refused,
+            "Kafka refuses a record; the others go on"
+        );
+        self.drainer.keep_refused(record, refused).await?;
+        self.drainer.store.note_refused();
         Ok(())
     }
 
@@ -329,7 +355,7 @@ impl<'a> Delivery<'a> {
             own_ms.saturating_sub(back_ms as i64)
         });
         for stamp_ms in earlier.chain([now_ms()]) {
-            let producer = self.drainer.connect_again().await?;
+            let producer = self.drainer.connect_again(false).await?;
             let receipt = producer.append_stamped(record, stamp_ms).await?;
             let outcome = receipt.await;
             self.drainer.close(producer).await;

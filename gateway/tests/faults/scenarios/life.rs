@@ -53,7 +53,7 @@ async fn reload(bench: &Bench) -> Result<()> {
     let write = |text: &str| std::fs::write(&config, text);
     write("")?;
     let scene = Scene::open_in(bench, name, via, dir, log.clone(), &[], None).await?;
-    let topic = format!("sensors/{}/bay-0/probe-0/leaf_wetness", scene.site);
+    let topic = format!("sensors/{}/bay-0/probe-0/sap_flow", scene.site);
     let fleet = scene.send(&Plan::default());
     let refusals = async |times| {
         let count = async || scene.gateway.said().matches("the old settings stay in force").count();
@@ -72,7 +72,7 @@ async fn reload(bench: &Bench) -> Result<()> {
         refusals(times).await?;
     }
     ensure!(deliver(scene.port(), &topic, b"1").await? == Answer::Acknowledged, "not taken");
-    write("[metrics.leaf_wetness]\nunit = \"%\"\nmin = 0.0\nmax = 100.0")?;
+    write("[metrics.sap_flow]\nunit = \"%\"\nmin = 0.0\nmax = 100.0")?;
     scene.gateway.signal(Signal::SIGHUP);
     let is_new = async || scene.gateway.said().contains("new settings are in force");
     scene.gateway.until("taking the configuration", is_new).await?;
@@ -83,7 +83,7 @@ async fn reload(bench: &Bench) -> Result<()> {
     ensure!(traffic.reconnections == 0, "{} connections were lost", traffic.reconnections);
     scene.judge(traffic, "").await?;
     let found = verdict::find(&log, &site).await?;
-    let is_wet = |report: &&Report| report.readings.iter().any(|r| r.metric == "leaf_wetness");
+    let is_wet = |report: &&Report| report.readings.iter().any(|r| r.metric == "sap_flow");
     let counts = (found.letters.len(), found.reports.iter().filter(is_wet).count());
     ensure!(counts == (1, 1), "before and after the new metric: {counts:?}");
     Ok(())
