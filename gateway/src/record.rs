@@ -50,6 +50,12 @@ pub(crate) fn dead_letter(letter: &DeadLetter, readings: u64) -> Record {
     record
 }
 
+/// A dead letter as its record has it.
+#[cfg(fuzzing)]
+pub(crate) fn as_kept(letter: DeadLetter) -> DeadLetter {
+    DeadLetter { detail: cut(&letter.detail, DETAIL_BYTES_MAX).to_owned(), ..letter }
+}
+
 /// A dead letter that the log refuses as it is: the beginning of it.
 pub(crate) fn cut_dead_letter(letter: &DeadLetter, readings: u64, bytes_max: usize) -> Record {
     let payload_bytes = letter.payload.len();

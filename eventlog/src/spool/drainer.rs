@@ -125,13 +125,13 @@ impl SpoolDrainer {
         made.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
     }
 
-    /// Closing a client takes its time.
-    async fn close(&self, producer: Producer) {
-        let closed = spawn_blocking(move || {
+    /// Closing a client takes its time, and nobody needs to wait for it: all that it was given
+    /// is answered.
+    fn close(producer: Producer) {
+        spawn_blocking(move || {
             producer.purge();
             drop(producer);
         });
-        let _ = closed.await;
     }
 
     /// Returns when the spool has held records for `patience` and none of them moved.
@@ -246,7 +246,7 @@ impl<'a> Delivery<'a> {
                 }
                 break;
             }
-            self.drainer.close(producer).await;
+            SpoolDrainer::close(producer);
         }
         debug!(topic = %self.drainer.topic, %refused, "went on after what Kafka refused");
         Ok(false)
@@ -358,7 +358,7 @@ impl<'a> Delivery<'a> {
             let producer = self.drainer.connect_again(false).await?;
             let receipt = producer.append_stamped(record, stamp_ms).await?;
             let outcome = receipt.await;
-            self.drainer.close(producer).await;
+            SpoolDrainer::close(producer);
             match outcome {
                 Ok(_) if stamp_ms < own_ms => {
                     let clock = self.drainer.kafka.broker_clock(&self.drainer.topic);

@@ -30,6 +30,9 @@ pub(super) fn all() -> Vec<Scenario> {
     sizes.into_iter().chain([times]).collect()
 }
 
+/// Messages of the device whose records are too large.
+const LARGE: u64 = 30;
+
 /// A record of this device is over what the topic takes from now on.
 fn large(serial: u64) -> String {
     let metrics = [
@@ -65,7 +68,7 @@ async fn size(bench: &Bench, name: &str, compression: &str, bytes_max: &str) -> 
     set_topic(&log, READINGS, "max.message.bytes", bytes_max).await?;
     let site = format!("{}-large", scene.site);
     let plan =
-        Plan { devices: 1, zones: 1, messages: Some(100), payload: large, ..Plan::default() };
+        Plan { devices: 1, zones: 1, messages: Some(LARGE), payload: large, ..Plan::default() };
     let one = crate::sender::Fleet::start(scene.port(), &site, &plan);
     others.more(1_000).await;
     let large = one.finish().await;
@@ -84,11 +87,15 @@ async fn size(bench: &Bench, name: &str, compression: &str, bytes_max: &str) -> 
     let refused = letters.iter().filter(is_own).count();
     set_topic(&log, READINGS, "max.message.bytes", "1048588").await?;
     ensure!(large.violations.is_empty(), "{:?}", large.violations);
-    ensure!(large.acknowledged().count() == 100, "{} of 100", large.acknowledged().count());
-    ensure!(refused == 100, "{refused} of 100 refused records are dead letters");
+    ensure!(
+        large.acknowledged().count() as u64 == LARGE,
+        "{} of {LARGE}",
+        large.acknowledged().count()
+    );
+    ensure!(refused as u64 == LARGE, "{refused} of {LARGE} refused records are dead letters");
     let totals = scene.gateway.ledger().await?.totals;
-    ensure!(totals.dead_lettered == 1_200, "{totals:?}");
-    scene.judge(traffic, "100 dead letters of the one device").await
+    ensure!(totals.dead_lettered == 12 * LARGE, "{totals:?}");
+    scene.judge(traffic, &format!("{LARGE} dead letters of the one device")).await
 }
 
 /// Records stamped in the future, one among others and then all of them, as by a machine whose
