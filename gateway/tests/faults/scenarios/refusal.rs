@@ -31,7 +31,7 @@ pub(super) fn all() -> Vec<Scenario> {
 }
 
 /// Messages of the device whose records are too large.
-const LARGE: u64 = 30;
+const LARGE: u64 = 10;
 
 /// A record of this device is over what the topic takes from now on.
 fn large(serial: u64) -> String {
