@@ -103,6 +103,24 @@ async fn messages_are_logged_and_acknowledged_in_the_order_sent() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_at_once_loses_nothing_that_it_sent_at_qos_0() {
+    // Fewer than are read at once, about as many, and many times as many.
+    for count in [3, 1_000, 20_000] {
+        for version in BOTH {
+            let dir = tempfile::tempdir().unwrap();
+            let gateway = start(dir.path(), &[]);
+            let device = Device::connect(gateway.mqtt, version).await;
+            let payloads: Vec<String> = (0..count).map(message).collect();
+            device.say_and_leave(PROBE, &payloads).await;
+            gateway.until("all logged", |ledger| ledger.totals.logged == count).await;
+            assert_eq!(logged(&gateway).await, (0..count).collect::<Vec<_>>(), "{version:?}");
+            gateway.check([count, count, 0, 0]);
+            gateway.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_comes_twice_is_acknowledged_twice_and_logged_once() {
     let dir = tempfile::tempdir().unwrap();
     let gateway = start(dir.path(), &[]);

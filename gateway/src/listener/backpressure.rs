@@ -1,13 +1,14 @@
 //! Stops reading from a connection whose messages are not answered.
 
-use std::rc::Rc;
+use std::{marker::PhantomData, rc::Rc};
 
 use ntex::{
     SharedCfg,
     service::{Middleware, Service, ServiceCtx, forward_poll, forward_shutdown},
 };
+use ntex_mqtt::Control;
 
-use super::session::Session;
+use super::session::{Refused, Session, requeue};
 
 /// Where a protocol version keeps the session of a connection.
 pub(super) trait HasSession {
@@ -44,9 +45,50 @@ impl<S: Service<R>, R> Service<R> for PausingService<S> {
     }
 
     async fn call(&self, request: R, ctx: ServiceCtx<'_, Self>) -> Result<S::Response, S::Error> {
-        ctx.call(&self.service, request).await
+        // `ready` has seen to it that the service is. Waiting for that again would let a message be
+        // thrown away whose connection ends meanwhile.
+        ctx.call_nowait(&self.service, request).await
     }
 
     forward_poll!(service);
     forward_shutdown!(service);
+}
+
+/// Answers what ntex-mqtt has to say of a connection itself.
+///
+/// Before the end of a connection it lets the parts of messages that have come reach their
+/// handlers: ntex-mqtt 8.2.1 hands each part to a task of its own, and once it knows that the
+/// client is gone, throws away the parts of the message that is not whole yet.
+#[derive(Debug)]
+pub(super) struct ConnectionControl<Packet> {
+    session: Rc<Session>,
+    packet: PhantomData<Packet>,
+}
+
+/// Makes [`ConnectionControl`] for a connection.
+#[allow(clippy::unused_async)] // a factory of ntex is async
+pub(super) async fn connection_control<St: HasSession, Packet>(
+    shared: St,
+) -> Result<ConnectionControl<Packet>, Refused> {
+    Ok(ConnectionControl { session: shared.session().clone(), packet: PhantomData })
+}
+
+impl<Packet> Service<Control<Refused>> for ConnectionControl<Packet> {
+    type Response = Option<Packet>;
+    type Error = Refused;
+
+    async fn ready(&self, _: ServiceCtx<'_, Self>) -> Result<(), Refused> {
+        if self.session.is_client_gone() {
+            requeue().await;
+        }
+        Ok(())
+    }
+
+    async fn call(
+        &self,
+        _: Control<Refused>,
+        _: ServiceCtx<'_, Self>,
+    ) -> Result<Self::Response, Refused> {
+        Ok(None)
+    }
 }

@@ -8,6 +8,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    future::pending,
     net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -259,6 +260,21 @@ impl Connection {
             io.with_buf(|buffers| buffers.with_read_buffers(|_, packets| packets.len())).ok()
         });
         measured.unwrap_or_else(|| self.unfinished_bytes.get())
+    }
+
+    /// Whether its client is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.io.borrow().as_ref().is_some_and(IoRef::is_closed)
+    }
+
+    /// Waits until its client is gone.
+    pub(super) async fn closed(&self) {
+        let closed = self.io.borrow().as_ref().map(IoRef::on_disconnect);
+        match closed {
+            Some(closed) => closed.await,
+            // No bytes have come, so none can be waited with.
+            None => pending().await,
+        }
     }
 
     /// Gives back what has come of a packet, at once: the connection's own end may be some

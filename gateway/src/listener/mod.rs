@@ -39,7 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backpressure::PublishBackpressure;
+use backpressure::{PublishBackpressure, connection_control};
 use certificate_names::certificate_names;
 use clients::ConnectedClients;
 use connections::{ConnectionGuard, ConnectionTable, SWEEP_EVERY};
@@ -298,6 +298,8 @@ fn connection_config(settings: &Settings) -> SharedCfg {
     let protocol = MqttServiceConfig::new()
         // MQTT 3.1.1 has no way to say that QoS 2 is not taken; MQTT 5 is told so.
         .set_max_qos(QoS::ExactlyOnce)
+        // What a client sent before it said goodbye is taken; at QoS 1 it sends it again.
+        .set_handle_qos_after_disconnect(Some(QoS::AtMostOnce))
         .set_max_size(mqtt.packet_bytes_max)
         // Payloads come whole, not in parts.
         .set_min_chunk_size(mqtt.packet_bytes_max)
@@ -327,10 +329,12 @@ async fn accept(
     let protocols = MqttServer::new()
         .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
             .replace_middlewares(PublishBackpressure)
+            .control(fn_factory_with_config(connection_control))
             .protocol(fn_factory_with_config(v3::protocol_service))
             .publish(fn_factory_with_config(v3::publish_service)))
         .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
             .replace_middlewares(PublishBackpressure)
+            .control(fn_factory_with_config(connection_control))
             .protocol(fn_factory_with_config(v5::protocol_service))
             .publish(fn_factory_with_config(v5::publish_service)));
     let Ok(protocols) =

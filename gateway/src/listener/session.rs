@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::{pending, poll_fn},
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -90,6 +90,8 @@ pub(super) enum PublishOutcome {
     Taken,
     /// Its user may not publish it; nothing was taken.
     NotAuthorized,
+    /// The gateway ends; nothing was taken, so nothing is answered and the client sends it again.
+    ShuttingDown,
 }
 
 /// What became of a SUBSCRIBE's filter.
@@ -236,8 +238,11 @@ impl Session {
     }
 
     /// Waits until the connection may read on: so many messages, and so many bytes of them, may
-    /// be unanswered, and while the log is behind, one. (The limit that ntex-mqtt 8.2.1 has for that lets one PUBLISH after the
-    /// other pass.)
+    /// be unanswered, and while the log is behind, one. (The limit that ntex-mqtt 8.2.1 has for
+    /// that lets one PUBLISH after the other pass.)
+    ///
+    /// Does not wait once the client has gone: nothing more comes than what is read already (at
+    /// most one read buffer), and ntex-mqtt would throw that away.
     pub(super) async fn may_read_on(&self) {
         let UnansweredMessages { count, bytes, count_max, bytes_max, one_less } = &self.unanswered;
         let has_enough = || {
@@ -245,7 +250,10 @@ impl Session {
             count.get() >= *count_max || bytes.get() > *bytes_max || is_behind
         };
         while has_enough() {
-            one_less.notified().await;
+            tokio::select! {
+                () = one_less.notified() => {}
+                () = self.context.connection.closed() => return,
+            }
         }
     }
 
@@ -290,9 +298,7 @@ impl Session {
             return Ok(PublishOutcome::Taken);
         }
         if self.frontend.is_draining.load(Ordering::Acquire) {
-            // Not taken: no acknowledgement, so the client sends it again.
-            drop((order, topic, payload));
-            return pending().await;
+            return Ok(PublishOutcome::ShuttingDown);
         }
         // Not while its payload came: for that, the connection must be read.
         let _unanswered = Unanswered::new(self, topic.len() + payload.len());
@@ -328,6 +334,11 @@ impl Session {
             self.context.table.hold_on(&self.context.connection, topic_bytes - *known);
             *known = topic_bytes;
         }
+    }
+
+    /// Whether the client has closed the connection.
+    pub(super) fn is_client_gone(&self) -> bool {
+        self.context.connection.is_closed()
     }
 
     /// A packet other than a PUBLISH was complete.
@@ -454,6 +465,16 @@ async fn closing(
 /// its own, on topics that are passed on; on any other the flag means nothing.
 fn may_say(frontend: &Frontend, rights: &TopicRights, topic: &str, retain: bool) -> bool {
     rights.may_publish(topic) && (!retain || !frontend.forwards(topic) || rights.may_retain(topic))
+}
+
+/// Runs a PUBLISH's handler in a task of its own, and waits for it.
+///
+/// ntex-mqtt drops a connection's handlers when the client says goodbye or is gone. What came at
+/// QoS 0 before that would be lost, and counted nowhere.
+pub(super) async fn outlive_connection<T: 'static>(
+    handler: impl Future<Output = Result<T, Refused>> + 'static,
+) -> Result<T, Refused> {
+    ntex::rt::spawn(handler).await.map_err(|_| Refused)?
 }
 
 /// Waits until a connection takes bytes again. Returns whether it still can.

@@ -1,6 +1,6 @@
 //! MQTT 3.1.1 in the words of `session`.
 
-use std::{rc::Rc, sync::Arc};
+use std::{future::pending, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use ntex::{
@@ -23,7 +23,7 @@ use super::{
     backpressure::HasSession,
     session::{
         ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused, Session,
-        SubscribeOutcome, Will, requeue, writable,
+        SubscribeOutcome, Will, outlive_connection, requeue, writable,
     },
     stored_sessions::NEVER_EXPIRES,
     unfinished::ConnectionContext,
@@ -59,7 +59,12 @@ pub(super) async fn protocol_service(
 pub(super) async fn publish_service(
     session: Shared,
 ) -> Result<impl Service<Publish, Response = (), Error = Refused>, Refused> {
-    Ok(fn_service(move |message| publish(session.clone(), message)))
+    Ok(fn_service(async move |message| {
+        match outlive_connection(publish(session.clone(), message)).await? {
+            PublishOutcome::ShuttingDown => pending().await,
+            PublishOutcome::Taken | PublishOutcome::NotAuthorized => Ok(()),
+        }
+    }))
 }
 
 /// Answers CONNECT.
@@ -104,11 +109,15 @@ pub(super) async fn open(
     })
 }
 
-async fn publish(shared: Shared, message: Publish) -> Result<(), Refused> {
+async fn publish(shared: Shared, message: Publish) -> Result<PublishOutcome, Refused> {
     let session = &shared.session;
     let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
     // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
     let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
+    if payload.len() != message.payload_size() {
+        // The connection ended within the message.
+        return Err(Refused);
+    }
     let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
     let (topic, qos) = (SmolStr::from(message.publish_topic()), message.qos());
     if qos == QoS::ExactlyOnce {
@@ -117,15 +126,13 @@ async fn publish(shared: Shared, message: Publish) -> Result<(), Refused> {
     }
     // Its bytes are not needed any more.
     drop(message);
-    match session.publish(order, topic, payload, flags).await? {
-        PublishOutcome::Taken => Ok(()),
-        PublishOutcome::NotAuthorized if qos == QoS::AtMostOnce => Ok(()),
+    let outcome = session.publish(order, topic, payload, flags).await?;
+    if outcome == PublishOutcome::NotAuthorized && qos != QoS::AtMostOnce {
         // 3.1.1 has no negative acknowledgement, and a positive one would be untrue (3.3.5-2).
-        PublishOutcome::NotAuthorized => {
-            session.cut_for_rights();
-            Err(Refused)
-        }
+        session.cut_for_rights();
+        return Err(Refused);
     }
+    Ok(outcome)
 }
 
 async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {

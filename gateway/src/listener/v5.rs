@@ -1,6 +1,6 @@
 //! MQTT 5 in the words of `session`.
 
-use std::{rc::Rc, sync::Arc};
+use std::{future::pending, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use ntex::{
@@ -27,7 +27,7 @@ use super::{
     backpressure::HasSession,
     session::{
         Closing, ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused,
-        Session, SubscribeOutcome, Will, assign_client_id, requeue, writable,
+        Session, SubscribeOutcome, Will, assign_client_id, outlive_connection, requeue, writable,
     },
     unfinished::ConnectionContext,
 };
@@ -71,7 +71,14 @@ pub(super) async fn protocol_service(
 pub(super) async fn publish_service(
     session: Shared,
 ) -> Result<impl Service<Publish, Response = PublishAck, Error = Refused>, Refused> {
-    Ok(fn_service(move |message| publish(session.clone(), message)))
+    Ok(fn_service(async move |message| {
+        let (outcome, ack) = outlive_connection(publish(session.clone(), message)).await?;
+        Ok(match outcome {
+            PublishOutcome::Taken => ack,
+            PublishOutcome::NotAuthorized => ack.reason_code(PublishAckReason::NotAuthorized),
+            PublishOutcome::ShuttingDown => pending().await,
+        })
+    }))
 }
 
 /// Answers CONNECT.
@@ -133,11 +140,18 @@ pub(super) async fn open(
     })
 }
 
-async fn publish(shared: Shared, message: Publish) -> Result<PublishAck, Refused> {
+async fn publish(
+    shared: Shared,
+    message: Publish,
+) -> Result<(PublishOutcome, PublishAck), Refused> {
     let session = &shared.session;
     let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
     // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
     let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
+    if payload.len() != message.payload_size() {
+        // The connection ended within the message.
+        return Err(Refused);
+    }
     let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
     let topic = SmolStr::from(message.publish_topic());
     if let Some(alias) = message.packet().properties.topic_alias {
@@ -145,10 +159,7 @@ async fn publish(shared: Shared, message: Publish) -> Result<PublishAck, Refused
     }
     // Its bytes are not needed any more.
     let ack = message.ack();
-    Ok(match session.publish(order, topic, payload, flags).await? {
-        PublishOutcome::Taken => ack,
-        PublishOutcome::NotAuthorized => ack.reason_code(PublishAckReason::NotAuthorized),
-    })
+    Ok((session.publish(order, topic, payload, flags).await?, ack))
 }
 
 async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
