@@ -5,13 +5,13 @@ use std::f64::consts::TAU;
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
-use crate::sun::{self, Daylight, Place};
+use crate::sun::{self, DaylightSpan, GeoLocation};
 
 /// A time as people and plants at a place live it.
 ///
 /// Cyclic numbers come as sine and cosine too, so that 23:59 is next to 0:00.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Calendar {
+pub struct CalendarFeatures {
     /// Hours on the clock, 0 ≤ h < 24.
     pub hour: f64,
     /// Monday is 0, Sunday 6.
@@ -32,8 +32,8 @@ pub struct Calendar {
     days_of_year: u16,
 }
 
-impl Calendar {
-    /// Names of [`Calendar::values`].
+impl CalendarFeatures {
+    /// Names of [`CalendarFeatures::feature_values`].
     pub const NAMES: [&'static str; 10] = [
         "hour_sin",
         "hour_cos",
@@ -51,25 +51,25 @@ impl Calendar {
     /// place if one is known. None beyond the years −9999 to 9999.
     ///
     /// ```
-    /// use agronomy::calendar::Calendar;
+    /// use agronomy::calendar::CalendarFeatures;
     /// use jiff::tz::TimeZone;
     ///
     /// let berlin = TimeZone::get("Europe/Berlin").unwrap();
     /// // Tuesday, 1 July 2025, 12:00 UTC: 14 h in summer time
-    /// let calendar = Calendar::of(1_751_371_200_000, &berlin, None).unwrap();
+    /// let calendar = CalendarFeatures::of(1_751_371_200_000, &berlin, None).unwrap();
     /// assert_eq!((calendar.hour, calendar.day_of_week, calendar.day_of_year), (14.0, 1, 182));
     /// ```
     #[must_use]
-    pub fn of(at_ms: i64, time_zone: &TimeZone, place: Option<Place>) -> Option<Self> {
+    pub fn at_time(at_ms: i64, time_zone: &TimeZone, place: Option<GeoLocation>) -> Option<Self> {
         let at = Timestamp::from_millisecond(at_ms).ok()?.to_zoned(time_zone.clone());
         let midnight_ms = at.start_of_day().ok()?.timestamp().as_millisecond();
         let sun = match place {
-            Some(place) => Some(sun::day(local_noon_ms(&at)?, place)),
+            Some(place) => Some(sun::solar_day_near(local_noon_ms(&at)?, place)),
             None => None,
         };
         let since_sunrise_min = sun.and_then(|day| match day.daylight {
-            Daylight::Between { sunrise_ms, .. } => Some(minutes(sunrise_ms, at_ms)),
-            Daylight::PolarDay | Daylight::PolarNight => None,
+            DaylightSpan::Between { sunrise_ms, .. } => Some(minutes_between(sunrise_ms, at_ms)),
+            DaylightSpan::PolarDay | DaylightSpan::PolarNight => None,
         });
         let time = at.time();
         let seconds = f64::from(time.second()) + f64::from(time.subsec_nanosecond()) / 1e9;
@@ -77,7 +77,7 @@ impl Calendar {
             hour: f64::from(time.hour()) + (f64::from(time.minute()) + seconds / 60.0) / 60.0,
             day_of_week: at.weekday().to_monday_zero_offset() as u8,
             day_of_year: at.day_of_year() as u16,
-            since_midnight_min: minutes(midnight_ms, at_ms),
+            since_midnight_min: minutes_between(midnight_ms, at_ms),
             since_sunrise_min,
             is_day: sun.map(|day| day.is_up(at_ms)),
             day_length_h: sun.map(|day| day.length_h()),
@@ -85,10 +85,10 @@ impl Calendar {
         })
     }
 
-    /// The numbers of a feature row, in the order of [`Calendar::NAMES`]. The
+    /// The numbers of a feature row, in the order of [`CalendarFeatures::NAMES`]. The
     /// week runs from Monday 0:00, the year from 1 January 0:00.
     #[must_use]
-    pub fn values(&self) -> [Option<f64>; Self::NAMES.len()] {
+    pub fn feature_values(&self) -> [Option<f64>; Self::NAMES.len()] {
         let of_day = self.hour / 24.0;
         let of_week = (f64::from(self.day_of_week) + of_day) / 7.0;
         let of_year = (f64::from(self.day_of_year - 1) + of_day) / f64::from(self.days_of_year);
@@ -114,7 +114,7 @@ fn local_noon_ms(at: &Zoned) -> Option<i64> {
     Some(noon.timestamp().as_millisecond())
 }
 
-fn minutes(from_ms: i64, to_ms: i64) -> f64 {
+fn minutes_between(from_ms: i64, to_ms: i64) -> f64 {
     (to_ms - from_ms) as f64 / 60_000.0
 }
 
@@ -122,9 +122,9 @@ fn minutes(from_ms: i64, to_ms: i64) -> f64 {
 mod tests {
     use super::*;
 
-    fn at(time: &str, zone: &str, place: Option<Place>) -> Calendar {
+    fn at(time: &str, zone: &str, place: Option<GeoLocation>) -> CalendarFeatures {
         let ms = time.parse::<Timestamp>().unwrap().as_millisecond();
-        Calendar::of(ms, &TimeZone::get(zone).unwrap(), place).unwrap()
+        CalendarFeatures::at_time(ms, &TimeZone::get(zone).unwrap(), place).unwrap()
     }
 
     fn check(time: &str, zone: &str, hour: f64, since_midnight_min: f64, week: u8, year: u16) {
@@ -154,18 +154,18 @@ mod tests {
 
     #[test]
     fn cycles_close() {
-        let before = at("2024-12-31T23:59:59Z", "UTC", None).values();
-        let after = at("2025-01-01T00:00:00Z", "UTC", None).values();
+        let before = at("2024-12-31T23:59:59Z", "UTC", None).feature_values();
+        let after = at("2025-01-01T00:00:00Z", "UTC", None).feature_values();
         for i in [0, 1, 4, 5] {
             let (a, b) = (before[i].unwrap(), after[i].unwrap());
-            assert!((a - b).abs() < 1e-4, "{}: {a} {b}", Calendar::NAMES[i]);
+            assert!((a - b).abs() < 1e-4, "{}: {a} {b}", CalendarFeatures::NAMES[i]);
         }
         assert_eq!(after[7..], [None, None, None], "no place, no sun");
     }
 
     #[test]
     fn the_sun_is_that_of_the_local_day() {
-        let london = Some(Place::new(51.5074, -0.1278).unwrap());
+        let london = Some(GeoLocation::new(51.5074, -0.1278).unwrap());
         // sunrise at 3:43 UTC
         let morning = at("2024-06-21T05:43:00Z", "Europe/London", london);
         assert!((morning.since_sunrise_min.unwrap() - 120.0).abs() < 1.0, "{morning:?}");
@@ -174,11 +174,11 @@ mod tests {
         assert!((night.since_sunrise_min.unwrap() + 60.0).abs() < 1.0, "{night:?}");
         assert_eq!(night.is_day, Some(false));
         // evening in Auckland is still the UTC day before noon
-        let auckland = Some(Place::new(-36.85, 174.76).unwrap());
+        let auckland = Some(GeoLocation::new(-36.85, 174.76).unwrap());
         let evening = at("2024-06-21T10:00:00Z", "Pacific/Auckland", auckland);
         assert_eq!(evening.is_day, Some(false));
         assert!((860.0..870.0).contains(&evening.since_sunrise_min.unwrap()), "{evening:?}");
-        let tromso = Some(Place::new(69.6492, 18.9553).unwrap());
+        let tromso = Some(GeoLocation::new(69.6492, 18.9553).unwrap());
         let winter = at("2024-12-21T11:00:00Z", "Europe/Oslo", tromso);
         assert_eq!((winter.since_sunrise_min, winter.is_day), (None, Some(false)));
         assert_eq!(winter.day_length_h, Some(0.0));
@@ -186,6 +186,6 @@ mod tests {
 
     #[test]
     fn beyond_the_calendar_there_is_none() {
-        assert_eq!(Calendar::of(i64::MAX, &TimeZone::UTC, None), None);
+        assert_eq!(CalendarFeatures::at_time(i64::MAX, &TimeZone::UTC, None), None);
     }
 }

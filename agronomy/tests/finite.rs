@@ -1,15 +1,15 @@
 //! No formula answers with infinity or no number, whatever it is asked.
 
 use agronomy::{
-    calendar::Calendar,
-    drying::Settings,
+    calendar::CalendarFeatures,
+    drying::DryingSettings,
     formula::{
         air, degrees,
-        evapotranspiration::{self, Day, Hour},
+        evapotranspiration::{self, DailyClimate, HourlyClimate},
         light, radiation,
-        soil::{self, Bed},
+        soil::{self, IrrigationBed},
     },
-    sun::{self, Place},
+    sun::{self, GeoLocation},
 };
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -52,10 +52,10 @@ proptest! {
             light::supplement_h(a, b, c),
             degrees::heating_degree_hours(a, b, c),
             degrees::cooling_degree_hours(a, b, c),
-            degrees::growing_degree_days(a, b, c, Some(d), degrees::Clamp::Mean),
-            degrees::growing_degree_days(a, b, c, None, degrees::Clamp::Extremes),
+            degrees::growing_degree_days(a, b, c, Some(d), degrees::DegreeDayClamp::Mean),
+            degrees::growing_degree_days(a, b, c, None, degrees::DegreeDayClamp::Extremes),
         ])?;
-        let bed = Bed { root_depth_m: a.abs(), area_m2: b.abs(), flow_l_h: c.abs(), efficiency: d };
+        let bed = IrrigationBed { root_depth_m: a.abs(), area_m2: b.abs(), flow_l_h: c.abs(), efficiency: d };
         all_finite(&[soil::depth_mm(a, b), soil::irrigation_min(c, d, &bed)])?;
     }
 
@@ -74,7 +74,7 @@ proptest! {
             evapotranspiration::pressure_kpa(a),
             evapotranspiration::wind_2m(a, b),
             evapotranspiration::hargreaves_mm(a, b, c),
-            evapotranspiration::daily_mm(&Day {
+            evapotranspiration::daily_mm(&DailyClimate {
                 extremes_c: [a, b],
                 vapour_kpa: c,
                 wind_m_s: d,
@@ -84,7 +84,7 @@ proptest! {
                 altitude_m: 10.0,
                 day_of_year,
             }),
-            evapotranspiration::hourly_mm(&Hour {
+            evapotranspiration::hourly_mm(&HourlyClimate {
                 temperature_c: a,
                 humidity_pct: b,
                 wind_m_s: c,
@@ -104,19 +104,19 @@ proptest! {
         latitude in -90.0..=90.0_f64,
         longitude in -180.0..=180.0_f64,
     ) {
-        let place = Place::new(latitude, longitude).unwrap();
-        let sun::Position { elevation_deg, azimuth_deg, .. } = sun::position(at_ms, place);
+        let place = GeoLocation::new(latitude, longitude).unwrap();
+        let sun::SunPosition { elevation_deg, azimuth_deg, .. } = sun::sun_position(at_ms, place);
         prop_assert!((-90.1..=90.1).contains(&elevation_deg), "{elevation_deg}");
         prop_assert!((0.0..=360.0).contains(&azimuth_deg), "{azimuth_deg}");
-        let day = sun::day(at_ms, place);
+        let day = sun::solar_day_near(at_ms, place);
         prop_assert!((0.0..=24.1).contains(&day.length_h()), "{day:?}");
-        if let sun::Daylight::Between { sunrise_ms, sunset_ms } = day.daylight {
+        if let sun::DaylightSpan::Between { sunrise_ms, sunset_ms } = day.daylight {
             prop_assert!(sunrise_ms <= day.noon_ms && day.noon_ms <= sunset_ms, "{day:?}");
         }
         let irradiance = [sun::clear_sky_w_m2(at_ms, place), sun::extraterrestrial_w_m2(at_ms, place)];
         all_finite(&irradiance.map(Some))?;
-        if let Some(calendar) = Calendar::of(at_ms, &TimeZone::UTC, Some(place)) {
-            all_finite(&calendar.values())?;
+        if let Some(calendar) = CalendarFeatures::at_time(at_ms, &TimeZone::UTC, Some(place)) {
+            all_finite(&calendar.feature_values())?;
         }
     }
 }
@@ -124,6 +124,6 @@ proptest! {
 /// The built-in settings pass their own check.
 #[test]
 fn defaults_are_valid() {
-    assert!(Settings::default().checked().is_ok());
-    assert!(agronomy::kpi::Rules::default().checked().is_ok());
+    assert!(DryingSettings::default().into_checked().is_ok());
+    assert!(agronomy::kpi::KpiRules::default().into_checked().is_ok());
 }

@@ -1,6 +1,6 @@
 //! What must hold of the drying trend whatever a sensor says.
 
-use agronomy::drying::{Drying, Settings};
+use agronomy::drying::{DryingSettings, DryingTracker};
 use proptest::prelude::*;
 
 /// One message of a zone: time step in ms, then moisture in % or irrigation.
@@ -39,8 +39,8 @@ fn pot() -> impl Strategy<Value = Vec<Message>> {
 }
 
 fn feed(
-    drying: &mut Drying,
-    settings: &Settings,
+    drying: &mut DryingTracker,
+    settings: &DryingSettings,
     clock_ms: &mut i64,
     messages: &[Message],
     scale: f64,
@@ -49,19 +49,19 @@ fn feed(
         match *message {
             Message::Moisture(step, pct) => {
                 *clock_ms += step;
-                drying.moisture(settings, *clock_ms, pct * scale);
+                drying.add_moisture(settings, *clock_ms, pct * scale);
             }
             Message::Irrigation(step, on) => {
                 *clock_ms += step;
-                drying.irrigation(settings, *clock_ms, on);
+                drying.add_irrigation(settings, *clock_ms, on);
             }
         }
     }
 }
 
-fn settings(scale: f64) -> Settings {
-    let own = Settings::default();
-    Settings {
+fn settings(scale: f64) -> DryingSettings {
+    let own = DryingSettings::default();
+    DryingSettings {
         critical_pct: own.critical_pct * scale,
         target_pct: own.target_pct * scale,
         rise_min_pct: own.rise_min_pct * scale,
@@ -77,19 +77,19 @@ proptest! {
         cut in 0.0..1.0_f64,
     ) {
         let settings = settings(1.0);
-        let (mut whole, mut clock_ms) = (Drying::default(), 0);
+        let (mut whole, mut clock_ms) = (DryingTracker::default(), 0);
         feed(&mut whole, &settings, &mut clock_ms, &messages, 1.0);
 
         let cut = (messages.len() as f64 * cut) as usize;
-        let (mut before, mut other_ms) = (Drying::default(), 0);
+        let (mut before, mut other_ms) = (DryingTracker::default(), 0);
         feed(&mut before, &settings, &mut other_ms, &messages[..cut], 1.0);
         let saved = serde_json::to_string(&before).unwrap();
-        let mut after: Drying = serde_json::from_str(&saved).unwrap();
+        let mut after: DryingTracker = serde_json::from_str(&saved).unwrap();
         prop_assert_eq!(&after, &before);
         feed(&mut after, &settings, &mut other_ms, &messages[cut..], 1.0);
         // text, so that every bit counts and −0 is not 0
         prop_assert_eq!(serde_json::to_string(&after).unwrap(), serde_json::to_string(&whole).unwrap());
-        prop_assert_eq!(after.trend(&settings, clock_ms), whole.trend(&settings, clock_ms));
+        prop_assert_eq!(after.trend_at(&settings, clock_ms), whole.trend_at(&settings, clock_ms));
     }
 
     /// A probe in other units, a power of two so that floats scale exactly.
@@ -100,9 +100,9 @@ proptest! {
     ) {
         let scale = 2.0_f64.powi(power);
         let of = |scale: f64| {
-            let (mut drying, mut clock_ms) = (Drying::default(), 0);
+            let (mut drying, mut clock_ms) = (DryingTracker::default(), 0);
             feed(&mut drying, &settings(scale), &mut clock_ms, &messages, scale);
-            (drying.trend(&settings(scale), clock_ms), drying)
+            (drying.trend_at(&settings(scale), clock_ms), drying)
         };
         let ((Some(one), base), (Some(other), scaled)) = (of(1.0), of(scale)) else { return Ok(()) };
         prop_assert_eq!(base.waterings().len(), scaled.waterings().len());
@@ -134,8 +134,8 @@ proptest! {
         start_ms in prop_oneof![Just(0), -8_700_000_000_000_000..8_700_000_000_000_000_i64],
         ask_ms in any::<i64>(),
     ) {
-        let settings = Settings::default();
-        let (mut drying, mut clock_ms) = (Drying::default(), start_ms);
+        let settings = DryingSettings::default();
+        let (mut drying, mut clock_ms) = (DryingTracker::default(), start_ms);
         for (time, pct, on) in readings {
             let ms = match time {
                 Ok(step_ms) => {
@@ -144,12 +144,12 @@ proptest! {
                 }
                 Err(anywhere_ms) => anywhere_ms,
             };
-            drying.moisture(&settings, ms, pct);
-            drying.irrigation(&settings, ms, on);
+            drying.add_moisture(&settings, ms, pct);
+            drying.add_irrigation(&settings, ms, on);
             for at_ms in [ms, ask_ms] {
-                let Some(trend) = drying.trend(&settings, at_ms) else { continue };
+                let Some(trend) = drying.trend_at(&settings, at_ms) else { continue };
                 prop_assert!(trend.last.pct.is_finite());
-                for (name, value) in agronomy::drying::Trend::NAMES.iter().zip(trend.values()) {
+                for (name, value) in agronomy::drying::DryingTrend::NAMES.iter().zip(trend.feature_values()) {
                     prop_assert!(value.is_none_or(f64::is_finite), "{} is {:?}", name, value);
                 }
                 if let Some(forecast) = trend.forecast {
@@ -165,13 +165,13 @@ proptest! {
 /// The state of a month of readings is no larger than that of ten days.
 #[test]
 fn memory_is_bounded() {
-    let settings = Settings::default();
+    let settings = DryingSettings::default();
     let bytes_after = |days: i64| {
-        let mut drying = Drying::default();
+        let mut drying = DryingTracker::default();
         for minute in 0..days * 1440 {
             let pct = 60.0 - (minute % 720) as f64 * 0.04 + (minute % 7) as f64 * 0.013;
-            drying.moisture(&settings, minute * 60_000, pct);
-            drying.irrigation(&settings, minute * 60_000, minute % 720 < 5);
+            drying.add_moisture(&settings, minute * 60_000, pct);
+            drying.add_irrigation(&settings, minute * 60_000, minute % 720 < 5);
         }
         assert_eq!(drying.waterings().len(), 16);
         serde_json::to_string(&drying).unwrap().len()

@@ -25,7 +25,7 @@ pub enum LogError {
     },
     /// The disk failed to keep what was written: what reached it is unknown.
     #[error("{}: cannot sync: {source}", path.display())]
-    Unsynced {
+    SyncFailed {
         /// The file.
         path: PathBuf,
         /// What the system says.
@@ -77,7 +77,7 @@ pub enum LogError {
     NoRuntime,
     /// A name that no topic can have.
     #[error("`{topic}` cannot name a topic, expected 1 to 200 of the characters a-z A-Z 0-9 . _ -")]
-    BadTopic {
+    InvalidTopicName {
         /// The name given.
         topic: String,
     },
@@ -97,7 +97,7 @@ pub enum LogError {
         /// The topic.
         topic: String,
         /// What about it.
-        refusal: Refusal,
+        refusal: RecordRefusal,
         /// What librdkafka says.
         cause: String,
     },
@@ -142,7 +142,7 @@ pub enum LogError {
     },
     /// A setting that cannot be.
     #[error("log.{key} = {found}: expected {expected}")]
-    Setting {
+    InvalidSetting {
         /// The key, below `log`.
         key: &'static str,
         /// What was set.
@@ -154,7 +154,7 @@ pub enum LogError {
 
 /// What about a record Kafka refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RecordRefusal {
     /// Its size, or its content.
     Content,
     /// Its time, by the broker's clock and the topic's limits.
@@ -167,13 +167,16 @@ impl LogError {
     /// Whether it says something of one record, or of those that were sent together with it, so
     /// that others can go on.
     #[must_use]
-    pub fn is_of_one_record(&self) -> bool {
+    pub fn is_record_specific(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::TooLarge { .. })
     }
 
     /// Whether the record itself is at fault, not its neighbour and not a clock.
     #[must_use]
-    pub fn is_of_content(&self) -> bool {
-        matches!(self, Self::Refused { refusal: Refusal::Content, .. } | Self::TooLarge { .. })
+    pub fn is_content_error(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { refusal: RecordRefusal::Content, .. } | Self::TooLarge { .. }
+        )
     }
 }

@@ -7,30 +7,30 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    Faults, Kind, LogError, Positions, Reader, RefusedRecord, Settings, SpoolStatus, TopicStorage,
-    Writer,
-    embedded::Embedded,
-    kafka::{Kafka, KafkaStatistics},
-    spool::Spool,
+    EventLogConfig, EventLogKind, FaultInjector, LogError, PartitionOffsets, RefusedRecord,
+    SpoolStatus, TopicReader, TopicStorage, TopicWriter,
+    embedded::EmbeddedLog,
+    kafka::{KafkaClient, KafkaStatistics},
+    spool::TopicSpool,
 };
 
 /// The log: embedded, or Kafka. Clones share it.
 #[derive(Clone, Debug)]
-pub struct EventLog(Inner);
+pub struct EventLog(LogBackend);
 
 #[derive(Clone, Debug)]
-enum Inner {
-    Embedded(Arc<Embedded>),
-    Kafka(Arc<Spooled>),
+enum LogBackend {
+    Embedded(Arc<EmbeddedLog>),
+    Kafka(Arc<SpooledKafka>),
 }
 
 /// Kafka, and the spools of the topics that are written.
 #[derive(Debug)]
-struct Spooled {
-    settings: Settings,
-    kafka: Arc<Kafka>,
-    faults: Faults,
-    spools: Mutex<BTreeMap<String, Arc<Spool>>>,
+struct SpooledKafka {
+    settings: EventLogConfig,
+    kafka: Arc<KafkaClient>,
+    faults: FaultInjector,
+    spools: Mutex<BTreeMap<String, Arc<TopicSpool>>>,
 }
 
 impl EventLog {
@@ -39,21 +39,26 @@ impl EventLog {
     /// # Errors
     /// [`LogError::Setting`], [`LogError::Locked`] where another process has
     /// the folder, [`LogError::Io`].
-    pub fn open(settings: &Settings) -> Result<Self, LogError> {
-        Self::open_with(settings, Faults::default())
+    pub fn open(settings: &EventLogConfig) -> Result<Self, LogError> {
+        Self::open_with_faults(settings, FaultInjector::default())
     }
 
     /// Opens the log with faults to be injected into its local disk.
     ///
     /// # Errors
-    /// As [`EventLog::open`].
-    pub fn open_with(settings: &Settings, faults: Faults) -> Result<Self, LogError> {
-        settings.check()?;
+    /// As [`EventLog::open_partitions`].
+    pub fn open_with_faults(
+        settings: &EventLogConfig,
+        faults: FaultInjector,
+    ) -> Result<Self, LogError> {
+        settings.check_values()?;
         Ok(Self(match settings.kind {
-            Kind::Embedded => Inner::Embedded(Arc::new(Embedded::open(settings, faults)?)),
-            Kind::Kafka => Inner::Kafka(Arc::new(Spooled {
+            EventLogKind::Embedded => {
+                LogBackend::Embedded(Arc::new(EmbeddedLog::open(settings, faults)?))
+            }
+            EventLogKind::Kafka => LogBackend::Kafka(Arc::new(SpooledKafka {
                 settings: settings.clone(),
-                kafka: Arc::new(Kafka::new(settings)),
+                kafka: Arc::new(KafkaClient::new(settings)),
                 faults,
                 spools: Mutex::default(),
             })),
@@ -68,14 +73,14 @@ impl EventLog {
     /// [`LogError::BadTopic`]; embedded and spool: [`LogError::Locked`],
     /// [`LogError::Corrupt`], [`LogError::Io`], [`LogError::NoRuntime`]; Kafka
     /// without a spool: [`LogError::Unreachable`], [`LogError::Kafka`].
-    pub fn writer(&self, topic: &str) -> Result<Writer, LogError> {
-        check_topic(topic)?;
+    pub fn open_writer(&self, topic: &str) -> Result<TopicWriter, LogError> {
+        check_topic_name(topic)?;
         match &self.0 {
-            Inner::Embedded(log) => log.topic(topic).map(Writer::embedded),
-            Inner::Kafka(log) if log.settings.spool.dir.as_os_str().is_empty() => {
-                log.kafka.producer(topic).map(Writer::kafka)
+            LogBackend::Embedded(log) => log.open_topic(topic).map(TopicWriter::from_embedded),
+            LogBackend::Kafka(log) if log.settings.spool.dir.as_os_str().is_empty() => {
+                log.kafka.open_producer(topic).map(TopicWriter::from_producer)
             }
-            Inner::Kafka(log) => log.spool(topic).map(Writer::spool),
+            LogBackend::Kafka(log) => log.open_spool(topic).map(TopicWriter::from_spool),
         }
     }
 
@@ -83,12 +88,20 @@ impl EventLog {
     /// not name start at their oldest record.
     ///
     /// # Errors
-    /// As [`EventLog::writer`], and [`LogError::OutOfRange`].
-    pub fn reader(&self, topic: &str, from: &Positions) -> Result<Reader, LogError> {
-        check_topic(topic)?;
+    /// As [`EventLog::open_writer`], and [`LogError::OutOfRange`].
+    pub fn open_reader(
+        &self,
+        topic: &str,
+        from: &PartitionOffsets,
+    ) -> Result<TopicReader, LogError> {
+        check_topic_name(topic)?;
         match &self.0 {
-            Inner::Embedded(log) => Reader::embedded(log.topic(topic)?, from.get(&0).copied()),
-            Inner::Kafka(log) => log.kafka.reader(topic, from).map(Reader::kafka),
+            LogBackend::Embedded(log) => {
+                TopicReader::from_embedded(log.open_topic(topic)?, from.get(&0).copied())
+            }
+            LogBackend::Kafka(log) => {
+                log.kafka.open_reader(topic, from).map(TopicReader::from_consumer)
+            }
         }
     }
 
@@ -96,21 +109,21 @@ impl EventLog {
     /// `log.kafka.group` says.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        matches!(&self.0, Inner::Kafka(log) if log.settings.is_shared())
+        matches!(&self.0, LogBackend::Kafka(log) if log.settings.is_shared())
     }
 
     /// A reader of those partitions of `topic` that the consumer group gives
-    /// it: [`Reader::next`] says which.
+    /// it: [`TopicReader::next`] says which.
     ///
     /// # Errors
-    /// As [`EventLog::writer`]; [`LogError::Setting`] where there is no group.
-    pub fn member(&self, topic: &str) -> Result<Reader, LogError> {
-        check_topic(topic)?;
+    /// As [`EventLog::open_writer`]; [`LogError::Setting`] where there is no group.
+    pub fn open_group_reader(&self, topic: &str) -> Result<TopicReader, LogError> {
+        check_topic_name(topic)?;
         match &self.0 {
-            Inner::Kafka(log) if log.settings.is_shared() => {
-                log.kafka.member(topic).map(Reader::kafka)
+            LogBackend::Kafka(log) if log.settings.is_shared() => {
+                log.kafka.open_group_reader(topic).map(TopicReader::from_consumer)
             }
-            _ => Err(LogError::Setting {
+            _ => Err(LogError::InvalidSetting {
                 key: "kafka.group",
                 found: "\"\"".to_owned(),
                 expected: "the name of a consumer group".to_owned(),
@@ -122,12 +135,14 @@ impl EventLog {
     /// past the newest durable one. Blocks for a moment with Kafka.
     ///
     /// # Errors
-    /// As [`EventLog::writer`].
-    pub fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, LogError> {
-        check_topic(topic)?;
+    /// As [`EventLog::open_writer`].
+    pub fn offset_bounds(&self, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, LogError> {
+        check_topic_name(topic)?;
         match &self.0 {
-            Inner::Embedded(log) => Ok(BTreeMap::from([(0, log.topic(topic)?.bounds())])),
-            Inner::Kafka(log) => log.kafka.bounds(topic),
+            LogBackend::Embedded(log) => {
+                Ok(BTreeMap::from([(0, log.open_topic(topic)?.offset_bounds())]))
+            }
+            LogBackend::Kafka(log) => log.kafka.fetch_bounds(topic),
         }
     }
 
@@ -136,20 +151,20 @@ impl EventLog {
     /// changes nothing.
     ///
     /// # Errors
-    /// As [`EventLog::writer`]; [`LogError::BadTopic`] for a name that no consumer can have.
-    pub fn commit(
+    /// As [`EventLog::open_writer`]; [`LogError::BadTopic`] for a name that no consumer can have.
+    pub fn commit_offsets(
         &self,
         topic: &str,
         consumer: &str,
-        positions: &Positions,
+        positions: &PartitionOffsets,
     ) -> Result<(), LogError> {
-        check_topic(topic)?;
-        check_topic(consumer)?;
+        check_topic_name(topic)?;
+        check_topic_name(consumer)?;
         match &self.0 {
-            Inner::Embedded(log) => {
-                log.topic(topic)?.commit(consumer, positions.get(&0).copied().unwrap_or(0))
-            }
-            Inner::Kafka(_) => Ok(()),
+            LogBackend::Embedded(log) => log
+                .open_topic(topic)?
+                .commit_offset(consumer, positions.get(&0).copied().unwrap_or(0)),
+            LogBackend::Kafka(_) => Ok(()),
         }
     }
 
@@ -160,10 +175,10 @@ impl EventLog {
     /// [`LogError::Io`].
     pub fn apply_retention(&self) -> Result<(), LogError> {
         match &self.0 {
-            Inner::Embedded(log) => {
-                log.topics().iter().try_for_each(|topic| topic.apply_retention())
+            LogBackend::Embedded(log) => {
+                log.opened_topics().iter().try_for_each(|topic| topic.apply_retention())
             }
-            Inner::Kafka(_) => Ok(()),
+            LogBackend::Kafka(_) => Ok(()),
         }
     }
 
@@ -171,14 +186,14 @@ impl EventLog {
     ///
     /// # Errors
     /// [`LogError::Io`].
-    pub fn storage(&self) -> Result<BTreeMap<String, TopicStorage>, LogError> {
+    pub fn topic_storage(&self) -> Result<BTreeMap<String, TopicStorage>, LogError> {
         match &self.0 {
-            Inner::Embedded(log) => {
-                let topics = log.topics();
-                let each = topics.iter().map(|topic| Ok((topic.name(), topic.storage()?)));
+            LogBackend::Embedded(log) => {
+                let topics = log.opened_topics();
+                let each = topics.iter().map(|topic| Ok((topic.name(), topic.storage_stats()?)));
                 each.collect()
             }
-            Inner::Kafka(_) => Ok(BTreeMap::new()),
+            LogBackend::Kafka(_) => Ok(BTreeMap::new()),
         }
     }
 
@@ -186,30 +201,30 @@ impl EventLog {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         match &self.0 {
-            Inner::Embedded(log) => log.topics().iter().any(|topic| topic.is_full()),
-            Inner::Kafka(_) => self.spools().values().any(|spool| spool.is_disk_full),
+            LogBackend::Embedded(log) => log.opened_topics().iter().any(|topic| topic.is_full()),
+            LogBackend::Kafka(_) => self.spool_statuses().values().any(|spool| spool.is_disk_full),
         }
     }
 
     /// Whether records are in local files.
     #[must_use]
     pub fn is_embedded(&self) -> bool {
-        matches!(&self.0, Inner::Embedded(_))
+        matches!(&self.0, LogBackend::Embedded(_))
     }
 
     /// Whether local files take records while Kafka is away.
     #[must_use]
     pub fn has_spool(&self) -> bool {
-        matches!(&self.0, Inner::Kafka(log) if !log.settings.spool.dir.as_os_str().is_empty())
+        matches!(&self.0, LogBackend::Kafka(log) if !log.settings.spool.dir.as_os_str().is_empty())
     }
 
     /// For each partition of `topic` the offset after the newest record that Kafka has
     /// acknowledged to this process; nothing for the embedded log.
     #[must_use]
-    pub fn acknowledged(&self, topic: &str) -> BTreeMap<i32, i64> {
+    pub fn acknowledged_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
         match &self.0 {
-            Inner::Embedded(_) => BTreeMap::new(),
-            Inner::Kafka(log) => log.kafka.acknowledged(topic),
+            LogBackend::Embedded(_) => BTreeMap::new(),
+            LogBackend::Kafka(log) => log.kafka.acknowledged_offsets(topic),
         }
     }
 
@@ -218,8 +233,8 @@ impl EventLog {
     #[must_use]
     pub fn kafka_statistics(&self) -> BTreeMap<String, KafkaStatistics> {
         match &self.0 {
-            Inner::Embedded(_) => BTreeMap::new(),
-            Inner::Kafka(log) => log.kafka.statistics(),
+            LogBackend::Embedded(_) => BTreeMap::new(),
+            LogBackend::Kafka(log) => log.kafka.producer_statistics(),
         }
     }
 
@@ -228,17 +243,17 @@ impl EventLog {
     /// folder. Where there is no spool, who appended them is told.
     ///
     /// # Errors
-    /// As [`EventLog::writer`].
+    /// As [`EventLog::open_writer`].
     pub fn keep_refused(
         &self,
         topic: &str,
         keeper: mpsc::Sender<RefusedRecord>,
     ) -> Result<(), LogError> {
-        check_topic(topic)?;
-        if let Inner::Kafka(log) = &self.0
+        check_topic_name(topic)?;
+        if let LogBackend::Kafka(log) = &self.0
             && !log.settings.spool.dir.as_os_str().is_empty()
         {
-            log.spool(topic)?.keep_refused(keeper);
+            log.open_spool(topic)?.keep_refused(keeper);
         }
         Ok(())
     }
@@ -246,20 +261,21 @@ impl EventLog {
     /// What the spool of each topic that is written holds; nothing where there
     /// is no spool.
     #[must_use]
-    pub fn spools(&self) -> BTreeMap<String, SpoolStatus> {
-        let Inner::Kafka(log) = &self.0 else { return BTreeMap::new() };
+    pub fn spool_statuses(&self) -> BTreeMap<String, SpoolStatus> {
+        let LogBackend::Kafka(log) = &self.0 else { return BTreeMap::new() };
         let spools = log.spools.lock().unwrap_or_else(PoisonError::into_inner);
         spools.iter().map(|(topic, spool)| (topic.clone(), spool.status())).collect()
     }
 }
 
-impl Spooled {
-    fn spool(&self, topic: &str) -> Result<Arc<Spool>, LogError> {
+impl SpooledKafka {
+    fn open_spool(&self, topic: &str) -> Result<Arc<TopicSpool>, LogError> {
         let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(spool) = spools.get(topic) {
             return Ok(spool.clone());
         }
-        let spool = Spool::open(self.kafka.clone(), &self.settings, topic, self.faults.clone())?;
+        let spool =
+            TopicSpool::open(self.kafka.clone(), &self.settings, topic, self.faults.clone())?;
         let spool = Arc::new(spool);
         spools.insert(topic.to_owned(), spool.clone());
         Ok(spool)
@@ -268,12 +284,12 @@ impl Spooled {
 
 /// Kafka's rule for names, shortened so that a folder's name has room; the
 /// embedded log keeps to it too, so that a log can move.
-fn check_topic(topic: &str) -> Result<(), LogError> {
+fn check_topic_name(topic: &str) -> Result<(), LogError> {
     let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let is_name = (1..=200).contains(&topic.len()) && topic.bytes().all(known);
     if is_name && topic != "." && topic != ".." {
         Ok(())
     } else {
-        Err(LogError::BadTopic { topic: topic.chars().take(80).collect() })
+        Err(LogError::InvalidTopicName { topic: topic.chars().take(80).collect() })
     }
 }

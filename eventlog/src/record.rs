@@ -23,12 +23,12 @@ impl Record {
 
     /// The value of the first header of that name.
     #[must_use]
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
+    pub fn header_value(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_slice())
     }
 
     /// Bytes of content, without framing.
-    pub(crate) fn len_bytes(&self) -> usize {
+    pub(crate) fn content_bytes(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.key.len() + self.payload.len() + headers
@@ -37,7 +37,7 @@ impl Record {
 
 /// A record and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct StoredRecord {
     /// The partition; always 0 in the embedded log.
     pub partition: i32,
     /// Counts the partition's records from 0.
@@ -48,4 +48,4 @@ pub struct Entry {
 
 /// Partition → offset of the next record to read. A partition that is not in
 /// it is read from its oldest record.
-pub type Positions = BTreeMap<i32, i64>;
+pub type PartitionOffsets = BTreeMap<i32, i64>;

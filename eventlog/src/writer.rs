@@ -7,30 +7,30 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{LogError, Record, embedded::Topic, kafka::Producer, spool::Spool};
+use crate::{LogError, Record, embedded::EmbeddedTopic, kafka::KafkaProducer, spool::TopicSpool};
 
 /// Appends to one topic. Clones append to the same one.
 #[derive(Clone, Debug)]
-pub struct Writer(Inner);
+pub struct TopicWriter(WriterBackend);
 
 #[derive(Clone, Debug)]
-enum Inner {
-    Embedded(Arc<Topic>),
-    Kafka(Arc<Producer>),
-    Spool(Arc<Spool>),
+enum WriterBackend {
+    Embedded(Arc<EmbeddedTopic>),
+    Kafka(Arc<KafkaProducer>),
+    Spool(Arc<TopicSpool>),
 }
 
-impl Writer {
-    pub(crate) fn embedded(topic: Arc<Topic>) -> Self {
-        Self(Inner::Embedded(topic))
+impl TopicWriter {
+    pub(crate) fn from_embedded(topic: Arc<EmbeddedTopic>) -> Self {
+        Self(WriterBackend::Embedded(topic))
     }
 
-    pub(crate) fn kafka(producer: Producer) -> Self {
-        Self(Inner::Kafka(Arc::new(producer)))
+    pub(crate) fn from_producer(producer: KafkaProducer) -> Self {
+        Self(WriterBackend::Kafka(Arc::new(producer)))
     }
 
-    pub(crate) fn spool(spool: Arc<Spool>) -> Self {
-        Self(Inner::Spool(spool))
+    pub(crate) fn from_spool(spool: Arc<TopicSpool>) -> Self {
+        Self(WriterBackend::Spool(spool))
     }
 
     /// Queues a record; waits while the queue is full. Records are in the log
@@ -40,38 +40,38 @@ impl Writer {
     /// # Errors
     /// [`LogError::TooLarge`], [`LogError::Poisoned`], [`LogError::Closed`],
     /// [`LogError::Kafka`].
-    pub async fn append(&self, record: Record) -> Result<Receipt, LogError> {
+    pub async fn append(&self, record: Record) -> Result<AppendReceipt, LogError> {
         match &self.0 {
-            Inner::Embedded(topic) => topic.append(record).await,
-            Inner::Kafka(producer) => producer.append(&record).await,
-            Inner::Spool(spool) => spool.append(record).await,
+            WriterBackend::Embedded(topic) => topic.append(record).await,
+            WriterBackend::Kafka(producer) => producer.append(&record).await,
+            WriterBackend::Spool(spool) => spool.append(record).await,
         }
     }
 }
 
 /// The answer to a receipt's question.
-pub(crate) type Outcome = Result<(i32, i64), LogError>;
+pub(crate) type AppendResult = Result<(i32, i64), LogError>;
 
 /// Resolves to the record's partition and offset once it is durable: synced to
 /// the local disk, or acknowledged by all of Kafka's in-sync replicas. Where it
 /// went through the spool, the offset is that in the spool.
 #[derive(Debug)]
-pub struct Receipt {
+pub struct AppendReceipt {
     topic: Arc<str>,
-    outcome: oneshot::Receiver<Outcome>,
+    outcome: oneshot::Receiver<AppendResult>,
 }
 
-impl Receipt {
-    pub(crate) fn new(topic: Arc<str>) -> (oneshot::Sender<Outcome>, Self) {
+impl AppendReceipt {
+    pub(crate) fn new(topic: Arc<str>) -> (oneshot::Sender<AppendResult>, Self) {
         let (sender, outcome) = oneshot::channel();
         (sender, Self { topic, outcome })
     }
 }
 
-impl Future for Receipt {
-    type Output = Outcome;
+impl Future for AppendReceipt {
+    type Output = AppendResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AppendResult> {
         Pin::new(&mut self.outcome).poll(cx).map(|outcome| {
             outcome.unwrap_or_else(|_| Err(LogError::Closed { topic: self.topic.to_string() }))
         })

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use eventlog::{EventLog, Positions, Record, Settings};
+use eventlog::{EventLog, EventLogConfig, PartitionOffsets, Record};
 
 const TOPIC: &str = "sensor.readings";
 /// Set where this test binary runs as the process to be killed.
@@ -18,7 +18,7 @@ const CHILD: &str = "EVENTLOG_CRASH_TEST_DIR";
 #[ignore = "the child of `every_receipt_seen_before_a_kill_is_in_the_log`, not a test"]
 async fn child() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
-    let writer = EventLog::open(&settings(Path::new(&dir))).unwrap().writer(TOPIC).unwrap();
+    let writer = EventLog::open(&settings(Path::new(&dir))).unwrap().open_writer(TOPIC).unwrap();
     let (sender, mut receipts) = tokio::sync::mpsc::channel(256);
     tokio::spawn(async move {
         for n in 0_u64.. {
@@ -33,8 +33,8 @@ async fn child() {
     }
 }
 
-fn settings(dir: &Path) -> Settings {
-    Settings { segment_bytes_max: 1 << 20, ..Settings::embedded(dir) }
+fn settings(dir: &Path) -> EventLogConfig {
+    EventLogConfig { segment_bytes_max: 1 << 20, ..EventLogConfig::for_embedded(dir) }
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn every_receipt_seen_before_a_kill_is_in_the_log() {
     assert!(seen.len() >= 20_000, "{}", seen.len());
 
     let log = EventLog::open(&settings(dir.path())).unwrap();
-    let mut reader = log.reader(TOPIC, &Positions::new()).unwrap();
+    let mut reader = log.open_reader(TOPIC, &PartitionOffsets::new()).unwrap();
     let mut kept = Vec::new();
     loop {
         let batch = reader.next_batch(10_000, Duration::ZERO).await.unwrap();

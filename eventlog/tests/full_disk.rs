@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eventlog::{EventLog, Positions, Record, Settings};
+use eventlog::{EventLog, EventLogConfig, PartitionOffsets, Record};
 
 const TOPIC: &str = "sensor.readings";
 const AGES: Duration = Duration::from_mins(1);
@@ -38,13 +38,13 @@ async fn a_full_disk_holds_acknowledgements_and_recovers_by_itself() {
         eprintln!("skipped: no file system can be mounted here");
         return;
     };
-    let settings = Settings {
+    let settings = EventLogConfig {
         segment_bytes_max: 1 << 20,
         queue_bytes_max: 1 << 20,
-        ..Settings::embedded(&dir.path().join("log"))
+        ..EventLogConfig::for_embedded(&dir.path().join("log"))
     };
     let log = EventLog::open(&settings).unwrap();
-    let writer = log.writer(TOPIC).unwrap();
+    let writer = log.open_writer(TOPIC).unwrap();
     let other = dir.path().join("other");
     fs::write(&other, vec![1; 3 << 20]).unwrap();
     // More than there is room for.
@@ -61,15 +61,15 @@ async fn a_full_disk_holds_acknowledgements_and_recovers_by_itself() {
     let until = async |what: &str, is_so: &dyn Fn() -> bool| {
         let since = Instant::now();
         while !is_so() {
-            assert!(since.elapsed() < AGES, "{what}: {:?}", log.storage());
+            assert!(since.elapsed() < AGES, "{what}: {:?}", log.topic_storage());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     until("full", &|| log.is_disk_full()).await;
-    let durable = log.storage().unwrap()[TOPIC].next_offset;
+    let durable = log.topic_storage().unwrap()[TOPIC].next_offset;
     assert!(durable > 0 && !appending.is_finished());
     // What is there can be read meanwhile.
-    let mut reader = log.reader(TOPIC, &Positions::new()).unwrap();
+    let mut reader = log.open_reader(TOPIC, &PartitionOffsets::new()).unwrap();
     assert!(!reader.next_batch(10, AGES).await.unwrap().is_empty());
     // Others have some room left, a twentieth of the disk.
     let rest = dir.path().join("rest");
@@ -77,20 +77,21 @@ async fn a_full_disk_holds_acknowledgements_and_recovers_by_itself() {
     fs::remove_file(rest).unwrap();
     // A little room comes back, and is full again; then enough.
     fs::write(&other, vec![1; 2 << 20]).unwrap();
-    until("a little room", &|| log.storage().unwrap()[TOPIC].next_offset > durable).await;
+    until("a little room", &|| log.topic_storage().unwrap()[TOPIC].next_offset > durable).await;
     until("full again", &|| log.is_disk_full()).await;
     fs::remove_file(other).unwrap();
-    let storage = log.storage().unwrap()[TOPIC].clone();
+    let storage = log.topic_storage().unwrap()[TOPIC].clone();
     assert!(storage.next_offset < 1_000);
     // Retention makes room too: nobody needs the oldest.
     drop(reader);
-    log.commit(TOPIC, "feature-store", &Positions::from([(0, storage.next_offset)])).unwrap();
+    log.commit_offsets(TOPIC, "feature-store", &PartitionOffsets::from([(0, storage.next_offset)]))
+        .unwrap();
     remount(dir.path(), 32);
     tokio::time::timeout(AGES, appending).await.unwrap().unwrap();
     assert!(!log.is_disk_full());
     drop(log);
     let log = EventLog::open(&settings).unwrap();
-    assert_eq!(log.bounds(TOPIC).unwrap()[&0], 0..1_000);
+    assert_eq!(log.offset_bounds(TOPIC).unwrap()[&0], 0..1_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,9 +101,9 @@ async fn a_log_on_a_full_disk_can_be_closed() {
         eprintln!("skipped: no file system can be mounted here");
         return;
     };
-    let settings = Settings::embedded(&dir.path().join("log"));
+    let settings = EventLogConfig::for_embedded(&dir.path().join("log"));
     let log = EventLog::open(&settings).unwrap();
-    let writer = log.writer(TOPIC).unwrap();
+    let writer = log.open_writer(TOPIC).unwrap();
     let mut receipts = Vec::new();
     for n in 0..600 {
         receipts.push(writer.append(Record::new("zone", vec![1; 10_000], n)).await.unwrap());
@@ -122,7 +123,7 @@ async fn a_log_on_a_full_disk_can_be_closed() {
     }
     assert!(refused > 0);
     let log = EventLog::open(&settings).unwrap();
-    assert_eq!(log.bounds(TOPIC).unwrap()[&0], 0..acknowledged);
+    assert_eq!(log.offset_bounds(TOPIC).unwrap()[&0], 0..acknowledged);
 }
 
 fn remount(dir: &Path, megabytes: u64) {

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use eventlog::{EventLog, LogError, Positions, Record, Settings, settings::Security};
+use eventlog::{
+    EventLog, EventLogConfig, LogError, PartitionOffsets, Record, config::KafkaSecurity,
+};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -103,12 +105,15 @@ fn certificates(dir: &Path, server: &str) {
 }
 
 /// Writes a record with these settings and reads it back.
-async fn round_trip(settings: Settings, topic: &str) -> Result<(), LogError> {
+async fn round_trip(settings: EventLogConfig, topic: &str) -> Result<(), LogError> {
     let opened = tokio::task::spawn_blocking({
         let (settings, topic) = (settings, topic.to_owned());
         move || {
             let log = EventLog::open(&settings)?;
-            Ok::<_, LogError>((log.writer(&topic)?, log.reader(&topic, &Positions::new())?))
+            Ok::<_, LogError>((
+                log.open_writer(&topic)?,
+                log.open_reader(&topic, &PartitionOffsets::new())?,
+            ))
         }
     });
     let (writer, mut reader) = opened.await.unwrap()?;
@@ -124,23 +129,23 @@ async fn certificates_and_passwords_open_and_wrong_ones_do_not() {
     let Some(_broker) = Broker::start(dir.path()) else { return };
     let ports = fs::read_to_string(dir.path().join("ports")).unwrap();
     let (tls, sasl) = ports.split_once(' ').unwrap();
-    let settings = |port: &str, security: Security| {
-        let mut settings = Settings::kafka(&format!("localhost:{port}"));
+    let settings = |port: &str, security: KafkaSecurity| {
+        let mut settings = EventLogConfig::for_kafka(&format!("localhost:{port}"));
         settings.kafka.security = security;
         settings.kafka.ca_file = dir.path().join("ca.pem");
         settings.kafka.connect_timeout_ms = 5_000;
         settings
     };
     let mutual = |name: &str| {
-        let mut settings = settings(tls, Security::Tls);
+        let mut settings = settings(tls, KafkaSecurity::Tls);
         settings.kafka.cert_file = dir.path().join(format!("{name}.pem"));
         settings.kafka.key_file = dir.path().join(format!("{name}.key"));
         settings
     };
     round_trip(mutual("client"), "tls").await.unwrap();
-    round_trip(settings(tls, Security::Tls), "tls-no-certificate").await.unwrap_err();
+    round_trip(settings(tls, KafkaSecurity::Tls), "tls-no-certificate").await.unwrap_err();
     let user = |mechanism: &str, password: &str| {
-        let mut settings = settings(sasl, Security::SaslTls);
+        let mut settings = settings(sasl, KafkaSecurity::SaslTls);
         settings.kafka.sasl_mechanism = mechanism.to_owned();
         settings.kafka.user = "gateway".to_owned();
         settings.kafka.password = password.into();

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use service::config::ConfigError;
 
-use crate::query::Stop;
+use crate::sql_query::QueryStopReason;
 
 /// Why the feature store cannot go on, or cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ pub enum StoreError {
     #[error(
         "{table}: found `{found}`, expected {expected}\nhint: the file was written by another version, or damaged; restore a copy"
     )]
-    Damaged {
+    CorruptTable {
         /// The table.
         table: &'static str,
         /// Its content.
@@ -126,7 +126,7 @@ pub enum StoreError {
     },
     /// More was asked for than is answered at once.
     #[error("{found} {what}, above {max}\nhint: {hint}")]
-    TooMuch {
+    LimitExceeded {
         /// Of what.
         what: &'static str,
         /// How many there are.
@@ -141,7 +141,7 @@ pub enum StoreError {
     Sql(String),
     /// A stranger's query was interrupted.
     #[error("the query was stopped: {0}")]
-    Stopped(Stop),
+    Stopped(QueryStopReason),
     /// The process that a stranger's query runs in could not be started, or did not answer.
     #[error(
         "the process of the query: {0}\n\
@@ -160,7 +160,7 @@ pub enum StoreError {
          hint: make room (`df -h`) and start again: the log has them still",
         folder.display()
     )]
-    NoRoom {
+    DiskFull {
         /// The folder of the DuckDB file.
         folder: std::path::PathBuf,
     },

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use telemetry::{Quality, SmolStr, ZoneId};
+use telemetry::{QualityFlag, SmolStr, ZoneId};
 use utoipa::ToSchema;
 
 use crate::{
     FeatureStore, StoreError,
     definitions::Aggregate,
-    engine::{Engine, Progress},
-    settings::Window,
-    store::{self, Behind, BehindQuery},
+    engine::{FeatureEngine, ZoneProgress},
+    settings::WindowDuration,
+    store::{self, Behind, ProvenanceQuery},
 };
 
 /// Where a value is from: what was stored, what the readings say, and they
@@ -30,9 +30,9 @@ pub struct Explanation {
     aggregate: Option<Aggregate>,
     /// The window's width, as in `24h`.
     #[schema(value_type = Option<String>)]
-    width: Option<Window>,
+    width: Option<WindowDuration>,
     /// Every revision that the file has.
-    stored: Vec<Stored>,
+    stored: Vec<StoredRevision>,
     /// By the engine, of the readings that the file has and that had arrived by then.
     computed_as_known: Option<f64>,
     /// By the engine, of all readings that the file has.
@@ -43,7 +43,7 @@ pub struct Explanation {
 
 /// One revision of a stored value.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub(crate) struct Stored {
+pub(crate) struct StoredRevision {
     /// 0 as it was known at its time; higher ones have readings that came later.
     revision: i64,
     value: Option<f64>,
@@ -51,17 +51,17 @@ pub(crate) struct Stored {
 
 /// What a feature's name says.
 #[derive(Debug, PartialEq, Eq)]
-enum Subject<'a> {
+enum ParsedFeatureName<'a> {
     /// `<metric>_<aggregate>_<window>`
-    Window { metric: &'a str, aggregate: Aggregate, window: Window },
+    Window { metric: &'a str, aggregate: Aggregate, window: WindowDuration },
     /// `<metric>_last` and `<metric>_age_s`
-    Newest { metric: &'a str },
+    NewestValue { metric: &'a str },
     /// Anything else is of the whole row.
-    Row,
+    WholeRow,
 }
 
-impl<'a> Subject<'a> {
-    fn of(name: &'a str) -> Self {
+impl<'a> ParsedFeatureName<'a> {
+    fn from_name(name: &'a str) -> Self {
         if let Some((front, window)) = name.rsplit_once('_')
             && let Ok(window) = window.parse()
         {
@@ -76,13 +76,13 @@ impl<'a> Subject<'a> {
             }
         }
         match name.strip_suffix("_last").or_else(|| name.strip_suffix("_age_s")) {
-            Some(metric) => Self::Newest { metric },
-            None => Self::Row,
+            Some(metric) => Self::NewestValue { metric },
+            None => Self::WholeRow,
         }
     }
 }
 
-pub(crate) fn explain(
+pub(crate) fn explain_value(
     store: &FeatureStore,
     zone: &ZoneId,
     feature: &str,
@@ -91,22 +91,25 @@ pub(crate) fn explain(
 ) -> Result<Explanation, StoreError> {
     let schema = store.schema();
     if !schema.names.iter().any(|name| name == feature) {
-        return Err(store::unknown_feature(feature, schema.names.iter().map(SmolStr::as_str)));
+        return Err(store::unknown_feature_error(
+            feature,
+            schema.names.iter().map(SmolStr::as_str),
+        ));
     }
-    let connection = store.connection_of_one_state()?;
-    let source = store.source(&connection);
+    let connection = store.open_snapshot_connection()?;
+    let source = store.read_source(&connection);
     // Every metric of the site has its columns in every row.
     let metrics: BTreeSet<SmolStr> =
-        store.zones().into_iter().flat_map(|zone| zone.metrics).collect();
+        store.zone_summaries().into_iter().flat_map(|zone| zone.metrics).collect();
     let metrics: Vec<SmolStr> = metrics.into_iter().collect();
-    let engine = || Engine::new(&store.0.settings.engine, store.metrics().clone(), &metrics);
-    let kept_ms = engine()?.kept_ms();
-    let (metric, aggregate, width, after_ms) = match Subject::of(feature) {
-        Subject::Window { metric, aggregate, window } => {
+    let engine = || FeatureEngine::new(&store.0.settings.engine, store.metrics().clone(), &metrics);
+    let kept_ms = engine()?.retention_ms();
+    let (metric, aggregate, width, after_ms) = match ParsedFeatureName::from_name(feature) {
+        ParsedFeatureName::Window { metric, aggregate, window } => {
             (Some(metric), Some(aggregate), Some(window), at_ms - window.width_ms())
         }
-        Subject::Newest { metric } => (Some(metric), None, None, at_ms - kept_ms),
-        Subject::Row => (None, None, None, at_ms - kept_ms),
+        ParsedFeatureName::NewestValue { metric } => (Some(metric), None, None, at_ms - kept_ms),
+        ParsedFeatureName::WholeRow => (None, None, None, at_ms - kept_ms),
     };
     // Readings of a derived metric are kept under the name that they were measured by.
     let definitions = store.definitions();
@@ -115,25 +118,25 @@ pub(crate) fn explain(
         derived.map_or_else(|| metric.into(), |derived| derived.from.clone())
     });
     let behind = metric.as_ref().map(|metric: &SmolStr| {
-        let query = BehindQuery {
+        let query = ProvenanceQuery {
             zone: zone.clone(),
             metric: metric.clone(),
             after_ms,
             until_ms: at_ms,
             limit,
         };
-        store::behind(source, &query)
+        store::read_provenance(source, &query)
     });
-    let stored = store::stored(source, zone, feature, at_ms)?;
+    let stored = store::read_stored_revisions(source, zone, feature, at_ms)?;
     let compute = |arrived_ms: Option<i64>| -> Result<Option<f64>, StoreError> {
         let mut engine = engine()?;
         // The engine's newest row is that of this time: what comes later is left out.
-        engine.restore_zone(zone.clone(), Progress::with_newest(at_ms));
+        engine.restore_zone(zone.clone(), ZoneProgress::with_newest(at_ms));
         let span = (at_ms - kept_ms, at_ms);
-        store::replay(source, zone, span, arrived_ms, |device, reading| {
-            engine.restore(zone, device, None, reading, reading.event_ms, Quality::Ok);
+        store::replay_readings(source, zone, span, arrived_ms, |device, reading| {
+            engine.restore_reading(zone, device, None, reading, reading.event_ms, QualityFlag::Ok);
         })?;
-        let rows = engine.latest();
+        let rows = engine.take_changed_rows();
         Ok(rows.first().and_then(|row| {
             let place = row.schema.names.iter().position(|name| name == feature)?;
             row.values.get(place).copied().filter(|value| value.is_finite())
@@ -146,7 +149,10 @@ pub(crate) fn explain(
         metric,
         aggregate,
         width,
-        stored: stored.into_iter().map(|(revision, value)| Stored { revision, value }).collect(),
+        stored: stored
+            .into_iter()
+            .map(|(revision, value)| StoredRevision { revision, value })
+            .collect(),
         computed_as_known: compute(Some(at_ms))?,
         computed_as_corrected: compute(None)?,
         behind: behind.transpose()?,
@@ -158,19 +164,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_name_says() {
-        let window = |metric, aggregate, window: &str| Subject::Window {
+    fn feature_names_are_parsed() {
+        let window = |metric, aggregate, window: &str| ParsedFeatureName::Window {
             metric,
             aggregate,
             window: window.parse().unwrap(),
         };
-        let check = |name, expect: Subject<'_>| assert_eq!(Subject::of(name), expect, "{name}");
+        let check = |name, expect: ParsedFeatureName<'_>| {
+            assert_eq!(ParsedFeatureName::from_name(name), expect, "{name}")
+        };
         check("temperature_mean_10m", window("temperature", Aggregate::Mean, "10m"));
         check("soil_moisture_gap_max_s_24h", window("soil_moisture", Aggregate::GapMax, "24h"));
         check("light_time_mean_24h", window("light", Aggregate::TimeMean, "24h"));
-        check("co2_age_s", Subject::Newest { metric: "co2" });
-        check("soil_moisture_last", Subject::Newest { metric: "soil_moisture" });
-        check("vpd_kpa", Subject::Row);
-        check("drying_slope_pct_h", Subject::Row);
+        check("co2_age_s", ParsedFeatureName::NewestValue { metric: "co2" });
+        check("soil_moisture_last", ParsedFeatureName::NewestValue { metric: "soil_moisture" });
+        check("vpd_kpa", ParsedFeatureName::WholeRow);
+        check("drying_slope_pct_h", ParsedFeatureName::WholeRow);
     }
 }

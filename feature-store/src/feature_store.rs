@@ -9,49 +9,52 @@ use std::{
 use duckdb::Connection;
 use eventlog::EventLog;
 use serde::Serialize;
-use telemetry::{MetricTable, Quality, ZoneId};
+use telemetry::{MetricTable, QualityFlag, ZoneId};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::{
-    Settings, StoreError,
-    definitions::Definitions,
-    engine::{Row, catalog::Schema},
+    FeatureStoreSettings, StoreError,
+    definitions::FeatureDefinitions,
+    engine::{FeatureRow, catalog::FeatureRowSchema},
     lake::LakeReader,
-    online::{Latest, Online, Status, ZoneSummary},
-    query::Outcomes,
-    store::{self, Readers, Restored, SetBack, Tally, Version, Writer},
+    online::{OnlineRow, OnlineStore, RowStatus, ZoneSummary},
+    sql_query::QueryOutcomeCounters,
+    store::{
+        self, CommitTally, FeatureVersion, ReadConnections, RestoredState, SetBackSummary,
+        StoreWriter,
+    },
     worker,
 };
 
 /// Windows over everything in the log, kept in one DuckDB file, served from
 /// memory. Clones share it.
 #[derive(Clone, Debug)]
-pub struct FeatureStore(pub(crate) Arc<Shared>);
+pub struct FeatureStore(pub(crate) Arc<FeatureStoreState>);
 
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) settings: Settings,
+pub(crate) struct FeatureStoreState {
+    pub(crate) settings: FeatureStoreSettings,
     pub(crate) metrics: MetricTable,
     /// As they were when the store was opened, whatever the file says since.
-    pub(crate) definitions: Arc<Definitions>,
-    pub(crate) online: Online,
-    pub(crate) counters: Counters,
-    pub(crate) readers: Readers,
+    pub(crate) definitions: Arc<FeatureDefinitions>,
+    pub(crate) online: OnlineStore,
+    pub(crate) counters: StoreCounters,
+    pub(crate) readers: ReadConnections,
     /// What has moved from the DuckDB file.
     pub(crate) lake: LakeReader,
-    schema: Mutex<Arc<Schema>>,
+    schema: Mutex<Arc<FeatureRowSchema>>,
     /// The file's writer, until `run` takes it.
-    parts: Mutex<Option<(Writer, Restored)>>,
+    writer_and_restored: Mutex<Option<(StoreWriter, RestoredState)>>,
     /// Whether readings are taken in now.
     is_running: AtomicBool,
 }
 
 /// What has been committed, and how far that is behind.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) by_quality: [AtomicU64; Quality::ALL.len()],
+pub(crate) struct StoreCounters {
+    pub(crate) by_quality: [AtomicU64; QualityFlag::ALL.len()],
     pub(crate) rejects: AtomicU64,
     pub(crate) rows: AtomicU64,
     /// Rows that were made anew.
@@ -64,12 +67,12 @@ pub(crate) struct Counters {
     /// Log records still to be taken in; `u64::MAX` where that is not known.
     pub(crate) lag: AtomicU64,
     /// What came of SQL over HTTP since the start of this process.
-    pub(crate) sql: Outcomes,
+    pub(crate) sql: QueryOutcomeCounters,
 }
 
-impl Counters {
-    pub(crate) fn note_commit(&self, tally: &Tally, took: Duration) {
-        self.add(tally);
+impl StoreCounters {
+    pub(crate) fn note_commit(&self, tally: &CommitTally, took: Duration) {
+        self.add_tally(tally);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.commit_us.fetch_add(took_us, Ordering::Relaxed);
     }
@@ -79,7 +82,7 @@ impl Counters {
     }
 
     /// Counts readings under their new qualities, and the rows that are there now.
-    pub(crate) fn note_set_back(&self, set_back: &SetBack) {
+    pub(crate) fn note_set_back(&self, set_back: &SetBackSummary) {
         let add = |counter: &AtomicU64, more: i64| {
             let changed = |count: u64| Some(count.saturating_add_signed(more));
             let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
@@ -91,8 +94,8 @@ impl Counters {
         add(&self.rows, written as i64 - deleted as i64);
     }
 
-    fn add(&self, tally: &Tally) {
-        let Tally { by_quality, rejects, rows, corrections, commits } = tally;
+    fn add_tally(&self, tally: &CommitTally) {
+        let CommitTally { by_quality, rejects, rows, corrections, commits } = tally;
         for (counter, count) in self.by_quality.iter().zip(by_quality) {
             counter.fetch_add(*count, Ordering::Relaxed);
         }
@@ -105,7 +108,7 @@ impl Counters {
 
 /// How much has been committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Counts {
+pub struct CommittedCounts {
     /// All readings, whatever their quality.
     pub readings: u64,
     /// Readings by quality, those that there are.
@@ -122,7 +125,7 @@ pub struct Counts {
 
 /// Transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Commits {
+pub struct CommitTotals {
     /// All that the file has seen.
     pub count: u64,
     /// The time that those of this process took.
@@ -135,23 +138,24 @@ impl FeatureStore {
     /// # Errors
     /// [`StoreError::Locked`] where another process has the file, and whatever
     /// else keeps it from being opened or read.
-    pub fn open(settings: &Settings, metrics: MetricTable) -> Result<Self, StoreError> {
+    pub fn open(settings: &FeatureStoreSettings, metrics: MetricTable) -> Result<Self, StoreError> {
         settings.check()?;
-        let mut connection = store::open(&settings.store, &settings.lake)?;
-        store::bring_up_to_date(&mut connection, settings, &metrics)?;
+        let mut connection = store::open_database(&settings.store, &settings.lake)?;
+        store::migrate_feature_versions(&mut connection, settings, &metrics)?;
         let is_shared = settings.log.is_shared();
-        let restored = store::restore(&connection, &settings.engine, metrics.clone(), is_shared)?;
-        let readers = Readers::new(&connection)?;
-        let online = Online::default();
+        let restored =
+            store::restore_state(&connection, &settings.engine, metrics.clone(), is_shared)?;
+        let readers = ReadConnections::new(&connection)?;
+        let online = OnlineStore::default();
         for (zone, metrics, progress) in restored.engine.zones() {
-            online.note(zone, metrics, progress, Vec::new());
+            online.update_zone(zone, metrics, progress, Vec::new());
         }
-        let counters = Counters { lag: AtomicU64::new(u64::MAX), ..Counters::default() };
-        counters.add(&restored.tally);
+        let counters = StoreCounters { lag: AtomicU64::new(u64::MAX), ..StoreCounters::default() };
+        counters.add_tally(&restored.tally);
         let schema = Mutex::new(restored.engine.schema().clone());
         let definitions = restored.engine.definitions().clone();
-        let parts = Mutex::new(Some((Writer::new(connection)?, restored)));
-        Ok(Self(Arc::new(Shared {
+        let parts = Mutex::new(Some((StoreWriter::new(connection)?, restored)));
+        Ok(Self(Arc::new(FeatureStoreState {
             settings: settings.clone(),
             metrics,
             definitions,
@@ -160,7 +164,7 @@ impl FeatureStore {
             readers,
             lake: LakeReader::new(settings)?,
             schema,
-            parts,
+            writer_and_restored: parts,
             is_running: AtomicBool::new(false),
         })))
     }
@@ -175,10 +179,11 @@ impl FeatureStore {
     /// # Panics
     /// Where it is run a second time.
     pub async fn run(&self, log: &EventLog, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let parts =
+            self.0.writer_and_restored.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (writer, restored) = parts.expect("a feature store runs once");
         self.0.is_running.store(true, Ordering::Relaxed);
-        let ended = worker::run(self.0.clone(), log, writer, restored, shutdown).await;
+        let ended = worker::run_worker(self.0.clone(), log, writer, restored, shutdown).await;
         self.0.is_running.store(false, Ordering::Relaxed);
         ended
     }
@@ -191,56 +196,56 @@ impl FeatureStore {
 
     /// The zones that there are.
     #[must_use]
-    pub fn zones(&self) -> Vec<ZoneSummary> {
-        self.0.online.zones()
+    pub fn zone_summaries(&self) -> Vec<ZoneSummary> {
+        self.0.online.zone_summaries()
     }
 
     /// The row of a zone at its newest event time, from memory.
     #[must_use]
-    pub fn latest(&self, zone: &ZoneId) -> Option<Arc<Row>> {
-        self.0.online.latest(zone).map(|(latest, _)| latest.row().clone())
+    pub fn latest_row(&self, zone: &ZoneId) -> Option<Arc<FeatureRow>> {
+        self.0.online.latest_row(zone).map(|(latest, _)| latest.row().clone())
     }
 
     /// The same with its JSON, and how sure it is.
     #[must_use]
-    pub fn online(&self, zone: &ZoneId) -> Option<(Arc<Latest>, Status)> {
-        self.0.online.latest(zone)
+    pub fn online_row(&self, zone: &ZoneId) -> Option<(Arc<OnlineRow>, RowStatus)> {
+        self.0.online.latest_row(zone)
     }
 
     /// Rows as they change; a slow reader loses some and is told.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Row>> {
-        self.0.online.subscribe()
+    pub fn subscribe_rows(&self) -> broadcast::Receiver<Arc<FeatureRow>> {
+        self.0.online.subscribe_rows()
     }
 
     /// The definitions that there are rows of, oldest first.
     ///
     /// # Errors
     /// What DuckDB says.
-    pub fn versions(&self) -> Result<Vec<Version>, StoreError> {
-        store::versions(&self.0.readers.connection()?)
+    pub fn read_versions(&self) -> Result<Vec<FeatureVersion>, StoreError> {
+        store::read_versions(&self.0.readers.new_connection()?)
     }
 
     /// The names of all features, in the order of their columns.
     #[must_use]
-    pub fn columns(&self) -> Vec<String> {
+    pub fn feature_names(&self) -> Vec<String> {
         self.0.schema().names.iter().map(ToString::to_string).collect()
     }
 
     /// The names of all features, and their hash.
     #[must_use]
-    pub fn schema(&self) -> Arc<Schema> {
+    pub fn schema(&self) -> Arc<FeatureRowSchema> {
         self.0.schema()
     }
 
     /// What has been committed.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        let Counters { by_quality, rejects, rows, corrections, .. } = &self.0.counters;
+    pub fn committed_counts(&self) -> CommittedCounts {
+        let StoreCounters { by_quality, rejects, rows, corrections, .. } = &self.0.counters;
         let loaded = by_quality.each_ref().map(|counter| counter.load(Ordering::Relaxed));
-        Counts {
+        CommittedCounts {
             readings: loaded.iter().sum(),
-            by_quality: Quality::ALL
+            by_quality: QualityFlag::ALL
                 .iter()
                 .zip(loaded)
                 .filter(|(_, count)| *count > 0)
@@ -255,9 +260,9 @@ impl FeatureStore {
 
     /// How many transactions there were, and how long those of this process took.
     #[must_use]
-    pub fn commits(&self) -> Commits {
-        let Counters { commits, commit_us, .. } = &self.0.counters;
-        Commits {
+    pub fn commit_totals(&self) -> CommitTotals {
+        let StoreCounters { commits, commit_us, .. } = &self.0.counters;
+        CommitTotals {
             count: commits.load(Ordering::Relaxed),
             took: Duration::from_micros(commit_us.load(Ordering::Relaxed)),
         }
@@ -276,7 +281,7 @@ impl FeatureStore {
     }
 
     /// How old values may be that are served as present.
-    pub(crate) fn online_ages(&self) -> &crate::settings::OnlineAges {
+    pub(crate) fn online_age_limits(&self) -> &crate::settings::OnlineAgeLimits {
         &self.0.settings.online
     }
 
@@ -287,10 +292,10 @@ impl FeatureStore {
     }
 }
 
-impl Shared {
+impl FeatureStoreState {
     /// One more connection to the file, for reading.
-    pub(crate) fn connection(&self) -> Result<Connection, StoreError> {
-        self.readers.connection()
+    pub(crate) fn new_connection(&self) -> Result<Connection, StoreError> {
+        self.readers.new_connection()
     }
 
     /// Whether the log was read to its end when it was last looked at.
@@ -298,11 +303,11 @@ impl Shared {
         self.counters.lag.load(Ordering::Relaxed) == 0
     }
 
-    pub(crate) fn schema(&self) -> Arc<Schema> {
+    pub(crate) fn schema(&self) -> Arc<FeatureRowSchema> {
         self.schema.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_schema(&self, schema: Arc<Schema>) {
+    pub(crate) fn set_schema(&self, schema: Arc<FeatureRowSchema>) {
         *self.schema.lock().unwrap_or_else(PoisonError::into_inner) = schema;
     }
 }

@@ -35,29 +35,29 @@ pub mod engine;
 mod error;
 mod explain;
 mod feature_store;
-pub mod intake;
 pub mod kpi;
 pub mod lake;
+pub mod log_record;
+mod maintenance;
 pub mod online;
-mod query;
-mod questions;
+mod queries;
 mod rest;
 pub mod settings;
+mod sql_query;
 pub mod sql_sandbox;
 pub mod statistics;
 pub mod store;
-mod upkeep;
 mod watch;
 mod worker;
 
-pub use engine::Row;
+pub use engine::FeatureRow;
 pub use error::StoreError;
-pub use feature_store::{Commits, Counts, FeatureStore};
-pub use online::{Latest, Status, ZoneSummary};
-pub use query::{Query, Refused, Stop};
+pub use feature_store::{CommitTotals, CommittedCounts, FeatureStore};
+pub use online::{OnlineRow, RowStatus, ZoneSummary};
 pub use rest::{openapi, routes, service_routes};
-pub use settings::Settings;
+pub use settings::FeatureStoreSettings;
+pub use sql_query::{QueryStopReason, SqlQuery, SqlRefusal};
 pub use store::{
-    Cursor, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingQuery, SetBack, Version,
-    drop_version, set_back, versions_of,
+    FeatureVersion, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingCursor,
+    ReadingQuery, SetBackSummary, drop_version, list_versions, set_back,
 };

@@ -9,19 +9,19 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
 use feature_store::{
-    FeatureStore, Settings, backfill,
+    FeatureStore, FeatureStoreSettings, backfill,
     cli::{features, set_back},
     lake, settings, sql_sandbox,
 };
 use service::{
-    config::{self, Sources},
+    config::{self, ConfigSources},
     descriptors, log, rest, shutdown,
 };
 
 /// Computes window features from the log, keeps and serves them.
 #[derive(Parser)]
 #[command(version)]
-struct Args {
+struct FeatureStoreArgs {
     /// Configuration file; `feature-store defaults` prints one with every key.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -29,11 +29,11 @@ struct Args {
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(subcommand)]
-    command: Command,
+    command: FeatureStoreCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum FeatureStoreCommand {
     /// Run until SIGINT or SIGTERM.
     Run {
         /// Take in the files of this folder too, each once.
@@ -41,15 +41,15 @@ enum Command {
         watch: Option<PathBuf>,
     },
     /// Take recorded readings in, fast; the store must not be running.
-    Backfill(backfill::Command),
+    Backfill(backfill::BackfillCommand),
     /// Old readings as Parquet files; the store must not be running.
     #[command(subcommand)]
-    Lake(lake::Command),
+    Lake(lake::LakeCommand),
     /// Set a zone back that a wrong clock pushed ahead; the store must not be running.
-    SetBack(set_back::Command),
+    SetBack(set_back::SetBackCommand),
     /// What is computed: list, show, check, diff, and its versions.
     #[command(subcommand)]
-    Features(features::Command),
+    Features(features::FeaturesCommand),
     /// Print the commented default configuration.
     Defaults,
 }
@@ -63,9 +63,9 @@ fn main() -> Result<ExitCode> {
 
 #[tokio::main]
 async fn run_command() -> Result<()> {
-    let args = Args::parse();
-    log::init(log::Format::default(), "info");
-    let mut settings: Settings = config::load(&Sources {
+    let args = FeatureStoreArgs::parse();
+    log::init_logging(log::LogFormat::default(), "info");
+    let mut settings: FeatureStoreSettings = config::load_config(&ConfigSources {
         defaults: settings::DEFAULTS,
         open_tables: &settings::OPEN_TABLES,
         file: args.config.as_deref(),
@@ -73,48 +73,48 @@ async fn run_command() -> Result<()> {
         set: &args.set,
     })?;
     match args.command {
-        Command::Run { watch } => {
+        FeatureStoreCommand::Run { watch } => {
             settings.watch.dir = watch.unwrap_or(settings.watch.dir);
             run(&settings).await
         }
-        Command::Backfill(command) => {
+        FeatureStoreCommand::Backfill(command) => {
             let ran = tokio::task::spawn_blocking(move || command.run(&settings));
             Ok(ran.await??)
         }
-        Command::Lake(command) => {
+        FeatureStoreCommand::Lake(command) => {
             let ran = tokio::task::spawn_blocking(move || command.run(&settings));
             Ok(ran.await??)
         }
-        Command::SetBack(command) => {
+        FeatureStoreCommand::SetBack(command) => {
             let ran = tokio::task::spawn_blocking(move || command.run(&settings));
             Ok(ran.await??)
         }
-        Command::Features(command) => {
+        FeatureStoreCommand::Features(command) => {
             let metrics = settings.metric_table()?;
-            let answer = features::answer(&command, &settings, &metrics)?;
+            let answer = features::execute_command(&command, &settings, &metrics)?;
             print!("{}", answer.text);
             eprint!("{}", answer.error);
             process::exit(answer.exit_code.into())
         }
-        Command::Defaults => {
+        FeatureStoreCommand::Defaults => {
             print!("{}", settings::DEFAULTS);
             Ok(())
         }
     }
 }
 
-async fn run(settings: &Settings) -> Result<()> {
+async fn run(settings: &FeatureStoreSettings) -> Result<()> {
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-    let socket = settings.rest.server.bind()?;
+    let socket = settings.rest.server.bind_listener()?;
     let store = FeatureStore::open(settings, settings.metric_table()?)?;
     let log = EventLog::open(&settings.log)?;
-    let shutdown = shutdown::on_signal()?;
+    let shutdown = shutdown::cancel_on_signal()?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
     let routes = feature_store::service_routes(store.clone());
     let options = rest::ServeOptions::from(&settings.rest.server);
-    let server = tokio::spawn(rest::serve(socket, routes, options, shutdown.clone()));
+    let server = tokio::spawn(rest::serve_routes(socket, routes, options, shutdown.clone()));
     let ran = store.run(&log, shutdown.clone()).await;
     shutdown.cancel();
     server.await??;

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc};
 
-use agronomy::{drying, sun::Place};
+use agronomy::{drying, sun::GeoLocation};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use service::{config::ConfigError, rest::RestSettings};
-use telemetry::{Metric, MetricTable, SmolStr, TimeFormat, ZoneId, time::parse_time_zone};
+use service::{config::ConfigError, rest::RestConfig};
+use telemetry::{MetricSpec, MetricTable, SmolStr, TimeFormat, ZoneId, time::parse_time_zone};
 
 use crate::{
-    definitions::Definitions,
+    definitions::FeatureDefinitions,
     engine::{DAY_MS, HOUR_MS, SOIL_KEPT_MS},
 };
 
@@ -31,52 +31,52 @@ const CLOCK_OFFSET_S_MAX: f64 = 31_622_400.0;
 /// The feature store's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct FeatureStoreSettings {
     /// The DuckDB file.
-    pub store: Store,
+    pub store: StoreSettings,
     /// Where readings come from.
-    pub log: eventlog::Settings,
+    pub log: eventlog::EventLogConfig,
     /// Windows, grid, lateness.
-    pub engine: Engine,
+    pub engine: EngineSettings,
     /// When a transaction is written.
-    pub commit: Commit,
+    pub commit: CommitSettings,
     /// A folder whose files are taken in.
-    pub watch: Watch,
+    pub watch: FolderWatchSettings,
     /// Hourly and daily KPIs.
-    pub kpi: Kpi,
+    pub kpi: KpiSettings,
     /// Where old readings go.
-    pub lake: Lake,
+    pub lake: LakeSettings,
     /// The store of a lake that is in a bucket.
     pub s3: object_store::Settings,
     /// How old values may be that are served as present.
-    pub online: OnlineAges,
+    pub online: OnlineAgeLimits,
     /// The REST listener.
-    pub rest: Rest,
+    pub rest: StoreRestSettings,
     /// The site's own metrics.
-    pub metrics: BTreeMap<SmolStr, Metric>,
+    pub metrics: BTreeMap<SmolStr, MetricSpec>,
 }
 
 /// How old values may be that are served as present.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OnlineAges {
+pub struct OnlineAgeLimits {
     /// Of every metric that is not named, seconds; 0: of any age.
     pub max_age_s: f64,
     /// Of single metrics, seconds; 0: of any age.
     pub max_ages_s: BTreeMap<SmolStr, f64>,
 }
 
-impl OnlineAges {
+impl OnlineAgeLimits {
     /// The largest age of a metric's values that counts as present, seconds.
     #[must_use]
-    pub fn of_metric_s(&self, metric: &str) -> f64 {
+    pub fn metric_max_age_s(&self, metric: &str) -> f64 {
         let age_s = self.max_ages_s.get(metric).copied().unwrap_or(self.max_age_s);
         if age_s > 0.0 { age_s } else { f64::INFINITY }
     }
 
     /// The same of a row, seconds.
     #[must_use]
-    pub fn of_row_s(&self) -> f64 {
+    pub fn row_max_age_s(&self) -> f64 {
         if self.max_age_s > 0.0 { self.max_age_s } else { f64::INFINITY }
     }
 
@@ -97,7 +97,7 @@ impl OnlineAges {
 /// The DuckDB file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Store {
+pub struct StoreSettings {
     /// The file.
     pub path: PathBuf,
     /// DuckDB's limit, MB.
@@ -109,7 +109,7 @@ pub struct Store {
 /// Windows, grid, lateness.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Engine {
+pub struct EngineSettings {
     /// File of definitions; "" for the built-in ones.
     pub features: PathBuf,
     /// Distance of rows.
@@ -137,15 +137,15 @@ pub struct Engine {
     /// Degrees north and east; nothing where it is not known.
     pub place: Vec<f64>,
     /// How the drying of soil is judged.
-    pub drying: drying::Settings,
+    pub drying: drying::DryingSettings,
     /// In single zones.
-    pub drying_in: BTreeMap<ZoneId, drying::Settings>,
+    pub drying_in: BTreeMap<ZoneId, drying::DryingSettings>,
 }
 
 /// When a transaction is written.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Commit {
+pub struct CommitSettings {
     /// At latest after this time.
     pub interval_ms: u64,
     /// Or with this many readings.
@@ -155,7 +155,7 @@ pub struct Commit {
 /// A folder whose files are taken in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Watch {
+pub struct FolderWatchSettings {
     /// The folder; "" for none.
     pub dir: PathBuf,
     /// Site of files that name none.
@@ -173,7 +173,7 @@ pub struct Watch {
 /// Where old readings go, and when.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lake {
+pub struct LakeSettings {
     /// The folder, or `s3://bucket/prefix`; "" for no lake.
     pub path: PathBuf,
     /// Where files of a bucket are while they are read and written.
@@ -196,68 +196,68 @@ pub struct Lake {
     pub move_h: u32,
 }
 
-impl Default for Lake {
+impl Default for LakeSettings {
     fn default() -> Self {
-        Settings::default().lake
+        FeatureStoreSettings::default().lake
     }
 }
 
-impl Lake {
+impl LakeSettings {
     /// Whether there is one.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         !self.path.as_os_str().is_empty()
     }
 
     /// The bucket's address, where it is in one.
     #[must_use]
-    pub fn address(&self) -> Option<&str> {
+    pub fn bucket_address(&self) -> Option<&str> {
         self.path.to_str().filter(|path| path.starts_with(object_store::SCHEME))
     }
 
     /// The local folder of its files, or of their copies.
     #[must_use]
-    pub fn folder(&self) -> Option<&std::path::Path> {
-        let own = if self.address().is_some() { &self.cache_dir } else { &self.path };
-        self.is_there().then_some(own.as_path())
+    pub fn local_folder(&self) -> Option<&std::path::Path> {
+        let own = if self.bucket_address().is_some() { &self.cache_dir } else { &self.path };
+        self.is_enabled().then_some(own.as_path())
     }
 }
 
 /// Hourly and daily KPIs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Kpi {
+pub struct KpiSettings {
     /// How often hours with new readings are counted anew.
     pub refresh_s: u32,
     /// How they are counted.
-    pub rules: agronomy::kpi::Rules,
+    pub rules: agronomy::kpi::KpiRules,
 }
 
 /// The REST listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Rest {
+pub struct StoreRestSettings {
     /// What every service has.
     #[serde(flatten)]
-    pub server: RestSettings,
+    pub server: RestConfig,
     /// Most rows in one answer.
     pub rows_max: usize,
 }
 
-impl Default for Settings {
+impl Default for FeatureStoreSettings {
     fn default() -> Self {
         toml::from_str(DEFAULTS).expect("the compiled-in defaults are settings")
     }
 }
 
-impl Settings {
+impl FeatureStoreSettings {
     /// Refuses values that have no meaning, before anything is opened.
     ///
     /// # Errors
     /// The key, what was found and what was expected.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.online.check()?;
-        self.rest.server.check()?;
-        let Engine { grid_s, interval_s, .. } = &self.engine;
+        self.rest.server.check_values()?;
+        let EngineSettings { grid_s, interval_s, .. } = &self.engine;
         if *grid_s == 0 || !grid_s.is_multiple_of(60) {
             let what = format!("{grid_s} is not a multiple of 60");
             return Err(ConfigError::invalid("engine.grid_s", what));
@@ -279,22 +279,22 @@ impl Settings {
             return Err(ConfigError::invalid("store.path", what));
         }
         // A restart takes in the readings of all windows, and of corrections behind them.
-        let definitions = self.engine.definitions(&self.metric_table()?)?;
-        let needed_days = self.engine.kept_ms(definitions.widest_ms()) / DAY_MS + 1;
+        let definitions = self.engine.load_definitions(&self.metric_table()?)?;
+        let needed_days = self.engine.retention_ms(definitions.widest_ms()) / DAY_MS + 1;
         let silver_days = i64::from(self.lake.silver_days);
         if silver_days > 0 && silver_days < needed_days {
             let what = format!("{silver_days} is less than {needed_days}, which windows need");
             return Err(ConfigError::invalid("lake.silver_days", what));
         }
-        if let Some(address) = self.lake.address() {
+        if let Some(address) = self.lake.bucket_address() {
             let opened = object_store::Bucket::open(address, &self.s3);
             opened.map_err(|error| ConfigError::invalid("lake.path", error.to_string()))?;
         }
-        if let Err(error) = self.kpi.rules.clone().checked() {
+        if let Err(error) = self.kpi.rules.clone().into_checked() {
             return Err(ConfigError::invalid("kpi.rules", error.to_string()));
         }
-        for (key, drying) in self.engine.dryings() {
-            let checked = drying.clone().checked();
+        for (key, drying) in self.engine.all_drying_settings() {
+            let checked = drying.clone().into_checked();
             checked.map_err(|error| ConfigError::invalid(&key, error.to_string()))?;
         }
         for (device, offset_s) in &self.engine.clock_offsets_s {
@@ -307,7 +307,7 @@ impl Settings {
                 return Err(ConfigError::invalid("engine.clock_offsets_s", what));
             }
         }
-        self.engine.place()?;
+        self.engine.site_place()?;
         self.watch.time_zone()?;
         self.engine.time_zone().map(|_| ())
     }
@@ -317,12 +317,12 @@ impl Settings {
     /// # Errors
     /// A metric whose range is empty.
     pub fn metric_table(&self) -> Result<MetricTable, ConfigError> {
-        MetricTable::extended(self.metrics.clone())
+        MetricTable::with_site_metrics(self.metrics.clone())
             .map_err(|what| ConfigError::invalid("metrics", what))
     }
 }
 
-impl Watch {
+impl FolderWatchSettings {
     /// The time zone of times that say none.
     ///
     /// # Errors
@@ -340,7 +340,7 @@ const fn zones_max() -> usize {
     1_000
 }
 
-impl Engine {
+impl EngineSettings {
     /// Event time behind a zone's newest reading of which rows may still be computed, ms: late
     /// readings, and rows that wait for their arrival times, which may be behind event times by
     /// as much as stamps may be ahead.
@@ -352,7 +352,7 @@ impl Engine {
 
     /// How far behind a zone's newest reading others are still needed, ms: a window of the
     /// widest feature, `widest_ms`, behind a correction, with room.
-    pub(crate) fn kept_ms(&self, widest_ms: i64) -> i64 {
+    pub(crate) fn retention_ms(&self, widest_ms: i64) -> i64 {
         let late_ms = i64::from(self.late_max_s) * 1000;
         widest_ms.max(SOIL_KEPT_MS) + (2 * late_ms).max(self.correctable_ms())
     }
@@ -372,10 +372,10 @@ impl Engine {
     ///
     /// # Errors
     /// Anything but nothing, or a latitude and a longitude.
-    pub fn place(&self) -> Result<Option<Place>, ConfigError> {
+    pub fn site_place(&self) -> Result<Option<GeoLocation>, ConfigError> {
         match self.place[..] {
             [] => Ok(None),
-            [latitude_deg, longitude_deg] => Place::new(latitude_deg, longitude_deg)
+            [latitude_deg, longitude_deg] => GeoLocation::new(latitude_deg, longitude_deg)
                 .map(Some)
                 .map_err(|error| ConfigError::invalid("engine.place", error.to_string())),
             _ => Err(ConfigError::invalid(
@@ -389,18 +389,21 @@ impl Engine {
     ///
     /// # Errors
     /// Every mistake of the file, with its place.
-    pub fn definitions(&self, metrics: &MetricTable) -> Result<Arc<Definitions>, ConfigError> {
-        Definitions::load(&self.features, metrics)
+    pub fn load_definitions(
+        &self,
+        metrics: &MetricTable,
+    ) -> Result<Arc<FeatureDefinitions>, ConfigError> {
+        FeatureDefinitions::load(&self.features, metrics)
             .map_err(|error| ConfigError::invalid("engine.features", format!("\n{error}")))
     }
 
     /// How a zone's soil is judged.
     #[must_use]
-    pub fn drying_of(&self, zone: &ZoneId) -> &drying::Settings {
+    pub fn drying_settings(&self, zone: &ZoneId) -> &drying::DryingSettings {
         self.drying_in.get(zone).unwrap_or(&self.drying)
     }
 
-    fn dryings(&self) -> impl Iterator<Item = (String, &drying::Settings)> {
+    fn all_drying_settings(&self) -> impl Iterator<Item = (String, &drying::DryingSettings)> {
         let own =
             self.drying_in.iter().map(|(zone, own)| (format!("engine.drying_in.{zone}"), own));
         std::iter::once(("engine.drying".to_owned(), &self.drying)).chain(own)
@@ -416,13 +419,13 @@ impl Engine {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Window {
+pub struct WindowDuration {
     minutes: u32,
     /// Minutes in the unit that it was written in.
     unit: u32,
 }
 
-impl Window {
+impl WindowDuration {
     /// Milliseconds.
     #[must_use]
     pub const fn width_ms(self) -> i64 {
@@ -430,19 +433,19 @@ impl Window {
     }
 }
 
-const UNITS: [(&str, u32); 3] = [("m", 1), ("h", 60), ("d", 1440)];
-const MINUTES_MAX: u32 = 31 * 1440;
+const WINDOW_UNITS: [(&str, u32); 3] = [("m", 1), ("h", 60), ("d", 1440)];
+const WINDOW_MINUTES_MAX: u32 = 31 * 1440;
 
-impl FromStr for Window {
+impl FromStr for WindowDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        UNITS
+        WINDOW_UNITS
             .iter()
             .find_map(|(suffix, unit)| {
                 let count: u32 = text.strip_suffix(suffix)?.parse().ok()?;
                 let minutes = count.checked_mul(*unit)?;
-                (1..=MINUTES_MAX).contains(&minutes).then_some(Self { minutes, unit: *unit })
+                (1..=WINDOW_MINUTES_MAX).contains(&minutes).then_some(Self { minutes, unit: *unit })
             })
             .ok_or_else(|| {
                 format!(
@@ -452,15 +455,17 @@ impl FromStr for Window {
     }
 }
 
-impl fmt::Display for Window {
+impl fmt::Display for WindowDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix =
-            UNITS.iter().find(|(_, unit)| *unit == self.unit).map_or("m", |(suffix, _)| suffix);
+        let suffix = WINDOW_UNITS
+            .iter()
+            .find(|(_, unit)| *unit == self.unit)
+            .map_or("m", |(suffix, _)| suffix);
         write!(f, "{}{suffix}", self.minutes / self.unit)
     }
 }
 
-impl TryFrom<String> for Window {
+impl TryFrom<String> for WindowDuration {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -468,8 +473,8 @@ impl TryFrom<String> for Window {
     }
 }
 
-impl From<Window> for String {
-    fn from(window: Window) -> Self {
+impl From<WindowDuration> for String {
+    fn from(window: WindowDuration) -> Self {
         window.to_string()
     }
 }
@@ -479,9 +484,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn widths() {
+    fn window_widths_are_parsed() {
         let check = |text: &str, minutes: Option<u32>| {
-            assert_eq!(text.parse::<Window>().ok().map(|w| w.minutes), minutes, "{text}");
+            assert_eq!(text.parse::<WindowDuration>().ok().map(|w| w.minutes), minutes, "{text}");
         };
         check("10m", Some(10));
         check("24h", Some(1440));
@@ -496,8 +501,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_settings_and_wrong_ones_are_named() {
-        Settings::default().check().unwrap();
-        let mut wrong = Settings::default();
+        FeatureStoreSettings::default().check().unwrap();
+        let mut wrong = FeatureStoreSettings::default();
         wrong.engine.time_zone = "Mars/Olympus".to_owned();
         assert!(wrong.check().unwrap_err().to_string().contains("engine.time_zone"));
         wrong.store.path = "var/features.duckdb".into();
@@ -505,7 +510,7 @@ mod tests {
         wrong.store.path = "var/x.duckdb".into();
         wrong.lake.path = "s3://farm-lake/store-1".into();
         assert!(wrong.check().unwrap_err().to_string().contains("s3.secret_key"));
-        wrong.lake = Lake::default();
+        wrong.lake = LakeSettings::default();
         wrong.engine.grid_s = 90;
         assert!(wrong.check().unwrap_err().to_string().contains("engine.grid_s"));
     }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use duckdb::Connection;
-use eventlog::{Assigned, Event, EventLog, Reader, Revoked};
-use telemetry::{MetricTable, Report, SmolStr, ZoneId, topic::READINGS};
+use eventlog::{EventLog, PartitionsAssigned, PartitionsRevoked, ReaderEvent, TopicReader};
+use telemetry::{MetricTable, SensorReport, SmolStr, ZoneId, topic::READINGS};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +17,11 @@ use crate::{
     StoreError,
     committer::{Committer, LOG_CONSUMER},
     definitions::SqlReading,
-    engine::{Engine, Output, Progress},
-    feature_store::Shared,
-    intake::{self, Arrived},
+    engine::{EngineOutput, FeatureEngine, ZoneProgress},
+    feature_store::FeatureStoreState,
+    log_record::{self, ParsedRecord},
     settings,
-    store::{self, Batch, Names, Restored, Writer},
+    store::{self, NameDictionary, RestoredState, StoreWriter, WriteBatch},
     watch,
 };
 
@@ -30,12 +30,12 @@ const RECORDS_MAX: usize = 4096;
 /// Batches between two threads.
 const QUEUE_MAX: usize = 4;
 /// How long a reading may wait for others before it shows online.
-const WAIT_MAX: Duration = Duration::from_millis(20);
+const READ_WAIT_MAX: Duration = Duration::from_millis(20);
 /// How long online rows may be behind while there is more to read than can be
 /// read: each of them costs as much as many readings.
-const BEHIND_MAX: Duration = Duration::from_millis(250);
+const ONLINE_DELAY_MAX: Duration = Duration::from_millis(250);
 /// How often time passes for silent zones.
-const TICK: Duration = Duration::from_secs(1);
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// With more records than this still to be read, time passes for nobody.
 const LAG_MAX: u64 = 10_000;
 /// A transaction is written when it holds this much payload, bytes.
@@ -45,63 +45,67 @@ const PAYLOAD_BYTES_MAX: usize = 128 << 20;
 const ROWS_MAX: usize = 250_000;
 
 /// What the computing thread is told, in the order of the log.
-enum Step {
-    Arrived(Vec<Arrived>),
-    Assigned(Assigned),
-    Revoked(Revoked),
-    File(watch::File),
+enum WorkerStep {
+    Records(Vec<ParsedRecord>),
+    Assigned(PartitionsAssigned),
+    Revoked(PartitionsRevoked),
+    File(watch::WatchedFile),
 }
 
 /// Runs until `shutdown`, the log's end or a failure.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
+pub(crate) async fn run_worker(
+    shared: Arc<FeatureStoreState>,
     log: &EventLog,
-    writer: Writer,
-    restored: Restored,
+    writer: StoreWriter,
+    restored: RestoredState,
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
     let (log, mut positions, is_shared) = (log.clone(), restored.positions, log.is_shared());
-    let watched_next = positions.get(&watch::WATCHED).copied().unwrap_or(0);
+    let watched_next = positions.get(&watch::WATCHED_PARTITION).copied().unwrap_or(0);
     // What is below 0 is no partition of the log.
     positions.retain(|partition, _| *partition >= 0);
     let log_of_committer = log.clone();
     let opened = tokio::task::spawn_blocking(move || {
         // From here on the log keeps what is not committed here.
-        if let Err(error) = log.commit(READINGS, LOG_CONSUMER, &positions) {
+        if let Err(error) = log.commit_offsets(READINGS, LOG_CONSUMER, &positions) {
             tracing::warn!(%error, "the log knows only in memory how far it was read");
         }
-        if is_shared { log.member(READINGS) } else { log.reader(READINGS, &positions) }
+        if is_shared {
+            log.open_group_reader(READINGS)
+        } else {
+            log.open_reader(READINGS, &positions)
+        }
     });
     let mut reader = opened.await.map_err(|error| StoreError::Thread(error.to_string()))??;
     let watch = shared.settings.watch.clone();
     let shared_of_worker = shared.clone();
     let metrics = Arc::new(shared.metrics.clone());
-    let worker = Worker {
+    let worker = LogWorker {
         engine: restored.engine,
         names: restored.names,
         owned: is_shared.then(BTreeSet::new),
-        connection: shared.connection()?,
+        connection: shared.new_connection()?,
         committer: Committer::start(shared.clone(), log_of_committer, writer, shutdown.clone())?,
         shared: shared_of_worker,
         watched_next,
-        pending: Batch::default(),
+        pending: WriteBatch::default(),
         pushed_ahead: BTreeMap::new(),
         committed: HashMap::new(),
         is_caught_up: false,
-        is_shown: false,
-        handed_at: Instant::now(),
+        is_published: false,
+        submitted_at: Instant::now(),
         ticked_at: Instant::now(),
-        shown_at: Instant::now(),
+        published_at: Instant::now(),
     };
     let (raw, to_parse) = mpsc::channel(QUEUE_MAX);
     let (parsed, steps) = mpsc::channel(QUEUE_MAX);
     let watching = watch_folder(watch, metrics, restored.watched, parsed.clone(), shutdown.clone());
     let watching = tokio::spawn(watching);
     let offsets_s = shared.settings.engine.clock_offsets_s.clone();
-    tokio::task::spawn_blocking(move || parse(to_parse, &parsed, &offsets_s));
+    tokio::task::spawn_blocking(move || parse_events(to_parse, &parsed, &offsets_s));
     let worker = tokio::task::spawn_blocking(move || worker.run(steps));
     let result = tokio::select! {
-        result = read(&mut reader, raw) => result,
+        result = read_log(&mut reader, raw) => result,
         () = shutdown.cancelled() => Ok(()),
     };
     watching.abort();
@@ -112,37 +116,39 @@ pub(crate) async fn run(
 }
 
 /// Until the log fails, or nobody is there to take what is read.
-async fn read(
-    reader: &mut Reader,
-    raw: mpsc::Sender<(Event, Option<u64>)>,
+async fn read_log(
+    reader: &mut TopicReader,
+    raw: mpsc::Sender<(ReaderEvent, Option<u64>)>,
 ) -> Result<(), StoreError> {
     loop {
         // No entries tell the worker the time.
-        let event = reader.next(RECORDS_MAX, WAIT_MAX).await?;
-        if raw.send((event, reader.lag())).await.is_err() {
+        let event = reader.next_event(RECORDS_MAX, READ_WAIT_MAX).await?;
+        if raw.send((event, reader.lag_records())).await.is_err() {
             // The worker has ended, and will say why.
             return Ok(());
         }
     }
 }
 
-fn parse(
-    mut raw: mpsc::Receiver<(Event, Option<u64>)>,
-    parsed: &mpsc::Sender<(Step, Option<u64>)>,
+fn parse_events(
+    mut raw: mpsc::Receiver<(ReaderEvent, Option<u64>)>,
+    parsed: &mpsc::Sender<(WorkerStep, Option<u64>)>,
     offsets_s: &BTreeMap<SmolStr, f64>,
 ) {
     let read = |entry| {
-        let mut arrived = intake::read(entry);
+        let mut arrived = log_record::parse_record(entry);
         if let Ok(report) = &mut arrived.report {
-            intake::correct_clock(report, offsets_s);
+            log_record::correct_device_clock(report, offsets_s);
         }
         arrived
     };
     while let Some((event, lag)) = raw.blocking_recv() {
         let step = match event {
-            Event::Entries(entries) => Step::Arrived(entries.into_iter().map(read).collect()),
-            Event::Assigned(assigned) => Step::Assigned(assigned),
-            Event::Revoked(revoked) => Step::Revoked(revoked),
+            ReaderEvent::Records(entries) => {
+                WorkerStep::Records(entries.into_iter().map(read).collect())
+            }
+            ReaderEvent::Assigned(assigned) => WorkerStep::Assigned(assigned),
+            ReaderEvent::Revoked(revoked) => WorkerStep::Revoked(revoked),
         };
         if parsed.blocking_send((step, lag)).is_err() {
             break;
@@ -152,10 +158,10 @@ fn parse(
 
 /// Passes files of the watched folder on, where there is one.
 async fn watch_folder(
-    settings: settings::Watch,
+    settings: settings::FolderWatchSettings,
     metrics: Arc<MetricTable>,
-    taken: Vec<watch::Mark>,
-    steps: mpsc::Sender<(Step, Option<u64>)>,
+    taken: Vec<watch::FileVersion>,
+    steps: mpsc::Sender<(WorkerStep, Option<u64>)>,
     shutdown: CancellationToken,
 ) {
     if settings.dir.as_os_str().is_empty() {
@@ -164,18 +170,18 @@ async fn watch_folder(
     let (files, mut found) = mpsc::channel(1);
     let pass_on = async {
         while let Some(file) = found.recv().await {
-            if steps.send((Step::File(file), None)).await.is_err() {
+            if steps.send((WorkerStep::File(file), None)).await.is_err() {
                 return;
             }
         }
     };
-    tokio::join!(watch::run(settings, metrics, taken, files, shutdown), pass_on);
+    tokio::join!(watch::poll_watched_folder(settings, metrics, taken, files, shutdown), pass_on);
 }
 
-struct Worker {
-    shared: Arc<Shared>,
-    engine: Engine,
-    names: Names,
+struct LogWorker {
+    shared: Arc<FeatureStoreState>,
+    engine: FeatureEngine,
+    names: NameDictionary,
     /// Partitions that the consumer group gave; without a group, all are read.
     owned: Option<BTreeSet<i32>>,
     /// For reading what was committed.
@@ -184,47 +190,52 @@ struct Worker {
     /// The offset of the next record of the watched folder.
     watched_next: i64,
     /// What the next transaction will hold.
-    pending: Batch,
+    pending: WriteBatch,
     /// Zones that a clock of the gateway pushed ahead, with the time from which on readings are
     /// of the future.
     pushed_ahead: BTreeMap<ZoneId, i64>,
     /// What the file says of each zone's progress, as far as it was written here.
-    committed: HashMap<ZoneId, Progress>,
+    committed: HashMap<ZoneId, ZoneProgress>,
     /// Whether the log was read to its end, and not left far behind since.
     is_caught_up: bool,
     /// Whether the online rows are those of the newest readings.
-    is_shown: bool,
-    handed_at: Instant,
+    is_published: bool,
+    submitted_at: Instant,
     ticked_at: Instant,
-    shown_at: Instant,
+    published_at: Instant,
 }
 
-impl Worker {
-    fn run(mut self, mut steps: mpsc::Receiver<(Step, Option<u64>)>) -> Result<(), StoreError> {
-        self.show();
+impl LogWorker {
+    fn run(
+        mut self,
+        mut steps: mpsc::Receiver<(WorkerStep, Option<u64>)>,
+    ) -> Result<(), StoreError> {
+        self.publish_online();
         while let Some((step, lag)) = steps.blocking_recv() {
             match step {
-                Step::File(file) => {
-                    self.take_file(file)?;
+                WorkerStep::File(file) => {
+                    self.ingest_file(file)?;
                     continue;
                 }
-                Step::Arrived(mut arrived) => {
+                WorkerStep::Records(mut arrived) => {
                     while !arrived.is_empty() {
                         let later = arrived.split_off(self.count_fitting(&arrived));
-                        self.bring_zones_back(&arrived)?;
-                        self.take(arrived, None);
-                        self.put_zones_away()?;
+                        self.reload_evicted_zones(&arrived)?;
+                        self.ingest_records(arrived, None);
+                        self.evict_surplus_zones()?;
                         arrived = later;
                     }
                 }
-                Step::Assigned(assigned) => self.assign(assigned)?,
-                Step::Revoked(revoked) => self.revoke(revoked)?,
+                WorkerStep::Assigned(assigned) => self.assign_partitions(assigned)?,
+                WorkerStep::Revoked(revoked) => self.revoke_partitions(revoked)?,
             }
-            self.set_back()?;
+            self.set_zones_back()?;
             self.note_lag(lag);
-            self.tick();
-            if !self.is_shown && (steps.is_empty() || self.shown_at.elapsed() >= BEHIND_MAX) {
-                self.show();
+            self.advance_clock();
+            if !self.is_published
+                && (steps.is_empty() || self.published_at.elapsed() >= ONLINE_DELAY_MAX)
+            {
+                self.publish_online();
             }
             self.commit_if_due()?;
         }
@@ -233,12 +244,12 @@ impl Worker {
     }
 
     /// Takes records in; `received_ms` is when, where it is not what the records say.
-    fn take(&mut self, arrived: Vec<Arrived>, received_ms: Option<i64>) {
+    fn ingest_records(&mut self, arrived: Vec<ParsedRecord>, received_ms: Option<i64>) {
         let rows = std::mem::take(&mut self.pending.rows);
-        let mut output = Output { rows, ..Output::default() };
+        let mut output = EngineOutput { rows, ..EngineOutput::default() };
         let before = output.rows.len();
         let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
-        self.engine.run_ahead(reports.flat_map(SqlReading::of_report));
+        self.engine.prefetch_sql(reports.flat_map(SqlReading::from_report));
         for record in &arrived {
             output.qualities.clear();
             match &record.report {
@@ -251,24 +262,24 @@ impl Worker {
                     tracing::warn!(partition, offset, reason, "record without readings");
                 }
             }
-            self.pending.take(record, &output.qualities, &mut self.names);
+            self.pending.add_record(record, &output.qualities, &mut self.names);
         }
-        self.engine.join(&mut output.rows[before..]);
+        self.engine.apply_sql_joins(&mut output.rows[before..]);
         self.pending.rows = output.rows;
         // The last word counts: later reports of the batch are in it.
         self.pushed_ahead.extend(output.pushed_ahead);
-        self.is_shown &= arrived.is_empty();
+        self.is_published &= arrived.is_empty();
     }
 
     /// How many of the records can be taken in before zones are put away: the first ones whose
     /// zones are in memory, and some more.
-    fn count_fitting(&self, arrived: &[Arrived]) -> usize {
+    fn count_fitting(&self, arrived: &[ParsedRecord]) -> usize {
         let more_max = (self.shared.settings.engine.zones_max / 8).max(1);
         let mut more = BTreeSet::new();
         arrived
             .iter()
             .position(|record| {
-                let Ok(Report { zone, .. }) = &record.report else { return false };
+                let Ok(SensorReport { zone, .. }) = &record.report else { return false };
                 let is_new = !self.engine.has_zone(zone) && !more.contains(zone);
                 if is_new && more.len() < more_max {
                     more.insert(zone.clone());
@@ -280,7 +291,7 @@ impl Worker {
     }
 
     /// Reads zones from the file that were put away and are heard again.
-    fn bring_zones_back(&mut self, arrived: &[Arrived]) -> Result<(), StoreError> {
+    fn reload_evicted_zones(&mut self, arrived: &[ParsedRecord]) -> Result<(), StoreError> {
         let zones = arrived.iter().filter_map(|record| Some(&record.report.as_ref().ok()?.zone));
         // One that nobody has ever heard of is not in the file.
         let is_away =
@@ -295,7 +306,7 @@ impl Worker {
 
     /// Puts zones away while there are more than are to be in memory: all that they have is
     /// committed first.
-    fn put_zones_away(&mut self) -> Result<(), StoreError> {
+    fn evict_surplus_zones(&mut self) -> Result<(), StoreError> {
         let zones_max = self.shared.settings.engine.zones_max;
         if self.engine.zone_count() <= zones_max {
             return Ok(());
@@ -305,7 +316,7 @@ impl Worker {
         let evicted = self.engine.evict_zones(zones_max - zones_max / 8);
         for zone in &evicted {
             self.committed.remove(zone);
-            self.shared.online.forget(zone);
+            self.shared.online.remove_zone(zone);
         }
         self.shared.counters.note_evicted_zones(evicted.len());
         tracing::debug!(zones = evicted.len(), zones_max, "zones are put away");
@@ -313,7 +324,7 @@ impl Worker {
     }
 
     /// Sets zones back that a clock of the gateway had pushed ahead.
-    fn set_back(&mut self) -> Result<(), StoreError> {
+    fn set_zones_back(&mut self) -> Result<(), StoreError> {
         if self.pushed_ahead.is_empty() {
             return Ok(());
         }
@@ -325,20 +336,20 @@ impl Worker {
         store::restore_some_zones(&self.connection, &mut self.engine, settings, &zones)?;
         for zone in &zones {
             self.committed.remove(zone);
-            self.is_shown = false;
+            self.is_published = false;
         }
         Ok(())
     }
 
     /// A whole file is one transaction, with the note that it was taken.
-    fn take_file(&mut self, mut file: watch::File) -> Result<(), StoreError> {
+    fn ingest_file(&mut self, mut file: watch::WatchedFile) -> Result<(), StoreError> {
         self.flush()?;
         let mut arrived = Vec::with_capacity(file.entries.len());
         for mut entry in file.entries.drain(..) {
             entry.offset += self.watched_next;
-            arrived.push(intake::read(entry));
+            arrived.push(log_record::parse_record(entry));
         }
-        self.bring_zones_back(&arrived)?;
+        self.reload_evicted_zones(&arrived)?;
         let first = self.watched_next;
         self.watched_next += arrived.len() as i64;
         file.offsets = first..self.watched_next;
@@ -346,52 +357,52 @@ impl Worker {
             .iter()
             .filter_map(|record| Some(record.report.as_ref().ok()?.zone.clone()))
             .collect();
-        self.take(arrived, Some(now_ms()));
+        self.ingest_records(arrived, Some(now_ms()));
         // The end of the file is the end of its data.
-        let mut output = Output::default();
+        let mut output = EngineOutput::default();
         zones.iter().for_each(|zone| self.engine.finish_zone(zone, &mut output));
-        self.engine.join(&mut output.rows);
+        self.engine.apply_sql_joins(&mut output.rows);
         self.pending.rows.extend(output.rows);
         let mark = file.mark.clone();
         self.pending.watched = Some(file);
         self.flush()?;
-        self.put_zones_away()?;
-        let (readings, rejects) = watch::counts(&self.connection, &mark)?;
+        self.evict_surplus_zones()?;
+        let (readings, rejects) = watch::read_file_counts(&self.connection, &mark)?;
         tracing::info!(path = mark.path, readings, rejects, "file taken in");
         Ok(())
     }
 
     /// Takes partitions over: their zones as this file has them, or none.
-    fn assign(&mut self, assigned: Assigned) -> Result<(), StoreError> {
+    fn assign_partitions(&mut self, assigned: PartitionsAssigned) -> Result<(), StoreError> {
         self.flush()?;
         let partitions: BTreeSet<i32> = assigned.partitions.iter().copied().collect();
         let settings = &self.shared.settings.engine;
         store::restore_zones(&self.connection, &mut self.engine, settings, Some(&partitions))?;
-        let mut positions = store::positions(&self.connection)?;
+        let mut positions = store::read_positions(&self.connection)?;
         positions.retain(|partition, _| partitions.contains(partition));
         self.owned.get_or_insert_default().extend(partitions);
         self.is_caught_up = false;
-        self.show();
-        assigned.start(positions);
+        self.publish_online();
+        assigned.start_reading(positions);
         Ok(())
     }
 
     /// Lets partitions go. What this file has of them stays; their zones are
     /// served by their new owner.
-    fn revoke(&mut self, revoked: Revoked) -> Result<(), StoreError> {
+    fn revoke_partitions(&mut self, revoked: PartitionsRevoked) -> Result<(), StoreError> {
         self.flush()?;
         let mut zones = BTreeSet::new();
         for partition in &revoked.partitions {
             self.owned.get_or_insert_default().remove(partition);
-            zones.extend(self.names.zones_of(*partition).cloned());
+            zones.extend(self.names.zones_of_partition(*partition).cloned());
         }
         // Their readings go, and time no longer passes for them.
         self.engine.remove_zones(&zones);
         for zone in &zones {
             self.committed.remove(zone);
-            self.shared.online.forget(zone);
+            self.shared.online.remove_zone(zone);
         }
-        revoked.release();
+        revoked.release_partitions();
         Ok(())
     }
 
@@ -409,26 +420,26 @@ impl Worker {
 
     /// Lets time pass for zones that are silent; not while their readings may
     /// be among those still to be read, which would come too late then.
-    fn tick(&mut self) {
-        if self.is_caught_up && self.ticked_at.elapsed() >= TICK {
+    fn advance_clock(&mut self) {
+        if self.is_caught_up && self.ticked_at.elapsed() >= TICK_INTERVAL {
             self.ticked_at = Instant::now();
-            let mut output = Output::default();
-            self.engine.tick(now_ms(), &mut output);
+            let mut output = EngineOutput::default();
+            self.engine.advance_clock(now_ms(), &mut output);
             self.pending.rows.extend(output.rows);
         }
     }
 
     /// Puts what has changed where it is served from.
-    fn show(&mut self) {
-        let rows = self.engine.latest();
+    fn publish_online(&mut self) {
+        let rows = self.engine.take_changed_rows();
         for (zone, metrics, progress) in self.engine.zones() {
-            if owns(self.owned.as_ref(), &self.names, zone) {
+            if owns_zone(self.owned.as_ref(), &self.names, zone) {
                 let clock_offsets = self.engine.clock_offsets(zone);
-                self.shared.online.note(zone, metrics, progress, clock_offsets);
+                self.shared.online.update_zone(zone, metrics, progress, clock_offsets);
             }
         }
-        rows.into_iter().for_each(|row| self.shared.online.put(row));
-        (self.is_shown, self.shown_at) = (true, Instant::now());
+        rows.into_iter().for_each(|row| self.shared.online.put_row(row));
+        (self.is_published, self.published_at) = (true, Instant::now());
     }
 
     /// A transaction is written when its time has come and the one before it
@@ -439,12 +450,12 @@ impl Worker {
         let is_full = readings >= commit.readings_max
             || payload_bytes >= PAYLOAD_BYTES_MAX
             || self.pending.rows.len() >= ROWS_MAX;
-        let is_time = self.handed_at.elapsed() >= Duration::from_millis(commit.interval_ms);
-        if is_full || (self.committer.is_idle()? && is_time) { self.hand_over() } else { Ok(()) }
+        let is_time = self.submitted_at.elapsed() >= Duration::from_millis(commit.interval_ms);
+        if is_full || (self.committer.is_idle()? && is_time) { self.submit_batch() } else { Ok(()) }
     }
 
-    fn hand_over(&mut self) -> Result<(), StoreError> {
-        self.handed_at = Instant::now();
+    fn submit_batch(&mut self) -> Result<(), StoreError> {
+        self.submitted_at = Instant::now();
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -452,7 +463,7 @@ impl Worker {
         for (zone, _, progress) in self.engine.zones() {
             let Some(partition) = self.names.partition(zone) else { continue };
             if self.committed.get(zone) == Some(progress)
-                || !owns(self.owned.as_ref(), &self.names, zone)
+                || !owns_zone(self.owned.as_ref(), &self.names, zone)
             {
                 continue;
             }
@@ -461,20 +472,20 @@ impl Worker {
         }
         batch.metrics = self.engine.metrics().to_vec();
         batch.schema = Some(self.engine.schema().clone());
-        batch.seal(&mut self.names);
-        self.committer.commit(batch)
+        batch.complete_batch(&mut self.names);
+        self.committer.enqueue_batch(batch)
     }
 
     /// Commits everything that was taken.
     fn flush(&mut self) -> Result<(), StoreError> {
-        self.hand_over()?;
-        self.committer.wait()
+        self.submit_batch()?;
+        self.committer.wait_until_idle()
     }
 }
 
 /// Whether this process keeps the zone: its partition of the log is assigned to it, or it comes
 /// from files alone, which no partition has (a negative number) and no other process reads.
-fn owns(owned: Option<&BTreeSet<i32>>, names: &Names, zone: &ZoneId) -> bool {
+fn owns_zone(owned: Option<&BTreeSet<i32>>, names: &NameDictionary, zone: &ZoneId) -> bool {
     let Some(owned) = owned else { return true };
     names.partition(zone).is_some_and(|partition| partition < 0 || owned.contains(&partition))
 }

@@ -11,18 +11,18 @@ use std::{
 use duckdb::Connection;
 use eventlog::EventLog;
 use feature_store::{
-    FeatureStore, Settings, StoreError,
-    backfill::{self, Layout, Request, Summary},
+    FeatureStore, FeatureStoreSettings, StoreError,
+    backfill::{self, BackfillLayout, BackfillRequest, BackfillSummary},
 };
 use support::{Frame, append, assert_same, frame, live, run_to_end, settings};
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 
 /// 2013-08-24T00:00:00Z
 const START_S: i64 = 1_377_302_400;
 
-fn request(path: &Path, layout: Layout) -> Request {
-    Request {
+fn backfill_request(path: &Path, layout: BackfillLayout) -> BackfillRequest {
+    BackfillRequest {
         path: path.to_owned(),
         layout,
         site: "keti".to_owned(),
@@ -38,12 +38,15 @@ fn request(path: &Path, layout: Layout) -> Request {
     }
 }
 
-fn run(settings: &Settings, request: &Request) -> Result<Summary, StoreError> {
-    backfill::run(settings, &MetricTable::default(), request, &|_| {})
+fn run_backfill(
+    settings: &FeatureStoreSettings,
+    request: &BackfillRequest,
+) -> Result<BackfillSummary, StoreError> {
+    backfill::run_backfill(settings, &MetricTable::default(), request, &|_| {})
 }
 
 /// (second, value) of a sensor of a room: every 5 s with gaps, and a few faults.
-fn values(room: usize, sensor: usize, seconds: i64) -> Vec<(i64, f64)> {
+fn sensor_values(room: usize, sensor: usize, seconds: i64) -> Vec<(i64, f64)> {
     (0..seconds / 5)
         .filter(|i| (i + room as i64 * 31) % 977 > 40)
         .map(|i| {
@@ -62,12 +65,12 @@ const SENSORS: [(&str, &str); 3] =
     [("temperature", "temperature"), ("pir", "motion"), ("co2", "co2")];
 
 /// Rooms in the layout of KETI.
-fn recording(dir: &Path, rooms: usize, seconds: i64) -> PathBuf {
+fn write_recording(dir: &Path, rooms: usize, seconds: i64) -> PathBuf {
     for room in 0..rooms {
         let folder = dir.join(format!("KETI/{}", 400 + room));
         std::fs::create_dir_all(&folder).unwrap();
         for (sensor, (file, _)) in SENSORS.iter().enumerate() {
-            let lines = values(room, sensor, seconds);
+            let lines = sensor_values(room, sensor, seconds);
             let text: String =
                 lines.iter().map(|(s, value)| format!("{s}, {value:.2}\n")).collect();
             std::fs::write(folder.join(format!("{file}.csv")), text).unwrap();
@@ -77,23 +80,23 @@ fn recording(dir: &Path, rooms: usize, seconds: i64) -> PathBuf {
 }
 
 /// The same as reports, in the order of time; among equal ones in that of sensors.
-fn reports(rooms: usize, seconds: i64) -> Vec<Report> {
+fn recording_reports(rooms: usize, seconds: i64) -> Vec<SensorReport> {
     let mut all = Vec::new();
     for room in 0..rooms {
         let mut names: Vec<usize> = (0..SENSORS.len()).collect();
         names.sort_by_key(|sensor| SENSORS[*sensor].0);
         for sensor in names {
             let (device, metric) = SENSORS[sensor];
-            for (second, value) in values(room, sensor, seconds) {
+            for (second, value) in sensor_values(room, sensor, seconds) {
                 let event_ms = second * 1000;
-                all.push(Report {
+                all.push(SensorReport {
                     zone: ZoneId::new("keti", (400 + room).to_string()),
                     device: device.into(),
                     boot: None,
                     seq: None,
                     arrival_ms: event_ms,
-                    source: Source::Replay,
-                    readings: vec![Reading { metric: metric.into(), event_ms, value }],
+                    source: ReportSource::Replay,
+                    readings: vec![SensorReading { metric: metric.into(), event_ms, value }],
                 });
             }
         }
@@ -103,11 +106,11 @@ fn reports(rooms: usize, seconds: i64) -> Vec<Report> {
 }
 
 /// All rows that a file has.
-fn rows(settings: &Settings) -> Frame {
+fn read_rows(settings: &FeatureStoreSettings) -> Frame {
     frame(&FeatureStore::open(settings, MetricTable::default()).unwrap())
 }
 
-fn count(settings: &Settings, sql: &str) -> u64 {
+fn query_count(settings: &FeatureStoreSettings, sql: &str) -> u64 {
     let connection = Connection::open(&settings.store.path).unwrap();
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
@@ -116,17 +119,19 @@ fn count(settings: &Settings, sql: &str) -> u64 {
 async fn a_backfill_is_what_live_readings_would_have_been() {
     const SECONDS: i64 = 8 * 3600;
     let dir = TempDir::new().unwrap();
-    let path = recording(dir.path(), 3, SECONDS);
+    let path = write_recording(dir.path(), 3, SECONDS);
     let (filled, lived) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let summary = run(&settings(filled.path()), &request(&path, Layout::Keti)).unwrap();
-    let reports = reports(3, SECONDS);
+    let summary =
+        run_backfill(&settings(filled.path()), &backfill_request(&path, BackfillLayout::Keti))
+            .unwrap();
+    let reports = recording_reports(3, SECONDS);
     let log = EventLog::open(&settings(lived.path()).log).unwrap();
     append(&log, &reports).await;
     run_to_end(&settings(lived.path()), &log, reports.len() as u64).await;
     assert_eq!(summary.zones, 3);
     assert_eq!(summary.readings, reports.len() as u64);
     assert!(summary.by_quality["out_of_range"] > 0, "{summary:?}");
-    let (got, want) = (rows(&settings(filled.path())), rows(&settings(lived.path())));
+    let (got, want) = (read_rows(&settings(filled.path())), read_rows(&settings(lived.path())));
     assert_eq!(got.len() as u64, summary.rows);
     assert_same(&got, &want);
     // Every reading is there as it stands in its file, and as it was judged.
@@ -135,62 +140,70 @@ async fn a_backfill_is_what_live_readings_would_have_been() {
         "SELECT count(*) FROM bronze.recorded",
         "SELECT count(*) FROM silver.readings WHERE source = 'backfill'",
     ] {
-        assert_eq!(count(&settings, sql), reports.len() as u64, "{sql}");
+        assert_eq!(query_count(&settings, sql), reports.len() as u64, "{sql}");
     }
     let differ = "SELECT count(*) FROM bronze.recorded b
         LEFT JOIN silver.data d ON b.series = d.series AND b.event = d.event AND b.value = d.value
         WHERE d.value IS NULL";
-    assert_eq!(count(&settings, differ), 0);
+    assert_eq!(query_count(&settings, differ), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_readings_go_on_from_where_a_backfill_ended() {
     const SECONDS: i64 = 4 * 3600;
-    let all = reports(2, SECONDS);
+    let all = recording_reports(2, SECONDS);
     let half_ms = (START_S + SECONDS / 2) * 1000;
     let dir = TempDir::new().unwrap();
-    let path = recording(dir.path(), 2, SECONDS);
+    let path = write_recording(dir.path(), 2, SECONDS);
     let (parts, whole) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let first = Request { to_ms: Some(half_ms), ..request(&path, Layout::Keti) };
-    run(&settings(parts.path()), &first).unwrap();
-    let rest: Vec<Report> =
+    let first =
+        BackfillRequest { to_ms: Some(half_ms), ..backfill_request(&path, BackfillLayout::Keti) };
+    run_backfill(&settings(parts.path()), &first).unwrap();
+    let rest: Vec<SensorReport> =
         all.iter().filter(|report| report.arrival_ms >= half_ms).cloned().collect();
     live(&settings(parts.path()), &rest).await;
     live(&settings(whole.path()), &all).await;
-    let (got, want) = (rows(&settings(parts.path())), rows(&settings(whole.path())));
+    let (got, want) = (read_rows(&settings(parts.path())), read_rows(&settings(whole.path())));
     assert_same(&got, &want);
 }
 
 #[test]
 fn again_it_repeats_nothing_and_another_history_of_a_zone_is_refused() {
     let dir = TempDir::new().unwrap();
-    let path = recording(dir.path(), 3, 7200);
+    let path = write_recording(dir.path(), 3, 7200);
     let settings = settings(dir.path());
-    let two = Request { zones: vec!["400".into(), "401".into()], ..request(&path, Layout::Keti) };
-    let first = run(&settings, &two).unwrap();
-    let again = run(&settings, &request(&path, Layout::Keti)).unwrap();
+    let two = BackfillRequest {
+        zones: vec!["400".into(), "401".into()],
+        ..backfill_request(&path, BackfillLayout::Keti)
+    };
+    let first = run_backfill(&settings, &two).unwrap();
+    let again = run_backfill(&settings, &backfill_request(&path, BackfillLayout::Keti)).unwrap();
     assert_eq!((first.zones, again.zones, again.zones_before), (2, 1, 2));
     let all = first.readings + again.readings;
-    assert_eq!(count(&settings, "SELECT count(*) FROM silver.data"), all);
-    let part =
-        Request { from_ms: Some(START_S * 1000), to_ms: Some((START_S + 600) * 1000), ..two };
-    let error = run(&settings, &part).unwrap_err().to_string();
+    assert_eq!(query_count(&settings, "SELECT count(*) FROM silver.data"), all);
+    let part = BackfillRequest {
+        from_ms: Some(START_S * 1000),
+        to_ms: Some((START_S + 600) * 1000),
+        ..two
+    };
+    let error = run_backfill(&settings, &part).unwrap_err().to_string();
     assert!(error.contains("keti/40") && error.contains("hint:"), "{error}");
-    assert_eq!(count(&settings, "SELECT count(*) FROM silver.data"), all);
+    assert_eq!(query_count(&settings, "SELECT count(*) FROM silver.data"), all);
 }
 
 #[test]
 fn features_only_keeps_rows_and_kpis_and_no_readings() {
     let dir = TempDir::new().unwrap();
-    let path = recording(dir.path(), 1, 7200);
+    let path = write_recording(dir.path(), 1, 7200);
     let settings = settings(dir.path());
-    let only = Request { features_only: true, ..request(&path, Layout::Keti) };
-    let summary = run(&settings, &only).unwrap();
-    assert_eq!(count(&settings, "SELECT count(*) FROM silver.data"), 0);
-    assert_eq!(count(&settings, "SELECT count(*) FROM bronze.recorded"), 0);
-    assert_eq!(count(&settings, "SELECT count(*) FROM features.rows"), summary.rows);
+    let only =
+        BackfillRequest { features_only: true, ..backfill_request(&path, BackfillLayout::Keti) };
+    let summary = run_backfill(&settings, &only).unwrap();
+    assert_eq!(query_count(&settings, "SELECT count(*) FROM silver.data"), 0);
+    assert_eq!(query_count(&settings, "SELECT count(*) FROM bronze.recorded"), 0);
+    assert_eq!(query_count(&settings, "SELECT count(*) FROM features.rows"), summary.rows);
     assert_eq!(
-        count(&settings, "SELECT sum(readings)::UBIGINT FROM gold.hourly"),
+        query_count(&settings, "SELECT sum(readings)::UBIGINT FROM gold.hourly"),
         summary.readings
     );
 }
@@ -198,13 +211,16 @@ fn features_only_keeps_rows_and_kpis_and_no_readings() {
 #[test]
 fn bad_lines_are_listed_and_a_file_of_another_kind_is_refused() {
     let dir = TempDir::new().unwrap();
-    let path = recording(dir.path(), 1, 7200);
+    let path = write_recording(dir.path(), 1, 7200);
     let file = path.join("400/co2.csv");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{text}oops, 5\n1377309600, \"x\"\n")).unwrap();
     let rejects = dir.path().join("rejects.csv");
-    let asked = Request { rejects: rejects.clone(), ..request(&path, Layout::Keti) };
-    let summary = run(&settings(dir.path()), &asked).unwrap();
+    let asked = BackfillRequest {
+        rejects: rejects.clone(),
+        ..backfill_request(&path, BackfillLayout::Keti)
+    };
+    let summary = run_backfill(&settings(dir.path()), &asked).unwrap();
     assert_eq!((summary.rejects, summary.rejects_file.as_deref()), (2, Some(&*rejects)));
     let listed = std::fs::read_to_string(&rejects).unwrap();
     let lines = text.lines().count();
@@ -215,21 +231,24 @@ fn bad_lines_are_listed_and_a_file_of_another_kind_is_refused() {
     let other = TempDir::new().unwrap();
     std::fs::create_dir_all(other.path().join("401")).unwrap();
     std::fs::write(other.path().join("401/co2.csv"), "time;value\n2013;5\n2014;6\n").unwrap();
-    let asked = Request { zones: Vec::new(), ..request(other.path(), Layout::Keti) };
-    let error = run(&settings(other.path()), &asked).unwrap_err().to_string();
+    let asked = BackfillRequest {
+        zones: Vec::new(),
+        ..backfill_request(other.path(), BackfillLayout::Keti)
+    };
+    let error = run_backfill(&settings(other.path()), &asked).unwrap_err().to_string();
     assert!(
         error.contains("co2.csv:1:1: found `time;value`") && error.contains("hint:"),
         "{error}"
     );
-    assert_eq!(count(&settings(other.path()), "SELECT count(*) FROM features.rows"), 0);
+    assert_eq!(query_count(&settings(other.path()), "SELECT count(*) FROM features.rows"), 0);
 }
 
 #[test]
 fn csv_and_parquet_give_the_same_rows() {
     let dir = TempDir::new().unwrap();
     let mut text = "time,site,zone,device,metric,value\n".to_owned();
-    for report in reports(2, 7200) {
-        let Reading { metric, event_ms, value } = &report.readings[0];
+    for report in recording_reports(2, 7200) {
+        let SensorReading { metric, event_ms, value } = &report.readings[0];
         text +=
             &format!("{event_ms},keti,{},{},{metric},{value}\n", report.zone.zone, report.device);
     }
@@ -246,12 +265,15 @@ fn csv_and_parquet_give_the_same_rows() {
         ))
         .unwrap();
     let mut frames = Vec::new();
-    for (path, layout) in [(&csv, Layout::Csv), (&parquet, Layout::Parquet)] {
+    for (path, layout) in [(&csv, BackfillLayout::Csv), (&parquet, BackfillLayout::Parquet)] {
         let store = TempDir::new().unwrap();
-        let asked = Request { rejects: store.path().join("r.csv"), ..request(path, layout) };
-        let summary = run(&settings(store.path()), &asked).unwrap();
+        let asked = BackfillRequest {
+            rejects: store.path().join("r.csv"),
+            ..backfill_request(path, layout)
+        };
+        let summary = run_backfill(&settings(store.path()), &asked).unwrap();
         assert_eq!((summary.zones, summary.rejects), (2, 0), "{layout:?}");
-        frames.push(rows(&settings(store.path())));
+        frames.push(read_rows(&settings(store.path())));
     }
     assert!(frames[0].len() > 200 && frames[0] == frames[1]);
 }
@@ -260,12 +282,14 @@ fn csv_and_parquet_give_the_same_rows() {
 #[test]
 fn killed_and_run_again_it_neither_loses_nor_repeats() {
     let dir = TempDir::new().unwrap();
-    let path = recording(dir.path(), 6, 6 * 3600);
+    let path = write_recording(dir.path(), 6, 6 * 3600);
     let whole = TempDir::new().unwrap();
     let started = std::time::Instant::now();
-    let expected = run(&settings(whole.path()), &request(&path, Layout::Keti)).unwrap();
+    let expected =
+        run_backfill(&settings(whole.path()), &backfill_request(&path, BackfillLayout::Keti))
+            .unwrap();
     let took = started.elapsed();
-    let sums = |settings: &Settings| -> Vec<u64> {
+    let sums = |settings: &FeatureStoreSettings| -> Vec<u64> {
         [
             "SELECT count(*) FROM silver.data",
             "SELECT count(*) FROM bronze.recorded",
@@ -275,7 +299,7 @@ fn killed_and_run_again_it_neither_loses_nor_repeats() {
             "SELECT count(DISTINCT (series, event, value)) FROM silver.data",
             "SELECT (sum(hash(zone, time, temperature_last, co2_last)) % 1000000007)::UBIGINT FROM features.rows",
         ]
-        .map(|sql| count(settings, sql))
+        .map(|sql| query_count(settings, sql))
         .into()
     };
     let want = sums(&settings(whole.path()));

@@ -9,11 +9,13 @@ use std::{collections::BTreeMap, path::Path};
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
 use feature_store::{
-    Settings,
-    backfill::{self, Layout, Request},
+    FeatureStoreSettings,
+    backfill::{self, BackfillLayout, BackfillRequest},
 };
 use support::{run_to_end, settings};
-use telemetry::{MetricTable, Reading, Report, Source, TimeFormat, ZoneId, topic::READINGS};
+use telemetry::{
+    MetricTable, ReportSource, SensorReading, SensorReport, TimeFormat, ZoneId, topic::READINGS,
+};
 use tempfile::TempDir;
 
 const MINUTE_MS: i64 = 60_000;
@@ -21,11 +23,11 @@ const MINUTE_MS: i64 = 60_000;
 const START_MS: i64 = 1_748_822_400_000;
 
 /// Device, metric, event time, arrival time, value.
-type Measured = (&'static str, &'static str, i64, i64, f64);
+type MeasuredValue = (&'static str, &'static str, i64, i64, f64);
 
 /// A day with a sensor on time, one that is offline for three hours, one whose clock is four
 /// minutes fast, one whose messages take up to an hour, and five dark hours of all of them.
-fn day() -> Vec<Measured> {
+fn measured_day() -> Vec<MeasuredValue> {
     let mut all = Vec::new();
     for minute in (0..1440_i64).filter(|minute| !(600..900).contains(minute)) {
         let measured_ms = START_MS + minute * MINUTE_MS;
@@ -42,55 +44,55 @@ fn day() -> Vec<Measured> {
     all
 }
 
-fn reports(source: Source) -> Vec<Report> {
-    let report = |(device, metric, event_ms, arrival_ms, value): Measured| Report {
+fn measured_reports(source: ReportSource) -> Vec<SensorReport> {
+    let report = |(device, metric, event_ms, arrival_ms, value): MeasuredValue| SensorReport {
         zone: ZoneId::new("farm", "bay-1"),
         device: device.into(),
         boot: None,
         seq: None,
         arrival_ms,
         source,
-        readings: vec![Reading { metric: metric.into(), event_ms, value }],
+        readings: vec![SensorReading { metric: metric.into(), event_ms, value }],
     };
-    day().into_iter().map(report).collect()
+    measured_day().into_iter().map(report).collect()
 }
 
 /// Columns of all stores, in one order.
-fn store_settings(dir: &Path) -> Settings {
+fn store_settings(dir: &Path) -> FeatureStoreSettings {
     let mut settings = settings(dir);
     settings.watch.settle_s = 0;
     settings
 }
 
 /// Takes a log in, and lets the data end.
-async fn by_log(dir: &Path, source: Source) -> Settings {
+async fn ingest_by_log(dir: &Path, source: ReportSource) -> FeatureStoreSettings {
     let settings = store_settings(dir);
     let log = EventLog::open(&settings.log).unwrap();
-    let writer = log.writer(READINGS).unwrap();
-    for report in reports(source) {
+    let writer = log.open_writer(READINGS).unwrap();
+    for report in measured_reports(source) {
         // Live reports were received when they arrived; the recorded ones now.
         let received_ms =
-            if source == Source::Live { report.arrival_ms } else { 1_790_000_000_000 };
+            if source == ReportSource::Live { report.arrival_ms } else { 1_790_000_000_000 };
         let record = Record::new(report.zone.to_string(), report.to_json(), received_ms);
         writer.append(record).await.unwrap().await.unwrap();
     }
-    run_to_end(&settings, &log, day().len() as u64).await;
+    run_to_end(&settings, &log, measured_day().len() as u64).await;
     settings
 }
 
-async fn by_folder(dir: &Path) -> Settings {
+async fn ingest_by_folder(dir: &Path) -> FeatureStoreSettings {
     let mut settings = store_settings(dir);
     settings.watch.dir = dir.join("inbox");
     std::fs::create_dir(&settings.watch.dir).unwrap();
     write_csv(&settings.watch.dir.join("day.csv"));
     let log = EventLog::open(&settings.log).unwrap();
-    run_to_end(&settings, &log, day().len() as u64).await;
+    run_to_end(&settings, &log, measured_day().len() as u64).await;
     settings
 }
 
-fn by_backfill(dir: &Path, layout: Layout, file: &Path) -> Settings {
+fn ingest_by_backfill(dir: &Path, layout: BackfillLayout, file: &Path) -> FeatureStoreSettings {
     let settings = store_settings(dir);
-    let request = Request {
+    let request = BackfillRequest {
         path: file.to_owned(),
         layout,
         site: "farm".to_owned(),
@@ -104,21 +106,22 @@ fn by_backfill(dir: &Path, layout: Layout, file: &Path) -> Settings {
         time_zone: jiff::tz::TimeZone::UTC,
         time_format: TimeFormat::Iso,
     };
-    let summary = backfill::run(&settings, &MetricTable::default(), &request, &|_| {}).unwrap();
-    assert_eq!((summary.readings, summary.rejects), (day().len() as u64, 0));
+    let summary =
+        backfill::run_backfill(&settings, &MetricTable::default(), &request, &|_| {}).unwrap();
+    assert_eq!((summary.readings, summary.rejects), (measured_day().len() as u64, 0));
     settings
 }
 
 fn write_csv(path: &Path) {
     let mut text = "time,arrival,site,zone,device,metric,value\n".to_owned();
-    for (device, metric, event_ms, arrival_ms, value) in day() {
+    for (device, metric, event_ms, arrival_ms, value) in measured_day() {
         text += &format!("{event_ms},{arrival_ms},farm,bay-1,{device},{metric},{value}\n");
     }
     std::fs::write(path, text).unwrap();
 }
 
 fn write_json_lines(path: &Path) {
-    let text: String = reports(Source::Backfill)
+    let text: String = measured_reports(ReportSource::Backfill)
         .iter()
         .map(|report| String::from_utf8(report.to_json()).unwrap() + "\n")
         .collect();
@@ -136,9 +139,9 @@ fn write_parquet(path: &Path, csv: &Path) {
 }
 
 /// Bits by feature, of each time and of whether they were known then.
-type Table = BTreeMap<(bool, i64), BTreeMap<String, Option<u64>>>;
+type RowBits = BTreeMap<(bool, i64), BTreeMap<String, Option<u64>>>;
 
-fn table(settings: &Settings) -> Table {
+fn read_row_bits(settings: &FeatureStoreSettings) -> RowBits {
     let sql = Connection::open(&settings.store.path).unwrap();
     let names: Vec<String> = sql
         .prepare(
@@ -152,7 +155,7 @@ fn table(settings: &Settings) -> Table {
         .unwrap();
     let columns: String =
         names.iter().map(|name| format!(", arg_max(\"{name}\", revision)")).collect();
-    let mut all = Table::new();
+    let mut all = RowBits::new();
     for (is_as_known, filter) in [(true, "revision = 0"), (false, "true")] {
         // `arg_max` passes nulls over: revisions are numbered with the values that they have.
         let query = format!(
@@ -174,7 +177,7 @@ fn table(settings: &Settings) -> Table {
 }
 
 #[track_caller]
-fn assert_same(name: &str, found: &Table, expect: &Table) {
+fn assert_same_rows(name: &str, found: &RowBits, expect: &RowBits) {
     let odd = found.keys().find(|key| !expect.contains_key(key));
     let missing = expect.keys().find(|key| !found.contains_key(key));
     assert!(odd.is_none() && missing.is_none(), "{name}: odd {odd:?}, missing {missing:?}");
@@ -188,7 +191,7 @@ fn assert_same(name: &str, found: &Table, expect: &Table) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_door_leads_to_the_same_rows() {
+async fn every_ingest_path_leads_to_the_same_rows() {
     let dir = |_| TempDir::new().unwrap();
     let dirs: Vec<TempDir> = (0..6).map(dir).collect();
     let files = TempDir::new().unwrap();
@@ -196,26 +199,27 @@ async fn every_door_leads_to_the_same_rows() {
     write_csv(&file("day.csv"));
     write_json_lines(&file("day.jsonl"));
     write_parquet(&file("day.parquet"), &file("day.csv"));
-    let csv = table(&by_backfill(dirs[0].path(), Layout::Csv, &file("day.csv")));
+    let csv =
+        read_row_bits(&ingest_by_backfill(dirs[0].path(), BackfillLayout::Csv, &file("day.csv")));
     // A minute's row for each of the nineteen hours, and of one hour after data stopped.
     let corrected = csv.keys().filter(|(is_as_known, _)| !is_as_known).count();
     assert!((1190..=1210).contains(&corrected), "{corrected} rows");
-    let jsonl = by_backfill(dirs[1].path(), Layout::Jsonl, &file("day.jsonl"));
-    assert_same("JSON lines", &table(&jsonl), &csv);
-    let parquet = by_backfill(dirs[2].path(), Layout::Parquet, &file("day.parquet"));
-    assert_same("Parquet", &table(&parquet), &csv);
+    let jsonl = ingest_by_backfill(dirs[1].path(), BackfillLayout::Jsonl, &file("day.jsonl"));
+    assert_same_rows("JSON lines", &read_row_bits(&jsonl), &csv);
+    let parquet = ingest_by_backfill(dirs[2].path(), BackfillLayout::Parquet, &file("day.parquet"));
+    assert_same_rows("Parquet", &read_row_bits(&parquet), &csv);
     let (folder, replay, live) = tokio::join!(
-        by_folder(dirs[3].path()),
-        by_log(dirs[4].path(), Source::Replay),
-        by_log(dirs[5].path(), Source::Live),
+        ingest_by_folder(dirs[3].path()),
+        ingest_by_log(dirs[4].path(), ReportSource::Replay),
+        ingest_by_log(dirs[5].path(), ReportSource::Live),
     );
-    assert_same("a watched folder", &table(&folder), &csv);
-    assert_same("a replay", &table(&replay), &csv);
+    assert_same_rows("a watched folder", &read_row_bits(&folder), &csv);
+    assert_same_rows("a replay", &read_row_bits(&replay), &csv);
     // Time goes on for a live zone: there are rows for the hour after the last reading.
-    let mut live = table(&live);
+    let mut live = read_row_bits(&live);
     let end_ms = csv.keys().map(|(_, at_ms)| *at_ms).max().unwrap();
     let after = live.keys().filter(|(_, at_ms)| *at_ms > end_ms).count();
     assert!(after > 0, "time passes for live zones");
     live.retain(|(_, at_ms), _| *at_ms <= end_ms);
-    assert_same("a live log", &live, &csv);
+    assert_same_rows("a live log", &live, &csv);
 }

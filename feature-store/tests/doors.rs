@@ -10,12 +10,12 @@ use std::{
 
 use duckdb::Connection;
 use feature_store::{
-    Settings, StoreError,
-    backfill::{self, Layout, Request, Summary},
+    FeatureStoreSettings, StoreError,
+    backfill::{self, BackfillLayout, BackfillRequest, BackfillSummary},
 };
 use proptest::prelude::*;
 use support::{live, settings};
-use telemetry::{Limits, MetricTable, TimeFormat, payload::decode};
+use telemetry::{MetricTable, PayloadLimits, TimeFormat, payload::decode_payload};
 use tempfile::TempDir;
 
 /// 2024-01-15T12:00:00Z
@@ -23,10 +23,10 @@ const START_S: i64 = 1_705_320_000;
 const METRICS: [&str; 3] = ["temperature", "soil_moisture", "irrigation"];
 
 /// Zone, device, metric, event time, bits of the value, quality.
-type Stored = BTreeSet<(String, String, String, i64, Option<u64>, String)>;
+type StoredReadings = BTreeSet<(String, String, String, i64, Option<u64>, String)>;
 
 #[derive(Clone, Debug)]
-struct Reading {
+struct GeneratedReading {
     zone: usize,
     device: usize,
     metric: usize,
@@ -34,22 +34,22 @@ struct Reading {
     value: f64,
 }
 
-impl Reading {
-    fn zone(&self) -> String {
+impl GeneratedReading {
+    fn zone_path(&self) -> String {
         format!("farm/bay-{}", self.zone)
     }
 
-    fn device(&self) -> String {
+    fn device_name(&self) -> String {
         format!("probe-{}", self.device)
     }
 }
 
-fn readings() -> impl Strategy<Value = Vec<Reading>> {
+fn arbitrary_readings() -> impl Strategy<Value = Vec<GeneratedReading>> {
     let reading = (0..2_usize, 0..2_usize, 0..3_usize, 0..7200_i64, 0..4000_i32);
     let reading = reading.prop_map(|(zone, device, metric, at, value)| {
         // A valve is open or closed.
         let value = if metric == 2 { f64::from(value % 2) } else { f64::from(value) / 100.0 };
-        Reading { zone, device, metric, event_s: START_S + at, value }
+        GeneratedReading { zone, device, metric, event_s: START_S + at, value }
     });
     prop::collection::vec(reading, 20..80).prop_map(|mut all| {
         all.sort_by_key(|own| (own.event_s, own.zone, own.device, own.metric));
@@ -58,8 +58,12 @@ fn readings() -> impl Strategy<Value = Vec<Reading>> {
     })
 }
 
-fn take(settings: &Settings, path: &Path, layout: Layout) -> Result<Summary, StoreError> {
-    let request = Request {
+fn backfill_file(
+    settings: &FeatureStoreSettings,
+    path: &Path,
+    layout: BackfillLayout,
+) -> Result<BackfillSummary, StoreError> {
+    let request = BackfillRequest {
         path: path.to_owned(),
         layout,
         site: "site".to_owned(),
@@ -73,10 +77,10 @@ fn take(settings: &Settings, path: &Path, layout: Layout) -> Result<Summary, Sto
         rejects: path.with_extension("rejects.csv"),
         jobs: 1,
     };
-    backfill::run(settings, &MetricTable::default(), &request, &|_| {})
+    backfill::run_backfill(settings, &MetricTable::default(), &request, &|_| {})
 }
 
-fn stored(settings: &Settings) -> Stored {
+fn read_stored_readings(settings: &FeatureStoreSettings) -> StoredReadings {
     let connection = Connection::open(&settings.store.path).unwrap();
     let mut statement = connection
         .prepare("SELECT site || '/' || zone, device, metric, epoch_ms(event), value, quality::VARCHAR FROM silver.readings")
@@ -90,12 +94,12 @@ fn stored(settings: &Settings) -> Stored {
 }
 
 /// What a file makes of an empty store.
-fn of_file(path: &Path, layout: Layout) -> (Stored, Summary) {
+fn ingest_file(path: &Path, layout: BackfillLayout) -> (StoredReadings, BackfillSummary) {
     let store = TempDir::new().unwrap();
     let settings = settings(store.path());
-    let summary =
-        take(&settings, path, layout).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let stored = stored(&settings);
+    let summary = backfill_file(&settings, path, layout)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let stored = read_stored_readings(&settings);
     assert_eq!(
         summary.readings,
         stored.len() as u64,
@@ -106,20 +110,20 @@ fn of_file(path: &Path, layout: Layout) -> (Stored, Summary) {
 }
 
 /// CSV with a reading a row, of `rows` (time in seconds, zone, device, metric, value).
-fn long(readings: &[Reading]) -> String {
+fn long_csv(readings: &[GeneratedReading]) -> String {
     let mut text = "time,zone,device,metric,value\n".to_owned();
     for own in readings {
-        let (zone, device, metric) = (own.zone(), own.device(), METRICS[own.metric]);
+        let (zone, device, metric) = (own.zone_path(), own.device_name(), METRICS[own.metric]);
         text += &format!("{},{zone},{device},{metric},{}\n", own.event_s, own.value);
     }
     text
 }
 
 /// CSV with a column a metric.
-fn wide(readings: &[Reading]) -> String {
+fn wide_csv(readings: &[GeneratedReading]) -> String {
     let mut rows: BTreeMap<(i64, String, String), [String; 3]> = BTreeMap::new();
     for own in readings {
-        let cells = rows.entry((own.event_s, own.zone(), own.device())).or_default();
+        let cells = rows.entry((own.event_s, own.zone_path(), own.device_name())).or_default();
         cells[own.metric] = own.value.to_string();
     }
     let mut text = format!("time,zone,device,{}\n", METRICS.join(","));
@@ -130,7 +134,7 @@ fn wide(readings: &[Reading]) -> String {
 }
 
 /// Types of a Parquet file's time column, as SQL of `stamp`, whole seconds since 1970.
-const TIMES: [&str; 15] = [
+const TIME_COLUMNS: [&str; 15] = [
     "make_timestamp_ms(stamp * 1000)",
     "make_timestamp(stamp * 1000000)",
     "make_timestamp_ns(stamp * 1000000000)",
@@ -148,10 +152,10 @@ const TIMES: [&str; 15] = [
     "strftime(make_timestamp(stamp * 1000000), '%Y-%m-%dT%H:%M:%S')",
 ];
 /// Types of its values, which hold two decimals exactly enough to give them back.
-const VALUES: [&str; 3] = ["value", "value::DECIMAL(9, 2)", "value::VARCHAR"];
+const VALUE_COLUMNS: [&str; 3] = ["value", "value::DECIMAL(9, 2)", "value::VARCHAR"];
 
 /// Makes Parquet of CSV, with SQL for its columns.
-fn parquet(csv: &Path, columns: &str, to: &Path) {
+fn write_parquet(csv: &Path, columns: &str, to: &Path) {
     let connection = Connection::open_in_memory().unwrap();
     let sql = format!(
         "COPY (SELECT {columns} FROM (SELECT time AS stamp, * EXCLUDE (time) FROM read_csv('{}', nullstr = '')))
@@ -166,65 +170,65 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3, ..ProptestConfig::default() })]
 
     #[test]
-    fn files_and_messages_make_the_same_store(readings in readings()) {
+    fn files_and_messages_make_the_same_store(readings in arbitrary_readings()) {
         let dir = TempDir::new().unwrap();
         let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("long.csv"), long(&readings)).unwrap();
-        std::fs::write(path("wide.csv"), wide(&readings)).unwrap();
-        let line = |own: &Reading| {
-            serde_json::json!({"zone": own.zone(), "device": own.device(), "metric": METRICS[own.metric], "ts": own.event_s, "value": own.value})
+        std::fs::write(path("long.csv"), long_csv(&readings)).unwrap();
+        std::fs::write(path("wide.csv"), wide_csv(&readings)).unwrap();
+        let line = |own: &GeneratedReading| {
+            serde_json::json!({"zone": own.zone_path(), "device": own.device_name(), "metric": METRICS[own.metric], "ts": own.event_s, "value": own.value})
         };
         let lines: Vec<String> = readings.iter().map(|own| line(own).to_string()).collect();
         std::fs::write(path("lines.jsonl"), lines.join("\n")).unwrap();
-        let (expected, summary) = of_file(&path("long.csv"), Layout::Csv);
+        let (expected, summary) = ingest_file(&path("long.csv"), BackfillLayout::Csv);
         prop_assert_eq!((summary.readings, summary.rejects), (readings.len() as u64, 0));
         let is_stored = readings.iter().all(|own| expected.iter().any(|found| {
-            found.0 == own.zone() && found.1 == own.device() && found.2 == METRICS[own.metric]
+            found.0 == own.zone_path() && found.1 == own.device_name() && found.2 == METRICS[own.metric]
                 && found.3 == own.event_s * 1000 && found.4 == Some(own.value.to_bits())
         }));
         prop_assert!(is_stored, "{:?}", expected);
-        prop_assert_eq!(&of_file(&path("wide.csv"), Layout::Csv).0, &expected);
-        prop_assert_eq!(&of_file(&path("lines.jsonl"), Layout::Jsonl).0, &expected);
-        for (i, time) in TIMES.iter().enumerate() {
+        prop_assert_eq!(&ingest_file(&path("wide.csv"), BackfillLayout::Csv).0, &expected);
+        prop_assert_eq!(&ingest_file(&path("lines.jsonl"), BackfillLayout::Jsonl).0, &expected);
+        for (i, time) in TIME_COLUMNS.iter().enumerate() {
             let to = path(&format!("{i}.parquet"));
-            let value = VALUES[i % VALUES.len()];
+            let value = VALUE_COLUMNS[i % VALUE_COLUMNS.len()];
             if i % 2 == 0 {
-                parquet(&path("long.csv"), &format!("{time} AS Timestamp, zone, device, metric, {value} AS value"), &to);
+                write_parquet(&path("long.csv"), &format!("{time} AS Timestamp, zone, device, metric, {value} AS value"), &to);
             } else {
                 let open = "CASE WHEN irrigation IS NULL THEN NULL ELSE irrigation::INTEGER::BOOLEAN END AS \"Irrigation\"";
                 let number = |name: &str| format!("{} AS {name}", value.replace("value", name));
                 let columns = format!("row_number() OVER () AS __index_level_0__, {time} AS time, split_part(zone, '/', 1) AS site, split_part(zone, '/', 2) AS zone, device, {}, {}, {open}", number("temperature"), number("soil_moisture"));
-                parquet(&path("wide.csv"), &columns, &to);
+                write_parquet(&path("wide.csv"), &columns, &to);
             }
-            let (found, summary) = of_file(&to, Layout::Parquet);
+            let (found, summary) = ingest_file(&to, BackfillLayout::Parquet);
             prop_assert_eq!((&found, summary.rejects), (&expected, 0), "{} {}", time, value);
         }
         let metrics = MetricTable::default();
         let reports: Vec<_> = readings.iter().map(|own| {
-            let topic = format!("sensors/{}/{}/{}", own.zone(), own.device(), METRICS[own.metric]);
+            let topic = format!("sensors/{}/{}/{}", own.zone_path(), own.device_name(), METRICS[own.metric]);
             let payload = serde_json::json!({"value": own.value, "ts": own.event_s, "source": "replay"}).to_string();
-            decode(&topic, payload.as_bytes(), 0, &metrics, Limits::default()).unwrap().report
+            decode_payload(&topic, payload.as_bytes(), 0, &metrics, PayloadLimits::default()).unwrap().report
         }).collect();
         let store = TempDir::new().unwrap();
         let settings = settings(store.path());
         tokio::runtime::Runtime::new().unwrap().block_on(live(&settings, &reports));
-        prop_assert_eq!(stored(&settings), expected);
+        prop_assert_eq!(read_stored_readings(&settings), expected);
     }
 }
 
 /// SQL of the columns of a file with three rows, what is stored, and what is said of the rest.
-fn check(columns: &str, readings: u64, rejects: u64, says: &str) {
+fn check_columns(columns: &str, readings: u64, rejects: u64, says: &str) {
     let dir = TempDir::new().unwrap();
     let (csv, path) = (dir.path().join("a.csv"), dir.path().join("a.parquet"));
     std::fs::write(&csv, format!("time,n\n{START_S},0\n{},1\n{},2\n", START_S + 60, START_S + 120))
         .unwrap();
-    parquet(&csv, columns, &path);
+    write_parquet(&csv, columns, &path);
     let store = TempDir::new().unwrap();
     let settings = settings(store.path());
-    let said = match take(&settings, &path, Layout::Parquet) {
+    let said = match backfill_file(&settings, &path, BackfillLayout::Parquet) {
         Ok(summary) => {
             assert_eq!((summary.readings, summary.rejects), (readings, rejects), "{columns}");
-            assert_eq!(stored(&settings).len() as u64, readings, "{columns}");
+            assert_eq!(read_stored_readings(&settings).len() as u64, readings, "{columns}");
             std::fs::read_to_string(path.with_extension("rejects.csv")).unwrap_or_default()
         }
         Err(error) => {
@@ -236,44 +240,49 @@ fn check(columns: &str, readings: u64, rejects: u64, says: &str) {
 }
 
 #[test]
-fn of_parquet_nothing_is_lost_or_made_up_without_a_word() {
+fn parquet_columns_are_read_whole_or_rejected_with_a_reason() {
     let time = "make_timestamp(stamp * 1000000) AS time";
     let long = "'farm/bay' AS zone, 'temperature' AS metric, 20.0 + n AS value";
-    check(&format!("{time}, {long}"), 3, 0, "");
+    check_columns(&format!("{time}, {long}"), 3, 0, "");
     // A null, and what stands for it.
-    check(
+    check_columns(
         &format!("CASE WHEN n > 0 THEN make_timestamp(stamp * 1000000) END AS time, {long}"),
         2,
         1,
         "null",
     );
-    check(&format!("CASE WHEN n > 0 THEN stamp ELSE 75 END AS time, {long}"), 2, 1, "75");
-    check(
+    check_columns(&format!("CASE WHEN n > 0 THEN stamp ELSE 75 END AS time, {long}"), 2, 1, "75");
+    check_columns(
         &format!("CASE WHEN n > 0 THEN stamp ELSE 0 END AS time, {long}"),
         2,
         1,
         "a clock that is set",
     );
-    check(
+    check_columns(
         &format!("{time}, CASE WHEN n > 0 THEN 'a/b' END AS zone, 'co2' AS metric, n AS value"),
         2,
         1,
         "as its zone a name",
     );
-    check(
+    check_columns(
         &format!("{time}, 'a/b' AS zone, NULL::VARCHAR AS device, 'co2' AS metric, n AS value"),
         3,
         0,
         "",
     );
-    check(
+    check_columns(
         &format!("{time}, 'a/b' AS zone, 'co2' AS metric, CASE WHEN n > 0 THEN n END AS value"),
         3,
         0,
         "",
     );
-    check(&format!("{time}, 'a/b' AS zone, 'co2' AS metric, 'nan'::DOUBLE AS value"), 3, 0, "");
-    check(
+    check_columns(
+        &format!("{time}, 'a/b' AS zone, 'co2' AS metric, 'nan'::DOUBLE AS value"),
+        3,
+        0,
+        "",
+    );
+    check_columns(
         &format!(
             "{time}, 'a/b' AS zone, CASE WHEN n > 0 THEN 'CO2' ELSE 'c02' END AS metric, n AS value"
         ),
@@ -281,18 +290,28 @@ fn of_parquet_nothing_is_lost_or_made_up_without_a_word() {
         1,
         "did you mean `co2`",
     );
-    check(&format!("{time}, {long}, CASE WHEN n > 0 THEN '°F' ELSE 'lx' END AS unit"), 2, 1, "°C");
+    check_columns(
+        &format!("{time}, {long}, CASE WHEN n > 0 THEN '°F' ELSE 'lx' END AS unit"),
+        2,
+        1,
+        "°C",
+    );
     // Columns that are no metrics are named, the others are read.
     let wide = format!("{time}, 'a/b' AS zone, n::UTINYINT AS co2, n > 1 AS irrigation");
-    check(&wide, 6, 0, "");
-    check(&format!("{wide}, n AS warmth, n AS \"Unnamed: 0\""), 6, 1, "warmth");
-    check(&format!("{wide}, [n] AS temperature"), 6, 1, "numbers, booleans or texts");
-    check(&format!("{time}, 'a/b' AS zone, n AS warmth"), 0, 0, "metric `warmth` is not known");
-    check(&format!("stamp::FLOAT AS time, {long}"), 0, 0, "64 bits");
-    check(&format!("n > 1 AS time, {long}"), 0, 0, "of type BOOLEAN");
-    check(&format!("{time}, stamp AS ts, {long}"), 0, 0, "`time` and `ts`");
-    check(&format!("make_date(2024, 1, 15 + n::INTEGER) AS TIME, {long}"), 3, 0, "");
-    check(
+    check_columns(&wide, 6, 0, "");
+    check_columns(&format!("{wide}, n AS warmth, n AS \"Unnamed: 0\""), 6, 1, "warmth");
+    check_columns(&format!("{wide}, [n] AS temperature"), 6, 1, "numbers, booleans or texts");
+    check_columns(
+        &format!("{time}, 'a/b' AS zone, n AS warmth"),
+        0,
+        0,
+        "metric `warmth` is not known",
+    );
+    check_columns(&format!("stamp::FLOAT AS time, {long}"), 0, 0, "64 bits");
+    check_columns(&format!("n > 1 AS time, {long}"), 0, 0, "of type BOOLEAN");
+    check_columns(&format!("{time}, stamp AS ts, {long}"), 0, 0, "`time` and `ts`");
+    check_columns(&format!("make_date(2024, 1, 15 + n::INTEGER) AS TIME, {long}"), 3, 0, "");
+    check_columns(
         &format!("strftime(make_timestamp(stamp * 1000000), '%d.%m.%Y %H:%M') AS time, {long}"),
         0,
         0,

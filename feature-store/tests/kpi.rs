@@ -12,27 +12,27 @@ use std::{
 use duckdb::Connection;
 use eventlog::EventLog;
 use feature_store::{
-    FeatureStore, Settings,
-    backfill::{self, Layout, Request},
-    kpi::{KpiQuery, Length},
+    FeatureStore, FeatureStoreSettings,
+    backfill::{self, BackfillLayout, BackfillRequest},
+    kpi::{KpiQuery, PeriodLength},
 };
 use proptest::prelude::*;
 use support::live;
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// 2025-03-28T00:00:00Z: Berlin's clock goes from 2 to 3 in the night to the 30th.
 const START_S: i64 = 1_743_120_000;
 
-fn settings(dir: &Path) -> Settings {
+fn berlin_settings(dir: &Path) -> FeatureStoreSettings {
     let mut settings = support::settings(dir);
     "Europe/Berlin".clone_into(&mut settings.engine.time_zone);
     settings
 }
 
 /// Five days each minute with a gap, faults and copies.
-fn recording(dir: &Path) -> std::path::PathBuf {
+fn write_recording(dir: &Path) -> std::path::PathBuf {
     let mut text = "time,zone,device,metric,value\n".to_owned();
     for minute in 0..5 * 1440_i64 {
         if (2000..2100).contains(&minute) {
@@ -53,10 +53,10 @@ fn recording(dir: &Path) -> std::path::PathBuf {
     path
 }
 
-fn fill(settings: &Settings, path: &Path) {
-    let request = Request {
+fn backfill_recording(settings: &FeatureStoreSettings, path: &Path) {
+    let request = BackfillRequest {
         path: path.to_owned(),
-        layout: Layout::Csv,
+        layout: BackfillLayout::Csv,
         site: "farm".to_owned(),
         zones: Vec::new(),
         from_ms: None,
@@ -68,16 +68,16 @@ fn fill(settings: &Settings, path: &Path) {
         rejects: path.with_extension("rejects"),
         jobs: 1,
     };
-    backfill::run(settings, &MetricTable::default(), &request, &|_| {}).unwrap();
+    backfill::run_backfill(settings, &MetricTable::default(), &request, &|_| {}).unwrap();
 }
 
-fn query(length: Length) -> KpiQuery {
+fn kpi_query(length: PeriodLength) -> KpiQuery {
     let zone = ZoneId::new("farm", "bay-1");
     KpiQuery { zone, length, from_ms: None, to_ms: None, limit: 1000 }
 }
 
 /// How many hours there are, and how far they are from what SQL finds in the readings.
-fn against_sql(settings: &Settings) -> (u64, f64) {
+fn compare_hours_with_sql(settings: &FeatureStoreSettings) -> (u64, f64) {
     let sql = Connection::open(&settings.store.path).unwrap();
     sql
         .query_row(
@@ -100,55 +100,65 @@ fn against_sql(settings: &Settings) -> (u64, f64) {
 #[test]
 fn hours_are_what_sql_finds_and_days_are_those_of_the_clock() {
     let dir = TempDir::new().unwrap();
-    let settings = settings(dir.path());
-    fill(&settings, &recording(dir.path()));
-    let worst = against_sql(&settings);
+    let settings = berlin_settings(dir.path());
+    backfill_recording(&settings, &write_recording(dir.path()));
+    let worst = compare_hours_with_sql(&settings);
     assert!(worst.0 > 200 && worst.1 < 1e-9, "{worst:?}");
     let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
-    let days = store.kpis(&query(Length::Day)).unwrap();
-    let hours: Vec<f64> = days.iter().rev().map(|day| day.period.hours()).collect();
+    let days = store.read_kpis(&kpi_query(PeriodLength::Day)).unwrap();
+    let hours: Vec<f64> = days.iter().rev().map(|day| day.period.length_hours()).collect();
     assert_eq!(hours, [24.0, 24.0, 23.0, 24.0, 24.0, 24.0]);
     let all: u64 = days.iter().map(|day| day.metrics["temperature"].count).sum();
-    let of_hours = store.kpis(&query(Length::Hour)).unwrap();
+    let of_hours = store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap();
     assert_eq!(all, of_hours.iter().map(|hour| hour.metrics["temperature"].count).sum::<u64>());
     let day = &days[3];
-    assert_eq!(day.period.hours(), 23.0);
+    assert_eq!(day.period.length_hours(), 23.0);
     assert!((day.light_h.unwrap() - 10.0).abs() < 0.5, "{day:?}");
     assert_eq!(days[4].metrics["temperature"].gap_max_s, 102.0 * 60.0 - 3.0, "{:?}", days[4]);
 }
 
-fn report(minute: i64, value: f64) -> Report {
+fn temperature_report(minute: i64, value: f64) -> SensorReport {
     let event_ms = (START_S + minute * 60) * 1000;
-    Report {
+    SensorReport {
         zone: ZoneId::new("farm", "bay-1"),
         device: "t".into(),
         boot: None,
         seq: None,
         arrival_ms: event_ms,
-        source: Source::Replay,
-        readings: vec![Reading { metric: "temperature".into(), event_ms, value }],
+        source: ReportSource::Replay,
+        readings: vec![SensorReading { metric: "temperature".into(), event_ms, value }],
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_reading_is_in_its_hour_and_its_day() {
     let dir = TempDir::new().unwrap();
-    let mut settings = settings(dir.path());
-    settings.log = eventlog::Settings::embedded(&dir.path().join("log"));
-    let first: Vec<Report> =
-        (0..300).filter(|minute| minute % 60 != 7).map(|minute| report(minute, 20.0)).collect();
+    let mut settings = berlin_settings(dir.path());
+    settings.log = eventlog::EventLogConfig::for_embedded(&dir.path().join("log"));
+    let first: Vec<SensorReport> = (0..300)
+        .filter(|minute| minute % 60 != 7)
+        .map(|minute| temperature_report(minute, 20.0))
+        .collect();
     live(&settings, &first).await;
-    let before = against_sql(&settings);
+    let before = compare_hours_with_sql(&settings);
     assert!(before.0 == 5 && before.1 < 1e-9, "{before:?}");
     // Of the second hour, hours after; and a copy of what was there.
-    live(&settings, &[report(67, 31.0), report(68, 20.0), report(300, 20.0)]).await;
-    let after = against_sql(&settings);
+    live(
+        &settings,
+        &[
+            temperature_report(67, 31.0),
+            temperature_report(68, 20.0),
+            temperature_report(300, 20.0),
+        ],
+    )
+    .await;
+    let after = compare_hours_with_sql(&settings);
     assert!(after.0 == 6 && after.1 < 1e-9, "{after:?}");
     let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
-    let hour = &store.kpis(&query(Length::Hour)).unwrap()[4];
+    let hour = &store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap()[4];
     let of_hour = hour.metrics["temperature"];
     assert_eq!((of_hour.count, of_hour.max), (60, Some(31.0)), "{hour:?}");
-    let days = store.kpis(&query(Length::Day)).unwrap();
+    let days = store.read_kpis(&kpi_query(PeriodLength::Day)).unwrap();
     assert_eq!((days.len(), days[0].metrics["temperature"].count), (1, 297), "{days:?}");
 }
 
@@ -159,13 +169,13 @@ const EXPECTED_MS: i64 = 7 * 24 * HOUR_MS;
 
 /// What an hour or a day of a metric has: readings, valid ones, and their sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Counted {
+struct PeriodCounts {
     readings: u64,
     valid: u64,
     sum: f64,
 }
 
-impl Counted {
+impl PeriodCounts {
     fn is_close(self, other: Self) -> bool {
         self.readings == other.readings
             && self.valid == other.valid
@@ -173,7 +183,7 @@ impl Counted {
     }
 }
 
-type Periods = BTreeMap<(String, String, i64), Counted>;
+type MetricPeriods = BTreeMap<(String, String, i64), PeriodCounts>;
 
 /// The start of the hour of the site's clock; its offset is whole hours, or always the same.
 fn hour_start(at_ms: i64, offset_ms: i64) -> i64 {
@@ -182,7 +192,7 @@ fn hour_start(at_ms: i64, offset_ms: i64) -> i64 {
 
 /// What gold should have by hours, found by loops over the readings: every hour with readings,
 /// and every hour of the zone's clock in which a metric was expected and silent.
-fn hours_by_loops(sql: &Connection, offset_ms: i64) -> Periods {
+fn hours_by_loops(sql: &Connection, offset_ms: i64) -> MetricPeriods {
     let has_lake: bool = sql
         .query_row(
             "SELECT count(*) > 0 FROM duckdb_views() WHERE schema_name = 'lake' AND view_name = 'all_readings'",
@@ -197,7 +207,7 @@ fn hours_by_loops(sql: &Connection, offset_ms: i64) -> Periods {
         ))
         .unwrap();
     let mut found = statement.query([]).unwrap();
-    let mut hours = Periods::new();
+    let mut hours = MetricPeriods::new();
     while let Some(row) = found.next().unwrap() {
         let start_ms = hour_start(row.get(2).unwrap(), offset_ms);
         let hour = hours.entry((row.get(0).unwrap(), row.get(1).unwrap(), start_ms)).or_default();
@@ -229,7 +239,11 @@ fn hours_by_loops(sql: &Connection, offset_ms: i64) -> Periods {
 }
 
 /// What gold has.
-fn gold(sql: &Connection, table: &str, start: &str) -> (Periods, BTreeMap<(String, i64), f64>) {
+fn read_gold(
+    sql: &Connection,
+    table: &str,
+    start: &str,
+) -> (MetricPeriods, BTreeMap<(String, i64), f64>) {
     let mut statement = sql
         .prepare(&format!(
             "SELECT zone, metric, epoch_ms({start}), readings,
@@ -239,7 +253,7 @@ fn gold(sql: &Connection, table: &str, start: &str) -> (Periods, BTreeMap<(Strin
         ))
         .unwrap();
     let mut found = statement.query([]).unwrap();
-    let mut periods = Periods::new();
+    let mut periods = MetricPeriods::new();
     let mut qualities: BTreeMap<(String, i64), Vec<f64>> = BTreeMap::new();
     while let Some(row) = found.next().unwrap() {
         let key: (String, String, i64) =
@@ -253,7 +267,7 @@ fn gold(sql: &Connection, table: &str, start: &str) -> (Periods, BTreeMap<(Strin
             assert_eq!((nothing, quality), ((true, 0.0, true), 0.0), "{key:?}");
         }
         qualities.entry((key.0.clone(), key.2)).or_default().push(quality);
-        let before = periods.insert(key.clone(), Counted { readings, valid, sum });
+        let before = periods.insert(key.clone(), PeriodCounts { readings, valid, sum });
         assert_eq!(before, None, "{key:?} is there twice");
     }
     let mean = |all: Vec<f64>| all.iter().sum::<f64>() / all.len() as f64;
@@ -262,10 +276,14 @@ fn gold(sql: &Connection, table: &str, start: &str) -> (Periods, BTreeMap<(Strin
 
 /// Holds the gold of a file against loops over its readings; the hours of metrics that it has.
 #[track_caller]
-fn check_gold(settings: &Settings, offset_ms: impl Fn(i64) -> i64, hour_offset_ms: i64) -> usize {
+fn check_gold(
+    settings: &FeatureStoreSettings,
+    offset_ms: impl Fn(i64) -> i64,
+    hour_offset_ms: i64,
+) -> usize {
     let sql = Connection::open(&settings.store.path).unwrap();
     let expect = hours_by_loops(&sql, hour_offset_ms);
-    let (found, qualities) = gold(&sql, "hourly", "hour");
+    let (found, qualities) = read_gold(&sql, "hourly", "hour");
     for (key, own) in &expect {
         let found = found.get(key).unwrap_or_else(|| panic!("no row of {key:?}: {own:?}"));
         assert!(found.is_close(*own), "{key:?}: {found:?}, expected {own:?}");
@@ -273,7 +291,7 @@ fn check_gold(settings: &Settings, offset_ms: impl Fn(i64) -> i64, hour_offset_m
     for (key, own) in &found {
         assert!(expect.contains_key(key), "{key:?} was not expected: {own:?}");
     }
-    let mut days = Periods::new();
+    let mut days = MetricPeriods::new();
     for ((zone, metric, start_ms), hour) in &expect {
         let local_ms = start_ms + offset_ms(*start_ms);
         let day = local_ms.div_euclid(24 * HOUR_MS);
@@ -282,8 +300,8 @@ fn check_gold(settings: &Settings, offset_ms: impl Fn(i64) -> i64, hour_offset_m
         all.valid += hour.valid;
         all.sum += hour.sum;
     }
-    let (of_days, day_qualities) = gold(&sql, "daily", "day_start");
-    let of_days: Periods = of_days
+    let (of_days, day_qualities) = read_gold(&sql, "daily", "day_start");
+    let of_days: MetricPeriods = of_days
         .into_iter()
         .map(|((zone, metric, start_ms), own)| {
             let local_ms = start_ms + offset_ms(start_ms);
@@ -318,43 +336,49 @@ fn check_gold(settings: &Settings, offset_ms: impl Fn(i64) -> i64, hour_offset_m
 }
 
 /// Summer time in Berlin begins on 30 March 2025, 1:00 UTC.
-fn berlin_ms(at_ms: i64) -> i64 {
+fn berlin_offset_ms(at_ms: i64) -> i64 {
     if at_ms >= 1_743_296_400_000 { 2 * HOUR_MS } else { HOUR_MS }
 }
 
-fn of_metric(zone: usize, metric: usize, event_ms: i64, arrival_ms: i64, value: f64) -> Report {
+fn metric_report(
+    zone: usize,
+    metric: usize,
+    event_ms: i64,
+    arrival_ms: i64,
+    value: f64,
+) -> SensorReport {
     let metric = ["temperature", "humidity", "light"][metric];
-    Report {
+    SensorReport {
         zone: ZoneId::new("farm", ["bay-1", "bay-2"][zone]),
         device: metric.into(),
         boot: None,
         seq: None,
         arrival_ms,
-        source: Source::Replay,
-        readings: vec![Reading { metric: metric.into(), event_ms, value }],
+        source: ReportSource::Replay,
+        readings: vec![SensorReading { metric: metric.into(), event_ms, value }],
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_a_month_is_counted_whole() {
     let dir = TempDir::new().unwrap();
-    let settings = settings(dir.path());
+    let settings = berlin_settings(dir.path());
     let hour = |hour: i64| (START_S + hour * 3600) * 1000;
     // First what is new, and then all that was before it, late by up to forty days.
     let now_ms = hour(40 * 24);
-    let mut reports = vec![of_metric(0, 0, now_ms, now_ms, 20.0)];
+    let mut reports = vec![metric_report(0, 0, now_ms, now_ms, 20.0)];
     for own in 0..40 * 24 {
         let event_ms = hour((own * 7919) % (40 * 24)) + 600_000;
-        reports.push(of_metric(0, 0, event_ms, now_ms, 20.0));
+        reports.push(metric_report(0, 0, event_ms, now_ms, 20.0));
     }
     live(&settings, &reports).await;
-    assert_eq!(check_gold(&settings, berlin_ms, 0), 40 * 24 + 1);
+    assert_eq!(check_gold(&settings, berlin_offset_ms, 0), 40 * 24 + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_metric_is_a_row_and_lowers_the_quality_of_its_zone() {
     let dir = TempDir::new().unwrap();
-    let settings = settings(dir.path());
+    let settings = berlin_settings(dir.path());
     let mut reports = Vec::new();
     for minute in 0..12 * 60_i64 {
         let event_ms = (START_S + minute * 60) * 1000;
@@ -362,15 +386,15 @@ async fn a_silent_metric_is_a_row_and_lowers_the_quality_of_its_zone() {
         if (9 * 60..11 * 60).contains(&minute) {
             continue;
         }
-        reports.push(of_metric(0, 0, event_ms, event_ms, 20.0));
+        reports.push(metric_report(0, 0, event_ms, event_ms, 20.0));
         if !(4 * 60..7 * 60).contains(&minute) {
-            reports.push(of_metric(0, 1, event_ms, event_ms, 50.0 + (minute % 7) as f64));
+            reports.push(metric_report(0, 1, event_ms, event_ms, 50.0 + (minute % 7) as f64));
         }
     }
     live(&settings, &reports).await;
-    assert_eq!(check_gold(&settings, berlin_ms, 0), 24);
+    assert_eq!(check_gold(&settings, berlin_offset_ms, 0), 24);
     let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
-    let hours = store.kpis(&query(Length::Hour)).unwrap();
+    let hours = store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap();
     let shown: Vec<(u64, u64, f64)> = hours
         .iter()
         .rev()
@@ -389,15 +413,15 @@ async fn a_silent_metric_is_a_row_and_lowers_the_quality_of_its_zone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hours_pass_for_a_live_zone_that_has_fallen_silent() {
     let dir = TempDir::new().unwrap();
-    let mut settings = settings(dir.path());
+    let mut settings = berlin_settings(dir.path());
     settings.kpi.refresh_s = 0;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let last_ms = now_ms - 3 * HOUR_MS;
     let mut reports = vec![];
     for minute in 0..30 {
         let event_ms = last_ms - minute * 60_000;
-        let report = of_metric(0, 0, event_ms, event_ms, 20.0);
-        reports.insert(0, Report { source: Source::Live, ..report });
+        let report = metric_report(0, 0, event_ms, event_ms, 20.0);
+        reports.insert(0, SensorReport { source: ReportSource::Live, ..report });
     }
     let log = EventLog::open(&settings.log).unwrap();
     support::append(&log, &reports).await;
@@ -409,7 +433,7 @@ async fn hours_pass_for_a_live_zone_that_has_fallen_silent() {
     };
     let silent = async {
         loop {
-            let hours = store.kpis(&query(Length::Hour)).unwrap();
+            let hours = store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap();
             let silent: Vec<_> =
                 hours.iter().filter(|hour| hour.metrics["temperature"].count == 0).collect();
             if silent.len() >= 3 {
@@ -424,20 +448,20 @@ async fn hours_pass_for_a_live_zone_that_has_fallen_silent() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
     // Down for the night, and up again: nothing is counted twice.
-    let before = store.kpis(&query(Length::Hour)).unwrap().len();
+    let before = store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap().len();
     drop(store);
     live(&settings, &[]).await;
     let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
-    assert_eq!(store.kpis(&query(Length::Hour)).unwrap().len(), before);
+    assert_eq!(store.read_kpis(&kpi_query(PeriodLength::Hour)).unwrap().len(), before);
 }
 
 /// A file of before: silent metrics had no rows, and hours that came late were dropped.
 #[test]
-fn files_of_before_are_completed() {
+fn earlier_files_are_completed() {
     let dir = TempDir::new().unwrap();
-    let settings = settings(dir.path());
-    fill(&settings, &recording(dir.path()));
-    let all = check_gold(&settings, berlin_ms, 0);
+    let settings = berlin_settings(dir.path());
+    backfill_recording(&settings, &write_recording(dir.path()));
+    let all = check_gold(&settings, berlin_offset_ms, 0);
     let sql = Connection::open(&settings.store.path).unwrap();
     sql.execute_batch(
         "DROP TABLE meta.kpi_zones;
@@ -453,16 +477,16 @@ fn files_of_before_are_completed() {
         let log = EventLog::open(&settings.log).unwrap();
         support::run(&settings, &log, 0).await;
     });
-    assert_eq!(check_gold(&settings, berlin_ms, 0), all);
+    assert_eq!(check_gold(&settings, berlin_offset_ms, 0), all);
 }
 
 /// What arrives between two starts of the store, and whether what is old moves to the lake
 /// after it.
-type Round = (Vec<Report>, bool);
+type IngestRound = (Vec<SensorReport>, bool);
 
 /// Readings of two months in any order, in several runs: some wrong, some twice, some stamped
 /// in the future, some that arrive weeks late.
-fn rounds() -> impl Strategy<Value = Vec<Round>> {
+fn arbitrary_rounds() -> impl Strategy<Value = Vec<IngestRound>> {
     let reading = (
         0..2_usize,
         0..3_usize,
@@ -477,11 +501,11 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
         let report = |(zone, metric, hour, second, value, late_ms, is_twice)| {
             let event_ms: i64 = (START_S + hour * 3600 + second) * 1000;
             let value = if value == 20.0 { value + (second % 90) as f64 / 10.0 } else { value };
-            let report = of_metric(zone, metric, event_ms, event_ms + late_ms, value);
+            let report = metric_report(zone, metric, event_ms, event_ms + late_ms, value);
             std::iter::repeat_n(report, if is_twice { 2 } else { 1 })
         };
         let of_round = |(readings, is_in_order, moves): (Vec<_>, bool, bool)| {
-            let mut reports: Vec<Report> = readings.into_iter().flat_map(report).collect();
+            let mut reports: Vec<SensorReport> = readings.into_iter().flat_map(report).collect();
             if is_in_order {
                 reports.sort_by_key(|report| report.readings[0].event_ms);
             }
@@ -495,16 +519,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 30, ..ProptestConfig::default() })]
 
     #[test]
-    fn gold_is_what_loops_over_the_readings_find(rounds in rounds(), is_india in any::<bool>()) {
+    fn gold_is_what_loops_over_the_readings_find(rounds in arbitrary_rounds(), is_india in any::<bool>()) {
         let dir = TempDir::new().unwrap();
-        let mut settings = settings(dir.path());
+        let mut settings = berlin_settings(dir.path());
         if is_india {
             "Asia/Kolkata".clone_into(&mut settings.engine.time_zone);
         }
         settings.lake.path = dir.path().join("lake");
         settings.lake.silver_days = 16;
         let half_ms = HOUR_MS / 2;
-        let offset_ms = |at_ms| if is_india { 5 * HOUR_MS + half_ms } else { berlin_ms(at_ms) };
+        let offset_ms = |at_ms| if is_india { 5 * HOUR_MS + half_ms } else { berlin_offset_ms(at_ms) };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for (reports, moves) in rounds {
             runtime.block_on(live(&settings, &reports));
@@ -518,7 +542,7 @@ proptest! {
 }
 
 /// By the program, as a user would.
-fn move_to_lake(settings: &Settings) {
+fn move_to_lake(settings: &FeatureStoreSettings) {
     let set = |key: &str, value: &dyn std::fmt::Display| format!("{key}={value}");
     let ran = Command::new(env!("CARGO_BIN_EXE_feature-store"))
         .args(["lake", "move", "--set", &set("store.path", &settings.store.path.display())])

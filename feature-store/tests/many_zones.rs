@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use duckdb::Connection;
 use eventlog::EventLog;
 use support::{append, readings, run, settings};
-use telemetry::{Reading, Report, Source, ZoneId};
+use telemetry::{ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 
 const SECOND_MS: i64 = 1000;
@@ -17,10 +17,10 @@ const START_MS: i64 = 1_748_822_400_000;
 const SETTLED_MS: i64 = 300 * SECOND_MS;
 
 /// A generator that needs no crate: SplitMix64 (Steele, Lea, Flood, 2014).
-struct Numbers(u64);
+struct SplitMixRng(u64);
 
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
+impl SplitMixRng {
+    fn next_below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -31,8 +31,8 @@ impl Numbers {
 
 /// Zones that are heard all the time, zones that are heard for some minutes and then not for
 /// an hour, names that are heard once; some readings are late.
-fn reports(seed: u64) -> Vec<Report> {
-    let mut numbers = Numbers(seed);
+fn generate_reports(seed: u64) -> Vec<SensorReport> {
+    let mut numbers = SplitMixRng(seed);
     let mut reports = Vec::new();
     for second in (0..4 * 3600).step_by(20) {
         let at_ms = START_MS + second * SECOND_MS;
@@ -40,20 +40,23 @@ fn reports(seed: u64) -> Vec<Report> {
         let phase = second / 300;
         let now_and_then =
             (0..30).filter(|zone| (phase + zone) % 12 == 0).map(|zone| format!("seldom-{zone}"));
-        let junk = (numbers.below(3) == 0).then(|| format!("junk-{second}"));
+        let junk = (numbers.next_below(3) == 0).then(|| format!("junk-{second}"));
         for zone in steady.chain(now_and_then).chain(junk) {
-            let late_ms =
-                if numbers.below(10) == 0 { numbers.below(900) as i64 * SECOND_MS } else { 0 };
-            let value = 20.0 + numbers.below(100) as f64 / 10.0;
+            let late_ms = if numbers.next_below(10) == 0 {
+                numbers.next_below(900) as i64 * SECOND_MS
+            } else {
+                0
+            };
+            let value = 20.0 + numbers.next_below(100) as f64 / 10.0;
             let event_ms = at_ms - late_ms;
-            reports.push(Report {
+            reports.push(SensorReport {
                 zone: ZoneId::new("farm", zone),
                 device: "probe".into(),
                 boot: Some("b".into()),
                 seq: Some(reports.len() as u64),
                 arrival_ms: at_ms,
-                source: Source::Live,
-                readings: vec![Reading { metric: "temperature".into(), event_ms, value }],
+                source: ReportSource::Live,
+                readings: vec![SensorReading { metric: "temperature".into(), event_ms, value }],
             });
         }
     }
@@ -61,10 +64,10 @@ fn reports(seed: u64) -> Vec<Report> {
 }
 
 /// A hash of each row as it was known, by zone and time.
-type Rows = BTreeMap<(String, i64), u64>;
+type RowHashes = BTreeMap<(String, i64), u64>;
 
 /// Revision 0 of the rows that a zone's own readings made final.
-fn settled(rows: Rows, reports: &[Report]) -> Rows {
+fn settled_rows(rows: RowHashes, reports: &[SensorReport]) -> RowHashes {
     let mut last_ms: HashMap<String, i64> = HashMap::new();
     for report in reports {
         last_ms.insert(report.zone.to_string(), report.arrival_ms);
@@ -73,7 +76,7 @@ fn settled(rows: Rows, reports: &[Report]) -> Rows {
 }
 
 /// The rows of a store with so many zones in memory, and how often one was put away.
-async fn rows(zones_max: usize, reports: &[Report]) -> (Rows, u64) {
+async fn run_and_read_rows(zones_max: usize, reports: &[SensorReport]) -> (RowHashes, u64) {
     let dir = TempDir::new().unwrap();
     let mut settings = settings(dir.path());
     settings.engine.zones_max = zones_max;
@@ -81,7 +84,7 @@ async fn rows(zones_max: usize, reports: &[Report]) -> (Rows, u64) {
     let log = EventLog::open(&settings.log).unwrap();
     append(&log, reports).await;
     let store = run(&settings, &log, readings(reports)).await;
-    let metrics = store.prometheus();
+    let metrics = store.render_prometheus();
     let is_count = |line: &&str| !line.starts_with('#') && line.contains("zones_evicted_total ");
     let evicted = metrics.lines().find(is_count);
     let evicted = evicted.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
@@ -98,13 +101,13 @@ async fn rows(zones_max: usize, reports: &[Report]) -> (Rows, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn zones_that_are_put_away_come_back_as_they_were() {
-    let reports = reports(7);
-    let (expect, none) = rows(10_000, &reports).await;
-    let (found, evicted) = rows(10, &reports).await;
+async fn evicted_zones_come_back_as_they_were() {
+    let reports = generate_reports(7);
+    let (expect, none) = run_and_read_rows(10_000, &reports).await;
+    let (found, evicted) = run_and_read_rows(10, &reports).await;
     assert_eq!(none, 0);
     assert!(evicted > 200, "{evicted}");
-    let (expect, found) = (settled(expect, &reports), settled(found, &reports));
+    let (expect, found) = (settled_rows(expect, &reports), settled_rows(found, &reports));
     assert!(expect.len() > 2_000, "{} rows", expect.len());
     let wrong = expect.iter().find(|(at, hash)| found.get(*at) != Some(hash));
     assert_eq!(wrong, None, "{:?}", wrong.map(|(at, _)| found.get(at)));

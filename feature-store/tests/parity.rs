@@ -5,55 +5,65 @@
 use std::collections::BTreeMap;
 
 use feature_store::{
-    Row, Settings,
-    engine::{Engine, Output},
+    FeatureRow, FeatureStoreSettings,
+    engine::{EngineOutput, FeatureEngine},
 };
 use proptest::prelude::*;
-use telemetry::{MetricTable, Quality, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, ZoneId};
 
 /// When the reports are taken in: after all that they measured.
-const TAKEN_IN_MS: i64 = 1_800_000_000_000;
+const INGESTED_MS: i64 = 1_800_000_000_000;
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
 
-fn settings() -> Settings {
-    let mut settings = Settings::default();
+fn site_settings() -> FeatureStoreSettings {
+    let mut settings = FeatureStoreSettings::default();
     settings.engine.place = vec![52.5, 13.4];
     settings
 }
 
 /// A reading at a time, and when it arrived.
-fn report(device: &str, event_ms: i64, arrival_ms: i64, readings: &[(&str, f64)]) -> Report {
-    Report {
+fn bay_report(
+    device: &str,
+    event_ms: i64,
+    arrival_ms: i64,
+    readings: &[(&str, f64)],
+) -> SensorReport {
+    SensorReport {
         zone: ZoneId::new("farm", "bay-1"),
         device: device.into(),
         boot: None,
         seq: None,
         arrival_ms,
-        source: Source::Replay,
+        source: ReportSource::Replay,
         readings: readings
             .iter()
-            .map(|(metric, value)| Reading { metric: (*metric).into(), event_ms, value: *value })
+            .map(|(metric, value)| SensorReading {
+                metric: (*metric).into(),
+                event_ms,
+                value: *value,
+            })
             .collect(),
     }
 }
 
 /// All rows that the reports make, in the order in which they come.
-fn rows(settings: &Settings, reports: &[Report]) -> Vec<Row> {
+fn engine_rows(settings: &FeatureStoreSettings, reports: &[SensorReport]) -> Vec<FeatureRow> {
     let columns = ["temperature", "light", "soil_moisture", "irrigation"].map(Into::into);
-    let mut engine = Engine::new(&settings.engine, MetricTable::default(), &columns).unwrap();
-    let mut output = Output::default();
-    reports.iter().for_each(|report| engine.ingest_report(report, TAKEN_IN_MS, &mut output));
-    engine.finish(&mut output);
+    let mut engine =
+        FeatureEngine::new(&settings.engine, MetricTable::default(), &columns).unwrap();
+    let mut output = EngineOutput::default();
+    reports.iter().for_each(|report| engine.ingest_report(report, INGESTED_MS, &mut output));
+    engine.finish_all(&mut output);
     output.rows
 }
 
-type Bits = BTreeMap<i64, Vec<u64>>;
+type ValueBits = BTreeMap<i64, Vec<u64>>;
 
 /// The newest row of each time, or the one that was known then.
-fn table(rows: &[Row], as_known: bool) -> Bits {
-    let mut newest: BTreeMap<i64, &Row> = BTreeMap::new();
+fn rows_by_time(rows: &[FeatureRow], as_known: bool) -> ValueBits {
+    let mut newest: BTreeMap<i64, &FeatureRow> = BTreeMap::new();
     for row in rows.iter().filter(|row| !as_known || row.revision == 0) {
         let known = newest.entry(row.at_ms).or_insert(row);
         if row.revision > known.revision {
@@ -64,7 +74,11 @@ fn table(rows: &[Row], as_known: bool) -> Bits {
 }
 
 /// Where two tables differ first, by time and feature.
-fn difference(found: &Bits, expect: &Bits, names: &[telemetry::SmolStr]) -> Option<String> {
+fn first_difference(
+    found: &ValueBits,
+    expect: &ValueBits,
+    names: &[telemetry::SmolStr],
+) -> Option<String> {
     if !found.keys().eq(expect.keys()) {
         return Some(format!("{} rows, expected {}", found.len(), expect.len()));
     }
@@ -77,7 +91,7 @@ fn difference(found: &Bits, expect: &Bits, names: &[telemetry::SmolStr]) -> Opti
 
 /// Hours of a greenhouse: two climate probes, two soil probes, a valve; steps of
 /// seconds to many minutes.
-fn history() -> impl Strategy<Value = Vec<Report>> {
+fn arbitrary_history() -> impl Strategy<Value = Vec<SensorReport>> {
     let step = prop_oneof![8 => 1..90_i64, 1 => 300..2500_i64];
     prop::collection::vec((step, 0..5_usize, -50..50_i32), 80..300).prop_map(|steps| {
         let mut at_ms = START_MS;
@@ -94,7 +108,7 @@ fn history() -> impl Strategy<Value = Vec<Report>> {
             };
             let light = ("light", 1000.0 + noise.abs());
             let all = [(metric, value), light];
-            reports.push(report(device, at_ms, at_ms, &all[..if who == 0 { 2 } else { 1 }]));
+            reports.push(bay_report(device, at_ms, at_ms, &all[..if who == 0 { 2 } else { 1 }]));
         }
         reports
     })
@@ -102,11 +116,11 @@ fn history() -> impl Strategy<Value = Vec<Report>> {
 
 /// The mean of a metric in (t − w, t] by a plain loop.
 fn naive_mean(
-    reports: &[Report],
+    reports: &[SensorReport],
     metric: &str,
     at_ms: i64,
     width_ms: i64,
-    counts: impl Fn(&Report) -> bool,
+    counts: impl Fn(&SensorReport) -> bool,
 ) -> Option<f64> {
     let all = reports.iter().filter(|report| counts(report)).flat_map(|report| &report.readings);
     let inside: Vec<f64> = all
@@ -121,16 +135,16 @@ proptest! {
 
     #[test]
     fn the_order_of_arrival_does_not_show(
-        (reports, delays) in history().prop_flat_map(|reports| {
+        (reports, delays) in arbitrary_history().prop_flat_map(|reports| {
             let count = reports.len();
             (Just(reports), prop::collection::vec((0..119_000_i64, 0..10_u8), count))
         }),
     ) {
-        let settings = settings();
-        let expected = table(&rows(&settings, &reports), false);
+        let settings = site_settings();
+        let expected = rows_by_time(&engine_rows(&settings, &reports), false);
         prop_assume!(expected.len() > 3);
         // Each up to two minutes late, some twice.
-        let mut late: Vec<(i64, &Report)> = Vec::new();
+        let mut late: Vec<(i64, &SensorReport)> = Vec::new();
         for (report, (delay_ms, twice)) in reports.iter().zip(&delays) {
             let event_ms = report.readings[0].event_ms;
             late.push((event_ms + delay_ms, report));
@@ -139,39 +153,39 @@ proptest! {
             }
         }
         late.sort_by_key(|(at, _)| *at);
-        let late: Vec<Report> = late.into_iter().map(|(_, report)| report.clone()).collect();
-        let found = rows(&settings, &late);
+        let late: Vec<SensorReport> = late.into_iter().map(|(_, report)| report.clone()).collect();
+        let found = engine_rows(&settings, &late);
         prop_assert!(found.iter().all(|row| row.revision == 0), "nothing came after its row");
-        prop_assert_eq!(difference(&table(&found, false), &expected, &found[0].schema.names), None);
+        prop_assert_eq!(first_difference(&rows_by_time(&found, false), &expected, &found[0].schema.names), None);
     }
 
     #[test]
     fn what_comes_days_late_ends_as_if_it_had_come_in_time(
-        reports in history(), share in 0.1..0.9_f64, length in 1..40_usize,
+        reports in arbitrary_history(), share in 0.1..0.9_f64, length in 1..40_usize,
     ) {
-        let settings = settings();
+        let settings = site_settings();
         let cut = (reports.len() as f64 * share) as usize;
         let held = cut..(cut + length).min(reports.len() - 1);
         // A burst is held back, comes at the end, and time goes on after it.
         let end_ms = reports[reports.len() - 1].arrival_ms;
-        let more: Vec<Report> = (1..=30)
-            .map(|minute| report("climate-1", end_ms + minute * MINUTE_MS, end_ms + minute * MINUTE_MS, &[("temperature", 20.0)]))
+        let more: Vec<SensorReport> = (1..=30)
+            .map(|minute| bay_report("climate-1", end_ms + minute * MINUTE_MS, end_ms + minute * MINUTE_MS, &[("temperature", 20.0)]))
             .collect();
-        let mut late: Vec<Report> = reports[..held.start].to_vec();
+        let mut late: Vec<SensorReport> = reports[..held.start].to_vec();
         late.extend_from_slice(&reports[held.end..]);
         late.extend_from_slice(&more[..10]);
         late.extend_from_slice(&reports[held]);
         late.extend_from_slice(&more[10..]);
         let in_time = [reports.clone(), more].concat();
-        let found = rows(&settings, &late);
+        let found = engine_rows(&settings, &late);
         prop_assume!(!found.is_empty());
-        let expected = table(&rows(&settings, &in_time), false);
-        prop_assert_eq!(difference(&table(&found, false), &expected, &found[0].schema.names), None);
+        let expected = rows_by_time(&engine_rows(&settings, &in_time), false);
+        prop_assert_eq!(first_difference(&rows_by_time(&found, false), &expected, &found[0].schema.names), None);
     }
 
     #[test]
     fn a_row_as_known_has_only_what_had_arrived(
-        (mut reports, delays) in history().prop_flat_map(|reports| {
+        (mut reports, delays) in arbitrary_history().prop_flat_map(|reports| {
             let count = reports.len();
             (Just(reports), prop::collection::vec(0..100_000_i64, count))
         }),
@@ -180,13 +194,13 @@ proptest! {
             report.arrival_ms = report.readings[0].event_ms + delay_ms;
         }
         reports.sort_by_key(|report| report.arrival_ms);
-        let settings = settings();
-        let made = rows(&settings, &reports);
+        let settings = site_settings();
+        let made = engine_rows(&settings, &reports);
         prop_assume!(made.len() > 3);
         let names = &made[made.len() - 1].schema.names;
         for (feature, width_ms) in [("temperature_mean_10m", 600_000), ("temperature_mean_1h", 3_600_000)] {
             let column = names.iter().position(|name| name == feature).unwrap();
-            let check = |bits: &Bits, counts: &dyn Fn(&Report, i64) -> bool| {
+            let check = |bits: &ValueBits, counts: &dyn Fn(&SensorReport, i64) -> bool| {
                 for (at_ms, row) in bits {
                     let expect = naive_mean(&reports, "temperature", *at_ms, width_ms, |r| counts(r, *at_ms));
                     let found = Some(f64::from_bits(row[column])).filter(|v| !v.is_nan());
@@ -198,8 +212,8 @@ proptest! {
                 }
                 Ok(())
             };
-            check(&table(&made, true), &|report, at_ms| report.arrival_ms <= at_ms)?;
-            check(&table(&made, false), &|_, _| true)?;
+            check(&rows_by_time(&made, true), &|report, at_ms| report.arrival_ms <= at_ms)?;
+            check(&rows_by_time(&made, false), &|_, _| true)?;
         }
     }
 }
@@ -238,12 +252,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn aggregates_over_time_are_what_a_loop_finds(reports in history()) {
+    fn aggregates_over_time_are_what_a_loop_finds(reports in arbitrary_history()) {
         let dir = tempfile::tempdir().unwrap();
-        let mut settings = settings();
+        let mut settings = site_settings();
         settings.engine.features = dir.path().join("features.toml");
         std::fs::write(&settings.engine.features, OVER_TIME).unwrap();
-        let made = rows(&settings, &reports);
+        let made = engine_rows(&settings, &reports);
         prop_assume!(made.len() > 3);
         let names = &made[made.len() - 1].schema.names;
         for (window, minutes) in [("10m", 10), ("1h", 60), ("24h", 1440)] {
@@ -288,16 +302,16 @@ proptest! {
 fn rows_exactly_on_both_edges() {
     let at = |minute: i64, value: f64| {
         let ms = START_MS + minute * MINUTE_MS;
-        report("climate-1", ms, ms, &[("temperature", value)])
+        bay_report("climate-1", ms, ms, &[("temperature", value)])
     };
     let reports = [at(0, 50.0), at(10, 1.0), at(11, 3.0), at(20, 5.0), at(30, 0.0)];
     let dir = tempfile::tempdir().unwrap();
-    let mut settings = settings();
+    let mut settings = site_settings();
     settings.engine.features = dir.path().join("features.toml");
     let all = "version = 1\nwindows.10m = ['mean', 'min', 'coverage']\nwindows.1h = ['max']\n\
                windows.24h = ['gap_max_s']";
     std::fs::write(&settings.engine.features, all).unwrap();
-    let made = rows(&settings, &reports);
+    let made = engine_rows(&settings, &reports);
     let row = made.iter().find(|row| row.at_ms == START_MS + 20 * MINUTE_MS).unwrap();
     let value =
         |name: &str| row.values[row.schema.names.iter().position(|own| own == name).unwrap()];
@@ -314,36 +328,38 @@ fn rows_exactly_on_both_edges() {
 fn a_reading_has_the_first_flag_that_applies() {
     let day_ms = 86_400_000;
     let columns = ["temperature".into()];
-    let mut engine = Engine::new(&settings().engine, MetricTable::default(), &columns).unwrap();
+    let mut engine =
+        FeatureEngine::new(&site_settings().engine, MetricTable::default(), &columns).unwrap();
     let mut check =
-        |seq: Option<u64>, event_ms: i64, arrival_ms: i64, value: f64, expect: Quality| {
-            let mut report = report("climate-1", event_ms, arrival_ms, &[("temperature", value)]);
+        |seq: Option<u64>, event_ms: i64, arrival_ms: i64, value: f64, expect: QualityFlag| {
+            let mut report =
+                bay_report("climate-1", event_ms, arrival_ms, &[("temperature", value)]);
             report.boot = seq.map(|_| "run-1".into());
             report.seq = seq;
-            let mut output = Output::default();
+            let mut output = EngineOutput::default();
             engine.ingest_report(&report, report.arrival_ms, &mut output);
             assert_eq!(output.qualities, [expect], "{seq:?} {event_ms} {arrival_ms} {value}");
         };
     let start = START_MS;
     let ahead = start + 600_000;
-    check(None, start, start, 20.0, Quality::Ok);
-    check(None, start, start, 20.0, Quality::Duplicate);
-    check(None, start, start, 21.0, Quality::Ok);
-    check(Some(1), start + 1000, start + 1000, 579.0, Quality::OutOfRange);
-    check(Some(1), start + 1000, start + 1000, 579.0, Quality::Duplicate);
-    check(None, start + 1000, start + 1000, 579.0, Quality::OutOfRange);
-    check(Some(2), ahead, start, 22.0, Quality::Future);
-    check(Some(2), ahead, start, 22.0, Quality::Duplicate);
-    check(None, ahead, start, 579.0, Quality::OutOfRange);
-    check(None, ahead, start, f64::NAN, Quality::NotANumber);
-    check(Some(3), start + 3000, start + 3000, 20.0, Quality::Ok);
+    check(None, start, start, 20.0, QualityFlag::Ok);
+    check(None, start, start, 20.0, QualityFlag::Duplicate);
+    check(None, start, start, 21.0, QualityFlag::Ok);
+    check(Some(1), start + 1000, start + 1000, 579.0, QualityFlag::OutOfRange);
+    check(Some(1), start + 1000, start + 1000, 579.0, QualityFlag::Duplicate);
+    check(None, start + 1000, start + 1000, 579.0, QualityFlag::OutOfRange);
+    check(Some(2), ahead, start, 22.0, QualityFlag::Future);
+    check(Some(2), ahead, start, 22.0, QualityFlag::Duplicate);
+    check(None, ahead, start, 579.0, QualityFlag::OutOfRange);
+    check(None, ahead, start, f64::NAN, QualityFlag::NotANumber);
+    check(Some(3), start + 3000, start + 3000, 20.0, QualityFlag::Ok);
     // The watermark is past all corrections of the first readings, which are kept for windows.
     let (now, late) = (start + 4 * day_ms, start + 2000);
-    check(None, now, now, 20.0, Quality::Ok);
-    check(Some(4), late, now, 20.0, Quality::Late);
-    check(Some(4), late, now, 20.0, Quality::Duplicate);
-    check(None, late, now, 579.0, Quality::OutOfRange);
-    check(Some(3), start + 3000, now, 20.0, Quality::Duplicate);
-    check(None, start, now, 20.0, Quality::Duplicate);
-    check(None, i64::MAX, now, 20.0, Quality::Future);
+    check(None, now, now, 20.0, QualityFlag::Ok);
+    check(Some(4), late, now, 20.0, QualityFlag::Late);
+    check(Some(4), late, now, 20.0, QualityFlag::Duplicate);
+    check(None, late, now, 579.0, QualityFlag::OutOfRange);
+    check(Some(3), start + 3000, now, 20.0, QualityFlag::Duplicate);
+    check(None, start, now, 20.0, QualityFlag::Duplicate);
+    check(None, i64::MAX, now, 20.0, QualityFlag::Future);
 }

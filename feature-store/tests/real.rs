@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use duckdb::Connection;
 use eventlog::EventLog;
 use feature_store::{
-    FeatureStore, Settings,
-    backfill::{self, Layout, Request},
+    FeatureStore, FeatureStoreSettings,
+    backfill::{self, BackfillLayout, BackfillRequest},
 };
 use support::{append, assert_same, frame, live, readings, run};
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 
 const ROOMS: [&str; 3] = ["415", "442", "510"];
@@ -51,7 +51,7 @@ const ORACLE: [(&str, &str, f64); 9] = [
     ),
 ];
 
-fn settings(dir: &TempDir) -> Settings {
+fn oracle_settings(dir: &TempDir) -> FeatureStoreSettings {
     let mut settings = support::settings(dir.path());
     settings.engine.features = dir.path().join("features.toml");
     std::fs::write(&settings.engine.features, DEFINITIONS).unwrap();
@@ -59,10 +59,10 @@ fn settings(dir: &TempDir) -> Settings {
 }
 
 /// Small, fast and the same everywhere: xorshift64*.
-struct Dice(u64);
+struct Xorshift64Star(u64);
 
-impl Dice {
-    fn below(&mut self, end: i64) -> i64 {
+impl Xorshift64Star {
+    fn next_below(&mut self, end: i64) -> i64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -72,7 +72,7 @@ impl Dice {
 
 /// The readings as a backfill has kept them, as devices would have sent them: one report of
 /// all that a room measured in a second.
-fn reports(path: &std::path::Path) -> Vec<Report> {
+fn read_recorded_reports(path: &std::path::Path) -> Vec<SensorReport> {
     let file = Connection::open(path).unwrap();
     let mut statement = file
         .prepare(
@@ -81,11 +81,12 @@ fn reports(path: &std::path::Path) -> Vec<Report> {
         )
         .unwrap();
     let mut found = statement.query([]).unwrap();
-    let mut reports: Vec<Report> = Vec::new();
+    let mut reports: Vec<SensorReport> = Vec::new();
     while let Some(row) = found.next().unwrap() {
         let text = |column: usize| row.get::<_, String>(column).unwrap();
         let event_ms = row.get(4).unwrap();
-        let reading = Reading { metric: text(3).into(), event_ms, value: row.get(5).unwrap() };
+        let reading =
+            SensorReading { metric: text(3).into(), event_ms, value: row.get(5).unwrap() };
         let (zone, device) = (ZoneId::new(text(0), text(1)), text(2).into());
         match reports.last_mut() {
             Some(last)
@@ -93,13 +94,13 @@ fn reports(path: &std::path::Path) -> Vec<Report> {
             {
                 last.readings.push(reading);
             }
-            _ => reports.push(Report {
+            _ => reports.push(SensorReport {
                 zone,
                 device,
                 boot: None,
                 seq: None,
                 arrival_ms: event_ms,
-                source: Source::Replay,
+                source: ReportSource::Replay,
                 readings: vec![reading],
             }),
         }
@@ -108,18 +109,18 @@ fn reports(path: &std::path::Path) -> Vec<Report> {
 }
 
 /// Each up to two minutes late; some twice; forty minutes of one room only five hours later.
-fn disturbed(in_order: &[Report]) -> Vec<Report> {
-    let mut dice = Dice(2013);
-    let mut sent: Vec<(i64, &Report)> = Vec::new();
+fn disturb_reports(in_order: &[SensorReport]) -> Vec<SensorReport> {
+    let mut dice = Xorshift64Star(2013);
+    let mut sent: Vec<(i64, &SensorReport)> = Vec::new();
     let held = FROM_MS + 8 * 3_600_000..FROM_MS + 8 * 3_600_000 + 40 * 60_000;
     for report in in_order {
-        let mut at_ms = report.arrival_ms + dice.below(119_000);
+        let mut at_ms = report.arrival_ms + dice.next_below(119_000);
         if report.zone.zone == ROOMS[0] && held.contains(&report.arrival_ms) {
             at_ms += 5 * 3_600_000;
         }
         sent.push((at_ms, report));
-        if dice.below(20) == 0 {
-            sent.push((at_ms + dice.below(3_600_000), report));
+        if dice.next_below(20) == 0 {
+            sent.push((at_ms + dice.next_below(3_600_000), report));
         }
     }
     sent.sort_by_key(|(at_ms, _)| *at_ms);
@@ -128,7 +129,7 @@ fn disturbed(in_order: &[Report]) -> Vec<Report> {
 
 /// By metric and window: rows looked at, readings on either edge of one, and how far the
 /// worst of each aggregate is off.
-fn check_oracle(settings: &Settings) {
+fn check_oracle(settings: &FeatureStoreSettings) {
     let file = Connection::open(&settings.store.path).unwrap();
     for metric in METRICS {
         for (window, width) in [("10m", "10 minutes"), ("1h", "1 hour"), ("24h", "24 hours")] {
@@ -183,15 +184,15 @@ fn check_oracle(settings: &Settings) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_rooms_live_backfilled_and_disturbed_are_what_sql_finds() {
+async fn recorded_rooms_live_backfilled_and_disturbed_match_sql() {
     let Some(data) = std::env::var_os("MICROCLIMATE_DATA").map(PathBuf::from) else {
         println!("skipped: MICROCLIMATE_DATA is not set (see CONTRIBUTING.md)");
         return;
     };
     let [filled, lived, shaken] = [(); 3].map(|()| TempDir::new().unwrap());
-    let request = Request {
+    let request = BackfillRequest {
         path: data.join("KETI"),
-        layout: Layout::Keti,
+        layout: BackfillLayout::Keti,
         site: "keti".to_owned(),
         zones: ROOMS.map(str::to_owned).to_vec(),
         from_ms: Some(FROM_MS),
@@ -203,22 +204,23 @@ async fn real_rooms_live_backfilled_and_disturbed_are_what_sql_finds() {
         rejects: filled.path().join("rejects.csv"),
         jobs: 2,
     };
-    let of_backfill = settings(&filled);
-    let summary = backfill::run(&of_backfill, &MetricTable::default(), &request, &|_| {}).unwrap();
-    let in_order = reports(&of_backfill.store.path);
+    let of_backfill = oracle_settings(&filled);
+    let summary =
+        backfill::run_backfill(&of_backfill, &MetricTable::default(), &request, &|_| {}).unwrap();
+    let in_order = read_recorded_reports(&of_backfill.store.path);
     println!("{summary:?}");
     assert_eq!(summary.zones as usize, ROOMS.len());
     assert_eq!(summary.readings, readings(&in_order));
     assert!(summary.readings > 200_000, "{summary:?}");
 
-    let of_live = settings(&lived);
+    let of_live = oracle_settings(&lived);
     live(&of_live, &in_order).await;
-    let of_shaken = settings(&shaken);
-    let shaken_reports = disturbed(&in_order);
+    let of_shaken = oracle_settings(&shaken);
+    let shaken_reports = disturb_reports(&in_order);
     let log = EventLog::open(&of_shaken.log).unwrap();
     append(&log, &shaken_reports).await;
     let store = run(&of_shaken, &log, readings(&shaken_reports)).await;
-    let counts = store.counts();
+    let counts = store.committed_counts();
     let doubled = readings(&shaken_reports) - readings(&in_order);
     println!("disturbed: {counts:?}, {doubled} twice");
     assert!(counts.corrections > 60 && doubled > 1000, "{counts:?}");
@@ -228,7 +230,7 @@ async fn real_rooms_live_backfilled_and_disturbed_are_what_sql_finds() {
     let want = {
         let store = FeatureStore::open(&of_live, MetricTable::default()).unwrap();
         let by_quality = |counts: BTreeMap<&'static str, u64>| counts["ok"];
-        assert_eq!(by_quality(counts.by_quality), by_quality(store.counts().by_quality));
+        assert_eq!(by_quality(counts.by_quality), by_quality(store.committed_counts().by_quality));
         frame(&store)
     };
     assert_same(&frame(&FeatureStore::open(&of_backfill, MetricTable::default()).unwrap()), &want);

@@ -14,13 +14,13 @@ use std::{
 
 use duckdb::arrow::{array::AsArray, datatypes::Int64Type, util::display::array_value_to_string};
 use feature_store::{
-    FeatureStore, Query, Settings, Stop, StoreError,
-    kpi::{KpiQuery, Length},
+    FeatureStore, FeatureStoreSettings, QueryStopReason, SqlQuery, StoreError,
+    kpi::{KpiQuery, PeriodLength},
     sql_sandbox::SqlLimits,
-    store::Table,
+    store::ArrowTable,
 };
 use support::live;
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -34,43 +34,47 @@ const LIMITS: SqlLimits = SqlLimits {
 /// 2025-06-02T00:00:00Z.
 const START_MS: i64 = 1_748_822_400_000;
 
-fn reports() -> Vec<Report> {
+fn two_zone_reports() -> Vec<SensorReport> {
     (0..2000_i64)
-        .map(|i| Report {
+        .map(|i| SensorReport {
             zone: ZoneId::new("farm", if i % 2 == 0 { "bay-1" } else { "it's 2" }),
             device: "probe".into(),
             boot: None,
             seq: None,
             arrival_ms: START_MS + i * 30_000,
-            source: Source::Replay,
+            source: ReportSource::Replay,
             readings: vec![
-                Reading {
+                SensorReading {
                     metric: "temperature".into(),
                     event_ms: START_MS + i * 30_000,
                     value: 20.0 + (i % 50) as f64 / 8.0,
                 },
-                Reading { metric: "humidity".into(), event_ms: START_MS + i * 30_000, value: 50.0 },
+                SensorReading {
+                    metric: "humidity".into(),
+                    event_ms: START_MS + i * 30_000,
+                    value: 50.0,
+                },
             ],
         })
         .collect()
 }
 
 /// A store that has taken in some readings.
-fn filled() -> (TempDir, Settings, FeatureStore) {
+fn filled_store() -> (TempDir, FeatureStoreSettings, FeatureStore) {
     let dir = TempDir::new().unwrap();
     let settings = support::settings(dir.path());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(live(&settings, &reports()));
+    runtime.block_on(live(&settings, &two_zone_reports()));
     let store = FeatureStore::open(&settings, MetricTable::default()).unwrap();
     (dir, settings, store)
 }
 
-fn ask(store: &FeatureStore, text: &str) -> Result<(Table, bool), StoreError> {
-    store.sql(&Query::checked(text).expect(text), LIMITS, &CancellationToken::new())
+fn run_query(store: &FeatureStore, text: &str) -> Result<(ArrowTable, bool), StoreError> {
+    store.run_sql(&SqlQuery::checked(text).expect(text), LIMITS, &CancellationToken::new())
 }
 
 /// The rows of an answer as text.
-fn text(table: &Table) -> Vec<String> {
+fn table_as_text(table: &ArrowTable) -> Vec<String> {
     let mut rows = Vec::new();
     for batch in &table.batches {
         for row in 0..batch.num_rows() {
@@ -94,13 +98,13 @@ fn memory_of_children() -> u64 {
         // pid (name) state parent …
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(2));
         if parent == Some(&own) {
-            sum += resident(&entry.path());
+            sum += resident_bytes(&entry.path());
         }
     }
     sum
 }
 
-fn resident(process: &std::path::Path) -> u64 {
+fn resident_bytes(process: &std::path::Path) -> u64 {
     let statm = fs::read_to_string(process.join("statm")).unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
@@ -108,7 +112,7 @@ fn resident(process: &std::path::Path) -> u64 {
 /// What DuckDB itself says to the same text over the same file.
 #[test]
 fn answers_are_those_of_the_file() {
-    let (_dir, settings, store) = filled();
+    let (_dir, settings, store) = filled_store();
     let texts = [
         "SELECT 1 AS one, 'it''s' AS text, NULL AS nothing",
         "SELECT count(*) FROM silver.readings",
@@ -141,11 +145,12 @@ fn answers_are_those_of_the_file() {
     ];
     let mut found = Vec::new();
     for sql in texts {
-        let (table, has_more) = ask(&store, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let (table, has_more) =
+            run_query(&store, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert!(!has_more, "{sql}");
         let names: Vec<String> =
             table.schema.fields().iter().map(|field| field.name().clone()).collect();
-        found.push((names, text(&table)));
+        found.push((names, table_as_text(&table)));
     }
     drop(store);
     let file = duckdb::Connection::open(&settings.store.path).unwrap();
@@ -153,11 +158,11 @@ fn answers_are_those_of_the_file() {
         let mut statement = file.prepare(sql).unwrap();
         let batches: Vec<_> = statement.query_arrow([]).unwrap().collect();
         let schema = statement.schema();
-        let expect = Table { schema: schema.clone(), batches };
+        let expect = ArrowTable { schema: schema.clone(), batches };
         let expect_names: Vec<String> =
             schema.fields().iter().map(|field| field.name().clone()).collect();
         assert_eq!(names, expect_names, "{sql}");
-        assert_eq!(rows, text(&expect), "{sql}");
+        assert_eq!(rows, table_as_text(&expect), "{sql}");
         let may_be_empty = sql.contains("false") || sql.contains("boots");
         assert!(may_be_empty || !rows.is_empty(), "{sql}");
     }
@@ -165,35 +170,39 @@ fn answers_are_those_of_the_file() {
 
 #[test]
 fn rows_are_limited_in_their_order_and_bytes_too() {
-    let (_dir, _settings, store) = filled();
+    let (_dir, _settings, store) = filled_store();
     let (table, has_more) =
-        ask(&store, "SELECT range AS n FROM range(100000) ORDER BY n DESC").unwrap();
-    assert_eq!((table.rows(), has_more), (1000, true));
+        run_query(&store, "SELECT range AS n FROM range(100000) ORDER BY n DESC").unwrap();
+    assert_eq!((table.row_count(), has_more), (1000, true));
     let first = table.batches[0].column(0).as_primitive::<Int64Type>();
     assert_eq!(first.value(0), 99_999);
-    let error = ask(&store, "SELECT nothing FROM meta.metrics").unwrap_err();
+    let error = run_query(&store, "SELECT nothing FROM meta.metrics").unwrap_err();
     assert!(matches!(&error, StoreError::Sql(said) if said.contains("nothing")), "{error}");
     // 900 rows of some twenty kilobytes.
     let x = "replace(replace(replace('xxxxxxxxxx', 'x', 'yyyyyyyyyy'), 'y', 'zzzzzzzzzz'), 'z', 'wwwwwwwwwwwwwwwwwwww')";
-    let error = ask(&store, &format!("SELECT concat({x}, range) FROM range(900)")).unwrap_err();
-    assert!(matches!(error, StoreError::TooMuch { what: "bytes in the answer", .. }), "{error}");
+    let error =
+        run_query(&store, &format!("SELECT concat({x}, range) FROM range(900)")).unwrap_err();
+    assert!(
+        matches!(error, StoreError::LimitExceeded { what: "bytes in the answer", .. }),
+        "{error}"
+    );
 }
 
 #[test]
-fn nobody_waiting_ends_a_query() {
-    let (_dir, _settings, store) = filled();
+fn a_client_that_has_gone_ends_its_query() {
+    let (_dir, _settings, store) = filled_store();
     let gone = CancellationToken::new();
     gone.cancel();
-    let slow = Query::checked("SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 1").unwrap();
+    let slow = SqlQuery::checked("SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE (a.range * b.range) % 7 = 1").unwrap();
     let started = Instant::now();
-    let answer = store.sql(&slow, LIMITS, &gone);
-    assert!(matches!(answer, Err(StoreError::Stopped(Stop::Nobody))), "{answer:?}");
+    let answer = store.run_sql(&slow, LIMITS, &gone);
+    assert!(matches!(answer, Err(StoreError::Stopped(QueryStopReason::ClientGone))), "{answer:?}");
     assert!(started.elapsed() < LIMITS.time_max);
 }
 
 /// Texts that take much more than they may, each in a way of its own. None is refused for its
 /// words: the limits themselves have to hold.
-fn bombs() -> Vec<(&'static str, String)> {
+fn resource_bombs() -> Vec<(&'static str, String)> {
     let grow = |times: usize| {
         let mut text = "'xxxxxxxxxx'".to_owned();
         for _ in 0..times {
@@ -244,23 +253,23 @@ fn bombs() -> Vec<(&'static str, String)> {
 
 #[test]
 fn limits_hold_whatever_a_query_does() {
-    let (_dir, _settings, store) = filled();
+    let (_dir, _settings, store) = filled_store();
     let own = std::path::Path::new("/proc/self");
-    let (peak, before) = (Arc::new(AtomicU64::new(0)), resident(own));
+    let (peak, before) = (Arc::new(AtomicU64::new(0)), resident_bytes(own));
     let is_over = Arc::new(AtomicBool::new(false));
     let watch = {
         let (peak, is_over) = (peak.clone(), is_over.clone());
         thread::spawn(move || {
             while !is_over.load(Ordering::Relaxed) {
-                let taken = memory_of_children() + resident(own).saturating_sub(before);
+                let taken = memory_of_children() + resident_bytes(own).saturating_sub(before);
                 peak.fetch_max(taken, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(2));
             }
         })
     };
     let mut slowest_answer = Duration::ZERO;
-    for (name, sql) in bombs() {
-        let query = match Query::checked(&sql) {
+    for (name, sql) in resource_bombs() {
+        let query = match SqlQuery::checked(&sql) {
             Ok(query) => query,
             Err(refused) => panic!("{name} was refused: {refused}"),
         };
@@ -268,14 +277,19 @@ fn limits_hold_whatever_a_query_does() {
         let started = Instant::now();
         let answer = thread::scope(|scope| {
             let asked =
-                scope.spawn(|| store.sql(&query, LIMITS, &CancellationToken::new()).map(drop));
+                scope.spawn(|| store.run_sql(&query, LIMITS, &CancellationToken::new()).map(drop));
             // Everybody else is answered meanwhile.
             while !asked.is_finished() {
                 let other = Instant::now();
                 let zone = ZoneId::new("farm", "bay-1");
-                let query =
-                    KpiQuery { zone, length: Length::Hour, from_ms: None, to_ms: None, limit: 10 };
-                assert!(!store.kpis(&query).unwrap().is_empty());
+                let query = KpiQuery {
+                    zone,
+                    length: PeriodLength::Hour,
+                    from_ms: None,
+                    to_ms: None,
+                    limit: 10,
+                };
+                assert!(!store.read_kpis(&query).unwrap().is_empty());
                 slowest_answer = slowest_answer.max(other.elapsed());
                 thread::sleep(Duration::from_millis(20));
             }
@@ -297,5 +311,8 @@ fn limits_hold_whatever_a_query_does() {
     watch.join().unwrap();
     assert_eq!(memory_of_children(), 0, "no process is left");
     // Afterwards everything is as before.
-    assert_eq!(text(&ask(&store, "SELECT count(*) FROM silver.readings").unwrap().0), ["4000"]);
+    assert_eq!(
+        table_as_text(&run_query(&store, "SELECT count(*) FROM silver.readings").unwrap().0),
+        ["4000"]
+    );
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
-use feature_store::{Counts, FeatureStore, FrameQuery, StoreError};
+use feature_store::{CommittedCounts, FeatureStore, FrameQuery, StoreError};
 use support::{Frame, append, assert_same, frame, readings, run, settings};
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -16,24 +16,28 @@ const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
 
-fn report(zone: &str, seq: u64, event_ms: i64, readings: &[(&str, f64)]) -> Report {
+fn probe_report(zone: &str, seq: u64, event_ms: i64, readings: &[(&str, f64)]) -> SensorReport {
     let (site, zone) = zone.split_once('/').unwrap();
-    Report {
+    SensorReport {
         zone: ZoneId::new(site, zone),
         device: "probe".into(),
         boot: Some("b1".into()),
         seq: Some(seq),
         arrival_ms: event_ms,
-        source: Source::Replay,
+        source: ReportSource::Replay,
         readings: readings
             .iter()
-            .map(|(metric, value)| Reading { metric: (*metric).into(), event_ms, value: *value })
+            .map(|(metric, value)| SensorReading {
+                metric: (*metric).into(),
+                event_ms,
+                value: *value,
+            })
             .collect(),
     }
 }
 
 /// Three zones, a day, one reading each 20 s with some missing.
-fn day() -> Vec<Report> {
+fn day_of_reports() -> Vec<SensorReport> {
     let mut reports = Vec::new();
     for i in 0..3 * 1440_u64 {
         if i % 97 < 5 {
@@ -42,21 +46,26 @@ fn day() -> Vec<Report> {
         let event_ms = START_MS + i as i64 * 20_000 + (i as i64 * 7919) % 3000;
         let hours = i as f64 / 180.0;
         let temperature = ((20.0 + 3.0 * hours.sin()) * 100.0).round() / 100.0;
-        reports.push(report(
+        reports.push(probe_report(
             "farm/bay-1",
             i,
             event_ms,
             &[("temperature", temperature), ("humidity", 55.0 + hours)],
         ));
         if i % 2 == 0 {
-            reports.push(report("farm/bay-2", i, event_ms, &[("co2", 400.0 + (i % 50) as f64)]));
+            reports.push(probe_report(
+                "farm/bay-2",
+                i,
+                event_ms,
+                &[("co2", 400.0 + (i % 50) as f64)],
+            ));
         }
     }
     reports
 }
 
 /// Aggregates of every window that SQL has too.
-const EVERYTHING: &str = r#"
+const ALL_AGGREGATES: &str = r#"
 version = 1
 [windows]
 10m = ["count", "mean", "std", "min", "max", "first", "last", "delta", "slope", "p10", "p50", "p90"]
@@ -70,12 +79,12 @@ async fn windows_are_what_sql_finds_in_the_readings() {
     let dir = TempDir::new().unwrap();
     let mut settings = settings(dir.path());
     settings.engine.features = dir.path().join("features.toml");
-    std::fs::write(&settings.engine.features, EVERYTHING).unwrap();
+    std::fs::write(&settings.engine.features, ALL_AGGREGATES).unwrap();
     let log = EventLog::open(&settings.log).unwrap();
-    let reports = day();
+    let reports = day_of_reports();
     append(&log, &reports).await;
     let store = run(&settings, &log, readings(&reports)).await;
-    assert!(store.counts().rows > 2 * 1400, "{:?}", store.counts());
+    assert!(store.committed_counts().rows > 2 * 1400, "{:?}", store.committed_counts());
     drop(store);
 
     let sql = Connection::open(&settings.store.path).unwrap();
@@ -142,7 +151,7 @@ async fn windows_are_what_sql_finds_in_the_readings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_and_started_anywhere_it_ends_the_same_bit_for_bit() {
-    let reports = day();
+    let reports = day_of_reports();
     let whole = TempDir::new().unwrap();
     let whole_settings = settings(whole.path());
     let log = EventLog::open(&whole_settings.log).unwrap();
@@ -161,31 +170,36 @@ async fn stopped_and_started_anywhere_it_ends_the_same_bit_for_bit() {
         last = Some(run(&parts_settings, &log, taken).await);
     }
     let parts = last.unwrap();
-    assert_eq!(parts.counts(), expected.counts());
+    assert_eq!(parts.committed_counts(), expected.committed_counts());
     assert_same(&frame(&parts), &frame(&expected));
     let zone = "farm/bay-1".parse().unwrap();
     let bits = |store: &FeatureStore| -> Vec<u64> {
-        store.latest(&zone).unwrap().values.iter().map(|value| value.to_bits()).collect()
+        store.latest_row(&zone).unwrap().values.iter().map(|value| value.to_bits()).collect()
     };
     assert_eq!(bits(&parts), bits(&expected), "the online row");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shuffled_and_repeated_it_corrects_itself_to_the_same_rows() {
-    let in_order = day();
+    let in_order = day_of_reports();
     let ordered = TempDir::new().unwrap();
     let ordered_settings = settings(ordered.path());
     let log = EventLog::open(&ordered_settings.log).unwrap();
     // A reading far ahead makes the last corrections due.
-    let end =
-        report("farm/bay-1", 90_000, START_MS + 26 * 60 * MINUTE_MS, &[("temperature", 20.0)]);
-    let end_2 = report("farm/bay-2", 90_000, START_MS + 26 * 60 * MINUTE_MS, &[("co2", 400.0)]);
+    let end = probe_report(
+        "farm/bay-1",
+        90_000,
+        START_MS + 26 * 60 * MINUTE_MS,
+        &[("temperature", 20.0)],
+    );
+    let end_2 =
+        probe_report("farm/bay-2", 90_000, START_MS + 26 * 60 * MINUTE_MS, &[("co2", 400.0)]);
     append(&log, &in_order).await;
     append(&log, &[end.clone(), end_2.clone()]).await;
     let expected = run(&ordered_settings, &log, readings(&in_order) + 2).await;
 
     // Within each two hours in reverse, and every tenth twice.
-    let mut disturbed: Vec<Report> = Vec::new();
+    let mut disturbed: Vec<SensorReport> = Vec::new();
     for part in in_order.chunks(540) {
         disturbed.extend(part.iter().rev().cloned());
         disturbed.extend(part.iter().step_by(10).cloned());
@@ -197,8 +211,8 @@ async fn shuffled_and_repeated_it_corrects_itself_to_the_same_rows() {
     append(&log, &[end, end_2]).await;
     let store = run(&shuffled_settings, &log, readings(&disturbed) + 2).await;
 
-    let counts = store.counts();
-    assert_eq!(counts.by_quality["ok"], expected.counts().by_quality["ok"]);
+    let counts = store.committed_counts();
+    assert_eq!(counts.by_quality["ok"], expected.committed_counts().by_quality["ok"]);
     assert_eq!(counts.by_quality["duplicate"], readings(&disturbed) - readings(&in_order));
     assert_same(&frame(&store), &frame(&expected));
 }
@@ -208,21 +222,28 @@ async fn what_is_wrong_is_kept_counted_and_in_no_feature() {
     let dir = TempDir::new().unwrap();
     let settings = settings(dir.path());
     let log = EventLog::open(&settings.log).unwrap();
-    let mut reports: Vec<Report> = (0..120)
-        .map(|i| report("farm/bay-1", i, START_MS + i as i64 * MINUTE_MS, &[("temperature", 20.0)]))
+    let mut reports: Vec<SensorReport> = (0..120)
+        .map(|i| {
+            probe_report("farm/bay-1", i, START_MS + i as i64 * MINUTE_MS, &[("temperature", 20.0)])
+        })
         .collect();
     let at_ms = START_MS + 60 * MINUTE_MS;
-    reports.push(report("farm/bay-1", 200, at_ms + 1, &[("temperature", 579.0)]));
-    reports.push(report("farm/bay-1", 201, at_ms + 2, &[("temperature", f64::NAN)]));
-    reports.push(report("farm/bay-1", 5, START_MS + 5 * MINUTE_MS, &[("temperature", 20.0)]));
+    reports.push(probe_report("farm/bay-1", 200, at_ms + 1, &[("temperature", 579.0)]));
+    reports.push(probe_report("farm/bay-1", 201, at_ms + 2, &[("temperature", f64::NAN)]));
+    reports.push(probe_report("farm/bay-1", 5, START_MS + 5 * MINUTE_MS, &[("temperature", 20.0)]));
     let mut future =
-        report("farm/bay-1", 202, START_MS + 500 * MINUTE_MS, &[("temperature", 20.0)]);
+        probe_report("farm/bay-1", 202, START_MS + 500 * MINUTE_MS, &[("temperature", 20.0)]);
     future.arrival_ms = START_MS + 120 * MINUTE_MS;
     reports.push(future);
-    reports.push(report("farm/bay-1", 203, START_MS - 10 * 86_400_000, &[("temperature", 20.0)]));
+    reports.push(probe_report(
+        "farm/bay-1",
+        203,
+        START_MS - 10 * 86_400_000,
+        &[("temperature", 20.0)],
+    ));
     append(&log, &reports).await;
     let garbage = Record::new("farm/bay-1", &b"{not json"[..], 0);
-    log.writer(READINGS).unwrap().append(garbage).await.unwrap().await.unwrap();
+    log.open_writer(READINGS).unwrap().append(garbage).await.unwrap().await.unwrap();
 
     let store = run(&settings, &log, readings(&reports)).await;
     let expect = BTreeMap::from([
@@ -233,10 +254,10 @@ async fn what_is_wrong_is_kept_counted_and_in_no_feature() {
         ("future", 1),
         ("late", 1),
     ]);
-    let Counts { by_quality, rejects, .. } = store.counts();
+    let CommittedCounts { by_quality, rejects, .. } = store.committed_counts();
     assert_eq!((by_quality, rejects), (expect, 1));
     let max = store
-        .frame(&FrameQuery {
+        .read_feature_frame(&FrameQuery {
             columns: Some(vec!["temperature_max_24h".into()]),
             ..FrameQuery::default()
         })
@@ -250,12 +271,12 @@ async fn what_is_wrong_is_kept_counted_and_in_no_feature() {
             .flatten()
             .all(|max| max == 20.0)
     );
-    let latest = store.latest(&"farm/bay-1".parse().unwrap()).unwrap();
+    let latest = store.latest_row(&"farm/bay-1".parse().unwrap()).unwrap();
     assert_eq!(latest.at_ms, START_MS + 119 * MINUTE_MS, "a wrong stamp moves nothing");
-    let counts = store.counts();
+    let counts = store.committed_counts();
     drop(store);
     let again = FeatureStore::open(&settings, MetricTable::default()).unwrap();
-    assert_eq!(again.counts(), counts, "known after a restart");
+    assert_eq!(again.committed_counts(), counts, "known after a restart");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +284,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
     const STEP_MS: i64 = 10 * MINUTE_MS;
     let at = |device: &str, step: i64, arrival_ms: i64, metric: &str, value: f64| {
         let event_ms = START_MS + step * STEP_MS;
-        let mut report = report("farm/bay-1", step as u64, event_ms, &[(metric, value)]);
+        let mut report = probe_report("farm/bay-1", step as u64, event_ms, &[(metric, value)]);
         (report.device, report.arrival_ms) = (device.into(), arrival_ms.max(event_ms));
         report
     };
@@ -274,7 +295,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
         at("lost", step, arrival_ms, "humidity", 50.0 + (step % 70) as f64 / 10.0)
     };
     // It measured from the first hour on, and could send nothing until the end.
-    let mut late: Vec<Report> = (0..=steps).map(online).collect();
+    let mut late: Vec<SensorReport> = (0..=steps).map(online).collect();
     late.extend((6..=steps).map(|step| offline(step, end_ms)));
     late.extend((steps + 1..steps + 12).map(online));
     // The newest event, less two minutes, less three days: before that, no correction.
@@ -286,7 +307,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
             punctual.push(offline(step, 0));
         }
     }
-    let run_all = async |reports: &[Report]| {
+    let run_all = async |reports: &[SensorReport]| {
         let dir = TempDir::new().unwrap();
         let settings = settings(dir.path());
         let log = EventLog::open(&settings.log).unwrap();
@@ -295,7 +316,7 @@ async fn a_device_that_was_offline_for_three_days_rewrites_what_it_changes() {
     };
     let (of_late, late_settings, _late_dir) = run_all(&late).await;
     let (of_punctual, _, _punctual_dir) = run_all(&punctual).await;
-    let counts = of_late.counts();
+    let counts = of_late.committed_counts();
     assert_eq!(counts.by_quality["late"], (oldest - 6) as u64);
     assert!(counts.corrections >= 3 * 1440, "{counts:?}");
     // Rows before it were made when the metric had no columns yet.
@@ -344,7 +365,7 @@ fn an_unknown_feature_is_refused_with_the_nearest_name() {
     let dir = TempDir::new().unwrap();
     let store = FeatureStore::open(&settings(dir.path()), MetricTable::default()).unwrap();
     let query = FrameQuery { columns: Some(vec!["hour_sinus".into()]), ..FrameQuery::default() };
-    let error = store.frame(&query).unwrap_err().to_string();
+    let error = store.read_feature_frame(&query).unwrap_err().to_string();
     assert!(error.contains("did you mean `hour_sin`"), "{error}");
 }
 
@@ -356,18 +377,18 @@ async fn a_zone_of_which_every_reading_is_flagged_does_not_hide_the_others() {
     append(
         &log,
         &[
-            report("farm/bay-1", 0, START_MS, &[("temperature", 20.0)]),
-            report("farm/broken", 0, START_MS, &[("temperature", 579.0)]),
+            probe_report("farm/bay-1", 0, START_MS, &[("temperature", 20.0)]),
+            probe_report("farm/broken", 0, START_MS, &[("temperature", 579.0)]),
         ],
     )
     .await;
     let store = run(&settings, &log, 2).await;
-    assert_eq!(store.zones().len(), 2);
+    assert_eq!(store.zone_summaries().len(), 2);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     let routes = feature_store::routes(store);
-    tokio::spawn(service::rest::serve(
+    tokio::spawn(service::rest::serve_routes(
         socket,
         routes,
         service::Secret::default(),

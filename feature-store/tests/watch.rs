@@ -11,9 +11,9 @@ use duckdb::{AccessMode, Config, Connection};
 use tempfile::TempDir;
 
 /// The program, killed when it goes out of scope.
-struct Program(Child);
+struct StoreProgram(Child);
 
-impl Program {
+impl StoreProgram {
     fn start(dir: &Path) -> Self {
         let set = |key: &str, value: &str| format!("--set={key}={value}");
         let path = |name: &str| dir.join(name).display().to_string();
@@ -43,21 +43,21 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for StoreProgram {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn count(dir: &Path, sql: &str) -> u64 {
+fn query_count(dir: &Path, sql: &str) -> u64 {
     let config = Config::default().access_mode(AccessMode::ReadOnly).unwrap();
     let path = dir.join("microclimate.duckdb");
     let connection = Connection::open_with_flags(path, config).unwrap();
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
@@ -66,14 +66,14 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Waits until the program says that it took a file in.
-fn until_taken(dir: &Path, file: &str) {
-    until(file, || {
+fn wait_until_ingested(dir: &Path, file: &str) {
+    wait_until(file, || {
         let said = std::fs::read_to_string(dir.join("said")).unwrap_or_default();
         said.lines().any(|line| line.contains("file taken in") && line.contains(file))
     });
 }
 
-fn csv(zone: &str, readings: i64) -> String {
+fn csv_of_readings(zone: &str, readings: i64) -> String {
     let mut text = "time,zone,device,temperature,humidity\n".to_owned();
     for i in 0..readings {
         text += &format!("{},{zone},d,{},{}\n", 1_700_000_000 + i * 60, 20 + i % 5, 50 + i % 7);
@@ -87,7 +87,7 @@ fn each_file_once_whatever_is_killed_or_repeated() {
     let dir = dir.path();
     let folder = dir.join("in");
     std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("a.csv"), csv("farm/bay-1", 500)).unwrap();
+    std::fs::write(folder.join("a.csv"), csv_of_readings("farm/bay-1", 500)).unwrap();
     std::fs::write(
         folder.join("b.jsonl"),
         r#"{"zone":"farm/bay-2","device":"d","metric":"co2","ts":1700000000000,"value":400}
@@ -96,37 +96,37 @@ not json
 "#,
     )
     .unwrap();
-    std::fs::write(folder.join(".hidden.csv"), csv("farm/hidden", 9)).unwrap();
+    std::fs::write(folder.join(".hidden.csv"), csv_of_readings("farm/hidden", 9)).unwrap();
     let listed = folder.join("rejects/b.jsonl.csv");
     // Killed as soon as one of them was read: it may be committed by then, or not.
-    let program = Program::start(dir);
-    until("rejects", || listed.exists());
+    let program = StoreProgram::start(dir);
+    wait_until("rejects", || listed.exists());
     program.kill();
-    let rest = Program::start(dir);
+    let rest = StoreProgram::start(dir);
     std::fs::write(folder.join("c.csv"), "nonsense\n1\n").unwrap();
-    until_taken(dir, "c.csv");
+    wait_until_ingested(dir, "c.csv");
     rest.stop();
-    assert_eq!(count(dir, "SELECT count(*) FROM meta.watched"), 3);
+    assert_eq!(query_count(dir, "SELECT count(*) FROM meta.watched"), 3);
     // Once more, and the same content under its name again: nothing is new.
-    let again = Program::start(dir);
-    std::fs::write(folder.join("a.csv"), csv("farm/bay-1", 500)).unwrap();
-    std::fs::write(folder.join("d.csv"), csv("farm/bay-3", 3)).unwrap();
-    until_taken(dir, "d.csv");
+    let again = StoreProgram::start(dir);
+    std::fs::write(folder.join("a.csv"), csv_of_readings("farm/bay-1", 500)).unwrap();
+    std::fs::write(folder.join("d.csv"), csv_of_readings("farm/bay-3", 3)).unwrap();
+    wait_until_ingested(dir, "d.csv");
     again.stop();
     let rejects = std::fs::read_to_string(&listed).unwrap();
     assert!(rejects.contains("2,1,\"not json\""), "{rejects}");
     let of = |zone: &str| {
-        count(dir, &format!("SELECT count(*) FROM silver.readings WHERE zone = '{zone}'"))
+        query_count(dir, &format!("SELECT count(*) FROM silver.readings WHERE zone = '{zone}'"))
     };
     assert_eq!((of("bay-1"), of("bay-2"), of("bay-3"), of("hidden")), (1000, 2, 6, 0));
     let once = "SELECT count(DISTINCT (zone, metric, event)) FROM silver.readings";
-    assert_eq!(count(dir, once), 1008);
-    assert!(count(dir, "SELECT count(*) FROM features.rows WHERE zone = 'bay-1'") > 490);
+    assert_eq!(query_count(dir, once), 1008);
+    assert!(query_count(dir, "SELECT count(*) FROM features.rows WHERE zone = 'bay-1'") > 490);
 }
 
 /// Waits until the program has said so often that it took a file in.
-fn until_taken_times(dir: &Path, file: &str, times: usize) {
-    until(file, || {
+fn wait_until_ingested_times(dir: &Path, file: &str, times: usize) {
+    wait_until(file, || {
         let said = std::fs::read_to_string(dir.join("said")).unwrap_or_default();
         let lines = said.lines().filter(|line| line.contains("file taken in"));
         lines.filter(|line| line.contains(file)).count() >= times
@@ -134,7 +134,7 @@ fn until_taken_times(dir: &Path, file: &str, times: usize) {
 }
 
 /// Files, each renamed into the folder so that none is read by half.
-fn put(dir: &Path, name: &str, text: &str) {
+fn move_into_folder(dir: &Path, name: &str, text: &str) {
     let hidden = dir.join("in").join(format!(".{name}"));
     std::fs::write(&hidden, text).unwrap();
     std::fs::rename(hidden, dir.join("in").join(name)).unwrap();
@@ -149,25 +149,25 @@ fn a_file_that_grows_gives_its_new_lines() {
     let text = |lines: i64| {
         "time,zone,device,temperature\n".to_owned() + &(0..lines).map(line).collect::<String>()
     };
-    let program = Program::start(dir);
-    put(dir, "log.csv", &text(2));
-    until_taken_times(dir, "log.csv", 1);
-    put(dir, "log.csv", &(text(3) + "soon,farm/bay-1,d,1\n"));
-    until_taken_times(dir, "log.csv", 2);
+    let program = StoreProgram::start(dir);
+    move_into_folder(dir, "log.csv", &text(2));
+    wait_until_ingested_times(dir, "log.csv", 1);
+    move_into_folder(dir, "log.csv", &(text(3) + "soon,farm/bay-1,d,1\n"));
+    wait_until_ingested_times(dir, "log.csv", 2);
     program.stop();
     // What was taken is known to the next process too; the last line has no end yet.
-    let program = Program::start(dir);
+    let program = StoreProgram::start(dir);
     let longer = text(3) + "soon,farm/bay-1,d,1\n" + &line(3) + line(4).trim_end();
-    put(dir, "log.csv", &longer);
-    until_taken_times(dir, "log.csv", 3);
-    put(dir, "log.csv", &format!("{longer}\n{}", line(5)));
-    until_taken_times(dir, "log.csv", 4);
+    move_into_folder(dir, "log.csv", &longer);
+    wait_until_ingested_times(dir, "log.csv", 3);
+    move_into_folder(dir, "log.csv", &format!("{longer}\n{}", line(5)));
+    wait_until_ingested_times(dir, "log.csv", 4);
     program.stop();
     let events = "SELECT count(DISTINCT event) FROM silver.readings";
-    assert_eq!(count(dir, events), 6);
-    assert_eq!(count(dir, "SELECT count(*) FROM silver.readings"), 6, "no line twice");
-    assert_eq!(count(dir, "SELECT sum(readings)::UBIGINT FROM meta.watched"), 6);
-    assert_eq!(count(dir, "SELECT sum(rejects)::UBIGINT FROM meta.watched"), 1);
+    assert_eq!(query_count(dir, events), 6);
+    assert_eq!(query_count(dir, "SELECT count(*) FROM silver.readings"), 6, "no line twice");
+    assert_eq!(query_count(dir, "SELECT sum(readings)::UBIGINT FROM meta.watched"), 6);
+    assert_eq!(query_count(dir, "SELECT sum(rejects)::UBIGINT FROM meta.watched"), 1);
     let listed = std::fs::read_to_string(dir.join("in/rejects/log.csv.csv")).unwrap();
     assert!(listed.contains("5,1,\"soon\""), "{listed}");
 }
@@ -177,17 +177,21 @@ fn what_is_counted_is_stored_and_the_rest_is_listed() {
     let dir = TempDir::new().unwrap();
     let dir = dir.path();
     std::fs::create_dir_all(dir.join("in")).unwrap();
-    let program = Program::start(dir);
-    put(
+    let program = StoreProgram::start(dir);
+    move_into_folder(
         dir,
         "a.jsonl",
         "{\"zone\":\"farm/a\",\"device\":\"d\",\"metric\":\"co2\",\"ts\":1700000000,\"value\":400}\n\
          {\"zone\":\"farm/a\",\"device\":\"d\",\"metric\":\"co2\",\"ts\":75,\"value\":400}\n\
          {\"zone\":\"farm/a\",\"device\":\"d\",\"metric\":\"c02\",\"ts\":1700000000,\"value\":400}\n",
     );
-    put(dir, "german.csv", "\u{feff}Zeit;Raum;Temperatur\r\n29.11.2023 13:00;farm/a;21,5\r\n");
-    put(dir, "quoted.csv", "time,zone,temperature\n1700000000,farm/a,\"21,5\"\n");
-    put(dir, "semicolons.csv", "time;zone;temperature\n1700000000;farm/b;21,5\n");
+    move_into_folder(
+        dir,
+        "german.csv",
+        "\u{feff}Zeit;Raum;Temperatur\r\n29.11.2023 13:00;farm/a;21,5\r\n",
+    );
+    move_into_folder(dir, "quoted.csv", "time,zone,temperature\n1700000000,farm/a,\"21,5\"\n");
+    move_into_folder(dir, "semicolons.csv", "time;zone;temperature\n1700000000;farm/b;21,5\n");
     let connection = Connection::open_in_memory().unwrap();
     connection
         .execute_batch(&format!(
@@ -198,12 +202,12 @@ fn what_is_counted_is_stored_and_the_rest_is_listed() {
         ))
         .unwrap();
     for file in ["a.jsonl", "german.csv", "quoted.csv", "semicolons.csv", "a.parquet"] {
-        until_taken(dir, file);
+        wait_until_ingested(dir, file);
     }
     program.stop();
     let watched = |file: &str| {
         let of = |column: &str| {
-            count(dir, &format!("SELECT {column} FROM meta.watched WHERE path = '{file}'"))
+            query_count(dir, &format!("SELECT {column} FROM meta.watched WHERE path = '{file}'"))
         };
         (of("readings"), of("rejects"))
     };
@@ -213,10 +217,10 @@ fn what_is_counted_is_stored_and_the_rest_is_listed() {
     assert_eq!(watched("semicolons.csv"), (1, 0));
     assert_eq!(watched("a.parquet"), (3, 0));
     let stored = |zone: &str| {
-        count(dir, &format!("SELECT count(*) FROM silver.readings WHERE zone = '{zone}'"))
+        query_count(dir, &format!("SELECT count(*) FROM silver.readings WHERE zone = '{zone}'"))
     };
     assert_eq!((stored("a"), stored("b"), stored("bay")), (1, 1, 3));
-    assert_eq!(count(dir, "SELECT count(*) FROM silver.readings WHERE value = 21.5"), 1);
+    assert_eq!(query_count(dir, "SELECT count(*) FROM silver.readings WHERE value = 21.5"), 1);
     let listed = |file: &str, part: &str| {
         let path = dir.join("in/rejects").join(format!("{file}.csv"));
         let text = std::fs::read_to_string(path).unwrap();

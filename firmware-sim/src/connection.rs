@@ -11,51 +11,52 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use telemetry::Source;
+use telemetry::ReportSource;
 
 use crate::{
-    SimError, message::Message, settings::Broker, simulation::wall_clock_ms, tally::Tally,
+    SimError, config::SimulatorBroker, message::DeviceMessage, publish_counts::PublishTally,
+    simulation::wall_clock_ms,
 };
 
 /// One device's MQTT 5 connection, QoS 1: counts exactly what was
 /// acknowledged, and sends again what a cut has lost.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    queue: mpsc::Sender<Outgoing>,
+pub(crate) struct DeviceConnection {
+    queue: mpsc::Sender<PendingPublish>,
     /// One permit a message that is not acknowledged yet.
     permits: Arc<Semaphore>,
     permits_max: u32,
-    tally: Arc<Tally>,
+    tally: Arc<PublishTally>,
     tasks: Vec<JoinHandle<()>>,
     /// Ends the tasks, at once.
     stop: CancellationToken,
 }
 
 #[derive(Debug)]
-struct Outgoing {
+struct PendingPublish {
     topic: String,
-    content: Content,
+    content: MessageContent,
     readings: u64,
     permit: OwnedSemaphorePermit,
 }
 
 /// What is sent, each time that it is sent.
 #[derive(Debug)]
-enum Content {
+enum MessageContent {
     /// Always the same.
     Recorded(Vec<u8>),
     /// Live, or from the device's buffer if it had to wait.
-    Measured(Message),
+    Measured(DeviceMessage),
 }
 
-impl Content {
-    fn payload(&self, now_ms: i64) -> Vec<u8> {
+impl MessageContent {
+    fn encode_payload(&self, now_ms: i64) -> Vec<u8> {
         match self {
             Self::Recorded(payload) => payload.clone(),
             Self::Measured(message) if now_ms - message.sent_ms > BUFFERED_MS => {
-                message.payload(Source::Backfill)
+                message.encode_payload(ReportSource::Backfill)
             }
-            Self::Measured(message) => message.payload(Source::Live),
+            Self::Measured(message) => message.encode_payload(ReportSource::Live),
         }
     }
 }
@@ -66,15 +67,15 @@ const BUFFERED_MS: i64 = 60_000;
 const REQUESTS_MAX: usize = 64;
 const KEEP_ALIVE_S: u16 = 30;
 
-impl Connection {
+impl DeviceConnection {
     /// Connects in the background, and again after each cut. At most
     /// `unacknowledged_max` messages are under way.
     pub(crate) fn open(
-        broker: &Broker,
+        broker: &SimulatorBroker,
         client_id: &str,
         status_topic: &str,
         unacknowledged_max: u32,
-        tally: Arc<Tally>,
+        tally: Arc<PublishTally>,
     ) -> Result<Self, SimError> {
         let mut options = MqttOptions::new(client_id, (broker.host.as_str(), broker.port));
         options
@@ -96,32 +97,37 @@ impl Connection {
         let (queue, outgoing) = mpsc::channel(unacknowledged_max as usize);
         let waits = (broker.reconnect_s_min, broker.reconnect_s_max);
         let tasks = vec![
-            tokio::spawn(poll(events, client_id.to_owned(), waits, stop.clone())),
-            tokio::spawn(publish(client, outgoing, tally.clone(), stop.clone())),
+            tokio::spawn(poll_events(events, client_id.to_owned(), waits, stop.clone())),
+            tokio::spawn(publish_outgoing(client, outgoing, tally.clone(), stop.clone())),
         ];
         Ok(Self { queue, permits, permits_max: unacknowledged_max, tally, tasks, stop })
     }
 
     /// Takes a message; waits while too many are not acknowledged.
-    pub(crate) async fn send(&self, topic: String, payload: Vec<u8>, readings: u64) {
+    pub(crate) async fn send_recorded(&self, topic: String, payload: Vec<u8>, readings: u64) {
         let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
-        self.tally.published(readings);
+        self.tally.count_published(readings);
         let _ = self
             .queue
-            .send(Outgoing { topic, content: Content::Recorded(payload), readings, permit })
+            .send(PendingPublish {
+                topic,
+                content: MessageContent::Recorded(payload),
+                readings,
+                permit,
+            })
             .await;
     }
 
     /// Takes a live message unless the device's buffer is full.
-    pub(crate) fn offer(&self, message: Message) -> bool {
+    pub(crate) fn offer_live(&self, message: DeviceMessage) -> bool {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.tally.dropped();
+            self.tally.count_dropped();
             return false;
         };
-        let readings = message.readings();
-        self.tally.published(readings);
-        let (topic, content) = (message.topic.clone(), Content::Measured(message));
-        self.queue.try_send(Outgoing { topic, content, readings, permit }).is_ok()
+        let readings = message.reading_count();
+        self.tally.count_published(readings);
+        let (topic, content) = (message.topic.clone(), MessageContent::Measured(message));
+        self.queue.try_send(PendingPublish { topic, content, readings, permit }).is_ok()
     }
 
     /// Whether every message so far is acknowledged.
@@ -130,7 +136,7 @@ impl Connection {
     }
 
     /// Waits until every message so far is acknowledged.
-    pub(crate) async fn settle(&self) {
+    pub(crate) async fn wait_until_settled(&self) {
         // All permits are free only when nothing is under way.
         drop(self.permits.acquire_many(self.permits_max).await);
     }
@@ -146,7 +152,7 @@ impl Connection {
 
 /// Keeps the library going, and connects again after a cut, each time a little
 /// later, with a random part so that devices do not come back all at once.
-async fn poll(
+async fn poll_events(
     mut events: EventLoop,
     client_id: String,
     (wait_s_min, wait_s_max): (f64, f64),
@@ -176,10 +182,10 @@ async fn poll(
     }
 }
 
-async fn publish(
+async fn publish_outgoing(
     client: AsyncClient,
-    mut outgoing: mpsc::Receiver<Outgoing>,
-    tally: Arc<Tally>,
+    mut outgoing: mpsc::Receiver<PendingPublish>,
+    tally: Arc<PublishTally>,
     stop: CancellationToken,
 ) {
     loop {
@@ -191,7 +197,7 @@ async fn publish(
         let options = PublishOptions::new(QoS::AtLeastOnce);
         let sent = client.publish_tracked(
             message.topic.clone(),
-            message.content.payload(wall_clock_ms()),
+            message.content.encode_payload(wall_clock_ms()),
             options,
         );
         let notice = tokio::select! {
@@ -200,13 +206,13 @@ async fn publish(
         };
         let Ok(notice) = notice else {
             tracing::error!(topic = message.topic, "a message that no broker takes");
-            tally.refused();
+            tally.count_refused();
             continue;
         };
         let (client, tally, stop) = (client.clone(), tally.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = confirm(client, message, notice, &tally) => {}
+                () = await_acknowledgement(client, message, notice, &tally) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -215,27 +221,27 @@ async fn publish(
 }
 
 /// Waits for the PUBACK; sends again what a lost session has forgotten.
-async fn confirm(
+async fn await_acknowledgement(
     client: AsyncClient,
-    message: Outgoing,
+    message: PendingPublish,
     mut notice: rumqttc::PublishNotice,
-    tally: &Tally,
+    tally: &PublishTally,
 ) {
     loop {
         match notice.wait_completion_async().await {
             Ok(()) => {
-                tally.acknowledged(message.readings);
+                tally.count_acknowledged(message.readings);
                 break;
             }
             Err(PublishNoticeError::V5PubAck(reason)) => {
                 tracing::warn!(topic = message.topic, ?reason, "refused by the broker");
-                tally.refused();
+                tally.count_refused();
                 break;
             }
             Err(error) => tracing::debug!(%error, "sending again"),
         }
         let options = PublishOptions::new(QoS::AtLeastOnce);
-        let payload = message.content.payload(wall_clock_ms());
+        let payload = message.content.encode_payload(wall_clock_ms());
         let again = client.publish_tracked(message.topic.clone(), payload, options);
         match again.await {
             Ok(next) => notice = next,
@@ -248,15 +254,17 @@ async fn confirm(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Body, Sample};
+    use crate::message::{MessageBody, SampleBody};
 
     #[test]
     fn what_waited_says_that_it_comes_from_the_buffer() {
         let (boot, values) = ("b".to_owned(), vec![("co2", 400.0)]);
-        let body = Body::Sample(Sample { boot, seq: 1, event_ms: 5, values, single: true });
-        let content = Content::Measured(Message { topic: "t".to_owned(), sent_ms: 5, body });
+        let body =
+            MessageBody::Sample(SampleBody { boot, seq: 1, event_ms: 5, values, single: true });
+        let content =
+            MessageContent::Measured(DeviceMessage { topic: "t".to_owned(), sent_ms: 5, body });
         let check = |now_ms: i64, expect: bool| {
-            let payload = String::from_utf8(content.payload(now_ms)).unwrap();
+            let payload = String::from_utf8(content.encode_payload(now_ms)).unwrap();
             assert_eq!(payload.contains(r#""source":"backfill""#), expect, "{payload}");
         };
         check(1_000, false);

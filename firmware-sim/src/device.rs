@@ -5,17 +5,17 @@ use rand_pcg::Pcg64Mcg;
 use telemetry::ZoneId;
 
 use crate::{
-    message::{Body, Message, Sample, topic},
-    physics::{Place, Quantity, Site, normal},
+    message::{DeviceMessage, MessageBody, SampleBody, device_topic},
+    physics::{SensedQuantity, SimulatedSite, SimulatedZone, draw_normal},
 };
 
 /// What a device is made of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Model {
+pub(crate) struct DeviceModel {
     pub(crate) zone: (&'static str, &'static str),
     pub(crate) name: &'static str,
-    place: Place,
-    sensors: &'static [Sensor],
+    place: SimulatedZone,
+    sensors: &'static [SensorModel],
     /// Whether it has a topic for each metric.
     single: bool,
     has_battery: bool,
@@ -23,43 +23,48 @@ pub(crate) struct Model {
 
 /// A metric, what it measures, its noise and its resolution, in its unit.
 #[derive(Clone, Copy, Debug)]
-struct Sensor {
+struct SensorModel {
     metric: &'static str,
-    quantity: Quantity,
+    quantity: SensedQuantity,
     noise: f64,
     resolution: f64,
 }
 
-const fn sensor(metric: &'static str, quantity: Quantity, noise: f64, resolution: f64) -> Sensor {
-    Sensor { metric, quantity, noise, resolution }
+const fn sensor_model(
+    metric: &'static str,
+    quantity: SensedQuantity,
+    noise: f64,
+    resolution: f64,
+) -> SensorModel {
+    SensorModel { metric, quantity, noise, resolution }
 }
 
-const CLIMATE: &[Sensor] = &[
-    sensor("temperature", Quantity::Temperature, 0.04, 0.01),
-    sensor("humidity", Quantity::Humidity, 0.2, 0.1),
-    sensor("co2", Quantity::Co2, 4.0, 1.0),
+const CLIMATE: &[SensorModel] = &[
+    sensor_model("temperature", SensedQuantity::Temperature, 0.04, 0.01),
+    sensor_model("humidity", SensedQuantity::Humidity, 0.2, 0.1),
+    sensor_model("co2", SensedQuantity::Co2, 4.0, 1.0),
 ];
-const BAY_CLIMATE: &[Sensor] = &[
-    sensor("temperature", Quantity::Temperature, 0.04, 0.01),
-    sensor("humidity", Quantity::Humidity, 0.2, 0.1),
-    sensor("co2", Quantity::Co2, 4.0, 1.0),
-    sensor("light", Quantity::Light, 20.0, 1.0),
+const BAY_CLIMATE: &[SensorModel] = &[
+    sensor_model("temperature", SensedQuantity::Temperature, 0.04, 0.01),
+    sensor_model("humidity", SensedQuantity::Humidity, 0.2, 0.1),
+    sensor_model("co2", SensedQuantity::Co2, 4.0, 1.0),
+    sensor_model("light", SensedQuantity::Light, 20.0, 1.0),
 ];
-const LIGHT: &[Sensor] = &[sensor("light", Quantity::Light, 2.0, 1.0)];
-const MOTION: &[Sensor] = &[sensor("motion", Quantity::Motion, 0.0, 1.0)];
-const DRY_END: &[Sensor] = &[
-    sensor("soil_moisture", Quantity::SoilMoisture(0), 0.04, 0.01),
-    sensor("soil_temperature", Quantity::SoilTemperature(0), 0.03, 0.01),
+const LIGHT: &[SensorModel] = &[sensor_model("light", SensedQuantity::Light, 2.0, 1.0)];
+const MOTION: &[SensorModel] = &[sensor_model("motion", SensedQuantity::Motion, 0.0, 1.0)];
+const DRY_END: &[SensorModel] = &[
+    sensor_model("soil_moisture", SensedQuantity::SoilMoisture(0), 0.04, 0.01),
+    sensor_model("soil_temperature", SensedQuantity::SoilTemperature(0), 0.03, 0.01),
 ];
-const WET_END: &[Sensor] = &[
-    sensor("soil_moisture", Quantity::SoilMoisture(1), 0.04, 0.01),
-    sensor("soil_temperature", Quantity::SoilTemperature(1), 0.03, 0.01),
+const WET_END: &[SensorModel] = &[
+    sensor_model("soil_moisture", SensedQuantity::SoilMoisture(1), 0.04, 0.01),
+    sensor_model("soil_temperature", SensedQuantity::SoilTemperature(1), 0.03, 0.01),
 ];
-const VALVE: &[Sensor] = &[sensor("irrigation", Quantity::Irrigation, 0.0, 1.0)];
-const HEATER: &[Sensor] = &[sensor("heater", Quantity::Heater, 0.0, 1.0)];
-const STATION: &[Sensor] = &[
-    sensor("outdoor_temperature", Quantity::OutdoorTemperature, 0.05, 0.01),
-    sensor("pressure", Quantity::Pressure, 0.05, 0.1),
+const VALVE: &[SensorModel] = &[sensor_model("irrigation", SensedQuantity::Irrigation, 0.0, 1.0)];
+const HEATER: &[SensorModel] = &[sensor_model("heater", SensedQuantity::Heater, 0.0, 1.0)];
+const STATION: &[SensorModel] = &[
+    sensor_model("outdoor_temperature", SensedQuantity::OutdoorTemperature, 0.05, 0.01),
+    sensor_model("pressure", SensedQuantity::Pressure, 0.05, 0.1),
 ];
 
 const BAY: (&str, &str) = ("farm", "bay-1");
@@ -68,30 +73,30 @@ const ROOM_2: (&str, &str) = ("house", "room-2");
 
 /// The site's devices: five in a greenhouse bay, its weather station, three in
 /// each of two rooms.
-pub(crate) const MODELS: [Model; 12] = [
-    model(BAY, "climate", Place::Bay, BAY_CLIMATE, false, true),
-    model(BAY, "soil-1", Place::Bay, DRY_END, false, true),
-    model(BAY, "soil-2", Place::Bay, WET_END, false, true),
-    model(BAY, "valve", Place::Bay, VALVE, true, false),
-    model(BAY, "heater", Place::Bay, HEATER, true, false),
-    model(BAY, "weather", Place::Bay, STATION, false, false),
-    model(ROOM_1, "climate", Place::Office, CLIMATE, false, false),
-    model(ROOM_1, "light", Place::Office, LIGHT, true, false),
-    model(ROOM_1, "motion", Place::Office, MOTION, true, false),
-    model(ROOM_2, "climate", Place::Living, CLIMATE, false, false),
-    model(ROOM_2, "light", Place::Living, LIGHT, true, false),
-    model(ROOM_2, "motion", Place::Living, MOTION, true, false),
+pub(crate) const MODELS: [DeviceModel; 12] = [
+    device_model(BAY, "climate", SimulatedZone::Bay, BAY_CLIMATE, false, true),
+    device_model(BAY, "soil-1", SimulatedZone::Bay, DRY_END, false, true),
+    device_model(BAY, "soil-2", SimulatedZone::Bay, WET_END, false, true),
+    device_model(BAY, "valve", SimulatedZone::Bay, VALVE, true, false),
+    device_model(BAY, "heater", SimulatedZone::Bay, HEATER, true, false),
+    device_model(BAY, "weather", SimulatedZone::Bay, STATION, false, false),
+    device_model(ROOM_1, "climate", SimulatedZone::Office, CLIMATE, false, false),
+    device_model(ROOM_1, "light", SimulatedZone::Office, LIGHT, true, false),
+    device_model(ROOM_1, "motion", SimulatedZone::Office, MOTION, true, false),
+    device_model(ROOM_2, "climate", SimulatedZone::Living, CLIMATE, false, false),
+    device_model(ROOM_2, "light", SimulatedZone::Living, LIGHT, true, false),
+    device_model(ROOM_2, "motion", SimulatedZone::Living, MOTION, true, false),
 ];
 
-const fn model(
+const fn device_model(
     zone: (&'static str, &'static str),
     name: &'static str,
-    place: Place,
-    sensors: &'static [Sensor],
+    place: SimulatedZone,
+    sensors: &'static [SensorModel],
     single: bool,
     has_battery: bool,
-) -> Model {
-    Model { zone, name, place, sensors, single, has_battery }
+) -> DeviceModel {
+    DeviceModel { zone, name, place, sensors, single, has_battery }
 }
 
 /// A fresh pair of lithium cells, V, and what a day takes from it.
@@ -101,8 +106,8 @@ const DAY_MS: f64 = 86_400_000.0;
 
 /// A device that runs.
 #[derive(Debug)]
-pub(crate) struct Device {
-    pub(crate) model: Model,
+pub(crate) struct SimulatedDevice {
+    pub(crate) model: DeviceModel,
     pub(crate) zone: ZoneId,
     boot: String,
     seq: u64,
@@ -114,10 +119,10 @@ pub(crate) struct Device {
     pub(crate) rng: Pcg64Mcg,
 }
 
-impl Device {
-    pub(crate) fn start(model: Model, number: u64, seed: u64, started_ms: i64) -> Self {
+impl SimulatedDevice {
+    pub(crate) fn start_at(model: DeviceModel, number: u64, seed: u64, started_ms: i64) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
-        let drift_ppm = normal(&mut rng, 8.0);
+        let drift_ppm = draw_normal(&mut rng, 8.0);
         Self {
             model,
             zone: ZoneId::new(model.zone.0, model.zone.1),
@@ -136,35 +141,41 @@ impl Device {
     }
 
     /// What it measures now: metric and value, in the metric's unit.
-    pub(crate) fn measure(&mut self, site: &Site, at_ms: i64) -> Vec<(&'static str, f64)> {
+    pub(crate) fn measure_site(
+        &mut self,
+        site: &SimulatedSite,
+        at_ms: i64,
+    ) -> Vec<(&'static str, f64)> {
         let mut values = Vec::with_capacity(self.model.sensors.len() + 1);
         for sensor in self.model.sensors {
-            let Some(truth) = site.read(self.model.place, sensor.quantity) else { continue };
-            let value =
-                truth + if sensor.noise > 0.0 { normal(&mut self.rng, sensor.noise) } else { 0.0 };
+            let Some(truth) = site.read_quantity(self.model.place, sensor.quantity) else {
+                continue;
+            };
+            let value = truth
+                + if sensor.noise > 0.0 { draw_normal(&mut self.rng, sensor.noise) } else { 0.0 };
             let floor = match sensor.metric {
                 "temperature" | "soil_temperature" | "outdoor_temperature" => f64::NEG_INFINITY,
                 _ => 0.0,
             };
             let ceiling = if sensor.metric == "humidity" { 100.0 } else { f64::INFINITY };
-            values.push((sensor.metric, rounded(value.clamp(floor, ceiling), sensor.resolution)));
+            values.push((sensor.metric, round_to(value.clamp(floor, ceiling), sensor.resolution)));
         }
         if self.model.has_battery {
             let days = (at_ms - self.started_ms) as f64 / DAY_MS;
             let volts = BATTERY_FULL_V - BATTERY_V_PER_DAY * days;
-            values.push(("battery", rounded(volts, 0.001)));
+            values.push(("battery", round_to(volts, 0.001)));
         }
         values
     }
 
     /// Messages with the device's own stamp and numbers; its clock is off by
     /// its drift and `skew_ms`.
-    pub(crate) fn messages(
+    pub(crate) fn build_messages(
         &mut self,
         values: Vec<(&'static str, f64)>,
         at_ms: i64,
         skew_ms: i64,
-    ) -> Vec<Message> {
+    ) -> Vec<DeviceMessage> {
         // Clocks are set once a day.
         let since_set_ms = (at_ms - self.started_ms) as f64 % DAY_MS;
         let event_ms = at_ms + skew_ms + (since_set_ms * self.drift_ppm * 1e-6) as i64;
@@ -180,14 +191,18 @@ impl Device {
                 let (boot, seq) = (self.boot.clone(), self.seq);
                 self.seq += 1;
                 let single = self.model.single;
-                let body = Body::Sample(Sample { boot, seq, event_ms, values, single });
-                Message { topic: topic(&self.zone, self.model.name, metric), sent_ms: at_ms, body }
+                let body = MessageBody::Sample(SampleBody { boot, seq, event_ms, values, single });
+                DeviceMessage {
+                    topic: device_topic(&self.zone, self.model.name, metric),
+                    sent_ms: at_ms,
+                    body,
+                }
             })
             .collect()
     }
 }
 
-fn rounded(value: f64, resolution: f64) -> f64 {
+fn round_to(value: f64, resolution: f64) -> f64 {
     // Twice, so that 0.1 steps print as such.
     let steps = (value / resolution).round();
     (steps * resolution * 1e6).round() / 1e6
@@ -215,17 +230,17 @@ mod tests {
 
     #[test]
     fn numbers_count_up_within_a_boot_and_values_are_rounded() {
-        let mut device = Device::start(MODELS[1], 1, 7, 0);
-        let numbers = |messages: &[Message]| -> Vec<u64> {
-            let number = |m: &Message| match &m.body {
-                Body::Sample(sample) => sample.seq,
-                Body::Malformed(_) => panic!("a sample"),
+        let mut device = SimulatedDevice::start_at(MODELS[1], 1, 7, 0);
+        let numbers = |messages: &[DeviceMessage]| -> Vec<u64> {
+            let number = |m: &DeviceMessage| match &m.body {
+                MessageBody::Sample(sample) => sample.seq,
+                MessageBody::Malformed(_) => panic!("a sample"),
             };
             messages.iter().map(number).collect()
         };
-        let first = device.messages(vec![("soil_moisture", 30.0)], 60_000, 0);
-        let second = device.messages(vec![("soil_moisture", 30.0)], 120_000, 0);
+        let first = device.build_messages(vec![("soil_moisture", 30.0)], 60_000, 0);
+        let second = device.build_messages(vec![("soil_moisture", 30.0)], 120_000, 0);
         assert_eq!((numbers(&first), numbers(&second)), (vec![0], vec![1]));
-        assert_eq!(rounded(21.237_499, 0.01), 21.24);
+        assert_eq!(round_to(21.237_499, 0.01), 21.24);
     }
 }

@@ -13,18 +13,18 @@
 //! - `tally`: counts
 //! - `simulation`: history first, then live
 
+pub mod config;
 mod connection;
 mod device;
 mod error;
 mod fault;
 mod message;
 mod physics;
+mod publish_counts;
 pub mod replay;
-pub mod settings;
 mod simulation;
-mod tally;
 
+pub use config::{DEFAULTS, OPEN_TABLES, SimulatorConfig};
 pub use error::SimError;
-pub use settings::{DEFAULTS, OPEN_TABLES, Settings};
-pub use simulation::{Progress, Simulation};
-pub use tally::Counts;
+pub use publish_counts::PublishCounts;
+pub use simulation::{Simulation, SimulationProgress};

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use firmware_sim::{
-    DEFAULTS, OPEN_TABLES, Progress, Settings, Simulation,
-    replay::{self, Layout, Request},
+    DEFAULTS, OPEN_TABLES, Simulation, SimulationProgress, SimulatorConfig,
+    replay::{self, RecordingLayout, ReplayRequest},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use service::{
-    config::{self, Sources},
+    config::{self, ConfigSources},
     log, shutdown,
 };
 use telemetry::time::parse_bound_ms;
@@ -21,7 +21,7 @@ use telemetry::time::parse_bound_ms;
     version,
     after_help = "Example: firmware-sim replay ./data --layout keti --rooms 415,417 --from 2013-08-24 --to 2013-08-26"
 )]
-struct Args {
+struct SimulatorArgs {
     /// Configuration file; `firmware-sim defaults` prints one with every key.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -29,26 +29,26 @@ struct Args {
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(subcommand)]
-    command: Command,
+    command: SimulatorCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum SimulatorCommand {
     /// Simulate a greenhouse bay and two rooms: history first, then live.
     Simulate,
     /// Play recorded data in the order of its time.
-    Replay(Replay),
+    Replay(SimulatorReplayArgs),
     /// Print the commented default configuration.
     Defaults,
 }
 
 #[derive(clap::Args)]
-struct Replay {
+struct SimulatorReplayArgs {
     /// A folder, or a file.
     path: PathBuf,
     /// How it is laid out.
     #[arg(long, value_enum)]
-    layout: Layout,
+    layout: RecordingLayout,
     /// Only these rooms, as in 415,417.
     #[arg(long, value_delimiter = ',')]
     rooms: Vec<String>,
@@ -76,9 +76,9 @@ fn speed(text: &str) -> Result<f64, String> {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args = Args::parse();
-    log::init(log::Format::default(), "info");
-    let mut settings: Settings = config::load(&Sources {
+    let args = SimulatorArgs::parse();
+    log::init_logging(log::LogFormat::default(), "info");
+    let mut settings: SimulatorConfig = config::load_config(&ConfigSources {
         defaults: DEFAULTS,
         open_tables: OPEN_TABLES,
         file: args.config.as_deref(),
@@ -86,17 +86,18 @@ async fn main() -> Result<()> {
         set: &args.set,
     })?;
     match args.command {
-        Command::Defaults => print!("{DEFAULTS}"),
-        Command::Simulate => simulate(&settings).await?,
-        Command::Replay(asked) => {
+        SimulatorCommand::Defaults => print!("{DEFAULTS}"),
+        SimulatorCommand::Simulate => run_simulation(&settings).await?,
+        SimulatorCommand::Replay(asked) => {
             settings.replay.rate_max = asked.rate.unwrap_or(settings.replay.rate_max);
             settings.replay.speed_max = asked.speed.unwrap_or(settings.replay.speed_max);
-            let Replay { path, layout, rooms, from, to, max, .. } = asked;
-            let request = Request { path, layout, rooms, from_ms: from, to_ms: to, max };
-            let bar = bar();
-            let show = |progress| show(&bar, progress);
+            let SimulatorReplayArgs { path, layout, rooms, from, to, max, .. } = asked;
+            let request = ReplayRequest { path, layout, rooms, from_ms: from, to_ms: to, max };
+            let bar = progress_bar();
+            let show = |progress| show_progress(&bar, progress);
             let summary =
-                replay::replay(&settings, &request, show, &shutdown::on_signal()?).await?;
+                replay::replay_recording(&settings, &request, show, &shutdown::cancel_on_signal()?)
+                    .await?;
             bar.finish_and_clear();
             println!("{}", serde_json::to_string_pretty(&summary)?);
         }
@@ -104,26 +105,27 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn simulate(settings: &Settings) -> Result<()> {
-    let shutdown = shutdown::on_signal()?;
+async fn run_simulation(settings: &SimulatorConfig) -> Result<()> {
+    let shutdown = shutdown::cancel_on_signal()?;
     let mut simulation = Simulation::start(settings)?;
-    let bar = bar();
-    let counts = simulation.history(|progress| show(&bar, progress), &shutdown).await;
+    let bar = progress_bar();
+    let counts =
+        simulation.publish_history(|progress| show_progress(&bar, progress), &shutdown).await;
     bar.finish_and_clear();
     tracing::info!(?counts, "the history is published");
     if settings.simulate.live {
-        simulation.live(&shutdown).await;
+        simulation.publish_live(&shutdown).await;
     }
     println!("{}", serde_json::to_string_pretty(&simulation.close().await)?);
     Ok(())
 }
 
-fn bar() -> ProgressBar {
+fn progress_bar() -> ProgressBar {
     let template = "{bar:30} {percent}%  {msg}  {elapsed}, {eta} left";
     ProgressBar::new(1000).with_style(ProgressStyle::with_template(template).expect("a template"))
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+fn show_progress(bar: &ProgressBar, progress: SimulationProgress) {
     bar.set_position((progress.share * 1000.0) as u64);
     let at = jiff::Timestamp::from_millisecond(progress.at_ms).unwrap_or_default();
     let acknowledged = progress.counts.messages_acknowledged;

@@ -1,31 +1,31 @@
 //! One MQTT message to send, and its wire form.
 
 use serde_json::{Map, Value};
-use telemetry::{Address, Source};
+use telemetry::{DeviceAddress, ReportSource};
 
 /// One MQTT message to send.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Message {
+pub(crate) struct DeviceMessage {
     /// The full MQTT topic.
     pub(crate) topic: String,
     /// When it leaves the device, by the true clock, UTC milliseconds.
     pub(crate) sent_ms: i64,
     /// What it says.
-    pub(crate) body: Body,
+    pub(crate) body: MessageBody,
 }
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Body {
+pub(crate) enum MessageBody {
     /// Measured values.
-    Sample(Sample),
+    Sample(SampleBody),
     /// Bytes that nobody can read, as a firmware with a fault sends them.
     Malformed(Vec<u8>),
 }
 
 /// Measured values, as the device stamps them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Sample {
+pub(crate) struct SampleBody {
     pub(crate) boot: String,
     pub(crate) seq: u64,
     /// Event time by the device's own clock, UTC milliseconds.
@@ -36,27 +36,27 @@ pub(crate) struct Sample {
     pub(crate) single: bool,
 }
 
-impl Message {
+impl DeviceMessage {
     /// Readings it counts for: its metrics, or 1 where it cannot be read.
-    pub(crate) fn readings(&self) -> u64 {
+    pub(crate) fn reading_count(&self) -> u64 {
         match &self.body {
-            Body::Sample(sample) => sample.values.len() as u64,
-            Body::Malformed(_) => 1,
+            MessageBody::Sample(sample) => sample.values.len() as u64,
+            MessageBody::Malformed(_) => 1,
         }
     }
 
     /// The payload. What is not live carries when it was sent, so that the
     /// receiver sees the delay as it would have been.
-    pub(crate) fn payload(&self, source: Source) -> Vec<u8> {
+    pub(crate) fn encode_payload(&self, source: ReportSource) -> Vec<u8> {
         match &self.body {
-            Body::Malformed(bytes) => bytes.clone(),
-            Body::Sample(sample) => sample.payload(source, self.sent_ms),
+            MessageBody::Malformed(bytes) => bytes.clone(),
+            MessageBody::Sample(sample) => sample.encode_payload(source, self.sent_ms),
         }
     }
 }
 
-impl Sample {
-    fn payload(&self, source: Source, sent_ms: i64) -> Vec<u8> {
+impl SampleBody {
+    fn encode_payload(&self, source: ReportSource, sent_ms: i64) -> Vec<u8> {
         let mut fields = Map::new();
         for (metric, value) in &self.values {
             let key = if self.single { "value" } else { metric };
@@ -65,10 +65,10 @@ impl Sample {
         fields.insert("ts".to_owned(), self.event_ms.into());
         fields.insert("seq".to_owned(), self.seq.into());
         fields.insert("boot".to_owned(), self.boot.as_str().into());
-        if source != Source::Live {
+        if source != ReportSource::Live {
             fields.insert("source".to_owned(), source.as_str().into());
         }
-        if source == Source::Replay {
+        if source == ReportSource::Replay {
             fields.insert("arrival".to_owned(), sent_ms.into());
         }
         Value::Object(fields).to_string().into_bytes()
@@ -76,29 +76,36 @@ impl Sample {
 }
 
 /// The topic of a device, or of one metric of it.
-pub(crate) fn topic(zone: &telemetry::ZoneId, device: &str, metric: Option<&str>) -> String {
-    Address { zone: zone.clone(), device: device.into(), metric: metric.map(Into::into) }.topic()
+pub(crate) fn device_topic(zone: &telemetry::ZoneId, device: &str, metric: Option<&str>) -> String {
+    DeviceAddress { zone: zone.clone(), device: device.into(), metric: metric.map(Into::into) }
+        .to_topic()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use telemetry::{Limits, MetricTable, ZoneId, payload::decode};
+    use telemetry::{MetricTable, PayloadLimits, ZoneId, payload::decode_payload};
 
-    fn message(values: Vec<(&'static str, f64)>, single: bool) -> Message {
+    fn message(values: Vec<(&'static str, f64)>, single: bool) -> DeviceMessage {
         let metric = single.then(|| values[0].0);
         let sample =
-            Sample { boot: "b1".into(), seq: 3, event_ms: 1_700_000_000_000, values, single };
-        let topic = topic(&ZoneId::new("farm", "bay-1"), "d", metric);
-        Message { topic, sent_ms: 1_700_000_060_000, body: Body::Sample(sample) }
+            SampleBody { boot: "b1".into(), seq: 3, event_ms: 1_700_000_000_000, values, single };
+        let topic = device_topic(&ZoneId::new("farm", "bay-1"), "d", metric);
+        DeviceMessage { topic, sent_ms: 1_700_000_060_000, body: MessageBody::Sample(sample) }
     }
 
-    fn check(message: &Message, source: Source, arrival_ms: i64) {
-        let payload = message.payload(source);
+    fn check(message: &DeviceMessage, source: ReportSource, arrival_ms: i64) {
+        let payload = message.encode_payload(source);
         let now = 1_800_000_000_000;
-        let got = decode(&message.topic, &payload, now, &MetricTable::default(), Limits::default())
-            .unwrap();
-        let Body::Sample(sample) = &message.body else { panic!("a sample") };
+        let got = decode_payload(
+            &message.topic,
+            &payload,
+            now,
+            &MetricTable::default(),
+            PayloadLimits::default(),
+        )
+        .unwrap();
+        let MessageBody::Sample(sample) = &message.body else { panic!("a sample") };
         let values: Vec<_> =
             got.report.readings.iter().map(|r| (r.metric.as_str(), r.value)).collect();
         assert_eq!(values, sample.values);
@@ -113,10 +120,10 @@ mod tests {
         let several = message(vec![("humidity", 51.5), ("temperature", 21.25)], false);
         let one = message(vec![("light", 800.0)], true);
         for message in [&several, &one] {
-            check(message, Source::Live, 1_800_000_000_000);
-            check(message, Source::Backfill, 1_800_000_000_000);
-            check(message, Source::Replay, 1_700_000_060_000);
+            check(message, ReportSource::Live, 1_800_000_000_000);
+            check(message, ReportSource::Backfill, 1_800_000_000_000);
+            check(message, ReportSource::Replay, 1_700_000_060_000);
         }
-        assert_eq!(several.readings(), 2);
+        assert_eq!(several.reading_count(), 2);
     }
 }

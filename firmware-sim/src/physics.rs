@@ -6,21 +6,21 @@
 
 mod air;
 mod greenhouse;
-mod moment;
 mod noise;
 mod room;
+mod simulation_time;
 mod soil;
 mod weather;
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
-pub(crate) use noise::normal;
+pub(crate) use noise::draw_normal;
 
 use greenhouse::Greenhouse;
-use moment::Moment;
-use room::{Habits, Room};
-use weather::Weather;
+use room::{OccupancyPattern, SimulatedRoom};
+use simulation_time::SimulationTime;
+use weather::OutdoorWeather;
 
 /// Longest step of the balances, in ms: the fastest of them (a greenhouse
 /// with open vents) settles within minutes.
@@ -28,7 +28,7 @@ const STEP_MS: i64 = 60_000;
 
 /// The zones of the simulated site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SimulatedZone {
     /// `farm/bay-1`.
     Bay,
     /// `house/room-1`, used in office hours.
@@ -39,7 +39,7 @@ pub(crate) enum Place {
 
 /// What a sensor would read without its errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quantity {
+pub(crate) enum SensedQuantity {
     Temperature,
     Humidity,
     Co2,
@@ -56,58 +56,63 @@ pub(crate) enum Quantity {
 
 /// The state of the whole site at one time.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub(crate) struct SimulatedSite {
     now_ms: i64,
     rng: Pcg64Mcg,
-    weather: Weather,
+    weather: OutdoorWeather,
     bay: Greenhouse,
-    office: Room,
-    living: Room,
+    office: SimulatedRoom,
+    living: SimulatedRoom,
 }
 
-impl Site {
+impl SimulatedSite {
     /// A site that has settled into its weather at `start_ms`.
     pub(crate) fn new(seed: u64, latitude_deg: f64, start_ms: i64) -> Self {
         /// Two days before the start, so that no start-up transient is seen.
         const SETTLE_MS: i64 = 2 * 86_400_000;
         let now_ms = start_ms - SETTLE_MS;
         let mut rng = Pcg64Mcg::seed_from_u64(seed);
-        let weather = Weather::new(latitude_deg, &Moment::at(now_ms), &mut rng);
+        let weather = OutdoorWeather::new(latitude_deg, &SimulationTime::from_ms(now_ms), &mut rng);
         let mut site = Self {
             now_ms,
             weather,
             bay: Greenhouse::new(),
-            office: Room::new(Habits::Office),
-            living: Room::new(Habits::Living),
+            office: SimulatedRoom::new(OccupancyPattern::Office),
+            living: SimulatedRoom::new(OccupancyPattern::Living),
             rng,
         };
-        site.advance(start_ms);
+        site.advance_to(start_ms);
         site.clear_motion();
         site
     }
 
     /// Steps everything to `to_ms`; an earlier time changes nothing.
-    pub(crate) fn advance(&mut self, to_ms: i64) {
+    pub(crate) fn advance_to(&mut self, to_ms: i64) {
         while self.now_ms < to_ms {
             let step_ms = STEP_MS.min(to_ms - self.now_ms);
             self.now_ms += step_ms;
-            let (moment, dt_s) = (Moment::at(self.now_ms), moment::seconds(step_ms));
-            self.weather.step(&moment, dt_s, &mut self.rng);
-            self.bay.step(&self.weather, &moment, dt_s);
-            self.office.step(&self.weather, &moment, dt_s, &mut self.rng);
-            self.living.step(&self.weather, &moment, dt_s, &mut self.rng);
+            let (moment, dt_s) =
+                (SimulationTime::from_ms(self.now_ms), simulation_time::ms_to_seconds(step_ms));
+            self.weather.step_weather(&moment, dt_s, &mut self.rng);
+            self.bay.step_balances(&self.weather, &moment, dt_s);
+            self.office.step_balances(&self.weather, &moment, dt_s, &mut self.rng);
+            self.living.step_balances(&self.weather, &moment, dt_s, &mut self.rng);
         }
     }
 
     /// The true value now, in the unit of the metric table. `None` where the
     /// place has no such thing.
-    pub(crate) fn read(&self, place: Place, quantity: Quantity) -> Option<f64> {
+    pub(crate) fn read_quantity(
+        &self,
+        place: SimulatedZone,
+        quantity: SensedQuantity,
+    ) -> Option<f64> {
         match (place, quantity) {
-            (_, Quantity::OutdoorTemperature) => Some(self.weather.temperature_c),
-            (_, Quantity::Pressure) => Some(self.weather.pressure_hpa()),
-            (Place::Bay, quantity) => self.bay.read(quantity),
-            (Place::Office, quantity) => self.office.read(quantity),
-            (Place::Living, quantity) => self.living.read(quantity),
+            (_, SensedQuantity::OutdoorTemperature) => Some(self.weather.temperature_c),
+            (_, SensedQuantity::Pressure) => Some(self.weather.pressure_hpa()),
+            (SimulatedZone::Bay, quantity) => self.bay.read_quantity(quantity),
+            (SimulatedZone::Office, quantity) => self.office.read_quantity(quantity),
+            (SimulatedZone::Living, quantity) => self.living.read_quantity(quantity),
         }
     }
 
@@ -127,12 +132,12 @@ mod tests {
     const SUMMER: i64 = 1_718_409_600_000;
     const WINTER: i64 = 1_734_220_800_000;
 
-    fn days(start_ms: i64, place: Place, quantity: Quantity) -> Vec<f64> {
-        let mut site = Site::new(7, 36.8, start_ms);
+    fn days(start_ms: i64, place: SimulatedZone, quantity: SensedQuantity) -> Vec<f64> {
+        let mut site = SimulatedSite::new(7, 36.8, start_ms);
         (0..7 * 1440)
             .map(|minute| {
-                site.advance(start_ms + minute * STEP_MS);
-                let value = site.read(place, quantity).unwrap();
+                site.advance_to(start_ms + minute * STEP_MS);
+                let value = site.read_quantity(place, quantity).unwrap();
                 site.clear_motion();
                 value
             })
@@ -141,7 +146,12 @@ mod tests {
 
     /// All values lie in `range`, and they move by at least `spread` within a
     /// week.
-    fn check(place: Place, quantity: Quantity, range: std::ops::RangeInclusive<f64>, spread: f64) {
+    fn check(
+        place: SimulatedZone,
+        quantity: SensedQuantity,
+        range: std::ops::RangeInclusive<f64>,
+        spread: f64,
+    ) {
         for start_ms in [SUMMER, WINTER] {
             let values = days(start_ms, place, quantity);
             let (min, max) = values
@@ -155,8 +165,8 @@ mod tests {
 
     #[test]
     fn plausible_ranges() {
-        use Place::{Bay, Living, Office};
-        use Quantity as Q;
+        use SensedQuantity as Q;
+        use SimulatedZone::{Bay, Living, Office};
         check(Bay, Q::OutdoorTemperature, -5.0..=45.0, 5.0);
         check(Bay, Q::Pressure, 970.0..=1050.0, 2.0);
         check(Bay, Q::Temperature, 8.0..=45.0, 5.0);
@@ -179,9 +189,11 @@ mod tests {
     #[test]
     fn same_seed_same_site() {
         let run = |seed| {
-            let mut site = Site::new(seed, 36.8, WINTER);
-            site.advance(WINTER + DAY_MS);
-            site.read(Place::Office, Quantity::Temperature).unwrap().to_bits()
+            let mut site = SimulatedSite::new(seed, 36.8, WINTER);
+            site.advance_to(WINTER + DAY_MS);
+            site.read_quantity(SimulatedZone::Office, SensedQuantity::Temperature)
+                .unwrap()
+                .to_bits()
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
@@ -189,8 +201,8 @@ mod tests {
 
     #[test]
     fn irrigation_raises_soil_moisture_and_drying_lowers_it() {
-        let open = days(SUMMER, Place::Bay, Quantity::Irrigation);
-        let moisture = days(SUMMER, Place::Bay, Quantity::SoilMoisture(0));
+        let open = days(SUMMER, SimulatedZone::Bay, SensedQuantity::Irrigation);
+        let moisture = days(SUMMER, SimulatedZone::Bay, SensedQuantity::SoilMoisture(0));
         let mut watered = 0;
         for minute in 1..open.len() {
             let change = moisture[minute] - moisture[minute - 1];
@@ -206,10 +218,11 @@ mod tests {
 
     #[test]
     fn noon_is_lighter_than_midnight_and_summer_warmer_than_winter() {
-        let light = days(SUMMER, Place::Bay, Quantity::Light);
+        let light = days(SUMMER, SimulatedZone::Bay, SensedQuantity::Light);
         assert!(light[12 * 60] > 1_000.0 && light[0] < 1.0);
         let mean = |v: Vec<f64>| v.iter().sum::<f64>() / 10_080.0;
-        let outdoor = |start| mean(days(start, Place::Bay, Quantity::OutdoorTemperature));
+        let outdoor =
+            |start| mean(days(start, SimulatedZone::Bay, SensedQuantity::OutdoorTemperature));
         assert!(outdoor(SUMMER) > outdoor(WINTER) + 5.0);
     }
 }

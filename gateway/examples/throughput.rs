@@ -16,7 +16,7 @@ use std::{
 };
 
 use eventlog::EventLog;
-use gateway::{Gateway, Settings, Sockets};
+use gateway::{Gateway, GatewaySettings, GatewaySockets};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -37,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     let seconds: u64 = args.next().map_or(Ok(10), |text| text.parse())?;
     let dir = args.next().map_or_else(|| std::env::temp_dir().join("throughput"), PathBuf::from);
 
-    let settings = Settings::load(None, &[format!("log.dir={}", dir.display())])?;
+    let settings = GatewaySettings::load(None, &[format!("log.dir={}", dir.display())])?;
     let log = EventLog::open(&settings.log)?;
     let gateway = Gateway::new(&settings, settings.metric_table()?, log.clone())?;
     let socket = TcpListener::bind("127.0.0.1:0")?;
@@ -46,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let running = tokio::spawn({
         let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
-        async move { gateway.run(Sockets { mqtt: Some(socket), rest: None }, shutdown).await }
+        async move { gateway.run(GatewaySockets { mqtt: Some(socket), rest: None }, shutdown).await }
     });
 
     // The devices have a thread of their own, as they would have machines.
@@ -57,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
         move || -> anyhow::Result<()> {
             Builder::new_current_thread().enable_all().build()?.block_on(async {
                 let devices = (0..connections)
-                    .map(|device| publish(port, device, acknowledged.clone(), is_over.clone()));
+                    .map(|device| run_device(port, device, acknowledged.clone(), is_over.clone()));
                 futures_util::future::try_join_all(devices).await.map(|_| ())
             })
         }
@@ -69,13 +69,13 @@ async fn main() -> anyhow::Result<()> {
     tokio::task::spawn_blocking(|| devices.join()).await?.expect("no panic")?;
     shutdown.cancel();
     running.await??;
-    let totals = gateway.ledger().totals;
+    let totals = gateway.ledger_snapshot().totals;
     println!(
         "{messages} messages of {PAYLOAD_BYTES} B acknowledged in {took_s} s over {connections} connections:"
     );
     println!("{} a second", messages / took_s.max(1));
     println!("{totals:?}");
-    let bounds = log.bounds(telemetry::topic::READINGS)?;
+    let bounds = log.offset_bounds(telemetry::topic::READINGS)?;
     let records: i64 = bounds.values().map(|offsets| offsets.end - offsets.start).sum();
     println!("{records} records in {}", dir.display());
     // Else this would have measured something else than reading after reading.
@@ -84,7 +84,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// One device: MQTT 3.1.1, as many messages as the acknowledgements allow.
-async fn publish(
+async fn run_device(
     port: u16,
     device: u64,
     acknowledged: Arc<AtomicU64>,
@@ -93,7 +93,8 @@ async fn publish(
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
     // Each its own client, or they would take each other's place.
-    let connect = [&b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04"[..], &name(device)].concat();
+    let connect =
+        [&b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04"[..], &client_id(device)].concat();
     stream.write_all(&connect).await?;
     stream.read_exact(&mut [0; 4]).await?;
     let topic = format!("sensors/farm/bay-{device}/probe");
@@ -103,7 +104,7 @@ async fn publish(
         outgoing.clear();
         while sent - answered < WINDOW && !is_over.load(Ordering::Relaxed) {
             sent += 1;
-            append(&mut outgoing, &topic, sent)?;
+            append_publish(&mut outgoing, &topic, sent)?;
         }
         stream.write_all(&outgoing).await?;
         if answered == sent {
@@ -123,12 +124,12 @@ async fn publish(
 }
 
 /// A client identifier of four bytes.
-fn name(device: u64) -> Vec<u8> {
+fn client_id(device: u64) -> Vec<u8> {
     format!("{:04}", device % 10_000).into_bytes()
 }
 
 /// Appends a PUBLISH with QoS 1.
-fn append(to: &mut Vec<u8>, topic: &str, seq: u64) -> anyhow::Result<()> {
+fn append_publish(to: &mut Vec<u8>, topic: &str, seq: u64) -> anyhow::Result<()> {
     let mut payload = format!(
         r#"{{"seq":{seq},"boot":"b7","ts":{},"temperature":21.53,"humidity":64.2,"co2":812,"light":431.5,"soil_moisture":0.31"#,
         1_700_000_000_000 + seq

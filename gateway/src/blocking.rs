@@ -5,7 +5,9 @@ use std::panic::resume_unwind;
 use tokio::task::spawn_blocking;
 
 /// Runs `work` on a thread for it; a panic of it goes on here.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     match spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => resume_unwind(error.into_panic()),

@@ -26,7 +26,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 /// A message to subscribers.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct OutgoingMessage {
     pub(crate) topic: SmolStr,
     pub(crate) payload: Bytes,
     /// A stored last value, sent because of a new subscription; or, to a
@@ -48,7 +48,7 @@ pub(crate) struct DownlinkLimits {
 
 /// Publishes to MQTT subscribers. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Downlink(Arc<Hub>);
+pub struct Downlink(Arc<DownlinkHub>);
 
 #[cfg(any(test, fuzzing))]
 impl Default for Downlink {
@@ -62,9 +62,9 @@ impl Default for Downlink {
 }
 
 #[derive(Debug)]
-struct Hub {
+struct DownlinkHub {
     limits: DownlinkLimits,
-    state: Mutex<State>,
+    state: Mutex<DownlinkState>,
     subscribers: AtomicUsize,
     /// Bytes that wait for all subscribers.
     waiting_bytes: Arc<AtomicUsize>,
@@ -74,16 +74,16 @@ struct Hub {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    subscribers: HashMap<u64, Subscriber>,
+struct DownlinkState {
+    subscribers: HashMap<u64, DownlinkSubscriber>,
     retained: BTreeMap<SmolStr, Bytes>,
     retained_bytes: usize,
 }
 
 #[derive(Debug)]
-struct Subscriber {
+struct DownlinkSubscriber {
     filters: Vec<(SmolStr, bool)>,
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::Sender<OutgoingMessage>,
     /// Bytes that wait for it.
     waiting_bytes: Arc<AtomicUsize>,
 }
@@ -105,15 +105,15 @@ impl Drop for WaitingShare {
 
 /// A connection's place among the subscribers; dropping it leaves.
 #[derive(Debug)]
-pub(crate) struct Subscription {
-    hub: Arc<Hub>,
+pub(crate) struct DownlinkSubscription {
+    hub: Arc<DownlinkHub>,
     id: u64,
 }
 
 impl Downlink {
     /// A way to subscribers, of whom there are none yet.
     pub(crate) fn new(limits: DownlinkLimits) -> Self {
-        Self(Arc::new(Hub {
+        Self(Arc::new(DownlinkHub {
             limits,
             state: Mutex::default(),
             subscribers: AtomicUsize::new(0),
@@ -132,18 +132,18 @@ impl Downlink {
             return;
         }
         let (topic, payload) = (SmolStr::new(topic), payload.into());
-        let mut state = self.0.state();
+        let mut state = self.0.lock_state();
         if retain {
-            self.0.keep(&mut state, &topic, &payload);
+            self.0.retain_message(&mut state, &topic, &payload);
         }
         for subscriber in state.subscribers.values() {
             let filters = &subscriber.filters;
-            let matching = filters.iter().filter(|(filter, _)| is_match(filter, &topic));
+            let matching = filters.iter().filter(|(filter, _)| is_filter_match(filter, &topic));
             let Some(at_least_once) = matching.map(|(_, wanted)| *wanted).max() else { continue };
             // To a broker the flag says "store"; to a subscriber, MQTT 5
             // 3.3.1.3, "this was stored", which it was not.
-            let retain = retain && filters.iter().any(|(filter, _)| filter == EVERYTHING);
-            self.0.send(subscriber, &topic, &payload, retain, at_least_once);
+            let retain = retain && filters.iter().any(|(filter, _)| filter == ALL_TOPICS_FILTER);
+            self.0.send_to_subscriber(subscriber, &topic, &payload, retain, at_least_once);
         }
     }
 
@@ -153,7 +153,7 @@ impl Downlink {
     }
 
     /// Messages that slow subscribers missed.
-    pub(crate) fn missed(&self) -> u64 {
+    pub(crate) fn missed_count(&self) -> u64 {
         self.0.missed.load(Ordering::Relaxed)
     }
 
@@ -164,7 +164,7 @@ impl Downlink {
 
     /// Bytes that are retained.
     pub(crate) fn retained_bytes(&self) -> usize {
-        self.0.state().retained_bytes
+        self.0.lock_state().retained_bytes
     }
 
     /// Bytes that wait for subscribers.
@@ -173,32 +173,35 @@ impl Downlink {
     }
 
     /// Makes room for a connection.
-    pub(crate) fn join(&self) -> (Subscription, mpsc::Receiver<Outgoing>) {
+    pub(crate) fn add_subscriber(&self) -> (DownlinkSubscription, mpsc::Receiver<OutgoingMessage>) {
         let (queue, outgoing) = mpsc::channel(WAITING_MAX);
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
-        let subscriber = Subscriber { filters: Vec::new(), queue, waiting_bytes: Arc::default() };
-        self.0.state().subscribers.insert(id, subscriber);
-        (Subscription { hub: self.0.clone(), id }, outgoing)
+        let subscriber =
+            DownlinkSubscriber { filters: Vec::new(), queue, waiting_bytes: Arc::default() };
+        self.0.lock_state().subscribers.insert(id, subscriber);
+        (DownlinkSubscription { hub: self.0.clone(), id }, outgoing)
     }
 
     /// Everything published, with its retain flag, for passing on to a broker.
-    pub(crate) fn join_all(&self) -> (Subscription, mpsc::Receiver<Outgoing>) {
-        let (subscription, outgoing) = self.join();
-        subscription.subscribe(EVERYTHING, true);
+    pub(crate) fn add_full_subscriber(
+        &self,
+    ) -> (DownlinkSubscription, mpsc::Receiver<OutgoingMessage>) {
+        let (subscription, outgoing) = self.add_subscriber();
+        subscription.subscribe(ALL_TOPICS_FILTER, true);
         (subscription, outgoing)
     }
 }
 
 /// A filter that no client can ask for: it covers `$` topics too, and keeps
 /// the retain flag.
-const EVERYTHING: &str = "";
+const ALL_TOPICS_FILTER: &str = "";
 
-impl Subscription {
+impl DownlinkSubscription {
     /// Adds a filter, and sends the retained messages that match it. Returns
     /// whether there was room for it.
     pub(crate) fn subscribe(&self, filter: &str, at_least_once: bool) -> bool {
-        let mut state = self.hub.state();
-        let State { subscribers, retained, .. } = &mut *state;
+        let mut state = self.hub.lock_state();
+        let DownlinkState { subscribers, retained, .. } = &mut *state;
         let Some(subscriber) = subscribers.get_mut(&self.id) else { return false };
         let filters = &mut subscriber.filters;
         filters.retain(|(known, _)| known != filter);
@@ -210,22 +213,23 @@ impl Subscription {
         }
         filters.push((filter.into(), at_least_once));
         let subscriber = &*subscriber;
-        for (topic, payload) in retained.iter().filter(|(topic, _)| is_match(filter, topic)) {
-            self.hub.send(subscriber, topic, payload, true, at_least_once);
+        for (topic, payload) in retained.iter().filter(|(topic, _)| is_filter_match(filter, topic))
+        {
+            self.hub.send_to_subscriber(subscriber, topic, payload, true, at_least_once);
         }
         true
     }
 
     /// The filters, and whether each is at least once.
     pub(crate) fn filters(&self) -> Vec<(SmolStr, bool)> {
-        let state = self.hub.state();
+        let state = self.hub.lock_state();
         state.subscribers.get(&self.id).map(|one| one.filters.clone()).unwrap_or_default()
     }
 
     /// Removes a filter.
     pub(crate) fn unsubscribe(&self, filter: &str) {
-        let mut state = self.hub.state();
-        if let Some(Subscriber { filters, .. }) = state.subscribers.get_mut(&self.id) {
+        let mut state = self.hub.lock_state();
+        if let Some(DownlinkSubscriber { filters, .. }) = state.subscribers.get_mut(&self.id) {
             let had_any = !filters.is_empty();
             filters.retain(|(known, _)| known != filter);
             if had_any && filters.is_empty() {
@@ -235,23 +239,23 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for DownlinkSubscription {
     fn drop(&mut self) {
-        let left = self.hub.state().subscribers.remove(&self.id);
+        let left = self.hub.lock_state().subscribers.remove(&self.id);
         if left.is_some_and(|subscriber| !subscriber.filters.is_empty()) {
             self.hub.subscribers.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-impl Hub {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl DownlinkHub {
+    fn lock_state(&self) -> MutexGuard<'_, DownlinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a message for later subscribers, or clears the one that was kept. One for which
     /// there is no room is not kept, nor is then the one before, which holds no more.
-    fn keep(&self, state: &mut State, topic: &SmolStr, payload: &Bytes) {
+    fn retain_message(&self, state: &mut DownlinkState, topic: &SmolStr, payload: &Bytes) {
         let cost = |payload: &Bytes| topic.len() + payload.len() + MESSAGE_OVERHEAD_BYTES;
         if let Some(before) = state.retained.remove(topic) {
             state.retained_bytes -= cost(&before);
@@ -268,16 +272,16 @@ impl Hub {
         state.retained_bytes = bytes;
     }
 
-    fn send(
+    fn send_to_subscriber(
         &self,
-        subscriber: &Subscriber,
+        subscriber: &DownlinkSubscriber,
         topic: &SmolStr,
         payload: &Bytes,
         retain: bool,
         at_least_once: bool,
     ) {
         let bytes = topic.len() + payload.len() + MESSAGE_OVERHEAD_BYTES;
-        let Subscriber { queue, waiting_bytes, .. } = subscriber;
+        let DownlinkSubscriber { queue, waiting_bytes, .. } = subscriber;
         let of_subscriber = waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let of_all = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         // Gives the bytes back where the message goes no further.
@@ -287,7 +291,7 @@ impl Hub {
             of_all: self.waiting_bytes.clone(),
         };
         let (topic, payload) = (topic.clone(), payload.clone());
-        let message = Outgoing { topic, payload, retain, at_least_once, _share: share };
+        let message = OutgoingMessage { topic, payload, retain, at_least_once, _share: share };
         // Those that do not read take nothing of an equal share from those that do.
         let DownlinkLimits { subscriber_bytes_max, subscribers_bytes_max, .. } = self.limits;
         let equal_share = subscribers_bytes_max / self.subscribers.load(Ordering::Relaxed).max(1);
@@ -300,8 +304,8 @@ impl Hub {
 }
 
 /// Whether an MQTT filter covers a topic (MQTT 5, 4.7).
-pub(crate) fn is_match(filter: &str, topic: &str) -> bool {
-    if filter == EVERYTHING {
+pub(crate) fn is_filter_match(filter: &str, topic: &str) -> bool {
+    if filter == ALL_TOPICS_FILTER {
         return true;
     }
     if topic.starts_with('$') && filter.starts_with(['#', '+']) {
@@ -323,9 +327,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters() {
-        let check =
-            |filter, topic, expect| assert_eq!(is_match(filter, topic), expect, "{filter} {topic}");
+    fn filters_match_topics() {
+        let check = |filter, topic, expect| {
+            assert_eq!(is_filter_match(filter, topic), expect, "{filter} {topic}")
+        };
         check("a/b", "a/b", true);
         check("a/b", "a/c", false);
         check("a/+", "a/b", true);
@@ -340,7 +345,7 @@ mod tests {
         check("a/b", "a", false);
     }
 
-    fn downlink() -> Downlink {
+    fn small_downlink() -> Downlink {
         Downlink::new(DownlinkLimits {
             retained_bytes_max: 10_000,
             subscriber_bytes_max: 1 << 20,
@@ -348,7 +353,7 @@ mod tests {
         })
     }
 
-    fn topics(outgoing: &mut mpsc::Receiver<Outgoing>) -> Vec<(String, bool)> {
+    fn received_topics(outgoing: &mut mpsc::Receiver<OutgoingMessage>) -> Vec<(String, bool)> {
         std::iter::from_fn(|| outgoing.try_recv().ok())
             .map(|m| (m.topic.to_string(), m.retain))
             .collect()
@@ -356,37 +361,37 @@ mod tests {
 
     #[test]
     fn subscribers_get_what_they_asked_for_and_the_retained() {
-        let downlink = downlink();
+        let downlink = small_downlink();
         downlink.publish("status/a", "on", true);
         downlink.publish("status/b", "on", true);
         downlink.publish("status/b", "", true);
-        let (subscription, mut outgoing) = downlink.join();
+        let (subscription, mut outgoing) = downlink.add_subscriber();
         assert!(subscription.subscribe("status/#", true));
-        assert_eq!(topics(&mut outgoing), [("status/a".to_owned(), true)]);
+        assert_eq!(received_topics(&mut outgoing), [("status/a".to_owned(), true)]);
         downlink.publish("status/c", "on", true);
         downlink.publish("predictions/x", "1", false);
-        assert_eq!(topics(&mut outgoing), [("status/c".to_owned(), false)]);
+        assert_eq!(received_topics(&mut outgoing), [("status/c".to_owned(), false)]);
         subscription.unsubscribe("status/#");
         downlink.publish("status/c", "off", false);
-        assert!(topics(&mut outgoing).is_empty());
+        assert!(received_topics(&mut outgoing).is_empty());
     }
 
     #[test]
     fn a_slow_subscriber_misses_and_is_counted() {
-        let downlink = downlink();
-        let (subscription, _outgoing) = downlink.join();
+        let downlink = small_downlink();
+        let (subscription, _outgoing) = downlink.add_subscriber();
         subscription.subscribe("#", false);
         for _ in 0..=WAITING_MAX {
             downlink.publish("a", "x", false);
         }
-        assert_eq!(downlink.missed(), 1);
+        assert_eq!(downlink.missed_count(), 1);
     }
     #[test]
     fn what_waits_is_bounded_for_each_and_for_all() {
-        let downlink = downlink();
+        let downlink = small_downlink();
         let payload = vec![0; 100_000];
         let join = || {
-            let (subscription, outgoing) = downlink.join();
+            let (subscription, outgoing) = downlink.add_subscriber();
             subscription.subscribe("#", false);
             (subscription, outgoing)
         };
@@ -394,7 +399,7 @@ mod tests {
         for _ in 0..100 {
             downlink.publish("a", payload.clone(), false);
         }
-        assert_eq!((one.1.len(), downlink.missed()), (10, 90));
+        assert_eq!((one.1.len(), downlink.missed_count()), (10, 90));
         let two = (join(), join());
         for _ in 0..100 {
             downlink.publish("a", payload.clone(), false);
@@ -412,9 +417,9 @@ mod tests {
 
     #[test]
     fn subscribers_that_do_not_read_take_nothing_from_one_that_does() {
-        let downlink = downlink();
+        let downlink = small_downlink();
         let join = |filter| {
-            let (subscription, outgoing) = downlink.join();
+            let (subscription, outgoing) = downlink.add_subscriber();
             subscription.subscribe(filter, false);
             (subscription, outgoing)
         };
@@ -431,7 +436,7 @@ mod tests {
 
     #[test]
     fn what_is_retained_is_bounded_and_never_outdated() {
-        let downlink = downlink();
+        let downlink = small_downlink();
         for topic in 0..20 {
             downlink.publish(&format!("status/{topic}"), vec![0; 1000], true);
         }
@@ -439,9 +444,9 @@ mod tests {
         assert!(downlink.retained_bytes() <= 10_000);
         // The new value does not fit; the old one is not true any more.
         downlink.publish("status/0", vec![0; 9000], true);
-        let (subscription, mut outgoing) = downlink.join();
+        let (subscription, mut outgoing) = downlink.add_subscriber();
         subscription.subscribe("status/#", false);
-        assert!(topics(&mut outgoing).iter().all(|(topic, _)| topic != "status/0"));
+        assert!(received_topics(&mut outgoing).iter().all(|(topic, _)| topic != "status/0"));
         for topic in 0..20 {
             downlink.publish(&format!("status/{topic}"), "", true);
         }

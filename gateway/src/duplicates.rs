@@ -38,30 +38,34 @@ pub struct DuplicateMessage {
 }
 
 /// The beginning of a payload as text.
-pub(crate) fn beginning(payload: &[u8]) -> String {
+pub(crate) fn payload_preview(payload: &[u8]) -> String {
     String::from_utf8_lossy(&payload[..payload.len().min(SHOWN_BYTES)]).into_owned()
 }
 
 /// The latest duplicates, newest first.
 #[derive(Debug)]
-pub(crate) struct Duplicates {
+pub(crate) struct RecentDuplicates {
     shown_max: usize,
     latest: Mutex<VecDeque<DuplicateMessage>>,
 }
 
-impl Duplicates {
+impl RecentDuplicates {
     pub(crate) fn new(shown_max: usize) -> Self {
         Self { shown_max, latest: Mutex::default() }
     }
 
-    pub(crate) fn add(&self, message: DuplicateMessage) {
+    pub(crate) fn add_duplicate(&self, message: DuplicateMessage) {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.push_front(message);
         latest.truncate(self.shown_max);
     }
 
     /// At most `limit`, newest first: of a device, or of all.
-    pub(crate) fn latest(&self, device: Option<&str>, limit: usize) -> Vec<DuplicateMessage> {
+    pub(crate) fn latest_duplicates(
+        &self,
+        device: Option<&str>,
+        limit: usize,
+    ) -> Vec<DuplicateMessage> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let is_of = |message: &&DuplicateMessage| {
             device.is_none_or(|device| message.device.as_deref() == Some(device))

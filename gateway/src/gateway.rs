@@ -13,7 +13,7 @@ use std::{
 use eventlog::{EventLog, LogError};
 use rustls::ServerConfig;
 use service::{
-    config::ConfigError, prometheus::Histogram, rest::ServeOptions, shutdown::drain,
+    config::ConfigError, prometheus::TimeHistogram, rest::ServeOptions, shutdown::drain_within,
     tls::CurrentTls,
 };
 use telemetry::{MetricTable, topic};
@@ -27,21 +27,23 @@ use tracing::{debug, info, warn};
 use crate::{
     GatewayError,
     access::{AccessControl, AccessRules},
-    blocking::blocking,
-    bridge::{self, Bridge},
-    conventions::{Conventions, settings::Mapping},
-    dead_letters::{DeadLetters, Outcome as Reinjected, Selection, Shown},
+    blocking::run_blocking,
+    bridge::{self, MqttBridge},
+    conventions::{Conventions, settings::MappingSettings},
+    dead_letters::{
+        DeadLetterSelection, DeadLetterSummary, RecentDeadLetters, ReinjectOutcome as Reinjected,
+    },
     downlink::{Downlink, DownlinkLimits},
-    duplicates::{DuplicateMessage, Duplicates},
-    inlet::{Inlet, Job},
-    intake::Decoder,
-    ledger::{AccountLimits, Ledger, LedgerFile, Snapshot},
-    listener::{self, Frontend, FrontendParts, ListenerCounts},
+    duplicates::{DuplicateMessage, RecentDuplicates},
+    ingest_queue::{IngestJob, IngestQueue},
+    ledger::{AccountLimits, Ledger, LedgerFile, LedgerSnapshot},
+    listener::{self, ListenerContext, ListenerContextParts, ListenerCounts},
+    message_decoder::MessageDecoder,
     metadata, metrics,
-    pipeline::{Pipeline, PipelineParts},
+    pipeline::{IngestPipeline, IngestPipelineParts},
     rest,
-    retained::RetainedMessages,
-    settings::{Mode, Settings},
+    retained_messages::RetainedMessages,
+    settings::{GatewaySettings, MqttMode},
     tls,
 };
 
@@ -61,7 +63,7 @@ const LAG_BOUNDS_S: [f64; 13] =
 
 /// What the caller has bound.
 #[derive(Debug, Default)]
-pub struct Sockets {
+pub struct GatewaySockets {
     /// For devices; needed in listener mode.
     pub mqtt: Option<TcpListener>,
     /// For HTTP; none where the routes are served by another.
@@ -71,21 +73,21 @@ pub struct Sockets {
 /// A gateway: its counts, its dead letters, its way to subscribers. Clones are
 /// the same one.
 #[derive(Clone, Debug)]
-pub struct Gateway(pub(crate) Arc<Inner>);
+pub struct Gateway(pub(crate) Arc<GatewayInner>);
 
 #[derive(Debug)]
-pub(crate) struct Inner {
+pub(crate) struct GatewayInner {
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) dead_letters: Arc<DeadLetters>,
-    pub(crate) duplicates: Arc<Duplicates>,
+    pub(crate) dead_letters: Arc<RecentDeadLetters>,
+    pub(crate) duplicates: Arc<RecentDuplicates>,
     pub(crate) downlink: Downlink,
     pub(crate) connections: Arc<AtomicUsize>,
     /// Messages are taken: the listener is up, or the broker is connected.
     pub(crate) is_ready: Arc<AtomicBool>,
     /// From a message's arrival to its durability.
-    pub(crate) lag: Arc<Histogram>,
+    pub(crate) lag: Arc<TimeHistogram>,
     pub(crate) log: EventLog,
-    pub(crate) inlet: Inlet,
+    pub(crate) ingest_queue: IngestQueue,
     pub(crate) access: Arc<AccessControl>,
     pub(crate) listener_counts: Arc<ListenerCounts>,
     /// Who may do what on the listener; read again at each reload.
@@ -93,14 +95,14 @@ pub(crate) struct Inner {
     /// The listener's certificate, where it has one; read again at each reload.
     listener_tls: Option<CurrentTls>,
     /// The newest; who needs one of them looks here.
-    settings: watch::Sender<Arc<Settings>>,
-    decoder: watch::Sender<Arc<Decoder>>,
-    jobs: Mutex<Option<UnboundedReceiver<Job>>>,
+    settings: watch::Sender<Arc<GatewaySettings>>,
+    decoder: watch::Sender<Arc<MessageDecoder>>,
+    jobs: Mutex<Option<UnboundedReceiver<IngestJob>>>,
 }
 
-impl Inner {
+impl GatewayInner {
     /// The newest settings.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
+    pub(crate) fn current_settings(&self) -> Arc<GatewaySettings> {
         self.settings.borrow().clone()
     }
 }
@@ -110,10 +112,10 @@ impl Inner {
 /// # Errors
 /// See [`GatewayError`].
 pub async fn run(
-    settings: &Settings,
+    settings: &GatewaySettings,
     metrics: MetricTable,
     log: EventLog,
-    sockets: Sockets,
+    sockets: GatewaySockets,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     Gateway::new(settings, metrics, log)?.run(sockets, shutdown).await
@@ -125,7 +127,7 @@ impl Gateway {
     /// # Errors
     /// Where a mapping cannot be, or the users file or a certificate cannot be used.
     pub fn new(
-        settings: &Settings,
+        settings: &GatewaySettings,
         metrics: MetricTable,
         log: EventLog,
     ) -> Result<Self, GatewayError> {
@@ -135,26 +137,27 @@ impl Gateway {
             window: limits.duplicates_window,
             ..AccountLimits::default()
         }));
-        let (inlet, jobs) = Inlet::new(ledger.clone(), limits.in_flight_bytes_max);
+        let (inlet, jobs) = IngestQueue::new(ledger.clone(), limits.in_flight_bytes_max);
         let downlink = Downlink::new(DownlinkLimits {
             retained_bytes_max: limits.retained_bytes_max,
             subscriber_bytes_max: limits.subscriber_bytes_max,
             subscribers_bytes_max: limits.subscribers_bytes_max,
         });
         let rules = AccessRules::load(&settings.mqtt)?;
-        let listener_tls = listener_tls(settings)?.map(CurrentTls::new);
+        let listener_tls = load_listener_tls(settings)?.map(CurrentTls::new);
         let conventions = Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?));
-        let decoder = Decoder::with(settings, metrics, conventions, downlink.clone());
-        Ok(Self(Arc::new(Inner {
+        let decoder =
+            MessageDecoder::from_settings(settings, metrics, conventions, downlink.clone());
+        Ok(Self(Arc::new(GatewayInner {
             ledger,
-            dead_letters: Arc::new(DeadLetters::new(limits.dead_letters_shown)),
-            duplicates: Arc::new(Duplicates::new(limits.duplicates_shown)),
+            dead_letters: Arc::new(RecentDeadLetters::new(limits.dead_letters_shown)),
+            duplicates: Arc::new(RecentDuplicates::new(limits.duplicates_shown)),
             downlink,
             connections: Arc::default(),
             is_ready: Arc::default(),
-            lag: Arc::new(Histogram::new(&LAG_BOUNDS_S)),
+            lag: Arc::new(TimeHistogram::new(&LAG_BOUNDS_S)),
             log,
-            inlet,
+            ingest_queue: inlet,
             access: Arc::default(),
             listener_counts: Arc::default(),
             rules: watch::Sender::new(Arc::new(rules)),
@@ -167,30 +170,33 @@ impl Gateway {
 
     /// What became of every reading since the start.
     #[must_use]
-    pub fn ledger(&self) -> Snapshot {
-        let entities = self.0.decoder.borrow().entities();
-        Snapshot { entities, ..self.0.ledger.snapshot() }
+    pub fn ledger_snapshot(&self) -> LedgerSnapshot {
+        let entities = self.0.decoder.borrow().entity_counts();
+        LedgerSnapshot { entities, ..self.0.ledger.snapshot() }
     }
 
     /// The latest dead letters, newest first, at most `limit`.
     #[must_use]
-    pub fn dead_letters(&self, limit: usize) -> Vec<Shown> {
-        self.0.dead_letters.latest(limit)
+    pub fn latest_dead_letters(&self, limit: usize) -> Vec<DeadLetterSummary> {
+        self.0.dead_letters.latest_summaries(limit)
     }
 
     /// The latest messages that were found to be duplicates, newest first, at most `limit`: of
     /// a device, or of all.
     #[must_use]
-    pub fn duplicates(&self, device: Option<&str>, limit: usize) -> Vec<DuplicateMessage> {
-        self.0.duplicates.latest(device, limit)
+    pub fn latest_duplicates(&self, device: Option<&str>, limit: usize) -> Vec<DuplicateMessage> {
+        self.0.duplicates.latest_duplicates(device, limit)
     }
 
     /// Hands dead letters in again, after their cause was mended.
     ///
     /// # Errors
     /// Where the log cannot be read.
-    pub async fn reinject(&self, selection: &Selection) -> Result<Reinjected, LogError> {
-        selection.reinject(&self.0.log, &self.0.inlet).await
+    pub async fn reinject_dead_letters(
+        &self,
+        selection: &DeadLetterSelection,
+    ) -> Result<Reinjected, LogError> {
+        selection.reinject_selected(&self.0.log, &self.0.ingest_queue).await
     }
 
     /// Takes over new settings, all of them or, where one cannot be changed
@@ -199,29 +205,31 @@ impl Gateway {
     /// # Errors
     /// Names the settings that need a restart, or that make no sense, and the file that
     /// cannot be used.
-    pub fn reload(&self, settings: &Settings) -> Result<(), GatewayError> {
+    pub fn apply_settings(&self, settings: &GatewaySettings) -> Result<(), GatewayError> {
         let metrics = settings.metric_table()?;
-        let fixed = self.0.settings.borrow().fixed_changes(settings);
+        let fixed = self.0.settings.borrow().restart_keys(settings);
         if !fixed.is_empty() {
             let what = "cannot change while the gateway runs; nothing was changed: restart it";
             return Err(ConfigError::invalid(&fixed.join(", "), what).into());
         }
-        settings.mqtt.check_guard()?;
+        settings.mqtt.check_is_guarded()?;
         let rules = AccessRules::load(&settings.mqtt)?;
-        let tls = listener_tls(settings)?;
-        let conventions = if same(&self.0.settings.borrow().mappings, &settings.mappings) {
-            // With what they have learnt.
-            self.0.decoder.borrow().conventions.clone()
-        } else {
-            Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?))
-        };
-        let decoder = Decoder::with(settings, metrics, conventions, self.0.downlink.clone());
+        let tls = load_listener_tls(settings)?;
+        let conventions =
+            if are_mappings_equal(&self.0.settings.borrow().mappings, &settings.mappings) {
+                // With what they have learnt.
+                self.0.decoder.borrow().conventions.clone()
+            } else {
+                Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?))
+            };
+        let decoder =
+            MessageDecoder::from_settings(settings, metrics, conventions, self.0.downlink.clone());
         self.0.decoder.send_replace(Arc::new(decoder));
         self.0.settings.send_replace(Arc::new(settings.clone()));
         // Connections whose user is another or gone are closed.
         self.0.rules.send_replace(Arc::new(rules));
         if let Some((current, new)) = self.0.listener_tls.as_ref().zip(tls) {
-            current.replace(new);
+            current.replace_config(new);
         }
         info!("new settings are in force");
         Ok(())
@@ -234,14 +242,14 @@ impl Gateway {
     }
 
     /// `/ledger`, `/duplicates`, `/dead-letters` and `POST /v1/readings`, to be merged with other services' routes.
-    pub fn routes(&self) -> axum::Router {
-        rest::routes(self.clone())
+    pub fn rest_routes(&self) -> axum::Router {
+        rest::ledger_routes(self.clone())
     }
 
     /// Counts in the text format of Prometheus.
     #[must_use]
-    pub fn metrics(&self) -> String {
-        metrics::metrics(self)
+    pub fn render_metrics(&self) -> String {
+        metrics::render_metrics(self)
     }
 
     /// Takes messages until `shutdown`, then answers those under way, at most
@@ -255,10 +263,10 @@ impl Gateway {
     /// When called a second time.
     pub async fn run(
         &self,
-        sockets: Sockets,
+        sockets: GatewaySockets,
         shutdown: CancellationToken,
     ) -> Result<(), GatewayError> {
-        let Inner { settings, ledger, dead_letters, log, .. } = &*self.0;
+        let GatewayInner { settings, ledger, dead_letters, log, .. } = &*self.0;
         let mut rest_options = ServeOptions::from(&settings.borrow().rest);
         rest_options.drain_time = self.drain_time();
         let mode = settings.borrow().mqtt.mode;
@@ -271,17 +279,23 @@ impl Gateway {
             let (duplicates, lag) = (self.0.duplicates.clone(), self.0.lag.clone());
             let dir = settings.borrow().log.state_dir().map(Path::to_path_buf);
             // Recovers segments or asks Kafka's brokers, which takes its time.
-            blocking(move || {
+            run_blocking(move || {
                 let retained =
-                    (mode == Mode::Bridge).then(|| RetainedMessages::open(dir.as_deref()));
-                let parts =
-                    PipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained };
-                Pipeline::open(&log, parts)
+                    (mode == MqttMode::Bridge).then(|| RetainedMessages::open(dir.as_deref()));
+                let parts = IngestPipelineParts {
+                    decoder,
+                    ledger,
+                    dead_letters,
+                    duplicates,
+                    lag,
+                    retained,
+                };
+                IngestPipeline::open(&log, parts)
             })
         };
         let pipeline = opened.await?;
         // Kafka may be away now; what is only shown is not worth waiting for.
-        match tokio::time::timeout(RECALL_TIME_MAX, dead_letters.load(log)).await {
+        match tokio::time::timeout(RECALL_TIME_MAX, dead_letters.load_latest(log)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "dead letters from before are not shown"),
             Err(_) => warn!("dead letters from before are not shown: the log does not answer"),
@@ -292,7 +306,7 @@ impl Gateway {
                 Some(socket) => {
                     let routes = rest::service_routes(self.clone());
                     let served =
-                        service::rest::serve(socket, routes, rest_options, shutdown.clone());
+                        service::rest::serve_routes(socket, routes, rest_options, shutdown.clone());
                     served.await.map_err(GatewayError::Rest)
                 }
                 None => Ok(()),
@@ -300,23 +314,23 @@ impl Gateway {
         };
         let transport = async {
             match mode {
-                Mode::Listener => self.listen(sockets.mqtt, &shutdown).await,
-                Mode::Bridge => Box::pin(self.bridge(&shutdown)).await,
+                MqttMode::Listener => self.run_listener(sockets.mqtt, &shutdown).await,
+                MqttMode::Bridge => Box::pin(self.run_bridge(&shutdown)).await,
             }
         };
         let mut ledger_file = self.open_ledger().await?;
         let result = tokio::select! {
             failed = pipeline.run(jobs) => failed.map_err(GatewayError::from),
-            () = pipeline.keep_refused() => Ok(()),
+            () = pipeline.dead_letter_refused_records() => Ok(()),
             () = self.apply_retention() => Ok(()),
-            () = self.keep_ledger(&mut ledger_file) => Ok(()),
+            () = self.save_ledger_periodically(&mut ledger_file) => Ok(()),
             () = self.compare_with_kafka() => Ok(()),
             ended = async { tokio::try_join!(transport, rest) } => ended.map(|_| ()),
         };
         self.0.is_ready.store(false, Ordering::Relaxed);
-        pipeline.save();
-        ledger_file.write(ledger);
-        let totals = self.ledger().totals;
+        pipeline.save_retained();
+        ledger_file.write_if_changed(ledger);
+        let totals = self.ledger_snapshot().totals;
         info!(
             received = totals.received,
             logged = totals.logged,
@@ -337,7 +351,7 @@ impl Gateway {
         loop {
             clock.tick().await;
             let log = self.0.log.clone();
-            if let Err(error) = blocking(move || log.apply_retention()).await {
+            if let Err(error) = run_blocking(move || log.apply_retention()).await {
                 warn!(%error, "old records stay for now; trying again");
             }
         }
@@ -345,24 +359,24 @@ impl Gateway {
 
     /// Takes over the counts of an earlier process.
     async fn open_ledger(&self) -> Result<LedgerFile, GatewayError> {
-        let Inner { ledger, log, settings, .. } = &*self.0;
+        let GatewayInner { ledger, log, settings, .. } = &*self.0;
         let dir = settings.borrow().log.state_dir().map(Path::to_path_buf);
         let own = ledger.clone();
-        let file = blocking(move || LedgerFile::open(dir.as_deref(), &own)).await;
+        let file = run_blocking(move || LedgerFile::open(dir.as_deref(), &own)).await;
         if log.is_embedded() {
-            ledger.recount(log).await?;
+            ledger.recount_from_log(log).await?;
         }
         Ok(file)
     }
 
     /// Keeps the counts beside the log. Never ends.
-    async fn keep_ledger(&self, file: &mut LedgerFile) {
+    async fn save_ledger_periodically(&self, file: &mut LedgerFile) {
         let mut clock = tokio::time::interval(LEDGER_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
             let began = tokio::time::Instant::now();
-            file.write(&self.0.ledger);
+            file.write_if_changed(&self.0.ledger);
             // Many devices take longer to write.
             tokio::time::sleep(began.elapsed() * 20).await;
         }
@@ -370,7 +384,7 @@ impl Gateway {
 
     /// Compares with what Kafka has, now and then. Never ends.
     async fn compare_with_kafka(&self) {
-        let Inner { ledger, log, .. } = &*self.0;
+        let GatewayInner { ledger, log, .. } = &*self.0;
         if log.is_embedded() {
             return std::future::pending().await;
         }
@@ -379,7 +393,7 @@ impl Gateway {
         loop {
             clock.tick().await;
             let (own, log) = (ledger.clone(), log.clone());
-            let compared = blocking(move || {
+            let compared = run_blocking(move || {
                 [topic::READINGS, topic::DEAD_LETTERS]
                     .into_iter()
                     .try_for_each(|topic| own.compare_with_kafka(&log, topic))
@@ -390,15 +404,23 @@ impl Gateway {
         }
     }
 
-    async fn listen(
+    async fn run_listener(
         &self,
         socket: Option<TcpListener>,
         shutdown: &CancellationToken,
     ) -> Result<(), GatewayError> {
-        let Inner { settings, inlet, downlink, connections, ledger, rules, .. } = &*self.0;
+        let GatewayInner {
+            settings,
+            ingest_queue: inlet,
+            downlink,
+            connections,
+            ledger,
+            rules,
+            ..
+        } = &*self.0;
         let socket = socket.ok_or(GatewayError::NoSocket)?;
-        let frontend = Frontend::new(FrontendParts {
-            inlet: inlet.clone(),
+        let frontend = ListenerContext::new(ListenerContextParts {
+            ingest_queue: inlet.clone(),
             downlink: downlink.clone(),
             connections: connections.clone(),
             settings: settings.subscribe(),
@@ -413,27 +435,33 @@ impl Gateway {
         let drained = async {
             shutdown.cancelled().await;
             frontend.is_draining.store(true, Ordering::Release);
-            drain("messages under way", self.drain_time(), ledger.drained()).await;
+            drain_within("messages under way", self.drain_time(), ledger.wait_until_drained())
+                .await;
             close.cancel();
             Ok(())
         };
         self.0.is_ready.store(true, Ordering::Relaxed);
-        let served =
-            listener::serve(socket, self.0.listener_tls.clone(), frontend.clone(), close.clone());
+        let served = listener::serve_listener(
+            socket,
+            self.0.listener_tls.clone(),
+            frontend.clone(),
+            close.clone(),
+        );
         tokio::try_join!(served, drained).map(|_| ())
     }
 
     /// Runs a bridge, and after a change of its settings another, which takes
     /// over the session.
-    async fn bridge(&self, shutdown: &CancellationToken) -> Result<(), GatewayError> {
-        let Inner { settings, inlet, downlink, ledger, is_ready, .. } = &*self.0;
+    async fn run_bridge(&self, shutdown: &CancellationToken) -> Result<(), GatewayError> {
+        let GatewayInner { settings, ingest_queue: inlet, downlink, ledger, is_ready, .. } =
+            &*self.0;
         let mut settings = settings.subscribe();
         let mut dropped_filters = Vec::new();
         loop {
-            let Settings { mqtt, mappings, .. } = (**settings.borrow_and_update()).clone();
+            let GatewaySettings { mqtt, mappings, .. } = (**settings.borrow_and_update()).clone();
             let metadata_filters = self.0.decoder.borrow().metadata_filters();
             let stop = shutdown.child_token();
-            let (bridge, events) = Bridge::new(
+            let (bridge, events) = MqttBridge::new(
                 &mqtt,
                 inlet.clone(),
                 ledger.clone(),
@@ -452,14 +480,21 @@ impl Gateway {
             let work = async {
                 tokio::try_join!(
                     values,
-                    metadata::follow(&mqtt, metadata_filters, inlet.clone(), told, stop.clone()),
-                    bridge::publish(&mqtt, downlink, stop.clone()),
+                    metadata::follow_metadata(
+                        &mqtt,
+                        metadata_filters,
+                        inlet.clone(),
+                        told,
+                        stop.clone()
+                    ),
+                    bridge::forward_downlink(&mqtt, downlink, stop.clone()),
                 )
                 .map(|_| ())
             };
             let changed = async {
-                let is_other = |new: &Arc<Settings>| {
-                    new.mqtt.fingerprint() != mqtt.fingerprint() || !same(&new.mappings, &mappings)
+                let is_other = |new: &Arc<GatewaySettings>| {
+                    new.mqtt.connection_fingerprint() != mqtt.connection_fingerprint()
+                        || !are_mappings_equal(&new.mappings, &mappings)
                 };
                 // The sender lives as long as the gateway.
                 let _ = settings.wait_for(is_other).await;
@@ -469,7 +504,7 @@ impl Gateway {
             let expired = async {
                 stop.cancelled().await;
                 let never = std::future::pending::<()>();
-                drain("messages under way", self.drain_time(), never).await;
+                drain_within("messages under way", self.drain_time(), never).await;
             };
             tokio::select! {
                 ended = work => ended?,
@@ -486,17 +521,19 @@ impl Gateway {
     }
 
     fn drain_time(&self) -> Duration {
-        self.0.settings.borrow().limits.drain()
+        self.0.settings.borrow().limits.drain_time()
     }
 }
 
 /// What devices are met with, where the listener speaks TLS.
-fn listener_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, GatewayError> {
+fn load_listener_tls(
+    settings: &GatewaySettings,
+) -> Result<Option<Arc<ServerConfig>>, GatewayError> {
     let (mode, tls) = (settings.mqtt.mode, &settings.mqtt.tls);
-    (mode == Mode::Listener && tls.enabled).then(|| tls::server(tls)).transpose()
+    (mode == MqttMode::Listener && tls.enabled).then(|| tls::load_server_tls(tls)).transpose()
 }
 
 /// Whether two lists of mappings say the same.
-fn same(a: &[Mapping], b: &[Mapping]) -> bool {
+fn are_mappings_equal(a: &[MappingSettings], b: &[MappingSettings]) -> bool {
     format!("{a:?}") == format!("{b:?}")
 }

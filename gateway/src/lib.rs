@@ -33,10 +33,10 @@
 //! - `blocking`: what takes its time, off the tasks
 
 pub mod access;
-mod arrival;
+mod arrival_times;
 mod blocking;
 mod bridge;
-mod clock;
+mod clock_offset;
 pub mod conventions;
 pub mod dead_letters;
 mod downlink;
@@ -46,22 +46,22 @@ mod error;
 pub mod fuzzing;
 mod gateway;
 mod http_readings;
-mod inlet;
-mod intake;
+mod ingest_queue;
 pub mod ledger;
 mod listener;
+mod log_records;
 mod message;
+mod message_decoder;
 mod metadata;
 mod metrics;
 mod pipeline;
-mod record;
 mod rest;
-mod retained;
+mod retained_messages;
 mod sequence;
 pub mod settings;
 mod tls;
 
 pub use downlink::Downlink;
 pub use error::GatewayError;
-pub use gateway::{Gateway, Sockets, run};
-pub use settings::Settings;
+pub use gateway::{Gateway, GatewaySockets, run};
+pub use settings::GatewaySettings;

@@ -9,16 +9,19 @@ use std::{
 use anyhow::{Context, Error, Result, bail};
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use gateway::{Gateway, GatewayError, Settings, Sockets, dead_letters::Selection, settings::Mode};
+use gateway::{
+    Gateway, GatewayError, GatewaySettings, GatewaySockets, dead_letters::DeadLetterSelection,
+    settings::MqttMode,
+};
 use service::{descriptors, log, shutdown};
-use telemetry::Reason;
+use telemetry::DeadLetterReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error, warn};
 
 /// Takes MQTT messages into a durable log.
 #[derive(Parser)]
 #[command(version)]
-struct Args {
+struct GatewayArgs {
     /// Configuration file; `gateway defaults` prints one with every key.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -26,11 +29,11 @@ struct Args {
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(subcommand)]
-    command: Command,
+    command: GatewayCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum GatewayCommand {
     /// Run until SIGINT or SIGTERM.
     Run,
     /// Print the ledger of a running gateway as JSON.
@@ -43,16 +46,16 @@ enum Command {
     },
     /// Show the dead letters of a running gateway, or hand them in again.
     #[command(subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(DeadLettersCommand),
     /// Make lines of the users file (mqtt.users_file).
     #[command(subcommand)]
-    User(User),
+    User(UserCommand),
     /// Print the commented default configuration.
     Defaults,
 }
 
 #[derive(Subcommand)]
-enum User {
+enum UserCommand {
     /// Print the line of a user, with the hash of the password that is read from standard
     /// input. A right is publish:FILTER, retain:FILTER (to keep messages for later
     /// subscribers, on topics of mqtt.forward), subscribe:FILTER, or @GROUP, a line
@@ -75,7 +78,7 @@ enum User {
 }
 
 #[derive(Subcommand)]
-enum DeadLetters {
+enum DeadLettersCommand {
     /// Print the latest as JSON, newest first.
     List {
         /// At most this many.
@@ -90,7 +93,7 @@ enum DeadLetters {
     Reinject {
         /// Only those for this reason, as `list` shows it.
         #[arg(long)]
-        reason: Option<Reason>,
+        reason: Option<DeadLetterReason>,
         /// Only those whose topic matches this MQTT filter.
         #[arg(long)]
         topic: Option<String>,
@@ -105,23 +108,34 @@ enum DeadLetters {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let args = Args::parse();
-    log::init(log::Format::default(), "info");
-    let settings = Settings::load(args.config.as_deref(), &args.set)?;
+    let args = GatewayArgs::parse();
+    log::init_logging(log::LogFormat::default(), "info");
+    let settings = GatewaySettings::load(args.config.as_deref(), &args.set)?;
     match args.command {
-        Command::Run => run(&settings, args.config, args.set).await,
-        Command::Ledger => ask(&settings, "ledger", None).await,
-        Command::Duplicates { limit } => {
-            ask(&settings, &format!("duplicates?limit={limit}"), None).await
+        GatewayCommand::Run => run_gateway(&settings, args.config, args.set).await,
+        GatewayCommand::Ledger => query_gateway(&settings, "ledger", None).await,
+        GatewayCommand::Duplicates { limit } => {
+            query_gateway(&settings, &format!("duplicates?limit={limit}"), None).await
         }
-        Command::DeadLetters(DeadLetters::List { limit }) => {
-            ask(&settings, &format!("dead-letters?limit={limit}"), None).await
+        GatewayCommand::DeadLetters(DeadLettersCommand::List { limit }) => {
+            query_gateway(&settings, &format!("dead-letters?limit={limit}"), None).await
         }
-        Command::DeadLetters(DeadLetters::Reinject { reason, topic, limit, dry_run }) => {
-            let selection = Selection { reason, topic, limit, dry_run, ..Selection::default() };
-            ask(&settings, "dead-letters/reinject", Some(&selection)).await
+        GatewayCommand::DeadLetters(DeadLettersCommand::Reinject {
+            reason,
+            topic,
+            limit,
+            dry_run,
+        }) => {
+            let selection = DeadLetterSelection {
+                reason,
+                topic,
+                limit,
+                dry_run,
+                ..DeadLetterSelection::default()
+            };
+            query_gateway(&settings, "dead-letters/reinject", Some(&selection)).await
         }
-        Command::User(User::Add { name, rights, generate, certificate_only }) => {
+        GatewayCommand::User(UserCommand::Add { name, rights, generate, certificate_only }) => {
             let password = match (generate, certificate_only) {
                 (_, true) => None,
                 (true, _) => {
@@ -135,7 +149,7 @@ async fn main() -> Result<()> {
             println!("{}", line.map_err(Error::msg)?);
             Ok(())
         }
-        Command::Defaults => {
+        GatewayCommand::Defaults => {
             print!("{}", gateway::settings::DEFAULTS);
             Ok(())
         }
@@ -153,35 +167,44 @@ fn read_password() -> Result<String> {
     Ok(password.to_owned())
 }
 
-async fn run(settings: &Settings, config: Option<PathBuf>, set: Vec<String>) -> Result<()> {
-    let Settings { mqtt, rest, .. } = settings;
+async fn run_gateway(
+    settings: &GatewaySettings,
+    config: Option<PathBuf>,
+    set: Vec<String>,
+) -> Result<()> {
+    let GatewaySettings { mqtt, rest, .. } = settings;
     match descriptors::raise_limit() {
         Ok(open_files_max) => debug!(open_files_max, "limit of open files"),
         Err(error) => warn!(%error, "the limit of open files stays as it is"),
     }
-    let sockets = Sockets {
-        mqtt: (mqtt.mode == Mode::Listener).then(|| mqtt.bind("mqtt")).transpose()?,
-        rest: Some(rest.bind()?),
+    let sockets = GatewaySockets {
+        mqtt: (mqtt.mode == MqttMode::Listener).then(|| mqtt.bind_listener("mqtt")).transpose()?,
+        rest: Some(rest.bind_listener()?),
     };
     let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
-    let shutdown = shutdown::on_signal()?;
+    let shutdown = shutdown::cancel_on_signal()?;
     let gateway = Gateway::new(settings, metrics, log)?;
-    tokio::spawn(reload(gateway.clone(), signal(SignalKind::hangup())?, config, set));
+    tokio::spawn(reload_on_hangup(gateway.clone(), signal(SignalKind::hangup())?, config, set));
     Ok(gateway.run(sockets, shutdown).await?)
 }
 
 /// At each SIGHUP reads the configuration again; a bad one changes nothing.
-async fn reload(gateway: Gateway, mut hangups: Signal, config: Option<PathBuf>, set: Vec<String>) {
+async fn reload_on_hangup(
+    gateway: Gateway,
+    mut hangups: Signal,
+    config: Option<PathBuf>,
+    set: Vec<String>,
+) {
     while hangups.recv().await.is_some() {
-        let loaded = Settings::load(config.as_deref(), &set).map_err(GatewayError::from);
-        if let Err(error) = loaded.and_then(|settings| gateway.reload(&settings)) {
+        let loaded = GatewaySettings::load(config.as_deref(), &set).map_err(GatewayError::from);
+        if let Err(error) = loaded.and_then(|settings| gateway.apply_settings(&settings)) {
             error!(%error, "SIGHUP: the old settings stay in force");
         }
     }
 }
 
 /// A client that takes exactly the gateway's own certificate, where it speaks TLS.
-fn client(settings: &Settings) -> Result<reqwest::Client> {
+fn rest_client(settings: &GatewaySettings) -> Result<reqwest::Client> {
     let mut client = reqwest::Client::builder();
     if settings.rest.tls.is_enabled() {
         let pinned = service::tls::pinned_client(&settings.rest.tls.cert_file)?;
@@ -192,14 +215,18 @@ fn client(settings: &Settings) -> Result<reqwest::Client> {
 
 /// Asks the running gateway that this configuration describes, by GET, or by
 /// POST where there is something to say.
-async fn ask(settings: &Settings, path: &str, body: Option<&Selection>) -> Result<()> {
+async fn query_gateway(
+    settings: &GatewaySettings,
+    path: &str,
+    body: Option<&DeadLetterSelection>,
+) -> Result<()> {
     let url = format!("{}://{}/{path}", settings.rest.tls.scheme(), settings.rest.listen);
-    let client = client(settings)?;
+    let client = rest_client(settings)?;
     let mut request = match body {
         None => client.get(&url).timeout(Duration::from_secs(10)),
         Some(body) => client.post(&url).json(body),
     };
-    if let Some(token) = settings.rest.token.reveal() {
+    if let Some(token) = settings.rest.token.expose_secret() {
         request = request.bearer_auth(token);
     }
     let answer = request.send().await.with_context(|| {

@@ -7,7 +7,7 @@ use telemetry::SmolStr;
 
 /// An MQTT PUBLISH as received.
 #[derive(Clone, Debug)]
-pub(crate) struct Message {
+pub(crate) struct InboundMessage {
     pub(crate) topic: SmolStr,
     pub(crate) payload: Bytes,
     /// A broker's stored last value, not a new one.

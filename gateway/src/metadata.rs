@@ -14,9 +14,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     GatewayError,
-    bridge::{BACKOFF_MAX, REQUESTS_SPARE, ended, message, options},
-    inlet::Inlet,
-    settings::Mqtt,
+    bridge::{BACKOFF_MAX, REQUESTS_SPARE, bridge_error, message_from_publish, mqtt_options},
+    ingest_queue::IngestQueue,
+    settings::MqttSettings,
 };
 
 /// A broker sends all that it has stored at once: after a pause as long as
@@ -27,10 +27,10 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Hands in what comes on `filters` until `shutdown`. Answers `told` once what
 /// is stored has come.
-pub(crate) async fn follow(
-    mqtt: &Mqtt,
+pub(crate) async fn follow_metadata(
+    mqtt: &MqttSettings,
     filters: Vec<String>,
-    inlet: Inlet,
+    inlet: IngestQueue,
     told: oneshot::Sender<()>,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
@@ -40,12 +40,12 @@ pub(crate) async fn follow(
         told.take().map(|told| told.send(()));
         return Ok(());
     }
-    let mut options = options(mqtt, &format!("{}-metadata", mqtt.client_id))?;
+    let mut options = mqtt_options(mqtt, &format!("{}-metadata", mqtt.client_id))?;
     options.set_clean_start(true).set_receive_maximum(Some(mqtt.receive_maximum));
     let (client, mut events) = AsyncClient::builder(options)
         .capacity(REQUESTS_SPARE + usize::from(mqtt.receive_maximum))
         .try_build()
-        .map_err(|e| ended(e.to_string()))?;
+        .map_err(|e| bridge_error(e.to_string()))?;
     // Until the subscription is answered.
     let (mut is_subscribed, mut latest, mut first) = (false, Instant::now(), Instant::now());
     loop {
@@ -79,7 +79,7 @@ pub(crate) async fn follow(
             }
             Ok(Event::Incoming(Incoming::Publish(publish))) => {
                 latest = Instant::now();
-                if let Err(error) = inlet.submit(message(&publish)) {
+                if let Err(error) = inlet.submit_message(message_from_publish(&publish)) {
                     // The broker still has it, and sends it on the next
                     // connection.
                     error!(%error, "not taking metadata; leaving the broker for a while");

@@ -2,129 +2,137 @@
 
 use std::sync::atomic::Ordering;
 
-use service::prometheus::{Page, label};
+use service::prometheus::{MetricsPage, format_label};
 
 use crate::{
-    gateway::{Gateway, Inner},
-    ledger::{Counts, Snapshot},
+    gateway::{Gateway, GatewayInner},
+    ledger::{LedgerCounts, LedgerSnapshot},
 };
 
-pub(crate) fn metrics(gateway: &Gateway) -> String {
-    let mut page = Page::new("microclimate_gateway");
-    readings(&mut page, gateway);
-    devices(&mut page, gateway);
-    connections(&mut page, gateway);
-    listener(&mut page, gateway);
-    acknowledgements(&mut page, gateway);
-    topics(&mut page, gateway);
-    spools(&mut page, gateway);
-    kafka(&mut page, gateway);
-    page.finish()
+pub(crate) fn render_metrics(gateway: &Gateway) -> String {
+    let mut page = MetricsPage::new("microclimate_gateway");
+    write_reading_metrics(&mut page, gateway);
+    write_device_metrics(&mut page, gateway);
+    write_connection_metrics(&mut page, gateway);
+    write_listener_metrics(&mut page, gateway);
+    write_acknowledgement_metrics(&mut page, gateway);
+    write_topic_metrics(&mut page, gateway);
+    write_spool_metrics(&mut page, gateway);
+    write_kafka_metrics(&mut page, gateway);
+    page.into_text()
 }
 
-fn readings(page: &mut Page, gateway: &Gateway) {
-    let Snapshot { messages, totals, .. } = gateway.ledger();
-    let Counts { received, logged, dead_lettered, duplicates, .. } = totals;
-    let Counts { dropped, in_flight, unaccounted, .. } = totals;
-    page.one(("messages_total", "counter", "Messages that came, by MQTT or HTTP"), messages);
-    page.one(("readings_received_total", "counter", "Readings that came"), received);
+fn write_reading_metrics(page: &mut MetricsPage, gateway: &Gateway) {
+    let LedgerSnapshot { messages, totals, .. } = gateway.ledger_snapshot();
+    let LedgerCounts { received, logged, dead_lettered, duplicates, .. } = totals;
+    let LedgerCounts { dropped, in_flight, unaccounted, .. } = totals;
+    page.add_metric(("messages_total", "counter", "Messages that came, by MQTT or HTTP"), messages);
+    page.add_metric(("readings_received_total", "counter", "Readings that came"), received);
     let outcomes = [
         ("logged", logged),
         ("dead_lettered", dead_lettered),
         ("duplicate", duplicates),
         ("dropped", dropped),
     ];
-    let outcomes = outcomes.map(|(name, count)| (label("outcome", name), count));
-    page.family(("readings_total", "counter", "Readings settled, by outcome"), outcomes);
-    page.one(("readings_in_flight", "gauge", "Readings not yet durable"), in_flight);
-    page.one(("readings_unaccounted", "gauge", "Readings lost: must be 0"), unaccounted);
+    let outcomes = outcomes.map(|(name, count)| (format_label("outcome", name), count));
+    page.add_family(("readings_total", "counter", "Readings settled, by outcome"), outcomes);
+    page.add_metric(("readings_in_flight", "gauge", "Readings not yet durable"), in_flight);
+    page.add_metric(("readings_unaccounted", "gauge", "Readings lost: must be 0"), unaccounted);
     let letters = &gateway.0.dead_letters;
-    let reasons = letters.by_reason().into_iter();
-    let reasons = reasons.map(|(reason, count)| (label("reason", reason), count));
-    page.family(("dead_letters_total", "counter", "Dead letters, by reason"), reasons);
-    let repeated = letters.repeated().into_iter();
-    let repeated = repeated.map(|(reason, count)| (label("reason", reason), count));
+    let reasons = letters.counts_by_reason().into_iter();
+    let reasons = reasons.map(|(reason, count)| (format_label("reason", reason), count));
+    page.add_family(("dead_letters_total", "counter", "Dead letters, by reason"), reasons);
+    let repeated = letters.repeat_counts().into_iter();
+    let repeated = repeated.map(|(reason, count)| (format_label("reason", reason), count));
     let about = ("dead_letters_repeated_total", "counter", "Dead letters counted and not stored");
-    page.family(about, repeated);
+    page.add_family(about, repeated);
     let about = ("dead_letters_reinjected_total", "counter", "Dead letters that became readings");
-    page.one(about, letters.reinjected_total());
+    page.add_metric(about, letters.reinjected_total());
 }
 
-fn devices(page: &mut Page, gateway: &Gateway) {
-    let Snapshot { totals, devices, evicted_devices, entities, .. } = gateway.ledger();
+fn write_device_metrics(page: &mut MetricsPage, gateway: &Gateway) {
+    let LedgerSnapshot { totals, devices, evicted_devices, entities, .. } =
+        gateway.ledger_snapshot();
     let about = ("devices_evicted_total", "counter", "Devices that lost their line to others");
-    page.one(about, evicted_devices);
+    page.add_metric(about, evicted_devices);
     let about = ("entities", "gauge", "Announced entities, properties and metrics remembered");
-    page.one(about, entities.remembered);
+    page.add_metric(about, entities.remembered);
     let about = ("entities_evicted_total", "counter", "Those over the mappings' entities_max");
-    page.one(about, entities.evicted);
+    page.add_metric(about, entities.evicted);
     let about = ("sequence_gaps", "gauge", "Numbers missing in the devices' counting");
-    page.one(about, totals.sequence_gaps);
+    page.add_metric(about, totals.sequence_gaps);
     let about = ("device_resets_total", "counter", "Times that devices began to count anew");
-    page.one(about, totals.resets);
-    page.one(("devices", "gauge", "Devices seen"), devices.len());
+    page.add_metric(about, totals.resets);
+    page.add_metric(("devices", "gauge", "Devices seen"), devices.len());
     let off = devices.iter().filter_map(|line| line.clock_offset_ms).map(i64::unsigned_abs).max();
     let about = ("clock_offset_seconds_max", "gauge", "Largest offset of a device's clock");
-    page.one(about, off.unwrap_or(0) as f64 / 1000.0);
+    page.add_metric(about, off.unwrap_or(0) as f64 / 1000.0);
 }
 
-fn connections(page: &mut Page, gateway: &Gateway) {
-    let Inner { connections, downlink, is_ready, .. } = &*gateway.0;
+fn write_connection_metrics(page: &mut MetricsPage, gateway: &Gateway) {
+    let GatewayInner { connections, downlink, is_ready, .. } = &*gateway.0;
     let about = ("lost_sessions_total", "counter", "MQTT sessions that a broker lost");
-    page.one(about, gateway.ledger().lost_sessions);
+    page.add_metric(about, gateway.ledger_snapshot().lost_sessions);
     let about = ("connections", "gauge", "MQTT clients connected");
-    page.one(about, connections.load(Ordering::Relaxed));
+    page.add_metric(about, connections.load(Ordering::Relaxed));
     let about = ("downlink_missed_total", "counter", "Messages that slow subscribers missed");
-    page.one(about, downlink.missed());
+    page.add_metric(about, downlink.missed_count());
     let about = ("downlink_waiting_bytes", "gauge", "Bytes that wait for subscribers");
-    page.one(about, downlink.waiting_bytes());
+    page.add_metric(about, downlink.waiting_bytes());
     let about = ("retained_bytes", "gauge", "Bytes that are kept for later subscribers");
-    page.one(about, downlink.retained_bytes());
+    page.add_metric(about, downlink.retained_bytes());
     let about = ("retained_refused_total", "counter", "Retained messages not kept: no room");
-    page.one(about, downlink.retained_refused());
+    page.add_metric(about, downlink.retained_refused());
     let about = ("ready", "gauge", "Whether messages are taken");
-    page.one(about, u8::from(is_ready.load(Ordering::Relaxed)));
+    page.add_metric(about, u8::from(is_ready.load(Ordering::Relaxed)));
 }
 
-fn listener(page: &mut Page, gateway: &Gateway) {
-    let Inner { listener_counts: counts, access, .. } = &*gateway.0;
+fn write_listener_metrics(page: &mut MetricsPage, gateway: &Gateway) {
+    let GatewayInner { listener_counts: counts, access, .. } = &*gateway.0;
     let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    let reasons = counts.cut().map(|(reason, count)| (label("reason", reason), count));
+    let reasons =
+        counts.cut_counts().map(|(reason, count)| (format_label("reason", reason), count));
     let about = ("connections_cut_total", "counter", "Connections refused or cut, by reason");
-    page.family(about, reasons);
+    page.add_family(about, reasons);
     let about = (
         "connections_held_bytes",
         "gauge",
         "Bytes of unfinished packets, names, wills and filters",
     );
-    page.one(about, read(&counts.held_bytes));
+    page.add_metric(about, read(&counts.held_bytes));
     let about = ("publishes_denied_total", "counter", "Messages that their user may not publish");
-    page.one(about, read(&counts.denied_publishes));
+    page.add_metric(about, read(&counts.denied_publishes));
     let about = ("subscriptions_denied_total", "counter", "Subscriptions that a user may not have");
-    page.one(about, read(&counts.denied_subscriptions));
+    page.add_metric(about, read(&counts.denied_subscriptions));
     let about = ("attempts_refused_total", "counter", "Passwords not looked at: too many guesses");
-    page.one(about, access.refused_attempts());
+    page.add_metric(about, access.refused_attempts());
     let about = ("guessers_forgotten_total", "counter", "Guessing users and addresses forgotten");
-    page.one(about, access.forgotten_guessers());
-    page.one(("sessions", "gauge", "MQTT sessions that are remembered"), read(&counts.sessions));
+    page.add_metric(about, access.forgotten_guessers());
+    page.add_metric(
+        ("sessions", "gauge", "MQTT sessions that are remembered"),
+        read(&counts.sessions),
+    );
     let about = ("sessions_evicted_total", "counter", "MQTT sessions forgotten for want of room");
-    page.one(about, read(&counts.sessions_evicted));
+    page.add_metric(about, read(&counts.sessions_evicted));
 }
 
-fn acknowledgements(page: &mut Page, gateway: &Gateway) {
+fn write_acknowledgement_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     let about = ("acknowledgement_seconds", "From a message's arrival to its durability");
-    page.histogram(about, [(String::new(), &*gateway.0.lag)]);
+    page.add_histogram(about, [(String::new(), &*gateway.0.lag)]);
 }
 
 /// What the embedded log has on disk.
-fn topics(page: &mut Page, gateway: &Gateway) {
+fn write_topic_metrics(page: &mut MetricsPage, gateway: &Gateway) {
     let log = &gateway.0.log;
     let about = ("disk_full", "gauge", "Whether nothing is acknowledged for want of disk space");
-    page.one(about, u8::from(log.is_disk_full()));
+    page.add_metric(about, u8::from(log.is_disk_full()));
     // What cannot be read now is said where it is used.
-    let topics = log.storage().unwrap_or_default();
+    let topics = log.topic_storage().unwrap_or_default();
     let mut each = |about, value: &dyn Fn(&eventlog::TopicStorage) -> f64| {
-        page.family(about, topics.iter().map(|(name, own)| (label("topic", name), value(own))));
+        page.add_family(
+            about,
+            topics.iter().map(|(name, own)| (format_label("topic", name), value(own))),
+        );
     };
     each(("log_bytes", "gauge", "Size of the topic's segments"), &|own| own.bytes as f64);
     let about = ("log_bytes_max", "gauge", "Retention by size");
@@ -142,12 +150,12 @@ fn topics(page: &mut Page, gateway: &Gateway) {
     each(about, &|own| f64::from(own.is_held_back));
 }
 
-fn spools(page: &mut Page, gateway: &Gateway) {
-    let spools = gateway.0.log.spools();
+fn write_spool_metrics(page: &mut MetricsPage, gateway: &Gateway) {
+    let spools = gateway.0.log.spool_statuses();
     let mut each = |about, value: &dyn Fn(&eventlog::SpoolStatus) -> f64| {
-        page.family(
+        page.add_family(
             about,
-            spools.iter().map(|(topic, spool)| (label("topic", topic), value(spool))),
+            spools.iter().map(|(topic, spool)| (format_label("topic", topic), value(spool))),
         );
     };
     each(("spool_records", "gauge", "Records that Kafka does not have yet"), &|s| s.records as f64);
@@ -172,14 +180,17 @@ fn spools(page: &mut Page, gateway: &Gateway) {
 }
 
 /// What librdkafka says of itself (its STATISTICS.md).
-fn kafka(page: &mut Page, gateway: &Gateway) {
-    let missing = gateway.ledger().kafka.missing_records;
+fn write_kafka_metrics(page: &mut MetricsPage, gateway: &Gateway) {
+    let missing = gateway.ledger_snapshot().kafka.missing_records;
     let about =
         ("kafka_missing_records_total", "counter", "Records that Kafka acknowledged and lost");
-    page.one(about, missing);
+    page.add_metric(about, missing);
     let statistics = gateway.0.log.kafka_statistics();
     let mut each = |about, value: &dyn Fn(&eventlog::KafkaStatistics) -> f64| {
-        page.family(about, statistics.iter().map(|(topic, s)| (label("topic", topic), value(s))));
+        page.add_family(
+            about,
+            statistics.iter().map(|(topic, s)| (format_label("topic", topic), value(s))),
+        );
     };
     each(("kafka_queue_records", "gauge", "Records in librdkafka's queues"), &|s| s.queue_records);
     each(("kafka_queue_bytes", "gauge", "Bytes in librdkafka's queues"), &|s| s.queue_bytes);

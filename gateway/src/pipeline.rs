@@ -9,9 +9,11 @@ use std::{
     time::Instant,
 };
 
-use eventlog::{EventLog, LogError, Receipt, Record, RefusedRecord, Writer, fault};
-use service::prometheus::Histogram;
-use telemetry::{DeadLetter, Reason, Report, SequenceCheck, Source, topic};
+use eventlog::{
+    AppendReceipt, EventLog, LogError, Record, RefusedRecord, TopicWriter, fault_injection,
+};
+use service::prometheus::TimeHistogram;
+use telemetry::{DeadLetter, DeadLetterReason, ReportSource, SensorReport, SequenceCheck, topic};
 use tokio::sync::{
     OwnedSemaphorePermit,
     mpsc::{self, UnboundedReceiver},
@@ -20,27 +22,27 @@ use tokio::sync::{
 use tracing::{debug, error, warn};
 
 use crate::{
-    arrival::ArrivalTimes,
-    dead_letters::DeadLetters,
-    duplicates::{DuplicateMessage, Duplicates, beginning},
-    inlet::{Done, DurableOutcome, Job, Origin},
-    intake::{Decoder, Intake, fingerprint, topic_hash},
-    ledger::{AccountId, Ledger, Tally},
-    message::{Message, now_ms},
-    record,
-    retained::RetainedMessages,
+    arrival_times::ArrivalTimes,
+    dead_letters::RecentDeadLetters,
+    duplicates::{DuplicateMessage, RecentDuplicates, payload_preview},
+    ingest_queue::{DurableOutcome, IngestJob, IngestOrigin, IngestOutcome},
+    ledger::{AccountId, Ledger, ReadingTally},
+    log_records,
+    message::{InboundMessage, now_ms},
+    message_decoder::{DecodedMessage, MessageDecoder, message_fingerprint, topic_hash},
+    retained_messages::RetainedMessages,
 };
 
 /// Messages between the two tasks.
-const SETTLING_MAX: usize = 8 * 1024;
+const UNSETTLED_MAX: usize = 8 * 1024;
 
-pub(crate) struct Pipeline {
+pub(crate) struct IngestPipeline {
     /// The newest is taken before each message.
-    decoder: watch::Receiver<Arc<Decoder>>,
+    decoder: watch::Receiver<Arc<MessageDecoder>>,
     ledger: Arc<Ledger>,
-    dead_letters: Arc<DeadLetters>,
-    duplicates: Arc<Duplicates>,
-    lag: Arc<Histogram>,
+    dead_letters: Arc<RecentDeadLetters>,
+    duplicates: Arc<RecentDuplicates>,
+    lag: Arc<TimeHistogram>,
     /// There where messages come from a broker, which stores some.
     retained: Option<Mutex<RetainedMessages>>,
     /// Then receipts say how far the log is.
@@ -50,47 +52,49 @@ pub(crate) struct Pipeline {
     sends_again: bool,
     /// What Kafka refuses of what the spool had.
     refused: Mutex<Option<mpsc::Receiver<RefusedRecord>>>,
-    readings: Writer,
-    letters: Writer,
+    reading_writer: TopicWriter,
+    dead_letter_writer: TopicWriter,
 }
 
 /// What the parts of a gateway share with its pipeline.
-pub(crate) struct PipelineParts {
-    pub(crate) decoder: watch::Receiver<Arc<Decoder>>,
+pub(crate) struct IngestPipelineParts {
+    pub(crate) decoder: watch::Receiver<Arc<MessageDecoder>>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) dead_letters: Arc<DeadLetters>,
-    pub(crate) duplicates: Arc<Duplicates>,
-    pub(crate) lag: Arc<Histogram>,
+    pub(crate) dead_letters: Arc<RecentDeadLetters>,
+    pub(crate) duplicates: Arc<RecentDuplicates>,
+    pub(crate) lag: Arc<TimeHistogram>,
     pub(crate) retained: Option<RetainedMessages>,
 }
 
-struct Settling {
-    message: Message,
+struct UnsettledMessage {
+    message: InboundMessage,
     account: AccountId,
-    tally: Tally,
-    writes: Vec<Write>,
+    tally: ReadingTally,
+    writes: Vec<PendingWrite>,
     letter: Option<DeadLetter>,
     /// Topic and content of a broker's stored message.
     stored: Option<(u64, u64)>,
-    origin: Origin,
-    done: oneshot::Sender<Done>,
+    origin: IngestOrigin,
+    done: oneshot::Sender<IngestOutcome>,
     share: OwnedSemaphorePermit,
     since: Instant,
 }
 
 /// A record on its way to the log, with so many readings.
-struct Write {
+struct PendingWrite {
     topic: &'static str,
     readings: u64,
-    receipt: Result<Receipt, LogError>,
+    receipt: Result<AppendReceipt, LogError>,
     /// To be sent again alone, where Kafka refuses what it was sent with.
     again: Option<Record>,
 }
 
-impl Pipeline {
-    pub(crate) fn open(log: &EventLog, parts: PipelineParts) -> Result<Self, LogError> {
-        let (readings, letters) = (log.writer(topic::READINGS)?, log.writer(topic::DEAD_LETTERS)?);
-        let PipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained } = parts;
+impl IngestPipeline {
+    pub(crate) fn open(log: &EventLog, parts: IngestPipelineParts) -> Result<Self, LogError> {
+        let (readings, letters) =
+            (log.open_writer(topic::READINGS)?, log.open_writer(topic::DEAD_LETTERS)?);
+        let IngestPipelineParts { decoder, ledger, dead_letters, duplicates, lag, retained } =
+            parts;
         let (retained, is_embedded) = (retained.map(Mutex::new), log.is_embedded());
         // Before the spool of an earlier process is drained.
         let (keeper, refused) = mpsc::channel(1);
@@ -105,77 +109,86 @@ impl Pipeline {
             is_embedded,
             sends_again: !is_embedded && !log.has_spool(),
             refused: Mutex::new(Some(refused)),
-            readings,
-            letters,
+            reading_writer: readings,
+            dead_letter_writer: letters,
         })
     }
 
     /// Keeps what the next start is to know.
-    pub(crate) fn save(&self) {
-        if let Some(mut retained) = self.retained() {
-            retained.save();
+    pub(crate) fn save_retained(&self) {
+        if let Some(mut retained) = self.lock_retained() {
+            retained.save_all();
         }
     }
 
-    fn retained(&self) -> Option<MutexGuard<'_, RetainedMessages>> {
+    fn lock_retained(&self) -> Option<MutexGuard<'_, RetainedMessages>> {
         self.retained.as_ref().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Runs until the log fails; then nothing more is acknowledged.
-    pub(crate) async fn run(&self, jobs: UnboundedReceiver<Job>) -> Result<(), LogError> {
-        let (settling, to_settle) = mpsc::channel(SETTLING_MAX);
-        let ended = tokio::try_join!(self.append(jobs, settling), self.settle(to_settle));
+    pub(crate) async fn run(&self, jobs: UnboundedReceiver<IngestJob>) -> Result<(), LogError> {
+        let (settling, to_settle) = mpsc::channel(UNSETTLED_MAX);
+        let ended =
+            tokio::try_join!(self.append_messages(jobs, settling), self.settle_messages(to_settle));
         ended.map(|_| ()).inspect_err(|error| {
             error!(%error, "the log failed: from here on nothing is acknowledged");
         })
     }
 
-    async fn append(
+    async fn append_messages(
         &self,
-        mut jobs: UnboundedReceiver<Job>,
-        settling: mpsc::Sender<Settling>,
+        mut jobs: UnboundedReceiver<IngestJob>,
+        settling: mpsc::Sender<UnsettledMessage>,
     ) -> Result<(), LogError> {
         let mut arrivals = ArrivalTimes::default();
-        while let Some(Job { mut message, origin, done, share, since }) = jobs.recv().await {
+        while let Some(IngestJob { mut message, origin, done, share, since }) = jobs.recv().await {
             let topic = topic_hash(&message);
-            if origin == Origin::Network {
+            if origin == IngestOrigin::Network {
                 message.received_ms = arrivals.next_ms(topic, message.received_ms);
             }
             let decoder = self.decoder.borrow().clone();
-            let intake = match take(&decoder, &message, origin) {
+            let intake = match decode_for_ingest(&decoder, &message, origin) {
                 Ok(intake) => intake,
                 Err(DeadLetter { reason, detail, .. }) => {
-                    self.ledger.left();
+                    self.ledger.end_message();
                     // Who asked may be gone.
-                    let _ = done.send(Done::StillDead(reason, detail));
+                    let _ = done.send(IngestOutcome::StillDead(reason, detail));
                     continue;
                 }
             };
-            let (account, check) = self.ledger.received(&intake, &message);
+            let (account, check) = self.ledger.count_received(&intake, &message);
             // A dead letter's number was noted when it came.
-            let is_network = origin == Origin::Network;
-            let stored = (is_network && intake.readings() > 0).then_some(topic);
+            let is_network = origin == IngestOrigin::Network;
+            let stored = (is_network && intake.reading_count() > 0).then_some(topic);
             let stored = stored.and_then(|topic| self.look_up_retained(topic, &message));
             let why = match (check, &stored) {
                 (Some(SequenceCheck::Copy { evidence, original_ms }), _) => {
                     Some((evidence.as_str(), Some(original_ms)))
                 }
-                (_, Some(Stored { is_known: true, .. })) => {
+                (_, Some(RetainedLookup { is_known: true, .. })) => {
                     Some(("a value that the broker has stored, and that was taken before", None))
                 }
                 _ => None,
             };
             let (tally, writes, letter) = match why.filter(|_| is_network) {
                 Some((why, original_ms)) => {
-                    let tally = Tally { duplicates: intake.readings(), ..Tally::default() };
-                    self.duplicates.add(duplicate(&intake, &message, why, original_ms));
+                    let tally = ReadingTally {
+                        duplicates: intake.reading_count(),
+                        ..ReadingTally::default()
+                    };
+                    self.duplicates.add_duplicate(build_duplicate_message(
+                        &intake,
+                        &message,
+                        why,
+                        original_ms,
+                    ));
                     (tally, Vec::new(), None)
                 }
-                None => self.write(intake, origin, &message).await?,
+                None => self.write_message(intake, origin, &message).await?,
             };
             let stored = stored.filter(|stored| !stored.is_known);
             let stored = stored.map(|stored| (stored.topic, stored.content));
-            let next = Settling {
+            let next = UnsettledMessage {
                 message,
                 account,
                 tally,
@@ -196,34 +209,34 @@ impl Pipeline {
 
     /// What is known of a broker's stored message; of a live one, which the broker may store,
     /// it is remembered.
-    fn look_up_retained(&self, topic: u64, message: &Message) -> Option<Stored> {
-        let mut retained = self.retained()?;
-        let content = fingerprint(message);
+    fn look_up_retained(&self, topic: u64, message: &InboundMessage) -> Option<RetainedLookup> {
+        let mut retained = self.lock_retained()?;
+        let content = message_fingerprint(message);
         if !message.is_retained {
             retained.note_live(topic, content);
             return None;
         }
-        Some(Stored { topic, content, is_known: retained.knows(topic, content) })
+        Some(RetainedLookup { topic, content, is_known: retained.is_known(topic, content) })
     }
 
-    async fn write(
+    async fn write_message(
         &self,
-        intake: Intake,
-        origin: Origin,
-        message: &Message,
-    ) -> Result<(Tally, Vec<Write>, Option<DeadLetter>), LogError> {
-        let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-        let tally = Tally { logged, dead_lettered, duplicates: 0 };
+        intake: DecodedMessage,
+        origin: IngestOrigin,
+        message: &InboundMessage,
+    ) -> Result<(ReadingTally, Vec<PendingWrite>, Option<DeadLetter>), LogError> {
+        let (logged, dead_lettered) = (intake.logged_count(), intake.dead_lettered);
+        let tally = ReadingTally { logged, dead_lettered, duplicates: 0 };
         let mut writes = Vec::with_capacity(1);
         for report in &intake.reports {
-            let mut record = record::report(report, message.received_ms);
+            let mut record = log_records::report_record(report, message.received_ms);
             if !self.is_embedded {
-                record::describe(&mut record, report, dead_lettered == 0);
+                log_records::add_report_headers(&mut record, report, dead_lettered == 0);
             }
             let again = self.sends_again.then(|| record.clone());
-            let receipt = of_one_record(self.readings.append(record).await)?;
+            let receipt = defer_content_error(self.reading_writer.append(record).await)?;
             let readings = report.readings.len() as u64;
-            writes.push(Write { topic: topic::READINGS, readings, receipt, again });
+            writes.push(PendingWrite { topic: topic::READINGS, readings, receipt, again });
         }
         // One that repeats others is counted: there is nothing new in it to be kept.
         let letter = intake.dead_letter.filter(|letter| !self.dead_letters.is_repeated(letter));
@@ -231,12 +244,17 @@ impl Pipeline {
             debug!(topic = %letter.topic, reason = %letter.reason, detail = %letter.detail, "dead letter");
             let receipt = self.append_dead_letter(letter, dead_lettered).await?;
             let topic = topic::DEAD_LETTERS;
-            writes.push(Write { topic, readings: 0, receipt: Ok(receipt), again: None });
+            writes.push(PendingWrite { topic, readings: 0, receipt: Ok(receipt), again: None });
         }
-        if let Origin::DeadLetter(id) = origin {
-            let record = record::reinjected(id, now_ms());
-            let receipt = Ok(self.letters.append(record).await?);
-            writes.push(Write { topic: topic::DEAD_LETTERS, readings: 0, receipt, again: None });
+        if let IngestOrigin::DeadLetter(id) = origin {
+            let record = log_records::reinjected_record(id, now_ms());
+            let receipt = Ok(self.dead_letter_writer.append(record).await?);
+            writes.push(PendingWrite {
+                topic: topic::DEAD_LETTERS,
+                readings: 0,
+                receipt,
+                again: None,
+            });
         }
         Ok((tally, writes, letter))
     }
@@ -246,11 +264,16 @@ impl Pipeline {
         &self,
         letter: &DeadLetter,
         readings: u64,
-    ) -> Result<Receipt, LogError> {
-        match self.letters.append(record::dead_letter(letter, readings)).await {
-            Err(error) if error.is_of_content() => {
-                let record = record::cut_dead_letter(letter, readings, CUT_LETTER_BYTES);
-                self.letters.append(record).await
+    ) -> Result<AppendReceipt, LogError> {
+        match self
+            .dead_letter_writer
+            .append(log_records::dead_letter_record(letter, readings))
+            .await
+        {
+            Err(error) if error.is_content_error() => {
+                let record =
+                    log_records::cut_dead_letter_record(letter, readings, CUT_PAYLOAD_BYTES);
+                self.dead_letter_writer.append(record).await
             }
             appended => appended,
         }
@@ -263,38 +286,50 @@ impl Pipeline {
         readings: u64,
     ) -> Result<i64, LogError> {
         match self.append_dead_letter(letter, readings).await?.await {
-            Err(error) if error.is_of_content() => {
-                let record = record::cut_dead_letter(letter, readings, CUT_LETTER_BYTES);
-                Ok(self.letters.append(record).await?.await?.1)
+            Err(error) if error.is_content_error() => {
+                let record =
+                    log_records::cut_dead_letter_record(letter, readings, CUT_PAYLOAD_BYTES);
+                Ok(self.dead_letter_writer.append(record).await?.await?.1)
             }
             settled => Ok(settled?.1),
         }
     }
 
-    async fn settle(&self, mut to_settle: mpsc::Receiver<Settling>) -> Result<(), LogError> {
+    async fn settle_messages(
+        &self,
+        mut to_settle: mpsc::Receiver<UnsettledMessage>,
+    ) -> Result<(), LogError> {
         while let Some(settling) = to_settle.recv().await {
-            let Settling { message, account, mut tally, writes, letter, stored, origin, .. } =
-                settling;
+            let UnsettledMessage {
+                message,
+                account,
+                mut tally,
+                writes,
+                letter,
+                stored,
+                origin,
+                ..
+            } = settling;
             let (mut refused, mut written) = (None, Vec::with_capacity(writes.len()));
-            for Write { topic, readings, receipt, again } in writes {
+            for PendingWrite { topic, readings, receipt, again } in writes {
                 let mut settled = match receipt {
                     Ok(receipt) => receipt.await,
                     Err(error) => Err(error),
                 };
                 if let (Err(error), Some(record)) = (&settled, again)
-                    && error.is_of_one_record()
+                    && error.is_record_specific()
                 {
-                    settled = self.readings.append(record).await?.await;
+                    settled = self.reading_writer.append(record).await?.await;
                 }
                 match settled {
                     Ok((_, offset)) => written.push((topic, offset)),
-                    Err(error) if error.is_of_content() && topic == topic::READINGS => {
+                    Err(error) if error.is_content_error() && topic == topic::READINGS => {
                         tally.logged -= readings;
                         tally.dead_lettered += readings;
                         let (count, _) = refused.get_or_insert((0, error));
                         *count += readings;
                     }
-                    Err(error) if error.is_of_content() => {
+                    Err(error) if error.is_content_error() => {
                         let Some(letter) = &letter else { return Err(error) };
                         let offset = self.settle_dead_letter(letter, tally.dead_lettered).await?;
                         written.push((topic, offset));
@@ -303,20 +338,20 @@ impl Pipeline {
                 }
             }
             if let Some((readings, error)) = refused {
-                let letter = refused_letter(&message, &error);
+                let letter = refused_dead_letter(&message, &error);
                 warn!(topic = %letter.topic, detail = letter.detail, "the log refuses a record: it is a dead letter");
                 let offset = self.settle_dead_letter(&letter, readings).await?;
                 written.push((topic::DEAD_LETTERS, offset));
-                self.dead_letters.add(&letter);
+                self.dead_letters.add_dead_letter(&letter);
             }
             if let Some(letter) = &letter {
-                self.dead_letters.add(letter);
+                self.dead_letters.add_dead_letter(letter);
             }
-            if let Origin::DeadLetter(id) = origin {
-                self.dead_letters.reinjected(id);
+            if let IngestOrigin::DeadLetter(id) = origin {
+                self.dead_letters.mark_reinjected(id);
             }
             if let Some((topic, content)) = stored
-                && let Some(mut retained) = self.retained()
+                && let Some(mut retained) = self.lock_retained()
             {
                 retained.note_stored(topic, content);
             }
@@ -324,14 +359,14 @@ impl Pipeline {
                 // Kafka's offsets and the spool's are not told apart here.
                 written.clear();
             }
-            self.ledger.settled(account, tally, &written);
-            self.lag.note(settling.since.elapsed());
-            fault::point("ack");
+            self.ledger.settle_message(account, tally, &written);
+            self.lag.observe_duration(settling.since.elapsed());
+            fault_injection::kill_point("ack");
             // A connection that is gone gets no acknowledgement: the message
             // comes again, as a duplicate.
             let dead_letter = letter.map(|letter| (letter.reason, letter.detail));
             let outcome = DurableOutcome { tally, dead_letter };
-            let _ = settling.done.send(Done::Durable(outcome));
+            let _ = settling.done.send(IngestOutcome::Durable(outcome));
             drop(settling.share);
         }
         Ok(())
@@ -339,31 +374,31 @@ impl Pipeline {
 
     /// Keeps as dead letters what Kafka refuses of what was acknowledged when the spool had it.
     /// Never ends.
-    pub(crate) async fn keep_refused(&self) {
+    pub(crate) async fn dead_letter_refused_records(&self) {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut refused) = refused else { return std::future::pending().await };
         while let Some(RefusedRecord { record, cause, done }) = refused.recv().await {
             let letter = DeadLetter {
-                reason: Reason::Refused,
+                reason: DeadLetterReason::Refused,
                 detail: cause,
                 topic: record.key.clone(),
                 payload: record.payload.to_vec(),
                 received_ms: record.timestamp_ms,
             };
-            let report = Report::from_json(&record.payload).ok();
+            let report = SensorReport::from_json(&record.payload).ok();
             let readings = report.as_ref().map_or(1, |report| report.readings.len() as u64);
             let letter = match &report {
                 // As the gateway's own convention names it, so that it can be handed in again.
-                Some(Report { zone, device, .. }) => {
+                Some(SensorReport { zone, device, .. }) => {
                     DeadLetter { topic: format!("sensors/{zone}/{device}"), ..letter }
                 }
                 None => letter,
             };
             match self.settle_dead_letter(&letter, readings).await {
                 Ok(_) => {
-                    self.dead_letters.add(&letter);
-                    if let Some(Report { zone, device, .. }) = &report {
-                        self.ledger.refused(zone, device, readings);
+                    self.dead_letters.add_dead_letter(&letter);
+                    if let Some(SensorReport { zone, device, .. }) = &report {
+                        self.ledger.move_refused_readings(zone, device, readings);
                     }
                     let _ = done.send(true);
                 }
@@ -378,22 +413,22 @@ impl Pipeline {
 }
 
 /// A dead letter that the log refuses is cut to so many bytes of payload.
-const CUT_LETTER_BYTES: usize = 1024;
+const CUT_PAYLOAD_BYTES: usize = 1024;
 
 /// A failure of one record is settled with the others; any other ends the pipeline.
-fn of_one_record(
-    appended: Result<Receipt, LogError>,
-) -> Result<Result<Receipt, LogError>, LogError> {
+fn defer_content_error(
+    appended: Result<AppendReceipt, LogError>,
+) -> Result<Result<AppendReceipt, LogError>, LogError> {
     match appended {
-        Err(error) if !error.is_of_content() => Err(error),
+        Err(error) if !error.is_content_error() => Err(error),
         appended => Ok(appended),
     }
 }
 
 /// A message of which the log refuses a record.
-fn refused_letter(message: &Message, error: &LogError) -> DeadLetter {
+fn refused_dead_letter(message: &InboundMessage, error: &LogError) -> DeadLetter {
     DeadLetter {
-        reason: Reason::Refused,
+        reason: DeadLetterReason::Refused,
         detail: error.to_string(),
         topic: message.topic.to_string(),
         payload: message.payload.to_vec(),
@@ -402,7 +437,7 @@ fn refused_letter(message: &Message, error: &LogError) -> DeadLetter {
 }
 
 /// A broker's stored message.
-struct Stored {
+struct RetainedLookup {
     topic: u64,
     content: u64,
     /// Whether it was taken before.
@@ -410,9 +445,9 @@ struct Stored {
 }
 
 /// A message that is not logged, for people.
-fn duplicate(
-    intake: &Intake,
-    message: &Message,
+fn build_duplicate_message(
+    intake: &DecodedMessage,
+    message: &InboundMessage,
     why: &str,
     original_ms: Option<i64>,
 ) -> DuplicateMessage {
@@ -426,25 +461,29 @@ fn duplicate(
         boot: stamp.and_then(|stamp| stamp.boot.clone()),
         seq: stamp.map(|stamp| stamp.seq),
         why: why.to_owned(),
-        readings: intake.readings(),
+        readings: intake.reading_count(),
         topic: message.topic.clone(),
-        payload: beginning(&message.payload),
+        payload: payload_preview(&message.payload),
     }
 }
 
 /// What a message says; an error for a dead letter that still is one, or in
 /// part.
-fn take(decoder: &Decoder, message: &Message, origin: Origin) -> Result<Intake, DeadLetter> {
-    let mut intake = decoder.take(message);
-    if origin == Origin::Network {
+fn decode_for_ingest(
+    decoder: &MessageDecoder,
+    message: &InboundMessage,
+    origin: IngestOrigin,
+) -> Result<DecodedMessage, DeadLetter> {
+    let mut intake = decoder.decode_message(message);
+    if origin == IngestOrigin::Network {
         return Ok(intake);
     }
     if let Some(letter) = intake.dead_letter {
         return Err(letter);
     }
-    for report in intake.reports.iter_mut().filter(|report| report.source == Source::Live) {
+    for report in intake.reports.iter_mut().filter(|report| report.source == ReportSource::Live) {
         // Measured then, known only now.
-        (report.source, report.arrival_ms) = (Source::Backfill, now_ms());
+        (report.source, report.arrival_ms) = (ReportSource::Backfill, now_ms());
     }
     Ok(intake)
 }

@@ -14,28 +14,28 @@ use axum::{
 use eventlog::{SpoolStatus, TopicStorage};
 use serde::{Deserialize, Serialize};
 use service::{prometheus, rest::Problem};
-use telemetry::Reason;
+use telemetry::DeadLetterReason;
 
 use crate::{
-    dead_letters::{Outcome, Selection, Shown},
+    dead_letters::{DeadLetterSelection, DeadLetterSummary, ReinjectOutcome},
     duplicates::DuplicateMessage,
     gateway::Gateway,
     http_readings,
-    ledger::Snapshot,
-    metrics::metrics,
+    ledger::LedgerSnapshot,
+    metrics::render_metrics,
 };
 
 /// Dead letters of an answer, unless `limit` says otherwise.
 const LIMIT_DEFAULT: usize = 100;
 
-pub(crate) fn routes(gateway: Gateway) -> Router {
+pub(crate) fn ledger_routes(gateway: Gateway) -> Router {
     Router::new()
-        .route("/ledger", get(ledger))
-        .route("/duplicates", get(duplicates))
-        .route("/dead-letters", get(dead_letters))
-        .route("/dead-letters/reinject", post(reinject))
+        .route("/ledger", get(get_ledger))
+        .route("/duplicates", get(list_duplicates))
+        .route("/dead-letters", get(list_dead_letters))
+        .route("/dead-letters/reinject", post(reinject_dead_letters))
         .with_state(gateway.clone())
-        .merge(http_readings::routes(gateway))
+        .merge(http_readings::readings_routes(gateway))
 }
 
 /// The routes of a gateway that runs by itself.
@@ -45,14 +45,14 @@ pub(crate) fn service_routes(gateway: Gateway) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(gateway.clone())
-        .merge(routes(gateway))
+        .merge(ledger_routes(gateway))
 }
 
 /// The answer of `/ledger`.
 #[derive(Serialize)]
 struct LedgerPage {
     #[serde(flatten)]
-    ledger: Snapshot,
+    ledger: LedgerSnapshot,
     /// What each topic of the embedded log has on disk.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     topics: BTreeMap<String, TopicStorage>,
@@ -61,10 +61,10 @@ struct LedgerPage {
     spools: BTreeMap<String, SpoolStatus>,
 }
 
-async fn ledger(State(gateway): State<Gateway>) -> Result<Json<LedgerPage>, Problem> {
+async fn get_ledger(State(gateway): State<Gateway>) -> Result<Json<LedgerPage>, Problem> {
     let log = &gateway.0.log;
-    let topics = log.storage().map_err(Problem::internal)?;
-    Ok(Json(LedgerPage { ledger: gateway.ledger(), topics, spools: log.spools() }))
+    let topics = log.topic_storage().map_err(Problem::internal)?;
+    Ok(Json(LedgerPage { ledger: gateway.ledger_snapshot(), topics, spools: log.spool_statuses() }))
 }
 
 /// The answer of `/duplicates`.
@@ -80,56 +80,59 @@ struct DuplicatesQuery {
     limit: Option<usize>,
 }
 
-async fn duplicates(
+async fn list_duplicates(
     State(gateway): State<Gateway>,
     query: Result<Query<DuplicatesQuery>, QueryRejection>,
 ) -> Result<Json<DuplicatesPage>, Problem> {
-    let Query(query) = query
-        .map_err(|e| Problem::bad_request(e.body_text()).hint("as in ?device=probe&limit=20"))?;
+    let Query(query) = query.map_err(|e| {
+        Problem::bad_request(e.body_text()).with_hint("as in ?device=probe&limit=20")
+    })?;
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    Ok(Json(DuplicatesPage { duplicates: gateway.duplicates(query.device.as_deref(), limit) }))
+    Ok(Json(DuplicatesPage {
+        duplicates: gateway.latest_duplicates(query.device.as_deref(), limit),
+    }))
 }
 
 /// The answer of `/dead-letters`.
 #[derive(Serialize)]
 struct DeadLettersPage {
-    dead_letters: Vec<Shown>,
+    dead_letters: Vec<DeadLetterSummary>,
     /// Messages since the start of the process.
-    by_reason: BTreeMap<Reason, u64>,
+    by_reason: BTreeMap<DeadLetterReason, u64>,
     /// Those since the start of the process that repeated others and were not stored.
-    repeated: BTreeMap<Reason, u64>,
+    repeated: BTreeMap<DeadLetterReason, u64>,
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct DeadLettersQuery {
     limit: Option<usize>,
 }
 
-async fn dead_letters(
+async fn list_dead_letters(
     State(gateway): State<Gateway>,
-    page: Result<Query<Page>, QueryRejection>,
+    page: Result<Query<DeadLettersQuery>, QueryRejection>,
 ) -> Result<Json<DeadLettersPage>, Problem> {
     let Query(page) =
-        page.map_err(|e| Problem::bad_request(e.body_text()).hint("as in ?limit=20"))?;
-    let dead_letters = gateway.dead_letters(page.limit.unwrap_or(LIMIT_DEFAULT));
+        page.map_err(|e| Problem::bad_request(e.body_text()).with_hint("as in ?limit=20"))?;
+    let dead_letters = gateway.latest_dead_letters(page.limit.unwrap_or(LIMIT_DEFAULT));
     let letters = &gateway.0.dead_letters;
-    let (by_reason, repeated) = (letters.by_reason(), letters.repeated());
+    let (by_reason, repeated) = (letters.counts_by_reason(), letters.repeat_counts());
     Ok(Json(DeadLettersPage { dead_letters, by_reason, repeated }))
 }
 
-async fn reinject(
+async fn reinject_dead_letters(
     State(gateway): State<Gateway>,
-    selection: Result<Json<Selection>, JsonRejection>,
-) -> Result<Json<Outcome>, Problem> {
+    selection: Result<Json<DeadLetterSelection>, JsonRejection>,
+) -> Result<Json<ReinjectOutcome>, Problem> {
     let Json(selection) = selection.map_err(|e| {
-        Problem::bad_request(e.body_text()).hint(r#"as in {"reason": "unknown_metric"}"#)
+        Problem::bad_request(e.body_text()).with_hint(r#"as in {"reason": "unknown_metric"}"#)
     })?;
-    gateway.reinject(&selection).await.map(Json).map_err(Problem::internal)
+    gateway.reinject_dead_letters(&selection).await.map(Json).map_err(Problem::internal)
 }
 
 /// The answer of `/healthz`.
 #[derive(Serialize)]
-struct Health {
+struct HealthAnswer {
     /// `ok`, `degraded` (Kafka is away, the spool takes records) or `full`
     /// (nothing is acknowledged: the spool is at its limit, or the disk has no room).
     status: &'static str,
@@ -137,8 +140,8 @@ struct Health {
 }
 
 /// The process lives, however its surroundings are.
-async fn healthz(State(gateway): State<Gateway>) -> Json<Health> {
-    let spools = gateway.0.log.spools();
+async fn healthz(State(gateway): State<Gateway>) -> Json<HealthAnswer> {
+    let spools = gateway.0.log.spool_statuses();
     let is_disk_full = gateway.0.log.is_disk_full();
     let status = if is_disk_full || spools.values().any(|spool| spool.is_full) {
         "full"
@@ -147,11 +150,11 @@ async fn healthz(State(gateway): State<Gateway>) -> Json<Health> {
     } else {
         "ok"
     };
-    Json(Health { status, spools })
+    Json(HealthAnswer { status, spools })
 }
 
 async fn readyz(State(gateway): State<Gateway>) -> Result<&'static str, Problem> {
-    gateway.ready().map(|()| "ready")
+    gateway.check_ready().map(|()| "ready")
 }
 
 impl Gateway {
@@ -159,17 +162,18 @@ impl Gateway {
     ///
     /// # Errors
     /// 503 with what is in the way: a full spool, no broker, no listener yet.
-    pub fn ready(&self) -> Result<(), Problem> {
-        if let Some((topic, _)) = self.0.log.spools().iter().find(|(_, spool)| spool.is_full) {
+    pub fn check_ready(&self) -> Result<(), Problem> {
+        if let Some((topic, _)) =
+            self.0.log.spool_statuses().iter().find(|(_, spool)| spool.is_full)
+        {
             let what = format!("Kafka is away and the spool of {topic} is full: nothing is taken");
-            return Err(
-                Problem::unavailable(what).hint("bring Kafka back, or raise log.spool.bytes_max")
-            );
+            return Err(Problem::unavailable(what)
+                .with_hint("bring Kafka back, or raise log.spool.bytes_max"));
         }
         if self.0.log.is_disk_full() {
             let what = "the disk has no room for the log: nothing is taken until it has";
             return Err(Problem::unavailable(what)
-                .hint("make room (`df -h`), or let the log keep less: log.retention"));
+                .with_hint("make room (`df -h`), or let the log keep less: log.retention"));
         }
         if self.0.is_ready.load(Ordering::Relaxed) {
             Ok(())
@@ -180,5 +184,5 @@ impl Gateway {
 }
 
 async fn metrics_text(State(gateway): State<Gateway>) -> impl IntoResponse {
-    prometheus::answer(metrics(&gateway))
+    prometheus::metrics_response(render_metrics(&gateway))
 }

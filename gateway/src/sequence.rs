@@ -37,7 +37,7 @@ pub(crate) struct DeviceSequence {
     /// By the topic's hash.
     histories: HashMap<u64, SequenceHistory>,
     /// The newest first.
-    runs: Vec<RunCounts>,
+    runs: Vec<SequenceRun>,
     /// Missing numbers of the runs that are no longer followed.
     old_gaps: u64,
     /// Times that the device began a new run.
@@ -45,7 +45,7 @@ pub(crate) struct DeviceSequence {
 }
 
 #[derive(Debug)]
-struct RunCounts {
+struct SequenceRun {
     boot: Option<SmolStr>,
     first: u64,
     highest: u64,
@@ -55,7 +55,7 @@ struct RunCounts {
 impl DeviceSequence {
     /// Judges a message, of which at most `messages_max` of each topic are remembered;
     /// `is_redelivery` is MQTT's DUP flag.
-    pub(crate) fn check(
+    pub(crate) fn check_message(
         &mut self,
         stamp: &SequenceStamp,
         arrival_ms: i64,
@@ -65,7 +65,7 @@ impl DeviceSequence {
         let SequenceStamp { boot, seq, topic, fingerprint, is_stamped } = stamp;
         let is_room = self.histories.len() < TOPICS_MAX || self.histories.contains_key(topic);
         let history = self.histories.entry(if is_room { *topic } else { 0 }).or_default();
-        let highest_of_topic = history.highest(boot.as_ref());
+        let highest_of_topic = history.highest_number(boot.as_ref());
         let message = NumberedMessage {
             boot: boot.as_ref(),
             number: *seq,
@@ -74,21 +74,21 @@ impl DeviceSequence {
             is_stamped: *is_stamped,
             is_redelivery,
         };
-        let check = history.check(&message, messages_max);
+        let check = history.check_message(&message, messages_max);
         if let SequenceCheck::New { begins_run } = check {
-            self.count(boot.as_ref(), *seq, highest_of_topic, begins_run);
+            self.count_number(boot.as_ref(), *seq, highest_of_topic, begins_run);
         }
         check
     }
 
     /// Numbers that are missing. One that comes late is no longer missing.
-    pub(crate) fn gaps(&self) -> u64 {
+    pub(crate) fn gap_count(&self) -> u64 {
         self.runs.iter().fold(self.old_gaps, |sum, run| sum.saturating_add(run.gaps))
     }
 
     /// Messages that are remembered to find copies.
-    pub(crate) fn remembered(&self) -> usize {
-        self.histories.values().map(SequenceHistory::remembered).sum()
+    pub(crate) fn remembered_count(&self) -> usize {
+        self.histories.values().map(SequenceHistory::remembered_messages).sum()
     }
 
     /// Forgets the messages, not the counts.
@@ -102,7 +102,7 @@ impl DeviceSequence {
         self.resets = self.resets.saturating_add(resets);
     }
 
-    fn count(
+    fn count_number(
         &mut self,
         boot: Option<&SmolStr>,
         seq: u64,
@@ -132,7 +132,7 @@ impl DeviceSequence {
         if !self.runs.is_empty() {
             self.resets += 1;
         }
-        self.runs.insert(0, RunCounts { boot: boot.cloned(), first: seq, highest: seq, gaps: 0 });
+        self.runs.insert(0, SequenceRun { boot: boot.cloned(), first: seq, highest: seq, gaps: 0 });
         if self.runs.len() > RUNS_MAX {
             let gaps = self.runs.pop().map_or(0, |run| run.gaps);
             self.old_gaps = self.old_gaps.saturating_add(gaps);
@@ -155,13 +155,13 @@ mod tests {
         let mut sequence = DeviceSequence::default();
         let checks = messages
             .iter()
-            .map(|(boot, seq)| sequence.check(&stamp(boot, *seq, *seq), 1_000, false, 8));
+            .map(|(boot, seq)| sequence.check_message(&stamp(boot, *seq, *seq), 1_000, false, 8));
         let duplicates = checks.filter(|check| check.is_copy()).count();
-        assert_eq!((duplicates, sequence.gaps(), sequence.resets), expect, "{messages:?}");
+        assert_eq!((duplicates, sequence.gap_count(), sequence.resets), expect, "{messages:?}");
     }
 
     #[test]
-    fn numbers() {
+    fn gaps_and_resets_are_counted() {
         check(&[], (0, 0, 0));
         check(&[("a", 5), ("a", 6), ("a", 7)], (0, 0, 0));
         check(&[("a", 0), ("a", 3)], (0, 2, 0));
@@ -186,9 +186,12 @@ mod tests {
     fn one_number_with_other_content_is_another_message() {
         let mut sequence = DeviceSequence::default();
         for (content, is_copy) in [(1, false), (2, false)] {
-            assert_eq!(sequence.check(&stamp("a", 7, content), 1, false, 8).is_copy(), is_copy);
+            assert_eq!(
+                sequence.check_message(&stamp("a", 7, content), 1, false, 8).is_copy(),
+                is_copy
+            );
         }
-        assert_eq!((sequence.gaps(), sequence.resets), (0, 0));
+        assert_eq!((sequence.gap_count(), sequence.resets), (0, 0));
     }
 
     /// Each topic's messages with its own hash; (topic, seq) in the order of arrival.
@@ -196,9 +199,9 @@ mod tests {
         let mut sequence = DeviceSequence::default();
         for (i, (topic, seq)) in messages.into_iter().enumerate() {
             let stamp = SequenceStamp { topic, ..stamp("a", seq, topic) };
-            assert!(!sequence.check(&stamp, i as i64 * 100, false, 1024).is_copy(), "{i}");
+            assert!(!sequence.check_message(&stamp, i as i64 * 100, false, 1024).is_copy(), "{i}");
         }
-        assert_eq!((sequence.gaps(), sequence.resets), (gaps, 0));
+        assert_eq!((sequence.gap_count(), sequence.resets), (gaps, 0));
     }
 
     #[test]
@@ -215,9 +218,9 @@ mod tests {
     fn what_is_out_of_the_window_is_forgotten() {
         let mut sequence = DeviceSequence::default();
         for seq in 0..100 {
-            sequence.check(&stamp("a", seq, seq), 1_000, false, 8);
+            sequence.check_message(&stamp("a", seq, seq), 1_000, false, 8);
         }
-        assert!(!sequence.check(&stamp("a", 91, 91), 1_000, false, 8).is_copy());
-        assert!(sequence.check(&stamp("a", 99, 99), 1_000, false, 8).is_copy());
+        assert!(!sequence.check_message(&stamp("a", 91, 91), 1_000, false, 8).is_copy());
+        assert!(sequence.check_message(&stamp("a", 99, 99), 1_000, false, 8).is_copy());
     }
 }

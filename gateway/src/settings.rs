@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use service::{
     Secret,
-    config::{self, ConfigError, Sources},
+    config::{self, ConfigError, ConfigSources},
     listen::{self, ListenError},
-    rest::RestSettings,
+    rest::RestConfig,
 };
-use telemetry::{Metric, MetricTable, SmolStr};
+use telemetry::{MetricSpec, MetricTable, SmolStr};
 
 use crate::conventions::{self, Conventions, IgnoreList};
 
@@ -25,27 +25,27 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Settings {
+pub struct GatewaySettings {
     /// Where messages come from.
-    pub mqtt: Mqtt,
+    pub mqtt: MqttSettings,
     /// Where records go.
-    pub log: eventlog::Settings,
+    pub log: eventlog::EventLogConfig,
     /// The HTTP interface.
-    pub rest: RestSettings,
+    pub rest: RestConfig,
     /// What one message, device and end may cost at most.
-    pub limits: Limits,
+    pub limits: GatewayLimits,
     /// Topics, and fields of the gateway's own payloads, that are not for us.
     pub ignore: Vec<String>,
     /// Topics and payloads of other systems.
-    pub mappings: Vec<conventions::settings::Mapping>,
+    pub mappings: Vec<conventions::settings::MappingSettings>,
     /// Metrics beside the built-in ones.
-    pub metrics: BTreeMap<SmolStr, Metric>,
+    pub metrics: BTreeMap<SmolStr, MetricSpec>,
 }
 
 /// Which side opens the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum MqttMode {
     /// Devices connect to this program.
     Listener,
     /// This program connects to a broker.
@@ -55,8 +55,8 @@ pub enum Mode {
 /// The table `[mqtt]`; see `default.toml`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // each key is explained in default.toml
-pub struct Mqtt {
-    pub mode: Mode,
+pub struct MqttSettings {
+    pub mode: MqttMode,
     pub listen: SocketAddr,
     pub host: String,
     pub port: u16,
@@ -73,13 +73,13 @@ pub struct Mqtt {
     pub connections_max: usize,
     pub sessions_max: usize,
     pub forward: Vec<String>,
-    pub tls: Tls,
+    pub tls: MqttTlsSettings,
 }
 
 /// The table `[mqtt.tls]`; files are PEM.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // each key is explained in default.toml
-pub struct Tls {
+pub struct MqttTlsSettings {
     pub enabled: bool,
     pub ca_file: PathBuf,
     pub cert_file: PathBuf,
@@ -93,7 +93,7 @@ pub struct Tls {
 /// The table `[limits]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)] // each key is explained in default.toml
-pub struct Limits {
+pub struct GatewayLimits {
     pub payload_bytes_max: usize,
     pub readings_max: usize,
     pub devices_max: usize,
@@ -108,18 +108,18 @@ pub struct Limits {
     pub drain_s: u64,
 }
 
-impl Limits {
+impl GatewayLimits {
     /// How long draining may take.
     #[must_use]
-    pub fn drain(&self) -> Duration {
+    pub fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_s)
     }
 }
 
-impl Mqtt {
+impl MqttSettings {
     /// What tells two of them apart, the password included.
-    pub(crate) fn fingerprint(&self) -> (String, Option<&str>) {
-        (format!("{self:?}"), self.password.reveal())
+    pub(crate) fn connection_fingerprint(&self) -> (String, Option<&str>) {
+        (format!("{self:?}"), self.password.expose_secret())
     }
 
     /// Binds the listener's address; `prefix` is where these settings stand, as in `mqtt`.
@@ -127,12 +127,12 @@ impl Mqtt {
     ///
     /// # Errors
     /// See [`ListenError`]; each says what to change.
-    pub fn bind(&self, prefix: &str) -> Result<TcpListener, ListenError> {
+    pub fn bind_listener(&self, prefix: &str) -> Result<TcpListener, ListenError> {
         let key = format!("{prefix}.listen");
         if self.is_guarded() {
             return listen::bind_unguarded(&key, self.listen);
         }
-        listen::bind(&key, self.listen, &format!("{prefix}.password"), &self.password)
+        listen::bind_guarded(&key, self.listen, &format!("{prefix}.password"), &self.password)
     }
 
     /// Whether a client must be somebody.
@@ -141,9 +141,9 @@ impl Mqtt {
     }
 
     /// Refuses to let anybody in from other machines. For a listener that is bound already; see
-    /// [`Self::bind`].
-    pub(crate) fn check_guard(&self) -> Result<(), ConfigError> {
-        if self.mode != Mode::Listener || self.listen.ip().is_loopback() || self.is_guarded() {
+    /// [`Self::bind_listener`].
+    pub(crate) fn check_is_guarded(&self) -> Result<(), ConfigError> {
+        if self.mode != MqttMode::Listener || self.listen.ip().is_loopback() || self.is_guarded() {
             return Ok(());
         }
         let what = format!(
@@ -157,7 +157,7 @@ impl Mqtt {
 
     /// Refuses a user who may do everything and needs no password.
     fn check_main_user(&self) -> Result<(), ConfigError> {
-        let has_password = self.password.reveal().is_some();
+        let has_password = self.password.expose_secret().is_some();
         if has_password || self.user.is_empty() || !is_set(&self.users_file) {
             return Ok(());
         }
@@ -170,20 +170,20 @@ impl Mqtt {
     }
 
     fn has_users(&self) -> bool {
-        self.password.reveal().is_some() || is_set(&self.users_file)
+        self.password.expose_secret().is_some() || is_set(&self.users_file)
     }
 
     /// Refuses a password that everybody on the way could read, unless it is permitted by
     /// name.
-    fn check_plaintext(&self) -> Result<(), ConfigError> {
+    fn check_plaintext_password(&self) -> Result<(), ConfigError> {
         if self.tls.enabled || self.allow_plaintext_password {
             return Ok(());
         }
         let (key, what, is_local) = match self.mode {
-            Mode::Listener if self.has_users() => {
+            MqttMode::Listener if self.has_users() => {
                 ("mqtt.listen", self.listen.to_string(), self.listen.ip().is_loopback())
             }
-            Mode::Bridge if self.password.reveal().is_some() => {
+            MqttMode::Bridge if self.password.expose_secret().is_some() => {
                 ("mqtt.host", self.host.clone(), is_loopback(&self.host))
             }
             _ => return Ok(()),
@@ -210,14 +210,14 @@ fn is_set(file: &std::path::Path) -> bool {
     !file.as_os_str().is_empty()
 }
 
-impl Tls {
-    fn check(&self, mode: Mode) -> Result<(), ConfigError> {
+impl MqttTlsSettings {
+    fn check_files(&self, mode: MqttMode) -> Result<(), ConfigError> {
         let Self { enabled, cert_file, key_file, .. } = self;
         if is_set(cert_file) != is_set(key_file) {
             let what = "cert_file and key_file belong together: expected both or none";
             return Err(ConfigError::invalid("mqtt.tls", what));
         }
-        if *enabled && mode == Mode::Listener && !is_set(cert_file) {
+        if *enabled && mode == MqttMode::Listener && !is_set(cert_file) {
             let what = "\"\": expected the PEM file of the certificate that devices are shown";
             return Err(ConfigError::invalid("mqtt.tls.cert_file", what));
         }
@@ -234,21 +234,21 @@ impl Tls {
     }
 }
 
-impl Settings {
+impl GatewaySettings {
     /// Loads `default.toml`, overlaid by a file, the environment and flags.
     ///
     /// # Errors
     /// Every mistake with its place and a hint.
     pub fn load(file: Option<&std::path::Path>, set: &[String]) -> Result<Self, ConfigError> {
-        let sources = Sources {
+        let sources = ConfigSources {
             defaults: DEFAULTS,
             open_tables: &["metrics"],
             file,
             env_prefix: "GATEWAY",
             set,
         };
-        let mut settings: Self = config::load(&sources)?;
-        settings.check()?;
+        let mut settings: Self = config::load_config(&sources)?;
+        settings.check_values()?;
         settings.mqtt.tls.note_contents();
         Ok(settings)
     }
@@ -258,16 +258,17 @@ impl Settings {
     /// # Errors
     /// Names every metric whose range cannot be.
     pub fn metric_table(&self) -> Result<MetricTable, ConfigError> {
-        MetricTable::extended(self.metrics.clone()).map_err(|e| ConfigError::invalid("metrics", e))
+        MetricTable::with_site_metrics(self.metrics.clone())
+            .map_err(|e| ConfigError::invalid("metrics", e))
     }
 
     /// The keys whose values differ from `new`'s and that a running gateway
     /// cannot change.
     #[must_use]
-    pub fn fixed_changes(&self, new: &Self) -> Vec<String> {
+    pub fn restart_keys(&self, new: &Self) -> Vec<String> {
         let mut changed = Vec::new();
         let tables = [self, new].map(|settings| serde_json::to_value(settings).unwrap_or_default());
-        differences("", &tables[0], &tables[1], &mut changed);
+        collect_differences("", &tables[0], &tables[1], &mut changed);
         // Two secrets look alike.
         let secrets = [
             ("rest.token", self.rest.token == new.rest.token),
@@ -277,7 +278,7 @@ impl Settings {
         changed.sort();
         changed.dedup();
         changed.retain(|key| {
-            !RELOADED.iter().any(|prefix| {
+            !RELOADABLE_KEYS.iter().any(|prefix| {
                 key.strip_prefix(prefix)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
@@ -289,30 +290,34 @@ impl Settings {
     ///
     /// # Errors
     /// The key, what was found and what was expected.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check_values(&self) -> Result<(), ConfigError> {
         /// MQTT 5, 3.1.2.11.3: Receive Maximum is not 0.
         const POSITIVE: &str = "0: expected at least 1";
         /// JSON around one reading, with a metric's and a device's longest name.
         const READING_BYTES: usize = 256;
         /// A dead letter carries its topic as its key and as a header.
         const TOPIC_BYTES_MAX: usize = 2 * 65_535;
-        let Mqtt { receive_maximum, filters, mode, packet_bytes_max, .. } = &self.mqtt;
+        let MqttSettings { receive_maximum, filters, mode, packet_bytes_max, .. } = &self.mqtt;
         if *receive_maximum == 0 {
             return Err(ConfigError::invalid("mqtt.receive_maximum", POSITIVE));
         }
-        if *mode == Mode::Bridge && filters.is_empty() {
+        if *mode == MqttMode::Bridge && filters.is_empty() {
             return Err(ConfigError::invalid("mqtt.filters", "[]: expected at least one filter"));
         }
-        self.mqtt.tls.check(*mode)?;
-        self.mqtt.check_plaintext()?;
+        self.mqtt.tls.check_files(*mode)?;
+        self.mqtt.check_plaintext_password()?;
         self.mqtt.check_main_user()?;
-        self.rest.check()?;
-        if *mode == Mode::Bridge && is_set(&self.mqtt.users_file) {
+        self.rest.check_values()?;
+        if *mode == MqttMode::Bridge && is_set(&self.mqtt.users_file) {
             let what = "users connect to the listener, and mqtt.mode is \"bridge\": expected \"\"";
             return Err(ConfigError::invalid("mqtt.users_file", what));
         }
-        let Limits {
-            payload_bytes_max, readings_max, duplicates_window, in_flight_bytes_max, ..
+        let GatewayLimits {
+            payload_bytes_max,
+            readings_max,
+            duplicates_window,
+            in_flight_bytes_max,
+            ..
         } = self.limits;
         if in_flight_bytes_max < packet_bytes_max.saturating_mul(2) {
             let what =
@@ -320,7 +325,7 @@ impl Settings {
             return Err(ConfigError::invalid("limits.in_flight_bytes_max", what));
         }
         let held = self.limits.connections_bytes_max;
-        if *mode == Mode::Listener && held < 2 * *packet_bytes_max as usize {
+        if *mode == MqttMode::Listener && held < 2 * *packet_bytes_max as usize {
             let what = format!("{held}: expected at least two of mqtt.packet_bytes_max");
             return Err(ConfigError::invalid("limits.connections_bytes_max", what));
         }
@@ -349,7 +354,7 @@ impl Settings {
 }
 
 /// What a running gateway takes over.
-const RELOADED: [&str; 20] = [
+const RELOADABLE_KEYS: [&str; 20] = [
     "ignore",
     "mappings",
     "metrics",
@@ -373,13 +378,13 @@ const RELOADED: [&str; 20] = [
 ];
 
 /// The paths of the values that differ.
-fn differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+fn collect_differences(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     if let (Value::Object(old), Value::Object(new)) = (old, new) {
         let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for key in keys {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             let value = |table: &Map<String, Value>| table.get(key).cloned().unwrap_or_default();
-            differences(&path, &value(old), &value(new), found);
+            collect_differences(&path, &value(old), &value(new), found);
         }
     } else if old != new {
         found.push(path.to_owned());
@@ -392,14 +397,14 @@ mod tests {
 
     fn refuse(set: &[&str], expect: &str) {
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-        let text = Settings::load(None, &set).unwrap_err().to_string();
+        let text = GatewaySettings::load(None, &set).unwrap_err().to_string();
         assert!(text.contains(expect), "{text}");
     }
 
     #[test]
     fn the_defaults_are_settings() {
-        let settings = Settings::load(None, &[]).unwrap();
-        assert_eq!(settings.mqtt.mode, Mode::Listener);
+        let settings = GatewaySettings::load(None, &[]).unwrap();
+        assert_eq!(settings.mqtt.mode, MqttMode::Listener);
         assert!(settings.metric_table().unwrap().get("temperature").is_some());
     }
 
@@ -407,8 +412,8 @@ mod tests {
     fn what_a_running_gateway_cannot_change_is_named() {
         let check = |set: &[&str], expect: &[&str]| {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-            let (old, new) = (Settings::load(None, &[]), Settings::load(None, &set));
-            assert_eq!(old.unwrap().fixed_changes(&new.unwrap()), expect);
+            let (old, new) = (GatewaySettings::load(None, &[]), GatewaySettings::load(None, &set));
+            assert_eq!(old.unwrap().restart_keys(&new.unwrap()), expect);
         };
         check(&[], &[]);
         check(&["mqtt.filters=['a']", "mqtt.password='x'", "limits.readings_max=9"], &[]);
@@ -437,7 +442,7 @@ mod tests {
     fn a_password_crosses_the_network_encrypted_or_by_permission() {
         let check = |set: &[&str], is_fine: bool| {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-            let found = Settings::load(None, &set).map(|_| ()).map_err(|e| e.to_string());
+            let found = GatewaySettings::load(None, &set).map(|_| ()).map_err(|e| e.to_string());
             assert_eq!(found.is_ok(), is_fine, "{set:?}: {found:?}");
             if let Err(text) = found {
                 assert!(text.contains("mqtt.allow_plaintext_password = true"), "{text}");
@@ -462,7 +467,7 @@ mod tests {
     fn who_may_reach_the_listener_from_elsewhere_must_be_somebody() {
         let check = |set: &[&str], is_fine: bool| {
             let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-            let bound = Settings::load(None, &set).unwrap().mqtt.bind("mqtt");
+            let bound = GatewaySettings::load(None, &set).unwrap().mqtt.bind_listener("mqtt");
             assert_eq!(bound.is_ok(), is_fine, "{set:?}: {bound:?}");
         };
         let everywhere = "mqtt.listen=0.0.0.0:0";
@@ -485,11 +490,11 @@ mod tests {
         let load = |content: &str| {
             std::fs::write(&file, content).unwrap();
             let set = [format!("mqtt.tls.ca_file={}", file.display())];
-            Settings::load(None, &set).unwrap()
+            GatewaySettings::load(None, &set).unwrap()
         };
         let (old, same, new) = (load("one"), load("one"), load("two"));
-        assert_eq!(old.mqtt.fingerprint(), same.mqtt.fingerprint());
-        assert_ne!(old.mqtt.fingerprint(), new.mqtt.fingerprint());
-        assert!(old.fixed_changes(&new).is_empty());
+        assert_eq!(old.mqtt.connection_fingerprint(), same.mqtt.connection_fingerprint());
+        assert_ne!(old.mqtt.connection_fingerprint(), new.mqtt.connection_fingerprint());
+        assert!(old.restart_keys(&new).is_empty());
     }
 }

@@ -9,14 +9,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use gateway::{Settings, access::users_file_line};
+use gateway::{GatewaySettings, access::users_file_line};
 use support::{
-    Running, start, try_start,
-    wire::{Device, Hello, Packet, Version},
-    within,
+    RunningGateway, start_gateway, try_start_gateway,
+    wire::{ConnectPacket, ProtocolVersion, ServerPacket, WireDevice},
+    within_timeout,
 };
 
-const BOTH: [Version; 2] = [Version::V3, Version::V5];
+const BOTH: [ProtocolVersion; 2] = [ProtocolVersion::V3, ProtocolVersion::V5];
 const READING: &str = r#"{"temperature": 21.5}"#;
 
 /// A users file, of users with a password like their name and rights as given.
@@ -37,16 +37,25 @@ const BAY: &[&str] = &[
     "subscribe:predictions/farm/{user}/#",
 ];
 
-async fn connect(gateway: &Running, version: Version, user: &str, client: &str) -> Device {
-    let hello = Hello { client: Some(client), credentials: Some((user, user)), ..Hello::default() };
-    let (device, answer) = Device::open(gateway.mqtt, version, hello).await;
-    assert_eq!(answer, Packet::Connected(0), "{version:?}");
+async fn connect_as(
+    gateway: &RunningGateway,
+    version: ProtocolVersion,
+    user: &str,
+    client: &str,
+) -> WireDevice {
+    let hello = ConnectPacket {
+        client: Some(client),
+        credentials: Some((user, user)),
+        ..ConnectPacket::default()
+    };
+    let (device, answer) = WireDevice::open_connection(gateway.mqtt, version, hello).await;
+    assert_eq!(answer, ServerPacket::Connected(0), "{version:?}");
     device
 }
 
 /// The value of a count without labels, or with these.
-fn metric(gateway: &Running, name: &str) -> f64 {
-    let text = gateway.gateway.metrics();
+fn metric_value(gateway: &RunningGateway, name: &str) -> f64 {
+    let text = gateway.gateway.render_metrics();
     let line = text.lines().find(|line| line.starts_with(&format!("microclimate_gateway_{name} ")));
     line.and_then(|line| line.rsplit_once(' ')).and_then(|(_, value)| value.parse().ok()).unwrap()
 }
@@ -56,24 +65,29 @@ async fn a_user_says_what_is_its_own_and_nothing_else_is_acknowledged() {
     for version in BOTH {
         let dir = tempfile::tempdir().unwrap();
         let users = write_users(dir.path(), &[("bay-1", BAY)]);
-        let gateway = start(&dir.path().join("log"), &[&users]);
-        let mut device = connect(&gateway, version, "bay-1", "probe").await;
-        device.deliver(1, "sensors/farm/bay-1/probe", READING).await;
-        device.say("sensors/farm/bay-2/probe", READING, false).await.unwrap();
+        let gateway = start_gateway(&dir.path().join("log"), &[&users]);
+        let mut device = connect_as(&gateway, version, "bay-1", "probe").await;
+        device.deliver_message(1, "sensors/farm/bay-1/probe", READING).await;
+        device.send_qos0("sensors/farm/bay-2/probe", READING, false).await.unwrap();
         device.publish(2, "sensors/farm/bay-2/probe", READING).await.unwrap();
         match version {
             // It is told, and its other messages go on.
-            Version::V5 => {
-                assert_eq!(within(device.next()).await, Packet::Acknowledged(2, 0x87));
-                device.deliver(3, "sensors/farm/bay-1/probe", READING).await;
+            ProtocolVersion::V5 => {
+                assert_eq!(
+                    within_timeout(device.next_packet()).await,
+                    ServerPacket::Acknowledged(2, 0x87)
+                );
+                device.deliver_message(3, "sensors/farm/bay-1/probe", READING).await;
             }
             // It cannot be told: its connection ends, and it keeps the message.
-            Version::V3 => assert_eq!(within(device.next()).await, Packet::End),
+            ProtocolVersion::V3 => {
+                assert_eq!(within_timeout(device.next_packet()).await, ServerPacket::End)
+            }
         }
-        assert_eq!(metric(&gateway, "publishes_denied_total"), 2.0);
-        let logged = if version == Version::V5 { 2 } else { 1 };
-        gateway.check([logged, logged, 0, 0]);
-        gateway.stop().await;
+        assert_eq!(metric_value(&gateway, "publishes_denied_total"), 2.0);
+        let logged = if version == ProtocolVersion::V5 { 2 } else { 1 };
+        gateway.check_totals([logged, logged, 0, 0]);
+        gateway.stop_gateway().await;
     }
 }
 
@@ -84,29 +98,29 @@ async fn keeping_a_message_is_a_right_of_its_own() {
         dir.path(),
         &[("bay-1", BAY), ("teller", &["publish:status/#"]), ("reader", &["subscribe:#"])],
     );
-    let gateway = start(&dir.path().join("log"), &[&users]);
-    let mut device = connect(&gateway, Version::V5, "bay-1", "probe").await;
+    let gateway = start_gateway(&dir.path().join("log"), &[&users]);
+    let mut device = connect_as(&gateway, ProtocolVersion::V5, "bay-1", "probe").await;
     device.retain(1, "status/probe", "here").await;
-    assert_eq!(within(device.next()).await, Packet::Acknowledged(1, 0));
-    let mut teller = connect(&gateway, Version::V5, "teller", "t").await;
+    assert_eq!(within_timeout(device.next_packet()).await, ServerPacket::Acknowledged(1, 0));
+    let mut teller = connect_as(&gateway, ProtocolVersion::V5, "teller", "t").await;
     teller.retain(1, "status/probe", "gone").await;
-    assert_eq!(within(teller.next()).await, Packet::Acknowledged(1, 0x87));
-    teller.deliver(2, "status/x", "not kept").await;
-    let mut reader = connect(&gateway, Version::V5, "reader", "r").await;
+    assert_eq!(within_timeout(teller.next_packet()).await, ServerPacket::Acknowledged(1, 0x87));
+    teller.deliver_message(2, "status/x", "not kept").await;
+    let mut reader = connect_as(&gateway, ProtocolVersion::V5, "reader", "r").await;
     assert_eq!(reader.subscribe("status/#").await, 0);
-    let first = within(reader.next()).await;
-    assert_eq!(first, Packet::Message("status/probe".to_owned(), "here".to_owned()));
-    gateway.stop().await;
+    let first = within_timeout(reader.next_packet()).await;
+    assert_eq!(first, ServerPacket::Message("status/probe".to_owned(), "here".to_owned()));
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn a_user_reads_what_is_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let users = write_users(dir.path(), &[("bay-1", BAY)]);
-    let gateway = start(&dir.path().join("log"), &[&users]);
+    let gateway = start_gateway(&dir.path().join("log"), &[&users]);
     for version in BOTH {
-        let mut device = connect(&gateway, version, "bay-1", "probe").await;
-        let refused = if version == Version::V5 { 0x87 } else { 0x80 };
+        let mut device = connect_as(&gateway, version, "bay-1", "probe").await;
+        let refused = if version == ProtocolVersion::V5 { 0x87 } else { 0x80 };
         for (filter, expect) in [
             ("predictions/farm/bay-1/#", 0),
             ("predictions/farm/bay-1/frost", 0),
@@ -117,47 +131,47 @@ async fn a_user_reads_what_is_its_own() {
             assert_eq!(device.subscribe(filter).await, expect, "{version:?} {filter}");
         }
         let shared = device.subscribe("$share/group/predictions/farm/bay-1/#").await;
-        assert_eq!(shared, if version == Version::V5 { 0x9E } else { 0x80 });
+        assert_eq!(shared, if version == ProtocolVersion::V5 { 0x9E } else { 0x80 });
         gateway.gateway.downlink().publish("predictions/farm/bay-2/frost", "2", false);
         gateway.gateway.downlink().publish("predictions/farm/bay-1/frost", "1", false);
-        let got = within(device.next()).await;
-        assert_eq!(got, Packet::Message("predictions/farm/bay-1/frost".into(), "1".into()));
+        let got = within_timeout(device.next_packet()).await;
+        assert_eq!(got, ServerPacket::Message("predictions/farm/bay-1/frost".into(), "1".into()));
     }
-    gateway.stop().await;
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn a_will_is_not_left_that_may_not_be_said() {
     let dir = tempfile::tempdir().unwrap();
     let users = write_users(dir.path(), &[("bay-1", BAY)]);
-    let gateway = start(&dir.path().join("log"), &[&users]);
+    let gateway = start_gateway(&dir.path().join("log"), &[&users]);
     for version in BOTH {
         let check = async |topic, expect| {
-            let hello = Hello {
+            let hello = ConnectPacket {
                 client: Some("probe"),
                 credentials: Some(("bay-1", "bay-1")),
                 will: Some((topic, "gone")),
-                ..Hello::default()
+                ..ConnectPacket::default()
             };
-            let (_, answer) = Device::open(gateway.mqtt, version, hello).await;
-            assert_eq!(answer, Packet::Connected(expect), "{version:?} {topic}");
+            let (_, answer) = WireDevice::open_connection(gateway.mqtt, version, hello).await;
+            assert_eq!(answer, ServerPacket::Connected(expect), "{version:?} {topic}");
         };
         check("status/probe", 0).await;
-        check("status/other", if version == Version::V5 { 0x87 } else { 5 }).await;
+        check("status/other", if version == ProtocolVersion::V5 { 0x87 } else { 5 }).await;
     }
-    gateway.stop().await;
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn two_users_with_one_client_name_are_two_clients() {
     let dir = tempfile::tempdir().unwrap();
     let users = write_users(dir.path(), &[("bay-1", BAY), ("bay-2", BAY)]);
-    let gateway = start(&dir.path().join("log"), &[&users]);
-    let mut first = connect(&gateway, Version::V5, "bay-1", "probe").await;
-    let mut second = connect(&gateway, Version::V5, "bay-2", "probe").await;
+    let gateway = start_gateway(&dir.path().join("log"), &[&users]);
+    let mut first = connect_as(&gateway, ProtocolVersion::V5, "bay-1", "probe").await;
+    let mut second = connect_as(&gateway, ProtocolVersion::V5, "bay-2", "probe").await;
     first.ping().await;
     second.ping().await;
-    gateway.stop().await;
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
@@ -165,39 +179,48 @@ async fn the_main_user_may_do_everything_beside_the_users_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let users = write_users(dir.path(), &[("bay-1", BAY)]);
     let set = [users.as_str(), "mqtt.user=main", "mqtt.password=main"];
-    let gateway = start(&dir.path().join("log"), &set);
-    let mut main = connect(&gateway, Version::V3, "main", "m").await;
-    main.deliver(1, "sensors/farm/bay-2/probe", READING).await;
+    let gateway = start_gateway(&dir.path().join("log"), &set);
+    let mut main = connect_as(&gateway, ProtocolVersion::V3, "main", "m").await;
+    main.deliver_message(1, "sensors/farm/bay-2/probe", READING).await;
     assert_eq!(main.subscribe("#").await, 0);
-    connect(&gateway, Version::V3, "bay-1", "probe").await.ping().await;
-    let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
-    assert_eq!(answer, Packet::Connected(4));
-    gateway.stop().await;
+    connect_as(&gateway, ProtocolVersion::V3, "bay-1", "probe").await.ping().await;
+    let (_, answer) =
+        WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V3, ConnectPacket::default())
+            .await;
+    assert_eq!(answer, ServerPacket::Connected(4));
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn who_guesses_waits() {
     let dir = tempfile::tempdir().unwrap();
     let users = write_users(dir.path(), &[("bay-1", BAY), ("bay-2", BAY)]);
-    let gateway = start(&dir.path().join("log"), &[&users]);
+    let gateway = start_gateway(&dir.path().join("log"), &[&users]);
     let try_with = async |version, user, password| {
-        let hello = Hello { credentials: Some((user, password)), ..Hello::default() };
-        Device::open(gateway.mqtt, version, hello).await.1
+        let hello =
+            ConnectPacket { credentials: Some((user, password)), ..ConnectPacket::default() };
+        WireDevice::open_connection(gateway.mqtt, version, hello).await.1
     };
     // An old password, again and again, is no guess.
     for _ in 0..10 {
-        assert_eq!(try_with(Version::V3, "bay-2", "old").await, Packet::Connected(4));
+        assert_eq!(try_with(ProtocolVersion::V3, "bay-2", "old").await, ServerPacket::Connected(4));
     }
-    assert_eq!(try_with(Version::V3, "bay-2", "bay-2").await, Packet::Connected(0));
+    assert_eq!(try_with(ProtocolVersion::V3, "bay-2", "bay-2").await, ServerPacket::Connected(0));
     for guess in ["a", "b", "c", "d"] {
-        assert_eq!(try_with(Version::V5, "bay-1", guess).await, Packet::Connected(0x86));
+        assert_eq!(
+            try_with(ProtocolVersion::V5, "bay-1", guess).await,
+            ServerPacket::Connected(0x86)
+        );
     }
     // Now nothing is looked at; MQTT 5 is told that it is the pace.
-    assert_eq!(try_with(Version::V5, "bay-1", "bay-1").await, Packet::Connected(0x9F));
-    assert_eq!(try_with(Version::V3, "bay-1", "bay-1").await, Packet::Connected(3));
-    assert_eq!(try_with(Version::V3, "bay-2", "bay-2").await, Packet::Connected(0));
-    assert!(metric(&gateway, "attempts_refused_total") >= 2.0);
-    gateway.stop().await;
+    assert_eq!(
+        try_with(ProtocolVersion::V5, "bay-1", "bay-1").await,
+        ServerPacket::Connected(0x9F)
+    );
+    assert_eq!(try_with(ProtocolVersion::V3, "bay-1", "bay-1").await, ServerPacket::Connected(3));
+    assert_eq!(try_with(ProtocolVersion::V3, "bay-2", "bay-2").await, ServerPacket::Connected(0));
+    assert!(metric_value(&gateway, "attempts_refused_total") >= 2.0);
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
@@ -205,26 +228,30 @@ async fn a_reload_takes_users_again_and_closes_whose_rights_are_others() {
     for version in BOTH {
         let dir = tempfile::tempdir().unwrap();
         let users = write_users(dir.path(), &[("bay-1", BAY), ("bay-2", BAY)]);
-        let gateway = start(&dir.path().join("log"), &[&users]);
-        let mut changed = connect(&gateway, version, "bay-1", "one").await;
-        let mut same = connect(&gateway, version, "bay-2", "two").await;
+        let gateway = start_gateway(&dir.path().join("log"), &[&users]);
+        let mut changed = connect_as(&gateway, version, "bay-1", "one").await;
+        let mut same = connect_as(&gateway, version, "bay-2", "two").await;
         let text = fs::read_to_string(dir.path().join("users")).unwrap();
         // A mistake changes nothing, and is named.
         fs::write(dir.path().join("users"), format!("{text}bay-3 secret\n")).unwrap();
-        let refused = gateway.gateway.reload(&gateway.settings).unwrap_err().to_string();
+        let refused = gateway.gateway.apply_settings(&gateway.settings).unwrap_err().to_string();
         assert!(refused.contains("users:3: the hash of bay-3"), "{refused}");
         changed.ping().await;
         let text = text.replacen("subscribe:predictions/farm/{user}/#", "", 1);
         fs::write(dir.path().join("users"), text).unwrap();
-        gateway.gateway.reload(&gateway.settings).unwrap();
-        if version == Version::V5 {
-            assert_eq!(within(changed.next()).await, Packet::Other(14), "DISCONNECT");
+        gateway.gateway.apply_settings(&gateway.settings).unwrap();
+        if version == ProtocolVersion::V5 {
+            assert_eq!(
+                within_timeout(changed.next_packet()).await,
+                ServerPacket::Other(14),
+                "DISCONNECT"
+            );
         }
-        assert_eq!(within(changed.next()).await, Packet::End);
+        assert_eq!(within_timeout(changed.next_packet()).await, ServerPacket::End);
         same.ping().await;
-        let mut again = connect(&gateway, version, "bay-1", "one").await;
+        let mut again = connect_as(&gateway, version, "bay-1", "one").await;
         assert_ne!(again.subscribe("predictions/farm/bay-1/#").await, 0);
-        gateway.stop().await;
+        gateway.stop_gateway().await;
     }
 }
 
@@ -233,38 +260,43 @@ async fn a_user_that_is_gone_leaves_no_will() {
     for version in BOTH {
         let dir = tempfile::tempdir().unwrap();
         let users = write_users(dir.path(), &[("bay-1", BAY), ("reader", &["subscribe:#"])]);
-        let gateway = start(&dir.path().join("log"), &[&users]);
-        let mut reader = connect(&gateway, version, "reader", "r").await;
+        let gateway = start_gateway(&dir.path().join("log"), &[&users]);
+        let mut reader = connect_as(&gateway, version, "reader", "r").await;
         assert_eq!(reader.subscribe("status/#").await, 0);
-        let hello = Hello {
+        let hello = ConnectPacket {
             client: Some("probe"),
             credentials: Some(("bay-1", "bay-1")),
             will: Some(("status/probe", "gone")),
-            ..Hello::default()
+            ..ConnectPacket::default()
         };
-        let (_removed, answer) = Device::open(gateway.mqtt, version, hello).await;
-        assert_eq!(answer, Packet::Connected(0), "{version:?}");
+        let (_removed, answer) = WireDevice::open_connection(gateway.mqtt, version, hello).await;
+        assert_eq!(answer, ServerPacket::Connected(0), "{version:?}");
         let text = fs::read_to_string(dir.path().join("users")).unwrap();
         let kept = text.lines().filter(|line| line.starts_with("reader "));
         fs::write(dir.path().join("users"), kept.collect::<String>()).unwrap();
-        gateway.gateway.reload(&gateway.settings).unwrap();
+        gateway.gateway.apply_settings(&gateway.settings).unwrap();
         gateway_is_rid_of_all_but(&gateway, 1).await;
         gateway.gateway.downlink().publish("status/marker", "here", false);
-        let got = within(reader.next()).await;
-        assert_eq!(got, Packet::Message("status/marker".into(), "here".into()), "{version:?}");
-        assert_eq!(metric(&gateway, "publishes_denied_total"), 1.0);
-        gateway.stop().await;
+        let got = within_timeout(reader.next_packet()).await;
+        assert_eq!(
+            got,
+            ServerPacket::Message("status/marker".into(), "here".into()),
+            "{version:?}"
+        );
+        assert_eq!(metric_value(&gateway, "publishes_denied_total"), 1.0);
+        gateway.stop_gateway().await;
     }
 }
 
 /// Waits until so many connections are left, and their wills published.
-async fn gateway_is_rid_of_all_but(gateway: &Running, connections: u32) {
-    within(async {
-        while metric(gateway, "connections") > f64::from(connections) {
+async fn gateway_is_rid_of_all_but(gateway: &RunningGateway, connections: u32) {
+    within_timeout(async {
+        while metric_value(gateway, "connections") > f64::from(connections) {
             tokio::task::yield_now().await;
         }
         // The count is of before the will, on the listener's thread; it has had its turn.
-        Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
+        WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V3, ConnectPacket::default())
+            .await;
     })
     .await;
 }
@@ -277,22 +309,22 @@ async fn a_will_is_kept_by_right_only() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let set = write_users(dir.path(), &[("bay-1", rights), ("reader", &["subscribe:#"])]);
-        let gateway = start(&dir.path().join("log"), &[&set]);
-        let hello = Hello {
+        let gateway = start_gateway(&dir.path().join("log"), &[&set]);
+        let hello = ConnectPacket {
             credentials: Some(("bay-1", "bay-1")),
             will: Some(("offline/probe", "offline")),
             retains_will: true,
-            ..Hello::default()
+            ..ConnectPacket::default()
         };
-        drop(Device::open(gateway.mqtt, Version::V5, hello).await);
-        gateway.until("the will", |ledger| ledger.totals.dead_lettered == 1).await;
+        drop(WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V5, hello).await);
+        gateway.wait_until("the will", |ledger| ledger.totals.dead_lettered == 1).await;
         gateway_is_rid_of_all_but(&gateway, 0).await;
-        let mut reader = connect(&gateway, Version::V5, "reader", "r").await;
+        let mut reader = connect_as(&gateway, ProtocolVersion::V5, "reader", "r").await;
         assert_eq!(reader.subscribe_all(&["offline/#"]).await, [0]);
         gateway.gateway.downlink().publish("offline/marker", "marker", false);
-        let got = within(reader.next()).await;
-        assert!(matches!(&got, Packet::Message(_, payload) if payload == expect), "{got:?}");
-        gateway.stop().await;
+        let got = within_timeout(reader.next_packet()).await;
+        assert!(matches!(&got, ServerPacket::Message(_, payload) if payload == expect), "{got:?}");
+        gateway.stop_gateway().await;
     }
 }
 
@@ -303,17 +335,19 @@ async fn a_reload_does_not_let_in_everybody_from_other_machines() {
     let elsewhere = ["mqtt.listen=0.0.0.0:1883", "mqtt.allow_plaintext_password=true", &log];
     // The test binds a socket of its own.
     let gateway =
-        start(&dir.path().join("log"), &[&elsewhere[..], &["mqtt.password=one"]].concat());
+        start_gateway(&dir.path().join("log"), &[&elsewhere[..], &["mqtt.password=one"]].concat());
     let settings = |more: &[&str]| {
         let set: Vec<String> = elsewhere.iter().chain(more).map(|s| (*s).to_owned()).collect();
-        Settings::load(None, &set).unwrap()
+        GatewaySettings::load(None, &set).unwrap()
     };
-    let refused = gateway.gateway.reload(&settings(&[])).unwrap_err().to_string();
+    let refused = gateway.gateway.apply_settings(&settings(&[])).unwrap_err().to_string();
     assert!(refused.contains("everybody would be let in"), "{refused}");
-    let (_, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
-    assert_eq!(answer, Packet::Connected(4));
-    gateway.gateway.reload(&settings(&["mqtt.password=two"])).unwrap();
-    gateway.stop().await;
+    let (_, answer) =
+        WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V3, ConnectPacket::default())
+            .await;
+    assert_eq!(answer, ServerPacket::Connected(4));
+    gateway.gateway.apply_settings(&settings(&["mqtt.password=two"])).unwrap();
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
@@ -321,10 +355,10 @@ async fn a_users_file_with_mistakes_is_refused_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("users");
     let set = format!("mqtt.users_file={}", file.display());
-    let missing = try_start(&dir.path().join("log"), &[&set]).err().unwrap().to_string();
+    let missing = try_start_gateway(&dir.path().join("log"), &[&set]).err().unwrap().to_string();
     assert!(missing.contains("users: cannot be read"), "{missing}");
     fs::write(&file, "bay-1 - read:x\n@g publish:#/a\n").unwrap();
-    let text = try_start(&dir.path().join("log"), &[&set]).err().unwrap().to_string();
+    let text = try_start_gateway(&dir.path().join("log"), &[&set]).err().unwrap().to_string();
     assert!(text.contains("users:1: `read`") && text.contains("users:2: `#/a`"), "{text}");
     assert!(text.contains("hint: "), "{text}");
 }

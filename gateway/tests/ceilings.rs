@@ -14,8 +14,8 @@ use std::{
 use service::descriptors::raise_limit;
 use support::{
     broker::free_port,
-    wire::{Device, Hello, Packet, Version},
-    within,
+    wire::{ConnectPacket, ProtocolVersion, ServerPacket, WireDevice},
+    within_timeout,
 };
 use telemetry::topic;
 
@@ -25,16 +25,16 @@ const MEMORY_KB_MAX: u64 = 64 * 1024;
 /// and the system's allocator keeps some of what was given back.
 const MEMORY_OF_MANY_KB_MAX: u64 = 96 * 1024;
 
-struct Process {
+struct LimitedGateway {
     child: Child,
     mqtt: SocketAddr,
     rest: SocketAddr,
 }
 
-impl Process {
+impl LimitedGateway {
     /// Starts the program under these limits of open files, soft and hard.
-    async fn start(dir: &Path, open_files: (u64, u64), set: &[&str]) -> Self {
-        let (mqtt, rest) = (address(), address());
+    async fn start_limited(dir: &Path, open_files: (u64, u64), set: &[&str]) -> Self {
+        let (mqtt, rest) = (free_address(), free_address());
         let (soft, hard) = open_files;
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
@@ -56,17 +56,17 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        within(ready).await;
+        within_timeout(ready).await;
         process
     }
 
-    async fn metrics(&self) -> String {
+    async fn read_metrics(&self) -> String {
         let url = format!("http://{}/metrics", self.rest);
         reqwest::get(url).await.unwrap().text().await.unwrap()
     }
 
-    async fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics().await;
+    async fn metric_value(&self, name: &str) -> f64 {
+        let text = self.read_metrics().await;
         let start = format!("microclimate_gateway_{name} ");
         let line = text.lines().find(|line| line.starts_with(&start)).unwrap();
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
@@ -85,7 +85,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for LimitedGateway {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
@@ -93,7 +93,7 @@ impl Drop for Process {
     }
 }
 
-fn address() -> SocketAddr {
+fn free_address() -> SocketAddr {
     ([127, 0, 0, 1], free_port()).into()
 }
 
@@ -122,14 +122,15 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
         "limits.readings_max=8",
         "limits.payload_bytes_max=16384",
     ];
-    let mut gateway = Process::start(dir.path(), (256, 1024), &set).await;
+    let mut gateway = LimitedGateway::start_limited(dir.path(), (256, 1024), &set).await;
     let (mut admitted, mut told) = (Vec::new(), 0);
     for number in 0..CLIENTS {
-        let version = if number % 2 == 0 { Version::V3 } else { Version::V5 };
-        let (device, answer) = Device::open(gateway.mqtt, version, Hello::default()).await;
+        let version = if number % 2 == 0 { ProtocolVersion::V3 } else { ProtocolVersion::V5 };
+        let (device, answer) =
+            WireDevice::open_connection(gateway.mqtt, version, ConnectPacket::default()).await;
         match answer {
-            Packet::Connected(0) => admitted.push(device),
-            Packet::Connected(3 | 0x89) => told += 1,
+            ServerPacket::Connected(0) => admitted.push(device),
+            ServerPacket::Connected(3 | 0x89) => told += 1,
             other => panic!("{number}: {other:?}"),
         }
     }
@@ -137,22 +138,29 @@ async fn more_clients_than_descriptors_are_told_and_nothing_is_lost() {
     assert_eq!((admitted.len(), told), (768, CLIENTS - 768));
     for id in 1..=8 {
         for device in &mut admitted {
-            device.deliver(id, "sensors/farm/bay-1/probe", r#"{"temperature": 21.5}"#).await;
+            device
+                .deliver_message(id, "sensors/farm/bay-1/probe", r#"{"temperature": 21.5}"#)
+                .await;
         }
     }
     let segments = fs::read_dir(dir.path().join("log").join(topic::READINGS));
     let segments = segments.unwrap().count();
     assert!(segments > 3, "{segments}");
     assert!(!gateway.has_ended());
-    assert_eq!(gateway.metric("connections_cut_total{reason=\"too_many\"}").await, told as f64);
+    assert_eq!(
+        gateway.metric_value("connections_cut_total{reason=\"too_many\"}").await,
+        told as f64
+    );
     let said = fs::read_to_string(dir.path().join("gateway.log")).unwrap();
     assert!(said.contains("fewer clients than mqtt.connections_max"), "{said}");
     assert!(said.contains("too many clients"), "{said}");
     // Who leaves makes room.
     admitted.truncate(100);
-    while gateway.metric("connections").await > 100.0 {}
-    let (_, answer) = Device::open(gateway.mqtt, Version::V5, Hello::default()).await;
-    assert_eq!(answer, Packet::Connected(0));
+    while gateway.metric_value("connections").await > 100.0 {}
+    let (_, answer) =
+        WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V5, ConnectPacket::default())
+            .await;
+    assert_eq!(answer, ServerPacket::Connected(0));
 }
 
 /// The head of a PUBLISH with QoS 1 on status/x, 250,000 bytes of it to come.
@@ -168,21 +176,26 @@ async fn no_sender_pushes_the_memory_over_its_ceiling() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut gateway = Process::start(dir.path(), (4096, 4096), &[]).await;
+    let mut gateway = LimitedGateway::start_limited(dir.path(), (4096, 4096), &[]).await;
     let mut peaks = vec![("at rest", gateway.peak_kb())];
     let big = "x".repeat(200_000);
 
     // Packets that never end.
     let mut unfinished = Vec::new();
     for _ in 0..1000 {
-        let (mut device, answer) = Device::open(gateway.mqtt, Version::V3, Hello::default()).await;
-        assert_eq!(answer, Packet::Connected(0));
+        let (mut device, answer) = WireDevice::open_connection(
+            gateway.mqtt,
+            ProtocolVersion::V3,
+            ConnectPacket::default(),
+        )
+        .await;
+        assert_eq!(answer, ServerPacket::Connected(0));
         // It may be cut while it sends.
-        let _ = device.raw(&head_of_publish()).await;
-        let _ = device.raw(big.as_bytes()).await;
+        let _ = device.send_raw(&head_of_publish()).await;
+        let _ = device.send_raw(big.as_bytes()).await;
         unfinished.push(device);
     }
-    assert!(gateway.metric("connections_cut_total{reason=\"held_too_much\"}").await > 900.0);
+    assert!(gateway.metric_value("connections_cut_total{reason=\"held_too_much\"}").await > 900.0);
     peaks.push(("1000 unfinished packets", gateway.peak_kb()));
     drop(unfinished);
 
@@ -191,45 +204,48 @@ async fn no_sender_pushes_the_memory_over_its_ceiling() {
     for number in 0..1000 {
         let name = format!("{number}{}", "x".repeat(60_000));
         let will = "x".repeat(60_000);
-        let hello =
-            Hello { client: Some(&name), will: Some(("status/x", &will)), ..Hello::default() };
-        named.push(Device::open(gateway.mqtt, Version::V5, hello).await);
+        let hello = ConnectPacket {
+            client: Some(&name),
+            will: Some(("status/x", &will)),
+            ..ConnectPacket::default()
+        };
+        named.push(WireDevice::open_connection(gateway.mqtt, ProtocolVersion::V5, hello).await);
     }
     peaks.push(("1000 long names and wills", gateway.peak_kb()));
     drop(named);
 
     // Retained messages without end.
-    let mut teller = Device::connect(gateway.mqtt, Version::V5).await;
+    let mut teller = WireDevice::connect(gateway.mqtt, ProtocolVersion::V5).await;
     for number in 0..500 {
-        teller.say(&format!("status/{number}"), &big, true).await.unwrap();
+        teller.send_qos0(&format!("status/{number}"), &big, true).await.unwrap();
     }
     teller.ping().await;
-    assert!(gateway.metric("retained_refused_total").await > 400.0);
+    assert!(gateway.metric_value("retained_refused_total").await > 400.0);
     peaks.push(("500 retained messages", gateway.peak_kb()));
 
     // Subscribers that do not read.
     let mut slow = Vec::new();
     for _ in 0..50 {
-        let mut device = Device::connect(gateway.mqtt, Version::V5).await;
+        let mut device = WireDevice::connect(gateway.mqtt, ProtocolVersion::V5).await;
         assert_eq!(device.subscribe("status/x").await, 0);
         slow.push(device);
     }
     for _ in 0..200 {
-        teller.say("status/x", &big, false).await.unwrap();
+        teller.send_qos0("status/x", &big, false).await.unwrap();
     }
     teller.ping().await;
-    assert!(gateway.metric("downlink_missed_total").await > 5000.0);
+    assert!(gateway.metric_value("downlink_missed_total").await > 5000.0);
     peaks.push(("50 subscribers that do not read", gateway.peak_kb()));
     drop(slow);
 
     // One client that sends as fast as it can and reads no acknowledgement.
-    let mut flood = Device::connect(gateway.mqtt, Version::V3).await;
+    let mut flood = WireDevice::connect(gateway.mqtt, ProtocolVersion::V3).await;
     for id in 1..=500 {
         let packet = flood.packet_of(id, "sensors/farm/bay-1/probe", &big);
-        flood.raw(&packet).await.unwrap();
+        flood.send_raw(&packet).await.unwrap();
     }
     for id in 1..=500 {
-        assert_eq!(within(flood.next()).await, Packet::Acknowledged(id, 0));
+        assert_eq!(within_timeout(flood.next_packet()).await, ServerPacket::Acknowledged(id, 0));
     }
     peaks.push(("500 large messages at once", gateway.peak_kb()));
 
@@ -242,22 +258,22 @@ async fn no_sender_pushes_the_memory_over_its_ceiling() {
 #[tokio::test]
 async fn many_senders_at_once_do_not_either() {
     let dir = tempfile::tempdir().unwrap();
-    let mut gateway = Process::start(dir.path(), (4096, 4096), &[]).await;
+    let mut gateway = LimitedGateway::start_limited(dir.path(), (4096, 4096), &[]).await;
     let big = "x".repeat(200_000);
     // Clients that send as fast as they can, and read no acknowledgement before the end.
     let floods = (0..200).map(|_| {
         let (mqtt, big) = (gateway.mqtt, big.clone());
         tokio::spawn(async move {
-            let mut device = Device::connect(mqtt, Version::V3).await;
+            let mut device = WireDevice::connect(mqtt, ProtocolVersion::V3).await;
             for id in 1..=10 {
                 let packet = device.packet_of(id, "sensors/farm/bay-1/probe", &big);
                 // Its connection is closed when the log is behind.
-                if device.raw(&packet).await.is_err() {
+                if device.send_raw(&packet).await.is_err() {
                     return 0;
                 }
             }
             let mut acknowledged = 0;
-            while let Packet::Acknowledged(..) = device.next().await {
+            while let ServerPacket::Acknowledged(..) = device.next_packet().await {
                 acknowledged += 1;
                 if acknowledged == 10 {
                     break;
@@ -268,7 +284,7 @@ async fn many_senders_at_once_do_not_either() {
     });
     let mut acknowledged = 0;
     for flood in floods.collect::<Vec<_>>() {
-        acknowledged += within(flood).await.unwrap();
+        acknowledged += within_timeout(flood).await.unwrap();
     }
     assert!(acknowledged > 0);
     let peak = gateway.peak_kb();

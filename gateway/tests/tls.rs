@@ -11,13 +11,13 @@ use rumqttc::{
     Transport,
 };
 use support::{
-    Running,
-    broker::{Broker, free_port},
-    try_start, within,
+    RunningGateway,
+    broker::{MosquittoFixture, free_port},
+    try_start_gateway, within_timeout,
 };
 
 /// Writes an authority, and certificates by it for the server and a device.
-fn certificates(dir: &Path) {
+fn write_certificates(dir: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     // OpenSSL tells certificates apart by their names.
@@ -34,18 +34,22 @@ fn certificates(dir: &Path) {
     }
 }
 
-fn listener(dir: &Path, client_ca: bool) -> Running {
-    try_listener(dir, client_ca).unwrap()
+fn start_listener(dir: &Path, client_ca: bool) -> RunningGateway {
+    try_start_listener(dir, client_ca).unwrap()
 }
 
-fn try_listener(dir: &Path, client_ca: bool) -> Result<Running, GatewayError> {
-    try_listener_with(dir, client_ca, "mqtt.users_file=")
+fn try_start_listener(dir: &Path, client_ca: bool) -> Result<RunningGateway, GatewayError> {
+    try_start_listener_with(dir, client_ca, "mqtt.users_file=")
 }
 
-fn try_listener_with(dir: &Path, client_ca: bool, more: &str) -> Result<Running, GatewayError> {
+fn try_start_listener_with(
+    dir: &Path,
+    client_ca: bool,
+    more: &str,
+) -> Result<RunningGateway, GatewayError> {
     let file = |name: &str| dir.join(name).display().to_string();
     let ca = if client_ca { file("ca.pem") } else { String::new() };
-    try_start(
+    try_start_gateway(
         &dir.join("log"),
         &[
             "mqtt.tls.enabled=true",
@@ -58,7 +62,7 @@ fn try_listener_with(dir: &Path, client_ca: bool, more: &str) -> Result<Running,
 }
 
 /// A device's connection, with its own certificate or without.
-fn device(gateway: &Running, dir: &Path, own: bool) -> (AsyncClient, EventLoop) {
+fn tls_client(gateway: &RunningGateway, dir: &Path, own: bool) -> (AsyncClient, EventLoop) {
     let read = |name: &str| fs::read(dir.join(name)).unwrap();
     let client_auth = own.then(|| (read("device.pem"), read("device.key")));
     let mut options = MqttOptions::new("probe", ("localhost", gateway.mqtt.port()));
@@ -68,7 +72,9 @@ fn device(gateway: &Running, dir: &Path, own: bool) -> (AsyncClient, EventLoop) 
 }
 
 /// Publishes one reading; returns once it is acknowledged.
-async fn publish((client, mut events): (AsyncClient, EventLoop)) -> Result<(), ConnectionError> {
+async fn publish_reading(
+    (client, mut events): (AsyncClient, EventLoop),
+) -> Result<(), ConnectionError> {
     let topic = "sensors/farm/bay-1/probe/temperature";
     let sent =
         client.publish_tracked(topic, "21.5", PublishOptions::at_least_once()).await.unwrap();
@@ -87,79 +93,79 @@ async fn publish((client, mut events): (AsyncClient, EventLoop)) -> Result<(), C
 #[tokio::test]
 async fn devices_publish_over_tls_and_not_without() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
-    let gateway = listener(dir.path(), false);
-    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
-    gateway.check([1, 1, 0, 0]);
+    write_certificates(dir.path());
+    let gateway = start_listener(dir.path(), false);
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap();
+    gateway.check_totals([1, 1, 0, 0]);
     let options = MqttOptions::new("plain", ("localhost", gateway.mqtt.port()));
     let plain = AsyncClient::builder(options).capacity(8).try_build().unwrap();
-    within(publish(plain)).await.unwrap_err();
-    gateway.stop().await;
+    within_timeout(publish_reading(plain)).await.unwrap_err();
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn mutual_tls_takes_only_devices_with_a_certificate() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
-    let gateway = listener(dir.path(), true);
-    within(publish(device(&gateway, dir.path(), false))).await.unwrap_err();
-    within(publish(device(&gateway, dir.path(), true))).await.unwrap();
-    gateway.check([1, 1, 0, 0]);
-    gateway.stop().await;
+    write_certificates(dir.path());
+    let gateway = start_listener(dir.path(), true);
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap_err();
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), true))).await.unwrap();
+    gateway.check_totals([1, 1, 0, 0]);
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn the_name_in_a_certificate_is_a_user_with_its_rights() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
+    write_certificates(dir.path());
     let users = dir.path().join("users");
     let start = |text: &str| {
         fs::write(&users, text).unwrap();
-        try_listener_with(dir.path(), true, &format!("mqtt.users_file={}", users.display()))
+        try_start_listener_with(dir.path(), true, &format!("mqtt.users_file={}", users.display()))
     };
     let gateway = start("device - publish:sensors/farm/bay-1/#\n").unwrap();
-    within(publish(device(&gateway, dir.path(), true))).await.unwrap();
-    gateway.check([1, 1, 0, 0]);
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), true))).await.unwrap();
+    gateway.check_totals([1, 1, 0, 0]);
     // Another name, other rights: the reload closes connections and refuses the next.
     fs::write(&users, "other - publish:#\n").unwrap();
-    gateway.gateway.reload(&gateway.settings).unwrap();
-    within(publish(device(&gateway, dir.path(), true))).await.unwrap_err();
-    gateway.check([1, 1, 0, 0]);
-    gateway.stop().await;
+    gateway.gateway.apply_settings(&gateway.settings).unwrap();
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), true))).await.unwrap_err();
+    gateway.check_totals([1, 1, 0, 0]);
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn a_reload_takes_certificates_again() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
-    let gateway = listener(dir.path(), false);
-    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    write_certificates(dir.path());
+    let gateway = start_listener(dir.path(), false);
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap();
     // Another authority, another certificate.
-    certificates(dir.path());
-    within(publish(device(&gateway, dir.path(), false))).await.unwrap_err();
-    gateway.gateway.reload(&gateway.settings).unwrap();
-    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
+    write_certificates(dir.path());
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap_err();
+    gateway.gateway.apply_settings(&gateway.settings).unwrap();
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap();
     // A bad one changes nothing.
     fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
-    let refused = gateway.gateway.reload(&gateway.settings).unwrap_err().to_string();
+    let refused = gateway.gateway.apply_settings(&gateway.settings).unwrap_err().to_string();
     assert!(refused.contains("localhost.pem"), "{refused}");
-    within(publish(device(&gateway, dir.path(), false))).await.unwrap();
-    gateway.stop().await;
+    within_timeout(publish_reading(tls_client(&gateway, dir.path(), false))).await.unwrap();
+    gateway.stop_gateway().await;
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_certificate_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
+    write_certificates(dir.path());
     fs::write(dir.path().join("localhost.pem"), "not PEM").unwrap();
-    let error = try_listener(dir.path(), false).err().unwrap().to_string();
+    let error = try_start_listener(dir.path(), false).err().unwrap().to_string();
     assert!(error.contains("localhost.pem") && error.contains("hint: "), "{error}");
 }
 
 #[tokio::test]
 async fn the_bridge_shows_the_broker_its_certificate_and_password() {
     let dir = tempfile::tempdir().unwrap();
-    certificates(dir.path());
+    write_certificates(dir.path());
     let file = |name: &str| dir.path().join(name).display().to_string();
     let port = free_port();
     let more = format!(
@@ -170,14 +176,14 @@ async fn the_bridge_shows_the_broker_its_certificate_and_password() {
         file("localhost.key"),
         file("users"),
     );
-    let Some(broker) = Broker::start_with(dir.path(), &more) else { return };
+    let Some(broker) = MosquittoFixture::start_with(dir.path(), &more) else { return };
     drop(broker); // It is installed, and so is what makes the file of users.
     let made = std::process::Command::new("mosquitto_passwd")
         .args(["-c", "-b", &file("users"), "bay", "s3cret"])
         .status();
     assert!(made.unwrap().success());
-    let broker = Broker::start_with(dir.path(), &more).unwrap();
-    let mut device = broker.device().await;
+    let broker = MosquittoFixture::start_with(dir.path(), &more).unwrap();
+    let mut device = broker.connect_device().await;
     let set = [
         "mqtt.host=localhost",
         &format!("mqtt.port={port}"),
@@ -188,20 +194,20 @@ async fn the_bridge_shows_the_broker_its_certificate_and_password() {
         &format!("mqtt.tls.cert_file={}", file("device.pem")),
         &format!("mqtt.tls.key_file={}", file("device.key")),
     ];
-    let gateway = broker.gateway(&dir.path().join("log"), &set).await;
+    let gateway = broker.start_gateway(&dir.path().join("log"), &set).await;
     // The first may come before the subscription.
-    while gateway.gateway.ledger().messages == 0 {
-        device.deliver(1, "sensors/farm/bay-1/probe/temperature", "21.5").await;
+    while gateway.gateway.ledger_snapshot().messages == 0 {
+        device.deliver_message(1, "sensors/farm/bay-1/probe/temperature", "21.5").await;
     }
-    gateway.until("logged", |ledger| ledger.totals.in_flight == 0).await;
+    gateway.wait_until("logged", |ledger| ledger.totals.in_flight == 0).await;
     // QoS 0 that the broker has when the gateway leaves is read to the end.
     for _ in 0..2000 {
         device.send_unacknowledged("sensors/farm/bay-2/probe/temperature", "21.5").await;
     }
     device.ping().await;
     let ended = gateway.gateway.clone();
-    gateway.stop().await;
+    gateway.stop_gateway().await;
     let logged: Vec<u64> =
-        ended.ledger().devices.iter().skip(1).map(|line| line.counts.logged).collect();
+        ended.ledger_snapshot().devices.iter().skip(1).map(|line| line.counts.logged).collect();
     assert_eq!(logged, [2000]);
 }

@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use feature_store::{Settings, engine::Engine};
+use feature_store::{FeatureStoreSettings, engine::FeatureEngine};
 use telemetry::{MetricTable, ZoneId};
 
 const DEFINITIONS: &str = r#"
@@ -31,10 +31,11 @@ fn main() {
     let (sensors, days, interval_s) = (at(0, 2000), at(1, 8), at(2, 5));
     let file = std::env::temp_dir().join(format!("engine-pace-{}.toml", std::process::id()));
     std::fs::write(&file, DEFINITIONS).expect("the temporary folder can be written");
-    let mut settings = Settings::default().engine;
+    let mut settings = FeatureStoreSettings::default().engine;
     settings.features.clone_from(&file);
     let metrics = METRICS.map(Into::into);
-    let mut engine = Engine::new(&settings, MetricTable::default(), &metrics).expect("settings");
+    let mut engine =
+        FeatureEngine::new(&settings, MetricTable::default(), &metrics).expect("settings");
     std::fs::remove_file(file).expect("it was just written");
 
     let zones: Vec<ZoneId> = (0..sensors / METRICS.len() as i64)
@@ -49,9 +50,9 @@ fn main() {
         for minute in 0..DAY_MS / 60_000 {
             let minute_ms = START_MS + day * DAY_MS + minute * 60_000;
             for zone in &zones {
-                let mut feed = engine.feed(zone, i64::MAX);
-                let device = feed.device(&"probe".into());
-                let numbers = METRICS.map(|metric| feed.metric(&metric.into()));
+                let mut feed = engine.open_feed(zone, i64::MAX);
+                let device = feed.device_number(&"probe".into());
+                let numbers = METRICS.map(|metric| feed.metric_number(&metric.into()));
                 for step in 0..(60 / interval_s).max(1) {
                     for metric in numbers {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -66,7 +67,7 @@ fn main() {
                         readings += 1;
                     }
                 }
-                rows += feed.rows().len() as u64;
+                rows += feed.take_rows().len() as u64;
             }
         }
         let seconds = started.elapsed().as_secs_f64();

@@ -10,13 +10,13 @@
 use std::{path::Path, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, ensure};
-use eventlog::{EventLog, Positions, Record};
+use eventlog::{EventLog, PartitionOffsets, Record};
 use feature_store::{
-    FeatureStore, Settings,
-    engine::{Engine, Output},
-    intake,
+    FeatureStore, FeatureStoreSettings,
+    engine::{EngineOutput, FeatureEngine},
+    log_record,
 };
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId, topic::READINGS};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 
 const ZONES: usize = 50;
@@ -44,30 +44,37 @@ async fn main() -> Result<()> {
     ensure!((1..=METRICS.len()).contains(&metrics), "1 to {} metrics a report", METRICS.len());
     let reports = readings / metrics;
     let dir = tempfile::tempdir()?;
-    let log_settings = eventlog::Settings::embedded(&dir.path().join("log"));
+    let log_settings = eventlog::EventLogConfig::for_embedded(&dir.path().join("log"));
     let log = EventLog::open(&log_settings)?;
-    let bytes = fill(&log, reports, metrics).await?;
+    let bytes = append_reports(&log, reports, metrics).await?;
     let readings = reports * metrics;
     println!(
         "{readings} readings in {reports} reports of {metrics} metrics, {} bytes each; medians of {runs} runs",
         bytes / reports
     );
-    let mut settings = Settings { log: log_settings, ..Settings::default() };
+    let mut settings =
+        FeatureStoreSettings { log: log_settings, ..FeatureStoreSettings::default() };
     settings.engine.features = definitions.unwrap_or_default().into();
-    line("log read", readings, &median(runs, async || read(&log, reports, |_| {}).await).await?);
+    print_result(
+        "log read",
+        readings,
+        &measure_runs(runs, async || time_log_read(&log, reports, |_| {}).await).await?,
+    );
     let parsed = async || {
         let mut records = 0;
-        read(&log, reports, |entry| records += usize::from(intake::read(entry).report.is_ok()))
-            .await
+        time_log_read(&log, reports, |entry| {
+            records += usize::from(log_record::parse_record(entry).report.is_ok())
+        })
+        .await
     };
-    line("log read and parsed", readings, &median(runs, parsed).await?);
+    print_result("log read and parsed", readings, &measure_runs(runs, parsed).await?);
     let mut rows = 0;
     let computed = async || {
-        let mut engine = Engine::new(&settings.engine, MetricTable::default(), &[])?;
-        let mut output = Output::default();
+        let mut engine = FeatureEngine::new(&settings.engine, MetricTable::default(), &[])?;
+        let mut output = EngineOutput::default();
         rows = 0;
-        let took = read(&log, reports, |entry| {
-            if let Ok(report) = intake::read(entry).report {
+        let took = time_log_read(&log, reports, |entry| {
+            if let Ok(report) = log_record::parse_record(entry).report {
                 engine.ingest_report(&report, report.arrival_ms, &mut output);
                 rows += output.rows.len();
                 output.qualities.clear();
@@ -76,25 +83,25 @@ async fn main() -> Result<()> {
         });
         took.await
     };
-    line("… and computed, on one thread", readings, &median(runs, computed).await?);
+    print_result("… and computed, on one thread", readings, &measure_runs(runs, computed).await?);
     let mut file_bytes = 0;
     let mut number = 0;
     let mut shown = String::new();
     let ingested = async || {
         number += 1;
         settings.store.path = dir.path().join(format!("run-{number}.duckdb"));
-        let took = ingest(&log, &settings, readings as u64, &mut shown).await?;
+        let took = time_ingestion(&log, &settings, readings as u64, &mut shown).await?;
         file_bytes = std::fs::metadata(&settings.store.path)?.len();
         // It reads the file that the run before left, as a restart does.
         let start = Instant::now();
         let restarted = FeatureStore::open(&settings, MetricTable::default())?;
-        ensure!(restarted.counts().readings == readings as u64, "all are there");
+        ensure!(restarted.committed_counts().readings == readings as u64, "all are there");
         println!("    run {number}: {took:.2?}; restarted in {:.2?}", start.elapsed());
         drop(restarted);
         std::fs::remove_file(&settings.store.path)?;
         Ok(took)
     };
-    line("log to committed rows", readings, &median(runs, ingested).await?);
+    print_result("log to committed rows", readings, &measure_runs(runs, ingested).await?);
     println!(
         "{shown}; {rows} feature rows; {:.0} bytes a reading in the file",
         file_bytes as f64 / readings as f64
@@ -104,15 +111,15 @@ async fn main() -> Result<()> {
 }
 
 /// Writes the log; bytes of payload.
-async fn fill(log: &EventLog, reports: usize, metrics: usize) -> Result<usize> {
-    let writer = log.writer(READINGS)?;
+async fn append_reports(log: &EventLog, reports: usize, metrics: usize) -> Result<usize> {
+    let writer = log.open_writer(READINGS)?;
     let mut bytes = 0;
     let mut last = None;
     for number in 0..reports {
         let (tick, device) = (number / (ZONES * DEVICES), number % (ZONES * DEVICES));
         let event_ms = START_MS + tick as i64 * INTERVAL_MS + (device * 37 % 1000) as i64;
         let hours = tick as f64 / 360.0;
-        let readings = METRICS[..metrics].iter().map(|(metric, base, swing)| Reading {
+        let readings = METRICS[..metrics].iter().map(|(metric, base, swing)| SensorReading {
             metric: (*metric).into(),
             event_ms,
             value: ((base
@@ -122,13 +129,13 @@ async fn fill(log: &EventLog, reports: usize, metrics: usize) -> Result<usize> {
                 .round()
                 / 100.0,
         });
-        let report = Report {
+        let report = SensorReport {
             zone: ZoneId::new("farm", format!("bay-{}", device % ZONES)),
             device: format!("probe-{}", device / ZONES).into(),
             boot: Some("a1b2c3d4".into()),
             seq: Some(tick as u64),
             arrival_ms: event_ms + 120,
-            source: Source::Replay,
+            source: ReportSource::Replay,
             readings: readings.collect(),
         };
         let payload = report.to_json();
@@ -140,12 +147,12 @@ async fn fill(log: &EventLog, reports: usize, metrics: usize) -> Result<usize> {
     Ok(bytes)
 }
 
-async fn read(
+async fn time_log_read(
     log: &EventLog,
     reports: usize,
-    mut each: impl FnMut(eventlog::Entry),
+    mut each: impl FnMut(eventlog::StoredRecord),
 ) -> Result<Duration> {
-    let mut reader = log.reader(READINGS, &Positions::new())?;
+    let mut reader = log.open_reader(READINGS, &PartitionOffsets::new())?;
     let start = Instant::now();
     let mut left = reports;
     while left > 0 {
@@ -156,9 +163,9 @@ async fn read(
     Ok(start.elapsed())
 }
 
-async fn ingest(
+async fn time_ingestion(
     log: &EventLog,
-    settings: &Settings,
+    settings: &FeatureStoreSettings,
     readings: u64,
     shown: &mut String,
 ) -> Result<Duration> {
@@ -169,19 +176,19 @@ async fn ingest(
         let (store, log, stop) = (store.clone(), log.clone(), stop.clone());
         tokio::spawn(async move { store.run(&log, stop).await })
     };
-    while store.counts().readings < readings {
+    while store.committed_counts().readings < readings {
         ensure!(!running.is_finished(), "the feature store ended early");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let took = start.elapsed();
-    let commits = store.commits();
+    let commits = store.commit_totals();
     *shown = format!("{} transactions took {:.2?} of it", commits.count, commits.took);
     stop.cancel();
     running.await??;
     Ok(took)
 }
 
-async fn median(
+async fn measure_runs(
     runs: usize,
     mut run: impl AsyncFnMut() -> Result<Duration>,
 ) -> Result<Vec<Duration>> {
@@ -193,7 +200,7 @@ async fn median(
     Ok(times)
 }
 
-fn line(what: &str, readings: usize, times: &[Duration]) {
+fn print_result(what: &str, readings: usize, times: &[Duration]) {
     let seconds = times[times.len() / 2].as_secs_f64();
     println!("{what:<32} {seconds:>7.2} s {:>9.2} M readings/s", readings as f64 / seconds / 1e6);
 }

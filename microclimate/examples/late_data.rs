@@ -9,10 +9,10 @@
 use std::time::Instant;
 
 use feature_store::{
-    Settings,
-    engine::{Engine, Output},
+    FeatureStoreSettings,
+    engine::{EngineOutput, FeatureEngine},
 };
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 
 /// Four windows of seven aggregates.
 const DEFINITIONS: &str = r#"
@@ -31,7 +31,7 @@ const STEP_MS: i64 = 5_000;
 fn main() {
     let file = std::env::temp_dir().join(format!("late-data-{}.toml", std::process::id()));
     std::fs::write(&file, DEFINITIONS).expect("the temporary folder can be written");
-    let mut settings = Settings::default().engine;
+    let mut settings = FeatureStoreSettings::default().engine;
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_all = arguments.iter().any(|argument| argument == "all");
     arguments.retain(|argument| argument != "all");
@@ -43,33 +43,38 @@ fn main() {
     );
     for hours in [1, 3, 6, 12, 28] {
         // A live sensor beside the one that was offline.
-        let reports = buffered(hours);
-        line(&format!("{hours} h flushed at once"), &settings, &reports);
-        let on_time: Vec<Report> = in_order(reports);
-        line("  the same on time", &settings, &on_time);
+        let reports = reports_after_outage(hours);
+        measure_engine(&format!("{hours} h flushed at once"), &settings, &reports);
+        let on_time: Vec<SensorReport> = as_if_on_time(reports);
+        measure_engine("  the same on time", &settings, &on_time);
     }
-    let room = room(48, some_late);
-    line("7 % to 30 min, 3 % to 8 h late", &settings, &room);
-    line("  the same on time", &settings, &in_order(room));
+    let room = simulate_room(48, random_delay_ms);
+    measure_engine("7 % to 30 min, 3 % to 8 h late", &settings, &room);
+    measure_engine("  the same on time", &settings, &as_if_on_time(room));
     for folder in &arguments {
-        let room = real_room(std::path::Path::new(folder));
-        line("two days of a real room, likewise", &settings, &room);
-        line("  the same on time", &settings, &in_order(room));
+        let room = read_keti_room(std::path::Path::new(folder));
+        measure_engine("two days of a real room, likewise", &settings, &room);
+        measure_engine("  the same on time", &settings, &as_if_on_time(room));
     }
     let slow = room_with_slow_clock(48);
-    line("a clock 8 h slow, of five", &settings, &slow);
-    line("  the same on time", &settings, &in_order(slow));
+    measure_engine("a clock 8 h slow, of five", &settings, &slow);
+    measure_engine("  the same on time", &settings, &as_if_on_time(slow));
     std::fs::remove_file(file).expect("it was written");
 }
 
 /// One measurement: the engine by itself, then the end of the data.
-fn line(name: &str, settings: &feature_store::settings::Engine, reports: &[Report]) {
+fn measure_engine(
+    name: &str,
+    settings: &feature_store::settings::EngineSettings,
+    reports: &[SensorReport],
+) {
     let metrics = METRICS.map(Into::into);
     let mut seconds = Vec::new();
     let (mut rows, mut times) = (0, 0);
     for _ in 0..3 {
-        let mut engine = Engine::new(settings, MetricTable::default(), &metrics).expect("settings");
-        let mut output = Output::default();
+        let mut engine =
+            FeatureEngine::new(settings, MetricTable::default(), &metrics).expect("settings");
+        let mut output = EngineOutput::default();
         let mut seen = std::collections::HashSet::new();
         let mut took = std::time::Duration::ZERO;
         rows = 0;
@@ -84,7 +89,7 @@ fn line(name: &str, settings: &feature_store::settings::Engine, reports: &[Repor
             output.qualities.clear();
         }
         let began = Instant::now();
-        engine.finish(&mut output);
+        engine.finish_all(&mut output);
         took += began.elapsed();
         rows += output.rows.len();
         seen.extend(output.rows.drain(..).map(|row| row.at_ms));
@@ -101,33 +106,38 @@ fn line(name: &str, settings: &feature_store::settings::Engine, reports: &[Repor
     );
 }
 
-fn report(event_ms: i64, arrival_ms: i64, metric: usize, value: f64) -> Report {
-    Report {
+fn make_report(event_ms: i64, arrival_ms: i64, metric: usize, value: f64) -> SensorReport {
+    SensorReport {
         zone: ZoneId::new("bench", "room"),
         device: METRICS[metric].into(),
         boot: None,
         seq: None,
         arrival_ms,
-        source: Source::Live,
-        readings: vec![Reading { metric: METRICS[metric].into(), event_ms, value }],
+        source: ReportSource::Live,
+        readings: vec![SensorReading { metric: METRICS[metric].into(), event_ms, value }],
     }
 }
 
-fn random(state: &mut u64) -> u64 {
+fn next_random(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     *state >> 16
 }
 
 /// A room over some hours; each reading as late as `delay` says.
-fn room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<Report> {
+fn simulate_room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<SensorReport> {
     let mut state = 1;
     let mut reports = Vec::new();
     for step in 0..hours * HOUR_MS / STEP_MS {
         for metric in 0..METRICS.len() {
             let event_ms = START_MS + step * STEP_MS;
-            let value = (random(&mut state) % 300) as f64 / 10.0;
+            let value = (next_random(&mut state) % 300) as f64 / 10.0;
             let value = if metric == 4 { f64::from(value > 15.0) } else { value };
-            reports.push(report(event_ms, event_ms + delay(random(&mut state)), metric, value));
+            reports.push(make_report(
+                event_ms,
+                event_ms + delay(next_random(&mut state)),
+                metric,
+                value,
+            ));
         }
     }
     reports.sort_by_key(|report| report.arrival_ms);
@@ -135,7 +145,7 @@ fn room(hours: i64, delay: impl Fn(u64) -> i64) -> Vec<Report> {
 }
 
 /// How late a reading is: 7 % up to half an hour, 3 % up to eight hours.
-fn some_late(random: u64) -> i64 {
+fn random_delay_ms(random: u64) -> i64 {
     match random % 100 {
         0..7 => (random >> 8) as i64 % (HOUR_MS / 2),
         7..10 => (random >> 8) as i64 % (8 * HOUR_MS),
@@ -144,7 +154,7 @@ fn some_late(random: u64) -> i64 {
 }
 
 /// Two days of a room of the KETI data, some readings late: a file a sensor, lines `epoch, value`.
-fn real_room(folder: &std::path::Path) -> Vec<Report> {
+fn read_keti_room(folder: &std::path::Path) -> Vec<SensorReport> {
     const FROM_S: i64 = 1_377_302_400; // 2013-08-24T00:00:00Z
     let mut state = 1;
     let mut reports = Vec::new();
@@ -160,9 +170,9 @@ fn real_room(folder: &std::path::Path) -> Vec<Report> {
             };
             if (FROM_S..FROM_S + 2 * 86_400).contains(&time) {
                 let event_ms = time * 1000;
-                let arrival_ms = event_ms + some_late(random(&mut state));
+                let arrival_ms = event_ms + random_delay_ms(next_random(&mut state));
                 let value = if metric == 4 { f64::from(value > 0.0) } else { value };
-                reports.push(report(event_ms, arrival_ms, metric, value));
+                reports.push(make_report(event_ms, arrival_ms, metric, value));
             }
         }
     }
@@ -172,13 +182,13 @@ fn real_room(folder: &std::path::Path) -> Vec<Report> {
 
 /// Five metrics of one device that was offline, which come at once; one reading a minute of
 /// another device tells the time.
-fn buffered(hours: i64) -> Vec<Report> {
+fn reports_after_outage(hours: i64) -> Vec<SensorReport> {
     let end_ms = START_MS + hours * HOUR_MS;
-    let mut reports = room(hours, |_| 0);
+    let mut reports = simulate_room(hours, |_| 0);
     reports.iter_mut().for_each(|report| report.arrival_ms = end_ms);
     for minute in 0..=hours * 60 + 10 {
         let at_ms = START_MS + minute * 60_000 + 1;
-        let mut live = report(at_ms, at_ms, 0, 20.0);
+        let mut live = make_report(at_ms, at_ms, 0, 20.0);
         live.device = "live".into();
         reports.push(live);
     }
@@ -186,8 +196,8 @@ fn buffered(hours: i64) -> Vec<Report> {
     reports
 }
 
-fn room_with_slow_clock(hours: i64) -> Vec<Report> {
-    let mut reports = room(hours, |_| 0);
+fn room_with_slow_clock(hours: i64) -> Vec<SensorReport> {
+    let mut reports = simulate_room(hours, |_| 0);
     for report in &mut reports {
         if report.device == METRICS[0] {
             report.readings[0].event_ms -= 8 * HOUR_MS;
@@ -197,7 +207,7 @@ fn room_with_slow_clock(hours: i64) -> Vec<Report> {
 }
 
 /// The same readings, each when it was measured.
-fn in_order(mut reports: Vec<Report>) -> Vec<Report> {
+fn as_if_on_time(mut reports: Vec<SensorReport>) -> Vec<SensorReport> {
     reports.iter_mut().for_each(|report| report.arrival_ms = report.readings[0].event_ms);
     reports.sort_by_key(|report| report.arrival_ms);
     reports

@@ -6,9 +6,9 @@ use telemetry::time::parse_bound_ms;
 /// From MQTT message to served prediction in one process
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
-pub(crate) struct Cli {
+pub(crate) struct MicroclimateArgs {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: MicroclimateCommand,
 }
 
 const EXAMPLES: &str = "\
@@ -22,7 +22,7 @@ Then with your own sensors:
   curl http://127.0.0.1:8080/v1/features/latest";
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum MicroclimateCommand {
     /// Play simulated or recorded data through all of it, fit the models of
     /// every task, show what they predict, and go on live
     #[command(after_help = "\
@@ -30,13 +30,13 @@ Examples:
   microclimate demo
   microclimate demo --once --json --data-dir /tmp/demo | jq .tasks
   microclimate demo --replay ~/data --layout keti --rooms 415,417 --from 2013-08-24 --to 2013-08-26")]
-    Demo(Demo),
+    Demo(DemoArgs),
     /// Run all of it for your own sensors
-    Up(Common),
+    Up(CommonArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Common {
+pub(crate) struct CommonArgs {
     /// Where everything is kept
     #[arg(long, value_name = "DIR", default_value = "./var")]
     pub(crate) data_dir: PathBuf,
@@ -49,9 +49,9 @@ pub(crate) struct Common {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Demo {
+pub(crate) struct DemoArgs {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonArgs,
     /// End after the leaderboard instead of going on live
     #[arg(long)]
     pub(crate) once: bool,
@@ -62,17 +62,17 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "DAYS", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=60), conflicts_with = "replay")]
     pub(crate) days: u32,
     #[command(flatten)]
-    pub(crate) replay: Replay,
+    pub(crate) replay: ReplayArgs,
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Replay {
+pub(crate) struct ReplayArgs {
     /// Play recordings in this folder instead of the simulator
     #[arg(long, value_name = "DIR")]
     pub(crate) replay: Option<PathBuf>,
     /// How the recordings are laid out
     #[arg(long, default_value = "keti", requires = "replay")]
-    pub(crate) layout: firmware_sim::replay::Layout,
+    pub(crate) layout: firmware_sim::replay::RecordingLayout,
     /// Only these rooms, comma-separated
     #[arg(long, value_delimiter = ',', requires = "replay")]
     pub(crate) rooms: Vec<String>,

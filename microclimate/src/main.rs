@@ -8,11 +8,11 @@
 //! - `screen`, `summary`: what people and programs see of it
 //! - `page`: the first page
 
+mod app;
 mod cli;
 mod demo;
-mod house;
 mod page;
-mod screen;
+mod progress;
 mod settings;
 mod summary;
 
@@ -23,9 +23,9 @@ use clap::Parser;
 use service::{log, shutdown};
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command, Common};
-use house::House;
-use settings::Settings;
+use app::MicroclimateApp;
+use cli::{CommonArgs, MicroclimateArgs, MicroclimateCommand};
+use settings::AppSettings;
 
 fn main() -> Result<ExitCode> {
     if let Some(code) = feature_store::sql_sandbox::serve_if_requested() {
@@ -36,25 +36,25 @@ fn main() -> Result<ExitCode> {
 
 #[tokio::main]
 async fn run_command() -> Result<()> {
-    let cli = Cli::parse();
+    let cli = MicroclimateArgs::parse();
     match cli.command {
-        Command::Demo(demo) => {
+        MicroclimateCommand::Demo(demo) => {
             // Bars and results are enough; what goes wrong is still said.
-            log::init(log::Format::default(), "warn");
-            demo::run(demo).await
+            log::init_logging(log::LogFormat::default(), "warn");
+            demo::run_demo(demo).await
         }
-        Command::Up(common) => {
-            log::init(log::Format::default(), "info");
-            up(common).await
+        MicroclimateCommand::Up(common) => {
+            log::init_logging(log::LogFormat::default(), "info");
+            run_services(common).await
         }
     }
 }
 
-async fn up(common: Common) -> Result<()> {
-    let Common { data_dir, config, set } = common;
-    let settings = Settings::load(&data_dir, &[], config.as_deref(), &set)?;
-    let shutdown = shutdown::on_signal()?;
-    let house = House::start(&settings)?;
+async fn run_services(common: CommonArgs) -> Result<()> {
+    let CommonArgs { data_dir, config, set } = common;
+    let settings = AppSettings::load(&data_dir, &[], config.as_deref(), &set)?;
+    let shutdown = shutdown::cancel_on_signal()?;
+    let house = MicroclimateApp::start(&settings)?;
     let url = format!("{}://{}/", settings.rest.tls.scheme(), house.rest);
     tracing::info!(mqtt = %house.mqtt, rest = %url, "up");
     let mut hangups = signal(SignalKind::hangup())?;
@@ -63,9 +63,11 @@ async fn up(common: Common) -> Result<()> {
         // The gateway's part of the configuration, its users and certificates are read again;
         // bad ones change nothing.
         while hangups.recv().await.is_some() {
-            let loaded = Settings::load(&data_dir, &[], config.as_deref(), &set);
+            let loaded = AppSettings::load(&data_dir, &[], config.as_deref(), &set);
             let reloaded = match loaded {
-                Ok(settings) => gateway.reload(&settings.gateway).map_err(|e| e.to_string()),
+                Ok(settings) => {
+                    gateway.apply_settings(&settings.gateway).map_err(|e| e.to_string())
+                }
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = reloaded {

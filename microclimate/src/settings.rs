@@ -4,24 +4,24 @@
 use std::{collections::BTreeMap, path::Path};
 
 use service::{
-    config::{self, ConfigError, Sources},
-    rest::RestSettings,
+    config::{self, ConfigError, ConfigSources},
+    rest::RestConfig,
 };
-use telemetry::{Metric, SmolStr};
+use telemetry::{MetricSpec, SmolStr};
 use toml::{Table, Value};
 
 /// What all parts of one process need.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct AppSettings {
     /// The one REST listener.
-    pub(crate) rest: RestSettings,
-    pub(crate) gateway: gateway::Settings,
-    pub(crate) feature_store: feature_store::Settings,
-    pub(crate) trainer: trainer::Settings,
-    pub(crate) simulator: firmware_sim::Settings,
+    pub(crate) rest: RestConfig,
+    pub(crate) gateway: gateway::GatewaySettings,
+    pub(crate) feature_store: feature_store::FeatureStoreSettings,
+    pub(crate) trainer: trainer::TrainerSettings,
+    pub(crate) simulator: firmware_sim::SimulatorConfig,
 }
 
-const TOP: &str = r#"
+const SHARED_DEFAULTS: &str = r#"
 [rest]
 listen = "127.0.0.1:8080"
 token = ""
@@ -46,7 +46,7 @@ const OPEN_TABLES: [&str; 7] = [
 ];
 /// Keys of single services that mean nothing in one process, where parts
 /// share them or talk directly: refused, rather than ignored.
-const SHARED: [(&str, &[&str]); 4] = [
+const SHARED_KEYS: [(&str, &[&str]); 4] = [
     ("gateway", &["log", "rest", "metrics"]),
     (
         "feature_store",
@@ -65,7 +65,7 @@ const SHARED: [(&str, &[&str]); 4] = [
     ("simulator", &["broker.host", "broker.port"]),
 ];
 
-impl Settings {
+impl AppSettings {
     /// Loads defaults, overlaid by `defaults_set`, a file, the environment
     /// (`MICROCLIMATE__REST__TOKEN`) and flags.
     pub(crate) fn load(
@@ -81,98 +81,101 @@ impl Settings {
             ("simulator", firmware_sim::DEFAULTS),
         ];
         let whole: BTreeMap<&str, Table> =
-            services.iter().map(|(name, text)| (*name, parsed(text))).collect();
-        let mut defaults = parsed(TOP);
+            services.iter().map(|(name, text)| (*name, parse_defaults(text))).collect();
+        let mut defaults = parse_defaults(SHARED_DEFAULTS);
         let mut log = whole["gateway"]["log"].clone();
-        put(&mut log, "dir", data_dir.join("log").display().to_string().into());
-        put(&mut log, "spool.dir", data_dir.join("spool").display().to_string().into());
+        set_key(&mut log, "dir", data_dir.join("log").display().to_string().into());
+        set_key(&mut log, "spool.dir", data_dir.join("spool").display().to_string().into());
         defaults.insert("log".to_owned(), log);
-        for (name, shared) in SHARED {
+        for (name, shared) in SHARED_KEYS {
             let mut own = whole[name].clone();
-            shared.iter().for_each(|key| remove(&mut own, key));
+            shared.iter().for_each(|key| remove_key(&mut own, key));
             defaults.insert(name.to_owned(), Value::Table(own));
         }
         let mut defaults = Value::Table(defaults);
         let path = |name: &str| Value::from(data_dir.join(name).display().to_string());
-        put(&mut defaults, "feature_store.store.path", path("microclimate.duckdb"));
-        put(&mut defaults, "feature_store.lake.cache_dir", path("lake-cache"));
-        put(&mut defaults, "trainer.registry_dir", path("models"));
-        put(&mut defaults, "trainer.reports_dir", path("reports"));
-        put(&mut defaults, "trainer.watch.journal_dir", path("predictions"));
-        put(&mut defaults, "simulator.simulate.labels", path("labels.csv"));
-        defaults_set.iter().for_each(|(key, value)| put(&mut defaults, key, value.clone()));
+        set_key(&mut defaults, "feature_store.store.path", path("microclimate.duckdb"));
+        set_key(&mut defaults, "feature_store.lake.cache_dir", path("lake-cache"));
+        set_key(&mut defaults, "trainer.registry_dir", path("models"));
+        set_key(&mut defaults, "trainer.reports_dir", path("reports"));
+        set_key(&mut defaults, "trainer.watch.journal_dir", path("predictions"));
+        set_key(&mut defaults, "simulator.simulate.labels", path("labels.csv"));
+        defaults_set.iter().for_each(|(key, value)| set_key(&mut defaults, key, value.clone()));
         let text = toml::to_string(&defaults).expect("a table has a TOML form");
-        let loaded: Table = config::load(&Sources {
+        let loaded: Table = config::load_config(&ConfigSources {
             defaults: &text,
             open_tables: &OPEN_TABLES,
             file,
             env_prefix: "MICROCLIMATE",
             set,
         })?;
-        let settings = Self::divide(loaded, &whole)?;
-        settings.rest.check()?;
-        settings.gateway.check()?;
+        let settings = Self::split_by_service(loaded, &whole)?;
+        settings.rest.check_values()?;
+        settings.gateway.check_values()?;
         settings.feature_store.check()?;
         settings.trainer.check()?;
-        settings.simulator.check()?;
+        settings.simulator.check_values()?;
         Ok(settings)
     }
 
     /// Gives each service what is its own and what is shared.
-    fn divide(loaded: Table, whole: &BTreeMap<&str, Table>) -> Result<Self, ConfigError> {
+    fn split_by_service(loaded: Table, whole: &BTreeMap<&str, Table>) -> Result<Self, ConfigError> {
         let service = |name: &str| {
             let mut own = Value::Table(whole[name].clone());
-            overlay(&mut own, &loaded[name]);
+            merge_tables(&mut own, &loaded[name]);
             if own.get("log").is_some() {
-                put(&mut own, "log", loaded["log"].clone());
+                set_key(&mut own, "log", loaded["log"].clone());
             }
             if own.get("metrics").is_some() {
-                put(&mut own, "metrics", loaded["metrics"].clone());
+                set_key(&mut own, "metrics", loaded["metrics"].clone());
             }
             own
         };
         Ok(Self {
-            rest: typed("rest", loaded["rest"].clone())?,
-            gateway: typed("gateway", service("gateway"))?,
-            feature_store: typed("feature_store", service("feature_store"))?,
-            trainer: typed("trainer", service("trainer"))?,
-            simulator: typed("simulator", service("simulator"))?,
+            rest: deserialize_table("rest", loaded["rest"].clone())?,
+            gateway: deserialize_table("gateway", service("gateway"))?,
+            feature_store: deserialize_table("feature_store", service("feature_store"))?,
+            trainer: deserialize_table("trainer", service("trainer"))?,
+            simulator: deserialize_table("simulator", service("simulator"))?,
         })
     }
 
     /// The site's own metrics.
-    pub(crate) fn own_metrics(&self) -> &BTreeMap<SmolStr, Metric> {
+    pub(crate) fn site_metrics(&self) -> &BTreeMap<SmolStr, MetricSpec> {
         &self.gateway.metrics
     }
 }
 
-fn parsed(text: &str) -> Table {
+fn parse_defaults(text: &str) -> Table {
     text.parse().expect("the compiled-in defaults are TOML")
 }
 
-fn typed<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T, ConfigError> {
+fn deserialize_table<T: serde::de::DeserializeOwned>(
+    name: &str,
+    value: Value,
+) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let key = format!("{name}.{}", error.path());
         ConfigError::invalid(&key, error.inner().to_string().lines().next().unwrap_or_default())
     })
 }
 
-fn put(table: &mut Value, key: &str, value: Value) {
+fn set_key(table: &mut Value, key: &str, value: Value) {
     let (head, rest) = key.split_once('.').map_or((key, None), |(head, rest)| (head, Some(rest)));
     let Some(table) = table.as_table_mut() else { return };
     match rest {
-        Some(rest) => put(&mut table[head], rest, value),
+        Some(rest) => set_key(&mut table[head], rest, value),
         None => {
             table.insert(head.to_owned(), value);
         }
     }
 }
 
-fn remove(table: &mut Table, key: &str) {
+fn remove_key(table: &mut Table, key: &str) {
     match key.split_once('.') {
         Some((head, rest)) => {
             if let Some(inner) = table.get_mut(head).and_then(Value::as_table_mut) {
-                remove(inner, rest);
+                remove_key(inner, rest);
             }
         }
         None => {
@@ -181,12 +184,12 @@ fn remove(table: &mut Table, key: &str) {
     }
 }
 
-fn overlay(under: &mut Value, over: &Value) {
+fn merge_tables(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Table(under), Value::Table(over)) => {
             for (key, value) in over {
                 match under.get_mut(key) {
-                    Some(own) => overlay(own, value),
+                    Some(own) => merge_tables(own, value),
                     None => {
                         under.insert(key.clone(), value.clone());
                     }
@@ -201,14 +204,15 @@ fn overlay(under: &mut Value, over: &Value) {
 mod tests {
     use super::*;
 
-    fn load(set: &[&str]) -> Result<Settings, ConfigError> {
+    fn load_settings(set: &[&str]) -> Result<AppSettings, ConfigError> {
         let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
-        Settings::load(Path::new("data"), &[], None, &set)
+        AppSettings::load(Path::new("data"), &[], None, &set)
     }
 
     #[test]
     fn what_is_shared_reaches_every_service() {
-        let settings = load(&["log.queue_bytes_max=33554432", "gateway.mqtt.port=1999"]).unwrap();
+        let settings =
+            load_settings(&["log.queue_bytes_max=33554432", "gateway.mqtt.port=1999"]).unwrap();
         assert_eq!(settings.gateway.log.queue_bytes_max, 33_554_432);
         assert_eq!(settings.feature_store.log.queue_bytes_max, 33_554_432);
         assert_eq!(settings.feature_store.log.dir, Path::new("data/log"));
@@ -220,7 +224,7 @@ mod tests {
     fn keys_that_mean_nothing_here_are_refused_with_a_hint() {
         for key in ["trainer.source.url=http://x", "gateway.rest.listen=127.0.0.1:1", "rest.port=1"]
         {
-            let error = load(&[key]).unwrap_err().to_string();
+            let error = load_settings(&[key]).unwrap_err().to_string();
             assert!(error.contains("--set"), "{key}: {error}");
         }
     }

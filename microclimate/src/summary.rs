@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use telemetry::ZoneId;
-use trainer::{Comparison, Prediction, tasks::NotApplicable};
+use trainer::{ModelComparison, Prediction, tasks::NotApplicable};
 
 /// The answer of `demo --once --json`.
 #[derive(Debug, Serialize)]
-pub(crate) struct Summary {
-    pub(crate) readings: Readings,
-    pub(crate) features: Features,
-    pub(crate) tasks: BTreeMap<String, Task>,
+pub(crate) struct DemoSummary {
+    pub(crate) readings: DemoReadingCounts,
+    pub(crate) features: DemoFeatureCounts,
+    pub(crate) tasks: BTreeMap<String, TaskSummary>,
     /// Of each stage.
     pub(crate) seconds: BTreeMap<&'static str, f64>,
 }
 
 /// What became of readings.
 #[derive(Debug, Serialize)]
-pub(crate) struct Readings {
+pub(crate) struct DemoReadingCounts {
     pub(crate) published: u64,
     pub(crate) acknowledged: u64,
     pub(crate) logged: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Readings {
 
 /// What was computed of them.
 #[derive(Debug, Serialize)]
-pub(crate) struct Features {
+pub(crate) struct DemoFeatureCounts {
     pub(crate) zones: usize,
     pub(crate) columns: usize,
     pub(crate) rows: u64,
@@ -38,14 +38,14 @@ pub(crate) struct Features {
 /// What came of a task.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Task {
-    Compared { leaderboard: Vec<Line>, prediction: Option<Predicted> },
+pub(crate) enum TaskSummary {
+    Compared { leaderboard: Vec<LeaderboardSummary>, prediction: Option<PredictionSummary> },
     NotApplicable(NotApplicable),
 }
 
 /// A line of a leaderboard.
 #[derive(Debug, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct LeaderboardSummary {
     model: String,
     metric: &'static str,
     value: f64,
@@ -54,7 +54,7 @@ pub(crate) struct Line {
 
 /// A prediction.
 #[derive(Debug, Serialize)]
-pub(crate) struct Predicted {
+pub(crate) struct PredictionSummary {
     zone: ZoneId,
     value: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,28 +64,33 @@ pub(crate) struct Predicted {
 }
 
 /// The tasks of a comparison with a prediction of each.
-pub(crate) fn tasks(comparison: &Comparison, predictions: &[Prediction]) -> BTreeMap<String, Task> {
+pub(crate) fn summarise_tasks(
+    comparison: &ModelComparison,
+    predictions: &[Prediction],
+) -> BTreeMap<String, TaskSummary> {
     let mut tasks = BTreeMap::new();
     for result in &comparison.tasks {
         let task = match &result.not_applicable {
-            Some(why) => Task::NotApplicable(why.clone()),
-            None => Task::Compared {
+            Some(why) => TaskSummary::NotApplicable(why.clone()),
+            None => TaskSummary::Compared {
                 leaderboard: result
                     .leaderboard
                     .iter()
-                    .map(|entry| Line {
+                    .map(|entry| LeaderboardSummary {
                         model: entry.model.clone(),
                         metric: entry.metric,
                         value: entry.value,
                         baseline_value: entry.baseline_value,
                     })
                     .collect(),
-                prediction: predictions.iter().find(|p| p.task == result.task).map(|p| Predicted {
-                    zone: p.zone.clone(),
-                    value: p.value,
-                    class: p.class,
-                    unit: p.unit.clone(),
-                    interval: p.interval,
+                prediction: predictions.iter().find(|p| p.task == result.task).map(|p| {
+                    PredictionSummary {
+                        zone: p.zone.clone(),
+                        value: p.value,
+                        class: p.class,
+                        unit: p.unit.clone(),
+                        interval: p.interval,
+                    }
                 }),
             },
         };

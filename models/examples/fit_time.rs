@@ -17,8 +17,8 @@ use std::{
 };
 
 use models::{
-    Dataset, Predictor, Schema, classify, classify::Labelled, detect, fit, metrics,
-    stats::classes::roc_auc, zoo,
+    Dataset, FeatureSchema, Predictor, classify, classify::LabelledDataset, detect, fit_regressor,
+    metrics, regressors, stats::classes::roc_auc,
 };
 use ndarray::{Array1, Array2, Axis, Slice};
 use rand::SeedableRng;
@@ -32,7 +32,7 @@ const SINGLE_ROWS: usize = 1000;
 const DETECTED_ROWS: usize = 2000;
 
 /// Independent normal inputs, of which six tell something, and noise of 1.
-fn rows(rows: usize) -> (Array2<f64>, Array1<f64>) {
+fn seeded_rows(rows: usize) -> (Array2<f64>, Array1<f64>) {
     let mut rng = rand_pcg::Pcg64::seed_from_u64(2026);
     let mut normal = || -> f64 { StandardNormal.sample(&mut rng) };
     let x = Array2::from_shape_simple_fn((rows, INPUTS), &mut normal);
@@ -61,17 +61,17 @@ fn write_npy(path: &Path, shape: &str, values: impl Iterator<Item = f64>) -> io:
 }
 
 /// The figures of one model.
-struct Line {
+struct ModelFigures {
     kind: &'static str,
     model: &'static str,
     rows: usize,
-    took: Took,
+    took: ModelTimings,
     size_bytes: usize,
     metric: &'static str,
     value: f64,
 }
 
-struct Took {
+struct ModelTimings {
     fit_s: f64,
     /// Of all threads, while it was fitted.
     fit_cpu_s: f64,
@@ -90,12 +90,12 @@ fn processor_s() -> f64 {
     ticks.ok().filter(|t| t.len() == 2).map_or(f64::NAN, |t| t.iter().sum::<f64>() / 100.0)
 }
 
-fn line(
+fn measure_model(
     (kind, model, metric): (&'static str, &'static str, &'static str),
     test: &Array2<f64>,
     fit: impl FnOnce() -> Result<(Predictor, usize), models::FitError>,
     judge: impl FnOnce(&Predictor) -> f64,
-) -> Option<Line> {
+) -> Option<ModelFigures> {
     let (start, cpu_s) = (Instant::now(), processor_s());
     let fitted = fit();
     let (fit_s, fit_cpu_s) = (start.elapsed().as_secs_f64(), processor_s() - cpu_s);
@@ -122,8 +122,8 @@ fn line(
         "{kind:10} {model:28} {rows:7} rows {fit_s:8.2} s ({fit_cpu_s:.2} CPU) {predict_us:9.1} µs (p99 {predict_p99_us:.1}) {:8} kB {metric} {value:.4}",
         size_bytes / 1024
     );
-    let took = Took { fit_s, fit_cpu_s, predict_us, predict_p99_us };
-    Some(Line { kind, model, rows, took, size_bytes, metric, value })
+    let took = ModelTimings { fit_s, fit_cpu_s, predict_us, predict_p99_us };
+    Some(ModelFigures { kind, model, rows, took, size_bytes, metric, value })
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -132,11 +132,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let train_rows: usize = words.next().map_or(Ok(100_000), |word| word.parse())?;
     let only = words.next().unwrap_or_default();
     fs::create_dir_all(&folder)?;
-    let (x, y) = rows(train_rows + TEST_ROWS);
+    let (x, y) = seeded_rows(train_rows + TEST_ROWS);
     write_npy(&folder.join("x.npy"), &format!("{}, {INPUTS}", x.nrows()), x.iter().copied())?;
     write_npy(&folder.join("y.npy"), &format!("{},", y.len()), y.iter().copied())?;
     let features = (0..INPUTS).map(|number| format!("x{number}")).collect();
-    let schema = Arc::new(Schema { features });
+    let schema = Arc::new(FeatureSchema { features });
     let ((train_x, test_x), (train_y, test_y)) =
         (x.view().split_at(Axis(0), train_rows), y.view().split_at(Axis(0), train_rows));
     let (train_x, test_x) = (train_x.to_owned(), test_x.to_owned());
@@ -144,36 +144,42 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = Dataset::new(Arc::clone(&schema), train_x.clone(), train_y.clone())?;
     let mut lines = Vec::new();
 
-    for estimator in zoo::regressors().iter().filter(|own| own.name().contains(&only)) {
+    for estimator in regressors::all_regressors().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
-            let (fitted, rows) = fit(estimator.as_ref(), &data, 1)?;
+            let (fitted, rows) = fit_regressor(estimator.as_ref(), &data, 1)?;
             Ok((Predictor::Regressor(fitted), rows))
         };
         let judge = |p: &Predictor| metrics::rmse(p.predict(test_x.view()).view(), test_y.view());
-        lines.extend(line(("regressor", estimator.name(), "rmse"), &test_x, fit, judge));
+        lines.extend(measure_model(("regressor", estimator.name(), "rmse"), &test_x, fit, judge));
     }
     let amount = |y: &Array1<f64>| y.mapv(|y| (y / 4.0).exp());
     let amounts = Dataset::new(Arc::clone(&schema), train_x.clone(), amount(&train_y))?;
-    for estimator in zoo::of_amounts().iter().filter(|own| own.name().contains(&only)) {
+    for estimator in regressors::amount_regressors().iter().filter(|own| own.name().contains(&only))
+    {
         let fit = || {
-            let (fitted, rows) = models::fit(estimator.as_ref(), &amounts, 1)?;
+            let (fitted, rows) = models::fit_regressor(estimator.as_ref(), &amounts, 1)?;
             Ok((Predictor::Regressor(fitted), rows))
         };
         let judge =
             |p: &Predictor| metrics::mae(p.predict(test_x.view()).view(), amount(&test_y).view());
-        lines.extend(line(("of amounts", estimator.name(), "mae"), &test_x, fit, judge));
+        lines.extend(measure_model(("of amounts", estimator.name(), "mae"), &test_x, fit, judge));
     }
     let class = |y: &Array1<f64>| y.iter().map(|y| usize::from(*y > 1.0)).collect::<Vec<_>>();
     let names = vec!["low".to_owned(), "high".to_owned()];
-    let labelled = Labelled::new(schema, train_x.clone(), class(&train_y), names)?;
+    let labelled = LabelledDataset::new(schema, train_x.clone(), class(&train_y), names)?;
     let labels: Vec<bool> = class(&test_y).into_iter().map(|class| class == 1).collect();
-    for classifier in classify::classifiers().iter().filter(|own| own.name().contains(&only)) {
+    for classifier in classify::all_classifiers().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
-            let (fitted, rows) = classify::fit(classifier.as_ref(), &labelled, 1)?;
+            let (fitted, rows) = classify::fit_classifier(classifier.as_ref(), &labelled, 1)?;
             Ok((Predictor::Classifier(fitted), rows))
         };
         let judge = |p: &Predictor| roc_auc(&p.predict(test_x.view()).to_vec(), &labels);
-        lines.extend(line(("classifier", classifier.name(), "roc_auc"), &test_x, fit, judge));
+        lines.extend(measure_model(
+            ("classifier", classifier.name(), "roc_auc"),
+            &test_x,
+            fit,
+            judge,
+        ));
     }
     // Odd rows: ten inputs three times as far out.
     let mut odd = test_x.slice_axis(Axis(0), Slice::from(..DETECTED_ROWS)).to_owned();
@@ -181,20 +187,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         row.iter_mut().take(10).for_each(|value| *value *= 3.0);
     }
     let labels: Vec<bool> = (0..DETECTED_ROWS).map(|row| row % 50 == 0).collect();
-    for detector in detect::detectors().iter().filter(|own| own.name().contains(&only)) {
+    for detector in detect::all_detectors().iter().filter(|own| own.name().contains(&only)) {
         let fit = || {
             let fitted = detector.fit(train_x.view(), 1)?;
             Ok((Predictor::Detector(fitted), train_rows.min(detector.rows_max())))
         };
         let judge =
             |p: &Predictor| metrics::average_precision(&p.predict(odd.view()).to_vec(), &labels);
-        lines.extend(line(("detector", detector.name(), "pr_auc"), &test_x, fit, judge));
+        lines.extend(measure_model(("detector", detector.name(), "pr_auc"), &test_x, fit, judge));
     }
     let mut table =
         "kind,model,rows,fit_s,fit_cpu_s,predict_us,predict_p99_us,size_bytes,metric,value\n"
             .to_owned();
-    for Line { kind, model, rows, took, size_bytes, metric, value } in lines {
-        let Took { fit_s, fit_cpu_s, predict_us, predict_p99_us } = took;
+    for ModelFigures { kind, model, rows, took, size_bytes, metric, value } in lines {
+        let ModelTimings { fit_s, fit_cpu_s, predict_us, predict_p99_us } = took;
         writeln!(
             table,
             "{kind},\"{model}\",{rows},{fit_s:.4},{fit_cpu_s:.2},{predict_us:.2},{predict_p99_us:.2},{size_bytes},{metric},{value:.6}"

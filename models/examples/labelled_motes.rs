@@ -11,9 +11,9 @@
 use std::{env, fs, io, path::Path};
 
 use models::{
-    detect::minutes::{Usual, detectors},
+    detect::sensor_faults::{NormalProfile, all_detectors},
     metrics::average_precision,
-    stats::events::{Scored, events, recall_at, vus_pr},
+    stats::events::{ScoredSeries, labelled_events, recall_at, vus_pr},
 };
 use ndarray::{Array2, Axis, Slice, concatenate};
 
@@ -22,15 +22,15 @@ const LEARN: usize = 1000;
 const READINGS_A_DAY: f64 = 17_280.0;
 const WINDOW_MAX: usize = 60;
 
-struct Mote {
+struct MoteRecording {
     name: String,
     /// Humidity and temperature.
     series: [Vec<f64>; 2],
     labels: Vec<bool>,
 }
 
-fn read(path: &Path) -> io::Result<Mote> {
-    let mut mote = Mote {
+fn read_mote(path: &Path) -> io::Result<MoteRecording> {
+    let mut mote = MoteRecording {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         series: [Vec::new(), Vec::new()],
         labels: Vec::new(),
@@ -52,12 +52,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.extension().is_some_and(|own| own == "txt") {
-            motes.push(read(&path)?);
+            motes.push(read_mote(&path)?);
         }
     }
     motes.sort_by(|a, b| a.name.cmp(&b.name));
-    let rows = |mote: &Mote| -> Option<Vec<Array2<f64>>> {
-        let of = |values: &Vec<f64>| Some(Usual::of(&values[..USUAL])?.rows(values));
+    let rows = |mote: &MoteRecording| -> Option<Vec<Array2<f64>>> {
+        let of = |values: &Vec<f64>| {
+            Some(NormalProfile::from_values(&values[..USUAL])?.rarity_rows(values))
+        };
         mote.series.iter().map(of).collect()
     };
     let rows: Option<Vec<Vec<Array2<f64>>>> = motes.iter().map(rows).collect();
@@ -70,7 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let learn = concatenate(Axis(0), &learn)?;
     for (mote, rows) in motes.iter().zip(&rows) {
         let labels = &mote.labels[USUAL + LEARN..];
-        let faulty = events(labels);
+        let faulty = labelled_events(labels);
         println!(
             "\n{}: {} readings judged, {} of them in {} events",
             mote.name,
@@ -85,16 +87,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "{:26} {:>6} {:>6} {:>16} {:>14}",
             "detector", "PR-AUC", "VUS-PR", "without a false", "readings later"
         );
-        for detector in detectors() {
+        for detector in all_detectors() {
             let fitted = detector.fit(learn.view(), 1)?;
             // The more unusual of the two.
             let each = rows
                 .iter()
-                .map(|x| fitted.score(x.slice_axis(Axis(0), Slice::from(USUAL + LEARN..))));
+                .map(|x| fitted.score_rows(x.slice_axis(Axis(0), Slice::from(USUAL + LEARN..))));
             let scores =
                 each.reduce(|a, b| ndarray::Zip::from(&a).and(&b).map_collect(|a, b| a.max(*b)));
             let scores = scores.ok_or("no series")?.to_vec();
-            let one = [Scored { scores: &scores, events: &faulty }];
+            let one = [ScoredSeries { scores: &scores, events: &faulty }];
             let recall = recall_at(&one, READINGS_A_DAY, 0.0).ok_or("no event")?;
             println!(
                 "{:26} {:6.3} {:6.3} {:>16} {:14.0}",

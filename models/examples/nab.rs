@@ -8,11 +8,11 @@ use std::{env, fs, ops::Range, path::Path};
 
 use models::{
     detect::{
-        ConformalTails, Detector, FittedDetector, HalfSpaceTrees,
-        minutes::Usual,
-        series::{self, Seasonal, SeriesDetector},
+        AnomalyDetector, ConformalTails, FittedDetector, HalfSpaceTrees,
+        sensor_faults::NormalProfile,
+        series::{self, SeasonalDetector, SeriesDetector},
     },
-    stats::nab::{self, PROFILES, Profile, Series},
+    stats::nab::{self, NabProfile, NabSeries, PROFILES},
 };
 use ndarray::{Array2, Axis, Slice};
 use serde_json::Value;
@@ -21,7 +21,7 @@ const FOLDER: &str = "realKnownCause";
 /// Rows that half-space trees see at once.
 const LAGS: usize = 8;
 
-struct File {
+struct NabFile {
     name: String,
     values: Vec<f64>,
     windows: Vec<Range<usize>>,
@@ -29,7 +29,7 @@ struct File {
     day: usize,
 }
 
-fn read(folder: &Path) -> Result<Vec<File>, Box<dyn std::error::Error>> {
+fn read_files(folder: &Path) -> Result<Vec<NabFile>, Box<dyn std::error::Error>> {
     let labels = fs::read_to_string(folder.join("labels/combined_windows.json"))?;
     let labels: Value = serde_json::from_str(&labels)?;
     let mut paths: Vec<_> = fs::read_dir(folder.join("data").join(FOLDER))?
@@ -56,7 +56,7 @@ fn read(folder: &Path) -> Result<Vec<File>, Box<dyn std::error::Error>> {
         let middle = rows.len() / 2;
         let day = (0..rows.len()).filter(|row| date(*row) == date(middle)).count();
         let values = rows.iter().map(|(_, value)| *value).collect();
-        files.push(File { name, values, windows, day });
+        files.push(NabFile { name, values, windows, day });
     }
     Ok(files)
 }
@@ -71,66 +71,66 @@ fn once_a_day(scores: &[f64], day: usize) -> Vec<f64> {
     (0..scores.len()).map(|row| if above(row) { scores[row] } else { 0.0 }).collect()
 }
 
-type Say = Box<dyn Fn(&File) -> Vec<f64>>;
+type ScoreSeries = Box<dyn Fn(&NabFile) -> Vec<f64>>;
 
-fn detectors() -> Vec<(String, Say)> {
-    let learnt = |file: &File| nab::probation(file.values.len());
-    let mut all: Vec<(String, Say)> = Vec::new();
-    for detector in series::detectors() {
+fn score_functions() -> Vec<(String, ScoreSeries)> {
+    let learnt = |file: &NabFile| nab::probation_rows(file.values.len());
+    let mut all: Vec<(String, ScoreSeries)> = Vec::new();
+    for detector in series::all_detectors() {
         let name = detector.name();
-        let say = move |file: &File| {
-            let by_day: Box<dyn SeriesDetector> = Box::new(Seasonal { period: file.day });
+        let say = move |file: &NabFile| {
+            let by_day: Box<dyn SeriesDetector> = Box::new(SeasonalDetector { period: file.day });
             let own = if by_day.name() == name { &by_day } else { &detector };
             let watch = own.fit(&file.values[..learnt(file)]).expect("enough rows to learn from");
-            watch.scores(&file.values)
+            watch.score_series(&file.values)
         };
         all.push((name.to_owned(), Box::new(say)));
     }
-    let channels = move |file: &File| {
+    let channels = move |file: &NabFile| {
         let learnt = learnt(file);
-        let Some(usual) = Usual::of(&file.values[..learnt]) else {
+        let Some(usual) = NormalProfile::from_values(&file.values[..learnt]) else {
             return vec![0.0; file.values.len()];
         };
-        let rows = usual.rows(&file.values);
+        let rows = usual.rarity_rows(&file.values);
         let fitted =
             ConformalTails::default().fit(rows.slice_axis(Axis(0), Slice::from(..learnt)), 1);
-        fitted.expect("enough rows to learn from").score(rows.view()).to_vec()
+        fitted.expect("enough rows to learn from").score_rows(rows.view()).to_vec()
     };
     all.push(("channels of a sensor, conformal tails".to_owned(), Box::new(channels)));
-    let trees = move |file: &File| {
+    let trees = move |file: &NabFile| {
         let value = |(row, lag): (usize, usize)| file.values[row.saturating_sub(lag)];
         let rows = Array2::from_shape_fn((file.values.len(), LAGS), value);
         let mut fitted = HalfSpaceTrees
             .fit(rows.slice_axis(Axis(0), Slice::from(..learnt(file))), 1)
             .expect("enough rows to learn from");
-        stream(&mut fitted, &rows)
+        score_then_learn(&mut fitted, &rows)
     };
     all.push((format!("half-space trees, {LAGS} lags"), Box::new(trees)));
     all
 }
 
 /// Scores each row before it is learnt.
-fn stream(fitted: &mut FittedDetector, rows: &Array2<f64>) -> Vec<f64> {
+fn score_then_learn(fitted: &mut FittedDetector, rows: &Array2<f64>) -> Vec<f64> {
     let mut scores = Vec::new();
     for row in rows.rows() {
-        scores.push(fitted.score(row.insert_axis(Axis(0)))[0]);
-        fitted.learn(row);
+        scores.push(fitted.score_rows(row.insert_axis(Axis(0)))[0]);
+        fitted.learn_row(row);
     }
     scores
 }
 
-fn score(files: &[File], scores: &[Vec<f64>], profile: Profile) -> nab::Score {
-    let corpus: Vec<Series> = files
+fn score_files(files: &[NabFile], scores: &[Vec<f64>], profile: NabProfile) -> nab::NabScore {
+    let corpus: Vec<NabSeries> = files
         .iter()
         .zip(scores)
-        .map(|(file, scores)| Series { scores, windows: &file.windows })
+        .map(|(file, scores)| NabSeries { scores, windows: &file.windows })
         .collect();
-    nab::score(&corpus, profile)
+    nab::best_score(&corpus, profile)
 }
 
 /// NAB's windowed Gaussian and its published scores (results/windowedGaussian of
 /// NAB 1.1, threshold 1.0: all that rounds to it).
-fn check_against_nab(files: &[File]) {
+fn check_against_nab(files: &[NabFile]) {
     const PUBLISHED: [(&str, f64); 7] = [
         ("ambient_temperature_system_failure.csv", -2.0),
         ("cpu_utilization_asg_misconfiguration.csv", -1.11),
@@ -146,9 +146,9 @@ fn check_against_nab(files: &[File]) {
     let gaussian = series::by_name("gaussian window").expect("there is one");
     for file in files {
         let watch = gaussian.fit(&file.values).expect("enough rows");
-        let scores = watch.scores(&file.values);
-        let corpus = [Series { scores: &scores, windows: &file.windows }];
-        let ours = nab::at(&corpus, PROFILES[0], ALL_BUT_CERTAIN).of_series[0];
+        let scores = watch.score_series(&file.values);
+        let corpus = [NabSeries { scores: &scores, windows: &file.windows }];
+        let ours = nab::score_at(&corpus, PROFILES[0], ALL_BUT_CERTAIN).of_series[0];
         let published = PUBLISHED.iter().find(|(name, _)| *name == file.name).map(|own| own.1);
         let published = published.unwrap_or(f64::NAN);
         println!("  {:42} ours {ours:10.6}, published {published:10.6}", file.name);
@@ -157,7 +157,7 @@ fn check_against_nab(files: &[File]) {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = env::args().nth(1).ok_or("expected the folder of NAB")?;
-    let files = read(Path::new(&folder))?;
+    let files = read_files(Path::new(&folder))?;
     let windows: usize = files.iter().map(|file| file.windows.len()).sum();
     let rows: usize = files.iter().map(|file| file.values.len()).sum();
     println!("{} series, {rows} rows, {windows} windows\n", files.len());
@@ -167,12 +167,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "detector", "standard", "low FP", "low FN"
     );
     let mut lines = Vec::new();
-    for (name, say) in detectors() {
+    for (name, say) in score_functions() {
         let each: Vec<Vec<f64>> = files.iter().map(&say).collect();
         let once: Vec<Vec<f64>> =
             files.iter().zip(&each).map(|(file, scores)| once_a_day(scores, file.day)).collect();
         for (name, scores) in [(name.clone(), each), (format!("{name}, once a day"), once)] {
-            let said = PROFILES.map(|profile| score(&files, &scores, profile));
+            let said = PROFILES.map(|profile| score_files(&files, &scores, profile));
             let each: Vec<String> =
                 said[0].of_series.iter().map(|score| format!("{score:.2}")).collect();
             let [standard, low_fp, low_fn] = said.map(|own| own.normalised);

@@ -12,21 +12,21 @@ use crate::FitError;
 /// written form carries its hash, and is refused where the two do not fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
-pub struct Schema {
+pub struct FeatureSchema {
     /// In the order of columns.
     pub features: Vec<String>,
 }
 
-impl Schema {
+impl FeatureSchema {
     /// SHA-256 over the names, hexadecimal.
     #[must_use]
-    pub fn hash(&self) -> String {
+    pub fn schema_hash(&self) -> String {
         let mut hasher = Sha256::new();
         for name in &self.features {
             hasher.update(name.as_bytes());
             hasher.update([0]);
         }
-        hex(&hasher.finalize())
+        encode_hex(&hasher.finalize())
     }
 }
 
@@ -37,25 +37,25 @@ struct Written {
     hash: String,
 }
 
-impl From<Schema> for Written {
-    fn from(schema: Schema) -> Self {
-        Self { hash: schema.hash(), features: schema.features }
+impl From<FeatureSchema> for Written {
+    fn from(schema: FeatureSchema) -> Self {
+        Self { hash: schema.schema_hash(), features: schema.features }
     }
 }
 
-impl TryFrom<Written> for Schema {
+impl TryFrom<Written> for FeatureSchema {
     type Error = String;
 
     fn try_from(Written { features, hash }: Written) -> Result<Self, String> {
         let schema = Self { features };
-        match schema.hash() {
+        match schema.schema_hash() {
             own if own == hash => Ok(schema),
             own => Err(format!("its inputs have the schema hash {own}, and it says {hash}")),
         }
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn encode_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// Names of the columns of `x`.
-    pub schema: Arc<Schema>,
+    pub schema: Arc<FeatureSchema>,
     /// rows × features; NaN where a value is missing.
     pub x: Array2<f64>,
     /// One truth a row; always finite.
@@ -79,15 +79,19 @@ impl Dataset {
     ///
     /// # Errors
     /// Where the shapes do not fit, or a truth is not finite.
-    pub fn new(schema: Arc<Schema>, x: Array2<f64>, y: Array1<f64>) -> Result<Self, FitError> {
+    pub fn new(
+        schema: Arc<FeatureSchema>,
+        x: Array2<f64>,
+        y: Array1<f64>,
+    ) -> Result<Self, FitError> {
         if x.ncols() != schema.features.len() || x.nrows() != y.len() {
-            return Err(FitError::Shape {
+            return Err(FitError::ShapeMismatch {
                 found: format!("{} × {} inputs and {} truths", x.nrows(), x.ncols(), y.len()),
                 expected: format!("n × {} inputs and n truths", schema.features.len()),
             });
         }
         if let Some(row) = y.iter().position(|truth| !truth.is_finite()) {
-            return Err(FitError::Truth { row, found: y[row] });
+            return Err(FitError::NonFiniteTarget { row, found: y[row] });
         }
         Ok(Self { schema, x, y, censored: None })
     }
@@ -97,9 +101,9 @@ impl Dataset {
     /// # Errors
     /// Where there is not one flag a row.
     pub fn with_censored(self, censored: Vec<bool>) -> Result<Self, FitError> {
-        if censored.len() != self.rows() {
-            return Err(FitError::Shape {
-                found: format!("{} rows and {} flags", self.rows(), censored.len()),
+        if censored.len() != self.row_count() {
+            return Err(FitError::ShapeMismatch {
+                found: format!("{} rows and {} flags", self.row_count(), censored.len()),
                 expected: "one flag a row".to_owned(),
             });
         }
@@ -108,23 +112,23 @@ impl Dataset {
 
     /// Number of rows.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub fn row_count(&self) -> usize {
         self.y.len()
     }
 
     /// At most `rows_max` rows, evenly spread over time.
     #[must_use]
-    pub fn thinned(&self, rows_max: usize) -> Self {
-        let rows = self.rows();
+    pub fn subsample_rows(&self, rows_max: usize) -> Self {
+        let rows = self.row_count();
         if rows <= rows_max {
             return self.clone();
         }
-        self.select(&spread(rows, rows_max))
+        self.select_rows(&evenly_spaced_rows(rows, rows_max))
     }
 
     /// These rows.
     #[must_use]
-    pub fn select(&self, rows: &[usize]) -> Self {
+    pub fn select_rows(&self, rows: &[usize]) -> Self {
         let (x, y) = (self.x.select(Axis(0), rows), self.y.select(Axis(0), rows));
         let flags = |all: &Vec<bool>| rows.iter().map(|row| all[*row]).collect();
         Self { schema: self.schema.clone(), x, y, censored: self.censored.as_ref().map(flags) }
@@ -132,7 +136,7 @@ impl Dataset {
 }
 
 /// At most `rows_max` of `rows` row numbers, evenly spread.
-pub(crate) fn spread(rows: usize, rows_max: usize) -> Vec<usize> {
+pub(crate) fn evenly_spaced_rows(rows: usize, rows_max: usize) -> Vec<usize> {
     let kept = rows.min(rows_max);
     (0..kept).map(|i| i * rows / kept).collect()
 }

@@ -2,21 +2,21 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Dataset, Missing,
+    Dataset, MissingPolicy,
     classify::FittedClassifier,
-    zoo::{
-        boosting::{BoostedQuantiles, Boosting, LEVELS},
-        column::Column,
-        constant::Constant,
-        ensemble::Members,
-        linear::Linear,
-        neighbours::Memory,
-        neural::Net,
-        recursive::Recursive,
+    regressors::{
+        boosting::{BoostedQuantiles, FittedBoosting, LEVELS},
+        column::ScaledColumn,
+        constant::ConstantModel,
+        ensemble::EnsembleMembers,
+        linear::LinearModel,
+        neighbours::FittedNeighbours,
+        neural::FittedNeuralNet,
+        recursive::FittedRecursive,
         support::KernelSum,
-        survival::Survival,
-        trees::Trees,
-        tweedie::LogLinear,
+        survival::FittedSurvival,
+        trees::FittedTrees,
+        tweedie::LogLinearModel,
     },
 };
 
@@ -28,7 +28,7 @@ pub const ROWS_MIN: usize = 30;
 pub enum FitError {
     /// Arrays that do not fit one another.
     #[error("found {found}, expected {expected}")]
-    Shape {
+    ShapeMismatch {
         /// The shapes.
         found: String,
         /// The shapes that fit.
@@ -36,7 +36,7 @@ pub enum FitError {
     },
     /// A truth that is none.
     #[error("row {row}: the truth is {found}, expected a finite number")]
-    Truth {
+    NonFiniteTarget {
         /// Counted from 0.
         row: usize,
         /// Its value.
@@ -53,7 +53,7 @@ pub enum FitError {
     NoColumn(String),
     /// A truth below 0, for a model of times and amounts.
     #[error("{model}: the truth of row {row} is {found}, expected 0 or more")]
-    Negative {
+    NegativeTarget {
         /// The model's name.
         model: &'static str,
         /// Counted from 0.
@@ -87,72 +87,72 @@ pub trait Estimator: Send + Sync {
 
     /// What it does where an input is missing (NaN); every model does
     /// something.
-    fn missing(&self) -> Missing;
+    fn missing_policy(&self) -> MissingPolicy;
 
     /// Learns from `data`, which is left as it is.
     ///
     /// # Errors
     /// See [`FitError`].
-    fn fit(&self, data: &Dataset, seed: u64) -> Result<Fitted, FitError>;
+    fn fit(&self, data: &Dataset, seed: u64) -> Result<FittedRegressor, FitError>;
 }
 
 /// Fits after thinning; also returns the number of rows that were used.
 ///
 /// # Errors
 /// See [`FitError`].
-pub fn fit(
+pub fn fit_regressor(
     estimator: &dyn Estimator,
     data: &Dataset,
     seed: u64,
-) -> Result<(Fitted, usize), FitError> {
-    if data.rows() < ROWS_MIN {
-        return Err(FitError::FewRows { rows: data.rows() });
+) -> Result<(FittedRegressor, usize), FitError> {
+    if data.row_count() < ROWS_MIN {
+        return Err(FitError::FewRows { rows: data.row_count() });
     }
-    let thinned = data.thinned(estimator.rows_max());
-    Ok((estimator.fit(&thinned, seed)?, thinned.rows()))
+    let thinned = data.subsample_rows(estimator.rows_max());
+    Ok((estimator.fit(&thinned, seed)?, thinned.row_count()))
 }
 
 /// What was learnt; can be written and read back.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fitted {
+pub enum FittedRegressor {
     /// Always the same.
-    Constant(Constant),
+    Constant(ConstantModel),
     /// One input times a factor.
-    Column(Column),
+    Column(ScaledColumn),
     /// A weighted sum of standardised inputs.
-    Linear(Linear),
+    Linear(LinearModel),
     /// The exponential of such a sum.
-    LogLinear(LogLinear),
+    LogLinear(LogLinearModel),
     /// Such a sum that goes on learning.
-    Recursive(Recursive),
+    Recursive(FittedRecursive),
     /// Rows that are remembered.
-    Neighbours(Memory),
+    Neighbours(FittedNeighbours),
     /// A sum of similarities to some rows.
     Kernel(KernelSum),
     /// A small neural net.
-    NeuralNet(Net),
+    NeuralNet(FittedNeuralNet),
     /// Trees: what smartcore fits.
-    Trees(Trees),
+    Trees(FittedTrees),
     /// Boosted trees.
-    Boosting(Boosting),
+    Boosting(FittedBoosting),
     /// Boosted trees for quantiles.
     Quantiles(BoostedQuantiles),
     /// Boosted trees for times, some of them censored.
-    Survival(Survival),
+    Survival(FittedSurvival),
     /// The middle of several.
-    Ensemble(Members),
+    Ensemble(EnsembleMembers),
     /// Classes, of which it says the mean number.
     Classes(Box<FittedClassifier>),
 }
 
-impl Fitted {
+impl FittedRegressor {
     /// Predicts one value for each row of `x` (rows × features, NaN where a
     /// value is missing).
     ///
     /// # Panics
     /// Where `x` has another number of columns than the model was fitted on;
-    /// [`Artifact`](crate::Artifact) checks names before.
+    /// [`ModelArtifact`](crate::Artifact) checks names before.
     #[must_use]
     pub fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
@@ -169,7 +169,7 @@ impl Fitted {
             Self::Quantiles(model) => model.predict(x),
             Self::Survival(model) => model.predict(x),
             Self::Ensemble(model) => model.predict(x),
-            Self::Classes(model) => model.mean_class(x),
+            Self::Classes(model) => model.predict_mean_class(x),
         }
     }
 
@@ -177,12 +177,12 @@ impl Fitted {
     /// models that learn a distribution; none of the others.
     ///
     /// # Panics
-    /// As [`Fitted::predict`].
+    /// As [`FittedRegressor::predict`].
     #[must_use]
-    pub fn quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
+    pub fn predict_quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
         match self {
-            Self::Quantiles(model) => Some((&LEVELS, model.quantiles(x))),
-            Self::Survival(model) => Some((&LEVELS, model.quantiles(x))),
+            Self::Quantiles(model) => Some((&LEVELS, model.predict_quantiles(x))),
+            Self::Survival(model) => Some((&LEVELS, model.predict_quantiles(x))),
             _ => None,
         }
     }
@@ -191,11 +191,11 @@ impl Fitted {
     /// classes; none of the others.
     ///
     /// # Panics
-    /// As [`Fitted::predict`].
+    /// As [`FittedRegressor::predict`].
     #[must_use]
-    pub fn probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
+    pub fn predict_probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
         match self {
-            Self::Classes(model) => Some(model.probabilities(x)),
+            Self::Classes(model) => Some(model.predict_probabilities(x)),
             _ => None,
         }
     }
@@ -204,11 +204,11 @@ impl Fitted {
     /// can. A row with a truth that is not finite is passed over.
     ///
     /// # Panics
-    /// As [`Fitted::predict`].
-    pub fn learn(&mut self, row: ArrayView1<f64>, truth: f64) -> bool {
+    /// As [`FittedRegressor::predict`].
+    pub fn learn_row(&mut self, row: ArrayView1<f64>, truth: f64) -> bool {
         match self {
             Self::Recursive(model) if truth.is_finite() => {
-                model.learn(row, truth);
+                model.learn_row(row, truth);
                 true
             }
             Self::Recursive(_) => true,

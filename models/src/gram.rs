@@ -4,7 +4,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Slice};
 use rayon::prelude::*;
 
-use crate::fill::Scaler;
+use crate::scaling::FeatureScaler;
 
 /// Rows that are scaled and multiplied at once.
 const ROWS: usize = 4096;
@@ -13,7 +13,7 @@ const STRETCHES: usize = 5;
 
 /// Sums over rows of standardised inputs x and truths y.
 #[derive(Clone, Debug)]
-pub(crate) struct Gram {
+pub(crate) struct GramMatrix {
     rows: f64,
     x: Array1<f64>,
     y: f64,
@@ -24,18 +24,18 @@ pub(crate) struct Gram {
 
 /// A weighted sum with its intercept, in standardised inputs.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Weights {
+pub(crate) struct LinearWeights {
     pub(crate) weights: Array1<f64>,
     pub(crate) intercept: f64,
 }
 
-impl Gram {
-    fn zero(width: usize) -> Self {
+impl GramMatrix {
+    fn with_width(width: usize) -> Self {
         let (x, xx) = (Array1::zeros(width), Array2::zeros((width, width)));
         Self { rows: 0.0, xy: x.clone(), x, y: 0.0, xx, yy: 0.0 }
     }
 
-    fn of_rows(x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
+    fn from_rows(x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
         Self {
             rows: x.nrows() as f64,
             x: x.sum_axis(Axis(0)),
@@ -48,29 +48,35 @@ impl Gram {
 
     /// The rows of one stretch. Blocks are added in their order, so the sums
     /// are the same on any number of threads.
-    fn of(scaler: &Scaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
+    fn from_stretch(scaler: &FeatureScaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Self {
         let starts: Vec<usize> = (0..x.nrows()).step_by(ROWS).collect();
         let block = |start: usize| {
             let end = x.nrows().min(start + ROWS);
             let rows = Slice::from(start..end);
-            let scaled = scaler.apply(x.slice_axis(Axis(0), rows));
-            Self::of_rows(scaled.view(), y.slice_axis(Axis(0), rows))
+            let scaled = scaler.scale_rows(x.slice_axis(Axis(0), rows));
+            Self::from_rows(scaled.view(), y.slice_axis(Axis(0), rows))
         };
         let blocks: Vec<Self> = starts.into_par_iter().map(block).collect();
-        blocks.iter().fold(Self::zero(scaler.width()), |sum, block| sum.plus(block))
+        blocks
+            .iter()
+            .fold(Self::with_width(scaler.output_width()), |sum, block| sum.add_sums(block))
     }
 
     /// The sums of five stretches of time of equal length.
-    pub(crate) fn stretches(scaler: &Scaler, x: ArrayView2<f64>, y: ArrayView1<f64>) -> Vec<Self> {
+    pub(crate) fn split_stretches(
+        scaler: &FeatureScaler,
+        x: ArrayView2<f64>,
+        y: ArrayView1<f64>,
+    ) -> Vec<Self> {
         let edge = |i: usize| i * x.nrows() / STRETCHES;
         let part = |i: usize| {
             let rows = Slice::from(edge(i)..edge(i + 1));
-            Self::of(scaler, x.slice_axis(Axis(0), rows), y.slice_axis(Axis(0), rows))
+            Self::from_stretch(scaler, x.slice_axis(Axis(0), rows), y.slice_axis(Axis(0), rows))
         };
         (0..STRETCHES).map(part).collect()
     }
 
-    fn plus(mut self, other: &Self) -> Self {
+    fn add_sums(mut self, other: &Self) -> Self {
         self.rows += other.rows;
         self.x += &other.x;
         self.y += other.y;
@@ -80,16 +86,16 @@ impl Gram {
         self
     }
 
-    pub(crate) fn sum(all: &[Self]) -> Self {
-        all[1..].iter().fold(all[0].clone(), Self::plus)
+    pub(crate) fn sum_all(all: &[Self]) -> Self {
+        all[1..].iter().fold(all[0].clone(), Self::add_sums)
     }
 
-    pub(crate) fn rows(&self) -> f64 {
+    pub(crate) fn row_count(&self) -> f64 {
         self.rows
     }
 
     /// Σ(x − x̄)(x − x̄)ᵀ and Σ(x − x̄)(y − ȳ).
-    pub(crate) fn centred(&self) -> (Array2<f64>, Array1<f64>) {
+    pub(crate) fn centred_products(&self) -> (Array2<f64>, Array1<f64>) {
         let column = self.x.view().insert_axis(Axis(1));
         let xx = &self.xx - &(column.dot(&column.t()) / self.rows);
         let xy = &self.xy - &(&self.x * (self.y / self.rows));
@@ -97,14 +103,14 @@ impl Gram {
     }
 
     /// Adds the intercept that makes the mean error 0.
-    pub(crate) fn with_intercept(&self, weights: Array1<f64>) -> Weights {
+    pub(crate) fn with_intercept(&self, weights: Array1<f64>) -> LinearWeights {
         let intercept = (self.y - self.x.dot(&weights)) / self.rows;
-        Weights { weights, intercept }
+        LinearWeights { weights, intercept }
     }
 
     /// Σ(y − b − w·x)², without reading the rows again.
-    pub(crate) fn squared_error(&self, model: &Weights) -> f64 {
-        let Weights { weights: w, intercept: b } = model;
+    pub(crate) fn squared_error(&self, model: &LinearWeights) -> f64 {
+        let LinearWeights { weights: w, intercept: b } = model;
         let explained = w.dot(&self.xx.dot(w)) + 2.0 * b * self.x.dot(w) + b * b * self.rows;
         (self.yy - 2.0 * (w.dot(&self.xy) + b * self.y) + explained).max(0.0)
     }
@@ -115,13 +121,13 @@ impl Gram {
 /// forecasting accuracy", Int. J. Forecasting 16(4), 2000). `fit` gives one
 /// model a candidate.
 pub(crate) fn best_candidate(
-    stretches: &[Gram],
+    stretches: &[GramMatrix],
     candidates: usize,
-    fit: impl Fn(&Gram) -> Vec<Option<Weights>>,
+    fit: impl Fn(&GramMatrix) -> Vec<Option<LinearWeights>>,
 ) -> usize {
     let mut errors = vec![0.0; candidates];
     for next in 1..stretches.len() {
-        let fitted = fit(&Gram::sum(&stretches[..next]));
+        let fitted = fit(&GramMatrix::sum_all(&stretches[..next]));
         for (error, model) in errors.iter_mut().zip(&fitted) {
             let own = model.as_ref().map(|model| stretches[next].squared_error(model));
             *error += own.filter(|own| own.is_finite()).unwrap_or(f64::INFINITY);
@@ -139,17 +145,17 @@ mod tests {
     fn errors_are_those_of_the_rows() {
         let x = array![[1.0, 2.0], [0.0, -1.0], [3.0, 0.5], [2.0, 2.0], [1.0, 1.0], [0.0, 4.0]];
         let y = array![1.0, 2.0, -1.0, 0.5, 3.0, 2.0];
-        let scaler = Scaler::fit(x.view());
-        let stretches = Gram::stretches(&scaler, x.view(), y.view());
+        let scaler = FeatureScaler::fit(x.view());
+        let stretches = GramMatrix::split_stretches(&scaler, x.view(), y.view());
         assert_eq!(stretches.len(), STRETCHES);
-        let sum = Gram::sum(&stretches);
-        assert_eq!(sum.rows(), 6.0);
+        let sum = GramMatrix::sum_all(&stretches);
+        assert_eq!(sum.row_count(), 6.0);
         let model = sum.with_intercept(array![0.3, -0.7]);
-        let scaled = scaler.apply(x.view());
+        let scaled = scaler.scale_rows(x.view());
         let errors = &y - &(scaled.dot(&model.weights) + model.intercept);
         assert!(errors.sum().abs() < 1e-12, "the intercept makes the mean error 0");
         assert!((sum.squared_error(&model) - errors.dot(&errors)).abs() < 1e-12);
-        let (xx, xy) = sum.centred();
+        let (xx, xy) = sum.centred_products();
         let centred = &y - y.mean().unwrap();
         assert!((xx - scaled.t().dot(&scaled)).iter().all(|e| e.abs() < 1e-12));
         assert!((xy - scaled.t().dot(&centred)).iter().all(|e| e.abs() < 1e-12));

@@ -24,7 +24,7 @@ pub(crate) fn cholesky(mut a: Array2<f64>) -> Option<Array2<f64>> {
 }
 
 /// y of Ly = b.
-pub(crate) fn forward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
+pub(crate) fn forward_substitute(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
     for i in 0..b.len() {
         let known: f64 = l.row(i).iter().zip(&b).take(i).map(|(l, y)| l * y).sum();
         b[i] = (b[i] - known) / l[(i, i)];
@@ -33,7 +33,7 @@ pub(crate) fn forward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
 }
 
 /// x of Lᵀx = b.
-pub(crate) fn backward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
+pub(crate) fn back_substitute(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
     for i in (0..b.len()).rev() {
         let known: f64 = l.column(i).iter().zip(&b).skip(i + 1).map(|(l, x)| l * x).sum();
         b[i] = (b[i] - known) / l[(i, i)];
@@ -42,10 +42,10 @@ pub(crate) fn backward(l: &Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
 }
 
 /// x of Ax = b, for a symmetric positive definite A.
-pub(crate) fn solve(a: Array2<f64>, b: Array1<f64>) -> Option<Array1<f64>> {
+pub(crate) fn solve_positive_definite(a: Array2<f64>, b: Array1<f64>) -> Option<Array1<f64>> {
     let l = cholesky(a)?;
-    let half = forward(&l, b);
-    Some(backward(&l, half))
+    let half = forward_substitute(&l, b);
+    Some(back_substitute(&l, half))
 }
 
 /// Numbers that are worked on at once. Sums of floats have an order, which
@@ -55,14 +55,14 @@ const LANES: usize = 8;
 /// |a − b|².
 pub(crate) fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
     let mut lanes = [0.0; LANES];
-    each_pair(a, b, |lane, gap| lanes[lane] += gap * gap);
+    for_each_difference(a, b, |lane, gap| lanes[lane] += gap * gap);
     lanes.iter().sum()
 }
 
 /// The same over what both have (neither is NaN), and how many that are.
 pub(crate) fn common_squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> (f64, f64) {
     let (mut lanes, mut common) = ([0.0; LANES], [0.0; LANES]);
-    each_pair(a, b, |lane, gap| {
+    for_each_difference(a, b, |lane, gap| {
         let both = !gap.is_nan();
         lanes[lane] += if both { gap * gap } else { 0.0 };
         common[lane] += if both { 1.0 } else { 0.0 };
@@ -72,7 +72,7 @@ pub(crate) fn common_squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) ->
 
 /// Gives each difference to one of the lanes in turn.
 #[inline]
-fn each_pair(a: ArrayView1<f64>, b: ArrayView1<f64>, mut take: impl FnMut(usize, f64)) {
+fn for_each_difference(a: ArrayView1<f64>, b: ArrayView1<f64>, mut take: impl FnMut(usize, f64)) {
     let (Some(a), Some(b)) = (a.as_slice(), b.as_slice()) else {
         a.iter().zip(b).enumerate().for_each(|(i, (a, b))| take(i % LANES, a - b));
         return;
@@ -111,7 +111,7 @@ mod tests {
     fn solves_and_refuses() {
         let a = array![[4.0, 2.0, 0.6], [2.0, 5.0, 1.0], [0.6, 1.0, 3.0]];
         let x = array![1.0, -2.0, 3.0];
-        let got = solve(a.clone(), a.dot(&x)).unwrap();
+        let got = solve_positive_definite(a.clone(), a.dot(&x)).unwrap();
         assert!((got - x).iter().all(|e| e.abs() < 1e-12));
         assert!(cholesky(array![[1.0, 2.0], [2.0, 1.0]]).is_none(), "not positive definite");
     }

@@ -33,21 +33,21 @@ pub fn mae(predicted: ArrayView1<f64>, truth: ArrayView1<f64>) -> f64 {
 /// ```
 #[must_use]
 pub fn average_precision(scores: &[f64], labels: &[bool]) -> f64 {
-    Ranking::of(scores, labels).average_precision(|_| 1.0)
+    ScoreRanking::from_scores(scores, labels).average_precision(|_| 1.0)
 }
 
 /// Rows in the order of falling scores: what the same rows score with other
 /// weights needs no sorting.
 #[derive(Clone, Debug)]
-pub struct Ranking {
+pub struct ScoreRanking {
     /// Row, whether it is a positive, and whether the next has another score.
     rows: Vec<(usize, bool, bool)>,
 }
 
-impl Ranking {
+impl ScoreRanking {
     /// Of rows with a score and a label each.
     #[must_use]
-    pub fn of(scores: &[f64], labels: &[bool]) -> Self {
+    pub fn from_scores(scores: &[f64], labels: &[bool]) -> Self {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
         let ends = |place: usize| {
@@ -60,9 +60,9 @@ impl Ranking {
     /// As [`average_precision`], each row counting as its `weight`, 0 or more.
     ///
     /// ```
-    /// use models::metrics::{Ranking, average_precision};
+    /// use models::metrics::{ScoreRanking, average_precision};
     ///
-    /// let ranking = Ranking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
+    /// let ranking = ScoreRanking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
     /// let twice = ranking.average_precision(|row| if row == 1 { 2.0 } else { 1.0 });
     /// let expect = average_precision(&[0.1, 0.4, 0.4, 0.35, 0.8], &[false, false, false, true, true]);
     /// assert_eq!(twice, expect);
@@ -92,9 +92,9 @@ impl Ranking {
     /// where either class has no weight.
     ///
     /// ```
-    /// use models::{metrics::Ranking, stats::classes::roc_auc};
+    /// use models::{metrics::ScoreRanking, stats::classes::roc_auc};
     ///
-    /// let ranking = Ranking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
+    /// let ranking = ScoreRanking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
     /// let twice = ranking.roc_auc(|row| if row == 1 { 2.0 } else { 1.0 });
     /// let labels = [false, false, false, true, true];
     /// assert_eq!(twice, roc_auc(&[0.1, 0.4, 0.4, 0.35, 0.8], &labels));
@@ -139,7 +139,11 @@ pub fn conformal_quantile(errors: &[f64], level: f64) -> Option<f64> {
 
 /// The share of truths that are within `half_width` of the prediction.
 #[must_use]
-pub fn coverage(predicted: ArrayView1<f64>, truth: ArrayView1<f64>, half_width: f64) -> f64 {
+pub fn interval_coverage(
+    predicted: ArrayView1<f64>,
+    truth: ArrayView1<f64>,
+    half_width: f64,
+) -> f64 {
     let within = predicted.iter().zip(truth).filter(|(p, t)| (*p - *t).abs() <= half_width);
     within.count() as f64 / truth.len() as f64
 }

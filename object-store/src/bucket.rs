@@ -90,7 +90,7 @@ impl Bucket {
         let signer = Signer::new(url, style, name.to_owned(), region.clone()).map_err(|error| {
             BucketError::Address { address: address.to_owned(), what: error.to_string() }
         })?;
-        let secret = secret_key.reveal().unwrap_or_default();
+        let secret = secret_key.expose_secret().unwrap_or_default();
         if access_key.is_empty() || secret.is_empty() {
             return Err(BucketError::NoKeys);
         }

@@ -10,7 +10,10 @@ use std::{
 
 use telemetry::{ParsedTime, TimeFormat, TimeParser, TimeUsage, ZoneId};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor, layout::Options, number};
+use crate::{
+    RecordedRow, RecordedRows, RecordingError, RejectedLine, SensorKey, layout::RecordingOptions,
+    number,
+};
 
 pub(crate) const HINT: &str = "`--layout agc2` wants `<team>/GrodanSens.csv` in it";
 const FILE: &str = "GrodanSens.csv";
@@ -26,13 +29,13 @@ const COLUMNS: [(&str, &str, &str); 6] = [
 ];
 const NOTHING: [&[u8]; 3] = [b"", b"NA", b"NaN"];
 
-pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
+pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(RecordingError::io(path))? {
-        let file = entry.map_err(RecordingError::io(path))?.path().join(FILE);
+    for entry in std::fs::read_dir(path).map_err(RecordingError::with_path(path))? {
+        let file = entry.map_err(RecordingError::with_path(path))?.path().join(FILE);
         if file.is_file() {
             files.push(file);
         }
@@ -41,7 +44,10 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
     Ok(files)
 }
 
-pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
+pub(crate) fn read_rows(
+    path: &Path,
+    options: &RecordingOptions,
+) -> Result<RecordedRows, RecordingError> {
     let nothing = |error: csv::Error| RecordingError::Nothing {
         path: path.to_owned(),
         what: error.to_string(),
@@ -59,7 +65,7 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
     for (column, device, metric) in COLUMNS {
         if let Some(at) = names.iter().position(|name| name == column) {
             let sensor =
-                Sensor { zone: zone.clone(), device: device.into(), metric: metric.into() };
+                SensorKey { zone: zone.clone(), device: device.into(), metric: metric.into() };
             mapped.push((at, Arc::new(sensor)));
         }
     }
@@ -80,21 +86,27 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
         let text = record.get(date).unwrap_or_default();
         let parsed = std::str::from_utf8(text).ok().map(|text| times.parse_text(text, None));
         let Some(Ok(ParsedTime::Instant(event_ms))) = parsed else {
-            return vec![Err(Reject::new(&path, line, 1, text, "a time, as in 31/12/2019 00:05"))];
+            return vec![Err(RejectedLine::new(
+                &path,
+                line,
+                1,
+                text,
+                "a time, as in 31/12/2019 00:05",
+            ))];
         };
         let fields =
             mapped.iter().map(|(at, sensor)| (record.get(*at).unwrap_or_default(), sensor));
         fields
             .filter(|(field, _)| !NOTHING.contains(field))
-            .map(|(field, sensor)| match number::parse(field) {
-                Some(value) => Ok(Row {
+            .map(|(field, sensor)| match number::parse_decimal(field) {
+                Some(value) => Ok(RecordedRow {
                     sensor: sensor.clone(),
                     event_ms,
                     arrival_ms: event_ms,
                     value,
                     line: u32::try_from(line).unwrap_or(u32::MAX),
                 }),
-                None => Err(Reject::new(&path, line, 1, field, "a number or NA")),
+                None => Err(RejectedLine::new(&path, line, 1, field, "a number or NA")),
             })
             .collect()
     })))
@@ -102,7 +114,7 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
 
 #[cfg(test)]
 mod tests {
-    use crate::{Layout, Options, row::tests::split};
+    use crate::{RecordingLayout, RecordingOptions, row::tests::split};
 
     #[test]
     fn slabs_are_devices_and_na_is_nothing() {
@@ -110,8 +122,10 @@ mod tests {
         std::fs::create_dir(dir.path().join("Digilog")).unwrap();
         let text = "%time,Date,EC_slab1,WC_slab2,t_slab1\n43815,16/12/2019 00:05,NA,61.5,20\n43815,soon,1,2,3\n";
         std::fs::write(dir.path().join("Digilog/GrodanSens.csv"), text).unwrap();
-        let sources = crate::open(dir.path(), Layout::Agc2, &Options::default()).unwrap();
-        let (rows, rejects) = split(sources[0].rows().unwrap());
+        let sources =
+            crate::open_recording(dir.path(), RecordingLayout::Agc2, &RecordingOptions::default())
+                .unwrap();
+        let (rows, rejects) = split(sources[0].read_rows().unwrap());
         let found: Vec<_> = rows
             .iter()
             .map(|r| (r.sensor.device.as_str(), r.sensor.metric.as_str(), r.event_ms, r.value))

@@ -11,10 +11,10 @@ use telemetry::{
     unit,
 };
 
-use crate::{Options, Row, Sensor, number::DecimalMark};
+use crate::{RecordedRow, RecordingOptions, SensorKey, number::DecimalMark};
 
 /// The device where none is named.
-pub const DEVICE: &str = "file";
+pub const DEFAULT_DEVICE: &str = "file";
 /// Sensors that one file may name.
 const SENSORS_MAX: usize = 100_000;
 
@@ -113,7 +113,7 @@ pub struct FieldProblem {
 }
 
 /// A sensor, and the unit of its metric where the table knows it.
-type KnownSensor = (Arc<Sensor>, Option<SmolStr>);
+type KnownSensor = (Arc<SensorKey>, Option<SmolStr>);
 
 /// Makes rows of one file.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ pub struct RowAssembler {
 impl RowAssembler {
     /// For a file that writes its decimals in this way.
     #[must_use]
-    pub fn new(options: &Options, decimal_mark: DecimalMark) -> Self {
+    pub fn new(options: &RecordingOptions, decimal_mark: DecimalMark) -> Self {
         Self {
             site: options.site.as_str().into(),
             metrics: options.metrics.clone(),
@@ -143,11 +143,11 @@ impl RowAssembler {
 
     /// Makes the rows of a line: one for each reading, or why there is none. A
     /// line without a time or a place has one problem, however many readings.
-    pub fn assemble<'a>(
+    pub fn assemble_rows<'a>(
         &mut self,
         row: &RawRow<'a>,
         readings: impl IntoIterator<Item = RawReading<'a>>,
-    ) -> Vec<Result<Row, FieldProblem>> {
+    ) -> Vec<Result<RecordedRow, FieldProblem>> {
         let (event_ms, arrival_ms) = match self.parse_times(row) {
             Ok(times) => times,
             Err(problem) => return vec![Err(problem)],
@@ -156,7 +156,13 @@ impl RowAssembler {
         for (number, reading) in readings.into_iter().enumerate() {
             match self.assemble_reading(row, number, &reading) {
                 Ok((sensor, value)) => {
-                    rows.push(Ok(Row { sensor, event_ms, arrival_ms, value, line: row.line }));
+                    rows.push(Ok(RecordedRow {
+                        sensor,
+                        event_ms,
+                        arrival_ms,
+                        value,
+                        line: row.line,
+                    }));
                 }
                 Err(problem) if problem.field == RowField::Place => return vec![Err(problem)],
                 Err(problem) => rows.push(Err(problem)),
@@ -180,7 +186,7 @@ impl RowAssembler {
             Ok(ParsedTime::Instant(ms)) => Ok((ms, arrival_ms.unwrap_or(ms))),
             Ok(ParsedTime::Unset) => Err(FieldProblem {
                 field: RowField::Time,
-                found: show(row.time),
+                found: format_field(row.time),
                 expected: EXPECTED_SET.into(),
             }),
             Err(error) => Err(problem(RowField::Time, error)),
@@ -192,10 +198,10 @@ impl RowAssembler {
         row: &RawRow<'_>,
         number: usize,
         reading: &RawReading<'_>,
-    ) -> Result<(Arc<Sensor>, f64), FieldProblem> {
-        let (sensor, own_unit) = self.sensor(row, number, reading.metric)?;
+    ) -> Result<(Arc<SensorKey>, f64), FieldProblem> {
+        let (sensor, own_unit) = self.find_sensor(row, number, reading.metric)?;
         let value = parse_value(reading.value, self.decimal_mark).map_err(|expected| {
-            let found = show(reading.value);
+            let found = format_field(reading.value);
             FieldProblem { field: RowField::Value(number), found, expected: expected.into() }
         })?;
         let wrong_unit = |expected: String| FieldProblem {
@@ -205,7 +211,7 @@ impl RowAssembler {
         };
         let value = match (reading.unit.trim(), own_unit) {
             ("", _) => value,
-            (given, Some(own)) => unit::convert(value, given, &own).map_err(|_| {
+            (given, Some(own)) => unit::convert_unit(value, given, &own).map_err(|_| {
                 wrong_unit(format!("a unit that converts to {own}, that of {}", sensor.metric))
             })?,
             (_, None) => {
@@ -216,7 +222,7 @@ impl RowAssembler {
     }
 
     /// The sensor of a reading; each is made and checked once.
-    fn sensor(
+    fn find_sensor(
         &mut self,
         row: &RawRow<'_>,
         number: usize,
@@ -227,7 +233,7 @@ impl RowAssembler {
             return Ok(known.clone());
         }
         let (zone, device) = self.check_place(row)?;
-        let (metric, unit) = match self.metrics.resolve(metric) {
+        let (metric, unit) = match self.metrics.resolve_name(metric) {
             Some((name, known)) => (name.clone(), Some(known.unit.clone())),
             None if self.takes_unknown_metrics && check_level(metric).is_ok() => {
                 (SmolStr::from(metric), None)
@@ -240,7 +246,7 @@ impl RowAssembler {
                 });
             }
         };
-        let known = (Arc::new(Sensor { zone, device, metric }), unit);
+        let known = (Arc::new(SensorKey { zone, device, metric }), unit);
         self.sensors.insert(key, known.clone());
         Ok(known)
     }
@@ -263,7 +269,7 @@ impl RowAssembler {
             None if row.site.is_empty() => (self.site.as_str(), row.zone),
             None => (row.site, row.zone),
         };
-        let device = if row.device.is_empty() { DEVICE } else { row.device };
+        let device = if row.device.is_empty() { DEFAULT_DEVICE } else { row.device };
         match [site, zone, device].into_iter().find(|level| check_level(level).is_err()) {
             Some(level) => Err(problem(level, "a name of 1 to 64 bytes without `/`, `+`, `#`")),
             None => Ok((ZoneId::new(site, zone), device.into())),
@@ -271,7 +277,7 @@ impl RowAssembler {
     }
 }
 
-impl Options {
+impl RecordingOptions {
     /// Reads times of recordings as these options say.
     #[must_use]
     pub fn time_parser(&self) -> TimeParser {
@@ -299,7 +305,7 @@ fn parse_time(
         RawValue::InstantUs(us) => Ok(parser.parse_instant_us(us)),
         RawValue::LocalUs(us) => parser.parse_local_us(us, arrival_ms),
         RawValue::Flag(_) | RawValue::Other(_) => {
-            Err(TimeError { found: show(time), expected: EXPECTED.into() })
+            Err(TimeError { found: format_field(time), expected: EXPECTED.into() })
         }
     }
 }
@@ -312,25 +318,25 @@ fn parse_value(value: RawValue<'_>, decimal_mark: DecimalMark) -> Result<f64, &'
         RawValue::Integer(number) => Ok(number as f64),
         RawValue::Number(number) => Ok(if number.is_finite() { number } else { f64::NAN }),
         RawValue::Flag(on) => Ok(f64::from(u8::from(on))),
-        RawValue::Text(text) => decimal_mark.parse(text),
+        RawValue::Text(text) => decimal_mark.parse_value(text),
         RawValue::InstantUs(_) | RawValue::LocalUs(_) | RawValue::Other(_) => Err(EXPECTED_NUMBER),
     }
 }
 
 /// A field, for people.
-fn show(value: RawValue<'_>) -> String {
+fn format_field(value: RawValue<'_>) -> String {
     match value {
         RawValue::Missing => "null".to_owned(),
         RawValue::Integer(number) => number.to_string(),
         RawValue::Number(number) => number.to_string(),
         RawValue::Flag(on) => on.to_string(),
         RawValue::Text(text) | RawValue::Other(text) => text.to_owned(),
-        RawValue::InstantUs(us) => written(us) + "Z",
-        RawValue::LocalUs(us) => written(us),
+        RawValue::InstantUs(us) => format_time_us(us) + "Z",
+        RawValue::LocalUs(us) => format_time_us(us),
     }
 }
 
-fn written(us: i64) -> String {
+fn format_time_us(us: i64) -> String {
     let at = jiff::Timestamp::from_microsecond(us);
     at.map_or_else(|_| us.to_string(), |at| jiff::tz::TimeZone::UTC.to_datetime(at).to_string())
 }

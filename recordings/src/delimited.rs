@@ -17,22 +17,22 @@ const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// The text of a file, or of its first `bytes`.
-pub(crate) fn open(
+pub(crate) fn open_text(
     path: &Path,
     bytes: Option<u64>,
 ) -> Result<impl Read + Send + use<>, RecordingError> {
-    let file = File::open(path).map_err(RecordingError::io(path))?;
+    let file = File::open(path).map_err(RecordingError::with_path(path))?;
     Ok(file.take(bytes.unwrap_or(u64::MAX)))
 }
 
 /// What stands between the fields of a header: of what may, that which is there
 /// the most often outside of quotes.
-pub(crate) fn delimiter_of(path: &Path, bytes: Option<u64>) -> Result<u8, RecordingError> {
+pub(crate) fn detect_delimiter(path: &Path, bytes: Option<u64>) -> Result<u8, RecordingError> {
     let mut header = Vec::new();
-    BufReader::new(open(path, bytes)?)
+    BufReader::new(open_text(path, bytes)?)
         .take(HEADER_BYTES_MAX)
         .read_until(b'\n', &mut header)
-        .map_err(RecordingError::io(path))?;
+        .map_err(RecordingError::with_path(path))?;
     if header.starts_with(&[0xff, 0xfe]) || header.starts_with(&[0xfe, 0xff]) {
         return Err(RecordingError::Header {
             path: path.to_owned(),
@@ -60,10 +60,10 @@ pub(crate) fn delimiter_of(path: &Path, bytes: Option<u64>) -> Result<u8, Record
     Ok(DELIMITERS[best])
 }
 
-/// A text whose lines end with a line feed alone. Records of [`csv::Reader`] are said
+/// A text whose lines end with a line feed alone. Records of [`csv::CsvReader`] are said
 /// to begin where the one before ended: with the blank lines between them, which are
 /// noted here.
-pub(crate) struct LineFeeds<R> {
+pub(crate) struct LineFeedReader<R> {
     inner: R,
     chunk: Vec<u8>,
     ready: Vec<u8>,
@@ -82,7 +82,7 @@ pub(crate) struct LineFeeds<R> {
 pub(crate) struct BlankLines(Arc<Mutex<VecDeque<(u64, u64)>>>);
 
 impl BlankLines {
-    fn note(&self, offset: u64) {
+    fn note_blank(&self, offset: u64) {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match runs.back_mut() {
             Some((start, lines)) if *start + *lines == offset => *lines += 1,
@@ -91,7 +91,7 @@ impl BlankLines {
     }
 
     /// The line that a record stands on, from 1; records are asked for in order.
-    pub(crate) fn line_of(&self, position: &csv::Position) -> u64 {
+    pub(crate) fn line_number(&self, position: &csv::Position) -> u64 {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = position.byte();
         while runs.front().is_some_and(|(start, lines)| start + lines <= at) {
@@ -104,7 +104,7 @@ impl BlankLines {
     }
 }
 
-impl<R: Read> LineFeeds<R> {
+impl<R: Read> LineFeedReader<R> {
     pub(crate) fn new(inner: R) -> (Self, BlankLines) {
         let blank_lines = BlankLines::default();
         let own = Self {
@@ -125,13 +125,13 @@ impl<R: Read> LineFeeds<R> {
             return;
         }
         if self.is_line_start && part[0] == b'\n' {
-            self.blank_lines.note(self.offset + self.ready.len() as u64);
+            self.blank_lines.note_blank(self.offset + self.ready.len() as u64);
         }
         self.is_line_start = part.ends_with(b"\n");
         self.ready.extend_from_slice(part);
     }
 
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill_buffer(&mut self) -> io::Result<()> {
         self.offset += self.ready.len() as u64;
         self.ready.clear();
         self.given = 0;
@@ -154,13 +154,13 @@ impl<R: Read> LineFeeds<R> {
     }
 }
 
-impl<R: Read> Read for LineFeeds<R> {
+impl<R: Read> Read for LineFeedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.given == self.ready.len() {
-            self.fill()?;
+            self.fill_buffer()?;
             // A carriage return alone may be all that was read.
             if self.ready.is_empty() && self.is_return_pending {
-                self.fill()?;
+                self.fill_buffer()?;
             }
         }
         let part = &self.ready[self.given..];
@@ -200,11 +200,11 @@ mod tests {
                 }
                 at += 1 + line.matches('\n').count() as u64;
             }
-            let (reader, blank_lines) = LineFeeds::new(Slowly(text.as_bytes(), step));
+            let (reader, blank_lines) = LineFeedReader::new(Slowly(text.as_bytes(), step));
             let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(reader);
             let found: Vec<u64> = reader
                 .records()
-                .map(|record| blank_lines.line_of(record.unwrap().position().unwrap()))
+                .map(|record| blank_lines.line_number(record.unwrap().position().unwrap()))
                 .collect();
             prop_assert_eq!(found, expected, "{:?}", text);
         }
@@ -216,7 +216,7 @@ mod tests {
         let path = dir.path().join("a.csv");
         let check = |text: &[u8], expect: Option<u8>| {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(delimiter_of(&path, None).ok(), expect, "{text:?}");
+            assert_eq!(detect_delimiter(&path, None).ok(), expect, "{text:?}");
         };
         check(b"time,zone,co2\n1;2;3;4;5\n", Some(b','));
         check("\u{feff}Zeit;Raum;Temperatur (°C, innen)\n".as_bytes(), Some(b';'));

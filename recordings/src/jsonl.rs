@@ -11,10 +11,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    RecordingError, Reject, Row, Rows,
+    RecordedRow, RecordedRows, RecordingError, RejectedLine,
     assembler::{FieldProblem, RawReading, RawRow, RawValue, RowAssembler},
     delimited,
-    layout::Options,
+    layout::RecordingOptions,
     number::DecimalMark,
 };
 
@@ -32,12 +32,15 @@ const ZONE: [&str; 2] = ["zone", "room"];
 /// Members that are no metrics, beside those above.
 const OTHERS: [&str; 6] = ["site", "device", "seq", "boot", "source", "unit"];
 
-pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
-    let mut reader = BufReader::with_capacity(1 << 16, delimited::open(path, options.bytes)?);
+pub(crate) fn read_rows(
+    path: &Path,
+    options: &RecordingOptions,
+) -> Result<RecordedRows, RecordingError> {
+    let mut reader = BufReader::with_capacity(1 << 16, delimited::open_text(path, options.bytes)?);
     let mut assembler = RowAssembler::new(options, DecimalMark::Point);
     let path: Arc<Path> = path.into();
     let (mut number, mut bytes) = (0_u32, Vec::new());
-    let mut waiting: VecDeque<Result<Row, Reject>> = VecDeque::new();
+    let mut waiting: VecDeque<Result<RecordedRow, RejectedLine>> = VecDeque::new();
     Ok(Box::new(std::iter::from_fn(move || {
         loop {
             if let Some(row) = waiting.pop_front() {
@@ -58,9 +61,9 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
                         continue;
                     }
                     let reject = |found: &[u8], expected: std::borrow::Cow<'static, str>| {
-                        Reject::new(&path, u64::from(number), 1, found, expected)
+                        RejectedLine::new(&path, u64::from(number), 1, found, expected)
                     };
-                    match rows_of(line, number, &mut assembler) {
+                    match parse_rows(line, number, &mut assembler) {
                         Some(rows) => waiting.extend(rows.into_iter().map(|row| {
                             row.map_err(|problem| {
                                 let field = problem.field.name();
@@ -83,34 +86,34 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
 
 /// The rows of a line, or why a field is none; `None` where the line is of
 /// another kind.
-fn rows_of(
+fn parse_rows(
     bytes: &[u8],
     line: u32,
     assembler: &mut RowAssembler,
-) -> Option<Vec<Result<Row, FieldProblem>>> {
+) -> Option<Vec<Result<RecordedRow, FieldProblem>>> {
     if bytes.len() > LINE_BYTES_MAX {
         return None;
     }
     let Value::Object(fields) = serde_json::from_slice(bytes).ok()? else { return None };
     let row = RawRow {
         time: RawValue::Missing,
-        arrival: find(&fields, &ARRIVAL).map_or(RawValue::Missing, raw),
-        site: text(&fields, &["site"])?,
-        zone: text(&fields, &ZONE)?,
-        device: text(&fields, &["device"])?,
+        arrival: find_member(&fields, &ARRIVAL).map_or(RawValue::Missing, raw_field),
+        site: text_member(&fields, &["site"])?,
+        zone: text_member(&fields, &ZONE)?,
+        device: text_member(&fields, &["device"])?,
         line,
     };
-    if let Some(readings) = find(&fields, &["readings"]) {
-        return rows_of_report(row, readings, assembler);
+    if let Some(readings) = find_member(&fields, &["readings"]) {
+        return parse_report_rows(row, readings, assembler);
     }
-    let row = RawRow { time: raw(find(&fields, &TIME)?), ..row };
-    if let Some(metric) = find(&fields, &["metric"]) {
+    let row = RawRow { time: raw_field(find_member(&fields, &TIME)?), ..row };
+    if let Some(metric) = find_member(&fields, &["metric"]) {
         let reading = RawReading {
             metric: metric.as_str()?,
-            value: raw_value(find(&fields, &["value"])?),
-            unit: text(&fields, &["unit"])?,
+            value: raw_value(find_member(&fields, &["value"])?),
+            unit: text_member(&fields, &["unit"])?,
         };
-        return Some(assembler.assemble(&row, [reading]));
+        return Some(assembler.assemble_rows(&row, [reading]));
     }
     let is_metric = |name: &str| {
         let known = TIME.iter().chain(&ARRIVAL).chain(&ZONE).chain(&OTHERS);
@@ -120,15 +123,15 @@ fn rows_of(
     let readings: Vec<RawReading<'_>> = readings
         .map(|(metric, value)| RawReading { metric, value: raw_value(value), unit: "" })
         .collect();
-    (!readings.is_empty()).then(|| assembler.assemble(&row, readings))
+    (!readings.is_empty()).then(|| assembler.assemble_rows(&row, readings))
 }
 
 /// A report has a time for each of its readings.
-fn rows_of_report(
+fn parse_report_rows(
     row: RawRow<'_>,
     readings: &Value,
     assembler: &mut RowAssembler,
-) -> Option<Vec<Result<Row, FieldProblem>>> {
+) -> Option<Vec<Result<RecordedRow, FieldProblem>>> {
     let readings = readings.as_array()?;
     if readings.is_empty() || readings.len() > READINGS_MAX {
         return None;
@@ -136,19 +139,19 @@ fn rows_of_report(
     let mut rows = Vec::new();
     for reading in readings {
         let fields = reading.as_object()?;
-        let row = RawRow { time: raw(find(fields, &TIME)?), ..row };
+        let row = RawRow { time: raw_field(find_member(fields, &TIME)?), ..row };
         let reading = RawReading {
-            metric: find(fields, &["metric"])?.as_str()?,
-            value: raw_value(find(fields, &["value"])?),
-            unit: text(fields, &["unit"])?,
+            metric: find_member(fields, &["metric"])?.as_str()?,
+            value: raw_value(find_member(fields, &["value"])?),
+            unit: text_member(fields, &["unit"])?,
         };
-        rows.extend(assembler.assemble(&row, [reading]));
+        rows.extend(assembler.assemble_rows(&row, [reading]));
     }
     Some(rows)
 }
 
 /// A member by its names, whatever their case.
-fn find<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value> {
+fn find_member<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value> {
     names.iter().find_map(|name| fields.get(*name)).or_else(|| {
         let is_wanted = |own: &str| names.iter().any(|name| own.eq_ignore_ascii_case(name));
         fields.iter().find(|(own, _)| is_wanted(own)).map(|(_, value)| value)
@@ -156,15 +159,15 @@ fn find<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v Value>
 }
 
 /// A text that may be left out or null; `None` where it is something else.
-fn text<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v str> {
-    match find(fields, names) {
+fn text_member<'v>(fields: &'v Map<String, Value>, names: &[&str]) -> Option<&'v str> {
+    match find_member(fields, names) {
         None | Some(Value::Null) => Some(""),
         Some(Value::String(text)) => Some(text),
         Some(_) => None,
     }
 }
 
-fn raw(value: &Value) -> RawValue<'_> {
+fn raw_field(value: &Value) -> RawValue<'_> {
     match value {
         Value::Null => RawValue::Missing,
         Value::Bool(on) => RawValue::Flag(*on),
@@ -183,13 +186,13 @@ fn raw(value: &Value) -> RawValue<'_> {
 fn raw_value(value: &Value) -> RawValue<'_> {
     match value {
         Value::String(text) => RawValue::Other(text),
-        other => raw(other),
+        other => raw_field(other),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Layout, Options, row::tests::split};
+    use crate::{RecordingLayout, RecordingOptions, row::tests::split};
 
     #[test]
     fn lines_are_rows_or_rejects() {
@@ -211,8 +214,13 @@ mod tests {
         ];
         std::fs::write(dir.path().join("a.jsonl"), format!("\u{feff}{}", text.join("\r\n")))
             .unwrap();
-        let source = &crate::open(dir.path(), Layout::Jsonl, &Options::default()).unwrap()[0];
-        let (rows, rejects) = split(source.rows().unwrap());
+        let source = &crate::open_recording(
+            dir.path(),
+            RecordingLayout::Jsonl,
+            &RecordingOptions::default(),
+        )
+        .unwrap()[0];
+        let (rows, rejects) = split(source.read_rows().unwrap());
         let at_ms = 1_580_472_000_000;
         let rows: Vec<_> = rows
             .iter()

@@ -10,8 +10,8 @@ use std::{
 use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId};
 
 use crate::{
-    RecordingError, Reject, Row, Rows, Sensor,
-    layout::{Options, Source, files},
+    RecordedRow, RecordedRows, RecordingError, RejectedLine, SensorKey,
+    layout::{RecordingOptions, RecordingSource, find_files},
     number,
 };
 
@@ -24,7 +24,7 @@ const HINT: &str = "`--layout keti` wants `<room>/<sensor>.csv` in it, as in `41
 
 /// All readings of one file, as columns.
 #[derive(Debug, Default, PartialEq)]
-pub struct Column {
+pub struct KetiColumn {
     /// UTC ms.
     pub event_ms: Vec<i64>,
     /// In the metric's unit.
@@ -32,16 +32,19 @@ pub struct Column {
     /// From 1.
     pub line: Vec<u32>,
     /// Lines that are no readings.
-    pub rejects: Vec<Reject>,
+    pub rejects: Vec<RejectedLine>,
 }
 
 /// The files of these rooms; of all where none is named.
-pub(crate) fn open(dir: &Path, options: &Options) -> Result<Vec<Source>, RecordingError> {
+pub(crate) fn open_sources(
+    dir: &Path,
+    options: &RecordingOptions,
+) -> Result<Vec<RecordingSource>, RecordingError> {
     let inner = dir.join("KETI");
     let dir = if inner.is_dir() { inner } else { dir.to_owned() };
     let mut there = Vec::new();
-    for entry in std::fs::read_dir(&dir).map_err(RecordingError::io(&dir))? {
-        let entry = entry.map_err(RecordingError::io(&dir))?;
+    for entry in std::fs::read_dir(&dir).map_err(RecordingError::with_path(&dir))? {
+        let entry = entry.map_err(RecordingError::with_path(&dir))?;
         if entry.path().is_dir() {
             there.push(entry.file_name().to_string_lossy().into_owned());
         }
@@ -55,11 +58,11 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Vec<Source>, Recordi
     let wanted = there.iter().filter(|room| rooms.is_empty() || rooms.contains(room));
     let mut all = Vec::new();
     for room in wanted {
-        for path in files(&dir.join(room), "csv")? {
+        for path in find_files(&dir.join(room), "csv")? {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let renamed = RENAMED.iter().find(|(own, _)| *own == name);
             let metric = renamed.map_or(name.as_str(), |(_, metric)| metric);
-            let metric = match options.metrics.resolve(metric) {
+            let metric = match options.metrics.resolve_name(metric) {
                 Some((metric, _)) => metric.clone(),
                 None if options.takes_unknown_metrics => metric.into(),
                 None => {
@@ -68,16 +71,19 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Vec<Source>, Recordi
                 }
             };
             let zone = ZoneId::new(options.site.as_str(), room.as_str());
-            let sensor = Arc::new(Sensor { zone, device: name.into(), metric });
-            all.push(Source::Keti { path, sensor });
+            let sensor = Arc::new(SensorKey { zone, device: name.into(), metric });
+            all.push(RecordingSource::Keti { path, sensor });
         }
     }
     if all.is_empty() { Err(nothing("no CSV file".to_owned())) } else { Ok(all) }
 }
 
 /// The rows of one file, one at a time.
-pub(crate) fn rows(path: &Path, sensor: &Arc<Sensor>) -> Result<Rows, RecordingError> {
-    let file = std::fs::File::open(path).map_err(RecordingError::io(path))?;
+pub(crate) fn read_rows(
+    path: &Path,
+    sensor: &Arc<SensorKey>,
+) -> Result<RecordedRows, RecordingError> {
+    let file = std::fs::File::open(path).map_err(RecordingError::with_path(path))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let (path, sensor): (Arc<Path>, _) = (path.into(), sensor.clone());
     let (mut number, mut bytes) = (0_u32, Vec::new());
@@ -86,12 +92,12 @@ pub(crate) fn rows(path: &Path, sensor: &Arc<Sensor>) -> Result<Rows, RecordingE
         number += 1;
         match reader.read_until(b'\n', &mut bytes) {
             Ok(0) => None,
-            Ok(_) => Some(match point(bytes.trim_ascii_end()) {
+            Ok(_) => Some(match parse_line(bytes.trim_ascii_end()) {
                 Ok((event_ms, value)) => {
                     let sensor = sensor.clone();
-                    Ok(Row { sensor, event_ms, arrival_ms: event_ms, value, line: number })
+                    Ok(RecordedRow { sensor, event_ms, arrival_ms: event_ms, value, line: number })
                 }
-                Err(column) => Err(reject(&path, number, column, &bytes)),
+                Err(column) => Err(reject_line(&path, number, column, &bytes)),
             }),
             // A disk that fails would fail for ever: the file ends here.
             Err(error) => {
@@ -105,10 +111,10 @@ pub(crate) fn rows(path: &Path, sensor: &Arc<Sensor>) -> Result<Rows, RecordingE
 
 /// All readings of a file of which these are the bytes.
 #[must_use]
-pub fn column(path: &Path, bytes: &[u8]) -> Column {
+pub fn parse_column(path: &Path, bytes: &[u8]) -> KetiColumn {
     // Lines are 18 bytes long at least where a reading has its decimals.
     let lines = bytes.len() / 18 + 1;
-    let mut column = Column {
+    let mut column = KetiColumn {
         event_ms: Vec::with_capacity(lines),
         value: Vec::with_capacity(lines),
         line: Vec::with_capacity(lines),
@@ -121,32 +127,32 @@ pub fn column(path: &Path, bytes: &[u8]) -> Column {
         let line = rest[..end].trim_ascii_end();
         rest = rest.get(end + 1..).unwrap_or_default();
         number += 1;
-        match point(line) {
+        match parse_line(line) {
             Ok((event_ms, value)) => {
                 column.event_ms.push(event_ms);
                 column.value.push(value);
                 column.line.push(number);
             }
-            Err(at) => column.rejects.push(reject(&path, number, at, line)),
+            Err(at) => column.rejects.push(reject_line(&path, number, at, line)),
         }
     }
     column
 }
 
-fn reject(path: &Arc<Path>, line: u32, column: usize, text: &[u8]) -> Reject {
+fn reject_line(path: &Arc<Path>, line: u32, column: usize, text: &[u8]) -> RejectedLine {
     let found = text.get(column..).unwrap_or_default();
-    Reject::new(path, u64::from(line), column as u64 + 1, found, EXPECTED)
+    RejectedLine::new(path, u64::from(line), column as u64 + 1, found, EXPECTED)
 }
 
 /// UTC ms and value of a line without its end; else the byte, from 0, from
 /// which on it is none.
-fn point(line: &[u8]) -> Result<(i64, f64), usize> {
+fn parse_line(line: &[u8]) -> Result<(i64, f64), usize> {
     let comma = memchr::memchr(b',', line).ok_or(0_usize)?;
     let event_ms = epoch_ms(&line[..comma]).ok_or(0_usize)?;
     let after = &line[comma + 1..];
     let value = after.trim_ascii_start();
     let at = line.len() - value.len();
-    number::parse(value).map(|value| (event_ms, value)).ok_or(at)
+    number::parse_decimal(value).map(|value| (event_ms, value)).ok_or(at)
 }
 
 /// Whole seconds in most files; with decimals in some.
@@ -167,7 +173,7 @@ fn epoch_ms(text: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Layout, row::tests::split};
+    use crate::{RecordingLayout, row::tests::split};
     use tempfile::TempDir;
 
     #[test]
@@ -181,15 +187,16 @@ mod tests {
             std::fs::create_dir_all(dir.path().join("KETI").join(room)).unwrap();
             std::fs::write(dir.path().join(format!("KETI/{room}/{sensor}.csv")), text).unwrap();
         }
-        let mut options = Options { zones: vec!["413".to_owned()], ..Options::default() };
+        let mut options =
+            RecordingOptions { zones: vec!["413".to_owned()], ..RecordingOptions::default() };
         options.site = "keti".to_owned();
-        let sources = crate::open(dir.path(), Layout::Keti, &options).unwrap();
+        let sources = crate::open_recording(dir.path(), RecordingLayout::Keti, &options).unwrap();
         assert_eq!(sources.len(), 2);
         let mut all = Vec::new();
         for source in &sources {
-            let Source::Keti { path, sensor } = source else { panic!("{source:?}") };
-            let (rows, rejects) = split(source.rows().unwrap());
-            let column = column(path, &std::fs::read(path).unwrap());
+            let RecordingSource::Keti { path, sensor } = source else { panic!("{source:?}") };
+            let (rows, rejects) = split(source.read_rows().unwrap());
+            let column = parse_column(path, &std::fs::read(path).unwrap());
             let times: Vec<i64> = rows.iter().map(|row| row.event_ms).collect();
             let lines: Vec<u32> = rows.iter().map(|row| row.line).collect();
             assert_eq!((&column.event_ms, &column.line), (&times, &lines), "both readers agree");
@@ -206,7 +213,9 @@ mod tests {
             "{said:?}"
         );
         options.zones = vec!["9".to_owned()];
-        let error = crate::open(dir.path(), Layout::Keti, &options).unwrap_err().to_string();
+        let error = crate::open_recording(dir.path(), RecordingLayout::Keti, &options)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("no room `9`, only 413, 415"), "{error}");
     }
 }

@@ -10,11 +10,13 @@ use clap::ValueEnum;
 use jiff::tz::TimeZone;
 use telemetry::{MetricTable, TimeFormat, ZoneId};
 
-use crate::{RecordingError, Rows, Sensor, agc2, jsonl, keti, long_csv, wazihub, wide_csv};
+use crate::{
+    RecordedRows, RecordingError, SensorKey, agc2, jsonl, keti, long_csv, wazihub, wide_csv,
+};
 
 /// How recorded files are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Layout {
+pub enum RecordingLayout {
     /// `<room>/<sensor>.csv` or `KETI/<room>/<sensor>.csv`, lines `epoch seconds, value`.
     Keti,
     /// The four irrigated fields of `Train.csv`.
@@ -32,7 +34,7 @@ pub enum Layout {
 
 /// What a layout does not say by itself.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RecordingOptions {
     /// Site of layouts that name none.
     pub site: String,
     /// Only these zones, as `zone` or `site/zone`; all where there are none.
@@ -58,7 +60,7 @@ pub struct Options {
     pub knots: bool,
 }
 
-impl Default for Options {
+impl Default for RecordingOptions {
     fn default() -> Self {
         Self {
             site: "site".to_owned(),
@@ -78,26 +80,26 @@ impl Default for Options {
 
 /// One file.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum RecordingSource {
     /// Of one sensor, known by its path.
     Keti {
         /// The file.
         path: PathBuf,
         /// Whose readings are in it.
-        sensor: Arc<Sensor>,
+        sensor: Arc<SensorKey>,
     },
     /// Of any number of sensors, named in it.
     File {
         /// The file.
         path: PathBuf,
         /// How it is laid out.
-        layout: Layout,
+        layout: RecordingLayout,
         /// What the layout does not say.
-        options: Arc<Options>,
+        options: Arc<RecordingOptions>,
     },
 }
 
-impl Source {
+impl RecordingSource {
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -119,18 +121,18 @@ impl Source {
     ///
     /// # Errors
     /// Where it cannot be read, or its header is not of the layout.
-    pub fn rows(&self) -> Result<Rows, RecordingError> {
+    pub fn read_rows(&self) -> Result<RecordedRows, RecordingError> {
         let (path, layout, options) = match self {
-            Self::Keti { path, sensor } => return keti::rows(path, sensor),
+            Self::Keti { path, sensor } => return keti::read_rows(path, sensor),
             Self::File { path, layout, options } => (path, layout, options),
         };
         let rows = match layout {
-            Layout::Keti => unreachable!("its files are of one sensor each"),
-            Layout::Wazihub => wazihub::rows(path, options)?,
-            Layout::Agc2 => agc2::rows(path, options)?,
-            Layout::Csv => long_csv::rows(path, options)?,
-            Layout::WideCsv => wide_csv::rows(path, options)?,
-            Layout::Jsonl => jsonl::rows(path, options)?,
+            RecordingLayout::Keti => unreachable!("its files are of one sensor each"),
+            RecordingLayout::Wazihub => wazihub::read_rows(path, options)?,
+            RecordingLayout::Agc2 => agc2::read_rows(path, options)?,
+            RecordingLayout::Csv => long_csv::read_rows(path, options)?,
+            RecordingLayout::WideCsv => wide_csv::read_rows(path, options)?,
+            RecordingLayout::Jsonl => jsonl::read_rows(path, options)?,
         };
         if options.zones.is_empty() {
             return Ok(rows);
@@ -152,37 +154,41 @@ pub fn is_wanted(zone: &ZoneId, wanted: &[String]) -> bool {
 ///
 /// # Errors
 /// Where there are none, or one of them has another header.
-pub fn open(path: &Path, layout: Layout, options: &Options) -> Result<Vec<Source>, RecordingError> {
+pub fn open_recording(
+    path: &Path,
+    layout: RecordingLayout,
+    options: &RecordingOptions,
+) -> Result<Vec<RecordingSource>, RecordingError> {
     let (paths, hint) = match layout {
-        Layout::Keti => return keti::open(path, options),
-        Layout::Wazihub => (wazihub::files(path)?, wazihub::HINT),
-        Layout::Agc2 => (agc2::files(path)?, agc2::HINT),
-        Layout::Csv => (files(path, "csv")?, long_csv::HINT),
-        Layout::WideCsv => (files(path, "csv")?, wide_csv::HINT),
-        Layout::Jsonl => (files(path, "jsonl")?, jsonl::HINT),
+        RecordingLayout::Keti => return keti::open_sources(path, options),
+        RecordingLayout::Wazihub => (wazihub::find_files(path)?, wazihub::HINT),
+        RecordingLayout::Agc2 => (agc2::find_files(path)?, agc2::HINT),
+        RecordingLayout::Csv => (find_files(path, "csv")?, long_csv::HINT),
+        RecordingLayout::WideCsv => (find_files(path, "csv")?, wide_csv::HINT),
+        RecordingLayout::Jsonl => (find_files(path, "jsonl")?, jsonl::HINT),
     };
     let options = Arc::new(options.clone());
-    let source = |path| Source::File { path, layout, options: options.clone() };
-    let all: Vec<Source> = paths.into_iter().map(source).collect();
+    let source = |path| RecordingSource::File { path, layout, options: options.clone() };
+    let all: Vec<RecordingSource> = paths.into_iter().map(source).collect();
     if all.is_empty() {
         let what = "no file of this layout".to_owned();
         return Err(RecordingError::Nothing { path: path.to_owned(), what, hint });
     }
     // A wrong header is said before anything is taken in.
     for source in &all {
-        drop(source.rows()?);
+        drop(source.read_rows()?);
     }
     Ok(all)
 }
 
 /// The files of a folder with this extension, or the file itself, by name.
-pub(crate) fn files(path: &Path, extension: &str) -> Result<Vec<PathBuf>, RecordingError> {
+pub(crate) fn find_files(path: &Path, extension: &str) -> Result<Vec<PathBuf>, RecordingError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(RecordingError::io(path))? {
-        let path = entry.map_err(RecordingError::io(path))?.path();
+    for entry in std::fs::read_dir(path).map_err(RecordingError::with_path(path))? {
+        let path = entry.map_err(RecordingError::with_path(path))?.path();
         if path.extension().is_some_and(|own| own == extension) {
             files.push(path);
         }

@@ -19,9 +19,9 @@ mod agc2;
 pub mod assembler;
 mod delimited;
 mod error;
+pub mod interpolation;
 mod jsonl;
 pub mod keti;
-pub mod knots;
 pub mod layout;
 mod long_csv;
 pub mod merge;
@@ -32,5 +32,5 @@ mod wazihub;
 mod wide_csv;
 
 pub use error::RecordingError;
-pub use layout::{Layout, Options, Source, open};
-pub use row::{Place, Reject, Row, Rows, Sensor};
+pub use layout::{RecordingLayout, RecordingOptions, RecordingSource, open_recording};
+pub use row::{FilePosition, RecordedRow, RecordedRows, RejectedLine, SensorKey};

@@ -4,20 +4,23 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    RecordingError, Reject, Rows,
+    RecordedRows, RecordingError, RejectedLine,
     assembler::{FieldProblem, RawReading, RawRow, RawValue, RowAssembler, RowField},
-    delimited::{self, BlankLines, LineFeeds},
-    layout::Options,
+    delimited::{self, BlankLines, LineFeedReader},
+    layout::RecordingOptions,
     number::DecimalMark,
     table_header::{self, TableHeader, ValueColumns},
 };
 
 pub(crate) const HINT: &str = table_header::HINT;
 
-pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
-    let delimiter = delimited::delimiter_of(path, options.bytes)?;
-    let (mut reader, blank_lines) = reader(path, options, delimiter)?;
-    let names = reader.headers().map_err(|error| unreadable(path, &error))?.clone();
+pub(crate) fn read_rows(
+    path: &Path,
+    options: &RecordingOptions,
+) -> Result<RecordedRows, RecordingError> {
+    let delimiter = delimited::detect_delimiter(path, options.bytes)?;
+    let (mut reader, blank_lines) = open_reader(path, options, delimiter)?;
+    let names = reader.headers().map_err(|error| unreadable_error(path, &error))?.clone();
     let shown: Vec<&str> = names.iter().collect();
     let separator = char::from(delimiter).to_string();
     let header = TableHeader::from_names(&shown, &separator, options).map_err(|problem| {
@@ -40,32 +43,32 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
         .problems
         .iter()
         .map(|problem| {
-            let column = byte_of(&names, problem.column);
+            let column = field_byte(&names, problem.column);
             let found = problem.found.as_bytes();
-            Err(Reject::new(&path, 1, column, found, problem.expected.clone()).of_column())
+            Err(RejectedLine::new(&path, 1, column, found, problem.expected.clone()).for_column())
         })
         .collect();
     let rows = reader
         .into_records()
-        .flat_map(move |record| rows_of(record, &path, &header, &blank_lines, &mut assembler));
+        .flat_map(move |record| parse_rows(record, &path, &header, &blank_lines, &mut assembler));
     Ok(Box::new(of_columns.into_iter().chain(rows)))
 }
 
-type Reader = csv::Reader<Box<dyn std::io::Read + Send>>;
+type CsvReader = csv::Reader<Box<dyn std::io::Read + Send>>;
 
-fn reader(
+fn open_reader(
     path: &Path,
-    options: &Options,
+    options: &RecordingOptions,
     delimiter: u8,
-) -> Result<(Reader, BlankLines), RecordingError> {
-    let (text, blank_lines) = LineFeeds::new(delimited::open(path, options.bytes)?);
+) -> Result<(CsvReader, BlankLines), RecordingError> {
+    let (text, blank_lines) = LineFeedReader::new(delimited::open_text(path, options.bytes)?);
     let text: Box<dyn std::io::Read + Send> = Box::new(text);
     let mut builder = csv::ReaderBuilder::new();
     builder.delimiter(delimiter).flexible(true).trim(csv::Trim::All);
     Ok((builder.from_reader(text), blank_lines))
 }
 
-fn unreadable(path: &Path, error: &csv::Error) -> RecordingError {
+fn unreadable_error(path: &Path, error: &csv::Error) -> RecordingError {
     let what = error.to_string();
     RecordingError::Nothing { path: path.to_owned(), what, hint: HINT }
 }
@@ -73,7 +76,7 @@ fn unreadable(path: &Path, error: &csv::Error) -> RecordingError {
 /// What is before the decimals of a file's values: known only once all are seen.
 fn detect_decimal_mark(
     path: &Path,
-    options: &Options,
+    options: &RecordingOptions,
     delimiter: u8,
     header: &TableHeader,
 ) -> Result<DecimalMark, RecordingError> {
@@ -81,11 +84,11 @@ fn detect_decimal_mark(
         ValueColumns::Long { value, .. } => vec![*value],
         ValueColumns::Wide(metrics) => metrics.iter().map(|metric| metric.column).collect(),
     };
-    let (mut reader, _) = reader(path, options, delimiter)?;
+    let (mut reader, _) = open_reader(path, options, delimiter)?;
     let mut mark = DecimalMark::Undecided;
     for record in reader.records().filter_map(Result::ok) {
         let values = columns.iter().filter_map(|column| record.get(*column));
-        match DecimalMark::detect(values) {
+        match DecimalMark::detect_mark(values) {
             DecimalMark::Comma => return Ok(DecimalMark::Comma),
             DecimalMark::Point => mark = DecimalMark::Point,
             DecimalMark::Undecided => {}
@@ -100,26 +103,26 @@ fn raw_text(text: &str) -> RawValue<'_> {
 }
 
 /// The byte that a field starts at, from 1.
-fn byte_of(record: &csv::StringRecord, column: usize) -> u64 {
+fn field_byte(record: &csv::StringRecord, column: usize) -> u64 {
     record.iter().take(column).map(|field| field.len() as u64 + 1).sum::<u64>() + 1
 }
 
-fn rows_of(
+fn parse_rows(
     record: csv::Result<csv::StringRecord>,
     path: &Arc<Path>,
     header: &TableHeader,
     blank_lines: &BlankLines,
     assembler: &mut RowAssembler,
-) -> Vec<Result<crate::Row, Reject>> {
+) -> Vec<Result<crate::RecordedRow, RejectedLine>> {
     let record = match record {
         Ok(record) => record,
         Err(error) => {
-            let line = error.position().map_or(0, |at| blank_lines.line_of(at));
+            let line = error.position().map_or(0, |at| blank_lines.line_number(at));
             let found = error.to_string();
-            return vec![Err(Reject::new(path, line, 1, found.as_bytes(), "CSV in UTF-8"))];
+            return vec![Err(RejectedLine::new(path, line, 1, found.as_bytes(), "CSV in UTF-8"))];
         }
     };
-    let line = record.position().map_or(0, |at| blank_lines.line_of(at));
+    let line = record.position().map_or(0, |at| blank_lines.line_number(at));
     // What spreadsheets write below a table.
     if record.iter().all(str::is_empty) {
         return Vec::new();
@@ -140,7 +143,8 @@ fn rows_of(
         ValueColumns::Long { metric, value: column, unit } => {
             columns.push(*column);
             let (metric, unit) = (field(*metric), maybe(*unit));
-            assembler.assemble(&row, [RawReading { metric, value: raw_text(field(*column)), unit }])
+            assembler
+                .assemble_rows(&row, [RawReading { metric, value: raw_text(field(*column)), unit }])
         }
         // A sensor that said nothing then has an empty field.
         ValueColumns::Wide(metrics) => {
@@ -153,7 +157,7 @@ fn rows_of(
                     RawReading { metric: &own.metric, value, unit: &own.unit }
                 })
                 .collect();
-            assembler.assemble(&row, said)
+            assembler.assemble_rows(&row, said)
         }
     };
     let place = |problem: &FieldProblem| match (problem.field, &header.values) {
@@ -169,8 +173,8 @@ fn rows_of(
     rows.into_iter()
         .map(|row| {
             row.map_err(|problem| {
-                let column = byte_of(&record, place(&problem));
-                Reject::new(path, line, column, problem.found.as_bytes(), problem.expected)
+                let column = field_byte(&record, place(&problem));
+                RejectedLine::new(path, line, column, problem.found.as_bytes(), problem.expected)
             })
         })
         .collect()
@@ -179,19 +183,23 @@ fn rows_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Layout, Sensor, row::tests::split};
+    use crate::{RecordingLayout, SensorKey, row::tests::split};
     use telemetry::TimeFormat;
 
     fn check(text: &str, expect: Result<(&[&str], &[&str]), &str>) {
-        check_with(text, &Options::default(), expect);
+        check_with(text, &RecordingOptions::default(), expect);
     }
 
-    fn check_with(text: &str, options: &Options, expect: Result<(&[&str], &[&str]), &str>) {
+    fn check_with(
+        text: &str,
+        options: &RecordingOptions,
+        expect: Result<(&[&str], &[&str]), &str>,
+    ) {
         let dir = tempfile::TempDir::new().unwrap();
         std::fs::write(dir.path().join("a.csv"), text).unwrap();
-        let opened = crate::open(dir.path(), Layout::Csv, options);
+        let opened = crate::open_recording(dir.path(), RecordingLayout::Csv, options);
         let (rows, rejects) = match (opened, &expect) {
-            (Ok(sources), Ok(_)) => split(sources[0].rows().unwrap()),
+            (Ok(sources), Ok(_)) => split(sources[0].read_rows().unwrap()),
             (Err(error), Err(part)) => {
                 assert!(error.to_string().contains(part), "{error}");
                 return;
@@ -201,7 +209,7 @@ mod tests {
         let rows: Vec<String> = rows
             .iter()
             .map(|row| {
-                let Sensor { zone, device, metric } = &*row.sensor;
+                let SensorKey { zone, device, metric } = &*row.sensor;
                 let late_ms = row.arrival_ms - row.event_ms;
                 format!("{zone} {device} {metric} {} +{late_ms} {}", row.event_ms, row.value)
             })
@@ -280,7 +288,8 @@ mod tests {
             german,
             Ok((&[], &["2:1 31.01.2020 12:00", "3:1 31.01.2020 12:01", "4:1 31.01.2020 12:02"])),
         );
-        let day_first = Options { time_format: TimeFormat::DayFirst, ..Options::default() };
+        let day_first =
+            RecordingOptions { time_format: TimeFormat::DayFirst, ..RecordingOptions::default() };
         check_with(
             german,
             &day_first,
@@ -313,7 +322,7 @@ mod tests {
     #[test]
     fn local_times_are_of_the_zone_of_the_options() {
         let berlin = jiff::tz::TimeZone::get("Europe/Berlin").unwrap();
-        let options = Options { time_zone: berlin, ..Options::default() };
+        let options = RecordingOptions { time_zone: berlin, ..RecordingOptions::default() };
         check_with(
             "time,zone,co2,arrival\n2024-01-15 13:00,a/b,400,\n2024-10-27 02:30,a/b,400,\n\
              2024-10-27 02:30,a/b,400,2024-10-27T01:30:05Z\n",

@@ -15,14 +15,14 @@ const DIGITS_MAX: usize = 15;
 /// exact numbers, which IEEE 754 rounds to nearest: W. D. Clinger, "How to read
 /// floating point numbers accurately", PLDI 1990, §2.
 #[must_use]
-pub fn parse(text: &[u8]) -> Option<f64> {
+pub fn parse_decimal(text: &[u8]) -> Option<f64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),
     };
     let (mut mantissa, mut decimals, mut in_decimals) = (0_u64, 0_usize, false);
     if digits.is_empty() || digits.len() > DIGITS_MAX {
-        return by_the_book(text);
+        return parse_with_std(text);
     }
     for byte in digits {
         match byte.wrapping_sub(b'0') {
@@ -31,14 +31,14 @@ pub fn parse(text: &[u8]) -> Option<f64> {
                 decimals += usize::from(in_decimals);
             }
             _ if *byte == b'.' && !in_decimals && digits.len() > 1 => in_decimals = true,
-            _ => return by_the_book(text),
+            _ => return parse_with_std(text),
         }
     }
     let value = mantissa as f64 / TENS[decimals];
     Some(if negative { -value } else { value })
 }
 
-fn by_the_book(text: &[u8]) -> Option<f64> {
+fn parse_with_std(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     value.is_finite().then_some(value)
 }
@@ -61,7 +61,7 @@ const NOT_A_NUMBER: [&str; 9] = ["", "nan", "-nan", "inf", "-inf", "null", "none
 impl DecimalMark {
     /// The mark that is in use where numbers are written like these, in a file
     /// whose fields commas do not separate.
-    pub fn detect<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn detect_mark<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut mark = Self::Undecided;
         for text in texts {
             let text = text.trim().trim_start_matches('-');
@@ -83,10 +83,10 @@ impl DecimalMark {
     ///
     /// # Errors
     /// What was expected.
-    pub fn parse(self, text: &str) -> Result<f64, &'static str> {
+    pub fn parse_value(self, text: &str) -> Result<f64, &'static str> {
         let text = text.trim();
         let number = match self {
-            Self::Point => parse(text.as_bytes()),
+            Self::Point => parse_decimal(text.as_bytes()),
             Self::Comma if text.contains(',') => {
                 let (whole, decimals) = text.split_once(',').unwrap_or_default();
                 let whole = if has_thousands(whole.trim_start_matches('-')) {
@@ -95,10 +95,10 @@ impl DecimalMark {
                     whole.to_owned()
                 };
                 let is_plain = !whole.contains('.') && !decimals.contains(['.', ',']);
-                is_plain.then(|| parse(format!("{whole}.{decimals}").as_bytes())).flatten()
+                is_plain.then(|| parse_decimal(format!("{whole}.{decimals}").as_bytes())).flatten()
             }
-            Self::Comma => parse(text.as_bytes()).filter(|_| !text.contains('.')),
-            Self::Undecided => parse(text.as_bytes())
+            Self::Comma => parse_decimal(text.as_bytes()).filter(|_| !text.contains('.')),
+            Self::Undecided => parse_decimal(text.as_bytes())
                 .filter(|_| !has_thousands(text.trim_start_matches(['-', '+']))),
         };
         let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
@@ -135,7 +135,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(text: &str, expect: Option<f64>) {
-        assert_eq!(parse(text.as_bytes()).map(f64::to_bits), expect.map(f64::to_bits), "{text}");
+        assert_eq!(
+            parse_decimal(text.as_bytes()).map(f64::to_bits),
+            expect.map(f64::to_bits),
+            "{text}"
+        );
     }
 
     #[test]
@@ -157,7 +161,7 @@ mod tests {
     fn decimals_behind_a_point_or_a_comma_and_never_a_guess() {
         use DecimalMark::{Comma, Point, Undecided};
         let check = |mark: DecimalMark, text: &str, expect: Option<f64>| {
-            assert_eq!(mark.parse(text).ok(), expect, "{text} {mark:?}");
+            assert_eq!(mark.parse_value(text).ok(), expect, "{text} {mark:?}");
         };
         check(Point, "21.5", Some(21.5));
         check(Point, "1.013", Some(1.013));
@@ -177,10 +181,10 @@ mod tests {
         check(Undecided, "0.125", Some(0.125));
         check(Undecided, "1.013", None);
         for text in ["", "NaN", "null", "-inf"] {
-            assert!(Point.parse(text).unwrap().is_nan(), "{text}");
+            assert!(Point.parse_value(text).unwrap().is_nan(), "{text}");
         }
         let detect = |texts: &[&str], expect| {
-            assert_eq!(DecimalMark::detect(texts.iter().copied()), expect, "{texts:?}");
+            assert_eq!(DecimalMark::detect_mark(texts.iter().copied()), expect, "{texts:?}");
         };
         detect(&["21", "1.013", "21,5"], Comma);
         detect(&["21", "1.013", "21.5"], Point);
@@ -192,7 +196,7 @@ mod tests {
         fn it_finds_what_the_standard_library_finds(value in any::<f64>(), decimals in 0..18_usize) {
             for text in [format!("{value}"), format!("{value:e}"), format!("{:.decimals$}", value % 1e6)] {
                 let expect = text.parse::<f64>().ok().filter(|v| v.is_finite());
-                prop_assert_eq!(parse(text.as_bytes()).map(f64::to_bits), expect.map(f64::to_bits), "{}", text);
+                prop_assert_eq!(parse_decimal(text.as_bytes()).map(f64::to_bits), expect.map(f64::to_bits), "{}", text);
             }
         }
     }

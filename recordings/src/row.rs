@@ -6,7 +6,7 @@ use telemetry::{SmolStr, ZoneId};
 
 /// Who measured what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Sensor {
+pub struct SensorKey {
     /// Site and zone.
     pub zone: ZoneId,
     /// The device within the zone.
@@ -17,9 +17,9 @@ pub struct Sensor {
 
 /// One recorded value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct RecordedRow {
     /// Who measured what.
-    pub sensor: Arc<Sensor>,
+    pub sensor: Arc<SensorKey>,
     /// When it was measured, UTC ms.
     pub event_ms: i64,
     /// When it was known, UTC ms: as recorded, else when it was measured.
@@ -32,7 +32,7 @@ pub struct Row {
 
 /// Where in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct FilePosition {
     /// The file.
     pub path: Arc<Path>,
     /// From 1.
@@ -41,7 +41,7 @@ pub struct Place {
     pub column: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FilePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
     }
@@ -49,9 +49,9 @@ impl fmt::Display for Place {
 
 /// A line, or a field of one, that is no reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reject {
+pub struct RejectedLine {
     /// Where.
-    pub place: Place,
+    pub place: FilePosition,
     /// What stands there, shortened.
     pub found: String,
     /// What should stand there.
@@ -60,18 +60,18 @@ pub struct Reject {
     pub is_column: bool,
 }
 
-impl fmt::Display for Reject {
+impl fmt::Display for RejectedLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: found `{}`, expected {}", self.place, self.found, self.expected)
     }
 }
 
 /// The rows of one file, in its order.
-pub type Rows = Box<dyn Iterator<Item = Result<Row, Reject>> + Send>;
+pub type RecordedRows = Box<dyn Iterator<Item = Result<RecordedRow, RejectedLine>> + Send>;
 
 const FOUND_CHARS_MAX: usize = 60;
 
-impl Reject {
+impl RejectedLine {
     /// What stands at a place of a file, and what should.
     pub fn new(
         path: &Arc<Path>,
@@ -82,13 +82,13 @@ impl Reject {
     ) -> Self {
         let text = String::from_utf8_lossy(found);
         let shown = text.trim().chars().filter(|c| !c.is_control()).take(FOUND_CHARS_MAX);
-        let place = Place { path: path.clone(), line, column };
+        let place = FilePosition { path: path.clone(), line, column };
         Self { place, found: shown.collect(), expected: expected.into(), is_column: false }
     }
 
     /// The same, of a whole column.
     #[must_use]
-    pub fn of_column(self) -> Self {
+    pub fn for_column(self) -> Self {
         Self { is_column: true, ..self }
     }
 }
@@ -98,7 +98,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// By kind.
-    pub(crate) fn split(rows: Rows) -> (Vec<Row>, Vec<Reject>) {
+    pub(crate) fn split(rows: RecordedRows) -> (Vec<RecordedRow>, Vec<RejectedLine>) {
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for row in rows {
             match row {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use telemetry::{MetricTable, SmolStr, topic::check_level, unit};
 
-use crate::{Options, assembler::expected_metric};
+use crate::{RecordingOptions, assembler::expected_metric};
 
 /// How to write a table.
 pub const HINT: &str = "a table has the columns `time,zone,device,metric,value`, or `time,zone,device` and \
@@ -96,7 +96,7 @@ impl TableHeader {
     pub fn from_names(
         names: &[&str],
         separator: &str,
-        options: &Options,
+        options: &RecordingOptions,
     ) -> Result<Self, HeaderProblem> {
         let problem = |expected: String| HeaderProblem {
             found: format!(
@@ -141,7 +141,7 @@ impl TableHeader {
             if taken.contains(&Some(column)) || is_row_number {
                 continue;
             }
-            match metric_of(name, options) {
+            match parse_metric_column(name, options) {
                 Ok((metric, unit)) => {
                     if let Some(other) = metrics.iter().find(|other| other.metric == metric) {
                         let other = names[other.column];
@@ -171,9 +171,12 @@ impl TableHeader {
 
 /// The metric of a column and its unit: `Temperature`, `temperature (°F)`,
 /// `temperature [°F]`.
-fn metric_of(name: &str, options: &Options) -> Result<(SmolStr, SmolStr), Cow<'static, str>> {
+fn parse_metric_column(
+    name: &str,
+    options: &RecordingOptions,
+) -> Result<(SmolStr, SmolStr), Cow<'static, str>> {
     let metrics: &MetricTable = &options.metrics;
-    if let Some((metric, _)) = metrics.resolve(name) {
+    if let Some((metric, _)) = metrics.resolve_name(name) {
         return Ok((metric.clone(), SmolStr::default()));
     }
     let brackets = [('(', ')'), ('[', ']')];
@@ -182,9 +185,9 @@ fn metric_of(name: &str, options: &Options) -> Result<(SmolStr, SmolStr), Cow<'s
         Some((name.trim(), unit.trim()))
     });
     if let Some((name, given)) = parts
-        && let Some((metric, known)) = metrics.resolve(name)
+        && let Some((metric, known)) = metrics.resolve_name(name)
     {
-        if unit::convert(0.0, given, &known.unit).is_err() {
+        if unit::convert_unit(0.0, given, &known.unit).is_err() {
             return Err(format!(
                 "a unit that converts to {}, that of {metric}, in place of `{given}`",
                 known.unit
@@ -204,7 +207,7 @@ mod tests {
     use super::*;
 
     fn check(names: &[&str], expect: Result<(&[(usize, &str, &str)], &[usize]), &str>) {
-        let got = TableHeader::from_names(names, ";", &Options::default());
+        let got = TableHeader::from_names(names, ";", &RecordingOptions::default());
         match (got, expect) {
             (Ok(header), Ok((metrics, problems))) => {
                 let ValueColumns::Wide(found) = &header.values else { panic!("{header:?}") };
@@ -248,7 +251,7 @@ mod tests {
         let long = TableHeader::from_names(
             &["value", "unit", "time", "zone", "metric", "note"],
             ",",
-            &Options::default(),
+            &RecordingOptions::default(),
         );
         let values = ValueColumns::Long { metric: 4, value: 0, unit: Some(1) };
         assert_eq!(long.unwrap().values, values);

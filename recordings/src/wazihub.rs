@@ -14,7 +14,10 @@ use std::{
 
 use telemetry::{ParsedTime, TimeParser, TimeUsage, ZoneId, time};
 
-use crate::{RecordingError, Reject, Row, Rows, Sensor, knots, layout::Options, number};
+use crate::{
+    RecordedRow, RecordedRows, RecordingError, RejectedLine, SensorKey, interpolation,
+    layout::RecordingOptions, number,
+};
 
 pub(crate) const HINT: &str = "`--layout wazihub` wants `Train.csv` with the columns `timestamp`, \
                                `Soil humidity 1` and `Irrigation field 1`";
@@ -29,44 +32,49 @@ const WEATHER: [(&str, &str, f64); 6] = [
     ("Wind direction (Deg)", "wind_direction", 1.0),
 ];
 
-pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
+pub(crate) fn find_files(path: &Path) -> Result<Vec<PathBuf>, RecordingError> {
     let within = ["Train.csv", "wazihub/Train.csv"].map(|name| path.join(name));
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
-    std::fs::metadata(path).map_err(RecordingError::io(path))?;
+    std::fs::metadata(path).map_err(RecordingError::with_path(path))?;
     Ok(within.into_iter().filter(|file| file.is_file()).take(1).collect())
 }
 
 /// The file as columns: times, and a value or nothing a cell.
-struct Table {
+struct WazihubTable {
     names: csv::StringRecord,
     at_ms: Vec<i64>,
     line: Vec<u32>,
     cells: Vec<Vec<Option<f64>>>,
-    rejects: Vec<Reject>,
+    rejects: Vec<RejectedLine>,
 }
 
-pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingError> {
-    let table = Table::read(path)?;
+pub(crate) fn read_rows(
+    path: &Path,
+    options: &RecordingOptions,
+) -> Result<RecordedRows, RecordingError> {
+    let table = WazihubTable::read_table(path)?;
     let sensor = |field: usize, device: &str, metric: &str| {
         let zone = ZoneId::new(options.site.as_str(), format!("field-{}", field + 1));
-        Arc::new(Sensor { zone, device: device.into(), metric: metric.into() })
+        Arc::new(SensorKey { zone, device: device.into(), metric: metric.into() })
     };
     let mut all = Vec::new();
     for field in 0..FIELDS {
-        let Some(soil) = table.column(&format!("Soil humidity {}", field + 1)) else { continue };
+        let Some(soil) = table.find_column(&format!("Soil humidity {}", field + 1)) else {
+            continue;
+        };
         let measured: Vec<usize> = if options.knots {
-            knots::recover(soil).0
+            interpolation::recover_measured(soil).0
         } else {
             (0..soil.len()).filter(|row| soil[*row].is_some()).collect()
         };
         let probe = sensor(field, "probe", "soil_moisture");
         for row in &measured {
-            all.extend(soil[*row].map(|value| table.row(&probe, *row, *row, value)));
+            all.extend(soil[*row].map(|value| table.build_row(&probe, *row, *row, value)));
         }
         let valve = sensor(field, "valve", "irrigation");
-        if let Some(flags) = table.column(&format!("Irrigation field {}", field + 1)) {
+        if let Some(flags) = table.find_column(&format!("Irrigation field {}", field + 1)) {
             for (row, flag) in flags.iter().enumerate() {
                 let Some(flag) = flag else { continue };
                 let known = if options.knots {
@@ -75,15 +83,17 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
                 } else {
                     row
                 };
-                all.push(table.row(&valve, row, known, *flag));
+                all.push(table.build_row(&valve, row, known, *flag));
             }
         }
         let step = if options.knots { 2 } else { 1 };
         for (name, metric, factor) in WEATHER {
-            let Some(column) = table.column(name) else { continue };
+            let Some(column) = table.find_column(name) else { continue };
             let station = sensor(field, "weather", metric);
             for row in (0..column.len()).step_by(step) {
-                all.extend(column[row].map(|value| table.row(&station, row, row, value * factor)));
+                all.extend(
+                    column[row].map(|value| table.build_row(&station, row, row, value * factor)),
+                );
             }
         }
     }
@@ -91,8 +101,8 @@ pub(crate) fn rows(path: &Path, options: &Options) -> Result<Rows, RecordingErro
     Ok(Box::new(table.rejects.into_iter().map(Err).chain(all.into_iter().map(Ok))))
 }
 
-impl Table {
-    fn read(path: &Path) -> Result<Self, RecordingError> {
+impl WazihubTable {
+    fn read_table(path: &Path) -> Result<Self, RecordingError> {
         let nothing = |error: csv::Error| RecordingError::Nothing {
             path: path.to_owned(),
             what: error.to_string(),
@@ -108,7 +118,8 @@ impl Table {
         let cells = vec![Vec::new(); names.len()];
         let mut table =
             Self { names, at_ms: Vec::new(), line: Vec::new(), cells, rejects: Vec::new() };
-        if table.names.get(0) != Some("timestamp") || table.column("Soil humidity 1").is_none() {
+        if table.names.get(0) != Some("timestamp") || table.find_column("Soil humidity 1").is_none()
+        {
             let found = table.names.iter().take(20).collect::<Vec<_>>().join(", ");
             return Err(RecordingError::Header {
                 path: path.to_owned(),
@@ -125,7 +136,7 @@ impl Table {
             let line = record.position().map_or(0, csv::Position::line);
             let text = record.get(0).unwrap_or_default();
             let Ok(ParsedTime::Instant(at_ms)) = times.parse_text(text, None) else {
-                let reject = Reject::new(&shared, line, 1, text.as_bytes(), time::EXPECTED);
+                let reject = RejectedLine::new(&shared, line, 1, text.as_bytes(), time::EXPECTED);
                 table.rejects.push(reject);
                 continue;
             };
@@ -133,9 +144,9 @@ impl Table {
             table.line.push(u32::try_from(line).unwrap_or(u32::MAX));
             for (column, cells) in table.cells.iter_mut().enumerate() {
                 let field = record.get(column).unwrap_or_default().as_bytes();
-                let value = number::parse(field);
+                let value = number::parse_decimal(field);
                 if value.is_none() && column > 0 && !field.is_empty() {
-                    table.rejects.push(Reject::new(&shared, line, 1, field, "a number"));
+                    table.rejects.push(RejectedLine::new(&shared, line, 1, field, "a number"));
                 }
                 cells.push(value);
             }
@@ -143,13 +154,19 @@ impl Table {
         Ok(table)
     }
 
-    fn column(&self, name: &str) -> Option<&[Option<f64>]> {
+    fn find_column(&self, name: &str) -> Option<&[Option<f64>]> {
         let at = self.names.iter().position(|own| own == name)?;
         Some(&self.cells[at])
     }
 
-    fn row(&self, sensor: &Arc<Sensor>, row: usize, known: usize, value: f64) -> Row {
-        Row {
+    fn build_row(
+        &self,
+        sensor: &Arc<SensorKey>,
+        row: usize,
+        known: usize,
+        value: f64,
+    ) -> RecordedRow {
+        RecordedRow {
             sensor: sensor.clone(),
             event_ms: self.at_ms[row],
             arrival_ms: self.at_ms[known],
@@ -162,7 +179,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Layout, row::tests::split};
+    use crate::{RecordingLayout, row::tests::split};
 
     #[test]
     fn only_what_was_known_is_replayed() {
@@ -184,11 +201,12 @@ mod tests {
         }
         std::fs::write(dir.path().join("Train.csv"), text).unwrap();
         let read = |knots| {
-            let options = Options { knots, ..Options::default() };
-            let sources = crate::open(dir.path(), Layout::Wazihub, &options).unwrap();
-            split(sources[0].rows().unwrap()).0
+            let options = RecordingOptions { knots, ..RecordingOptions::default() };
+            let sources =
+                crate::open_recording(dir.path(), RecordingLayout::Wazihub, &options).unwrap();
+            split(sources[0].read_rows().unwrap()).0
         };
-        let of = |rows: &[Row], metric: &str| -> Vec<(i64, i64, f64)> {
+        let of = |rows: &[RecordedRow], metric: &str| -> Vec<(i64, i64, f64)> {
             let rows = rows.iter().filter(|row| row.sensor.metric == metric);
             let minutes = |ms: i64| (ms - 1_550_880_000_000) / 60_000;
             rows.map(|r| (minutes(r.event_ms), minutes(r.arrival_ms), r.value)).collect()

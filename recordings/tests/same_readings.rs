@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, path::Path};
 
 use jiff::{Timestamp, tz::TimeZone};
 use proptest::prelude::*;
-use recordings::{Layout, Options};
+use recordings::{RecordingLayout, RecordingOptions};
 use serde_json::{Map, Value, json};
-use telemetry::{Limits, MetricTable, payload::decode};
+use telemetry::{MetricTable, PayloadLimits, payload::decode_payload};
 
 /// Zone, device, metric, event time, bits of the value.
 type Found = BTreeSet<(String, String, String, i64, Option<u64>)>;
@@ -81,12 +81,12 @@ fn readings() -> impl Strategy<Value = Vec<Reading>> {
 }
 
 /// Of a file: its readings, and how many rejects it has.
-fn of_file(dir: &Path, name: &str, text: &str, layout: Layout) -> (Found, usize) {
+fn of_file(dir: &Path, name: &str, text: &str, layout: RecordingLayout) -> (Found, usize) {
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap();
-    let sources = recordings::open(&path, layout, &Options::default()).unwrap();
+    let sources = recordings::open_recording(&path, layout, &RecordingOptions::default()).unwrap();
     let (mut found, mut rejects) = (Found::new(), 0);
-    for row in sources[0].rows().unwrap() {
+    for row in sources[0].read_rows().unwrap() {
         let Ok(row) = row else {
             rejects += 1;
             continue;
@@ -106,13 +106,18 @@ fn of_messages(messages: &[(String, Value)]) -> (Found, usize) {
     for (topic, payload) in messages {
         let payload = payload.to_string();
         let metrics = MetricTable::default();
-        let decoded =
-            decode(topic, payload.as_bytes(), 1_705_400_000_000, &metrics, Limits::default());
+        let decoded = decode_payload(
+            topic,
+            payload.as_bytes(),
+            1_705_400_000_000,
+            &metrics,
+            PayloadLimits::default(),
+        );
         let Ok(decoded) = decoded else {
             rejects += 1;
             continue;
         };
-        rejects += decoded.left_out.len();
+        rejects += decoded.rejected_readings.len();
         let report = decoded.report;
         for own in report.readings {
             let value = Some(own.value.to_bits()).filter(|_| !own.value.is_nan());
@@ -163,11 +168,11 @@ proptest! {
             });
         }
         // Whole numbers have no decimals that would tell a comma from a point.
-        prop_assert_eq!(of_file(dir.path(), "long.csv", &long, Layout::Csv), (expected.clone(), 0));
-        prop_assert_eq!(of_file(dir.path(), "semicolons.csv", &semicolons, Layout::Csv), (expected.clone(), 0));
-        prop_assert_eq!(of_file(dir.path(), "wide.csv", &wide, Layout::Csv), (expected.clone(), 0));
-        prop_assert_eq!(of_file(dir.path(), "long.jsonl", &lines, Layout::Jsonl), (expected.clone(), 0));
-        prop_assert_eq!(of_file(dir.path(), "wide.jsonl", &wide_lines, Layout::Jsonl), (expected.clone(), 0));
+        prop_assert_eq!(of_file(dir.path(), "long.csv", &long, RecordingLayout::Csv), (expected.clone(), 0));
+        prop_assert_eq!(of_file(dir.path(), "semicolons.csv", &semicolons, RecordingLayout::Csv), (expected.clone(), 0));
+        prop_assert_eq!(of_file(dir.path(), "wide.csv", &wide, RecordingLayout::Csv), (expected.clone(), 0));
+        prop_assert_eq!(of_file(dir.path(), "long.jsonl", &lines, RecordingLayout::Jsonl), (expected.clone(), 0));
+        prop_assert_eq!(of_file(dir.path(), "wide.jsonl", &wide_lines, RecordingLayout::Jsonl), (expected.clone(), 0));
         prop_assert_eq!(of_messages(&messages), (expected, 0));
     }
 }
@@ -191,8 +196,8 @@ fn what_is_no_reading_is_none_in_every_door() {
         // Of a recording: a live message whose device has no clock has its arrival.
         let message = json!({"ts": ts, "value": value, "unit": unit, "source": "replay"});
         let topic = format!("sensors/{zone}/d/{metric}");
-        let csv = of_file(dir.path(), "a.csv", &csv, Layout::Csv);
-        let lines = of_file(dir.path(), "a.jsonl", &line.to_string(), Layout::Jsonl);
+        let csv = of_file(dir.path(), "a.csv", &csv, RecordingLayout::Csv);
+        let lines = of_file(dir.path(), "a.jsonl", &line.to_string(), RecordingLayout::Jsonl);
         assert_eq!(csv, lines, "{line}");
         assert_eq!(csv, of_messages(&[(topic, message)]), "{line}");
         assert_eq!((csv.0.len(), csv.1), if is_taken { (1, 0) } else { (0, 1) }, "{line}");

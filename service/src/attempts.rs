@@ -26,7 +26,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
 /// has to wait. Bounded: a full table forgets the key that guessed longest ago.
 #[derive(Debug)]
 pub struct AttemptLimiter<K> {
-    entries: Mutex<HashMap<K, Entry>>,
+    entries: Mutex<HashMap<K, AttemptEntry>>,
     entries_max: usize,
     /// Different wrong guesses without a wait.
     free: u32,
@@ -36,7 +36,7 @@ pub struct AttemptLimiter<K> {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct AttemptEntry {
     guesses: u32,
     /// Hashes of the last ones, the newest first.
     known: [u64; GUESSES_KNOWN],
@@ -63,8 +63,8 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
     ///
     /// # Errors
     /// How long it has to wait. The attempt is to be refused without looking at the secret.
-    pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
-        let wait = self.entries().get(key).map_or(Duration::ZERO, |entry| {
+    pub fn check_allowed(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let wait = self.lock_entries().get(key).map_or(Duration::ZERO, |entry| {
             entry.wait.saturating_sub(now.saturating_duration_since(entry.last))
         });
         if wait.is_zero() {
@@ -78,15 +78,16 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
     /// it can be saved.
     pub fn is_known_wrong(&self, key: &K, secret: impl Hash, now: Instant) -> bool {
         let guess = self.hasher.hash_one(secret);
-        self.entries().get(key).is_some_and(|entry| {
-            now.saturating_duration_since(entry.last) <= FORGOTTEN_AFTER && entry.knows(guess)
+        self.lock_entries().get(key).is_some_and(|entry| {
+            now.saturating_duration_since(entry.last) <= FORGOTTEN_AFTER
+                && entry.is_known_guess(guess)
         })
     }
 
     /// Counts a wrong secret; the same one as just before counts once.
-    pub fn failed(&self, key: &K, secret: impl Hash, now: Instant) {
+    pub fn note_failure(&self, key: &K, secret: impl Hash, now: Instant) {
         let guess = self.hasher.hash_one(secret);
-        let mut entries = self.entries();
+        let mut entries = self.lock_entries();
         if !entries.contains_key(key) && entries.len() >= self.entries_max {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.last);
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
@@ -94,11 +95,11 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let entry = entries.entry(key.clone()).or_insert_with(|| Entry::new(now));
+        let entry = entries.entry(key.clone()).or_insert_with(|| AttemptEntry::new(now));
         if now.saturating_duration_since(entry.last) > FORGOTTEN_AFTER {
-            *entry = Entry::new(now);
+            *entry = AttemptEntry::new(now);
         }
-        if entry.knows(guess) {
+        if entry.is_known_guess(guess) {
             return;
         }
         entry.known.rotate_right(1);
@@ -113,8 +114,8 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
     }
 
     /// Forgets the wrong guesses of a key that has shown the right secret.
-    pub fn succeeded(&self, key: &K) {
-        self.entries().remove(key);
+    pub fn note_success(&self, key: &K) {
+        self.lock_entries().remove(key);
     }
 
     /// Attempts that were refused without looking at their secret.
@@ -129,17 +130,17 @@ impl<K: Hash + Eq + Clone> AttemptLimiter<K> {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<K, Entry>> {
+    fn lock_entries(&self) -> MutexGuard<'_, HashMap<K, AttemptEntry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Entry {
+impl AttemptEntry {
     fn new(now: Instant) -> Self {
         Self { guesses: 0, known: [0; GUESSES_KNOWN], last: now, wait: Duration::ZERO }
     }
 
-    fn knows(&self, guess: u64) -> bool {
+    fn is_known_guess(&self, guess: u64) -> bool {
         self.guesses > 0 && self.known.contains(&guess)
     }
 }
@@ -168,13 +169,13 @@ mod tests {
         let mut now = began;
         for guess in guesses {
             now += Duration::from_secs(1);
-            limiter.failed(&"a", guess, now);
+            limiter.note_failure(&"a", guess, now);
         }
-        let wait = limiter.check(&"a", now).err().unwrap_or_default();
+        let wait = limiter.check_allowed(&"a", now).err().unwrap_or_default();
         assert_eq!(wait, Duration::from_secs(expect), "{guesses:?}");
-        assert!(limiter.check(&"b", now).is_ok());
-        limiter.succeeded(&"a");
-        assert!(limiter.check(&"a", now).is_ok());
+        assert!(limiter.check_allowed(&"b", now).is_ok());
+        limiter.note_success(&"a");
+        assert!(limiter.check_allowed(&"a", now).is_ok());
     }
 
     #[test]
@@ -198,7 +199,7 @@ mod tests {
     fn a_wrong_secret_is_known_again_for_its_key_and_a_while() {
         let (limiter, now) = (AttemptLimiter::new(2, 8), Instant::now());
         for secret in ["1", "2", "3", "4", "5"] {
-            limiter.failed(&"a", secret, now);
+            limiter.note_failure(&"a", secret, now);
         }
         let check = |key, secret, now, expect| {
             assert_eq!(limiter.is_known_wrong(&key, secret, now), expect, "{key} {secret}");
@@ -215,12 +216,12 @@ mod tests {
     fn the_wait_passes_and_guesses_are_forgotten() {
         let limiter = AttemptLimiter::new(0, 8);
         let now = Instant::now();
-        limiter.failed(&1, "x", now);
-        assert_eq!(limiter.check(&1, now), Err(WAIT_MIN));
-        assert!(limiter.check(&1, now + WAIT_MIN).is_ok());
-        limiter.failed(&1, "y", now + WAIT_MIN + FORGOTTEN_AFTER);
-        limiter.failed(&1, "z", now + 3 * FORGOTTEN_AFTER);
-        assert_eq!(limiter.check(&1, now + 3 * FORGOTTEN_AFTER), Err(WAIT_MIN));
+        limiter.note_failure(&1, "x", now);
+        assert_eq!(limiter.check_allowed(&1, now), Err(WAIT_MIN));
+        assert!(limiter.check_allowed(&1, now + WAIT_MIN).is_ok());
+        limiter.note_failure(&1, "y", now + WAIT_MIN + FORGOTTEN_AFTER);
+        limiter.note_failure(&1, "z", now + 3 * FORGOTTEN_AFTER);
+        assert_eq!(limiter.check_allowed(&1, now + 3 * FORGOTTEN_AFTER), Err(WAIT_MIN));
     }
 
     #[test]
@@ -228,11 +229,11 @@ mod tests {
         let limiter = AttemptLimiter::new(0, 100);
         let now = Instant::now();
         for key in 0..1000_u32 {
-            limiter.failed(&key, key, now + Duration::from_millis(key.into()));
+            limiter.note_failure(&key, key, now + Duration::from_millis(key.into()));
         }
-        assert_eq!(limiter.entries().len(), 100);
+        assert_eq!(limiter.lock_entries().len(), 100);
         assert_eq!(limiter.evicted_total(), 900);
-        assert!(limiter.check(&999, now + Duration::from_secs(1)).is_err());
+        assert!(limiter.check_allowed(&999, now + Duration::from_secs(1)).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use toml::{
 
 /// Where a service's configuration comes from.
 #[derive(Clone, Debug)]
-pub struct Sources<'a> {
+pub struct ConfigSources<'a> {
     /// The text of its `default.toml`.
     pub defaults: &'a str,
     /// Tables of it whose keys are the user's own, as in `metrics`.
@@ -31,11 +31,11 @@ pub struct Sources<'a> {
 /// Everything that is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<ConfigDiagnostic>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Mistake {
+struct ConfigDiagnostic {
     /// The file and line, the variable or the flag.
     place: String,
     what: String,
@@ -44,7 +44,7 @@ struct Mistake {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Mistake { place, what, hint }) in self.mistakes.iter().enumerate() {
+        for (i, ConfigDiagnostic { place, what, hint }) in self.mistakes.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
             write!(f, "{newline}{place}: {what}")?;
             if let Some(hint) = hint {
@@ -58,7 +58,8 @@ impl fmt::Display for ConfigError {
 impl ConfigError {
     /// One mistake in the meaning of a key, found after loading.
     pub fn invalid(key: &str, what: impl fmt::Display) -> Self {
-        let mistake = Mistake { place: key.to_owned(), what: what.to_string(), hint: None };
+        let mistake =
+            ConfigDiagnostic { place: key.to_owned(), what: what.to_string(), hint: None };
         Self { mistakes: vec![mistake] }
     }
 }
@@ -72,27 +73,27 @@ impl ConfigError {
 /// Where the compiled-in defaults are not TOML: a mistake of the programmer.
 ///
 /// ```
-/// # use service::config::{load, Sources};
+/// # use service::config::{load, ConfigSources};
 /// #[derive(serde::Deserialize)]
 /// struct Settings { rest: Rest }
 /// #[derive(serde::Deserialize)]
 /// struct Rest { listen: std::net::SocketAddr }
 ///
-/// let sources = Sources {
+/// let sources = ConfigSources {
 ///     defaults: "[rest]\nlisten = \"127.0.0.1:8080\"",
 ///     open_tables: &[], file: None, env_prefix: "EXAMPLE",
 ///     set: &["rest.listen=127.0.0.1:9090".to_owned()],
 /// };
 /// assert_eq!(load::<Settings>(&sources).unwrap().rest.listen.port(), 9090);
 /// ```
-pub fn load<T: DeserializeOwned>(sources: &Sources<'_>) -> Result<T, ConfigError> {
+pub fn load_config<T: DeserializeOwned>(sources: &ConfigSources<'_>) -> Result<T, ConfigError> {
     let mut table: Table = sources.defaults.parse().expect("the compiled-in defaults are TOML");
     let defaults = table.clone();
     let mut mistakes = Vec::new();
     if let Some(path) = sources.file {
         overlay_file(&mut table, &defaults, path, sources.open_tables, &mut mistakes);
     }
-    for (place, key, text) in texts(sources, &mut mistakes) {
+    for (place, key, text) in override_texts(sources, &mut mistakes) {
         if let Err(mistake) = overlay_text(&mut table, &defaults, &place, &key, &text, sources) {
             mistakes.push(mistake);
         }
@@ -112,56 +113,59 @@ fn overlay_file(
     defaults: &Table,
     path: &Path,
     open_tables: &[&str],
-    mistakes: &mut Vec<Mistake>,
+    mistakes: &mut Vec<ConfigDiagnostic>,
 ) {
     let place = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             let what = format!("cannot be read: {error}");
-            return mistakes.push(Mistake { place, what, hint: None });
+            return mistakes.push(ConfigDiagnostic { place, what, hint: None });
         }
     };
     match (DeTable::parse(&text), text.parse::<Table>()) {
         (Ok(spans), Ok(own)) => {
-            let mut walk = Walk { path, text: &text, open_tables, mistakes };
-            walk.table("", spans.get_ref(), defaults);
-            merge(table, own);
+            let mut walk = ConfigWalker { path, text: &text, open_tables, mistakes };
+            walk.check_table("", spans.get_ref(), defaults);
+            merge_tables(table, own);
         }
         (Err(error), _) | (_, Err(error)) => {
-            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            let line = error.span().map_or(1, |span| line_number(&text, span.start));
             let what = error.message().to_owned();
-            mistakes.push(Mistake { place: format!("{place}:{line}"), what, hint: None });
+            mistakes.push(ConfigDiagnostic { place: format!("{place}:{line}"), what, hint: None });
         }
     }
 }
 
-struct Walk<'a> {
+struct ConfigWalker<'a> {
     path: &'a Path,
     text: &'a str,
     open_tables: &'a [&'a str],
-    mistakes: &'a mut Vec<Mistake>,
+    mistakes: &'a mut Vec<ConfigDiagnostic>,
 }
 
-impl Walk<'_> {
-    fn table(&mut self, prefix: &str, own: &DeTable<'_>, defaults: &Table) {
+impl ConfigWalker<'_> {
+    fn check_table(&mut self, prefix: &str, own: &DeTable<'_>, defaults: &Table) {
         for (key, value) in own {
-            let full = join(prefix, key.get_ref());
-            let place = format!("{}:{}", self.path.display(), line_of(self.text, key.span().start));
+            let full = join_key(prefix, key.get_ref());
+            let place =
+                format!("{}:{}", self.path.display(), line_number(self.text, key.span().start));
             if self.open_tables.contains(&full.as_str()) {
                 continue;
             }
             match (defaults.get(key.get_ref().as_ref()), value.get_ref()) {
                 (None, _) => self.mistakes.push(unknown_key(place, &full, key.get_ref(), defaults)),
-                (Some(Value::Table(inner)), DeValue::Table(own)) => self.table(&full, own, inner),
-                (Some(default), found) if !same_type(default.type_str(), found.type_str()) => {
+                (Some(Value::Table(inner)), DeValue::Table(own)) => {
+                    self.check_table(&full, own, inner)
+                }
+                (Some(default), found) if !is_same_type(default.type_str(), found.type_str()) => {
                     let what = format!(
                         "{full} is of type {}, expected {}",
                         found.type_str(),
                         default.type_str()
                     );
                     let hint = Some(format!("as in `{} = {default}`", key.get_ref()));
-                    self.mistakes.push(Mistake { place, what, hint });
+                    self.mistakes.push(ConfigDiagnostic { place, what, hint });
                 }
                 _ => {}
             }
@@ -171,7 +175,10 @@ impl Walk<'_> {
 
 /// The environment's and the flags' settings as (place, dotted key, text), in
 /// the order in which they apply.
-fn texts(sources: &Sources<'_>, mistakes: &mut Vec<Mistake>) -> Vec<(String, String, String)> {
+fn override_texts(
+    sources: &ConfigSources<'_>,
+    mistakes: &mut Vec<ConfigDiagnostic>,
+) -> Vec<(String, String, String)> {
     let prefix = format!("{}__", sources.env_prefix);
     let mut texts: Vec<_> = std::env::vars()
         .filter_map(|(name, text)| {
@@ -185,7 +192,7 @@ fn texts(sources: &Sources<'_>, mistakes: &mut Vec<Mistake>) -> Vec<(String, Str
             Some((key, text)) => {
                 texts.push((format!("--set {key}"), key.trim().to_owned(), text.trim().to_owned()));
             }
-            None => mistakes.push(Mistake {
+            None => mistakes.push(ConfigDiagnostic {
                 place: format!("--set {flag}"),
                 what: "there is no `=`".to_owned(),
                 hint: Some("as in `--set rest.listen=127.0.0.1:9090`".to_owned()),
@@ -201,8 +208,8 @@ fn overlay_text(
     place: &str,
     key: &str,
     text: &str,
-    sources: &Sources<'_>,
-) -> Result<(), Mistake> {
+    sources: &ConfigSources<'_>,
+) -> Result<(), ConfigDiagnostic> {
     let levels: Vec<&str> = key.split('.').collect();
     let (last, parents) = levels.split_last().expect("split gives at least one part");
     let is_open =
@@ -227,14 +234,20 @@ fn overlay_text(
             return Err(unknown_key(place.to_owned(), key, last, schema.unwrap_or(&Table::new())));
         }
         Some(Value::String(_)) => Value::String(text.to_owned()),
-        _ => as_value(text),
+        _ => parse_value(text),
     };
     match default {
-        Some(default) if !same_type(default.type_str(), value.type_str()) => Err(Mistake {
-            place: place.to_owned(),
-            what: format!("{key} is of type {}, expected {}", value.type_str(), default.type_str()),
-            hint: Some(format!("as in `{key}={default}`")),
-        }),
+        Some(default) if !is_same_type(default.type_str(), value.type_str()) => {
+            Err(ConfigDiagnostic {
+                place: place.to_owned(),
+                what: format!(
+                    "{key} is of type {}, expected {}",
+                    value.type_str(),
+                    default.type_str()
+                ),
+                hint: Some(format!("as in `{key}={default}`")),
+            })
+        }
         _ => {
             own.insert((*last).to_owned(), value);
             Ok(())
@@ -243,12 +256,12 @@ fn overlay_text(
 }
 
 /// `true`, `8`, `["a"]` as TOML reads them; anything else is a string.
-fn as_value(text: &str) -> Value {
+fn parse_value(text: &str) -> Value {
     let read = format!("x = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("x"));
     read.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-fn unknown_key(place: String, full: &str, key: &str, schema: &Table) -> Mistake {
+fn unknown_key(place: String, full: &str, key: &str, schema: &Table) -> ConfigDiagnostic {
     let near = schema
         .keys()
         .filter(|known| strsim::jaro_winkler(known, key) > 0.8)
@@ -259,17 +272,17 @@ fn unknown_key(place: String, full: &str, key: &str, schema: &Table) -> Mistake 
         let known: Vec<&str> = schema.keys().map(String::as_str).collect();
         format!("the keys here are {}", known.join(", "))
     };
-    Mistake { place, what: format!("unknown key `{full}`"), hint: Some(hint) }
+    ConfigDiagnostic { place, what: format!("unknown key `{full}`"), hint: Some(hint) }
 }
 
-fn same_type(default: &str, found: &str) -> bool {
+fn is_same_type(default: &str, found: &str) -> bool {
     default == found || (default == "float" && found == "integer")
 }
 
-fn merge(base: &mut Table, own: Table) {
+fn merge_tables(base: &mut Table, own: Table) {
     for (key, value) in own {
         match (base.get_mut(&key), value) {
-            (Some(Value::Table(base)), Value::Table(own)) => merge(base, own),
+            (Some(Value::Table(base)), Value::Table(own)) => merge_tables(base, own),
             (_, value) => {
                 base.insert(key, value);
             }
@@ -277,11 +290,11 @@ fn merge(base: &mut Table, own: Table) {
     }
 }
 
-fn join(prefix: &str, key: &str) -> String {
+fn join_key(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
-fn line_of(text: &str, byte: usize) -> usize {
+fn line_number(text: &str, byte: usize) -> usize {
     text.bytes().take(byte).filter(|b| *b == b'\n').count() + 1
 }
 
@@ -310,7 +323,7 @@ mod tests {
         let path = dir.path().join("own.toml");
         std::fs::write(&path, file).unwrap();
         let set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-        let sources = Sources {
+        let sources = ConfigSources {
             defaults: DEFAULTS,
             open_tables: &["metrics"],
             file: Some(&path),
@@ -318,7 +331,7 @@ mod tests {
             set: &set,
         };
         let prefix = format!("{}/", dir.path().display());
-        load(&sources).map_err(|e| e.to_string().replace(&prefix, ""))
+        load_config(&sources).map_err(|e| e.to_string().replace(&prefix, ""))
     }
 
     fn refuse(file: &str, set: &[&str], expect: &str) {

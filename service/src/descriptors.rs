@@ -33,7 +33,7 @@ pub fn raise_limit() -> io::Result<u64> {
 
 /// The limit of open files that is in force; `u64::MAX` where the system does not tell.
 #[must_use]
-pub fn limit() -> u64 {
+pub fn current_limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
@@ -83,8 +83,12 @@ mod tests {
 
     #[test]
     fn the_limit_in_force_is_at_least_the_one_before() {
-        let before = limit();
+        let before = current_limit();
         let raised = raise_limit().unwrap();
-        assert!(raised >= before && raised == limit(), "{before} {raised} {}", limit());
+        assert!(
+            raised >= before && raised == current_limit(),
+            "{before} {raised} {}",
+            current_limit()
+        );
     }
 }

@@ -27,7 +27,7 @@ impl DiskSpace {
     /// assert!(space.free_bytes <= space.total_bytes);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn at(path: &Path) -> io::Result<Self> {
+    pub fn at_path(path: &Path) -> io::Result<Self> {
         let found = statvfs(path)?;
         let block_bytes = found.fragment_size();
         Ok(Self {

@@ -28,7 +28,7 @@ pub enum ListenError {
         "{key} = {address} is reachable from other machines, and no token is set\n\
          hint: set one, as in `{token_key}` = the output of `openssl rand -hex 24`, or listen on 127.0.0.1"
     )]
-    Open {
+    MissingToken {
         /// The configuration key.
         key: String,
         /// The address that was asked for.
@@ -70,15 +70,15 @@ pub enum ListenError {
 ///
 /// # Errors
 /// See [`ListenError`]; each says what to change.
-pub fn bind(
+pub fn bind_guarded(
     key: &str,
     address: SocketAddr,
     token_key: &str,
     token: &Secret,
 ) -> Result<TcpListener, ListenError> {
-    if !address.ip().is_loopback() && token.reveal().is_none() {
+    if !address.ip().is_loopback() && token.expose_secret().is_none() {
         let (key, token_key) = (key.to_owned(), token_key.to_owned());
-        return Err(ListenError::Open { key, address, token_key });
+        return Err(ListenError::MissingToken { key, address, token_key });
     }
     bind_unguarded(key, address)
 }
@@ -103,10 +103,15 @@ mod tests {
 
     #[test]
     fn a_port_in_use_names_the_key_and_the_way_out() {
-        let first =
-            bind("rest.listen", "127.0.0.1:0".parse().unwrap(), "rest.token", &Secret::default());
+        let first = bind_guarded(
+            "rest.listen",
+            "127.0.0.1:0".parse().unwrap(),
+            "rest.token",
+            &Secret::default(),
+        );
         let address = first.as_ref().unwrap().local_addr().unwrap();
-        let second = bind("rest.listen", address, "rest.token", &Secret::default()).unwrap_err();
+        let second =
+            bind_guarded("rest.listen", address, "rest.token", &Secret::default()).unwrap_err();
         let text = second.to_string();
         assert!(
             text.contains("in use") && text.contains("--set rest.listen=127.0.0.1:0"),
@@ -117,8 +122,10 @@ mod tests {
     #[test]
     fn other_machines_need_a_token() {
         let everywhere = "0.0.0.0:0".parse().unwrap();
-        let refused = bind("rest.listen", everywhere, "rest.token", &Secret::default());
-        assert!(matches!(refused, Err(ListenError::Open { .. })));
-        assert!(bind("rest.listen", everywhere, "rest.token", &Secret::from("s3cret")).is_ok());
+        let refused = bind_guarded("rest.listen", everywhere, "rest.token", &Secret::default());
+        assert!(matches!(refused, Err(ListenError::MissingToken { .. })));
+        assert!(
+            bind_guarded("rest.listen", everywhere, "rest.token", &Secret::from("s3cret")).is_ok()
+        );
     }
 }

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -18,12 +18,12 @@ pub enum Format {
 
 /// Sends log lines to stderr, filtered by `RUST_LOG` or else by `default`
 /// (as in `info` or `gateway=debug,info`). A second call changes nothing.
-pub fn init(format: Format, default: &str) {
+pub fn init_logging(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // Fails only where a subscriber is set already, as in tests.
     let _ = match format {
-        Format::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
-        Format::Json => lines.json().try_init(),
+        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().try_init(),
     };
 }

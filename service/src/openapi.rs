@@ -6,24 +6,24 @@ use axum::{Json, Router, extract::State, response::Html, routing::get};
 use utoipa::openapi::{OpenApi, path::Operation};
 
 /// `GET /openapi.json`, and `GET /docs`, the same as a page.
-pub fn routes(document: OpenApi) -> Router {
+pub fn openapi_routes(document: OpenApi) -> Router {
     Router::new()
-        .route("/openapi.json", get(openapi))
-        .route("/docs", get(page))
+        .route("/openapi.json", get(serve_document))
+        .route("/docs", get(serve_page))
         .with_state(Arc::new(document))
 }
 
-async fn openapi(State(document): State<Arc<OpenApi>>) -> Json<OpenApi> {
+async fn serve_document(State(document): State<Arc<OpenApi>>) -> Json<OpenApi> {
     Json((*document).clone())
 }
 
-async fn page(State(document): State<Arc<OpenApi>>) -> Html<String> {
-    Html(html(&document))
+async fn serve_page(State(document): State<Arc<OpenApi>>) -> Html<String> {
+    Html(render_html(&document))
 }
 
 /// Every path with its parameters, without a script.
-fn html(document: &OpenApi) -> String {
-    let title = escaped(&document.info.title);
+fn render_html(document: &OpenApi) -> String {
+    let title = escape_html(&document.info.title);
     let mut out = format!(
         "<!doctype html><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>{title}</title>"
@@ -37,7 +37,7 @@ fn html(document: &OpenApi) -> String {
     let _ = write!(
         out,
         "<h1>{title}</h1><p>{}</p><p>For programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>",
-        escaped(document.info.description.as_deref().unwrap_or_default()),
+        escape_html(document.info.description.as_deref().unwrap_or_default()),
     );
     for (path, item) in &document.paths.paths {
         for (method, operation) in [("GET", &item.get), ("POST", &item.post)] {
@@ -50,9 +50,9 @@ fn html(document: &OpenApi) -> String {
 }
 
 fn write_operation(out: &mut String, method: &str, path: &str, operation: &Operation) {
-    let _ = write!(out, "<h2><code>{method} {}</code></h2>", escaped(path));
+    let _ = write!(out, "<h2><code>{method} {}</code></h2>", escape_html(path));
     for text in [&operation.summary, &operation.description].into_iter().flatten() {
-        let _ = write!(out, "<p>{}</p>", escaped(text));
+        let _ = write!(out, "<p>{}</p>", escape_html(text));
     }
     let Some(parameters) = operation.parameters.as_ref().filter(|all| !all.is_empty()) else {
         return;
@@ -62,13 +62,13 @@ fn write_operation(out: &mut String, method: &str, path: &str, operation: &Opera
         let _ = write!(
             out,
             "<dt><code>{}</code></dt><dd>{}</dd>",
-            escaped(&parameter.name),
-            escaped(parameter.description.as_deref().unwrap_or_default()),
+            escape_html(&parameter.name),
+            escape_html(parameter.description.as_deref().unwrap_or_default()),
         );
     }
     out.push_str("</dl>");
 }
 
-fn escaped(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

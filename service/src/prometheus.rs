@@ -10,29 +10,29 @@ use axum::{http::header, response::IntoResponse};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// The answer to Prometheus: one [`Page`] or several after another.
+/// The answer to Prometheus: one [`MetricsPage`] or several after another.
 #[must_use]
-pub fn answer(pages: String) -> impl IntoResponse {
+pub fn metrics_response(pages: String) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages)
 }
 
 /// A page of metrics as it grows.
 ///
 /// ```
-/// use service::prometheus::{Page, label};
+/// use service::prometheus::{MetricsPage, label};
 ///
-/// let mut page = Page::new("microclimate_store");
+/// let mut page = MetricsPage::new("microclimate_store");
 /// page.one(("zones", "gauge", "Zones seen"), 3);
 /// page.family(("rows_total", "counter", "Rows"), [(label("kind", "final"), 7)]);
 /// assert!(page.finish().ends_with("microclimate_store_rows_total{kind=\"final\"} 7\n"));
 /// ```
 #[derive(Debug)]
-pub struct Page {
+pub struct MetricsPage {
     prefix: &'static str,
     text: String,
 }
 
-impl Page {
+impl MetricsPage {
     /// An empty page, all of whose names begin with `prefix`.
     #[must_use]
     pub const fn new(prefix: &'static str) -> Self {
@@ -40,7 +40,7 @@ impl Page {
     }
 
     /// One metric: its name, kind and help, and its samples, each with labels.
-    pub fn family<V: Display>(
+    pub fn add_family<V: Display>(
         &mut self,
         (name, kind, help): (&str, &str, &str),
         samples: impl IntoIterator<Item = (String, V)>,
@@ -54,23 +54,23 @@ impl Page {
     }
 
     /// A metric of one sample without labels.
-    pub fn one(&mut self, about: (&str, &str, &str), value: impl Display) {
-        self.family(about, [(String::new(), value)]);
+    pub fn add_metric(&mut self, about: (&str, &str, &str), value: impl Display) {
+        self.add_family(about, [(String::new(), value)]);
     }
 
     /// Times, each with labels, as cumulative buckets, sum and count.
-    pub fn histogram<'a>(
+    pub fn add_histogram<'a>(
         &mut self,
         (name, help): (&str, &str),
-        times: impl IntoIterator<Item = (String, &'a Histogram)>,
+        times: impl IntoIterator<Item = (String, &'a TimeHistogram)>,
     ) {
-        let samples = times.into_iter().flat_map(|(labels, times)| times.samples(&labels));
-        self.family((name, "histogram", help), samples);
+        let samples = times.into_iter().flat_map(|(labels, times)| times.to_samples(&labels));
+        self.add_family((name, "histogram", help), samples);
     }
 
     /// The page as text.
     #[must_use]
-    pub fn finish(self) -> String {
+    pub fn into_text(self) -> String {
         self.text
     }
 }
@@ -79,25 +79,25 @@ impl Page {
 ///
 /// ```
 /// use std::time::Duration;
-/// use service::prometheus::{Histogram, Page, label};
+/// use service::prometheus::{TimeHistogram, MetricsPage, label};
 ///
-/// let times = Histogram::new(&[0.001, 0.01]);
+/// let times = TimeHistogram::new(&[0.001, 0.01]);
 /// times.note(Duration::from_millis(5));
-/// let mut page = Page::new("microclimate_store");
+/// let mut page = MetricsPage::new("microclimate_store");
 /// page.histogram(("read_seconds", "Time of a read"), [(label("of", "rows"), &times)]);
 /// let text = page.finish();
 /// assert!(text.contains("microclimate_store_read_seconds_bucket{of=\"rows\",le=\"0.01\"} 1\n"));
 /// assert!(text.contains("microclimate_store_read_seconds_count{of=\"rows\"} 1\n"));
 /// ```
 #[derive(Debug)]
-pub struct Histogram {
+pub struct TimeHistogram {
     bounds_s: &'static [f64],
     /// Of each bound, and one more that is open.
     buckets: Vec<AtomicU64>,
     sum_ns: AtomicU64,
 }
 
-impl Histogram {
+impl TimeHistogram {
     /// An empty one with these upper bounds, seconds, ascending.
     #[must_use]
     pub fn new(bounds_s: &'static [f64]) -> Self {
@@ -106,7 +106,7 @@ impl Histogram {
     }
 
     /// Counts a time in the first bucket that holds it.
-    pub fn note(&self, took: Duration) {
+    pub fn observe_duration(&self, took: Duration) {
         let took_s = took.as_secs_f64();
         self.buckets[self.bounds_s.partition_point(|bound| *bound < took_s)].fetch_add(1, Relaxed);
         let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -114,7 +114,7 @@ impl Histogram {
     }
 
     /// What follows the name, with its value.
-    fn samples(&self, labels: &str) -> Vec<(String, String)> {
+    fn to_samples(&self, labels: &str) -> Vec<(String, String)> {
         let own = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
         let own = own.map_or(String::new(), |own| format!("{own},"));
         let bounds = self.bounds_s.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
@@ -135,13 +135,13 @@ impl Histogram {
 
 /// One label as samples have it.
 #[must_use]
-pub fn label(name: &str, value: impl Display) -> String {
-    labels([(name, &value)])
+pub fn format_label(name: &str, value: impl Display) -> String {
+    format_labels([(name, &value)])
 }
 
 /// Several labels as samples have them.
 #[must_use]
-pub fn labels<const N: usize>(all: [(&str, &dyn Display); N]) -> String {
+pub fn format_labels<const N: usize>(all: [(&str, &dyn Display); N]) -> String {
     let each = all.map(|(name, value)| {
         let value = value.to_string();
         let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn a_time_is_counted_in_the_first_bucket_that_holds_it() {
-        let times = Histogram::new(&[0.001, 0.002, 0.05]);
+        let times = TimeHistogram::new(&[0.001, 0.002, 0.05]);
         for ms in [0, 1, 2, 26, 50, 120_000] {
-            times.note(Duration::from_millis(ms));
+            times.observe_duration(Duration::from_millis(ms));
         }
-        let samples = times.samples("");
+        let samples = times.to_samples("");
         let text = |(name, value): &(String, String)| format!("{name} {value}");
         let found: Vec<String> = samples.iter().map(text).collect();
         let expect = [
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn values_of_labels_are_escaped() {
-        let text = labels([("a", &"x\"y\\z\n"), ("n", &3)]);
+        let text = format_labels([("a", &"x\"y\\z\n"), ("n", &3)]);
         assert_eq!(text, r#"{a="x\"y\\z\n",n="3"}"#);
     }
 }

@@ -13,7 +13,7 @@ pub struct Secret(String);
 impl Secret {
     /// The text itself, for the one place that needs it; `None` if not set.
     #[must_use]
-    pub fn reveal(&self) -> Option<&str> {
+    pub fn expose_secret(&self) -> Option<&str> {
         (!self.0.is_empty()).then_some(self.0.as_str())
     }
 

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 ///
 /// # Errors
 /// Where the process may not handle signals.
-pub fn on_signal() -> std::io::Result<CancellationToken> {
+pub fn cancel_on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -38,7 +38,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
 
 /// Waits for `work` to finish, at most `limit`, and says so when it did not.
 /// Returns whether it did.
-pub async fn drain(what: &str, limit: Duration, work: impl Future) -> bool {
+pub async fn drain_within(what: &str, limit: Duration, work: impl Future) -> bool {
     let finished = tokio::time::timeout(limit, work).await.is_ok();
     if !finished {
         warn!(what, limit_s = limit.as_secs_f64(), "not drained within the limit");

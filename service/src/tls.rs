@@ -33,7 +33,7 @@ impl TlsError {
 
 /// The files that a TLS server is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerFiles {
+pub struct TlsServerFiles {
     /// The certificate that clients are shown, and its chain.
     pub cert_file: PathBuf,
     /// Its private key.
@@ -42,24 +42,25 @@ pub struct ServerFiles {
     pub ca_file: PathBuf,
 }
 
-impl ServerFiles {
+impl TlsServerFiles {
     /// Reads the files.
     ///
     /// # Errors
     /// Names the file that cannot be used.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let builder = ServerConfig::builder_with_provider(provider())
+    pub fn load_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let builder = ServerConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| TlsError::new(&self.cert_file, e))?;
         let builder = if self.ca_file.as_os_str().is_empty() {
             builder.with_no_client_auth()
         } else {
-            let roots = Arc::new(authorities(&self.ca_file)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+            let roots = Arc::new(load_authorities(&self.ca_file)?);
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots, crypto_provider()).build();
             builder
                 .with_client_cert_verifier(verifier.map_err(|e| TlsError::new(&self.ca_file, e))?)
         };
-        let (chain, key) = identity(&self.cert_file, &self.key_file)?;
+        let (chain, key) = load_identity(&self.cert_file, &self.key_file)?;
         let config =
             builder.with_single_cert(chain, key).map_err(|e| TlsError::new(&self.key_file, e))?;
         Ok(Arc::new(config))
@@ -84,14 +85,14 @@ impl CurrentTls {
     }
 
     /// Replaces it; connections that are open keep theirs.
-    pub fn replace(&self, config: Arc<ServerConfig>) {
+    pub fn replace_config(&self, config: Arc<ServerConfig>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 }
 
 /// The files that a TLS client is made of; empty ones are not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientFiles {
+pub struct TlsClientFiles {
     /// The authority of the server's certificate; empty for those of the system.
     pub ca_file: PathBuf,
     /// The certificate that the server is shown, and its chain; empty for none.
@@ -100,21 +101,22 @@ pub struct ClientFiles {
     pub key_file: PathBuf,
 }
 
-impl ClientFiles {
+impl TlsClientFiles {
     /// Reads the files.
     ///
     /// # Errors
     /// Names the file that cannot be used, or says that the system knows no authorities.
-    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    pub fn load_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let Self { ca_file, cert_file, key_file } = self;
-        let builder = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| TlsError::new(ca_file, e))?;
         let is_set = |file: &Path| !file.as_os_str().is_empty();
-        let roots = if is_set(ca_file) { authorities(ca_file)? } else { system_authorities()? };
+        let roots =
+            if is_set(ca_file) { load_authorities(ca_file)? } else { load_system_authorities()? };
         let builder = builder.with_root_certificates(roots);
         let config = if is_set(cert_file) {
-            let (chain, key) = identity(cert_file, key_file)?;
+            let (chain, key) = load_identity(cert_file, key_file)?;
             let config = builder.with_client_auth_cert(chain, key);
             config.map_err(|e| TlsError::new(key_file, e))?
         } else {
@@ -136,9 +138,9 @@ pub fn pinned_client(cert_file: &Path) -> Result<ClientConfig, TlsError> {
     let certificate = first.ok_or_else(|| failed(&"no certificate in it"))?;
     let verifier = PinnedCertificate {
         certificate: certificate.map_err(|e| failed(&e))?,
-        provider: provider(),
+        provider: crypto_provider(),
     };
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(crypto_provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| failed(&e))?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
@@ -192,7 +194,7 @@ impl ServerCertVerifier for PinnedCertificate {
     }
 }
 
-fn system_authorities() -> Result<RootCertStore, TlsError> {
+fn load_system_authorities() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -203,13 +205,13 @@ fn system_authorities() -> Result<RootCertStore, TlsError> {
 }
 
 /// A certificate with its chain, and its key.
-pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub type TlsIdentity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Reads a certificate with its chain, and its key.
 ///
 /// # Errors
 /// Names the file that cannot be used.
-pub fn identity(cert_file: &Path, key_file: &Path) -> Result<Identity, TlsError> {
+pub fn load_identity(cert_file: &Path, key_file: &Path) -> Result<TlsIdentity, TlsError> {
     let chain = CertificateDer::pem_file_iter(cert_file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|e| TlsError::new(cert_file, e))?;
@@ -224,7 +226,7 @@ pub fn identity(cert_file: &Path, key_file: &Path) -> Result<Identity, TlsError>
 ///
 /// # Errors
 /// Names the file that cannot be used.
-pub fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+pub fn load_authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).map_err(|e| TlsError::new(file, e))? {
         let certificate = certificate.map_err(|e| TlsError::new(file, e))?;
@@ -236,6 +238,6 @@ pub fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn provider() -> Arc<CryptoProvider> {
+fn crypto_provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

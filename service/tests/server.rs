@@ -17,8 +17,8 @@ use futures_util::stream;
 use rcgen::{CertificateParams, KeyPair};
 use service::{
     Secret,
-    rest::{ServeOptions, serve},
-    tls::ServerFiles,
+    rest::{ServeOptions, serve_routes},
+    tls::TlsServerFiles,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -53,7 +53,7 @@ fn start(options: ServeOptions) -> Running {
         .route("/forever", get(forever))
         .route("/events", get(events));
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(serve(socket, routes, options, shutdown.clone()));
+    let task = tokio::spawn(serve_routes(socket, routes, options, shutdown.clone()));
     Running { address, shutdown, task }
 }
 
@@ -208,14 +208,14 @@ async fn the_end_ends_event_streams_at_once_and_everything_within_its_limit() {
 }
 
 /// Writes a certificate of its own for localhost, and its key.
-fn certificate(dir: &Path) -> (ServerFiles, reqwest::Certificate) {
+fn certificate(dir: &Path) -> (TlsServerFiles, reqwest::Certificate) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = certificate.self_signed(&key).unwrap();
-    let files = ServerFiles {
+    let files = TlsServerFiles {
         cert_file: dir.join("server.pem"),
         key_file: dir.join("server.key"),
-        ..ServerFiles::default()
+        ..TlsServerFiles::default()
     };
     fs::write(&files.cert_file, certificate.pem()).unwrap();
     fs::write(&files.key_file, key.serialize_pem()).unwrap();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     /// Why.
-    pub reason: Reason,
+    pub reason: DeadLetterReason,
     /// Where, what was found and what was expected, for a person.
     pub detail: String,
     /// The MQTT topic it came on.
@@ -23,7 +23,7 @@ pub struct DeadLetter {
 /// Why a message is a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum DeadLetterReason {
     /// The topic does not say site, zone and device.
     BadTopic,
     /// Larger than the limit.
@@ -44,7 +44,7 @@ pub enum Reason {
     Refused,
 }
 
-impl Reason {
+impl DeadLetterReason {
     /// Every reason, in the order of declaration.
     pub const ALL: [Self; 9] = [
         Self::BadTopic,
@@ -75,13 +75,13 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for DeadLetterReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl FromStr for Reason {
+impl FromStr for DeadLetterReason {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -4,7 +4,7 @@
 //! # Layout
 //! In the order in which a message meets them:
 //! - [`topic`]: MQTT topic → site, zone, device, metric; names of log topics
-//! - [`payload`]: MQTT payload → [`Report`], or a reason why not
+//! - [`payload`]: MQTT payload → [`SensorReport`], or a reason why not
 //! - [`senml`]: packs of RFC 8428 → names, values, units and times
 //! - [`time`]: a written time → an instant, for payloads, files, requests and commands
 //! - [`report`]: what one device said in one message, and its form in the log, which
@@ -16,10 +16,10 @@
 //! - [`quality`]: `ok`, or why a reading does not enter features
 //! - [`dead_letter`]: what could not become a report, with its reason
 
+mod canonical_json;
 pub mod dead_letter;
 pub mod metric;
 pub mod payload;
-mod plain;
 pub mod quality;
 pub mod report;
 pub mod senml;
@@ -29,13 +29,13 @@ pub mod topic;
 pub mod unit;
 pub mod zone;
 
-pub use dead_letter::{DeadLetter, Reason};
-pub use metric::{Metric, MetricTable};
-pub use payload::{Decoded, Limits};
-pub use quality::Quality;
-pub use report::{Reading, Report, Source};
+pub use dead_letter::{DeadLetter, DeadLetterReason};
+pub use metric::{MetricSpec, MetricTable};
+pub use payload::{DecodedPayload, PayloadLimits};
+pub use quality::QualityFlag;
+pub use report::{ReportSource, SensorReading, SensorReport};
 pub use sequence::{NumberedMessage, SequenceCheck, SequenceHistory};
 pub use smol_str::SmolStr;
 pub use time::{ParsedTime, TimeError, TimeFormat, TimeParser, TimeUsage};
-pub use topic::Address;
+pub use topic::DeviceAddress;
 pub use zone::ZoneId;

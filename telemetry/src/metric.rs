@@ -8,7 +8,7 @@ use smol_str::SmolStr;
 /// A named quantity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Metric {
+pub struct MetricSpec {
     /// The unit that values are in, as people write it.
     pub unit: SmolStr,
     /// Smallest plausible value, in `unit`.
@@ -22,7 +22,7 @@ pub struct Metric {
     pub resolution: Option<f64>,
 }
 
-impl Metric {
+impl MetricSpec {
     /// Whether a finite value is plausible; both ends are.
     #[must_use]
     pub fn is_plausible(&self, value: f64) -> bool {
@@ -56,7 +56,7 @@ const STEPS_MAX: f64 = 20_000.0;
 /// The metrics that a site knows, by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct MetricTable(BTreeMap<SmolStr, Metric>);
+pub struct MetricTable(BTreeMap<SmolStr, MetricSpec>);
 
 impl Default for MetricTable {
     /// The built-in table.
@@ -72,7 +72,9 @@ impl MetricTable {
     /// # Errors
     /// Names every metric whose range is empty or not finite, or whose resolution
     /// is not one.
-    pub fn extended(own: impl IntoIterator<Item = (SmolStr, Metric)>) -> Result<Self, String> {
+    pub fn with_site_metrics(
+        own: impl IntoIterator<Item = (SmolStr, MetricSpec)>,
+    ) -> Result<Self, String> {
         let mut table = Self::default();
         let mut wrong = Vec::new();
         for (name, metric) in own {
@@ -98,7 +100,7 @@ impl MetricTable {
 
     /// The metric of that name.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Metric> {
+    pub fn get(&self, name: &str) -> Option<&MetricSpec> {
         self.0.get(name)
     }
 
@@ -113,7 +115,7 @@ impl MetricTable {
     /// assert!(metrics.resolve("warmth").is_none());
     /// ```
     #[must_use]
-    pub fn resolve(&self, name: &str) -> Option<(&SmolStr, &Metric)> {
+    pub fn resolve_name(&self, name: &str) -> Option<(&SmolStr, &MetricSpec)> {
         if let Some(found) = self.0.get_key_value(name) {
             return Some(found);
         }
@@ -142,7 +144,7 @@ impl MetricTable {
     }
 
     /// Names and metrics in the order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&SmolStr, &Metric)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&SmolStr, &MetricSpec)> {
         self.0.iter()
     }
 }
@@ -161,11 +163,12 @@ mod tests {
 
     #[test]
     fn names_that_are_meant_and_names_that_are_not_known() {
-        let own = Metric { unit: "dS/m".into(), min: 0.0, max: 20.0, resolution: None };
+        let own = MetricSpec { unit: "dS/m".into(), min: 0.0, max: 20.0, resolution: None };
         let twice = [("Soil EC", own.clone()), ("soil-ec", own)];
-        let table = MetricTable::extended(twice.map(|(name, own)| (name.into(), own))).unwrap();
+        let table =
+            MetricTable::with_site_metrics(twice.map(|(name, own)| (name.into(), own))).unwrap();
         let check = |name: &str, expect: Option<&str>| {
-            assert_eq!(table.resolve(name).map(|(name, _)| name.as_str()), expect, "{name}");
+            assert_eq!(table.resolve_name(name).map(|(name, _)| name.as_str()), expect, "{name}");
         };
         check("temperature", Some("temperature"));
         check("Temperature", Some("temperature"));

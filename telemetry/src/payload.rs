@@ -1,4 +1,4 @@
-//! MQTT payload → [`Report`].
+//! MQTT payload → [`SensorReport`].
 //!
 //! Four forms are understood:
 //! - a bare number: `21.5`, on a topic that names the metric
@@ -21,20 +21,20 @@ use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
 use crate::{
-    Address, MetricTable, ParsedTime, Reading, Reason, Report, Source, TimeParser, TimeUsage,
-    senml, time::EXPECTED_SET, topic::MAX_LEVEL_BYTES, unit,
+    DeadLetterReason, DeviceAddress, MetricTable, ParsedTime, ReportSource, SensorReading,
+    SensorReport, TimeParser, TimeUsage, senml, time::EXPECTED_SET, topic::MAX_LEVEL_BYTES, unit,
 };
 
 /// What a message may be at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PayloadLimits {
     /// Bytes of a payload.
     pub payload_bytes_max: usize,
     /// Metrics in one message.
     pub readings_max: usize,
 }
 
-impl Default for Limits {
+impl Default for PayloadLimits {
     fn default() -> Self {
         Self { payload_bytes_max: 16 * 1024, readings_max: 64 }
     }
@@ -42,15 +42,15 @@ impl Default for Limits {
 
 /// A message with at least one readable metric.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decoded {
+pub struct DecodedPayload {
     /// The readable part.
-    pub report: Report,
+    pub report: SensorReport,
     /// What a list has beside it: messages of other numbers or sources, and readings
     /// beyond what one report may have.
-    pub further_reports: Vec<Report>,
+    pub further_reports: Vec<SensorReport>,
     /// The metrics that were left out, each with its reason: the message goes
     /// to the dead letters too when there are any.
-    pub left_out: Vec<(Reason, String)>,
+    pub rejected_readings: Vec<(DeadLetterReason, String)>,
 }
 
 /// Decodes one message that was received at `received_ms` (UTC milliseconds).
@@ -59,7 +59,7 @@ pub struct Decoded {
 /// The reason and, for a person, what was found and what was expected.
 ///
 /// ```
-/// use telemetry::{payload::decode, Limits, MetricTable};
+/// use telemetry::{payload::decode, PayloadLimits, MetricTable};
 /// let got = decode(
 ///     "sensors/farm/bay-1/climate-1", br#"{"ts": 1700000000000, "temperature": 21.5, "humidity": 40}"#,
 ///     1_700_000_000_500, &MetricTable::default(), Limits::default(),
@@ -67,13 +67,13 @@ pub struct Decoded {
 /// assert_eq!(got.report.readings.len(), 2);
 /// assert_eq!(got.report.arrival_ms, 1_700_000_000_500);
 /// ```
-pub fn decode(
+pub fn decode_payload(
     topic: &str,
     payload: &[u8],
     received_ms: i64,
     metrics: &MetricTable,
-    limits: Limits,
-) -> Result<Decoded, (Reason, String)> {
+    limits: PayloadLimits,
+) -> Result<DecodedPayload, (DeadLetterReason, String)> {
     decode_with_ignored(topic, payload, received_ms, metrics, limits, &|_| false)
 }
 
@@ -87,120 +87,131 @@ pub fn decode_with_ignored(
     payload: &[u8],
     received_ms: i64,
     metrics: &MetricTable,
-    limits: Limits,
+    limits: PayloadLimits,
     is_ignored: &dyn Fn(&str) -> bool,
-) -> Result<Decoded, (Reason, String)> {
-    let address = Address::parse(topic)?;
+) -> Result<DecodedPayload, (DeadLetterReason, String)> {
+    let address = DeviceAddress::parse(topic)?;
     if payload.len() > limits.payload_bytes_max {
         return Err((
-            Reason::Oversized,
+            DeadLetterReason::Oversized,
             format!("{} bytes, at most {} are taken", payload.len(), limits.payload_bytes_max),
         ));
     }
     let text = std::str::from_utf8(payload)
-        .map_err(|e| (Reason::Malformed, format!("not UTF-8 at byte {}", e.valid_up_to())))?
+        .map_err(|e| {
+            (DeadLetterReason::Malformed, format!("not UTF-8 at byte {}", e.valid_up_to()))
+        })?
         .trim();
     if text.is_empty() {
-        return Err((Reason::Empty, "the payload is empty".into()));
+        return Err((DeadLetterReason::Empty, "the payload is empty".into()));
     }
     let decoder = ObjectDecoder { address, received_ms, metrics, limits, is_ignored };
-    match parse(text)? {
-        Value::Array(elements) if senml::is_pack(&elements) => decoder.pack(&elements),
-        Value::Array(elements) => decoder.list(elements),
-        Value::Object(fields) => decoder.object(&fields),
-        bare => decoder.object(&Map::from_iter([("value".to_owned(), bare)])),
+    match parse_lenient_json(text)? {
+        Value::Array(elements) if senml::is_pack(&elements) => decoder.decode_pack(&elements),
+        Value::Array(elements) => decoder.decode_list(elements),
+        Value::Object(fields) => decoder.decode_object(&fields),
+        bare => decoder.decode_object(&Map::from_iter([("value".to_owned(), bare)])),
     }
 }
 
 /// What decoding needs beside the fields of one object.
 struct ObjectDecoder<'a> {
-    address: Address,
+    address: DeviceAddress,
     received_ms: i64,
     metrics: &'a MetricTable,
-    limits: Limits,
+    limits: PayloadLimits,
     is_ignored: &'a dyn Fn(&str) -> bool,
 }
 
 impl ObjectDecoder<'_> {
     /// One message.
-    fn object(&self, fields: &Map<String, Value>) -> Result<Decoded, (Reason, String)> {
+    fn decode_object(
+        &self,
+        fields: &Map<String, Value>,
+    ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
         let mut left_out = Vec::new();
-        let envelope = Envelope::read(fields, self.received_ms, &mut left_out)?;
+        let envelope = MessageEnvelope::read_fields(fields, self.received_ms, &mut left_out)?;
         let event_ms = envelope.event_ms;
         let readings = match &self.address.metric {
-            Some(metric) => vec![single(metric, fields, event_ms, self.metrics)?],
-            None => self.several(fields, event_ms, &mut left_out)?,
+            Some(metric) => vec![decode_single_metric(metric, fields, event_ms, self.metrics)?],
+            None => self.decode_metrics(fields, event_ms, &mut left_out)?,
         };
-        let report = self.report(envelope, readings);
-        Ok(Decoded { report, further_reports: Vec::new(), left_out })
+        let report = self.build_report(envelope, readings);
+        Ok(DecodedPayload { report, further_reports: Vec::new(), rejected_readings: left_out })
     }
 
     /// So many messages in one. The readable part of it is taken, as of one message.
-    fn list(&self, elements: Vec<Value>) -> Result<Decoded, (Reason, String)> {
-        let (mut reports, mut left_out) = (Vec::<Report>::new(), Vec::new());
+    fn decode_list(
+        &self,
+        elements: Vec<Value>,
+    ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
+        let (mut reports, mut left_out) = (Vec::<SensorReport>::new(), Vec::new());
         for element in elements {
             let decoded = match &element {
-                Value::Object(fields) => self.object(fields),
+                Value::Object(fields) => self.decode_object(fields),
                 // Values without times of their own would all be of one moment.
                 other => {
                     let what = format!(
                         "a list has {}, expected objects with `ts` and values",
-                        shorten(other)
+                        shorten_value(other)
                     );
-                    Err((Reason::NotAReading, what))
+                    Err((DeadLetterReason::NotAReading, what))
                 }
             };
             match decoded {
                 Ok(decoded) => {
-                    left_out.extend(decoded.left_out);
-                    self.add(decoded.report, &mut reports);
+                    left_out.extend(decoded.rejected_readings);
+                    self.add_report(decoded.report, &mut reports);
                 }
                 Err(why) => left_out.push(why),
             }
         }
-        decoded(reports, left_out)
+        join_reports(reports, left_out)
     }
 
     /// A pack of SenML. The device is that of the topic, whatever the names begin with.
-    fn pack(&self, elements: &[Value]) -> Result<Decoded, (Reason, String)> {
-        let (mut reports, mut left_out) = (Vec::<Report>::new(), Vec::new());
-        for resolved in senml::resolve(elements, self.received_ms) {
+    fn decode_pack(
+        &self,
+        elements: &[Value],
+    ) -> Result<DecodedPayload, (DeadLetterReason, String)> {
+        let (mut reports, mut left_out) = (Vec::<SensorReport>::new(), Vec::new());
+        for resolved in senml::resolve_records(elements, self.received_ms) {
             let read = resolved.and_then(|record| {
                 let name = self.address.metric.as_deref().unwrap_or_else(|| record.quantity());
-                let Some((metric, known)) = self.metrics.resolve(name) else {
+                let Some((metric, known)) = self.metrics.resolve_name(name) else {
                     return if (self.is_ignored)(name) {
                         Ok(None)
                     } else {
-                        Err(unknown(name, self.metrics))
+                        Err(unknown_metric_error(name, self.metrics))
                     };
                 };
                 let value = match record.unit.as_deref() {
                     None => record.value,
-                    Some(unit) => in_unit_of(metric, record.value, unit, &known.unit)?,
+                    Some(unit) => convert_to_metric_unit(metric, record.value, unit, &known.unit)?,
                 };
                 let event_ms = record.live_event_ms(self.received_ms);
-                Ok(Some(Reading { metric: metric.clone(), event_ms, value }))
+                Ok(Some(SensorReading { metric: metric.clone(), event_ms, value }))
             });
             match read {
                 Ok(Some(reading)) => {
-                    let envelope = Envelope::live(self.received_ms);
-                    self.add(self.report(envelope, vec![reading]), &mut reports);
+                    let envelope = MessageEnvelope::live_at(self.received_ms);
+                    self.add_report(self.build_report(envelope, vec![reading]), &mut reports);
                 }
                 Ok(None) => {}
                 Err(why) => left_out.push(why),
             }
         }
-        decoded(reports, left_out)
+        join_reports(reports, left_out)
     }
 
     /// Adds a report to those of its kind: what a device did not number is one report.
-    fn add(&self, report: Report, reports: &mut Vec<Report>) {
+    fn add_report(&self, report: SensorReport, reports: &mut Vec<SensorReport>) {
         let same = reports.iter_mut().find(|own| {
             own.seq.is_none()
                 && report.seq.is_none()
                 && own.boot == report.boot
                 && own.source == report.source
-                && (own.source != Source::Replay || own.arrival_ms == report.arrival_ms)
+                && (own.source != ReportSource::Replay || own.arrival_ms == report.arrival_ms)
                 && own.readings.len() + report.readings.len() <= self.limits.readings_max
         });
         match same {
@@ -209,8 +220,12 @@ impl ObjectDecoder<'_> {
         }
     }
 
-    fn report(&self, envelope: Envelope, readings: Vec<Reading>) -> Report {
-        Report {
+    fn build_report(
+        &self,
+        envelope: MessageEnvelope,
+        readings: Vec<SensorReading>,
+    ) -> SensorReport {
+        SensorReport {
             zone: self.address.zone.clone(),
             device: self.address.device.clone(),
             boot: envelope.boot,
@@ -221,41 +236,42 @@ impl ObjectDecoder<'_> {
         }
     }
 
-    fn several(
+    fn decode_metrics(
         &self,
         fields: &Map<String, Value>,
         event_ms: i64,
-        left_out: &mut Vec<(Reason, String)>,
-    ) -> Result<Vec<Reading>, (Reason, String)> {
-        let mut readings: Vec<Reading> = Vec::new();
+        left_out: &mut Vec<(DeadLetterReason, String)>,
+    ) -> Result<Vec<SensorReading>, (DeadLetterReason, String)> {
+        let mut readings: Vec<SensorReading> = Vec::new();
         let readings_max = self.limits.readings_max;
         // A unit of the whole message is that of the metrics that it can be of.
         let unit =
             fields.get("unit").and_then(Value::as_str).filter(|unit| !unit.trim().is_empty());
         let mut is_unit_used = false;
         for (key, value) in fields.iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str())) {
-            let Some((metric, known)) = self.metrics.resolve(key) else {
+            let Some((metric, known)) = self.metrics.resolve_name(key) else {
                 if is_numeric(value) && !(self.is_ignored)(key) {
-                    left_out.push(unknown(key, self.metrics));
+                    left_out.push(unknown_metric_error(key, self.metrics));
                 }
                 continue;
             };
             let reading = if readings.iter().any(|own| own.metric == *metric) {
                 let what = format!("`{key}` is the metric `{metric}`, of which there is a value");
-                Err((Reason::NotAReading, what))
+                Err((DeadLetterReason::NotAReading, what))
             } else if readings.len() >= readings_max {
                 let what = format!("`{key}`: at most {readings_max} metrics are taken");
-                Err((Reason::Oversized, what))
+                Err((DeadLetterReason::Oversized, what))
             } else {
                 let read = match value.as_str().and_then(parse_quantity) {
-                    Some((value, unit)) => in_unit_of(metric, value, unit, &known.unit),
-                    None => number(key, value).map(|value| {
-                        let converted = unit.map(|unit| unit::convert(value, unit, &known.unit));
+                    Some((value, unit)) => convert_to_metric_unit(metric, value, unit, &known.unit),
+                    None => number_from_json(key, value).map(|value| {
+                        let converted =
+                            unit.map(|unit| unit::convert_unit(value, unit, &known.unit));
                         is_unit_used |= matches!(converted, Some(Ok(_)));
                         converted.and_then(Result::ok).unwrap_or(value)
                     }),
                 };
-                read.map(|value| Reading { metric: metric.clone(), event_ms, value })
+                read.map(|value| SensorReading { metric: metric.clone(), event_ms, value })
             };
             match reading {
                 Ok(reading) => readings.push(reading),
@@ -263,30 +279,31 @@ impl ObjectDecoder<'_> {
             }
         }
         if let Some(unit) = unit.filter(|_| !is_unit_used && !readings.is_empty()) {
-            let what = format!("`unit` is `{}`, which none of the metrics can be in", cut(unit));
-            left_out.push((Reason::UnknownUnit, what));
+            let what =
+                format!("`unit` is `{}`, which none of the metrics can be in", truncate_text(unit));
+            left_out.push((DeadLetterReason::UnknownUnit, what));
         }
         if readings.is_empty() {
-            return Err(if left_out.is_empty() { no_metric() } else { left_out.remove(0) });
+            return Err(if left_out.is_empty() { no_metric_error() } else { left_out.remove(0) });
         }
         Ok(readings)
     }
 }
 
-fn decoded(
-    mut reports: Vec<Report>,
-    left_out: Vec<(Reason, String)>,
-) -> Result<Decoded, (Reason, String)> {
+fn join_reports(
+    mut reports: Vec<SensorReport>,
+    left_out: Vec<(DeadLetterReason, String)>,
+) -> Result<DecodedPayload, (DeadLetterReason, String)> {
     if reports.is_empty() {
-        return Err(left_out.into_iter().next().unwrap_or_else(no_metric));
+        return Err(left_out.into_iter().next().unwrap_or_else(no_metric_error));
     }
     let report = reports.remove(0);
-    Ok(Decoded { report, further_reports: reports, left_out })
+    Ok(DecodedPayload { report, further_reports: reports, rejected_readings: left_out })
 }
 
-fn no_metric() -> (Reason, String) {
+fn no_metric_error() -> (DeadLetterReason, String) {
     let what = "no metric in the message: name one in the topic or give `{\"<metric>\": …}`";
-    (Reason::NotAReading, what.to_owned())
+    (DeadLetterReason::NotAReading, what.to_owned())
 }
 
 /// Whether a value is a number, written as one or as a text.
@@ -301,33 +318,36 @@ fn is_numeric(value: &Value) -> bool {
 /// Keys of a payload that are not metrics.
 const ENVELOPE: [&str; 5] = ["ts", "seq", "boot", "source", "arrival"];
 
-struct Envelope {
+struct MessageEnvelope {
     event_ms: i64,
     arrival_ms: i64,
     seq: Option<u64>,
     boot: Option<SmolStr>,
-    source: Source,
+    source: ReportSource,
 }
 
-impl Envelope {
+impl MessageEnvelope {
     /// Of a message that says nothing but its values.
-    fn live(received_ms: i64) -> Self {
+    fn live_at(received_ms: i64) -> Self {
         let (event_ms, arrival_ms) = (received_ms, received_ms);
-        Self { event_ms, arrival_ms, seq: None, boot: None, source: Source::Live }
+        Self { event_ms, arrival_ms, seq: None, boot: None, source: ReportSource::Live }
     }
 
     /// Reads what a message says of itself. A number of it that cannot be read leaves it
     /// without one, so that its values are not lost, and is left out with its reason.
-    fn read(
+    fn read_fields(
         fields: &Map<String, Value>,
         received_ms: i64,
-        left_out: &mut Vec<(Reason, String)>,
-    ) -> Result<Self, (Reason, String)> {
+        left_out: &mut Vec<(DeadLetterReason, String)>,
+    ) -> Result<Self, (DeadLetterReason, String)> {
         let not = |key: &str, found: &Value, expected: &str| {
-            (Reason::NotAReading, format!("`{key}` is {}, expected {expected}", shorten(found)))
+            (
+                DeadLetterReason::NotAReading,
+                format!("`{key}` is {}, expected {expected}", shorten_value(found)),
+            )
         };
         let given = |key: &str| fields.get(key).filter(|value| !value.is_null());
-        let mut seq = given("seq").and_then(count);
+        let mut seq = given("seq").and_then(parse_count);
         if let Some(other) = given("seq").filter(|_| seq.is_none()) {
             left_out.push(not("seq", other, "a count from 0"));
         }
@@ -343,22 +363,22 @@ impl Envelope {
             }
         };
         let source = match given("source") {
-            None => Source::Live,
+            None => ReportSource::Live,
             Some(v) => match v.as_str().map(str::trim) {
-                Some("live") => Source::Live,
-                Some("replay") => Source::Replay,
-                Some("backfill") => Source::Backfill,
+                Some("live") => ReportSource::Live,
+                Some("replay") => ReportSource::Replay,
+                Some("backfill") => ReportSource::Backfill,
                 _ => return Err(not("source", v, "`live`, `replay` or `backfill`")),
             },
         };
         let recorded = TimeParser::new(TimeUsage::Recorded);
         let arrival_ms = match (source, fields.get("arrival")) {
-            (Source::Replay, Some(value)) => parse_time("arrival", value, &recorded, None)?,
+            (ReportSource::Replay, Some(value)) => parse_time("arrival", value, &recorded, None)?,
             _ => None,
         };
-        let known_ms = arrival_ms.or((source != Source::Replay).then_some(received_ms));
+        let known_ms = arrival_ms.or((source != ReportSource::Replay).then_some(received_ms));
         let parser = match source {
-            Source::Live => &TimeParser::new(TimeUsage::Live),
+            ReportSource::Live => &TimeParser::new(TimeUsage::Live),
             _ => &recorded,
         };
         let event_ms = match fields.get("ts") {
@@ -366,15 +386,15 @@ impl Envelope {
             Some(value) => match (parse_time("ts", value, parser, known_ms)?, source) {
                 (Some(event_ms), _) => event_ms,
                 // What is measured now was measured about when it arrived.
-                (None, Source::Live) => received_ms,
+                (None, ReportSource::Live) => received_ms,
                 (None, _) => {
-                    let what = format!("`ts` is {}, expected {EXPECTED_SET}", shorten(value));
-                    return Err((Reason::BadTime, what));
+                    let what = format!("`ts` is {}, expected {EXPECTED_SET}", shorten_value(value));
+                    return Err((DeadLetterReason::BadTime, what));
                 }
             },
         };
         let arrival_ms = match source {
-            Source::Replay => arrival_ms.unwrap_or(event_ms),
+            ReportSource::Replay => arrival_ms.unwrap_or(event_ms),
             _ => received_ms,
         };
         Ok(Self { event_ms, arrival_ms, seq, boot, source })
@@ -384,7 +404,7 @@ impl Envelope {
 /// A count from 0, written as a number or as a text; a counter that has passed through a
 /// script may be `7.0`.
 #[must_use]
-pub fn count(value: &Value) -> Option<u64> {
+pub fn parse_count(value: &Value) -> Option<u64> {
     /// Up to here a double counts one by one.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     match value {
@@ -398,40 +418,46 @@ pub fn count(value: &Value) -> Option<u64> {
     }
 }
 
-fn single(
+fn decode_single_metric(
     metric: &SmolStr,
     fields: &Map<String, Value>,
     event_ms: i64,
     metrics: &MetricTable,
-) -> Result<Reading, (Reason, String)> {
-    let Some((metric, known)) = metrics.resolve(metric) else {
-        return Err(unknown(metric, metrics));
+) -> Result<SensorReading, (DeadLetterReason, String)> {
+    let Some((metric, known)) = metrics.resolve_name(metric) else {
+        return Err(unknown_metric_error(metric, metrics));
     };
-    let value = fields
-        .get("value")
-        .ok_or_else(|| (Reason::NotAReading, "there is no `value` in the object".to_owned()))?;
+    let value = fields.get("value").ok_or_else(|| {
+        (DeadLetterReason::NotAReading, "there is no `value` in the object".to_owned())
+    })?;
     let with_unit = value.as_str().and_then(parse_quantity);
     if let Some((value, unit)) = with_unit {
-        let value = in_unit_of(metric, value, unit, &known.unit)?;
-        return Ok(Reading { metric: metric.clone(), event_ms, value });
+        let value = convert_to_metric_unit(metric, value, unit, &known.unit)?;
+        return Ok(SensorReading { metric: metric.clone(), event_ms, value });
     }
-    let value = number("value", value)?;
+    let value = number_from_json("value", value)?;
     let value = match fields.get("unit").filter(|unit| !unit.is_null()) {
         None => value,
         Some(Value::String(unit)) if unit.trim().is_empty() => value,
-        Some(Value::String(unit)) => in_unit_of(metric, value, unit, &known.unit)?,
+        Some(Value::String(unit)) => convert_to_metric_unit(metric, value, unit, &known.unit)?,
         Some(other) => {
-            let what = format!("`unit` is {}, expected a text as in \"°C\"", shorten(other));
-            return Err((Reason::UnknownUnit, what));
+            let what = format!("`unit` is {}, expected a text as in \"°C\"", shorten_value(other));
+            return Err((DeadLetterReason::UnknownUnit, what));
         }
     };
-    Ok(Reading { metric: metric.clone(), event_ms, value })
+    Ok(SensorReading { metric: metric.clone(), event_ms, value })
 }
 
 /// A value in the unit of its metric.
-fn in_unit_of(metric: &str, value: f64, from: &str, to: &str) -> Result<f64, (Reason, String)> {
-    unit::convert(value, from, to)
-        .map_err(|error| (Reason::UnknownUnit, format!("`unit`: {error}, the unit of `{metric}`")))
+fn convert_to_metric_unit(
+    metric: &str,
+    value: f64,
+    from: &str,
+    to: &str,
+) -> Result<f64, (DeadLetterReason, String)> {
+    unit::convert_unit(value, from, to).map_err(|error| {
+        (DeadLetterReason::UnknownUnit, format!("`unit`: {error}, the unit of `{metric}`"))
+    })
 }
 
 /// JSON, or a number as devices print it: with a comma, or what `printf("%f")` writes for
@@ -440,8 +466,8 @@ fn in_unit_of(metric: &str, value: f64, from: &str, to: &str) -> Result<f64, (Re
 /// values beside them are not lost.
 ///
 /// # Errors
-/// [`Reason::Malformed`] with where and what was expected.
-pub fn parse(text: &str) -> Result<Value, (Reason, String)> {
+/// [`DeadLetterReason::Malformed`] with where and what was expected.
+pub fn parse_lenient_json(text: &str) -> Result<Value, (DeadLetterReason, String)> {
     let error = match serde_json::from_str(text) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -449,10 +475,11 @@ pub fn parse(text: &str) -> Result<Value, (Reason, String)> {
     if let Some(number) = parse_number(text) {
         return Ok(Value::from(number)); // null, where it is none
     }
-    if let Some(value) = with_nulls(text).and_then(|text| serde_json::from_str(&text).ok()) {
+    if let Some(value) = replace_with_nulls(text).and_then(|text| serde_json::from_str(&text).ok())
+    {
         return Ok(value);
     }
-    Err((Reason::Malformed, format!("neither a number nor JSON: {error}")))
+    Err((DeadLetterReason::Malformed, format!("neither a number nor JSON: {error}")))
 }
 
 /// Words for a number that is none, in lower case.
@@ -460,7 +487,7 @@ const NO_NUMBER: [&str; 3] = ["nan", "inf", "infinity"];
 
 /// JSON with `null` for the words of `printf` that stand outside of texts; `None` where
 /// there are none.
-fn with_nulls(text: &str) -> Option<String> {
+fn replace_with_nulls(text: &str) -> Option<String> {
     let mut mended = String::with_capacity(text.len() + 8);
     let (mut is_text, mut is_escaped, mut is_mended) = (false, false, false);
     let mut rest = text;
@@ -515,7 +542,7 @@ pub fn parse_number(text: &str) -> Option<f64> {
     text.replacen(',', ".", 1).parse().ok()
 }
 
-/// A text as a number and the unit behind it, which is one of [`crate::unit`].
+/// A text as a number and the unit behind it, which is one of [`crate::find_unit`].
 ///
 /// ```
 /// use telemetry::payload::parse_quantity;
@@ -538,24 +565,28 @@ pub fn parse_quantity(text: &str) -> Option<(f64, &str)> {
 /// null for no number (NaN), or a text that says one of these.
 ///
 /// # Errors
-/// [`Reason::NotAReading`] with what was found.
+/// [`DeadLetterReason::NotAReading`] with what was found.
 ///
 /// ```
 /// assert_eq!(telemetry::payload::number("co2", &serde_json::json!(412)), Ok(412.0));
 /// assert_eq!(telemetry::payload::number("co2", &serde_json::json!("412")), Ok(412.0));
 /// ```
-pub fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
+pub fn number_from_json(key: &str, value: &Value) -> Result<f64, (DeadLetterReason, String)> {
     let read = match value {
         Value::Number(number) => Some(number.as_f64().unwrap_or(f64::NAN)),
         Value::Bool(on) => Some(f64::from(u8::from(*on))),
         Value::Null => Some(f64::NAN),
-        Value::String(text) => number_of_word(text),
+        Value::String(text) => number_from_text(text),
         _ => None,
     };
     read.ok_or_else(|| {
         (
-            Reason::NotAReading,
-            format!("`{}` is {}, expected a number, true, false or null", key, shorten(value)),
+            DeadLetterReason::NotAReading,
+            format!(
+                "`{}` is {}, expected a number, true, false or null",
+                key,
+                shorten_value(value)
+            ),
         )
     })
 }
@@ -563,7 +594,7 @@ pub fn number(key: &str, value: &Value) -> Result<f64, (Reason, String)> {
 /// A text as a number, or as a switch that is on or off, or as what senders write while a
 /// sensor gives nothing (NaN).
 #[must_use]
-pub fn number_of_word(text: &str) -> Option<f64> {
+pub fn number_from_text(text: &str) -> Option<f64> {
     let text = text.trim();
     let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(&["on", "true", "open"]) {
@@ -581,7 +612,7 @@ pub fn number_of_word(text: &str) -> Option<f64> {
 /// time. `key` is what the message of a refusal calls it.
 ///
 /// # Errors
-/// [`Reason::BadTime`] with what was found and what was expected.
+/// [`DeadLetterReason::BadTime`] with what was found and what was expected.
 ///
 /// ```
 /// use telemetry::{TimeParser, TimeUsage, payload::parse_time};
@@ -596,27 +627,27 @@ pub fn parse_time(
     value: &Value,
     parser: &TimeParser,
     arrival_ms: Option<i64>,
-) -> Result<Option<i64>, (Reason, String)> {
+) -> Result<Option<i64>, (DeadLetterReason, String)> {
     match parser.parse_json(value, arrival_ms) {
         Ok(ParsedTime::Instant(ms)) => Ok(Some(ms)),
         Ok(ParsedTime::Unset) => Ok(None),
         Err(error) => Err((
-            Reason::BadTime,
-            format!("`{key}` is {}, expected {}", shorten(value), error.expected),
+            DeadLetterReason::BadTime,
+            format!("`{key}` is {}, expected {}", shorten_value(value), error.expected),
         )),
     }
 }
 
-fn unknown(name: &str, metrics: &MetricTable) -> (Reason, String) {
+fn unknown_metric_error(name: &str, metrics: &MetricTable) -> (DeadLetterReason, String) {
     let what = metrics.explain_unknown(name);
-    (Reason::UnknownMetric, format!("{what}; or name it in `ignore` if it is no reading"))
+    (DeadLetterReason::UnknownMetric, format!("{what}; or name it in `ignore` if it is no reading"))
 }
 
-fn cut(text: &str) -> String {
+fn truncate_text(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(40).collect()
 }
 
-fn shorten(value: &Value) -> String {
+fn shorten_value(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("`{}…`", &text[..end]),
@@ -631,8 +662,8 @@ mod tests {
 
     const NOW: i64 = 1_700_000_000_000;
 
-    fn run(topic: &str, payload: &[u8]) -> Result<Decoded, (Reason, String)> {
-        decode(topic, payload, NOW, &MetricTable::default(), Limits::default())
+    fn run(topic: &str, payload: &[u8]) -> Result<DecodedPayload, (DeadLetterReason, String)> {
+        decode_payload(topic, payload, NOW, &MetricTable::default(), PayloadLimits::default())
     }
 
     fn check(topic: &str, payload: &str, expect: &[(&str, i64, f64)]) {
@@ -642,7 +673,7 @@ mod tests {
         assert_eq!(got, expect, "{payload}");
     }
 
-    fn refuse(topic: &str, payload: &[u8], expect: Reason) {
+    fn refuse(topic: &str, payload: &[u8], expect: DeadLetterReason) {
         let (reason, detail) = run(topic, payload).expect_err("decodes");
         assert_eq!(reason, expect, "{detail}");
     }
@@ -696,7 +727,7 @@ mod tests {
             check(ONE, &payload, &[("temperature", NOW, 20.5)]);
             // A recording without its time is none.
             let payload = format!(r#"{{"value": 20.5, "ts": {stamp}, "source": "replay"}}"#);
-            refuse(ONE, payload.as_bytes(), Reason::BadTime);
+            refuse(ONE, payload.as_bytes(), DeadLetterReason::BadTime);
         }
         let recorded = r#"{"value": 1, "ts": 1377299108, "source": "replay"}"#;
         check(ONE, recorded, &[("temperature", 1_377_299_108_000, 1.0)]);
@@ -706,7 +737,7 @@ mod tests {
     fn one_metric_has_one_value_in_a_message() {
         let got = run(MANY, br#"{"Temperature": 1, "temperature": 2}"#).unwrap();
         assert_eq!(got.report.readings.len(), 1);
-        assert_eq!(got.left_out[0].0, Reason::NotAReading);
+        assert_eq!(got.rejected_readings[0].0, DeadLetterReason::NotAReading);
     }
 
     #[test]
@@ -721,30 +752,30 @@ mod tests {
 
     #[test]
     fn refusals() {
-        refuse(ONE, b"", Reason::Empty);
-        refuse(ONE, b"1,234", Reason::Malformed);
-        refuse(ONE, b"21,5,0", Reason::Malformed);
-        refuse(ONE, b"{\"value\": ", Reason::Malformed);
-        refuse(ONE, &[0xff, 0xfe], Reason::Malformed);
-        refuse(ONE, br#"{"value": "warm"}"#, Reason::NotAReading);
-        refuse(ONE, br#"{"v": 1}"#, Reason::NotAReading);
-        refuse(ONE, br#"{"value": 1, "ts": "noon"}"#, Reason::BadTime);
-        refuse(ONE, br#"{"value": 1, "ts": -5}"#, Reason::BadTime);
-        refuse(ONE, br#"{"value": 1, "ts": 1e300}"#, Reason::BadTime);
-        refuse(ONE, br#"{"value": 1, "ts": 20240115120000}"#, Reason::BadTime);
-        refuse(ONE, br#"{"value": 1, "ts": true}"#, Reason::BadTime);
-        refuse(ONE, br#"{"value": 1, "unit": "lx"}"#, Reason::UnknownUnit);
-        refuse(ONE, br#"{"value": 1, "unit": 5}"#, Reason::UnknownUnit);
-        refuse(ONE, br#"{"value": 1, "source": "dream"}"#, Reason::NotAReading);
-        refuse(ONE, "9".repeat(17 * 1024).as_bytes(), Reason::Oversized);
-        refuse(MANY, b"21.5", Reason::UnknownMetric);
-        refuse(MANY, br#"{"seq": 1}"#, Reason::NotAReading);
-        refuse("sensors/s/z/d/warmth", b"1", Reason::UnknownMetric);
-        refuse("sensors/s", b"1", Reason::BadTopic);
-        refuse(MANY, b"[]", Reason::NotAReading);
-        refuse(MANY, br"[21.5, 22]", Reason::NotAReading);
-        refuse(MANY, br#"[{"ts": "noon", "temperature": 1}]"#, Reason::BadTime);
-        refuse(MANY, br#"[{"n": "warmth", "v": 1}]"#, Reason::UnknownMetric);
+        refuse(ONE, b"", DeadLetterReason::Empty);
+        refuse(ONE, b"1,234", DeadLetterReason::Malformed);
+        refuse(ONE, b"21,5,0", DeadLetterReason::Malformed);
+        refuse(ONE, b"{\"value\": ", DeadLetterReason::Malformed);
+        refuse(ONE, &[0xff, 0xfe], DeadLetterReason::Malformed);
+        refuse(ONE, br#"{"value": "warm"}"#, DeadLetterReason::NotAReading);
+        refuse(ONE, br#"{"v": 1}"#, DeadLetterReason::NotAReading);
+        refuse(ONE, br#"{"value": 1, "ts": "noon"}"#, DeadLetterReason::BadTime);
+        refuse(ONE, br#"{"value": 1, "ts": -5}"#, DeadLetterReason::BadTime);
+        refuse(ONE, br#"{"value": 1, "ts": 1e300}"#, DeadLetterReason::BadTime);
+        refuse(ONE, br#"{"value": 1, "ts": 20240115120000}"#, DeadLetterReason::BadTime);
+        refuse(ONE, br#"{"value": 1, "ts": true}"#, DeadLetterReason::BadTime);
+        refuse(ONE, br#"{"value": 1, "unit": "lx"}"#, DeadLetterReason::UnknownUnit);
+        refuse(ONE, br#"{"value": 1, "unit": 5}"#, DeadLetterReason::UnknownUnit);
+        refuse(ONE, br#"{"value": 1, "source": "dream"}"#, DeadLetterReason::NotAReading);
+        refuse(ONE, "9".repeat(17 * 1024).as_bytes(), DeadLetterReason::Oversized);
+        refuse(MANY, b"21.5", DeadLetterReason::UnknownMetric);
+        refuse(MANY, br#"{"seq": 1}"#, DeadLetterReason::NotAReading);
+        refuse("sensors/s/z/d/warmth", b"1", DeadLetterReason::UnknownMetric);
+        refuse("sensors/s", b"1", DeadLetterReason::BadTopic);
+        refuse(MANY, b"[]", DeadLetterReason::NotAReading);
+        refuse(MANY, br"[21.5, 22]", DeadLetterReason::NotAReading);
+        refuse(MANY, br#"[{"ts": "noon", "temperature": 1}]"#, DeadLetterReason::BadTime);
+        refuse(MANY, br#"[{"n": "warmth", "v": 1}]"#, DeadLetterReason::UnknownMetric);
     }
 
     #[test]
@@ -774,7 +805,7 @@ mod tests {
             let got = run(MANY, payload.as_bytes()).unwrap();
             assert_eq!(got.report.readings[0].value, 40.0, "{payload}");
             assert!(got.report.readings[1].value.is_nan(), "{payload}");
-            assert_eq!(got.left_out, [], "{payload}");
+            assert_eq!(got.rejected_readings, [], "{payload}");
         }
     }
 
@@ -788,7 +819,7 @@ mod tests {
         );
         check(MANY, r#"{"temperature": 21, "unit": ""}"#, &[("temperature", NOW, 21.0)]);
         let got = run(MANY, br#"{"temperature": 21, "unit": "furlongs"}"#).unwrap();
-        assert_eq!(got.left_out[0].0, Reason::UnknownUnit);
+        assert_eq!(got.rejected_readings[0].0, DeadLetterReason::UnknownUnit);
     }
 
     /// Payload → number and run, and how many fields were left out.
@@ -798,7 +829,11 @@ mod tests {
             let payload = format!(r#"{{"value": 1, {envelope}}}"#);
             let got = run(ONE, payload.as_bytes()).unwrap();
             let numbered = (got.report.seq, got.report.boot.as_deref());
-            assert_eq!((numbered, got.left_out.len()), ((seq, boot), left_out), "{payload}");
+            assert_eq!(
+                (numbered, got.rejected_readings.len()),
+                ((seq, boot), left_out),
+                "{payload}"
+            );
         };
         check(r#""seq": 7"#, Some(7), None, 0);
         check(r#""seq": "7""#, Some(7), None, 0);
@@ -819,20 +854,20 @@ mod tests {
         .unwrap();
         assert_eq!(got.report.readings.len(), 1);
         // Numbers may be metrics misspelt.
-        let reasons: Vec<_> = got.left_out.iter().map(|(reason, _)| *reason).collect();
-        assert_eq!(reasons, [Reason::UnknownMetric; 2]);
-        assert!(got.left_out[0].1.contains("`ignore`"), "{:?}", got.left_out);
+        let reasons: Vec<_> = got.rejected_readings.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons, [DeadLetterReason::UnknownMetric; 2]);
+        assert!(got.rejected_readings[0].1.contains("`ignore`"), "{:?}", got.rejected_readings);
         let got = decode_with_ignored(
             MANY,
             br#"{"temperature": 1, "warmth": 2, "humidity": 3}"#,
             NOW,
             &MetricTable::default(),
-            Limits::default(),
+            PayloadLimits::default(),
             &|name| ["warmth", "humidity"].contains(&name),
         )
         .unwrap();
         // A metric of the table is one, whatever the list of ignored names says.
-        assert_eq!((got.report.readings.len(), got.left_out.len()), (2, 0));
+        assert_eq!((got.report.readings.len(), got.rejected_readings.len()), (2, 0));
     }
 
     #[test]
@@ -848,7 +883,7 @@ mod tests {
         assert_eq!(times, [(1_600_000_000_000, 1.0), (1_600_000_060_000, 2.0)]);
         assert_eq!(got.further_reports.len(), 1);
         assert_eq!(got.further_reports[0].seq, Some(9));
-        assert_eq!(got.left_out.len(), 2);
+        assert_eq!(got.rejected_readings.len(), 2);
         check(
             ONE,
             r#"[{"value": 1, "ts": 1600000000}, {"value": 2, "ts": 1600000060}]"#,
@@ -880,15 +915,15 @@ mod tests {
 
     #[test]
     fn more_metrics_than_a_report_may_have() {
-        let limits = Limits { readings_max: 2, ..Limits::default() };
+        let limits = PayloadLimits { readings_max: 2, ..PayloadLimits::default() };
         let payload =
             br#"{"co2": 400, "humidity": 1, "temperature": 2, "a": "", "b": "", "c": ""}"#;
-        let got = decode(MANY, payload, NOW, &MetricTable::default(), limits).unwrap();
+        let got = decode_payload(MANY, payload, NOW, &MetricTable::default(), limits).unwrap();
         assert_eq!(got.report.readings.len(), 2);
-        assert_eq!(got.left_out[0].0, Reason::Oversized);
+        assert_eq!(got.rejected_readings[0].0, DeadLetterReason::Oversized);
         // Of a list, they are so many reports.
         let list = br#"[{"co2": 1}, {"co2": 2}, {"co2": 3}]"#;
-        let got = decode(MANY, list, NOW, &MetricTable::default(), limits).unwrap();
+        let got = decode_payload(MANY, list, NOW, &MetricTable::default(), limits).unwrap();
         assert_eq!((got.report.readings.len(), got.further_reports.len()), (2, 1));
     }
 
@@ -896,8 +931,8 @@ mod tests {
     fn the_good_part_of_a_message_is_kept_beside_the_bad() {
         let got = run(MANY, br#"{"temperature": 1, "warmth": 2, "humidity": "x"}"#).unwrap();
         assert_eq!(got.report.readings.len(), 1);
-        let reasons: Vec<_> = got.left_out.iter().map(|(reason, _)| *reason).collect();
-        assert_eq!(reasons, [Reason::NotAReading, Reason::UnknownMetric]);
+        let reasons: Vec<_> = got.rejected_readings.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(reasons, [DeadLetterReason::NotAReading, DeadLetterReason::UnknownMetric]);
     }
 
     #[test]
@@ -937,7 +972,7 @@ mod tests {
             beside in proptest::collection::btree_map("[A-Za-z_ µ.]{0,12}", junk(), 0..12),
         ) {
             let table = MetricTable::default();
-            let is_free = |name: &str| table.resolve(name).is_none() && !ENVELOPE.contains(&name);
+            let is_free = |name: &str| table.resolve_name(name).is_none() && !ENVELOPE.contains(&name);
             let mut fields: Map<String, Value> =
                 beside.into_iter().filter(|(name, _)| is_free(name)).collect();
             for (name, (value, form)) in &good {

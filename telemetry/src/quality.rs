@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Quality {
+pub enum QualityFlag {
     /// Plausible, in time, and new.
     #[default]
     Ok,
@@ -28,7 +28,7 @@ pub enum Quality {
     NotANumber,
 }
 
-impl Quality {
+impl QualityFlag {
     /// Every quality, in the order of declaration.
     pub const ALL: [Self; 8] = [
         Self::Ok,

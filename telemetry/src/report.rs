@@ -3,12 +3,12 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
-use crate::{ZoneId, plain};
+use crate::{ZoneId, canonical_json};
 
 /// What one device said in one MQTT message. One report is one record of the
 /// log topic [`READINGS`](crate::topic::READINGS), as JSON, keyed by zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct SensorReport {
     /// Site and zone.
     pub zone: ZoneId,
     /// The device within the zone.
@@ -24,14 +24,14 @@ pub struct Report {
     pub arrival_ms: i64,
     /// How it came.
     #[serde(default)]
-    pub source: Source,
+    pub source: ReportSource,
     /// What was measured; never empty.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<SensorReading>,
 }
 
 /// One measured value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reading {
+pub struct SensorReading {
     /// The quantity, a name of the metric table.
     pub metric: SmolStr,
     /// When it was measured, UTC milliseconds.
@@ -46,7 +46,7 @@ pub struct Reading {
 /// no wall clock leaks into recorded time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum ReportSource {
     /// Measured now.
     #[default]
     Live,
@@ -58,7 +58,7 @@ pub enum Source {
     Retained,
 }
 
-impl Source {
+impl ReportSource {
     /// All of them, in the order of the numbers that storage has for them.
     pub const ALL: [Self; 4] = [Self::Live, Self::Replay, Self::Backfill, Self::Retained];
 
@@ -74,7 +74,7 @@ impl Source {
     }
 }
 
-impl Report {
+impl SensorReport {
     /// The form in the log.
     ///
     /// # Panics
@@ -89,7 +89,7 @@ impl Report {
     /// # Errors
     /// Where the bytes are not the JSON of a report.
     pub fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
-        plain::read(bytes).map_or_else(|| serde_json::from_slice(bytes), Ok)
+        canonical_json::read_report(bytes).map_or_else(|| serde_json::from_slice(bytes), Ok)
     }
 }
 
@@ -108,15 +108,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn report(value: f64, event_ms: i64, seq: Option<u64>) -> Report {
-        Report {
+    fn report(value: f64, event_ms: i64, seq: Option<u64>) -> SensorReport {
+        SensorReport {
             zone: ZoneId::new("s", "z"),
             device: "d".into(),
             boot: None,
             seq,
             arrival_ms: event_ms,
-            source: Source::Replay,
-            readings: vec![Reading { metric: "temperature".into(), event_ms, value }],
+            source: ReportSource::Replay,
+            readings: vec![SensorReading { metric: "temperature".into(), event_ms, value }],
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
         #[test]
         fn json_round_trip(value in -1e300..1e300f64, ts in any::<i64>(), seq in any::<Option<u64>>()) {
             let report = report(value, ts, seq);
-            prop_assert_eq!(Report::from_json(&report.to_json()).unwrap(), report);
+            prop_assert_eq!(SensorReport::from_json(&report.to_json()).unwrap(), report);
         }
     }
 
@@ -132,6 +132,6 @@ mod tests {
     fn nan_is_null_in_json_and_nan_again() {
         let json = report(f64::NAN, 1, None).to_json();
         assert!(String::from_utf8_lossy(&json).contains(r#""value":null"#));
-        assert!(Report::from_json(&json).unwrap().readings[0].value.is_nan());
+        assert!(SensorReport::from_json(&json).unwrap().readings[0].value.is_nan());
     }
 }

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-use crate::{Reason, payload};
+use crate::{DeadLetterReason, payload};
 
 /// One resolved record with a value that is a number.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,36 +82,39 @@ pub fn is_pack(elements: &[Value]) -> bool {
 /// The records of a pack that have a number, and what is wrong with others. Texts, data and
 /// sums are no readings.
 #[must_use]
-pub fn resolve(elements: &[Value], received_ms: i64) -> Vec<Result<SenmlRecord, (Reason, String)>> {
-    let mut base = Base::default();
+pub fn resolve_records(
+    elements: &[Value],
+    received_ms: i64,
+) -> Vec<Result<SenmlRecord, (DeadLetterReason, String)>> {
+    let mut base = SenmlBase::default();
     let mut records = Vec::new();
     for element in elements {
         let Value::Object(fields) = element else {
             let what = "a record of the pack is not an object".to_owned();
-            records.push(Err((Reason::NotAReading, what)));
+            records.push(Err((DeadLetterReason::NotAReading, what)));
             continue;
         };
-        if let Err(what) = base.update(fields) {
+        if let Err(what) = base.update_from(fields) {
             // What follows cannot be understood without its base.
-            records.push(Err((Reason::NotAReading, what)));
+            records.push(Err((DeadLetterReason::NotAReading, what)));
             return records;
         }
-        records.extend(base.record(fields, received_ms).transpose());
+        records.extend(base.resolve_record(fields, received_ms).transpose());
     }
     records
 }
 
 /// What holds for all records that follow.
 #[derive(Debug, Default)]
-struct Base {
+struct SenmlBase {
     name: SmolStr,
     time_s: f64,
     unit: Option<SmolStr>,
     value: f64,
 }
 
-impl Base {
-    fn update(&mut self, fields: &Map<String, Value>) -> Result<(), String> {
+impl SenmlBase {
+    fn update_from(&mut self, fields: &Map<String, Value>) -> Result<(), String> {
         if let Some(name) = fields.get("bn") {
             let name = name.as_str().filter(|name| name.len() <= NAME_BYTES_MAX);
             self.name = name.ok_or("`bn` is not a name")?.into();
@@ -121,7 +124,8 @@ impl Base {
         }
         let number = |key: &str| {
             let Some(value) = fields.get(key) else { return Ok(None) };
-            let number = payload::number(key, value).ok().filter(|number| number.is_finite());
+            let number =
+                payload::number_from_json(key, value).ok().filter(|number| number.is_finite());
             number.map(Some).ok_or(format!("`{key}` is not a number"))
         };
         self.time_s = number("bt")?.unwrap_or(self.time_s);
@@ -134,27 +138,27 @@ impl Base {
         }
     }
 
-    fn record(
+    fn resolve_record(
         &self,
         fields: &Map<String, Value>,
         received_ms: i64,
-    ) -> Result<Option<SenmlRecord>, (Reason, String)> {
+    ) -> Result<Option<SenmlRecord>, (DeadLetterReason, String)> {
         let own_name = fields.get("n").and_then(Value::as_str).unwrap_or_default();
         let name = SmolStr::from(format!("{}{own_name}", self.name));
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             let what = "a record has no name, or one that is too long".to_owned();
-            return Err((Reason::NotAReading, what));
+            return Err((DeadLetterReason::NotAReading, what));
         }
         let value = match (fields.get("v"), fields.get("vb")) {
-            (Some(value), _) => payload::number(&name, value)? + self.value,
-            (None, Some(value)) => payload::number(&name, value)?,
+            (Some(value), _) => payload::number_from_json(&name, value)? + self.value,
+            (None, Some(value)) => payload::number_from_json(&name, value)?,
             // A text, data, a sum, or a base alone. A base value alone is a value too.
             (None, None) if fields.contains_key("bv") && fields.contains_key("n") => self.value,
             (None, None) => return Ok(None),
         };
         let time_s = match fields.get("t") {
             None => self.time_s,
-            Some(time) => self.time_s + payload::number("t", time)?,
+            Some(time) => self.time_s + payload::number_from_json("t", time)?,
         };
         let event_ms = if time_s.abs() < RELATIVE_BELOW_S {
             received_ms.saturating_add((time_s * 1000.0).round() as i64)
@@ -163,7 +167,7 @@ impl Base {
             // Up to the year 9999.
             if !(0.0..253_402_300_800_000.0).contains(&ms) {
                 let what = format!("`t` is {time_s}, expected seconds since 1970");
-                return Err((Reason::BadTime, what));
+                return Err((DeadLetterReason::BadTime, what));
             }
             ms as i64
         };
@@ -182,7 +186,7 @@ mod tests {
     /// A pack → device, quantity, value, unit, time, each record a line.
     fn check(pack: &str, expect: &[&str]) {
         let elements: Vec<Value> = serde_json::from_str(pack).unwrap();
-        let got: Vec<String> = resolve(&elements, NOW)
+        let got: Vec<String> = resolve_records(&elements, NOW)
             .into_iter()
             .map(|record| match record {
                 Ok(record) => {

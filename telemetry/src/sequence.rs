@@ -128,11 +128,11 @@ impl SequenceCheck {
 #[derive(Clone, Debug, Default)]
 pub struct SequenceHistory {
     /// Messages that were new, oldest first.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<SequenceEntry>,
     /// Entries that were forgotten: the position of the first that is not.
     forgotten: u64,
     /// In the order in which they began.
-    runs: VecDeque<Run>,
+    runs: VecDeque<NumberingRun>,
     runs_begun: u32,
     /// The position of the original, where the message before was a copy.
     copied: Option<u64>,
@@ -141,7 +141,7 @@ pub struct SequenceHistory {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct SequenceEntry {
     number: u64,
     content: u64,
     arrival_ms: i64,
@@ -151,7 +151,7 @@ struct Entry {
 }
 
 #[derive(Clone, Debug)]
-struct Run {
+struct NumberingRun {
     id: u32,
     boot: Option<SmolStr>,
     first: u64,
@@ -163,7 +163,11 @@ struct Run {
 impl SequenceHistory {
     /// Judges the next message in the order of arrival, and remembers it among at most
     /// `messages_max`.
-    pub fn check(&mut self, message: &NumberedMessage<'_>, messages_max: usize) -> SequenceCheck {
+    pub fn check_message(
+        &mut self,
+        message: &NumberedMessage<'_>,
+        messages_max: usize,
+    ) -> SequenceCheck {
         let arrival_before_ms = std::mem::replace(&mut self.arrival_ms, message.arrival_ms);
         let copied = self.copied.take();
         let known = self.runs.iter().rposition(|run| run.boot.as_ref() == message.boot);
@@ -180,78 +184,78 @@ impl SequenceHistory {
             if is_only || (is_plain && message.number - highest == 1) {
                 self.runs[run].highest = message.number;
                 self.runs[run].stands_still = false;
-                self.remember(message, run, messages_max);
+                self.remember_message(message, run, messages_max);
                 return SequenceCheck::New { begins_run: false };
             }
         }
         let Some((position, original)) = self.find_original(message) else {
-            return self.accept(message, run, messages_max);
+            return self.accept_new(message, run, messages_max);
         };
-        match self.judge(message, run, position, original, copied, arrival_before_ms) {
-            Judgement::Copy(evidence) => {
+        match self.judge_repeat(message, run, position, original, copied, arrival_before_ms) {
+            CopyJudgement::Copy(evidence) => {
                 self.copied = Some(position);
                 let at = (position - self.forgotten) as usize;
                 let copies = &mut self.entries[at].copies;
                 *copies = copies.saturating_add(1);
                 SequenceCheck::Copy { evidence, original_ms: original.arrival_ms }
             }
-            Judgement::NewRun => {
+            CopyJudgement::NewRun => {
                 self.begin_run(message, messages_max);
                 SequenceCheck::New { begins_run: true }
             }
-            Judgement::StandsStill => {
+            CopyJudgement::StandsStill => {
                 self.runs[run].stands_still = true;
-                self.remember(message, run, messages_max);
+                self.remember_message(message, run, messages_max);
                 SequenceCheck::New { begins_run: false }
             }
-            Judgement::Accept => self.accept(message, run, messages_max),
+            CopyJudgement::Accept => self.accept_new(message, run, messages_max),
         }
     }
 
     /// Messages that are remembered.
     #[must_use]
-    pub fn remembered(&self) -> usize {
+    pub fn remembered_messages(&self) -> usize {
         self.entries.len()
     }
 
     /// The highest number of the newest run of that name.
     #[must_use]
-    pub fn highest(&self, boot: Option<&SmolStr>) -> Option<u64> {
+    pub fn highest_number(&self, boot: Option<&SmolStr>) -> Option<u64> {
         self.runs.iter().rfind(|run| run.boot.as_ref() == boot).map(|run| run.highest)
     }
 
-    fn judge(
+    fn judge_repeat(
         &self,
         message: &NumberedMessage<'_>,
         run: usize,
         position: u64,
-        original: Entry,
+        original: SequenceEntry,
         copied: Option<u64>,
         arrival_before_ms: i64,
-    ) -> Judgement {
+    ) -> CopyJudgement {
         use CopyEvidence::{EventTime, Redelivery, RedeliveryFlag, SameMoment};
         if message.is_stamped != original.is_stamped {
-            return Judgement::Accept;
+            return CopyJudgement::Accept;
         }
         if message.is_stamped {
-            return Judgement::Copy(EventTime);
+            return CopyJudgement::Copy(EventTime);
         }
         if message.is_redelivery {
-            return Judgement::Copy(RedeliveryFlag);
+            return CopyJudgement::Copy(RedeliveryFlag);
         }
-        let Run { id, first, highest, stands_still, .. } = self.runs[run];
+        let NumberingRun { id, first, highest, stands_still, .. } = self.runs[run];
         let age_ms = message.arrival_ms.saturating_sub(original.arrival_ms);
         if message.boot.is_none() || age_ms > COPY_AGE_MAX_MS {
-            return Judgement::Accept;
+            return CopyJudgement::Accept;
         }
         if stands_still && original.run == id {
-            return Judgement::StandsStill;
+            return CopyJudgement::StandsStill;
         }
         if original.copies >= COPIES_MAX {
             return if message.number == highest {
-                Judgement::StandsStill
+                CopyJudgement::StandsStill
             } else {
-                Judgement::NewRun
+                CopyJudgement::NewRun
             };
         }
         // What is sent again comes as fast as the line takes it, not as it was measured.
@@ -262,9 +266,13 @@ impl SequenceHistory {
         let is_paced = gap_ms >= SAME_MOMENT_MS && gap_ms.saturating_mul(2) >= first_gap_ms;
         match copied {
             Some(copied) if copied + 1 == position => {
-                return if is_paced { Judgement::NewRun } else { Judgement::Copy(Redelivery) };
+                return if is_paced {
+                    CopyJudgement::NewRun
+                } else {
+                    CopyJudgement::Copy(Redelivery)
+                };
             }
-            Some(copied) if copied == position && is_paced => return Judgement::StandsStill,
+            Some(copied) if copied == position && is_paced => return CopyJudgement::StandsStill,
             _ => {}
         }
         let messages_back = self.forgotten + self.entries.len() as u64 - position;
@@ -273,9 +281,9 @@ impl SequenceHistory {
             // messages are sent again as have come since.
             let is_ahead = message.number > highest;
             return if is_ahead && message.number - highest > messages_back {
-                Judgement::Copy(Redelivery)
+                CopyJudgement::Copy(Redelivery)
             } else {
-                Judgement::Accept
+                CopyJudgement::Accept
             };
         }
         let is_same_moment = messages_back <= FEW_MESSAGES && age_ms <= SAME_MOMENT_MS;
@@ -287,29 +295,29 @@ impl SequenceHistory {
                     && entry.content != original.content
             });
             return match is_same_moment && !is_still {
-                true => Judgement::Copy(SameMoment),
-                false => Judgement::StandsStill,
+                true => CopyJudgement::Copy(SameMoment),
+                false => CopyJudgement::StandsStill,
             };
         }
         if is_same_moment {
-            return Judgement::Copy(SameMoment);
+            return CopyJudgement::Copy(SameMoment);
         }
         let from_beginning = message.number.saturating_sub(first);
         match from_beginning.saturating_mul(NEAR_BEGINNING) <= messages_back {
-            true => Judgement::NewRun,
-            false => Judgement::Copy(Redelivery),
+            true => CopyJudgement::NewRun,
+            false => CopyJudgement::Copy(Redelivery),
         }
     }
 
     /// Remembers a message that is no copy.
-    fn accept(
+    fn accept_new(
         &mut self,
         message: &NumberedMessage<'_>,
         run: usize,
         messages_max: usize,
     ) -> SequenceCheck {
         let number = message.number;
-        let Run { id, highest, .. } = self.runs[run];
+        let NumberingRun { id, highest, .. } = self.runs[run];
         if number < highest {
             // Late is what was skipped among what is remembered of the run.
             let of_run = || self.entries.iter().filter(|entry| entry.run == id);
@@ -324,7 +332,7 @@ impl SequenceHistory {
             self.runs[run].highest = number;
             self.runs[run].stands_still = false;
         }
-        self.remember(message, run, messages_max);
+        self.remember_message(message, run, messages_max);
         SequenceCheck::New { begins_run: false }
     }
 
@@ -333,7 +341,7 @@ impl SequenceHistory {
             self.runs.pop_front();
         }
         let number = message.number;
-        self.runs.push_back(Run {
+        self.runs.push_back(NumberingRun {
             id: self.runs_begun,
             boot: message.boot.cloned(),
             first: number,
@@ -341,13 +349,20 @@ impl SequenceHistory {
             stands_still: false,
         });
         self.runs_begun = self.runs_begun.wrapping_add(1);
-        self.remember(message, self.runs.len() - 1, messages_max);
+        self.remember_message(message, self.runs.len() - 1, messages_max);
     }
 
-    fn remember(&mut self, message: &NumberedMessage<'_>, run: usize, messages_max: usize) {
+    fn remember_message(&mut self, message: &NumberedMessage<'_>, run: usize, messages_max: usize) {
         let NumberedMessage { number, content, arrival_ms, is_stamped, .. } = *message;
         let run = self.runs[run].id;
-        self.entries.push_back(Entry { number, content, arrival_ms, run, is_stamped, copies: 0 });
+        self.entries.push_back(SequenceEntry {
+            number,
+            content,
+            arrival_ms,
+            run,
+            is_stamped,
+            copies: 0,
+        });
         let mut is_any = false;
         while let Some(oldest) = self.entries.front() {
             let is_old = arrival_ms.saturating_sub(oldest.arrival_ms) > SPAN_MS;
@@ -387,7 +402,7 @@ impl SequenceHistory {
     }
 
     /// The newest message that a message may be a copy of, with its position.
-    fn find_original(&self, message: &NumberedMessage<'_>) -> Option<(u64, Entry)> {
+    fn find_original(&self, message: &NumberedMessage<'_>) -> Option<(u64, SequenceEntry)> {
         let found = self.entries.iter().enumerate().rev().find(|(_, entry)| {
             entry.number == message.number
                 && entry.content == message.content
@@ -400,7 +415,7 @@ impl SequenceHistory {
     }
 }
 
-enum Judgement {
+enum CopyJudgement {
     Copy(CopyEvidence),
     NewRun,
     StandsStill,

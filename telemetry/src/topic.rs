@@ -2,7 +2,7 @@
 
 use smol_str::SmolStr;
 
-use crate::{Reason, ZoneId};
+use crate::{DeadLetterReason, ZoneId};
 
 /// Log topic of decoded reports, keyed by zone.
 pub const READINGS: &str = "sensor.readings";
@@ -20,13 +20,13 @@ pub const MAX_LEVEL_BYTES: usize = 64;
 /// `sensors/<site>/<zone>/<device>` or `sensors/<site>/<zone>/<device>/<metric>`.
 ///
 /// ```
-/// let address = telemetry::Address::parse("sensors/farm/bay-1/probe-7/soil_moisture").unwrap();
+/// let address = telemetry::DeviceAddress::parse("sensors/farm/bay-1/probe-7/soil_moisture").unwrap();
 /// assert_eq!(address.zone.to_string(), "farm/bay-1");
 /// assert_eq!(address.device, "probe-7");
 /// assert_eq!(address.metric.as_deref(), Some("soil_moisture"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub struct DeviceAddress {
     /// Site and zone.
     pub zone: ZoneId,
     /// The device within the zone.
@@ -35,13 +35,13 @@ pub struct Address {
     pub metric: Option<SmolStr>,
 }
 
-impl Address {
+impl DeviceAddress {
     /// Reads a topic.
     ///
     /// # Errors
-    /// [`Reason::BadTopic`] with what was found and what was expected.
-    pub fn parse(topic: &str) -> Result<Self, (Reason, String)> {
-        let bad = |what: String| (Reason::BadTopic, what);
+    /// [`DeadLetterReason::BadTopic`] with what was found and what was expected.
+    pub fn parse(topic: &str) -> Result<Self, (DeadLetterReason, String)> {
+        let bad = |what: String| (DeadLetterReason::BadTopic, what);
         let levels: Vec<&str> = topic.split('/').take(6).collect();
         let (site, zone, device, metric) = match levels[..] {
             ["sensors", site, zone, device] => (site, zone, device, None),
@@ -63,9 +63,9 @@ impl Address {
         })
     }
 
-    /// The topic that [`Address::parse`] reads back.
+    /// The topic that [`DeviceAddress::parse`] reads back.
     #[must_use]
-    pub fn topic(&self) -> String {
+    pub fn to_topic(&self) -> String {
         match &self.metric {
             Some(metric) => format!("sensors/{}/{}/{metric}", self.zone, self.device),
             None => format!("sensors/{}/{}", self.zone, self.device),
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn check(topic: &str, expect: Option<(&str, &str, Option<&str>)>) {
-        let got = Address::parse(topic).ok();
+        let got = DeviceAddress::parse(topic).ok();
         let got =
             got.as_ref().map(|a| (a.zone.to_string(), a.device.as_str(), a.metric.as_deref()));
         let expect = expect.map(|(zone, device, metric)| (zone.to_string(), device, metric));

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::LazyLock};
 
 /// What a unit measures; only units of one dimension convert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dimension {
+enum UnitDimension {
     Temperature,
     Ratio,
     MoleFraction,
@@ -27,15 +27,15 @@ enum Dimension {
     Count,
 }
 
-use Dimension::{
+use UnitDimension::{
     Acidity, Angle, Conductivity, Count, Illuminance, Irradiance, Length, MoleFraction, PhotonFlux,
     Pressure, RainRate, Ratio, Speed, Temperature, Voltage, Volume,
 };
 
 /// A way to write a quantity: `base = (value − zero) · scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Unit {
-    dimension: Dimension,
+struct UnitDefinition {
+    dimension: UnitDimension,
     scale: f64,
     zero: f64,
 }
@@ -44,7 +44,7 @@ struct Unit {
 /// that the base unit calls 0. Bases: °C, %, ppm, Pa, lx, m/s, V, W/m², µmol/(m² s),
 /// mS/cm, pH, °, m, mm/h, L, 1. A spelling here covers all that [`plain_spelling`]
 /// makes equal to it.
-const UNITS: &[(&[&str], Dimension, f64, f64)] = &[
+const UNITS: &[(&[&str], UnitDimension, f64, f64)] = &[
     (&["°C", "℃", "C", "Cel", "degC", "celsius"], Temperature, 1.0, 0.0),
     (&["°F", "℉", "F", "degF", "fahrenheit"], Temperature, 5.0 / 9.0, 32.0),
     (&["K", "kelvin"], Temperature, 1.0, 273.15),
@@ -109,15 +109,15 @@ const UNITS: &[(&[&str], Dimension, f64, f64)] = &[
 ];
 
 /// Units by their plain spelling.
-static BY_SPELLING: LazyLock<HashMap<String, Unit>> = LazyLock::new(|| {
+static BY_SPELLING: LazyLock<HashMap<String, UnitDefinition>> = LazyLock::new(|| {
     let spelled = UNITS.iter().flat_map(|(names, dimension, scale, zero)| {
-        let unit = Unit { dimension: *dimension, scale: *scale, zero: *zero };
+        let unit = UnitDefinition { dimension: *dimension, scale: *scale, zero: *zero };
         names.iter().map(move |name| (plain_spelling(name), unit))
     });
     spelled.collect()
 });
 
-fn unit(text: &str) -> Option<Unit> {
+fn find_unit(text: &str) -> Option<UnitDefinition> {
     BY_SPELLING.get(&plain_spelling(text)).copied()
 }
 
@@ -144,7 +144,7 @@ fn plain_spelling(text: &str) -> String {
 /// Whether a text is a unit of the table, however it is spelt.
 #[must_use]
 pub fn is_unit(text: &str) -> bool {
-    unit(text).is_some()
+    find_unit(text).is_some()
 }
 
 /// Why a value has no place in a unit.
@@ -171,21 +171,23 @@ pub struct UnitError {
 /// assert_eq!(convert(3.0, "brix", "brix"), Ok(3.0));
 /// assert!(convert(80.0, "%", "V").is_err());
 /// ```
-pub fn convert(value: f64, from: &str, to: &str) -> Result<f64, UnitError> {
+pub fn convert_unit(value: f64, from: &str, to: &str) -> Result<f64, UnitError> {
     if from == to {
         return Ok(value);
     }
-    let (Some(own), Some(wanted)) = (unit(from), unit(to)) else { return Err(error(from, to)) };
+    let (Some(own), Some(wanted)) = (find_unit(from), find_unit(to)) else {
+        return Err(unit_error(from, to));
+    };
     if own == wanted {
         Ok(value)
     } else if own.dimension == wanted.dimension {
         Ok((value - own.zero) * own.scale / wanted.scale + wanted.zero)
     } else {
-        Err(error(from, to))
+        Err(unit_error(from, to))
     }
 }
 
-fn error(from: &str, to: &str) -> UnitError {
+fn unit_error(from: &str, to: &str) -> UnitError {
     let short = |text: &str| text.chars().take(32).collect();
     UnitError { from: short(from), to: short(to) }
 }
@@ -195,7 +197,7 @@ mod tests {
     use super::*;
 
     fn check(value: f64, from: &str, to: &str, expect: Option<f64>) {
-        match (convert(value, from, to).ok(), expect) {
+        match (convert_unit(value, from, to).ok(), expect) {
             (Some(got), Some(expect)) => {
                 assert!(
                     (got - expect).abs() <= 1e-9 * expect.abs(),
@@ -277,7 +279,7 @@ mod tests {
     fn there_and_back() {
         for (names, dimension, ..) in UNITS {
             for (others, ..) in UNITS.iter().filter(|(_, other, ..)| other == dimension) {
-                let there = convert(12.5, names[0], others[0]).unwrap();
+                let there = convert_unit(12.5, names[0], others[0]).unwrap();
                 check(there, others[0], names[0], Some(12.5));
             }
         }

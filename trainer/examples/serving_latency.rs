@@ -25,18 +25,18 @@ const REQUESTS: usize = 5000;
 async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let url = args.next().unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
-    let asked = Asked { url, client: Client::new(), token: std::env::var("TOKEN").ok() };
+    let asked = PredictionClient { url, client: Client::new(), token: std::env::var("TOKEN").ok() };
     let mut zones: Vec<String> = args.collect();
     if zones.is_empty() {
-        let known = asked.json("/v1/zones").await?;
+        let known = asked.get_json("/v1/zones").await?;
         let known = known["zones"].as_array().into_iter().flatten();
         zones.extend(known.filter_map(|zone| zone["zone"].as_str()).map(str::to_owned));
     }
     ensure!(!zones.is_empty(), "no zones\nhint: name some after the address, as in farm/bay-1");
 
     println!("{:36} {:>8} {:>8} {:>8} {:>8}", "µs a request", "median", "p99", "p99.9", "max");
-    asked.measure("nothing (/healthz)", "/healthz").await?;
-    let tasks = asked.json("/v1/tasks").await?;
+    asked.measure_latency("nothing (/healthz)", "/healthz").await?;
+    let tasks = asked.get_json("/v1/tasks").await?;
     for task in tasks["tasks"].as_array().into_iter().flatten() {
         let (Some(name), Some(model)) = (task["task"].as_str(), task["champion"]["model"].as_str())
         else {
@@ -45,8 +45,8 @@ async fn main() -> Result<()> {
         for zone in &zones {
             let path = format!("/v1/predict/{name}?zone={zone}");
             // A task may not apply to a zone.
-            if asked.json(&path).await.is_ok() {
-                asked.measure(&format!("{name}, {model}"), &path).await?;
+            if asked.get_json(&path).await.is_ok() {
+                asked.measure_latency(&format!("{name}, {model}"), &path).await?;
                 break;
             }
         }
@@ -54,14 +54,14 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-struct Asked {
+struct PredictionClient {
     url: String,
     client: Client,
     token: Option<String>,
 }
 
-impl Asked {
-    async fn get(&self, path: &str) -> Result<Vec<u8>> {
+impl PredictionClient {
+    async fn get_bytes(&self, path: &str) -> Result<Vec<u8>> {
         let mut request = self.client.get(format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -70,15 +70,15 @@ impl Asked {
         Ok(answer.error_for_status()?.bytes().await?.to_vec())
     }
 
-    async fn json(&self, path: &str) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.get(path).await?)?)
+    async fn get_json(&self, path: &str) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.get_bytes(path).await?)?)
     }
 
-    async fn measure(&self, what: &str, path: &str) -> Result<()> {
+    async fn measure_latency(&self, what: &str, path: &str) -> Result<()> {
         let mut took = Vec::with_capacity(REQUESTS);
         for number in 0..REQUESTS + REQUESTS / 10 {
             let start = Instant::now();
-            self.get(path).await?;
+            self.get_bytes(path).await?;
             if number >= REQUESTS / 10 {
                 took.push(start.elapsed().as_secs_f64() * 1e6);
             }

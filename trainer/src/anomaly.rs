@@ -1,7 +1,7 @@
 //! The task without a target: how unusual a metric behaves, and what may be
 //! wrong with its sensor.
 //!
-//! Each metric of a zone is a series of minutes; [`models::detect::minutes`]
+//! Each metric of a zone is a series of minutes; [`models::detect::send_minutes`]
 //! makes seven inputs of a minute, each as rare as it is for that sensor. What
 //! is usual of a sensor is learnt from the first three quarters of the training
 //! part, and detectors from the last, whose minutes are as new to the sensors'
@@ -16,47 +16,49 @@
 //! - `serving`: what a champion needs to score a zone
 //! - `trial`: two detectors on the same faults
 
-mod judge;
-mod minutes;
-mod parts;
+mod data_split;
+mod detector_fold;
 mod series;
 mod serving;
+mod test_minutes;
 pub(crate) mod trial;
 
 use std::collections::BTreeMap;
 
 use models::{
-    Artifact, Card, Facts, Schema,
-    artifact::Golden,
+    FeatureSchema, ModelArtifact, ModelCard, ModelProvenance,
+    artifact::GoldenRows,
     detect::{
-        Detector,
-        minutes::{CHANNELS, Kind},
+        AnomalyDetector,
+        sensor_faults::{CHANNELS, FaultKind},
     },
 };
 use rayon::prelude::*;
 
 use crate::{
-    backtest::{self, Backtest, Entry, Fold, OfFolds, Sample, latency},
-    folds::{self, Plan},
-    frame::ZoneFrame,
-    settings::Settings,
+    backtest::{
+        self, Backtest, FoldFacts, FoldStatistic, LeaderboardEntry, PredictionSample, latency,
+    },
+    feature_frame::ZoneFrame,
+    folds::{self, FoldPlan},
+    settings::TrainerSettings,
 };
-use judge::Candidate;
-use minutes::{Minutes, gain};
-use parts::Parts;
-pub use series::{Series, metrics_of};
-pub use serving::{Score, Serving, score};
+use data_split::AnomalySplit;
+use detector_fold::DetectorCandidate;
+pub use series::{MinuteSeries, anomaly_metrics};
+pub use serving::{AnomalyScore, AnomalyServing, score_zone};
+use test_minutes::{TestMinutes, relative_gain};
 
 /// The task's name.
-pub const NAME: &str = "anomaly";
+pub const TASK_NAME: &str = "anomaly";
 /// For people.
-pub const TITLE: &str = "how unusual the sensors behave";
+pub const TASK_TITLE: &str = "how unusual the sensors behave";
 /// Scores are given in multiples of the score that raises an alarm.
-pub const UNIT: &str = "× alarm";
+pub const TASK_UNIT: &str = "× alarm";
 /// How much of the past the inputs look at, seconds.
-pub const HISTORY_S: i64 = 60 * models::detect::minutes::PAST_MIN as i64;
+pub const HISTORY_S: i64 = 60 * models::detect::sensor_faults::PAST_MIN as i64;
 /// The detector that others are compared with.
-const BASELINE: &str = "robust z-score";
+const BASELINE_DETECTOR: &str = "robust z-score";
 /// Points in a report's pictures.
 const SAMPLE_POINTS: usize = 600;
 
@@ -64,11 +66,11 @@ const SAMPLE_POINTS: usize = 600;
 ///
 /// # Errors
 /// Says why there is nothing to compare.
-pub fn run(
+pub fn backtest_detectors(
     frames: &[ZoneFrame],
-    detectors: &[Box<dyn Detector>],
-    plan: &Plan,
-    settings: &Settings,
+    detectors: &[Box<dyn AnomalyDetector>],
+    plan: &FoldPlan,
+    settings: &TrainerSettings,
     observe: &(dyn Fn(&str) + Sync),
 ) -> Result<Backtest, String> {
     if !plan.hold_out.is_empty() {
@@ -76,17 +78,20 @@ pub fn run(
             "what is usual is learnt of each sensor by itself: no zone can be held out".into()
         );
     }
-    let series = parts::series_of(frames)?;
-    let spans = folds::spans_of(parts::ends_of(&series), HISTORY_S, &settings.split, plan)?;
+    let series = data_split::collect_series(frames)?;
+    let spans =
+        folds::fold_spans(data_split::time_range(&series), HISTORY_S, &settings.split, plan)?;
     let folds = spans.into_iter().enumerate();
-    let folds = folds.map(|(fold, spans)| Parts::of(&series, spans, fold, settings));
-    let folds = folds.collect::<Result<Vec<Parts>, String>>()?;
-    let minutes = Minutes::of(&folds, settings.seed);
-    let counts: Vec<usize> = minutes.counts().collect();
-    let judged: Vec<Result<Candidate, (String, String)>> = detectors
+    let folds =
+        folds.map(|(fold, spans)| AnomalySplit::from_series(&series, spans, fold, settings));
+    let folds = folds.collect::<Result<Vec<AnomalySplit>, String>>()?;
+    let minutes = TestMinutes::from_folds(&folds, settings.seed);
+    let counts: Vec<usize> = minutes.count_by_fold().collect();
+    let judged: Vec<Result<DetectorCandidate, (String, String)>> = detectors
         .par_iter()
         .map(|detector| {
-            let judged = Candidate::of(detector.as_ref(), &folds, &counts, settings.seed);
+            let judged =
+                DetectorCandidate::fit_folds(detector.as_ref(), &folds, &counts, settings.seed);
             observe(detector.name());
             judged.map_err(|error| (detector.name().to_owned(), error))
         })
@@ -101,45 +106,45 @@ pub fn run(
     if candidates.is_empty() {
         return Err(format!("no detector could be fitted: {failed:?}"));
     }
-    Ok(compare(candidates, failed, folds, &minutes, settings))
+    Ok(assemble_backtest(candidates, failed, folds, &minutes, settings))
 }
 
-fn compare(
-    candidates: Vec<Candidate>,
+fn assemble_backtest(
+    candidates: Vec<DetectorCandidate>,
     failed: Vec<(String, String)>,
-    mut folds: Vec<Parts>,
-    minutes: &Minutes,
-    settings: &Settings,
+    mut folds: Vec<AnomalySplit>,
+    minutes: &TestMinutes,
+    settings: &TrainerSettings,
 ) -> Backtest {
-    let labels: Vec<bool> = folds.iter().flat_map(Parts::labels).collect();
+    let labels: Vec<bool> = folds.iter().flat_map(AnomalySplit::fault_labels).collect();
     let chance = labels.iter().filter(|label| **label).count() as f64 / labels.len() as f64;
-    let areas: Vec<OfFolds> = candidates.iter().map(|own| minutes.pr_auc(own)).collect();
+    let areas: Vec<FoldStatistic> = candidates.iter().map(|own| minutes.pr_auc(own)).collect();
     let rival = candidates.iter().position(|own| own.is_baseline).map(|rival| &areas[rival]);
     // Without a baseline detector, what chance would reach.
-    let baseline = rival.map_or(chance, OfFolds::value);
+    let baseline = rival.map_or(chance, FoldStatistic::value);
     let last = &folds[folds.len() - 1];
-    let mut leaderboard: Vec<Entry> = candidates
+    let mut leaderboard: Vec<LeaderboardEntry> = candidates
         .iter()
         .zip(&areas)
         .map(|(own, area)| {
-            let took = latency::of(&own.last().predictor, last.learn.view());
+            let took = latency::measure_latency(&own.last_fold().predictor, last.train.view());
             let rival = rival.filter(|_| !own.is_baseline);
-            Entry {
+            LeaderboardEntry {
                 value: area.value(),
-                interval: area.interval(&minutes.clock),
+                interval: area.bootstrap_interval(&minutes.clock),
                 baseline_value: baseline,
-                skill: gain(area.value(), baseline),
+                skill: relative_gain(area.value(), baseline),
                 skill_interval: rival.and_then(|rival| minutes.gain_interval(area, rival)),
                 predict_us: took.p50_us,
                 predict_us_p99: took.p99_us,
-                ..entry(own)
+                ..leaderboard_entry(own)
             }
         })
         .collect();
     leaderboard.sort_by(|a, b| b.value.total_cmp(&a.value));
     let best = candidates
         .into_iter()
-        .max_by(|a, b| a.chosen_by().total_cmp(&b.chosen_by()))
+        .max_by(|a, b| a.validation_pr_auc().total_cmp(&b.validation_pr_auc()))
         .expect("there is a candidate");
     let value = leaderboard.iter().find(|own| own.model == best.name).map(|own| own.value);
     let mut metrics = BTreeMap::from([
@@ -150,102 +155,107 @@ fn compare(
         metrics.extend(value.map(|value| (name, value)));
     };
     metric("pr_auc".to_owned(), value);
-    metric("vus_pr".to_owned(), best.mean(|own| Some(own.vus_pr)));
-    let found = best.mean(|own| own.daily.map(|recall| recall.events));
+    metric("vus_pr".to_owned(), best.mean_over_folds(|own| Some(own.vus_pr)));
+    let found = best.mean_over_folds(|own| own.daily.map(|recall| recall.events));
     metric("faults_found_at_1_false_alarm_a_day".to_owned(), found);
-    for (number, kind) in Kind::ALL.into_iter().enumerate() {
-        let of_kind = best.mean(|own| {
+    for (number, kind) in FaultKind::ALL.into_iter().enumerate() {
+        let of_kind = best.mean_over_folds(|own| {
             let of = &own.kinds[number];
             (of.faults > 0).then_some(of.pr_auc)
         });
         metric(format!("pr_auc_{}", kind.name()), of_kind);
     }
-    let sample = sample(&folds, &labels, &best);
-    let mut facts = facts(&folds, minutes);
-    let Parts { spans, scales, kinds, learn, .. } = folds.swap_remove(folds.len() - 1);
+    let sample = sample_predictions(&folds, &labels, &best);
+    let mut facts = comparison_facts(&folds, minutes);
+    let AnomalySplit { spans, scales, kinds, train: learn, .. } =
+        folds.swap_remove(folds.len() - 1);
     let kept = best.folds.into_iter().next_back().expect("there is a fold");
-    let serving = Serving {
+    let serving = AnomalyServing {
         scales,
         kinds,
         alarm: kept.alarm,
-        usual: (kept.usual.0 / kept.alarm, kept.usual.1 / kept.alarm),
+        usual: (kept.normal_range.0 / kept.alarm, kept.normal_range.1 / kept.alarm),
     };
-    let card = Card {
-        task: NAME.to_owned(),
+    let card = ModelCard {
+        task: TASK_NAME.to_owned(),
         model: best.name.to_owned(),
-        schema: schema(),
-        unit: UNIT.to_owned(),
+        schema: channel_schema(),
+        unit: TASK_UNIT.to_owned(),
         trained_ms: spans.train,
         rows: kept.rows.0,
         seed: settings.seed,
         metrics,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         serving: serde_json::to_value(&serving).expect("serving facts have a JSON form"),
-        facts: Facts::of(learn.view(), None),
+        facts: ModelProvenance::from_rows(learn.view(), None),
     };
     facts.data_hash.clone_from(&card.facts.data_hash);
-    let golden = Golden::of(&kept.predictor, learn.view());
-    let champion = Artifact { card, golden, predictor: kept.predictor };
-    let no_intervals = minutes.clock.too_short();
-    let plain = Backtest::plain(leaderboard, failed, champion, sample);
+    let golden = GoldenRows::from_predictor(&kept.predictor, learn.view());
+    let champion = ModelArtifact { card, golden, predictor: kept.predictor };
+    let no_intervals = minutes.clock.too_short_reason();
+    let plain = Backtest::without_details(leaderboard, failed, champion, sample);
     Backtest { facts, no_intervals, ..plain }
 }
 
 /// What is known of a detector without the others.
-fn entry(own: &Candidate) -> Entry {
-    let last = own.last();
+fn leaderboard_entry(own: &DetectorCandidate) -> LeaderboardEntry {
+    let last = own.last_fold();
     let mut scores = BTreeMap::new();
     let mut score = |name, value: Option<f64>| scores.extend(value.map(|value| (name, value)));
-    score("vus_pr", own.mean(|own| Some(own.vus_pr)));
-    let daily = own.mean(|own| own.daily.map(|recall| recall.events));
+    score("vus_pr", own.mean_over_folds(|own| Some(own.vus_pr)));
+    let daily = own.mean_over_folds(|own| own.daily.map(|recall| recall.events));
     score("found_at_1_false_alarm_a_day", daily);
-    let weekly = own.mean(|own| own.weekly.map(|recall| recall.events));
+    let weekly = own.mean_over_folds(|own| own.weekly.map(|recall| recall.events));
     score("found_at_1_false_alarm_a_week", weekly);
-    Entry {
+    LeaderboardEntry {
         model: own.name.to_owned(),
         metric: "pr_auc",
-        chosen_by: own.chosen_by(),
+        chosen_by: own.validation_pr_auc(),
         is_baseline: own.is_baseline,
         fit_s: last.fit_s,
         size_bytes: last.size_bytes,
         rows: last.rows.0,
         rows_offered: last.rows.1,
         scores,
-        ..Entry::default()
+        ..LeaderboardEntry::default()
     }
 }
 
-fn schema() -> Schema {
-    Schema { features: CHANNELS.map(str::to_owned).to_vec() }
+fn channel_schema() -> FeatureSchema {
+    FeatureSchema { features: CHANNELS.map(str::to_owned).to_vec() }
 }
 
 /// What was compared: minutes of all series together.
-fn facts(folds: &[Parts], minutes: &Minutes) -> backtest::Facts {
-    let fold = |(parts, test): (&Parts, usize)| Fold {
+fn comparison_facts(folds: &[AnomalySplit], minutes: &TestMinutes) -> backtest::ComparisonFacts {
+    let fold = |(parts, test): (&AnomalySplit, usize)| FoldFacts {
         spans: parts.spans,
-        train: parts.learn.nrows(),
+        train: parts.train.nrows(),
         calibration: parts.choice.iter().map(|own| own.known.len()).sum(),
         test,
     };
-    backtest::Facts {
+    backtest::ComparisonFacts {
         inputs: CHANNELS.len(),
-        schema_hash: schema().hash(),
+        schema_hash: channel_schema().schema_hash(),
         embargo_s: HISTORY_S,
-        folds: folds.iter().zip(minutes.counts()).map(fold).collect(),
-        ..backtest::Facts::default()
+        folds: folds.iter().zip(minutes.count_by_fold()).map(fold).collect(),
+        ..backtest::ComparisonFacts::default()
     }
 }
 
 /// Some minutes of the test parts: the label, and the score in alarms.
-fn sample(folds: &[Parts], labels: &[bool], best: &Candidate) -> Sample {
-    let at_ms: Vec<i64> = folds.iter().flat_map(Parts::test_at_ms).collect();
-    let in_alarms = |own: &judge::OfFold| -> Vec<f64> {
+fn sample_predictions(
+    folds: &[AnomalySplit],
+    labels: &[bool],
+    best: &DetectorCandidate,
+) -> PredictionSample {
+    let at_ms: Vec<i64> = folds.iter().flat_map(AnomalySplit::test_at_ms).collect();
+    let in_alarms = |own: &detector_fold::DetectorFoldResult| -> Vec<f64> {
         own.scores.iter().map(|score| score / own.alarm).collect()
     };
     let scores: Vec<f64> = best.folds.iter().flat_map(in_alarms).collect();
     let step = at_ms.len().div_ceil(SAMPLE_POINTS).max(1);
     let picked = (0..at_ms.len()).step_by(step);
-    Sample {
+    PredictionSample {
         at_ms: picked.clone().map(|i| at_ms[i]).collect(),
         truth: picked.clone().map(|i| f64::from(u8::from(labels[i]))).collect(),
         predicted: picked.map(|i| scores[i]).collect(),
@@ -253,13 +263,13 @@ fn sample(folds: &[Parts], labels: &[bool], best: &Candidate) -> Sample {
 }
 
 /// Under which a series' scales are kept.
-fn key(zone: &telemetry::ZoneId, metric: &str) -> String {
+fn series_key(zone: &telemetry::ZoneId, metric: &str) -> String {
     format!("{zone} {metric}")
 }
 
 #[cfg(test)]
 mod tests {
-    use models::detect::minutes::detectors;
+    use models::detect::sensor_faults::all_detectors;
     use telemetry::ZoneId;
 
     use super::*;
@@ -283,11 +293,11 @@ mod tests {
     }
 
     fn backtest(frames: &[ZoneFrame], folds: usize) -> Result<Backtest, String> {
-        let names = [BASELINE, "conformal tails"];
+        let names = [BASELINE_DETECTOR, "conformal tails"];
         let own: Vec<_> =
-            detectors().into_iter().filter(|own| names.contains(&own.name())).collect();
-        let plan = Plan { folds, ..Plan::default() };
-        run(frames, &own, &plan, &Settings::default(), &|_| ())
+            all_detectors().into_iter().filter(|own| names.contains(&own.name())).collect();
+        let plan = FoldPlan { folds, ..FoldPlan::default() };
+        backtest_detectors(frames, &own, &plan, &TrainerSettings::default(), &|_| ())
     }
 
     #[test]
@@ -300,22 +310,22 @@ mod tests {
         let card = &done.champion.card;
         assert_eq!(card.schema.features, CHANNELS);
         assert!(card.metrics["pr_auc"] > 5.0 * card.metrics["pr_auc_chance"], "{card:?}");
-        let serving: Serving = serde_json::from_value(card.serving.clone()).unwrap();
-        let check = |value: &dyn Fn(i64) -> f64, expect: Option<Kind>| {
+        let serving: AnomalyServing = serde_json::from_value(card.serving.clone()).unwrap();
+        let check = |value: &dyn Fn(i64) -> f64, expect: Option<FaultKind>| {
             let last_hours = frame("b", NOW - 360..NOW, value);
             let zone = ZoneId::new("farm", "b");
-            let said = score(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
+            let said = score_zone(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
             assert_eq!((said.metric.as_str(), said.fault), ("temperature", expect), "{said:?}");
             assert_eq!(said.value >= 1.0, expect.is_some(), "{said:?}");
         };
         check(&usual, None);
         let late = |minute: i64, from: i64| minute >= NOW - from;
-        check(&|m| if late(m, 40) { usual(NOW - 40) } else { usual(m) }, Some(Kind::Stuck));
-        check(&|m| if late(m, 10) { f64::NAN } else { usual(m) }, Some(Kind::Dropout));
-        check(&|m| usual(m) + if late(m, 1) { 5.0 } else { 0.0 }, Some(Kind::Spike));
+        check(&|m| if late(m, 40) { usual(NOW - 40) } else { usual(m) }, Some(FaultKind::Stuck));
+        check(&|m| if late(m, 10) { f64::NAN } else { usual(m) }, Some(FaultKind::Dropout));
+        check(&|m| usual(m) + if late(m, 1) { 5.0 } else { 0.0 }, Some(FaultKind::Spike));
         let strange = frame("z", NOW - 360..NOW, usual);
         let zone = ZoneId::new("farm", "z");
-        assert_eq!(score(&zone, &strange, &serving, &done.champion.predictor), None);
+        assert_eq!(score_zone(&zone, &strange, &serving, &done.champion.predictor), None);
     }
 
     #[test]
@@ -343,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_judged_is_said() {
+    fn a_comparison_that_cannot_be_made_says_why() {
         let check = |frames: &[ZoneFrame], expect: &str| {
             let said = backtest(frames, 1).unwrap_err();
             assert!(said.contains(expect), "{said}");
@@ -351,9 +361,16 @@ mod tests {
         check(&[], "no metric that moves");
         check(&[frame("a", 0..60, usual)], "too short");
         check(&[frame("a", 0..MINUTES, |_| 3.0)], "too short");
-        let held = Plan { hold_out: vec![ZoneId::new("farm", "a")], ..Plan::default() };
+        let held = FoldPlan { hold_out: vec![ZoneId::new("farm", "a")], ..FoldPlan::default() };
         let frames = [frame("a", 0..MINUTES, usual)];
-        let said = run(&frames, &detectors(), &held, &Settings::default(), &|_| ()).unwrap_err();
+        let said = backtest_detectors(
+            &frames,
+            &all_detectors(),
+            &held,
+            &TrainerSettings::default(),
+            &|_| (),
+        )
+        .unwrap_err();
         assert!(said.contains("no zone can be held out"), "{said}");
     }
 }

@@ -6,16 +6,16 @@ use clap::{Args, builder::PossibleValuesParser};
 use telemetry::ZoneId;
 use telemetry::time::parse_bound_ms;
 use trainer::{
-    Condition, Request,
-    backtest::Depth,
-    folds::{Cut, FOLDS_MAX, Plan},
+    CompareRequest, FailCondition,
+    backtest::ComparisonDepth,
+    fit_pool::FitLimits,
+    folds::{FOLDS_MAX, FoldPlan, SplitPoint},
     tasks,
-    workers::Limits,
 };
 
 /// Which rows, and what of the machine.
 #[derive(Args)]
-pub(crate) struct Rows {
+pub(crate) struct RowArgs {
     /// Only this task (repeatable).
     #[arg(long = "task", value_name = "TASK", value_parser = PossibleValuesParser::new(tasks::NAMES))]
     tasks: Vec<String>,
@@ -31,7 +31,7 @@ pub(crate) struct Rows {
     /// Where the test part begins, as in 2013-08-29, or the shares of training
     /// and calibration, as in 0.6,0.15 [default: the settings' shares].
     #[arg(long, value_name = "TIME or SHARES")]
-    split: Option<Cut>,
+    split: Option<SplitPoint>,
     /// Test parts that follow one another; each is judged by models that were
     /// fitted on all that lies before it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=FOLDS_MAX as i64))]
@@ -65,9 +65,9 @@ Examples:
   trainer compare --fail-if 'temperature-10m: skill < 0.1' --fail-if 'heating, ridge: p > 0.05'
 
 The status is 2 where a --fail-if holds, or cannot be judged.")]
-pub(crate) struct Compare {
+pub(crate) struct CompareArgs {
     #[command(flatten)]
-    pub(crate) rows: Rows,
+    pub(crate) rows: RowArgs,
     /// Only these models, as named in leaderboards; baselines are always there.
     #[arg(long, value_delimiter = ',', value_name = "MODEL,…")]
     models: Vec<String>,
@@ -75,7 +75,7 @@ pub(crate) struct Compare {
     /// <model>`); quantities: error, skill, skill_low, p, coverage,
     /// predict_us_p99, fit_s, size_kb (repeatable).
     #[arg(long, value_name = "CONDITION")]
-    pub(crate) fail_if: Vec<Condition>,
+    pub(crate) fail_if: Vec<FailCondition>,
     /// Only the leaderboard: no leakage self-test, relevance or ablation.
     #[arg(long)]
     quick: bool,
@@ -89,57 +89,57 @@ pub(crate) struct Compare {
 Examples:
   trainer relevance --task temperature-10m
   trainer relevance --task heating --model ridge --split 2013-08-29")]
-pub(crate) struct Relevance {
+pub(crate) struct RelevanceArgs {
     #[command(flatten)]
-    pub(crate) rows: Rows,
+    pub(crate) rows: RowArgs,
     /// The model that is asked.
     #[arg(long, default_value = "gradient boosting")]
     model: String,
 }
 
-impl Compare {
-    pub(crate) fn request(&self) -> Request {
-        Request {
+impl CompareArgs {
+    pub(crate) fn to_request(&self) -> CompareRequest {
+        CompareRequest {
             models: self.models.clone(),
-            depth: if self.quick { Depth::Quick } else { Depth::Usual },
+            depth: if self.quick { ComparisonDepth::Quick } else { ComparisonDepth::Usual },
             dry_run: self.dry_run,
-            ..self.rows.request()
+            ..self.rows.to_request()
         }
     }
 }
 
-impl Relevance {
+impl RelevanceArgs {
     /// A comparison of one model with the baselines, which changes nothing.
-    pub(crate) fn request(&self) -> Request {
-        Request {
+    pub(crate) fn to_request(&self) -> CompareRequest {
+        CompareRequest {
             models: vec![self.model.clone()],
-            depth: Depth::Thorough,
+            depth: ComparisonDepth::Thorough,
             dry_run: true,
-            ..self.rows.request()
+            ..self.rows.to_request()
         }
     }
 }
 
-impl Rows {
-    fn request(&self) -> Request {
-        let usual = Limits::default();
-        Request {
+impl RowArgs {
+    fn to_request(&self) -> CompareRequest {
+        let usual = FitLimits::default();
+        CompareRequest {
             tasks: self.tasks.clone(),
             zones: self.zones.clone(),
             from_ms: self.from,
             to_ms: self.to,
-            plan: Plan {
+            plan: FoldPlan {
                 cut: self.split,
                 folds: self.folds.into(),
                 hold_out: self.hold_out.clone(),
             },
             seed: self.seed,
-            limits: Limits {
+            limits: FitLimits {
                 threads: self.threads.map_or(usual.threads, usize::from),
                 memory_bytes: (self.memory_mb as usize) << 20,
             },
             out: self.out.clone(),
-            ..Request::default()
+            ..CompareRequest::default()
         }
     }
 }

@@ -15,9 +15,9 @@ use telemetry::ZoneId;
 use telemetry::time::parse_bound_ms;
 
 use crate::{
-    rows::Rows,
     settings,
-    split::{Parts, Spans, spans},
+    split::{DataSplit, SplitSpans, split_spans},
+    training_set::LabelledRows,
 };
 
 /// Most folds of one comparison.
@@ -25,7 +25,7 @@ pub const FOLDS_MAX: usize = 20;
 
 /// Where the test part begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Cut {
+pub enum SplitPoint {
     /// After these shares of the time.
     Shares {
         /// That models are fitted on.
@@ -37,7 +37,7 @@ pub enum Cut {
     TestFrom(i64),
 }
 
-impl FromStr for Cut {
+impl FromStr for SplitPoint {
     type Err = String;
 
     /// Reads `0.6,0.15` (train, calibration) or a time.
@@ -67,9 +67,9 @@ impl FromStr for Cut {
 
 /// How a comparison divides time and zones.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct FoldPlan {
     /// Where the (first) test part begins; as in the settings where not said.
-    pub cut: Option<Cut>,
+    pub cut: Option<SplitPoint>,
     /// Test parts that follow one another; 0 is one.
     pub folds: usize,
     /// Zones that are judged and not learnt from; none: all are both.
@@ -80,36 +80,36 @@ pub struct Plan {
 ///
 /// # Errors
 /// Says why the time between the first and the last row is too short.
-pub fn spans_of(
+pub fn fold_spans(
     (first_ms, last_ms): (i64, i64),
     horizon_s: i64,
-    split: &settings::Split,
-    plan: &Plan,
-) -> Result<Vec<Spans>, String> {
+    split: &settings::SplitSettings,
+    plan: &FoldPlan,
+) -> Result<Vec<SplitSpans>, String> {
     let embargo_ms = horizon_s * 1000;
     let (calibration_ms, test_from_ms) = match plan.cut {
-        Some(Cut::TestFrom(at_ms)) => {
+        Some(SplitPoint::TestFrom(at_ms)) => {
             let usable_ms = at_ms - first_ms - 2 * embargo_ms;
             if usable_ms <= 0 || at_ms > last_ms {
                 return Err(format!(
                     "too short: rows with known targets lie from {} to {}, and two embargoes of {:.1} h \
                      must fit before the test part begins at {}",
-                    time(first_ms),
-                    time(last_ms),
+                    format_time(first_ms),
+                    format_time(last_ms),
                     horizon_s as f64 / 3600.0,
-                    time(at_ms)
+                    format_time(at_ms)
                 ));
             }
             let share = split.calibration / (split.train + split.calibration);
             ((usable_ms as f64 * share) as i64, at_ms)
         }
-        Some(Cut::Shares { train, calibration }) => {
-            let split = settings::Split { train, calibration, ..*split };
-            let one = spans(first_ms, last_ms, horizon_s, &split)?;
+        Some(SplitPoint::Shares { train, calibration }) => {
+            let split = settings::SplitSettings { train, calibration, ..*split };
+            let one = split_spans(first_ms, last_ms, horizon_s, &split)?;
             (one.calibration.1 - one.calibration.0, one.test.0)
         }
         None => {
-            let one = spans(first_ms, last_ms, horizon_s, split)?;
+            let one = split_spans(first_ms, last_ms, horizon_s, split)?;
             (one.calibration.1 - one.calibration.0, one.test.0)
         }
     };
@@ -119,7 +119,7 @@ pub fn spans_of(
     let of_fold = |fold| {
         let test = (edge(fold), edge(fold + 1));
         let calibration = (test.0 - embargo_ms - calibration_ms, test.0 - embargo_ms);
-        Spans { train: (first_ms, calibration.0 - embargo_ms), calibration, test }
+        SplitSpans { train: (first_ms, calibration.0 - embargo_ms), calibration, test }
     };
     Ok((0..folds).map(of_fold).collect())
 }
@@ -129,27 +129,27 @@ pub fn spans_of(
 ///
 /// # Errors
 /// Says which part would have too few rows.
-pub fn folds(
-    learnt: &Rows,
-    judged: &Rows,
+pub fn split_folds(
+    learnt: &LabelledRows,
+    judged: &LabelledRows,
     horizon_s: i64,
-    split: &settings::Split,
-    plan: &Plan,
-) -> Result<Vec<Parts>, String> {
-    let ends = |rows: &Rows| Some((*rows.at_ms.first()?, *rows.at_ms.last()?));
+    split: &settings::SplitSettings,
+    plan: &FoldPlan,
+) -> Result<Vec<DataSplit>, String> {
+    let ends = |rows: &LabelledRows| Some((*rows.at_ms.first()?, *rows.at_ms.last()?));
     let (Some((first_ms, _)), Some((_, last_ms))) = (ends(learnt), ends(judged)) else {
         return Err("too short: no row has a known target".to_owned());
     };
-    let all = spans_of((first_ms, last_ms), horizon_s, split, plan)?;
+    let all = fold_spans((first_ms, last_ms), horizon_s, split, plan)?;
     let count = all.len();
     all.into_iter()
         .enumerate()
         .map(|(fold, spans)| {
-            let parts = Parts {
-                train: learnt.between(spans.train, split.train_rows_max),
-                calibration: learnt.judged(spans.calibration, split.test_rows_max),
-                known: learnt.between(spans.known(), split.train_rows_max),
-                test: judged.judged(spans.test, split.test_rows_max),
+            let parts = DataSplit {
+                train: learnt.rows_between(spans.train, split.train_rows_max),
+                calibration: learnt.uncensored_between(spans.calibration, split.test_rows_max),
+                known: learnt.rows_between(spans.known_span(), split.train_rows_max),
+                test: judged.uncensored_between(spans.test, split.test_rows_max),
                 spans,
             };
             let each = [
@@ -173,7 +173,7 @@ pub fn folds(
         .collect()
 }
 
-pub(crate) fn time(at_ms: i64) -> String {
+pub(crate) fn format_time(at_ms: i64) -> String {
     let at = jiff::Timestamp::from_millisecond(at_ms);
     at.map_or(String::new(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
@@ -183,18 +183,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::Settings;
+    use crate::TrainerSettings;
 
     const HOUR: i64 = 3_600_000;
 
     fn check(cut: &str, folds: usize, expect: &str) {
-        let plan = Plan { cut: Some(cut.parse().unwrap()), folds, hold_out: Vec::new() };
-        let split = Settings::default().split;
-        let text = match spans_of((0, 102 * HOUR), 3600, &split, &plan) {
+        let plan = FoldPlan { cut: Some(cut.parse().unwrap()), folds, hold_out: Vec::new() };
+        let split = TrainerSettings::default().split;
+        let text = match fold_spans((0, 102 * HOUR), 3600, &split, &plan) {
             Err(why) => why,
             Ok(all) => {
                 let hours = |(from, to): (i64, i64)| format!("{}–{}", from / HOUR, to / HOUR);
-                let of = |s: &Spans| {
+                let of = |s: &SplitSpans| {
                     format!("{} {} {}", hours(s.train), hours(s.calibration), hours(s.test))
                 };
                 all.iter().map(of).collect::<Vec<_>>().join(", ")
@@ -216,9 +216,11 @@ mod tests {
 
     #[test]
     fn cuts_are_read_or_refused() {
-        let check = |text: &str, expect: Option<Cut>| assert_eq!(text.parse::<Cut>().ok(), expect);
-        check("2013-08-29", Some(Cut::TestFrom(1_377_734_400_000)));
-        check("0.5, 0.2", Some(Cut::Shares { train: 0.5, calibration: 0.2 }));
+        let check = |text: &str, expect: Option<SplitPoint>| {
+            assert_eq!(text.parse::<SplitPoint>().ok(), expect)
+        };
+        check("2013-08-29", Some(SplitPoint::TestFrom(1_377_734_400_000)));
+        check("0.5, 0.2", Some(SplitPoint::Shares { train: 0.5, calibration: 0.2 }));
         check("0.9,0.2", None);
         check("0.5", None);
         check("soon", None);
@@ -239,12 +241,12 @@ mod tests {
             prop_assume!(train + calibration < 0.98);
             let last_ms = hours * HOUR;
             let cut = match test_from {
-                Some(hour) => Cut::TestFrom(hour * HOUR),
-                None => Cut::Shares { train, calibration },
+                Some(hour) => SplitPoint::TestFrom(hour * HOUR),
+                None => SplitPoint::Shares { train, calibration },
             };
-            let plan = Plan { cut: Some(cut), folds: count, hold_out: Vec::new() };
-            let split = Settings::default().split;
-            let Ok(all) = spans_of((0, last_ms), horizon_s, &split, &plan) else { return Ok(()) };
+            let plan = FoldPlan { cut: Some(cut), folds: count, hold_out: Vec::new() };
+            let split = TrainerSettings::default().split;
+            let Ok(all) = fold_spans((0, last_ms), horizon_s, &split, &plan) else { return Ok(()) };
             let embargo_ms = horizon_s * 1000;
             prop_assert_eq!(all.len(), count);
             prop_assert_eq!(all[count - 1].test.1, last_ms + 1);

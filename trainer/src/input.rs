@@ -3,7 +3,7 @@
 //! inputs that training made.
 //!
 //! - `temperature_mean_1h`: the column
-//! - `temperature_mean_1h 23h ago`: the column of an earlier row, see [`crate::earlier`]
+//! - `temperature_mean_1h 23h ago`: the column of an earlier row, see [`crate::lag_columns`]
 //! - `temperature_mean_1h - temperature_now`: the difference of two inputs, so
 //!   that trees learn changes and not levels
 //! - `temperature_now`, `soil_moisture_now`: the present value
@@ -12,17 +12,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{earlier::column_of, settings::Comfort};
+use crate::{lag_columns::parse_lag_column, settings::ComfortSettings};
 
 /// How one input is made.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Input {
+pub enum InputExpression {
     /// A feature column, of the row or of an earlier one.
     Column(String),
     /// One input less another.
-    Difference(Box<Input>, Box<Input>),
+    Difference(Box<InputExpression>, Box<InputExpression>),
     /// The present value of a metric.
-    Now(Metric),
+    Now(PresentMetric),
     /// Soil moisture above the critical value, %.
     AboveCritical,
     /// Hours until the driest soil is critical if it goes on as in the last 24 h
@@ -38,7 +38,7 @@ pub enum Input {
     /// Degree-minutes of the next hour below (heating) or above (cooling) the
     /// comfort band, at the present temperature or with the slope of a column
     /// (°C/h).
-    DegreeMinutes(Side, Option<String>),
+    DegreeMinutes(ComfortSide, Option<String>),
     /// 0 where it is to be heated at the present temperature, 2 where it is to
     /// be cooled, else 1.
     ClassNow,
@@ -48,7 +48,7 @@ pub enum Input {
 
 /// The metrics that have a present value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
+pub enum PresentMetric {
     /// Mean of the last minute, else the newest reading of two minutes, °C.
     Temperature,
     /// The driest reading of the last 30 minutes, else the newest one of eight
@@ -59,7 +59,7 @@ pub enum Metric {
 /// Of the comfort band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Side {
+pub enum ComfortSide {
     /// Below it.
     Heating,
     /// Above it.
@@ -71,18 +71,22 @@ pub const HOURS_MAX: f64 = 48.0;
 /// Minutes that degree-minutes are of.
 const MINUTES: f64 = 60.0;
 /// The mean drying rate counts what is lost as above 0, slopes as below.
-const LOSS: &str = "drying_rate_pct_h";
-const QUANTITIES: [(&str, fn(String) -> Input); 4] = [
-    ("hours_to_critical_by_", Input::HoursToCritical),
-    ("degree_minutes_by_", |column| Input::DegreeMinutes(Side::Heating, Some(column))),
-    ("cooling_minutes_by_", |column| Input::DegreeMinutes(Side::Cooling, Some(column))),
-    ("supplement_hours_by_", Input::SupplementHours),
+const DRYING_RATE_COLUMN: &str = "drying_rate_pct_h";
+const QUANTITIES: [(&str, fn(String) -> InputExpression); 4] = [
+    ("hours_to_critical_by_", InputExpression::HoursToCritical),
+    ("degree_minutes_by_", |column| {
+        InputExpression::DegreeMinutes(ComfortSide::Heating, Some(column))
+    }),
+    ("cooling_minutes_by_", |column| {
+        InputExpression::DegreeMinutes(ComfortSide::Cooling, Some(column))
+    }),
+    ("supplement_hours_by_", InputExpression::SupplementHours),
 ];
 
-impl Metric {
+impl PresentMetric {
     /// Column of the present, column of the newest reading, and its age, s.
     #[must_use]
-    pub const fn columns(self) -> [&'static str; 3] {
+    pub const fn source_columns(self) -> [&'static str; 3] {
         match self {
             Self::Temperature => ["temperature_mean_1m", "temperature_last", "temperature_age_s"],
             Self::SoilMoisture => {
@@ -94,7 +98,7 @@ impl Metric {
     /// The present value by the values of [`Metric::columns`]; NaN where there
     /// is none. A reading whose age is not given counts as new.
     #[must_use]
-    pub fn now(self, [present, last, age_s]: [f64; 3]) -> f64 {
+    pub fn present_value(self, [present, last, age_s]: [f64; 3]) -> f64 {
         let age_s_max = match self {
             Self::Temperature => 120.0,
             Self::SoilMoisture => 8.0 * 3600.0,
@@ -108,7 +112,7 @@ impl Metric {
     }
 }
 
-impl Input {
+impl InputExpression {
     /// Reads an input's name; every text is one, at least a column's.
     #[must_use]
     pub fn parse(name: &str) -> Self {
@@ -119,14 +123,14 @@ impl Input {
             name.strip_prefix(quantity).map(|column| input(column.to_owned()))
         });
         by.unwrap_or_else(|| match name {
-            "temperature_now" => Self::Now(Metric::Temperature),
-            "soil_moisture_now" => Self::Now(Metric::SoilMoisture),
+            "temperature_now" => Self::Now(PresentMetric::Temperature),
+            "soil_moisture_now" => Self::Now(PresentMetric::SoilMoisture),
             "soil_moisture_above_critical" => Self::AboveCritical,
             "linear_hours_to_critical" => Self::LinearHoursToCritical,
             "degrees_above_heating" => Self::AboveHeating,
             "degrees_above_cooling" => Self::AboveCooling,
-            "degree_minutes_as_now" => Self::DegreeMinutes(Side::Heating, None),
-            "cooling_minutes_as_now" => Self::DegreeMinutes(Side::Cooling, None),
+            "degree_minutes_as_now" => Self::DegreeMinutes(ComfortSide::Heating, None),
+            "cooling_minutes_as_now" => Self::DegreeMinutes(ComfortSide::Cooling, None),
             "class_now" => Self::ClassNow,
             _ => Self::Column(name.to_owned()),
         })
@@ -134,17 +138,19 @@ impl Input {
 
     /// The columns that it is made from, those of earlier rows by their full names.
     #[must_use]
-    pub fn columns(&self) -> Vec<&str> {
-        let soil = || Metric::SoilMoisture.columns().to_vec();
-        let temperature = || Metric::Temperature.columns().to_vec();
+    pub fn source_columns(&self) -> Vec<&str> {
+        let soil = || PresentMetric::SoilMoisture.source_columns().to_vec();
+        let temperature = || PresentMetric::Temperature.source_columns().to_vec();
         let and = |mut columns: Vec<&'static str>, more: &[&'static str]| {
             columns.extend(more);
             columns
         };
         match self {
             Self::Column(name) | Self::SupplementHours(name) => vec![name],
-            Self::Difference(left, right) => [left.columns(), right.columns()].concat(),
-            Self::Now(metric) => metric.columns().to_vec(),
+            Self::Difference(left, right) => {
+                [left.source_columns(), right.source_columns()].concat()
+            }
+            Self::Now(metric) => metric.source_columns().to_vec(),
             Self::AboveCritical => soil(),
             Self::LinearHoursToCritical => {
                 and(soil(), &["soil_moisture_slope_24h", "soil_moisture_slope_1h"])
@@ -159,41 +165,43 @@ impl Input {
     }
 
     /// Whether it can be made of these columns.
-    pub fn is_made_of(&self, has: &dyn Fn(&str) -> bool) -> bool {
-        let is_known = |metric: Metric| {
-            let [present, last, _] = metric.columns();
+    pub fn can_be_made_of(&self, has: &dyn Fn(&str) -> bool) -> bool {
+        let is_known = |metric: PresentMetric| {
+            let [present, last, _] = metric.source_columns();
             has(present) || has(last)
         };
-        let has = |name: &str| has(column_of(name).0);
+        let has = |name: &str| has(parse_lag_column(name).0);
         match self {
             Self::Column(name) | Self::SupplementHours(name) => has(name),
-            Self::Difference(left, right) => left.is_made_of(&has) && right.is_made_of(&has),
+            Self::Difference(left, right) => {
+                left.can_be_made_of(&has) && right.can_be_made_of(&has)
+            }
             Self::Now(metric) => is_known(*metric),
-            Self::AboveCritical => is_known(Metric::SoilMoisture),
+            Self::AboveCritical => is_known(PresentMetric::SoilMoisture),
             Self::LinearHoursToCritical => {
-                is_known(Metric::SoilMoisture)
+                is_known(PresentMetric::SoilMoisture)
                     && (has("soil_moisture_slope_24h") || has("soil_moisture_slope_1h"))
             }
-            Self::HoursToCritical(slope) => is_known(Metric::SoilMoisture) && has(slope),
+            Self::HoursToCritical(slope) => is_known(PresentMetric::SoilMoisture) && has(slope),
             Self::DegreeMinutes(_, slope) => {
-                is_known(Metric::Temperature) && slope.as_ref().is_none_or(|name| has(name))
+                is_known(PresentMetric::Temperature) && slope.as_ref().is_none_or(|name| has(name))
             }
             Self::AboveHeating | Self::AboveCooling | Self::ClassNow => {
-                is_known(Metric::Temperature)
+                is_known(PresentMetric::Temperature)
             }
         }
     }
 
     /// Its value; `column` gives a column's, NaN where there is none. NaN
     /// where it cannot be made.
-    pub fn value(&self, comfort: &Comfort, column: impl Fn(&str) -> f64) -> f64 {
+    pub fn compute_value(&self, comfort: &ComfortSettings, column: impl Fn(&str) -> f64) -> f64 {
         self.value_of(comfort, &column)
     }
 
-    fn value_of(&self, comfort: &Comfort, column: &dyn Fn(&str) -> f64) -> f64 {
-        let now = |metric: Metric| metric.now(metric.columns().map(column));
-        let above_critical = || now(Metric::SoilMoisture) - comfort.soil_moisture_critical;
-        let temperature = || now(Metric::Temperature);
+    fn value_of(&self, comfort: &ComfortSettings, column: &dyn Fn(&str) -> f64) -> f64 {
+        let now = |metric: PresentMetric| metric.present_value(metric.source_columns().map(column));
+        let above_critical = || now(PresentMetric::SoilMoisture) - comfort.soil_moisture_critical;
+        let temperature = || now(PresentMetric::Temperature);
         match self {
             Self::Column(name) => column(name),
             Self::Difference(left, right) => {
@@ -206,31 +214,33 @@ impl Input {
                 hours_at(above_critical(), if day < 0.0 { day } else { hour })
             }
             Self::HoursToCritical(name) => {
-                let slope = if name == LOSS { -column(name) } else { column(name) };
+                let slope = if name == DRYING_RATE_COLUMN { -column(name) } else { column(name) };
                 hours_at(above_critical(), slope)
             }
             Self::AboveHeating => temperature() - comfort.heat_below,
             Self::AboveCooling => temperature() - comfort.cool_above,
             Self::DegreeMinutes(side, slope) => {
                 let slope = slope.as_ref().map_or(0.0, |name| column(name));
-                degree_minutes(|at| side.degrees(comfort, at), temperature(), slope)
+                degree_minutes(|at| side.degrees_outside(comfort, at), temperature(), slope)
             }
-            Self::ClassNow => comfort.class(temperature()).map_or(f64::NAN, |class| class as f64),
+            Self::ClassNow => {
+                comfort.heating_class(temperature()).map_or(f64::NAN, |class| class as f64)
+            }
             Self::SupplementHours(name) => comfort.supplement_hours(column(name)),
         }
     }
 }
 
-impl Side {
+impl ComfortSide {
     /// Degrees outside the comfort band, 0 within it.
     #[must_use]
-    pub fn degrees(self, comfort: &Comfort, temperature: f64) -> f64 {
-        self.outside(temperature - self.edge(comfort))
+    pub fn degrees_outside(self, comfort: &ComfortSettings, temperature: f64) -> f64 {
+        self.degrees_beyond_edge(temperature - self.band_edge(comfort))
     }
 
     /// This side's edge of the comfort band, °C.
     #[must_use]
-    pub const fn edge(self, comfort: &Comfort) -> f64 {
+    pub const fn band_edge(self, comfort: &ComfortSettings) -> f64 {
         match self {
             Self::Heating => comfort.heat_below,
             Self::Cooling => comfort.cool_above,
@@ -239,7 +249,7 @@ impl Side {
 
     /// Degrees outside the band of what is so many degrees above the edge.
     #[must_use]
-    pub fn outside(self, above_edge: f64) -> f64 {
+    pub fn degrees_beyond_edge(self, above_edge: f64) -> f64 {
         let outside = match self {
             Self::Heating => -above_edge,
             Self::Cooling => above_edge,
@@ -273,12 +283,13 @@ fn hours_at(above: f64, slope: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
+    use crate::TrainerSettings;
 
     #[test]
     fn an_input_is_made_of_columns_that_there_are() {
         let check = |name: &str, columns: &[&str], expect: bool| {
-            let is_made = Input::parse(name).is_made_of(&|column| columns.contains(&column));
+            let is_made =
+                InputExpression::parse(name).can_be_made_of(&|column| columns.contains(&column));
             assert_eq!(is_made, expect, "{name} of {columns:?}");
         };
         check("a - b", &["a"], false);
@@ -295,16 +306,16 @@ mod tests {
 
     fn check(name: &str, columns: &[(&str, f64)], expect: f64) {
         // critical at 30 %, heat below 20 °C, cool above 25 °C
-        let comfort = Settings::default().comfort;
+        let comfort = TrainerSettings::default().comfort;
         let column =
             |name: &str| columns.iter().find(|(n, _)| *n == name).map_or(f64::NAN, |(_, v)| *v);
-        let input = Input::parse(name);
-        let got = input.value(&comfort, column);
+        let input = InputExpression::parse(name);
+        let got = input.compute_value(&comfort, column);
         assert!(
             (got - expect).abs() < 1e-9 || (got.is_nan() && expect.is_nan()),
             "{name}: {got}, expected {expect}"
         );
-        let named = input.columns();
+        let named = input.source_columns();
         assert!(columns.iter().all(|(name, _)| named.contains(name)), "{name}: {named:?}");
     }
 

@@ -30,37 +30,37 @@
 pub mod anomaly;
 pub mod backtest;
 pub mod compare;
-pub mod earlier;
+mod duration_name;
 pub mod error;
+pub mod feature_frame;
+pub mod fit_pool;
 pub mod folds;
-pub mod frame;
 pub mod gate;
 pub mod input;
-pub mod link;
-pub mod object_store;
+pub mod lag_columns;
 pub mod publish;
+pub mod registry_store;
 pub mod relevance;
 pub mod report;
 pub mod rest;
-pub mod rows;
 pub mod score;
 pub mod serve;
 pub mod settings;
 pub mod source;
 pub mod split;
+pub mod target_transform;
 pub mod tasks;
+pub mod training_set;
 pub mod watch;
-mod width;
-pub mod workers;
 
-pub use compare::{Comparison, Condition, Progress, Request, TaskResult};
+pub use compare::{CompareProgress, CompareRequest, FailCondition, ModelComparison, TaskResult};
 pub use error::TrainError;
-pub use gate::Decision;
+pub use gate::GateDecision;
 pub use publish::Publisher;
 pub use rest::routes;
 pub use serve::{PredictError, Prediction, Trainer};
-pub use settings::Settings;
-pub use source::Source;
+pub use settings::TrainerSettings;
+pub use source::FeatureSource;
 
 /// The wall clock, UTC ms.
 pub(crate) fn now_ms() -> i64 {

@@ -1,19 +1,20 @@
 //! The trainer by itself.
 
-mod bars;
 mod cli;
 mod models_cli;
+mod progress;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use service::{
-    config::{self, Sources},
+    config::{self, ConfigSources},
     descriptors, log, rest, shutdown,
 };
 use trainer::{
-    Comparison, Request, Settings, Source, Trainer, report, serve::settings::Watch, settings, watch,
+    CompareRequest, FeatureSource, ModelComparison, Trainer, TrainerSettings, report,
+    serve::settings::ModelWatchSettings, settings, watch,
 };
 
 /// Compares models, keeps the best, serves predictions.
@@ -22,7 +23,7 @@ use trainer::{
     version,
     after_help = "Example: trainer compare --task temperature-10m --zones farm/bay-1"
 )]
-struct Args {
+struct TrainerArgs {
     /// Configuration file; `trainer defaults` prints one with every key.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -30,15 +31,15 @@ struct Args {
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(subcommand)]
-    command: Command,
+    command: TrainerCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum TrainerCommand {
     /// Compare models on a feature store's rows and keep the best of each task.
-    Compare(cli::Compare),
+    Compare(cli::CompareArgs),
     /// What a model rests on, and what long-term data are worth to it.
-    Relevance(cli::Relevance),
+    Relevance(cli::RelevanceArgs),
     /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also
     /// score them and train again.
     Serve,
@@ -46,19 +47,19 @@ enum Command {
     /// that serve with `watch.enabled = false`.
     Watch,
     /// See and change which models are served.
-    Models(models_cli::Models),
+    Models(models_cli::ModelsArgs),
     /// Print the commented default configuration.
     Defaults,
 }
 
 /// Of a comparison on which a build is to fail.
-const FAILED: u8 = 2;
+const FAIL_IF_STATUS: u8 = 2;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let args = Args::parse();
-    log::init(log::Format::default(), "info");
-    let settings: Settings = config::load(&Sources {
+    let args = TrainerArgs::parse();
+    log::init_logging(log::LogFormat::default(), "info");
+    let settings: TrainerSettings = config::load_config(&ConfigSources {
         defaults: settings::DEFAULTS,
         open_tables: &settings::OPEN_TABLES,
         file: args.config.as_deref(),
@@ -67,72 +68,84 @@ async fn main() -> Result<ExitCode> {
     })?;
     settings.check()?;
     match args.command {
-        Command::Compare(asked) => compare(settings, asked).await,
-        Command::Relevance(asked) => relevance(settings, asked).await,
-        Command::Serve => Box::pin(serve(settings)).await.map(|()| ExitCode::SUCCESS),
-        Command::Watch => {
-            let trainer = Trainer::new(settings.clone(), Source::remote(&settings.source)?)?;
-            let watched =
-                Settings { watch: Watch { enabled: true, ..settings.watch.clone() }, ..settings };
-            watch::run(&watched, trainer, shutdown::on_signal()?).await?;
+        TrainerCommand::Compare(asked) => run_compare(settings, asked).await,
+        TrainerCommand::Relevance(asked) => run_relevance(settings, asked).await,
+        TrainerCommand::Serve => Box::pin(run_server(settings)).await.map(|()| ExitCode::SUCCESS),
+        TrainerCommand::Watch => {
+            let trainer =
+                Trainer::new(settings.clone(), FeatureSource::new_remote(&settings.source)?)?;
+            let watched = TrainerSettings {
+                watch: ModelWatchSettings { enabled: true, ..settings.watch.clone() },
+                ..settings
+            };
+            watch::run_watch(&watched, trainer, shutdown::cancel_on_signal()?).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Models(asked) => models_cli::run(&settings, asked).map(|()| ExitCode::SUCCESS),
-        Command::Defaults => {
+        TrainerCommand::Models(asked) => {
+            models_cli::run_command(&settings, asked).map(|()| ExitCode::SUCCESS)
+        }
+        TrainerCommand::Defaults => {
             print!("{}", settings::DEFAULTS);
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-async fn compare(settings: Settings, asked: cli::Compare) -> Result<ExitCode> {
-    let comparison = compared(settings, asked.request()).await?;
+async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Result<ExitCode> {
+    let comparison = compare_with_progress(settings, asked.to_request()).await?;
     if asked.rows.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal(task)));
+        comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal_report(task)));
         println!("report: {}", comparison.dir.join("report.html").display());
     }
-    let failures: Vec<String> =
-        asked.fail_if.iter().filter_map(|condition| condition.failure(&comparison)).collect();
+    let failures: Vec<String> = asked
+        .fail_if
+        .iter()
+        .filter_map(|condition| condition.failure_reason(&comparison))
+        .collect();
     failures.iter().for_each(|failure| eprintln!("failed: {failure}"));
-    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAIL_IF_STATUS) })
 }
 
-async fn relevance(settings: Settings, asked: cli::Relevance) -> Result<ExitCode> {
-    let comparison = compared(settings, asked.request()).await?;
+async fn run_relevance(settings: TrainerSettings, asked: cli::RelevanceArgs) -> Result<ExitCode> {
+    let comparison = compare_with_progress(settings, asked.to_request()).await?;
     if asked.rows.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::relevance(task)));
+        comparison.tasks.iter().for_each(|task| println!("{}\n", report::relevance_report(task)));
         println!("report: {}", comparison.dir.join("report.html").display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn compared(settings: Settings, request: Request) -> Result<Comparison> {
+async fn compare_with_progress(
+    settings: TrainerSettings,
+    request: CompareRequest,
+) -> Result<ModelComparison> {
     request.check()?;
-    let source = Source::remote(&settings.source)?;
+    let source = FeatureSource::new_remote(&settings.source)?;
     let trainer = Trainer::new(settings, source)?;
-    let bars = bars::Bars::new();
+    let bars = progress::ProgressBars::new();
     let shown = bars.clone();
-    let comparison = trainer.compare(&request, move |progress| shown.show(&progress)).await;
-    bars.end();
+    let comparison =
+        trainer.compare_models(&request, move |progress| shown.show_progress(&progress)).await;
+    bars.finish_bars();
     Ok(comparison?)
 }
 
-async fn serve(settings: Settings) -> Result<()> {
+async fn run_server(settings: TrainerSettings) -> Result<()> {
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-    let socket = settings.rest.bind()?;
-    let source = Source::remote(&settings.source)?;
+    let socket = settings.rest.bind_listener()?;
+    let source = FeatureSource::new_remote(&settings.source)?;
     let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
-    let stop = shutdown::on_signal()?;
+    let stop = shutdown::cancel_on_signal()?;
     let routes = trainer::rest::service_routes(trainer.clone());
-    let served = rest::serve(socket, routes, &settings.rest, stop.clone());
-    let (served, watched) = tokio::join!(served, watch::run(&settings, trainer, stop));
+    let served = rest::serve_routes(socket, routes, &settings.rest, stop.clone());
+    let (served, watched) = tokio::join!(served, watch::run_watch(&settings, trainer, stop));
     watched?;
     Ok(served?)
 }

@@ -5,11 +5,11 @@ use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use jiff::Timestamp;
 use models::{
-    Card, Registry, RegistryError,
-    registry::{Aliases, By, Verdict},
+    ModelCard, ModelRegistry, RegistryError,
+    registry::{DecisionAuthor, GateVerdict, ModelAliases},
 };
 use serde_json::{Value, json};
-use trainer::{Settings, object_store, tasks};
+use trainer::{TrainerSettings, registry_store, tasks};
 
 const EXAMPLES: &str = "Examples:
   trainer models list
@@ -23,16 +23,16 @@ const EXAMPLES: &str = "Examples:
 /// See and change which models are served.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Models {
+pub(crate) struct ModelsArgs {
     #[command(subcommand)]
-    command: Command,
+    command: ModelsCommand,
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum ModelsCommand {
     /// All versions, of a task or of all.
     List {
         /// The task.
@@ -109,35 +109,50 @@ fn task_names() -> clap::builder::PossibleValuesParser {
     clap::builder::PossibleValuesParser::new(tasks::NAMES)
 }
 
-pub(crate) fn run(settings: &Settings, asked: Models) -> Result<()> {
-    let registry = object_store::registry(settings)?;
+pub(crate) fn run_command(settings: &TrainerSettings, asked: ModelsArgs) -> Result<()> {
+    let registry = registry_store::open_registry(settings)?;
     let json = asked.json;
-    let of = |task: Option<String>| task.map_or_else(|| registry.tasks(), |task| Ok(vec![task]));
-    let who = who();
+    let of =
+        |task: Option<String>| task.map_or_else(|| registry.list_tasks(), |task| Ok(vec![task]));
+    let who = current_user();
     match asked.command {
-        Command::List { task } => list(&registry, &of(task)?, json),
-        Command::Show { task, version } => show(&registry, &task, version, json),
-        Command::Diff { task, from, to } => diff(&registry, &task, from, to, json),
-        Command::Promote { task, version, force, why } => {
+        ModelsCommand::List { task } => list_versions(&registry, &of(task)?, json),
+        ModelsCommand::Show { task, version } => show_version(&registry, &task, version, json),
+        ModelsCommand::Diff { task, from, to } => diff_versions(&registry, &task, from, to, json),
+        ModelsCommand::Promote { task, version, force, why } => {
             let why = why.unwrap_or_else(|| "it passed the gate".to_owned());
-            let done = registry.promote(&task, version, By { who: &who, why: &why }, force)?;
-            say(json, json!(done), format!("{task}: version {version} is champion"))
+            let done = registry.promote_version(
+                &task,
+                version,
+                DecisionAuthor { who: &who, why: &why },
+                force,
+            )?;
+            print_answer(json, json!(done), format!("{task}: version {version} is champion"))
         }
-        Command::Rollback { task, why } => {
+        ModelsCommand::Rollback { task, why } => {
             let why = why.unwrap_or_else(|| "by hand".to_owned());
-            let version = registry.rollback(&task, By { who: &who, why: &why })?;
+            let version =
+                registry.rollback_champion(&task, DecisionAuthor { who: &who, why: &why })?;
             let text = format!("{task}: version {version} is champion again");
-            say(json, json!({ "task": task, "champion": version }), text)
+            print_answer(json, json!({ "task": task, "champion": version }), text)
         }
-        Command::Log { task, limit } => log(&registry, &task, usize::from(limit), json),
-        Command::Gc { task, keep, dry_run } => {
+        ModelsCommand::Log { task, limit } => show_log(&registry, &task, usize::from(limit), json),
+        ModelsCommand::Gc { task, keep, dry_run } => {
             for task in of(task)? {
-                let surplus = registry.surplus(&task, usize::from(keep))?;
+                let surplus = registry.surplus_versions(&task, usize::from(keep))?;
                 if !dry_run {
-                    registry.remove(&task, &surplus, By { who: &who, why: "trainer models gc" })?;
+                    registry.remove_versions(
+                        &task,
+                        &surplus,
+                        DecisionAuthor { who: &who, why: "trainer models gc" },
+                    )?;
                 }
                 let value = json!({ "task": task, "versions": surplus, "removed": !dry_run });
-                say(json, value, format!("{task}: {}", removed(&surplus, dry_run)))?;
+                print_answer(
+                    json,
+                    value,
+                    format!("{task}: {}", describe_removal(&surplus, dry_run)),
+                )?;
             }
             Ok(())
         }
@@ -145,7 +160,7 @@ pub(crate) fn run(settings: &Settings, asked: Models) -> Result<()> {
 }
 
 /// `nothing to remove`, `version 3 removed`, `versions 3, 4 and 7 would be removed`.
-fn removed(versions: &[u64], dry_run: bool) -> String {
+fn describe_removal(versions: &[u64], dry_run: bool) -> String {
     let done = if dry_run { "would be removed" } else { "removed" };
     let named =
         |versions: &[u64]| versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
@@ -157,7 +172,7 @@ fn removed(versions: &[u64], dry_run: bool) -> String {
 }
 
 /// As in `anna@greenhouse`.
-fn who() -> String {
+fn current_user() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "someone".to_owned());
     match std::fs::read_to_string("/proc/sys/kernel/hostname") {
         Ok(host) => format!("{user}@{}", host.trim()),
@@ -166,7 +181,7 @@ fn who() -> String {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the last expression of commands")]
-fn say(json: bool, value: Value, text: String) -> Result<()> {
+fn print_answer(json: bool, value: Value, text: String) -> Result<()> {
     if json {
         println!("{value}");
     } else {
@@ -176,8 +191,8 @@ fn say(json: bool, value: Value, text: String) -> Result<()> {
 }
 
 /// `champion`, `challenger`, `before`, or nothing.
-fn role(aliases: &Aliases, version: u64) -> &'static str {
-    let is = |slot: &Option<models::registry::Slot>| {
+fn alias_name(aliases: &ModelAliases, version: u64) -> &'static str {
+    let is = |slot: &Option<models::registry::VersionRef>| {
         slot.as_ref().is_some_and(|slot| slot.version == version)
     };
     if is(&aliases.champion) {
@@ -191,8 +206,8 @@ fn role(aliases: &Aliases, version: u64) -> &'static str {
     }
 }
 
-fn list(registry: &Registry, tasks: &[String], json: bool) -> Result<()> {
-    let mut table = table([
+fn list_versions(registry: &ModelRegistry, tasks: &[String], json: bool) -> Result<()> {
+    let mut table = new_table([
         "task",
         "version",
         "",
@@ -206,11 +221,11 @@ fn list(registry: &Registry, tasks: &[String], json: bool) -> Result<()> {
     ]);
     let mut all = Vec::new();
     for task in tasks {
-        let aliases = registry.aliases(task)?;
-        for version in registry.versions(task)?.into_iter().rev() {
-            let role = role(&aliases, version);
-            let verdict = registry.verdict(task, version)?;
-            let (card, bytes) = match registry.card(task, version) {
+        let aliases = registry.current_aliases(task)?;
+        for version in registry.list_versions(task)?.into_iter().rev() {
+            let role = alias_name(&aliases, version);
+            let verdict = registry.last_verdict(task, version)?;
+            let (card, bytes) = match registry.load_card(task, version) {
                 Ok(found) => found,
                 Err(error) => {
                     all.push(json!({ "task": task, "version": version, "alias": role,
@@ -224,7 +239,7 @@ fn list(registry: &Registry, tasks: &[String], json: bool) -> Result<()> {
                 "metrics": card.metrics, "rows": card.rows, "trained_ms": card.trained_ms,
                 "size_bytes": bytes, "verdict": verdict,
             }));
-            let (metric, share) = metric(&card);
+            let (metric, share) = first_metric(&card);
             table.add_row([
                 task.clone(),
                 version.to_string(),
@@ -233,9 +248,9 @@ fn list(registry: &Registry, tasks: &[String], json: bool) -> Result<()> {
                 metric,
                 share,
                 card.rows.to_string(),
-                date(card.trained_ms.1),
+                format_date(card.trained_ms.1),
                 format!("{:.1}", bytes as f64 / 1000.0),
-                gate(verdict.as_ref()),
+                describe_verdict(verdict.as_ref()),
             ]);
         }
     }
@@ -245,11 +260,11 @@ fn list(registry: &Registry, tasks: &[String], json: bool) -> Result<()> {
         }
     }
     let text = if all.is_empty() { "no versions yet".to_owned() } else { table.to_string() };
-    say(json, json!(all), text)
+    print_answer(json, json!(all), text)
 }
 
 /// A card's first metric, and its share of the baseline's.
-fn metric(card: &Card) -> (String, String) {
+fn first_metric(card: &ModelCard) -> (String, String) {
     let own = card
         .metrics
         .iter()
@@ -262,7 +277,7 @@ fn metric(card: &Card) -> (String, String) {
     (format!("{name} {value:.4}{unit}"), format!("{:.3}", value / baseline))
 }
 
-fn gate(verdict: Option<&Verdict>) -> String {
+fn describe_verdict(verdict: Option<&GateVerdict>) -> String {
     match verdict {
         None => "not asked".to_owned(),
         Some(verdict) if verdict.passed => "passed".to_owned(),
@@ -270,46 +285,54 @@ fn gate(verdict: Option<&Verdict>) -> String {
     }
 }
 
-fn date(at_ms: i64) -> String {
+fn format_date(at_ms: i64) -> String {
     Timestamp::from_millisecond(at_ms)
         .map_or_else(|_| "-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
-fn show(registry: &Registry, task: &str, version: Option<u64>, json: bool) -> Result<()> {
+fn show_version(
+    registry: &ModelRegistry,
+    task: &str,
+    version: Option<u64>,
+    json: bool,
+) -> Result<()> {
     let version = match version {
         Some(version) => version,
-        None => registry.champion(task)?.ok_or_else(|| {
+        None => registry.champion_version(task)?.ok_or_else(|| {
             anyhow::anyhow!("{task}: there is no champion yet\nhint: `trainer compare` trains one")
         })?,
     };
-    let (card, bytes) = registry.card(task, version)?;
-    let verdict = registry.verdict(task, version)?;
+    let (card, bytes) = registry.load_card(task, version)?;
+    let verdict = registry.last_verdict(task, version)?;
     // Golden rows are run here, too: a version that is shown is one that loads.
-    registry.load(task, version)?;
+    registry.load_artifact(task, version)?;
     if json {
         let value = json!({ "version": version, "size_bytes": bytes, "card": card,
-            "schema_hash": card.schema.hash(), "verdict": verdict });
-        return say(true, value, String::new());
+            "schema_hash": card.schema.schema_hash(), "verdict": verdict });
+        return print_answer(true, value, String::new());
     }
-    let aliases = registry.aliases(task)?;
+    let aliases = registry.current_aliases(task)?;
     let mut lines = vec![
         ("task", task.to_owned()),
-        ("version", format!("{version} {}", role(&aliases, version))),
+        ("version", format!("{version} {}", alias_name(&aliases, version))),
         ("model", card.model.clone()),
         ("says", card.unit.clone()),
-        ("inputs", format!("{}, schema {}", card.schema.features.len(), &card.schema.hash()[..12])),
+        (
+            "inputs",
+            format!("{}, schema {}", card.schema.features.len(), &card.schema.schema_hash()[..12]),
+        ),
         (
             "trained on",
             format!(
                 "{} rows, {} to {} UTC, data {}",
                 card.rows,
-                date(card.trained_ms.0),
-                date(card.trained_ms.1),
+                format_date(card.trained_ms.0),
+                format_date(card.trained_ms.1),
                 card.facts.data_hash.get(..12).unwrap_or("-")
             ),
         ),
         ("seed", card.seed.to_string()),
-        ("code", format!("{} with {}", card.code_version, pairs(&card.facts.crates))),
+        ("code", format!("{} with {}", card.code_version, join_pairs(&card.facts.crates))),
         ("size", format!("{bytes} bytes")),
     ];
     for (name, value) in &card.metrics {
@@ -321,14 +344,17 @@ fn show(registry: &Registry, task: &str, version: Option<u64>, json: bool) -> Re
     match &verdict {
         None => lines.push(("gate", "not asked".to_owned())),
         Some(verdict) => {
-            lines.push(("gate", format!("{}: {}", gate(Some(verdict)), verdict.reason())));
+            lines.push((
+                "gate",
+                format!("{}: {}", describe_verdict(Some(verdict)), verdict.reason()),
+            ));
             let (from, to) = verdict.span_ms;
             lines.push((
                 "",
                 format!(
                     "on {} to {} UTC; p99 {:.1} µs",
-                    date(from),
-                    date(to),
+                    format_date(from),
+                    format_date(to),
                     verdict.latency_p99_us
                 ),
             ));
@@ -352,22 +378,28 @@ fn show(registry: &Registry, task: &str, version: Option<u64>, json: bool) -> Re
     Ok(())
 }
 
-fn pairs(all: &std::collections::BTreeMap<String, String>) -> String {
+fn join_pairs(all: &std::collections::BTreeMap<String, String>) -> String {
     all.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
 }
 
-fn diff(registry: &Registry, task: &str, from: u64, to: u64, json: bool) -> Result<()> {
+fn diff_versions(
+    registry: &ModelRegistry,
+    task: &str,
+    from: u64,
+    to: u64,
+    json: bool,
+) -> Result<()> {
     ensure!(from != to, "expected two versions, found {from} twice");
-    let (one, one_bytes) = registry.card(task, from)?;
-    let (other, other_bytes) = registry.card(task, to)?;
+    let (one, one_bytes) = registry.load_card(task, from)?;
+    let (other, other_bytes) = registry.load_card(task, to)?;
     let mut rows: Vec<(String, String, String)> = vec![
         ("model".into(), one.model.clone(), other.model.clone()),
         ("rows".into(), one.rows.to_string(), other.rows.to_string()),
-        ("trained from".into(), date(one.trained_ms.0), date(other.trained_ms.0)),
-        ("trained to".into(), date(one.trained_ms.1), date(other.trained_ms.1)),
+        ("trained from".into(), format_date(one.trained_ms.0), format_date(other.trained_ms.0)),
+        ("trained to".into(), format_date(one.trained_ms.1), format_date(other.trained_ms.1)),
         ("seed".into(), one.seed.to_string(), other.seed.to_string()),
         ("code".into(), one.code_version.clone(), other.code_version.clone()),
-        ("crates".into(), pairs(&one.facts.crates), pairs(&other.facts.crates)),
+        ("crates".into(), join_pairs(&one.facts.crates), join_pairs(&other.facts.crates)),
         ("settings".into(), one.facts.settings.to_string(), other.facts.settings.to_string()),
         ("data".into(), one.facts.data_hash.clone(), other.facts.data_hash.clone()),
         ("size, bytes".into(), one_bytes.to_string(), other_bytes.to_string()),
@@ -375,10 +407,11 @@ fn diff(registry: &Registry, task: &str, from: u64, to: u64, json: bool) -> Resu
     let names: std::collections::BTreeSet<&String> =
         one.metrics.keys().chain(other.metrics.keys()).collect();
     for name in names {
-        let value = |card: &Card| card.metrics.get(name).map_or("-".into(), |v| format!("{v:.6}"));
+        let value =
+            |card: &ModelCard| card.metrics.get(name).map_or("-".into(), |v| format!("{v:.6}"));
         rows.push((name.clone(), value(&one), value(&other)));
     }
-    let lacks = |a: &Card, b: &Card| -> Vec<String> {
+    let lacks = |a: &ModelCard, b: &ModelCard| -> Vec<String> {
         let new = a.schema.features.iter().filter(|name| !b.schema.features.contains(name));
         new.cloned().collect()
     };
@@ -391,15 +424,15 @@ fn diff(registry: &Registry, task: &str, from: u64, to: u64, json: bool) -> Resu
             .collect();
         let value = json!({ "task": task, "from": from, "to": to, "fields": fields,
             "inputs_only_in_from": gone, "inputs_only_in_to": new });
-        return say(true, value, String::new());
+        return print_answer(true, value, String::new());
     }
     if rows.is_empty() && gone.is_empty() && new.is_empty() {
         println!("versions {from} and {to} of {task} do not differ");
         return Ok(());
     }
-    let mut table = table(["", &format!("version {from}"), &format!("version {to}")]);
+    let mut table = new_table(["", &format!("version {from}"), &format!("version {to}")]);
     for (name, from, to) in rows {
-        table.add_row([name, short(from), short(to)]);
+        table.add_row([name, truncate_text(from), truncate_text(to)]);
     }
     println!("{table}");
     gone.iter().for_each(|name| println!("- {name}"));
@@ -407,7 +440,7 @@ fn diff(registry: &Registry, task: &str, from: u64, to: u64, json: bool) -> Resu
     Ok(())
 }
 
-fn short(text: String) -> String {
+fn truncate_text(text: String) -> String {
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -415,8 +448,8 @@ fn short(text: String) -> String {
     }
 }
 
-fn log(registry: &Registry, task: &str, limit: usize, json: bool) -> Result<()> {
-    let entries: Result<_, RegistryError> = registry.log(task, limit);
+fn show_log(registry: &ModelRegistry, task: &str, limit: usize, json: bool) -> Result<()> {
+    let entries: Result<_, RegistryError> = registry.recent_decisions(task, limit);
     let entries = entries?;
     if json {
         for entry in &entries {
@@ -424,12 +457,12 @@ fn log(registry: &Registry, task: &str, limit: usize, json: bool) -> Result<()> 
         }
         return Ok(());
     }
-    let mut table = table(["", "when (UTC)", "who", "what", "version", "champion", "why"]);
+    let mut table = new_table(["", "when (UTC)", "who", "what", "version", "champion", "why"]);
     for entry in entries {
         let champion = entry.aliases.champion.map_or("-".into(), |slot| slot.version.to_string());
         table.add_row([
             entry.number.to_string(),
-            date(entry.at_ms),
+            format_date(entry.at_ms),
             entry.who,
             entry.what.name().to_owned(),
             entry.version.to_string(),
@@ -441,7 +474,7 @@ fn log(registry: &Registry, task: &str, limit: usize, json: bool) -> Result<()> 
     Ok(())
 }
 
-fn table<const N: usize>(head: [&str; N]) -> Table {
+fn new_table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY).set_header(head);
     table
@@ -452,7 +485,7 @@ mod tests {
     #[test]
     fn what_was_removed_is_named() {
         let check = |versions: &[u64], dry_run, expect| {
-            assert_eq!(super::removed(versions, dry_run), expect);
+            assert_eq!(super::describe_removal(versions, dry_run), expect);
         };
         check(&[], false, "nothing to remove");
         check(&[], true, "nothing to remove");

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use models::registry::Gate;
+use models::registry::PromotionGate;
 use serde::{Deserialize, Serialize};
-use service::{Secret, config::ConfigError, rest::RestSettings};
+use service::{Secret, config::ConfigError, rest::RestConfig};
 use telemetry::ZoneId;
 
-use crate::serve::settings::{Mqtt, Serving, Watch, check_gate};
+use crate::serve::settings::{ModelWatchSettings, PublisherSettings, ServingSettings, check_gate};
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -17,7 +17,7 @@ pub const OPEN_TABLES: [&str; 1] = ["zones"];
 /// The trainer's configuration; `default.toml` says what each key means.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct TrainerSettings {
     /// Where models are kept.
     pub registry_dir: PathBuf,
     /// Where reports are written.
@@ -25,25 +25,25 @@ pub struct Settings {
     /// The same seed gives the same models.
     pub seed: u64,
     /// The feature store.
-    pub source: Source,
+    pub source: FeatureSourceSettings,
     /// The REST listener.
-    pub rest: RestSettings,
+    pub rest: RestConfig,
     /// How rows are divided in time.
-    pub split: Split,
+    pub split: SplitSettings,
     /// Prediction intervals.
-    pub interval: Interval,
+    pub interval: IntervalSettings,
     /// What is good for people or plants.
-    pub comfort: Comfort,
+    pub comfort: ComfortSettings,
     /// What differs from `comfort` in a zone.
     pub zones: BTreeMap<ZoneId, ComfortOverride>,
     /// What a model must show before it is served.
-    pub gate: Gate,
+    pub gate: PromotionGate,
     /// When a prediction is the baseline's.
-    pub serving: Serving,
+    pub serving: ServingSettings,
     /// Scores of what was served, and training again.
-    pub watch: Watch,
+    pub watch: ModelWatchSettings,
     /// Predictions by MQTT.
-    pub mqtt: Mqtt,
+    pub mqtt: PublisherSettings,
     /// A registry elsewhere.
     pub s3: object_store::Settings,
 }
@@ -51,7 +51,7 @@ pub struct Settings {
 /// Where the feature store is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct FeatureSourceSettings {
     /// `http://host:port`.
     pub url: String,
     /// Its token.
@@ -63,7 +63,7 @@ pub struct Source {
 /// How rows are divided, in the order of time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Split {
+pub struct SplitSettings {
     /// Share that models are fitted on.
     pub train: f64,
     /// Share that intervals are calibrated on.
@@ -79,7 +79,7 @@ pub struct Split {
 /// Prediction intervals.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Interval {
+pub struct IntervalSettings {
     /// Share of truths to cover, 0 to 1.
     pub level: f64,
 }
@@ -87,7 +87,7 @@ pub struct Interval {
 /// What is good for people or plants in a zone.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Comfort {
+pub struct ComfortSettings {
     /// Below this it is heated, °C.
     pub heat_below: f64,
     /// Above this it is cooled, °C.
@@ -95,7 +95,7 @@ pub struct Comfort {
     /// Soil moisture at which plants must be watered, %.
     pub soil_moisture_critical: f64,
     /// What grows here, which says how much light it wants.
-    pub crop: Crop,
+    pub crop: CropKind,
     /// Daily light integral that it wants, mol/(m²·d); 0: as the crop does.
     pub dli_target: f64,
     /// Photon flux of one lux, µmol/(m²·s).
@@ -107,7 +107,7 @@ pub struct Comfort {
 /// What grows in a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Crop {
+pub enum CropKind {
     /// Nothing in particular: as lettuce.
     Any,
     /// Leaf lettuce and other leafy greens.
@@ -124,7 +124,7 @@ pub enum Crop {
     Tomato,
 }
 
-impl Crop {
+impl CropKind {
     /// A usual target for good growth, mol/(m²·d): lettuce 17 (L. D. Albright,
     /// A.-J. Both, A. J. Chiu, "Controlling greenhouse light to a consistent
     /// daily integral", Trans. ASAE 43(2), 2000), strawberry 20 to 25 and
@@ -145,7 +145,7 @@ impl Crop {
 /// Seconds of a day.
 const DAY_S: f64 = 86_400.0;
 
-impl Comfort {
+impl ComfortSettings {
     /// Refuses values that have no meaning; `table` is where they stand.
     fn check(&self, table: &str) -> Result<(), ConfigError> {
         let Self { heat_below, cool_above, .. } = *self;
@@ -173,7 +173,7 @@ impl Comfort {
     /// 0 where it is to be heated at a temperature, 2 where it is to be cooled,
     /// else 1; none of no temperature.
     #[must_use]
-    pub fn class(&self, temperature: f64) -> Option<usize> {
+    pub fn heating_class(&self, temperature: f64) -> Option<usize> {
         let above = [self.heat_below <= temperature, self.cool_above < temperature];
         (!temperature.is_nan()).then(|| above.into_iter().filter(|above| *above).count())
     }
@@ -186,7 +186,7 @@ impl Comfort {
 
     /// The daily light integral of a day with this mean light, mol/(m²·d).
     #[must_use]
-    pub fn dli(&self, lux: f64) -> f64 {
+    pub fn dli_of_lux(&self, lux: f64) -> f64 {
         lux * self.ppfd_per_lux * DAY_S / 1e6
     }
 
@@ -195,31 +195,31 @@ impl Comfort {
     #[must_use]
     pub fn supplement_hours(&self, lux: f64) -> f64 {
         let lamp_mol_h = self.lamp_ppfd * 3600.0 / 1e6;
-        let hours = (self.dli_wanted() - self.dli(lux)) / lamp_mol_h;
+        let hours = (self.dli_wanted() - self.dli_of_lux(lux)) / lamp_mol_h;
         if hours.is_nan() { f64::NAN } else { hours.clamp(0.0, 24.0) }
     }
 }
 
-/// What differs from [`Comfort`] in one zone.
+/// What differs from [`ComfortSettings`] in one zone.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ComfortOverride {
     heat_below: Option<f64>,
     cool_above: Option<f64>,
     soil_moisture_critical: Option<f64>,
-    crop: Option<Crop>,
+    crop: Option<CropKind>,
     dli_target: Option<f64>,
     ppfd_per_lux: Option<f64>,
     lamp_ppfd: Option<f64>,
 }
 
-impl Settings {
+impl TrainerSettings {
     /// What holds in `zone`.
     #[must_use]
-    pub fn comfort_in(&self, zone: &ZoneId) -> Comfort {
+    pub fn comfort_in(&self, zone: &ZoneId) -> ComfortSettings {
         let own = self.zones.get(zone).copied().unwrap_or_default();
         let all = self.comfort;
-        Comfort {
+        ComfortSettings {
             heat_below: own.heat_below.unwrap_or(all.heat_below),
             cool_above: own.cool_above.unwrap_or(all.cool_above),
             soil_moisture_critical: own
@@ -237,7 +237,7 @@ impl Settings {
     /// # Errors
     /// The key, what was found and what was expected.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Split { train, calibration, train_rows_max, test_rows_max, .. } = self.split;
+        let SplitSettings { train, calibration, train_rows_max, test_rows_max, .. } = self.split;
         if !(train > 0.0 && calibration > 0.0 && train + calibration < 1.0) {
             let what = format!(
                 "train {train} and calibration {calibration} must be above 0 and leave some of 1 for testing"
@@ -256,7 +256,7 @@ impl Settings {
             let what = format!("{} is not 0.01 to 3600", self.source.timeout_s);
             return Err(ConfigError::invalid("source.timeout_s", what));
         }
-        self.rest.check()?;
+        self.rest.check_values()?;
         check_gate(&self.gate)?;
         self.serving.check()?;
         self.watch.check()?;
@@ -268,7 +268,7 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
+impl Default for TrainerSettings {
     fn default() -> Self {
         toml::from_str(DEFAULTS).expect("the compiled-in defaults are settings")
     }
@@ -279,9 +279,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_meaning_is_refused_with_its_place() {
+    fn invalid_settings_are_refused_with_their_place() {
         let check = |own: &str, expect: &str| {
-            let mut settings = Settings::default();
+            let mut settings = TrainerSettings::default();
             settings.zones.insert("farm/bay-1".parse().unwrap(), toml::from_str(own).unwrap());
             let message =
                 settings.check().map_or_else(|error| error.to_string(), |()| "fine".into());
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_zone_has_the_light_that_its_crop_wants() {
         let wanted = |own: &str| {
-            let mut settings = Settings::default();
+            let mut settings = TrainerSettings::default();
             let zone: ZoneId = "farm/bay-1".parse().unwrap();
             settings.zones.insert(zone.clone(), toml::from_str(own).unwrap());
             settings.comfort_in(&zone).dli_wanted()

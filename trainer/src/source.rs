@@ -16,16 +16,16 @@ use crate::{error::TrainError, settings};
 
 /// Where feature rows come from.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum FeatureSource {
     /// The feature store in this process.
     Local(FeatureStore),
     /// A feature store's REST API.
-    Remote(Remote),
+    Remote(RemoteStore),
 }
 
 /// A feature store's REST API.
 #[derive(Clone, Debug)]
-pub struct Remote {
+pub struct RemoteStore {
     client: reqwest::Client,
     url: String,
     token: Secret,
@@ -33,7 +33,7 @@ pub struct Remote {
 
 /// The newest feature row of a zone.
 #[derive(Clone, Debug)]
-pub struct Latest {
+pub struct LatestFeatures {
     /// Event time, UTC ms.
     pub at_ms: i64,
     /// `provisional` or `final`.
@@ -42,36 +42,38 @@ pub struct Latest {
     pub features: HashMap<SmolStr, f64>,
 }
 
-impl Latest {
+impl LatestFeatures {
     /// The value of a feature, NaN where there is none.
     #[must_use]
-    pub fn value(&self, name: &str) -> f64 {
+    pub fn feature_value(&self, name: &str) -> f64 {
         self.features.get(name).copied().unwrap_or(f64::NAN)
     }
 }
 
-impl Source {
+impl FeatureSource {
     /// A feature store's REST API.
     ///
     /// # Errors
     /// Where no HTTP client can be made.
-    pub fn remote(settings: &settings::Source) -> Result<Self, TrainError> {
+    pub fn new_remote(settings: &settings::FeatureSourceSettings) -> Result<Self, TrainError> {
         let timeout = Duration::from_secs_f64(settings.timeout_s);
         let client = reqwest::Client::builder().timeout(timeout).build();
         let client = client.map_err(|error| TrainError::Source(error.to_string()))?;
         let url = settings.url.trim_end_matches('/').to_owned();
-        Ok(Self::Remote(Remote { client, url, token: settings.token.clone() }))
+        Ok(Self::Remote(RemoteStore { client, url, token: settings.token.clone() }))
     }
 
     /// The zones that there are.
     ///
     /// # Errors
     /// [`TrainError::Source`].
-    pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
+    pub async fn list_zones(&self) -> Result<Vec<ZoneId>, TrainError> {
         match self {
-            Self::Local(store) => Ok(store.zones().into_iter().map(|zone| zone.zone).collect()),
+            Self::Local(store) => {
+                Ok(store.zone_summaries().into_iter().map(|zone| zone.zone).collect())
+            }
             Self::Remote(remote) => {
-                let answer: Zones = remote.json("/v1/zones", &[]).await?;
+                let answer: ZonesAnswer = remote.get_json("/v1/zones", &[]).await?;
                 Ok(answer.zones.into_iter().map(|zone| zone.zone).collect())
             }
         }
@@ -81,11 +83,11 @@ impl Source {
     ///
     /// # Errors
     /// [`TrainError::Source`].
-    pub async fn columns(&self) -> Result<BTreeSet<SmolStr>, TrainError> {
+    pub async fn feature_columns(&self) -> Result<BTreeSet<SmolStr>, TrainError> {
         match self {
             Self::Local(store) => Ok(store.schema().names.iter().cloned().collect()),
             Self::Remote(remote) => {
-                let answer: Features = remote.json("/v1/features", &[]).await?;
+                let answer: FeaturesAnswer = remote.get_json("/v1/features", &[]).await?;
                 Ok(answer.features.into_iter().collect())
             }
         }
@@ -95,9 +97,12 @@ impl Source {
     ///
     /// # Errors
     /// [`TrainError::Source`].
-    pub async fn latest(&self, zone: &ZoneId) -> Result<Option<Latest>, TrainError> {
+    pub async fn latest_features(
+        &self,
+        zone: &ZoneId,
+    ) -> Result<Option<LatestFeatures>, TrainError> {
         match self {
-            Self::Local(store) => Ok(store.latest(zone).map(|row| Latest {
+            Self::Local(store) => Ok(store.latest_row(zone).map(|row| LatestFeatures {
                 at_ms: row.at_ms,
                 status: "provisional".to_owned(),
                 features: row
@@ -110,11 +115,12 @@ impl Source {
             })),
             Self::Remote(remote) => {
                 let zones = [("zones", zone.to_string())];
-                let answer = remote.find("/v1/features/latest", &zones).await?;
+                let answer = remote.get_optional("/v1/features/latest", &zones).await?;
                 let Some(answer) = answer else { return Ok(None) };
                 let answer = answer.json().await;
-                let answer: Rows = answer.map_err(|e| TrainError::Source(e.to_string()))?;
-                Ok(answer.rows.into_iter().next().map(|row| Latest {
+                let answer: LatestRowsAnswer =
+                    answer.map_err(|e| TrainError::Source(e.to_string()))?;
+                Ok(answer.rows.into_iter().next().map(|row| LatestFeatures {
                     at_ms: row.at_ms,
                     status: row.status,
                     features: row.features.into_iter().filter_map(|(n, v)| Some((n, v?))).collect(),
@@ -128,11 +134,17 @@ impl Source {
     ///
     /// # Errors
     /// [`TrainError::Source`].
-    pub async fn frame(&self, query: &FrameQuery, mode: Mode) -> Result<DataFrame, TrainError> {
+    pub async fn read_frame(
+        &self,
+        query: &FrameQuery,
+        mode: Mode,
+    ) -> Result<DataFrame, TrainError> {
         match self {
             Self::Local(store) => {
                 let (store, query) = (store.clone(), query.clone());
-                let asked = tokio::task::spawn_blocking(move || store.frame_as(&query, mode)).await;
+                let asked =
+                    tokio::task::spawn_blocking(move || store.read_feature_frame_as(&query, mode))
+                        .await;
                 let answer = asked.map_err(|error| TrainError::Source(error.to_string()))?;
                 answer.map_err(|error| TrainError::Source(error.to_string()))
             }
@@ -167,51 +179,51 @@ impl Source {
 }
 
 #[derive(Deserialize)]
-struct Zones {
-    zones: Vec<ZoneName>,
+struct ZonesAnswer {
+    zones: Vec<ZoneItem>,
 }
 
 #[derive(Deserialize)]
-struct ZoneName {
+struct ZoneItem {
     zone: ZoneId,
 }
 
 #[derive(Deserialize)]
-struct Features {
+struct FeaturesAnswer {
     features: Vec<SmolStr>,
 }
 
 #[derive(Deserialize)]
-struct Rows {
-    rows: Vec<Row>,
+struct LatestRowsAnswer {
+    rows: Vec<LatestRowItem>,
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct LatestRowItem {
     at_ms: i64,
     status: String,
     features: HashMap<SmolStr, Option<f64>>,
 }
 
-impl Remote {
+impl RemoteStore {
     async fn get(
         &self,
         path: &str,
         params: &[(&str, String)],
     ) -> Result<reqwest::Response, TrainError> {
-        let answer = self.find(path, params).await?;
+        let answer = self.get_optional(path, params).await?;
         answer.ok_or_else(|| TrainError::Source(format!("{}{path}: 404 Not Found", self.url)))
     }
 
     /// The answer; none where there is no such thing.
-    async fn find(
+    async fn get_optional(
         &self,
         path: &str,
         params: &[(&str, String)],
     ) -> Result<Option<reqwest::Response>, TrainError> {
         let url = format!("{}{path}", self.url);
         let mut request = self.client.get(&url).query(params);
-        if let Some(token) = self.token.reveal() {
+        if let Some(token) = self.token.expose_secret() {
             request = request.bearer_auth(token);
         }
         let answer = request.send().await.map_err(|error| {
@@ -234,7 +246,7 @@ impl Remote {
         )))
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(
+    async fn get_json<T: serde::de::DeserializeOwned>(
         &self,
         path: &str,
         params: &[(&str, String)],

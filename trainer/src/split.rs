@@ -1,11 +1,11 @@
 //! Train, calibrate, test: in the order of time, never at random.
 
-use crate::{rows::Rows, settings};
+use crate::{settings, training_set::LabelledRows};
 
 /// Three spans of time, each [from, to) in UTC ms, with an embargo of the
 /// horizon between them: no target of one part is known only in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Spans {
+pub struct SplitSpans {
     /// Models are fitted on it.
     pub train: (i64, i64),
     /// Models are chosen and intervals calibrated on it.
@@ -14,40 +14,40 @@ pub struct Spans {
     pub test: (i64, i64),
 }
 
-impl Spans {
+impl SplitSpans {
     /// From the beginning of the first to the end of the second.
     #[must_use]
-    pub const fn known(&self) -> (i64, i64) {
+    pub const fn known_span(&self) -> (i64, i64) {
         (self.train.0, self.calibration.1)
     }
 }
 
 /// The rows of the three spans.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct DataSplit {
     /// Of the first span.
-    pub train: Rows,
+    pub train: LabelledRows,
     /// Of the second.
-    pub calibration: Rows,
+    pub calibration: LabelledRows,
     /// Of the first two and what lies between them: the model that is judged and kept is
     /// fitted on it once more.
-    pub known: Rows,
+    pub known: LabelledRows,
     /// Of the third.
-    pub test: Rows,
+    pub test: LabelledRows,
     /// The spans.
-    pub spans: Spans,
+    pub spans: SplitSpans,
 }
 
 /// Divides the time between the first and the last row.
 ///
 /// # Errors
 /// Says why the time is too short.
-pub fn spans(
+pub fn split_spans(
     first_ms: i64,
     last_ms: i64,
     horizon_s: i64,
-    split: &settings::Split,
-) -> Result<Spans, String> {
+    split: &settings::SplitSettings,
+) -> Result<SplitSpans, String> {
     let embargo_ms = horizon_s * 1000;
     let usable_ms = last_ms - first_ms - 2 * embargo_ms;
     if usable_ms <= 0 {
@@ -61,7 +61,7 @@ pub fn spans(
     let share = |share: f64| (usable_ms as f64 * share) as i64;
     let train_end = first_ms + share(split.train);
     let calibration_end = train_end + embargo_ms + share(split.calibration);
-    Ok(Spans {
+    Ok(SplitSpans {
         train: (first_ms, train_end),
         calibration: (train_end + embargo_ms, calibration_end),
         test: (calibration_end + embargo_ms, last_ms + 1),
@@ -71,16 +71,18 @@ pub fn spans(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
+    use crate::TrainerSettings;
 
     #[test]
     fn parts_follow_one_another_with_the_horizon_between() {
-        let split = Settings::default().split;
+        let split = TrainerSettings::default().split;
         let hour = 3_600_000;
-        let spans = spans(0, 102 * hour, 3600, &split).unwrap();
+        let spans = split_spans(0, 102 * hour, 3600, &split).unwrap();
         assert_eq!(spans.train, (0, 60 * hour));
         assert_eq!(spans.calibration, (61 * hour, 76 * hour));
         assert_eq!(spans.test, (77 * hour, 102 * hour + 1));
-        assert!(super::spans(0, 90 * hour, 48 * 3600, &split).unwrap_err().contains("too short"));
+        assert!(
+            super::split_spans(0, 90 * hour, 48 * 3600, &split).unwrap_err().contains("too short")
+        );
     }
 }

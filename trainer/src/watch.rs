@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    Request,
-    backtest::Depth,
+    CompareRequest,
+    backtest::ComparisonDepth,
     error::TrainError,
-    frame::ZoneFrame,
+    feature_frame::ZoneFrame,
     publish::Publisher,
-    score::{Noted, truth},
+    score::{LoggedPrediction, actual_value},
     serve::Trainer,
-    settings::Settings,
-    tasks::{self, Task},
+    settings::TrainerSettings,
+    tasks::{self, PredictionTask},
 };
-use models::registry::{By, What};
+use models::registry::{DecisionAuthor, DecisionKind};
 
 /// Who decides here.
 const WHO: &str = "trainer watch";
@@ -33,29 +33,32 @@ const HOUR: f64 = 3600.0;
 /// Watches and publishes until `stop`, as far as the settings say so.
 ///
 /// # Errors
-/// [`TrainError::Mqtt`] where the settings make no client.
-pub async fn run(
-    settings: &Settings,
+/// [`TrainError::PublisherSettings`] where the settings make no client.
+pub async fn run_watch(
+    settings: &TrainerSettings,
     trainer: Trainer,
     stop: CancellationToken,
 ) -> Result<(), TrainError> {
-    let Settings { watch, mqtt, .. } = settings;
+    let TrainerSettings { watch, mqtt, .. } = settings;
     if !watch.enabled {
         return Ok(());
     }
     if !mqtt.enabled {
-        trainer.watch(None, stop).await;
+        trainer.watch_models(None, stop).await;
         return Ok(());
     }
     let (publisher, events) = Publisher::new(mqtt, watch.every_s)?;
     let sender = publisher.clone();
-    tokio::join!(trainer.watch(Some(publisher), stop.clone()), sender.run(events, stop));
+    tokio::join!(
+        trainer.watch_models(Some(publisher), stop.clone()),
+        sender.run_client(events, stop)
+    );
     Ok(())
 }
 
 impl Trainer {
     /// Watches until `stop`: see the module. Nothing that fails ends it.
-    pub async fn watch(&self, publisher: Option<Publisher>, stop: CancellationToken) {
+    pub async fn watch_models(&self, publisher: Option<Publisher>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             _ = async { tokio::join!(self.predict_often(publisher), self.retrain_often()) } => {}
@@ -67,7 +70,7 @@ impl Trainer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.round(publisher.as_ref()).await {
+            if let Err(error) = self.predict_and_score(publisher.as_ref()).await {
                 warn!(%error, "this round of predictions is left out");
             }
         }
@@ -77,8 +80,8 @@ impl Trainer {
     ///
     /// # Errors
     /// Where the feature store fails.
-    pub async fn round(&self, publisher: Option<&Publisher>) -> Result<(), TrainError> {
-        self.refresh().await;
+    pub async fn predict_and_score(&self, publisher: Option<&Publisher>) -> Result<(), TrainError> {
+        self.refresh_champions().await;
         let mut clocks: HashMap<ZoneId, i64> = HashMap::new();
         for zone in self.zones().await? {
             for name in tasks::NAMES {
@@ -86,23 +89,24 @@ impl Trainer {
                     continue;
                 }
                 // A task that does not apply to a zone says so each time.
-                let Ok(said) = self.predict(name, &zone).await else { continue };
+                let Ok(said) = self.predict_zone(name, &zone).await else { continue };
                 clocks.insert(zone.clone(), said.features_at_ms);
                 if let Some(publisher) = publisher {
-                    publisher.publish(&said);
+                    publisher.publish_prediction(&said);
                 }
                 // Anomalies have no truth to wait for.
-                if let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name)
+                if let Some(task) =
+                    tasks::all_tasks().into_iter().find(|task| task.spec().name == name)
                 {
-                    self.scores().note(&said, task.about().step_s);
+                    self.scores().note_prediction(&said, task.spec().step_s);
                 }
             }
         }
-        for task in tasks::all() {
+        for task in tasks::all_tasks() {
             for (zone, clock_ms) in &clocks {
-                let due = self.scores().due(task.as_ref(), zone, *clock_ms);
+                let due = self.scores().due_predictions(task.as_ref(), zone, *clock_ms);
                 if !due.is_empty() {
-                    self.score(task.as_ref(), zone, &due).await?;
+                    self.score_due(task.as_ref(), zone, &due).await?;
                 }
             }
         }
@@ -110,7 +114,7 @@ impl Trainer {
     }
 
     /// Takes champions into service that other processes promoted.
-    async fn refresh(&self) {
+    async fn refresh_champions(&self) {
         let trainer = self.clone();
         let work = move || {
             for task in tasks::NAMES {
@@ -125,9 +129,14 @@ impl Trainer {
     }
 
     /// Looks up what came of predictions of one zone.
-    async fn score(&self, task: &dyn Task, zone: &ZoneId, due: &[Noted]) -> Result<(), TrainError> {
-        let known = self.source().columns().await?;
-        let own = task.about().truth_columns.iter().filter(|column| known.contains(**column));
+    async fn score_due(
+        &self,
+        task: &dyn PredictionTask,
+        zone: &ZoneId,
+        due: &[LoggedPrediction],
+    ) -> Result<(), TrainError> {
+        let known = self.source().feature_columns().await?;
+        let own = task.spec().truth_columns.iter().filter(|column| known.contains(**column));
         let columns = own.map(|column| (*column).to_owned()).collect();
         let times = || due.iter().map(|noted| noted.at_ms);
         let (Some(first_ms), Some(last_ms)) = (times().min(), times().max()) else {
@@ -136,16 +145,18 @@ impl Trainer {
         let query = FrameQuery {
             zones: Some(vec![zone.clone()]),
             from_ms: Some(first_ms - 60_000),
-            to_ms: Some(last_ms + task.about().horizon_s * 1000 + 60_000),
+            to_ms: Some(last_ms + task.spec().horizon_s * 1000 + 60_000),
             columns: Some(columns),
             ..FrameQuery::default()
         };
-        let frames = ZoneFrame::by_zone(&self.source().frame(&query, Mode::AsCorrected).await?)?;
+        let frames =
+            ZoneFrame::by_zone(&self.source().read_frame(&query, Mode::AsCorrected).await?)?;
         let comfort = self.settings().comfort_in(zone);
         for noted in due {
-            let truth =
-                frames.first().and_then(|frame| truth::truth(task, frame, noted.at_ms, &comfort));
-            self.scores().learn(noted, truth);
+            let truth = frames
+                .first()
+                .and_then(|frame| actual_value::find_actual(task, frame, noted.at_ms, &comfort));
+            self.scores().record_actual(noted, truth);
         }
         Ok(())
     }
@@ -161,7 +172,7 @@ impl Trainer {
             if start.elapsed() < settle {
                 continue;
             }
-            for name in tasks::asked(&self.settings().watch.retrain_tasks) {
+            for name in tasks::select_tasks(&self.settings().watch.retrain_tasks) {
                 let pause = Duration::from_secs_f64(HOUR * self.settings().watch.retrain_pause_h);
                 if tried.get(name).is_some_and(|last| last.elapsed() < pause) {
                     continue;
@@ -176,7 +187,7 @@ impl Trainer {
                 };
                 tried.insert(name, Instant::now());
                 info!(task = name, why, "training again");
-                if let Err(error) = self.retrain(name).await {
+                if let Err(error) = self.retrain_task(name).await {
                     warn!(task = name, %error, "training again failed, the champion stays");
                 }
             }
@@ -189,8 +200,8 @@ impl Trainer {
     /// Where the registry cannot be read.
     pub fn reason_to_train(&self, task: &str) -> Result<Option<String>, TrainError> {
         let settings = &self.settings().watch;
-        let newest = self.registry().log(task, 20)?;
-        let kept = newest.iter().find(|entry| entry.what == What::Kept);
+        let newest = self.registry().recent_decisions(task, 20)?;
+        let kept = newest.iter().find(|entry| entry.what == DecisionKind::Kept);
         let age_h = kept
             .map_or(f64::INFINITY, |entry| (crate::now_ms() - entry.at_ms) as f64 / 1000.0 / HOUR);
         if settings.retrain_every_h > 0.0 && age_h >= settings.retrain_every_h {
@@ -200,7 +211,9 @@ impl Trainer {
             }));
         }
         let fresh = !settings.retrain_on_drift || age_h < settings.retrain_pause_h;
-        let Some(score) = self.scores().of(task).filter(|_| !fresh) else { return Ok(None) };
+        let Some(score) = self.scores().task_score(task).filter(|_| !fresh) else {
+            return Ok(None);
+        };
         if score.is_worse_than_baseline() {
             return Ok(Some("the baseline does better on what was served".to_owned()));
         }
@@ -210,16 +223,16 @@ impl Trainer {
     }
 
     /// Trains a task's models again; the gate decides. Then old versions go.
-    async fn retrain(&self, task: &str) -> Result<(), TrainError> {
-        let request = Request {
+    async fn retrain_task(&self, task: &str) -> Result<(), TrainError> {
+        let request = CompareRequest {
             tasks: vec![task.to_owned()],
             models: self.settings().watch.retrain_models.clone(),
-            depth: Depth::Quick,
+            depth: ComparisonDepth::Quick,
             out: Some(self.settings().reports_dir.join("watch")),
             who: Some(WHO.to_owned()),
-            ..Request::default()
+            ..CompareRequest::default()
         };
-        let compared = self.compare(&request, |_| {}).await?;
+        let compared = self.compare_models(&request, |_| {}).await?;
         for result in &compared.tasks {
             match (&result.offered, &result.not_applicable) {
                 (Some(decision), _) => {
@@ -235,8 +248,9 @@ impl Trainer {
                 (None, None) => {}
             }
         }
-        let surplus = self.registry().surplus(task, self.settings().watch.versions_kept)?;
-        let by = By { who: WHO, why: "more versions than watch.versions_kept" };
-        Ok(self.registry().remove(task, &surplus, by)?)
+        let surplus =
+            self.registry().surplus_versions(task, self.settings().watch.versions_kept)?;
+        let by = DecisionAuthor { who: WHO, why: "more versions than watch.versions_kept" };
+        Ok(self.registry().remove_versions(task, &surplus, by)?)
     }
 }

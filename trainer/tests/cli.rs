@@ -12,14 +12,14 @@ fn check(args: &[&str], parts: &[&str]) {
 }
 
 /// Nobody listens there, and reports are left nowhere.
-fn asked(args: &[&'static str]) -> Vec<&'static str> {
+fn with_unreachable_store(args: &[&'static str]) -> Vec<&'static str> {
     let nobody = ["--set", "source.url=http://127.0.0.1:9", "--out", env!("CARGO_TARGET_TMPDIR")];
     [args, &nobody].concat()
 }
 
 #[test]
-fn what_is_wrong_is_said_with_a_hint() {
-    check(&asked(&["compare"]), &["127.0.0.1:9", "hint: is `feature-store run`"]);
+fn errors_have_a_hint() {
+    check(&with_unreachable_store(&["compare"]), &["127.0.0.1:9", "hint: is `feature-store run`"]);
     check(&["compare", "--models", "oracle"], &["no model `oracle`", "ridge"]);
     check(&["compare", "--task", "weather"], &["temperature-10m"]);
     check(&["compare", "--from", "yesterday"], &["`yesterday` is no time", "2026-11-29T13:00:00Z"]);
@@ -30,7 +30,7 @@ fn what_is_wrong_is_said_with_a_hint() {
 /// Before anything is asked of a feature store.
 #[test]
 fn a_comparison_without_meaning_is_refused_at_once() {
-    let check = |args: &[&'static str], parts: &[&str]| check(&asked(args), parts);
+    let check = |args: &[&'static str], parts: &[&str]| check(&with_unreachable_store(args), parts);
     check(&["compare", "--fail-if", "skill < 0.1"], &["no colon", "temperature-10m: skill < 0.1"]);
     check(&["compare", "--fail-if", "heating: luck < 1"], &["no quantity `luck`", "skill_low"]);
     check(&["compare", "--split", "0.9,0.2"], &["leave some of 1 for testing"]);

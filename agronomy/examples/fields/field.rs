@@ -8,30 +8,31 @@ pub(crate) const STEP_MS: i64 = 300_000;
 const FIELDS: usize = 4;
 
 /// One field as published: every 5 minutes moisture, %, and the flag.
-pub(crate) struct Field {
+pub(crate) struct MoistureField {
     pub(crate) first_ms: i64,
     pub(crate) moisture: Vec<Option<f64>>,
     pub(crate) flag: Vec<bool>,
 }
 
-impl Field {
+impl MoistureField {
     pub(crate) fn at_ms(&self, row: usize) -> i64 {
         self.first_ms + row as i64 * STEP_MS
     }
 }
 
 /// All fields of the file.
-pub(crate) fn read(path: &Path) -> Result<Vec<Field>> {
+pub(crate) fn read_fields(path: &Path) -> Result<Vec<MoistureField>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut rows = csv::Reader::from_reader(file);
-    let mut fields: Vec<Field> = Vec::new();
+    let mut fields: Vec<MoistureField> = Vec::new();
     for (number, row) in rows.records().enumerate() {
         let row = row?;
         let cell = |i: usize| row.get(i).with_context(|| format!("row {number}: no column {i}"));
         let time: DateTime = DateTime::strptime("%Y-%m-%d %H:%M:%S", cell(0)?)?;
         let at_ms = time.to_zoned(TimeZone::UTC)?.timestamp().as_millisecond();
         if fields.is_empty() {
-            let empty = || Field { first_ms: at_ms, moisture: Vec::new(), flag: Vec::new() };
+            let empty =
+                || MoistureField { first_ms: at_ms, moisture: Vec::new(), flag: Vec::new() };
             fields = (0..FIELDS).map(|_| empty()).collect();
         }
         for (i, field) in fields.iter_mut().enumerate() {

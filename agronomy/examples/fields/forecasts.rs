@@ -1,6 +1,6 @@
-use agronomy::drying::{Basis, Drying, Forecast, Settings};
+use agronomy::drying::{DryingForecast, DryingSettings, DryingTracker, ForecastBasis};
 
-use crate::knots::{Knots, TEST_FROM_MS};
+use crate::interpolation::{FieldKnots, TEST_FROM_MS};
 
 const HOUR_MS: f64 = 3_600_000.0;
 /// Forecasts are asked up to here, hours.
@@ -8,7 +8,7 @@ const HORIZON_H: f64 = 48.0;
 
 /// Errors of hours to the threshold.
 #[derive(Default)]
-pub(crate) struct Forecasts {
+pub(crate) struct ForecastErrors {
     critical_pct: Option<f64>,
     line_h: Vec<f64>,
     drying_h: Vec<f64>,
@@ -22,8 +22,8 @@ pub(crate) struct Forecasts {
     by_curve: usize,
 }
 
-impl Forecasts {
-    pub(crate) fn judge(knots: &Knots) -> Self {
+impl ForecastErrors {
+    pub(crate) fn from_knots(knots: &FieldKnots) -> Self {
         let points = &knots.points;
         let is_test = |at_ms: i64| !knots.has_test() || at_ms >= TEST_FROM_MS;
         let mut known: Vec<f64> = points
@@ -33,17 +33,17 @@ impl Forecasts {
             .collect();
         known.sort_by(f64::total_cmp);
         let critical_pct = known[known.len() / 5];
-        let settings = Settings {
+        let settings = DryingSettings {
             critical_pct,
             target_pct: critical_pct + 20.0,
             horizon_h: HORIZON_H,
-            ..Settings::default()
+            ..DryingSettings::default()
         };
         let mut found = Self { critical_pct: Some(critical_pct), ..Self::default() };
-        let mut drying = Drying::default();
+        let mut drying = DryingTracker::default();
         let mut newest_end = 0;
         for (i, (_, at_ms, pct)) in points.iter().enumerate() {
-            drying.moisture(&settings, *at_ms, *pct);
+            drying.add_moisture(&settings, *at_ms, *pct);
             // Two readings for the line, and a few for a rate.
             if i < 6 || !is_test(*at_ms) || *pct <= critical_pct {
                 continue;
@@ -70,23 +70,28 @@ impl Forecasts {
                 if rate > 0.0 { ((pct - critical_pct) / rate).min(HORIZON_H) } else { HORIZON_H };
             found.dry_downs += usize::from(i + end != newest_end);
             newest_end = i + end;
-            let forecast = drying.trend(&settings, *at_ms).and_then(|trend| trend.forecast);
-            found.note(truth, line, forecast);
+            let forecast = drying.trend_at(&settings, *at_ms).and_then(|trend| trend.forecast);
+            found.note_case(truth, line, forecast);
         }
         found
     }
 
-    fn note(&mut self, truth: f64, line: f64, forecast: Option<Forecast>) {
+    fn note_case(&mut self, truth: f64, line: f64, forecast: Option<DryingForecast>) {
         // What cannot say anything says "not within the horizon".
-        let none = Forecast { hours: HORIZON_H, low: 0.0, high: HORIZON_H, basis: Basis::Rate };
-        let Forecast { hours, low, high, basis } = forecast.unwrap_or(none);
+        let none = DryingForecast {
+            hours: HORIZON_H,
+            low: 0.0,
+            high: HORIZON_H,
+            basis: ForecastBasis::Rate,
+        };
+        let DryingForecast { hours, low, high, basis } = forecast.unwrap_or(none);
         self.line_h.push((line - truth).abs());
         self.drying_h.push((hours - truth).abs());
         self.covered += usize::from(low <= truth && truth <= high);
-        self.by_curve += usize::from(basis == Basis::Exponential);
+        self.by_curve += usize::from(basis == ForecastBasis::Exponential);
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(crate) fn add_cases(&mut self, other: Self) {
         self.line_h.extend(other.line_h);
         self.drying_h.extend(other.drying_h);
         self.covered += other.covered;
@@ -110,7 +115,7 @@ impl Forecasts {
         "by the curve",
     ];
 
-    pub(crate) fn row(&self, field: &str, times: &str) -> [String; Self::HEAD.len()] {
+    pub(crate) fn table_row(&self, field: &str, times: &str) -> [String; Self::HEAD.len()] {
         let mean =
             |hours: &[f64]| format!("{:.2} h", hours.iter().sum::<f64>() / hours.len() as f64);
         let cases = self.line_h.len();

@@ -12,42 +12,42 @@
 
 mod field;
 mod forecasts;
-mod knots;
+mod interpolation;
 mod waterings;
 
 use std::{env, path::Path};
 
 use anyhow::{Context, Result};
 
-use self::{forecasts::Forecasts, knots::Knots, waterings::Waterings};
+use self::{forecasts::ForecastErrors, interpolation::FieldKnots, waterings::WateringScores};
 
 fn main() -> Result<()> {
     let path = env::args().nth(1).context("which file? give the path of Train.csv")?;
-    let fields = field::read(Path::new(&path))?;
-    let knots: Vec<Knots> = fields.iter().map(Knots::recover).collect();
+    let fields = field::read_fields(Path::new(&path))?;
+    let knots: Vec<FieldKnots> = fields.iter().map(FieldKnots::recover_from).collect();
 
     println!("Waterings. A run of irrigation flags is found if an onset lies within one reading");
     println!("interval of it, and an onset is right if it lies so near to a run.");
     println!();
-    print_row(Waterings::HEAD);
-    print_row(["---"; Waterings::HEAD.len()]);
+    print_row(WateringScores::HEAD);
+    print_row(["---"; WateringScores::HEAD.len()]);
     for (number, (field, knots)) in (1..).zip(fields.iter().zip(&knots)) {
-        print_row(Waterings::judge(field, knots).row(number, knots));
+        print_row(WateringScores::from_field(field, knots).table_row(number, knots));
     }
 
     println!();
     println!("Hours to the 20th percentile of the field's knots, at times above it from which it");
     println!("was reached within 48 h without a watering.");
     println!();
-    print_row(Forecasts::HEAD);
-    print_row(["---"; Forecasts::HEAD.len()]);
-    let mut all = Forecasts::default();
+    print_row(ForecastErrors::HEAD);
+    print_row(["---"; ForecastErrors::HEAD.len()]);
+    let mut all = ForecastErrors::default();
     for (number, knots) in (1..).zip(&knots) {
-        let forecasts = Forecasts::judge(knots);
-        print_row(forecasts.row(&format!("{number}"), knots.times()));
-        all.add(forecasts);
+        let forecasts = ForecastErrors::from_knots(knots);
+        print_row(forecasts.table_row(&format!("{number}"), knots.times_label()));
+        all.add_cases(forecasts);
     }
-    print_row(all.row("all", ""));
+    print_row(all.table_row("all", ""));
     Ok(())
 }
 

@@ -1,25 +1,25 @@
-use agronomy::drying::{Drying, Settings};
+use agronomy::drying::{DryingSettings, DryingTracker};
 
 use crate::{
-    field::{Field, STEP_MS},
-    knots::Knots,
+    field::{MoistureField, STEP_MS},
+    interpolation::FieldKnots,
 };
 
 /// Found onsets against runs of flags.
-pub(crate) struct Waterings {
+pub(crate) struct WateringScores {
     /// Whether found, and the rise, %, of each run.
     runs: Vec<(bool, f64)>,
     /// Whether each onset found is near a run.
     onsets: Vec<bool>,
 }
 
-impl Waterings {
-    pub(crate) fn judge(field: &Field, knots: &Knots) -> Self {
-        let settings = Settings::default();
-        let mut drying = Drying::default();
+impl WateringScores {
+    pub(crate) fn from_field(field: &MoistureField, knots: &FieldKnots) -> Self {
+        let settings = DryingSettings::default();
+        let mut drying = DryingTracker::default();
         let mut onsets_ms = Vec::new();
         for (_, at_ms, pct) in &knots.points {
-            drying.moisture(&settings, *at_ms, *pct);
+            drying.add_moisture(&settings, *at_ms, *pct);
             if let Some(watering) = drying.waterings().back()
                 && onsets_ms.last() != Some(&watering.onset.ms)
             {
@@ -72,7 +72,11 @@ impl Waterings {
         "recall of rises ≥ 4 %",
     ];
 
-    pub(crate) fn row(&self, number: usize, knots: &Knots) -> [String; Self::HEAD.len()] {
+    pub(crate) fn table_row(
+        &self,
+        number: usize,
+        knots: &FieldKnots,
+    ) -> [String; Self::HEAD.len()] {
         let share =
             |part: usize, all: usize| format!("{:.2} ({part}/{all})", part as f64 / all as f64);
         let recall = |least_pct: f64| {

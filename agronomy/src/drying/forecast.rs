@@ -1,10 +1,12 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Point, Settings, hours, rates::Drying, segment::Segment};
+use super::{
+    DryingSettings, MoisturePoint, hourly_rates::DryingRate, hours_between, segment::DryingSegment,
+};
 
 /// When the critical moisture will be reached without watering.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Forecast {
+pub struct DryingForecast {
     /// Hours from now, 0 to the horizon; the horizon stands for "not within
     /// it".
     pub hours: f64,
@@ -13,13 +15,13 @@ pub struct Forecast {
     /// Latest, hours, ≥ `hours`.
     pub high: f64,
     /// What it rests on.
-    pub basis: Basis,
+    pub basis: ForecastBasis,
 }
 
 /// What a forecast rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Basis {
+pub enum ForecastBasis {
     /// It has been reached.
     Reached,
     /// The exponential dry-down of this segment.
@@ -31,30 +33,36 @@ pub enum Basis {
 }
 
 /// The forecast at a time, from the newest reading `last` at or before it.
-pub(super) fn forecast(
+pub(super) fn forecast_critical(
     at_ms: i64,
-    last: Point,
+    last: MoisturePoint,
     quantum_pct: f64,
-    segment: Option<&Segment>,
-    drying: Option<&Drying>,
-    settings: &Settings,
-) -> Option<Forecast> {
-    let Settings { critical_pct, horizon_h, interval_z: z, .. } = *settings;
+    segment: Option<&DryingSegment>,
+    drying: Option<&DryingRate>,
+    settings: &DryingSettings,
+) -> Option<DryingForecast> {
+    let DryingSettings { critical_pct, horizon_h, interval_z: z, .. } = *settings;
     let lost_pct = last.pct - critical_pct;
     if lost_pct <= 0.0 {
-        return Some(Forecast { hours: 0.0, low: 0.0, high: 0.0, basis: Basis::Reached });
+        return Some(DryingForecast {
+            hours: 0.0,
+            low: 0.0,
+            high: 0.0,
+            basis: ForecastBasis::Reached,
+        });
     }
-    let age_h = hours(last.ms, at_ms).max(0.0);
+    let age_h = hours_between(last.ms, at_ms).max(0.0);
     // What a step of the converter hides, as the spread of an equal
     // distribution.
     let hidden_pct = z * quantum_pct / 12.0_f64.sqrt();
     // The evening slows drying as an exponential does: only a whole day tells
     // the two apart.
-    let curve = segment.filter(|segment| segment.hours() >= 24.0).and_then(|s| s.curve());
-    let by_rate = |mean: f64, spread: f64, even: &Drying, basis| {
+    let curve =
+        segment.filter(|segment| segment.duration_h() >= 24.0).and_then(|s| s.dry_down_curve());
+    let by_rate = |mean: f64, spread: f64, even: &DryingRate, basis| {
         let to_lose =
             |pct: f64, rate: f64| even.hours_to_lose(pct, rate, last.ms, horizon_h + age_h);
-        Forecast {
+        DryingForecast {
             hours: to_lose(lost_pct, mean),
             low: to_lose(lost_pct - hidden_pct, mean + z * spread),
             high: to_lose(lost_pct + hidden_pct, mean - z * spread),
@@ -62,11 +70,13 @@ pub(super) fn forecast(
         }
     };
     let mut found = match (drying, segment) {
-        (Some(drying), _) => by_rate(drying.mean_pct_h, drying.spread_pct_h, drying, Basis::Rate),
+        (Some(drying), _) => {
+            by_rate(drying.mean_pct_h, drying.spread_pct_h, drying, ForecastBasis::Rate)
+        }
         (None, Some(segment)) => {
             let slope = segment.line().slope()?;
             let spread = segment.line().slope_se().unwrap_or(slope.abs());
-            by_rate(-slope, spread, &Drying::even(), Basis::Slope)
+            by_rate(-slope, spread, &DryingRate::without_rhythm(), ForecastBasis::Slope)
         }
         (None, None) => return None,
     };
@@ -83,10 +93,10 @@ pub(super) fn forecast(
         found.hours = hours.min(horizon_h + age_h);
         found.low = found.low.min(found.hours);
         found.high = found.high.max(found.hours);
-        found.basis = Basis::Exponential;
+        found.basis = ForecastBasis::Exponential;
     }
     let from_now = |hours: f64| (hours - age_h).clamp(0.0, horizon_h);
-    Some(Forecast {
+    Some(DryingForecast {
         hours: from_now(found.hours),
         low: from_now(found.low),
         high: from_now(found.high),
@@ -96,7 +106,7 @@ pub(super) fn forecast(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Drying as Sensor, *};
+    use super::{super::DryingTracker as Sensor, *};
 
     /// The forecast after readings `step_min` apart, with the threshold at
     /// `critical_pct`.
@@ -105,18 +115,21 @@ mod tests {
         step_min: i64,
         count: i64,
         critical_pct: f64,
-    ) -> Option<Forecast> {
-        let settings =
-            Settings { critical_pct, target_pct: critical_pct + 1.0, ..Settings::default() };
+    ) -> Option<DryingForecast> {
+        let settings = DryingSettings {
+            critical_pct,
+            target_pct: critical_pct + 1.0,
+            ..DryingSettings::default()
+        };
         let mut sensor = Sensor::default();
         for i in 0..count {
             let ms = i * step_min * 60_000;
-            sensor.moisture(&settings, ms, value(hours(0, ms)));
+            sensor.add_moisture(&settings, ms, value(hours_between(0, ms)));
         }
-        sensor.trend(&settings, (count - 1) * step_min * 60_000).and_then(|trend| trend.forecast)
+        sensor.trend_at(&settings, (count - 1) * step_min * 60_000).and_then(|trend| trend.forecast)
     }
 
-    fn check(found: Option<Forecast>, basis: Basis, hours: f64) {
+    fn check(found: Option<DryingForecast>, basis: ForecastBasis, hours: f64) {
         let found = found.expect("a forecast");
         assert_eq!(found.basis, basis, "{found:?}");
         assert!((found.hours - hours).abs() <= 0.02 * hours + 1e-9, "{found:?} is not {hours} h");
@@ -127,22 +140,22 @@ mod tests {
     fn it_rests_on_what_is_known() {
         let line = |hour: f64| 50.0 - hour;
         assert_eq!(of(line, 10, 1, 40.0), None, "one reading tells no rate");
-        check(of(line, 10, 4, 40.0), Basis::Slope, 9.5);
-        check(of(line, 10, 31, 40.0), Basis::Rate, 5.0);
-        check(of(line, 10, 61, 40.0), Basis::Reached, 0.0);
-        check(of(|hour| 40.0 + 0.01 * hour, 10, 61, 30.0), Basis::Rate, 48.0);
-        check(of(|hour| 40.0 + 0.01 * hour, 10, 4, 30.0), Basis::Slope, 48.0);
+        check(of(line, 10, 4, 40.0), ForecastBasis::Slope, 9.5);
+        check(of(line, 10, 31, 40.0), ForecastBasis::Rate, 5.0);
+        check(of(line, 10, 61, 40.0), ForecastBasis::Reached, 0.0);
+        check(of(|hour| 40.0 + 0.01 * hour, 10, 61, 30.0), ForecastBasis::Rate, 48.0);
+        check(of(|hour| 40.0 + 0.01 * hour, 10, 4, 30.0), ForecastBasis::Slope, 48.0);
     }
 
     #[test]
     fn a_curve_is_believed_after_a_day_and_its_time_constant() {
         let curve = |hour: f64| 20.0 + 30.0 * (-hour / 20.0).exp();
         let truth = |from: f64, to: f64| 20.0 * ((from - 20.0) / (to - 20.0)).ln();
-        check(of(curve, 30, 97, 22.0), Basis::Exponential, truth(curve(48.0), 22.0));
-        check(of(curve, 30, 97, 19.0), Basis::Exponential, 48.0);
-        assert_eq!(of(curve, 30, 41, 21.0).unwrap().basis, Basis::Rate, "20 h");
+        check(of(curve, 30, 97, 22.0), ForecastBasis::Exponential, truth(curve(48.0), 22.0));
+        check(of(curve, 30, 97, 19.0), ForecastBasis::Exponential, 48.0);
+        assert_eq!(of(curve, 30, 41, 21.0).unwrap().basis, ForecastBasis::Rate, "20 h");
         let slow = |hour: f64| 20.0 + 30.0 * (-hour / 60.0).exp();
-        assert_eq!(of(slow, 30, 97, 21.0).unwrap().basis, Basis::Rate, "48 of 60 h");
+        assert_eq!(of(slow, 30, 97, 21.0).unwrap().basis, ForecastBasis::Rate, "48 of 60 h");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::Point;
+use super::MoisturePoint;
 
 /// Differences remembered; their median is taken.
 const MEMORY: usize = 63;
@@ -17,9 +17,9 @@ const NORMAL_MEDIAN: f64 = 0.674_489_750_196_081_7;
 /// How much a sensor's readings move when the soil does not: noise and the
 /// step of its converter, from the newest readings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Noise {
+pub(super) struct NoiseEstimate {
     /// The two newest readings, newest last.
-    recent: VecDeque<Point>,
+    recent: VecDeque<MoisturePoint>,
     /// |difference| to the reading before, where there is one.
     steps: VecDeque<f64>,
     /// |reading − the line between its neighbours|, in standard deviations of
@@ -27,12 +27,12 @@ pub(super) struct Noise {
     bends: VecDeque<f64>,
 }
 
-impl Noise {
-    pub(super) fn take(&mut self, point: Point) {
+impl NoiseEstimate {
+    pub(super) fn add_reading(&mut self, point: MoisturePoint) {
         if let Some(last) = self.recent.back() {
             let step = (point.pct - last.pct).abs();
             if step > 0.0 {
-                remember(&mut self.steps, step);
+                push_bounded(&mut self.steps, step);
             }
         }
         if let (Some(a), Some(b)) = (self.recent.front(), self.recent.get(1)) {
@@ -41,7 +41,7 @@ impl Noise {
                 let share = (b.ms - a.ms) as f64 / span_ms as f64;
                 let bend = b.pct - (a.pct + (point.pct - a.pct) * share);
                 let variance = 1.0 + share * share + (1.0 - share) * (1.0 - share);
-                remember(&mut self.bends, bend.abs() / variance.sqrt());
+                push_bounded(&mut self.bends, bend.abs() / variance.sqrt());
             }
         }
         if self.recent.len() == 2 {
@@ -57,7 +57,7 @@ impl Noise {
     /// "Residual variance and residual pattern in nonlinear regression",
     /// Biometrika 73(3), 1986.
     pub(super) fn sigma_pct(&self) -> f64 {
-        if self.bends.len() < MEMORY / 2 { 0.0 } else { median(&self.bends) / NORMAL_MEDIAN }
+        if self.bends.len() < MEMORY / 2 { 0.0 } else { upper_median(&self.bends) / NORMAL_MEDIAN }
     }
 
     /// The step of a coarse converter, %: the smallest step seen, if all others
@@ -76,13 +76,13 @@ impl Noise {
 }
 
 /// The middle value, the upper of two; 0 of nothing.
-pub(super) fn median(values: &VecDeque<f64>) -> f64 {
+pub(super) fn upper_median(values: &VecDeque<f64>) -> f64 {
     let mut sorted: Vec<f64> = values.iter().copied().collect();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn remember(values: &mut VecDeque<f64>, value: f64) {
+fn push_bounded(values: &mut VecDeque<f64>, value: f64) {
     if values.len() == MEMORY {
         values.pop_front();
     }
@@ -93,10 +93,10 @@ fn remember(values: &mut VecDeque<f64>, value: f64) {
 mod tests {
     use super::*;
 
-    fn of(values: impl IntoIterator<Item = f64>) -> Noise {
-        let mut noise = Noise::default();
+    fn of(values: impl IntoIterator<Item = f64>) -> NoiseEstimate {
+        let mut noise = NoiseEstimate::default();
         for (i, pct) in values.into_iter().enumerate() {
-            noise.take(Point { ms: i as i64 * 60_000, pct });
+            noise.add_reading(MoisturePoint { ms: i as i64 * 60_000, pct });
         }
         noise
     }
@@ -115,11 +115,11 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
             2.0 * ((seed >> 11) as f64 / (1_u64 << 53) as f64) - 1.0
         };
-        let (mut noise, mut sigmas) = (Noise::default(), Vec::new());
+        let (mut noise, mut sigmas) = (NoiseEstimate::default(), Vec::new());
         for i in 0..20_000_i64 {
             let level = 20.0 + 40.0 * (i / 500 % 2) as f64;
             let pct = level + (0..4).map(|_| uniform()).sum::<f64>();
-            noise.take(Point { ms: i * 60_000, pct });
+            noise.add_reading(MoisturePoint { ms: i * 60_000, pct });
             sigmas.push(noise.sigma_pct());
         }
         let known = &sigmas[100..];

@@ -1,54 +1,54 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Point,
-    decay::{Curve, Decay},
-    hours,
-    line::Line,
+    MoisturePoint,
+    decay_fit::{DecayCurve, DecayFitter},
+    hours_between,
+    regression_line::RegressionLine,
 };
 
 /// The readings since the last watering, as a line and as a curve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Segment {
+pub(super) struct DryingSegment {
     start_ms: i64,
     last_ms: i64,
-    line: Line,
-    decay: Decay,
+    line: RegressionLine,
+    decay: DecayFitter,
 }
 
-impl Segment {
+impl DryingSegment {
     /// A segment of one reading.
-    pub(super) fn new(point: Point) -> Self {
+    pub(super) fn new(point: MoisturePoint) -> Self {
         let mut segment = Self {
             start_ms: point.ms,
             last_ms: point.ms,
-            line: Line::default(),
-            decay: Decay::default(),
+            line: RegressionLine::default(),
+            decay: DecayFitter::default(),
         };
-        segment.take(point);
+        segment.add_reading(point);
         segment
     }
 
     /// Takes the next reading.
-    pub(super) fn take(&mut self, point: Point) {
-        let hour = hours(self.start_ms, point.ms);
-        self.line.take(hour, point.pct);
-        self.decay.take(hour, point.pct, &self.line);
+    pub(super) fn add_reading(&mut self, point: MoisturePoint) {
+        let hour = hours_between(self.start_ms, point.ms);
+        self.line.add_reading(hour, point.pct);
+        self.decay.add_reading(hour, point.pct, &self.line);
         self.last_ms = point.ms;
     }
 
     /// Hours from the first reading to the last.
-    pub(super) fn hours(&self) -> f64 {
-        hours(self.start_ms, self.last_ms)
+    pub(super) fn duration_h(&self) -> f64 {
+        hours_between(self.start_ms, self.last_ms)
     }
 
-    pub(super) const fn line(&self) -> &Line {
+    pub(super) const fn line(&self) -> &RegressionLine {
         &self.line
     }
 
     /// The exponential dry-down, once its time constant has passed: what has
     /// not been seen to bend is not known to.
-    pub(super) fn curve(&self) -> Option<Curve> {
-        self.decay.curve(&self.line).filter(|curve| self.hours() >= curve.tau_h)
+    pub(super) fn dry_down_curve(&self) -> Option<DecayCurve> {
+        self.decay.best_curve(&self.line).filter(|curve| self.duration_h() >= curve.tau_h)
     }
 }

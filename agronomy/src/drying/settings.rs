@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 /// sensor, called percent; scaling them all scales the answers with them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub struct DryingSettings {
     /// Moisture at which the crop wants water, %.
     pub critical_pct: f64,
     /// Moisture to water up to, %; above `critical_pct`.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub signal_hold_max_s: u32,
 }
 
-impl Default for Settings {
+impl Default for DryingSettings {
     fn default() -> Self {
         Self {
             critical_pct: 25.0,
@@ -59,14 +59,14 @@ impl Default for Settings {
 /// Settings that contradict themselves.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("drying settings: {0}")]
-pub struct SettingsError(String);
+pub struct DryingSettingsError(String);
 
-impl Settings {
+impl DryingSettings {
     /// Itself, if it makes sense.
     ///
     /// # Errors
     /// Every field that is out of its range, with what was found and expected.
-    pub fn checked(self) -> Result<Self, SettingsError> {
+    pub fn into_checked(self) -> Result<Self, DryingSettingsError> {
         let mut wrong = Vec::new();
         let above_zero = [
             ("rise_min_pct", self.rise_min_pct),
@@ -102,12 +102,12 @@ impl Settings {
         if self.gap_max_s == 0 {
             wrong.push("gap_max_s is 0, expected at least the sensor's interval".into());
         }
-        if wrong.is_empty() { Ok(self) } else { Err(SettingsError(wrong.join("; "))) }
+        if wrong.is_empty() { Ok(self) } else { Err(DryingSettingsError(wrong.join("; "))) }
     }
 }
 
 /// Seconds of a setting in milliseconds of event time.
-pub(super) const fn ms(seconds: u32) -> i64 {
+pub(super) const fn seconds_to_ms(seconds: u32) -> i64 {
     seconds as i64 * 1000
 }
 
@@ -115,10 +115,10 @@ pub(super) const fn ms(seconds: u32) -> i64 {
 mod tests {
     use super::*;
 
-    fn check(change: impl FnOnce(&mut Settings), names: &[&str]) {
-        let mut settings = Settings::default();
+    fn check(change: impl FnOnce(&mut DryingSettings), names: &[&str]) {
+        let mut settings = DryingSettings::default();
         change(&mut settings);
-        let message = settings.checked().err().map(|e| e.to_string()).unwrap_or_default();
+        let message = settings.into_checked().err().map(|e| e.to_string()).unwrap_or_default();
         assert_eq!(message.is_empty(), names.is_empty(), "{message}");
         for name in names {
             assert!(message.contains(name), "{name} is not in: {message}");

@@ -1,18 +1,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Drying, Forecast, Point, Settings, Watering, forecast::forecast, hours, noise, settings,
+    DryingForecast, DryingSettings, DryingTracker, MoisturePoint, WateringEvent,
+    forecast::forecast_critical, hours_between, noise, settings,
 };
 
 /// The drying of a sensor as of a time. What is not known is `None`, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trend {
+pub struct DryingTrend {
     /// As of when, ms.
     pub at_ms: i64,
     /// The newest reading that counts.
-    pub last: Point,
+    pub last: MoisturePoint,
     /// The newest watering.
-    pub watering: Option<Watering>,
+    pub watering: Option<WateringEvent>,
     /// Hours since its onset, ≥ 0.
     pub since_watering_h: Option<f64>,
     /// Slope of the least-squares line since the watering's peak, %/h; below 0
@@ -36,11 +37,11 @@ pub struct Trend {
     /// Minutes of irrigation to reach the target, 0 to the longest allowed.
     pub irrigation_min: Option<f64>,
     /// When it will be too dry; none after a long silence.
-    pub forecast: Option<Forecast>,
+    pub forecast: Option<DryingForecast>,
 }
 
-impl Trend {
-    /// Names of [`Trend::values`], with units.
+impl DryingTrend {
+    /// Names of [`DryingTrend::feature_values`], with units.
     pub const NAMES: [&'static str; 13] = [
         "since_watering_h",
         "watering_rise_pct",
@@ -57,9 +58,9 @@ impl Trend {
         "hours_to_critical_high",
     ];
 
-    /// The numbers of a feature row, in the order of [`Trend::NAMES`].
+    /// The numbers of a feature row, in the order of [`DryingTrend::NAMES`].
     #[must_use]
-    pub fn values(&self) -> [Option<f64>; Self::NAMES.len()] {
+    pub fn feature_values(&self) -> [Option<f64>; Self::NAMES.len()] {
         [
             self.since_watering_h,
             self.watering.map(|watering| watering.rise_pct()),
@@ -77,24 +78,36 @@ impl Trend {
         ]
     }
 
-    pub(super) fn of(drying: &Drying, settings: &Settings, at_ms: i64) -> Option<Self> {
+    pub(super) fn as_of(
+        drying: &DryingTracker,
+        settings: &DryingSettings,
+        at_ms: i64,
+    ) -> Option<Self> {
         let last = drying.last?;
         let at_ms = at_ms.max(last.ms);
         let watering = drying.waterings.back().copied();
         let line = drying.segment.as_ref().map(|segment| segment.line());
-        let curve = drying.segment.as_ref().and_then(|segment| segment.curve());
-        let rate = drying.rates.drying(last.ms, settings.rate_days);
-        let response = (!drying.responses.is_empty()).then(|| noise::median(&drying.responses));
-        let is_fresh = at_ms - last.ms <= settings::ms(settings.gap_max_s);
+        let curve = drying.segment.as_ref().and_then(|segment| segment.dry_down_curve());
+        let rate = drying.rates.recent_rate(last.ms, settings.rate_days);
+        let response =
+            (!drying.responses.is_empty()).then(|| noise::upper_median(&drying.responses));
+        let is_fresh = at_ms - last.ms <= settings::seconds_to_ms(settings.gap_max_s);
         let forecast = is_fresh.then(|| {
             let quantum_pct = drying.noise.quantum_pct();
-            forecast(at_ms, last, quantum_pct, drying.segment.as_ref(), rate.as_ref(), settings)
+            forecast_critical(
+                at_ms,
+                last,
+                quantum_pct,
+                drying.segment.as_ref(),
+                rate.as_ref(),
+                settings,
+            )
         });
         Some(Self {
             at_ms,
             last,
             watering,
-            since_watering_h: watering.map(|watering| hours(watering.onset.ms, at_ms)),
+            since_watering_h: watering.map(|watering| hours_between(watering.onset.ms, at_ms)),
             slope_pct_h: line.and_then(|line| line.slope()),
             slope_se_pct_h: line.and_then(|line| line.slope_se()),
             r2: line.and_then(|line| line.r2()),

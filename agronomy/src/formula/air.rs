@@ -1,6 +1,6 @@
 //! Water vapour in air.
 
-use super::within;
+use super::in_range;
 
 /// Air temperatures for which these formulas are meant, °C.
 const TEMPERATURE_C: [f64; 2] = [-40.0, 80.0];
@@ -14,7 +14,7 @@ const TEMPERATURE_C: [f64; 2] = [-40.0, 80.0];
 /// ```
 #[must_use]
 pub fn saturation_kpa(temperature_c: f64) -> Option<f64> {
-    let t = within(temperature_c, TEMPERATURE_C[0], TEMPERATURE_C[1])?;
+    let t = in_range(temperature_c, TEMPERATURE_C[0], TEMPERATURE_C[1])?;
     Some(0.6108 * (17.27 * t / (t + 237.3)).exp())
 }
 
@@ -28,7 +28,7 @@ pub fn saturation_slope_kpa_c(temperature_c: f64) -> Option<f64> {
 /// 0–100 %. FAO 56, equation 10.
 #[must_use]
 pub fn vapour_kpa(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
-    Some(saturation_kpa(temperature_c)? * within(humidity_pct, 0.0, 100.0)? / 100.0)
+    Some(saturation_kpa(temperature_c)? * in_range(humidity_pct, 0.0, 100.0)? / 100.0)
 }
 
 /// Vapour-pressure deficit, kPa, ≥ 0: what the air could still take up. FAO 56,
@@ -71,7 +71,7 @@ pub fn absolute_humidity_g_m3(temperature_c: f64, humidity_pct: f64) -> Option<f
 /// ```
 #[must_use]
 pub fn wet_bulb_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
-    let (t, rh) = (within(temperature_c, -20.0, 50.0)?, within(humidity_pct, 5.0, 99.0)?);
+    let (t, rh) = (in_range(temperature_c, -20.0, 50.0)?, in_range(humidity_pct, 5.0, 99.0)?);
     Some(
         t * (0.151_977 * (rh + 8.313_659).sqrt()).atan() + (t + rh).atan()
             - (rh - 1.676_331).atan()
@@ -86,8 +86,8 @@ pub fn wet_bulb_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
 /// Weather Service for dry and for humid air.
 #[must_use]
 pub fn heat_index_c(temperature_c: f64, humidity_pct: f64) -> Option<f64> {
-    let t = within(temperature_c, -40.0, 50.0)? * 1.8 + 32.0;
-    let rh = within(humidity_pct, 0.0, 100.0)?;
+    let t = in_range(temperature_c, -40.0, 50.0)? * 1.8 + 32.0;
+    let rh = in_range(humidity_pct, 0.0, 100.0)?;
     let simple = 0.5 * (t + 61.0 + (t - 68.0) * 1.2 + rh * 0.094);
     if f64::midpoint(simple, t) < 80.0 {
         return None;

@@ -1,14 +1,14 @@
 //! Sums of temperature over time.
 
-use super::within;
+use super::in_range;
 
 /// Heating degree-hours, °C h, ≥ 0, of air that was at a mean temperature for
 /// so many hours: Σ max(0, base − T) Δt. ASHRAE Handbook Fundamentals, 2017,
 /// chapter 14, by the hour.
 #[must_use]
 pub fn heating_degree_hours(temperature_c: f64, base_c: f64, hours: f64) -> Option<f64> {
-    let below = within(base_c, -100.0, 100.0)? - within(temperature_c, -100.0, 100.0)?;
-    Some(below.max(0.0) * within(hours, 0.0, 1e6)?)
+    let below = in_range(base_c, -100.0, 100.0)? - in_range(temperature_c, -100.0, 100.0)?;
+    Some(below.max(0.0) * in_range(hours, 0.0, 1e6)?)
 }
 
 /// Cooling degree-hours, °C h, ≥ 0: Σ max(0, T − base) Δt.
@@ -20,7 +20,7 @@ pub fn cooling_degree_hours(temperature_c: f64, base_c: f64, hours: f64) -> Opti
 /// What is raised to the base before growing degree-days are counted: two
 /// readings of the same equation, which differ on days with a cold night.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clamp {
+pub enum DegreeDayClamp {
     /// The mean of the day: "method 1", of wheat and barley.
     Mean,
     /// The maximum and the minimum, each for itself: "method 2", of maize.
@@ -34,7 +34,7 @@ pub enum Clamp {
 /// threshold is applied where the base is: to the mean, or to each extreme.
 ///
 /// ```
-/// use agronomy::formula::degrees::{Clamp, growing_degree_days};
+/// use agronomy::formula::degrees::{DegreeDayClamp, growing_degree_days};
 ///
 /// let cold_night = |clamp| growing_degree_days(20.0, 4.0, 10.0, None, clamp);
 /// assert_eq!(cold_night(Clamp::Mean), Some(2.0));
@@ -46,19 +46,19 @@ pub fn growing_degree_days(
     min_c: f64,
     base_c: f64,
     upper_c: Option<f64>,
-    clamp: Clamp,
+    clamp: DegreeDayClamp,
 ) -> Option<f64> {
-    let max_c = within(max_c, -100.0, 100.0)?;
-    let min_c = within(min_c, -100.0, max_c)?;
-    let base_c = within(base_c, -100.0, 100.0)?;
+    let max_c = in_range(max_c, -100.0, 100.0)?;
+    let min_c = in_range(min_c, -100.0, max_c)?;
+    let base_c = in_range(base_c, -100.0, 100.0)?;
     let upper_c = match upper_c {
-        Some(upper_c) => within(upper_c, base_c, 100.0)?,
+        Some(upper_c) => in_range(upper_c, base_c, 100.0)?,
         None => 100.0,
     };
     let clamped = |c: f64| c.clamp(base_c, upper_c);
     let mean_c = match clamp {
-        Clamp::Mean => clamped(f64::midpoint(max_c, min_c)),
-        Clamp::Extremes => f64::midpoint(clamped(max_c), clamped(min_c)),
+        DegreeDayClamp::Mean => clamped(f64::midpoint(max_c, min_c)),
+        DegreeDayClamp::Extremes => f64::midpoint(clamped(max_c), clamped(min_c)),
     };
     Some(mean_c - base_c)
 }
@@ -87,10 +87,10 @@ mod tests {
             (36.0, 20.0, 18.0, 15.0),
             (45.0, 35.0, 20.0, 20.0),
         ] {
-            close(at(max, min, Clamp::Mean), mean, 1e-12);
-            close(at(max, min, Clamp::Extremes), extremes, 1e-12);
+            close(at(max, min, DegreeDayClamp::Mean), mean, 1e-12);
+            close(at(max, min, DegreeDayClamp::Extremes), extremes, 1e-12);
         }
-        assert_eq!(at(10.0, 11.0, Clamp::Mean), None, "the minimum above the maximum");
+        assert_eq!(at(10.0, 11.0, DegreeDayClamp::Mean), None, "the minimum above the maximum");
         // The 86/50 rule of maize, °F: 91 and 60 give (86 + 60)/2 − 50 = 23
         let fahrenheit = |f: f64| (f - 32.0) / 1.8;
         let days = growing_degree_days(
@@ -98,7 +98,7 @@ mod tests {
             fahrenheit(60.0),
             fahrenheit(50.0),
             Some(fahrenheit(86.0)),
-            Clamp::Extremes,
+            DegreeDayClamp::Extremes,
         );
         close(days.map(|c| c * 1.8), 23.0, 1e-9);
     }

@@ -1,7 +1,7 @@
 //! Reference evapotranspiration: what a wide, short, well-watered lawn gives
 //! to the air.
 
-use super::{air, radiation, within};
+use super::{air, in_range, radiation};
 
 /// Clear-sky radiation, MJ/m² h, under a sun at 0.3 rad; a lower one says
 /// little of the clouds: ASCE-EWRI, "The ASCE standardized reference
@@ -10,7 +10,7 @@ const LOW_SUN_MJ: f64 = 1.09;
 
 /// The climate of a day.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Day {
+pub struct DailyClimate {
     /// Highest and lowest air temperature, °C.
     pub extremes_c: [f64; 2],
     /// Vapour pressure of the air, kPa.
@@ -31,7 +31,7 @@ pub struct Day {
 
 /// The climate of an hour.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hour {
+pub struct HourlyClimate {
     /// Mean air temperature, °C.
     pub temperature_c: f64,
     /// Mean relative humidity, 0–100 %.
@@ -57,7 +57,7 @@ pub struct Hour {
 /// equation 7.
 #[must_use]
 pub fn pressure_kpa(altitude_m: f64) -> Option<f64> {
-    let altitude_m = within(altitude_m, -500.0, 6000.0)?;
+    let altitude_m = in_range(altitude_m, -500.0, 6000.0)?;
     Some(101.3 * ((293.0 - 0.0065 * altitude_m) / 293.0).powf(5.26))
 }
 
@@ -65,15 +65,15 @@ pub fn pressure_kpa(altitude_m: f64) -> Option<f64> {
 /// equation 8.
 #[must_use]
 pub fn psychrometric_kpa_c(pressure_kpa: f64) -> Option<f64> {
-    Some(0.665e-3 * within(pressure_kpa, 40.0, 120.0)?)
+    Some(0.665e-3 * in_range(pressure_kpa, 40.0, 120.0)?)
 }
 
 /// Wind at 2 m, m/s, from that at another height of 1 to 100 m. FAO 56,
 /// equation 47.
 #[must_use]
 pub fn wind_2m(wind_m_s: f64, height_m: f64) -> Option<f64> {
-    let height_m = within(height_m, 1.0, 100.0)?;
-    Some(within(wind_m_s, 0.0, 100.0)? * 4.87 / (67.8 * height_m - 5.42).ln())
+    let height_m = in_range(height_m, 1.0, 100.0)?;
+    Some(in_range(wind_m_s, 0.0, 100.0)? * 4.87 / (67.8 * height_m - 5.42).ln())
 }
 
 /// Reference evapotranspiration of a day, mm, ≥ 0, by Penman–Monteith. FAO 56,
@@ -96,25 +96,25 @@ pub fn wind_2m(wind_m_s: f64, height_m: f64) -> Option<f64> {
 /// assert!((daily_mm(&day).unwrap() - 3.9).abs() < 0.05);
 /// ```
 #[must_use]
-pub fn daily_mm(day: &Day) -> Option<f64> {
-    let Day { extremes_c: [max_c, min_c], vapour_kpa, wind_m_s, solar_mj, .. } = *day;
-    let mean_c = f64::midpoint(within(max_c, min_c, 80.0)?, min_c);
+pub fn daily_mm(day: &DailyClimate) -> Option<f64> {
+    let DailyClimate { extremes_c: [max_c, min_c], vapour_kpa, wind_m_s, solar_mj, .. } = *day;
+    let mean_c = f64::midpoint(in_range(max_c, min_c, 80.0)?, min_c);
     let saturation = f64::midpoint(air::saturation_kpa(max_c)?, air::saturation_kpa(min_c)?);
     let extraterrestrial = radiation::extraterrestrial_daily(day.latitude_deg, day.day_of_year)?;
     let clear = radiation::clear_sky(extraterrestrial, day.altitude_m)?;
     let share = clear_share(solar_mj, clear)?;
     let net = radiation::net_shortwave(solar_mj)?
         - radiation::net_longwave_daily([max_c, min_c], vapour_kpa, share)?;
-    let deficit = saturation - within(vapour_kpa, 0.0, 50.0)?;
-    let available = net - within(day.soil_heat_mj, -60.0, 60.0)?;
+    let deficit = saturation - in_range(vapour_kpa, 0.0, 50.0)?;
+    let available = net - in_range(day.soil_heat_mj, -60.0, 60.0)?;
     penman_monteith(mean_c, wind_m_s, available, deficit, day.altitude_m, 900.0)
 }
 
 /// Reference evapotranspiration of an hour, mm, ≥ 0, by Penman–Monteith. FAO
 /// 56, equation 53.
 #[must_use]
-pub fn hourly_mm(hour: &Hour) -> Option<f64> {
-    let Hour { temperature_c, humidity_pct, wind_m_s, solar_mj, altitude_m, .. } = *hour;
+pub fn hourly_mm(hour: &HourlyClimate) -> Option<f64> {
+    let HourlyClimate { temperature_c, humidity_pct, wind_m_s, solar_mj, altitude_m, .. } = *hour;
     let vapour = air::vapour_kpa(temperature_c, humidity_pct)?;
     let extraterrestrial =
         radiation::extraterrestrial_hourly(hour.place_deg, hour.day_of_year, hour.middle_utc_h)?;
@@ -134,8 +134,8 @@ pub fn hourly_mm(hour: &Hour) -> Option<f64> {
 /// H. Hargreaves, Z. A. Samani, Appl. Eng. Agric. 1(2), 1985.
 #[must_use]
 pub fn hargreaves_mm(max_c: f64, min_c: f64, extraterrestrial_mj: f64) -> Option<f64> {
-    let range_c = within(max_c, within(min_c, -60.0, 60.0)?, 60.0)? - min_c;
-    let ra_mm = 0.408 * within(extraterrestrial_mj, 0.0, 60.0)?;
+    let range_c = in_range(max_c, in_range(min_c, -60.0, 60.0)?, 60.0)? - min_c;
+    let ra_mm = 0.408 * in_range(extraterrestrial_mj, 0.0, 60.0)?;
     let mean_c = f64::midpoint(max_c, min_c);
     Some((0.0023 * (mean_c + 17.8) * range_c.sqrt() * ra_mm).max(0.0))
 }
@@ -143,7 +143,7 @@ pub fn hargreaves_mm(max_c: f64, min_c: f64, extraterrestrial_mj: f64) -> Option
 /// Rs/Rso as FAO 56 wants it: at most 1, and at least what an overcast sky
 /// lets through.
 fn clear_share(solar_mj: f64, clear_mj: f64) -> Option<f64> {
-    let solar_mj = within(solar_mj, 0.0, 60.0)?;
+    let solar_mj = in_range(solar_mj, 0.0, 60.0)?;
     Some(if clear_mj > 0.0 { (solar_mj / clear_mj).clamp(0.33, 1.0) } else { 0.33 })
 }
 
@@ -157,7 +157,7 @@ fn penman_monteith(
 ) -> Option<f64> {
     let slope = air::saturation_slope_kpa_c(temperature_c)?;
     let gamma = psychrometric_kpa_c(pressure_kpa(altitude_m)?)?;
-    let wind = within(wind_m_s, 0.0, 100.0)?;
+    let wind = in_range(wind_m_s, 0.0, 100.0)?;
     let aerodynamic = gamma * numerator / (temperature_c + 273.0) * wind * deficit_kpa.max(0.0);
     let mm = (0.408 * slope * available_mj + aerodynamic) / (slope + gamma * (1.0 + 0.34 * wind));
     Some(mm.max(0.0))
@@ -184,7 +184,7 @@ mod tests {
         let daylight_h = radiation::daylight_h(latitude_deg, day_of_year).unwrap();
         let solar_mj = radiation::solar_from_sunshine(ra, 8.5, daylight_h).unwrap();
         close(Some(solar_mj), 22.65, 0.02);
-        let bangkok = Day {
+        let bangkok = DailyClimate {
             extremes_c: [34.8, 25.6],
             vapour_kpa: 2.85,
             wind_m_s: 2.0,
@@ -196,7 +196,7 @@ mod tests {
         };
         close(daily_mm(&bangkok), 5.72, 0.01);
         // example 18: Uccle, 6 July, 3.9 mm/d, is the documentation's example
-        let uccle = Day {
+        let uccle = DailyClimate {
             extremes_c: [21.5, 12.3],
             vapour_kpa: 1.409,
             wind_m_s: 2.078,
@@ -207,14 +207,14 @@ mod tests {
             day_of_year: 187,
         };
         close(daily_mm(&uccle), 3.88, 0.01);
-        assert_eq!(daily_mm(&Day { solar_mj: f64::NAN, ..uccle }), None);
-        assert_eq!(daily_mm(&Day { extremes_c: [10.0, 12.0], ..uccle }), None);
+        assert_eq!(daily_mm(&DailyClimate { solar_mj: f64::NAN, ..uccle }), None);
+        assert_eq!(daily_mm(&DailyClimate { extremes_c: [10.0, 12.0], ..uccle }), None);
     }
 
     #[test]
     fn hours_are_those_of_fao_56() {
         // example 19: N'Diaye, 1 October, 14–15 h and 2–3 h by a clock of 15° W
-        let afternoon = Hour {
+        let afternoon = HourlyClimate {
             temperature_c: 38.0,
             humidity_pct: 52.0,
             wind_m_s: 3.3,
@@ -226,7 +226,7 @@ mod tests {
             middle_utc_h: 15.5,
         };
         close(hourly_mm(&afternoon), 0.63, 5e-3);
-        let night = Hour {
+        let night = HourlyClimate {
             temperature_c: 28.0,
             humidity_pct: 90.0,
             wind_m_s: 1.9,
@@ -235,7 +235,7 @@ mod tests {
             ..afternoon
         };
         close(hourly_mm(&night), 0.0, 5e-3);
-        assert_eq!(hourly_mm(&Hour { humidity_pct: 105.0, ..night }), None);
+        assert_eq!(hourly_mm(&HourlyClimate { humidity_pct: 105.0, ..night }), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Light as plants count it: photons of 400–700 nm.
 
-use super::within;
+use super::in_range;
 
 /// µmol/(m² s) of photosynthetic photons per lux, by the lamp. R. W. Thimijan,
 /// R. D. Heins, "Photometric, radiometric, and quantum light units of measure",
@@ -29,8 +29,8 @@ pub mod ppfd_per_lux {
 /// ```
 #[must_use]
 pub fn ppfd_umol_m2_s(illuminance_lux: f64, ppfd_per_lux: f64) -> Option<f64> {
-    let factor = within(ppfd_per_lux, f64::MIN_POSITIVE, 1.0)?;
-    Some(within(illuminance_lux, 0.0, 200_000.0)? * factor)
+    let factor = in_range(ppfd_per_lux, f64::MIN_POSITIVE, 1.0)?;
+    Some(in_range(illuminance_lux, 0.0, 200_000.0)? * factor)
 }
 
 /// Light integral, mol/m², of a mean photon flux density, µmol/(m² s), ≥ 0,
@@ -38,8 +38,8 @@ pub fn ppfd_umol_m2_s(illuminance_lux: f64, ppfd_per_lux: f64) -> Option<f64> {
 /// of several intervals is their sum. J. Faust, "Light", Ball Redbook, 2003.
 #[must_use]
 pub fn integral_mol_m2(ppfd_umol_m2_s: f64, seconds: f64) -> Option<f64> {
-    let ppfd = within(ppfd_umol_m2_s, 0.0, 1e5)?;
-    Some(ppfd * within(seconds, 0.0, 1e9)? / 1e6)
+    let ppfd = in_range(ppfd_umol_m2_s, 0.0, 1e5)?;
+    Some(ppfd * in_range(seconds, 0.0, 1e9)? / 1e6)
 }
 
 /// Hours of supplemental light, ≥ 0, to lift a day's light integral to a
@@ -47,8 +47,8 @@ pub fn integral_mol_m2(ppfd_umol_m2_s: f64, seconds: f64) -> Option<f64> {
 /// 0. More than 24 means that the lamps are too weak.
 #[must_use]
 pub fn supplement_h(target_mol_m2: f64, got_mol_m2: f64, lamp_umol_m2_s: f64) -> Option<f64> {
-    let lamp = within(lamp_umol_m2_s, f64::MIN_POSITIVE, 1e5)?;
-    let missing = within(target_mol_m2, 0.0, 1e3)? - within(got_mol_m2, 0.0, 1e3)?;
+    let lamp = in_range(lamp_umol_m2_s, f64::MIN_POSITIVE, 1e5)?;
+    let missing = in_range(target_mol_m2, 0.0, 1e3)? - in_range(got_mol_m2, 0.0, 1e3)?;
     Some(missing.max(0.0) * 1e6 / lamp / 3600.0).filter(|hours| hours.is_finite())
 }
 

@@ -22,7 +22,7 @@ pub mod radiation;
 pub mod soil;
 
 /// The value, if it is one and within a range, both ends included.
-pub(crate) fn within(value: f64, min: f64, max: f64) -> Option<f64> {
+pub(crate) fn in_range(value: f64, min: f64, max: f64) -> Option<f64> {
     (min..=max).contains(&value).then_some(value)
 }
 

@@ -4,7 +4,7 @@
 
 use std::f64::consts::{PI, TAU};
 
-use super::within;
+use super::in_range;
 
 /// Solar constant, MJ/(m² min).
 const SOLAR_CONSTANT: f64 = 0.0820;
@@ -15,8 +15,8 @@ const ALBEDO: f64 = 0.23;
 
 /// Inverse relative distance to the sun and its declination, rad, on a day of
 /// the year, 1–366. FAO 56, equations 23 and 24.
-fn sun(day_of_year: u16) -> Option<(f64, f64)> {
-    let day = within(f64::from(day_of_year), 1.0, 366.0)?;
+fn sun_geometry(day_of_year: u16) -> Option<(f64, f64)> {
+    let day = in_range(f64::from(day_of_year), 1.0, 366.0)?;
     let angle = TAU / 365.0 * day;
     Some((1.0 + 0.033 * angle.cos(), 0.409 * (angle - 1.39).sin()))
 }
@@ -36,8 +36,8 @@ fn sunset_angle(latitude: f64, declination: f64) -> f64 {
 /// ```
 #[must_use]
 pub fn extraterrestrial_daily(latitude_deg: f64, day_of_year: u16) -> Option<f64> {
-    let latitude = within(latitude_deg, -90.0, 90.0)?.to_radians();
-    let (distance, declination) = sun(day_of_year)?;
+    let latitude = in_range(latitude_deg, -90.0, 90.0)?.to_radians();
+    let (distance, declination) = sun_geometry(day_of_year)?;
     let set = sunset_angle(latitude, declination);
     let above =
         set * latitude.sin() * declination.sin() + latitude.cos() * declination.cos() * set.sin();
@@ -53,10 +53,10 @@ pub fn extraterrestrial_hourly(
     day_of_year: u16,
     middle_utc_h: f64,
 ) -> Option<f64> {
-    let latitude = within(latitude_deg, -90.0, 90.0)?.to_radians();
-    let longitude_deg = within(longitude_deg, -180.0, 180.0)?;
-    let middle_h = within(middle_utc_h, 0.0, 24.0)?;
-    let (distance, declination) = sun(day_of_year)?;
+    let latitude = in_range(latitude_deg, -90.0, 90.0)?.to_radians();
+    let longitude_deg = in_range(longitude_deg, -180.0, 180.0)?;
+    let middle_h = in_range(middle_utc_h, 0.0, 24.0)?;
+    let (distance, declination) = sun_geometry(day_of_year)?;
     let b = TAU * (f64::from(day_of_year) - 81.0) / 364.0;
     let correction_h = 0.1645 * (2.0 * b).sin() - 0.1255 * b.cos() - 0.025 * b.sin();
     let solar_h = middle_h + longitude_deg / 15.0 + correction_h - 12.0;
@@ -73,8 +73,8 @@ pub fn extraterrestrial_hourly(
 /// Longest possible sunshine of a day, h, 0–24. FAO 56, equation 34.
 #[must_use]
 pub fn daylight_h(latitude_deg: f64, day_of_year: u16) -> Option<f64> {
-    let latitude = within(latitude_deg, -90.0, 90.0)?.to_radians();
-    Some(24.0 / PI * sunset_angle(latitude, sun(day_of_year)?.1))
+    let latitude = in_range(latitude_deg, -90.0, 90.0)?.to_radians();
+    Some(24.0 / PI * sunset_angle(latitude, sun_geometry(day_of_year)?.1))
 }
 
 /// Solar radiation, MJ/m² d, from hours of sunshine. FAO 56, equation 35, with
@@ -85,8 +85,8 @@ pub fn solar_from_sunshine(
     sunshine_h: f64,
     daylight_h: f64,
 ) -> Option<f64> {
-    let share = within(sunshine_h, 0.0, daylight_h)? / daylight_h;
-    within(extraterrestrial_mj, 0.0, 60.0)
+    let share = in_range(sunshine_h, 0.0, daylight_h)? / daylight_h;
+    in_range(extraterrestrial_mj, 0.0, 60.0)
         .filter(|_| daylight_h > 0.0)
         .map(|ra| (0.25 + 0.5 * share) * ra)
 }
@@ -95,14 +95,14 @@ pub fn solar_from_sunshine(
 /// to 6,000 m. FAO 56, equation 37.
 #[must_use]
 pub fn clear_sky(extraterrestrial_mj: f64, altitude_m: f64) -> Option<f64> {
-    let ra = within(extraterrestrial_mj, 0.0, 60.0)?;
-    Some((0.75 + 2e-5 * within(altitude_m, -500.0, 6000.0)?) * ra)
+    let ra = in_range(extraterrestrial_mj, 0.0, 60.0)?;
+    Some((0.75 + 2e-5 * in_range(altitude_m, -500.0, 6000.0)?) * ra)
 }
 
 /// Net shortwave radiation, MJ/m², that grass keeps. FAO 56, equation 38.
 #[must_use]
 pub fn net_shortwave(solar_mj: f64) -> Option<f64> {
-    Some((1.0 - ALBEDO) * within(solar_mj, 0.0, 60.0)?)
+    Some((1.0 - ALBEDO) * in_range(solar_mj, 0.0, 60.0)?)
 }
 
 /// Net longwave radiation, MJ/m², that is lost in a day of these extremes, °C,
@@ -114,10 +114,10 @@ pub fn net_longwave_daily(
     vapour_kpa: f64,
     clear_share: f64,
 ) -> Option<f64> {
-    let emitted = |c: f64| Some((within(c, -90.0, 80.0)? + 273.16).powi(4));
+    let emitted = |c: f64| Some((in_range(c, -90.0, 80.0)? + 273.16).powi(4));
     let mean = f64::midpoint(emitted(max_c)?, emitted(min_c)?);
-    let air = 0.34 - 0.14 * within(vapour_kpa, 0.0, 50.0)?.sqrt();
-    Some(STEFAN_BOLTZMANN * mean * air * (1.35 * within(clear_share, 0.0, 1.0)? - 0.35))
+    let air = 0.34 - 0.14 * in_range(vapour_kpa, 0.0, 50.0)?.sqrt();
+    Some(STEFAN_BOLTZMANN * mean * air * (1.35 * in_range(clear_share, 0.0, 1.0)? - 0.35))
 }
 
 /// Net longwave radiation, MJ/m², that is lost in an hour. FAO 56, equation 39
@@ -131,7 +131,7 @@ pub fn net_longwave_hourly(temperature_c: f64, vapour_kpa: f64, clear_share: f64
 /// by night. FAO 56, equations 45 and 46.
 #[must_use]
 pub fn soil_heat_hourly(net_mj: f64, is_day: bool) -> Option<f64> {
-    Some(within(net_mj, -60.0, 60.0)? * if is_day { 0.1 } else { 0.5 })
+    Some(in_range(net_mj, -60.0, 60.0)? * if is_day { 0.1 } else { 0.5 })
 }
 
 #[cfg(test)]

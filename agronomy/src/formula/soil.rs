@@ -1,6 +1,6 @@
 //! Water in the root zone.
 
-use super::within;
+use super::in_range;
 
 /// Depth of water, mm (litres per m²), that moisture of 0–100 % by volume is in
 /// a root zone of 0–10 m. FAO 56, equation 82.
@@ -14,12 +14,12 @@ use super::within;
 /// ```
 #[must_use]
 pub fn depth_mm(moisture_pct: f64, root_depth_m: f64) -> Option<f64> {
-    Some(10.0 * within(moisture_pct, 0.0, 100.0)? * within(root_depth_m, 0.0, 10.0)?)
+    Some(10.0 * in_range(moisture_pct, 0.0, 100.0)? * in_range(root_depth_m, 0.0, 10.0)?)
 }
 
 /// How a bed is watered.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bed {
+pub struct IrrigationBed {
     /// Depth of the roots, m, above 0.
     pub root_depth_m: f64,
     /// Area, m², above 0.
@@ -34,8 +34,8 @@ pub struct Bed {
 /// target: 60 · (θ* − θ) · 1000 · Zr · area / (η · q), the net depth of FAO 56,
 /// chapter 8, over the application rate.
 #[must_use]
-pub fn irrigation_min(moisture_pct: f64, target_pct: f64, bed: &Bed) -> Option<f64> {
-    let above_zero = |value: f64, max: f64| within(value, f64::MIN_POSITIVE, max);
+pub fn irrigation_min(moisture_pct: f64, target_pct: f64, bed: &IrrigationBed) -> Option<f64> {
+    let above_zero = |value: f64, max: f64| in_range(value, f64::MIN_POSITIVE, max);
     let wanted_mm = depth_mm(target_pct, above_zero(bed.root_depth_m, 10.0)?)?
         - depth_mm(moisture_pct, bed.root_depth_m)?;
     let litres = wanted_mm.max(0.0) * above_zero(bed.area_m2, 1e7)?;
@@ -59,11 +59,12 @@ mod tests {
 
     #[test]
     fn minutes_are_litres_over_the_flow() {
-        let bed = Bed { root_depth_m: 0.3, area_m2: 10.0, flow_l_h: 240.0, efficiency: 0.9 };
+        let bed =
+            IrrigationBed { root_depth_m: 0.3, area_m2: 10.0, flow_l_h: 240.0, efficiency: 0.9 };
         // 15 mm on 10 m² are 150 L; 216 L of an hour's water stay
         close(irrigation_min(25.0, 30.0, &bed), 150.0 / 216.0 * 60.0, 1e-9);
         close(irrigation_min(35.0, 30.0, &bed), 0.0, 0.0);
-        assert_eq!(irrigation_min(25.0, 30.0, &Bed { flow_l_h: 0.0, ..bed }), None);
-        assert_eq!(irrigation_min(25.0, 30.0, &Bed { efficiency: 1.2, ..bed }), None);
+        assert_eq!(irrigation_min(25.0, 30.0, &IrrigationBed { flow_l_h: 0.0, ..bed }), None);
+        assert_eq!(irrigation_min(25.0, 30.0, &IrrigationBed { efficiency: 1.2, ..bed }), None);
     }
 }

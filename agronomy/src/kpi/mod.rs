@@ -10,22 +10,22 @@
 //! - `held`: for how long something was so: light, presence
 //! - `tally`: one metric over one period
 //! - `score`: comfort and data quality, 0–100
-//! - `zone`: all metrics of a zone: [`ZoneTally`] and its [`Kpis`]
+//! - `zone`: all metrics of a zone: [`ZoneTally`] and its [`PeriodKpis`]
 
-mod held;
+mod duration;
+mod metric_tally;
 mod moments;
 mod period;
 mod score;
-mod tally;
-mod zone;
+mod zone_kpis;
 
 pub use self::{
-    held::Held,
-    moments::Moments,
-    period::Period,
-    score::Band,
-    tally::{MetricKpis, Tally},
-    zone::{Kpis, Rules, RulesError, ZoneTally},
+    duration::StateDuration,
+    metric_tally::{MetricKpis, MetricTally},
+    moments::ValueMoments,
+    period::TimePeriod,
+    score::ComfortBand,
+    zone_kpis::{KpiRules, KpiRulesError, PeriodKpis, ZoneTally},
 };
 
 /// One judged reading.
@@ -36,5 +36,5 @@ pub struct Observation {
     /// In the metric's unit.
     pub value: f64,
     /// Flagged readings are counted, and nothing else.
-    pub quality: telemetry::Quality,
+    pub quality: telemetry::QualityFlag,
 }

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 /// Golub, R. J. LeVeque, Stanford CS-79-773, 1979.
 ///
 /// ```
-/// use agronomy::kpi::Moments;
+/// use agronomy::kpi::ValueMoments;
 ///
-/// let [mut a, mut b] = [Moments::default(); 2];
+/// let [mut a, mut b] = [ValueMoments::default(); 2];
 /// [20.0, 21.0].map(|value| a.add(value));
 /// b.add(22.0);
 /// a.merge(&b);
 /// assert_eq!((a.count(), a.mean(), a.std(), a.max()), (3, Some(21.0), Some(1.0), Some(22.0)));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Moments {
+pub struct ValueMoments {
     count: u64,
     mean: f64,
     m2: f64,
@@ -23,9 +23,9 @@ pub struct Moments {
     max: f64,
 }
 
-impl Moments {
+impl ValueMoments {
     /// Takes a value; one that is not finite does not count.
-    pub fn add(&mut self, value: f64) {
+    pub fn add_value(&mut self, value: f64) {
         if value.is_finite() {
             self.merge(&Self { count: 1, mean: value, m2: 0.0, min: value, max: value });
         }
@@ -64,7 +64,7 @@ impl Moments {
 
     /// Sample standard deviation (n − 1); needs two values.
     #[must_use]
-    pub fn std(&self) -> Option<f64> {
+    pub fn std_dev(&self) -> Option<f64> {
         (self.count > 1).then(|| (self.m2 / (self.count - 1) as f64).sqrt())
     }
 
@@ -85,9 +85,9 @@ impl Moments {
 mod tests {
     use super::*;
 
-    fn of(values: &[f64]) -> Moments {
-        let mut moments = Moments::default();
-        values.iter().for_each(|value| moments.add(*value));
+    fn of(values: &[f64]) -> ValueMoments {
+        let mut moments = ValueMoments::default();
+        values.iter().for_each(|value| moments.add_value(*value));
         moments
     }
 
@@ -101,13 +101,13 @@ mod tests {
         }
         let found = of(&values);
         assert!((found.mean().unwrap() - 1_000_000.2).abs() < 1e-9);
-        assert!((found.std().unwrap() - 0.1).abs() < 1e-9);
+        assert!((found.std_dev().unwrap() - 0.1).abs() < 1e-9);
     }
 
     #[test]
     fn nothing_is_none_and_no_number_is_nothing() {
         let none = of(&[f64::NAN, f64::INFINITY]);
         assert_eq!((none.count(), none.mean(), none.min(), none.max()), (0, None, None, None));
-        assert_eq!((of(&[3.0]).std(), of(&[3.0, 3.0]).std()), (None, Some(0.0)));
+        assert_eq!((of(&[3.0]).std_dev(), of(&[3.0, 3.0]).std_dev()), (None, Some(0.0)));
     }
 }

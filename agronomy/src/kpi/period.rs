@@ -3,19 +3,19 @@ use serde::{Deserialize, Serialize};
 
 /// A stretch of time, [start, end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Period {
+pub struct TimePeriod {
     /// Its first moment, ms since 1970.
     pub start_ms: i64,
     /// The first moment after it, ms since 1970.
     pub end_ms: i64,
 }
 
-impl Period {
+impl TimePeriod {
     /// The local day that a time, ms since 1970, is in: midnight to midnight,
     /// 23 or 25 hours where the clock changes. None beyond the calendar.
     ///
     /// ```
-    /// use agronomy::kpi::Period;
+    /// use agronomy::kpi::TimePeriod;
     /// use jiff::tz::TimeZone;
     ///
     /// let berlin = TimeZone::get("Europe/Berlin").unwrap();
@@ -24,9 +24,9 @@ impl Period {
     /// ```
     #[must_use]
     pub fn local_day(at_ms: i64, time_zone: &TimeZone) -> Option<Self> {
-        let start = local(at_ms, time_zone)?.start_of_day().ok()?;
+        let start = to_local(at_ms, time_zone)?.start_of_day().ok()?;
         let end = start.checked_add(1.day()).ok()?.start_of_day().ok()?;
-        Some(Self::between(&start, &end))
+        Some(Self::from_bounds(&start, &end))
     }
 
     /// The hour of the wall clock that a time, ms since 1970, is in. Where the
@@ -34,7 +34,7 @@ impl Period {
     #[must_use]
     pub fn local_hour(at_ms: i64, time_zone: &TimeZone) -> Option<Self> {
         const HOUR_MS: i64 = 3_600_000;
-        let at = local(at_ms, time_zone)?;
+        let at = to_local(at_ms, time_zone)?;
         let offset_ms = i64::from(at.offset().seconds()) * 1000;
         let start_ms = (at_ms + offset_ms).div_euclid(HOUR_MS) * HOUR_MS - offset_ms;
         let change_ms = |change: Option<jiff::tz::TimeZoneTransition<'_>>| {
@@ -51,14 +51,14 @@ impl Period {
 
     /// How long it is, ms.
     #[must_use]
-    pub const fn ms(&self) -> i64 {
+    pub const fn length_ms(&self) -> i64 {
         self.end_ms - self.start_ms
     }
 
     /// How long it is, hours.
     #[must_use]
-    pub fn hours(&self) -> f64 {
-        self.ms() as f64 / 3.6e6
+    pub fn length_hours(&self) -> f64 {
+        self.length_ms() as f64 / 3.6e6
     }
 
     /// Whether a time is in it.
@@ -67,7 +67,7 @@ impl Period {
         (self.start_ms..self.end_ms).contains(&at_ms)
     }
 
-    fn between(start: &Zoned, end: &Zoned) -> Self {
+    fn from_bounds(start: &Zoned, end: &Zoned) -> Self {
         Self {
             start_ms: start.timestamp().as_millisecond(),
             end_ms: end.timestamp().as_millisecond(),
@@ -75,7 +75,7 @@ impl Period {
     }
 }
 
-fn local(at_ms: i64, time_zone: &TimeZone) -> Option<Zoned> {
+fn to_local(at_ms: i64, time_zone: &TimeZone) -> Option<Zoned> {
     Some(Timestamp::from_millisecond(at_ms).ok()?.to_zoned(time_zone.clone()))
 }
 
@@ -88,13 +88,13 @@ mod tests {
     }
 
     fn check(
-        period: fn(i64, &TimeZone) -> Option<Period>,
+        period: fn(i64, &TimeZone) -> Option<TimePeriod>,
         zone: &str,
         at: &str,
         [start, end]: [&str; 2],
     ) {
         let found = period(ms(at), &TimeZone::get(zone).unwrap()).unwrap();
-        let expect = Period { start_ms: ms(start), end_ms: ms(end) };
+        let expect = TimePeriod { start_ms: ms(start), end_ms: ms(end) };
         assert_eq!(found, expect, "{zone} {at}");
         assert!(found.contains(ms(at)) && found.contains(found.start_ms));
         assert!(!found.contains(found.end_ms));
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn days_run_from_midnight_to_midnight() {
-        let day = Period::local_day;
+        let day = TimePeriod::local_day;
         check(day, "UTC", "2025-01-01T23:59:59.999Z", ["2025-01-01T00:00Z", "2025-01-02T00:00Z"]);
         check(day, "UTC", "2025-01-02T00:00:00Z", ["2025-01-02T00:00Z", "2025-01-03T00:00Z"]);
         check(
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn hours_are_those_of_the_wall_clock() {
-        let hour = Period::local_hour;
+        let hour = TimePeriod::local_hour;
         check(hour, "UTC", "2025-01-01T10:59:59.999Z", ["2025-01-01T10:00Z", "2025-01-01T11:00Z"]);
         check(
             hour,
@@ -180,10 +180,10 @@ mod tests {
             ("Australia/Lord_Howe", "2025-04-06T10:00:00Z", 25),
         ] {
             let time_zone = TimeZone::get(zone).unwrap();
-            let day = Period::local_day(ms(at), &time_zone).unwrap();
+            let day = TimePeriod::local_day(ms(at), &time_zone).unwrap();
             let (mut now_ms, mut count) = (day.start_ms, 0);
             while now_ms < day.end_ms {
-                let hour = Period::local_hour(now_ms, &time_zone).unwrap();
+                let hour = TimePeriod::local_hour(now_ms, &time_zone).unwrap();
                 assert_eq!(hour.start_ms, now_ms, "{zone}");
                 (now_ms, count) = (hour.end_ms, count + 1);
             }

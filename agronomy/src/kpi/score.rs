@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 /// The values in which a zone is comfortable, for people or plants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Band {
+pub struct ComfortBand {
     /// Lowest comfortable value.
     pub low: f64,
     /// Highest comfortable value, ≥ `low`.
@@ -12,7 +12,7 @@ pub struct Band {
     pub tolerance: f64,
 }
 
-impl Band {
+impl ComfortBand {
     /// Whether the numbers make a band.
     pub(super) fn is_valid(&self) -> bool {
         let finite = self.low.is_finite() && self.high.is_finite() && self.tolerance.is_finite();
@@ -23,7 +23,7 @@ impl Band {
     /// to the distance outside. A trapezoidal membership: L. A. Zadeh, "Fuzzy
     /// sets", Information and Control 8, 1965.
     #[must_use]
-    pub fn comfort(&self, value: f64) -> f64 {
+    pub fn comfort_score(&self, value: f64) -> f64 {
         let outside = (self.low - value).max(value - self.high).max(0.0);
         100.0 * (1.0 - outside / self.tolerance).max(0.0)
     }
@@ -35,7 +35,7 @@ impl Band {
 /// makes up for another: C. Batini et al., "Methodologies for data quality
 /// assessment and improvement", ACM Computing Surveys 41(3), 2009, for the
 /// dimensions.
-pub(super) fn quality(completeness: f64, valid_share: f64, continuity: f64) -> f64 {
+pub(super) fn quality_score(completeness: f64, valid_share: f64, continuity: f64) -> f64 {
     100.0
         * [completeness, valid_share, continuity]
             .map(|part| part.clamp(0.0, 1.0))
@@ -49,17 +49,17 @@ mod tests {
 
     #[test]
     fn comfort_falls_outside_the_band() {
-        let band = Band { low: 20.0, high: 24.0, tolerance: 4.0 };
+        let band = ComfortBand { low: 20.0, high: 24.0, tolerance: 4.0 };
         for (value, comfort) in
             [(20.0, 100.0), (22.0, 100.0), (24.0, 100.0), (25.0, 75.0), (18.0, 50.0), (40.0, 0.0)]
         {
-            assert_eq!(band.comfort(value), comfort, "{value}");
+            assert_eq!(band.comfort_score(value), comfort, "{value}");
         }
     }
 
     #[test]
     fn bands_have_two_ends_in_order() {
-        let valid = |low, high, tolerance| Band { low, high, tolerance }.is_valid();
+        let valid = |low, high, tolerance| ComfortBand { low, high, tolerance }.is_valid();
         assert!(valid(1.0, 1.0, 0.1));
         for (low, high, tolerance) in
             [(2.0, 1.0, 1.0), (1.0, 2.0, 0.0), (f64::NAN, 2.0, 1.0), (1.0, f64::INFINITY, 1.0)]
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn quality_is_as_good_as_all_of_its_parts() {
-        assert_eq!(quality(1.0, 1.0, 1.0), 100.0);
-        assert_eq!(quality(0.5, 0.5, 1.0), 25.0);
-        assert_eq!(quality(1.0, 1.0, 0.0), 0.0);
+        assert_eq!(quality_score(1.0, 1.0, 1.0), 100.0);
+        assert_eq!(quality_score(0.5, 0.5, 1.0), 25.0);
+        assert_eq!(quality_score(1.0, 1.0, 0.0), 0.0);
     }
 }

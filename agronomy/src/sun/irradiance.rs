@@ -1,6 +1,6 @@
 use super::{
-    Place,
-    position::{ephemeris, position},
+    GeoLocation,
+    position::{ephemeris, sun_position},
 };
 
 /// Total solar irradiance at one astronomical unit, W/m². G. Kopp, J. L. Lean,
@@ -10,8 +10,8 @@ const SOLAR_CONSTANT_W_M2: f64 = 1361.0;
 /// Irradiance, W/m², ≥ 0, on a horizontal surface above the air at a time, ms
 /// since 1970.
 #[must_use]
-pub fn extraterrestrial_w_m2(at_ms: i64, place: Place) -> f64 {
-    let sine = position(at_ms, place).geometric_elevation_deg.to_radians().sin();
+pub fn extraterrestrial_w_m2(at_ms: i64, place: GeoLocation) -> f64 {
+    let sine = sun_position(at_ms, place).geometric_elevation_deg.to_radians().sin();
     SOLAR_CONSTANT_W_M2 / ephemeris(at_ms).distance_au.powi(2) * sine.max(0.0)
 }
 
@@ -20,8 +20,8 @@ pub fn extraterrestrial_w_m2(at_ms: i64, place: Place) -> f64 {
 /// 1946; M. J. Reno, C. W. Hansen, J. S. Stein, SAND2012-2389, 2012, find it the
 /// best of the simple ones.
 #[must_use]
-pub fn clear_sky_w_m2(at_ms: i64, place: Place) -> f64 {
-    haurwitz_w_m2(position(at_ms, place).elevation_deg)
+pub fn clear_sky_w_m2(at_ms: i64, place: GeoLocation) -> f64 {
+    haurwitz_w_m2(sun_position(at_ms, place).elevation_deg)
 }
 
 fn haurwitz_w_m2(elevation_deg: f64) -> f64 {
@@ -57,7 +57,7 @@ mod tests {
         for (latitude, day_of_year, midnight_ms) in
             [(-20.0, 246, 1_693_699_200_000_i64), (52.0, 172, 1_687_305_600_000)]
         {
-            let place = Place::new(latitude, 0.0).unwrap();
+            let place = GeoLocation::new(latitude, 0.0).unwrap();
             let minutes = (0..1440).map(|m| extraterrestrial_w_m2(midnight_ms + m * 60_000, place));
             let mj = minutes.sum::<f64>() * 60.0 / 1e6;
             let fao = crate::formula::radiation::extraterrestrial_daily(latitude, day_of_year);

@@ -6,22 +6,22 @@
 //! "Astronomical Algorithms", 1991: good to a minute for sunrise up to 72° of
 //! latitude, and to 0.02° for the elevation, in the years 1901–2099.
 
-mod day;
 mod irradiance;
 mod position;
+mod solar_day;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    day::{Day, Daylight, day},
     irradiance::{clear_sky_w_m2, extraterrestrial_w_m2},
-    position::{Position, position},
+    position::{SunPosition, sun_position},
+    solar_day::{DaylightSpan, SolarDay, solar_day_near},
 };
 
 /// A place on the Earth.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Coordinates", into = "Coordinates")]
-pub struct Place {
+pub struct GeoLocation {
     latitude_deg: f64,
     longitude_deg: f64,
 }
@@ -39,21 +39,21 @@ struct Coordinates {
     "no such place: latitude {latitude_deg}, longitude {longitude_deg}; expected degrees, \
      −90 to 90 and −180 to 180"
 )]
-pub struct PlaceError {
+pub struct GeoLocationError {
     latitude_deg: f64,
     longitude_deg: f64,
 }
 
-impl Place {
+impl GeoLocation {
     /// A place by its degrees, north and east above 0.
     ///
     /// # Errors
     /// Degrees outside −90 to 90 and −180 to 180.
-    pub fn new(latitude_deg: f64, longitude_deg: f64) -> Result<Self, PlaceError> {
+    pub fn new(latitude_deg: f64, longitude_deg: f64) -> Result<Self, GeoLocationError> {
         if latitude_deg.abs() <= 90.0 && longitude_deg.abs() <= 180.0 {
             Ok(Self { latitude_deg, longitude_deg })
         } else {
-            Err(PlaceError { latitude_deg, longitude_deg })
+            Err(GeoLocationError { latitude_deg, longitude_deg })
         }
     }
 
@@ -70,16 +70,16 @@ impl Place {
     }
 }
 
-impl TryFrom<Coordinates> for Place {
-    type Error = PlaceError;
+impl TryFrom<Coordinates> for GeoLocation {
+    type Error = GeoLocationError;
 
-    fn try_from(of: Coordinates) -> Result<Self, PlaceError> {
+    fn try_from(of: Coordinates) -> Result<Self, GeoLocationError> {
         Self::new(of.latitude, of.longitude)
     }
 }
 
-impl From<Place> for Coordinates {
-    fn from(place: Place) -> Self {
+impl From<GeoLocation> for Coordinates {
+    fn from(place: GeoLocation) -> Self {
         Self { latitude: place.latitude_deg, longitude: place.longitude_deg }
     }
 }
@@ -91,11 +91,13 @@ mod tests {
     #[test]
     fn places_are_on_the_earth() {
         for (latitude, longitude) in [(90.1, 0.0), (0.0, -180.5), (f64::NAN, 0.0)] {
-            assert!(Place::new(latitude, longitude).is_err(), "{latitude} {longitude}");
+            assert!(GeoLocation::new(latitude, longitude).is_err(), "{latitude} {longitude}");
         }
-        let place: Place = serde_json::from_str(r#"{"latitude":52.1,"longitude":5.2}"#).unwrap();
-        assert_eq!(place, Place::new(52.1, 5.2).unwrap());
-        let error = serde_json::from_str::<Place>(r#"{"latitude":152,"longitude":5}"#).unwrap_err();
+        let place: GeoLocation =
+            serde_json::from_str(r#"{"latitude":52.1,"longitude":5.2}"#).unwrap();
+        assert_eq!(place, GeoLocation::new(52.1, 5.2).unwrap());
+        let error =
+            serde_json::from_str::<GeoLocation>(r#"{"latitude":152,"longitude":5}"#).unwrap_err();
         assert!(error.to_string().contains("latitude 152"), "{error}");
     }
 }

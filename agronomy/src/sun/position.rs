@@ -1,8 +1,8 @@
-use super::Place;
+use super::GeoLocation;
 
 /// Where the sun is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Position {
+pub struct SunPosition {
     /// Degrees above the horizon, −90 to 90, as seen through the air.
     pub elevation_deg: f64,
     /// Degrees above the horizon without refraction.
@@ -13,7 +13,7 @@ pub struct Position {
 
 /// What does not depend on the place.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Ephemeris {
+pub(super) struct SolarEphemeris {
     /// Radians.
     pub(super) declination: f64,
     /// True solar time less mean solar time, minutes.
@@ -25,15 +25,15 @@ pub(super) struct Ephemeris {
 /// The sun at a time, ms since 1970, over a place.
 ///
 /// ```
-/// use agronomy::sun::{Place, position};
+/// use agronomy::sun::{GeoLocation, position};
 ///
-/// let equator = Place::new(0.0, 0.0).unwrap();
+/// let equator = GeoLocation::new(0.0, 0.0).unwrap();
 /// let equinox = 1_710_936_360_000; // 20 March 2024, 12:06 UTC, its solar noon less a minute
 /// assert!(position(equinox, equator).elevation_deg > 89.0);
 /// ```
 #[must_use]
-pub fn position(at_ms: i64, place: Place) -> Position {
-    let Ephemeris { declination, equation_of_time_min, .. } = ephemeris(at_ms);
+pub fn sun_position(at_ms: i64, place: GeoLocation) -> SunPosition {
+    let SolarEphemeris { declination, equation_of_time_min, .. } = ephemeris(at_ms);
     let solar_min = at_ms.rem_euclid(86_400_000) as f64 / 60_000.0
         + equation_of_time_min
         + 4.0 * place.longitude_deg;
@@ -45,7 +45,7 @@ pub fn position(at_ms: i64, place: Place) -> Position {
     let azimuth = hour_angle
         .sin()
         .atan2(hour_angle.cos() * latitude.sin() - declination.tan() * latitude.cos());
-    Position {
+    SunPosition {
         elevation_deg: geometric_elevation_deg + refraction_deg(geometric_elevation_deg),
         geometric_elevation_deg,
         azimuth_deg: (azimuth.to_degrees() + 180.0).rem_euclid(360.0),
@@ -53,7 +53,7 @@ pub fn position(at_ms: i64, place: Place) -> Position {
 }
 
 /// The sun's own motion at a time.
-pub(super) fn ephemeris(at_ms: i64) -> Ephemeris {
+pub(super) fn ephemeris(at_ms: i64) -> SolarEphemeris {
     // Julian centuries since noon of 1 January 2000; beyond ten millennia the
     // polynomials run away.
     let days = at_ms as f64 / 86_400_000.0 + 2_440_587.5 - 2_451_545.0;
@@ -77,7 +77,7 @@ pub(super) fn ephemeris(at_ms: i64) -> Ephemeris {
         - 0.5 * y * y * (4.0 * mean_longitude).sin()
         - 1.25 * eccentricity * eccentricity * (2.0 * anomaly).sin();
     let true_anomaly = anomaly + centre_deg.to_radians();
-    Ephemeris {
+    SolarEphemeris {
         declination: (obliquity.sin() * longitude.sin()).asin(),
         equation_of_time_min: 4.0 * equation.to_degrees(),
         distance_au: 1.000_001_018 * (1.0 - eccentricity * eccentricity)
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn the_sun_is_where_nrel_sees_it() {
         let at_ms = 1_066_419_030_000;
-        let golden = Place::new(39.742_476, -105.178_6).unwrap();
-        let found = position(at_ms, golden);
+        let golden = GeoLocation::new(39.742_476, -105.178_6).unwrap();
+        let found = sun_position(at_ms, golden);
         close(found.elevation_deg, 90.0 - 50.111_62, 0.02);
         close(found.azimuth_deg, 194.340_24, 0.02);
         let ephemeris = ephemeris(at_ms);
@@ -128,11 +128,12 @@ mod tests {
     #[test]
     fn the_sun_is_in_the_south_at_noon_and_in_the_north_down_under() {
         let noon_ms = 1_718_971_200_000; // 21 June 2024, 12:00 UTC
-        let azimuth = |latitude| position(noon_ms, Place::new(latitude, 0.0).unwrap()).azimuth_deg;
+        let azimuth =
+            |latitude| sun_position(noon_ms, GeoLocation::new(latitude, 0.0).unwrap()).azimuth_deg;
         close(azimuth(52.0), 180.0, 2.0);
         close(azimuth(-52.0).min(360.0 - azimuth(-52.0)), 0.0, 2.0);
         close(
-            position(noon_ms, Place::new(90.0, 0.0).unwrap()).geometric_elevation_deg,
+            sun_position(noon_ms, GeoLocation::new(90.0, 0.0).unwrap()).geometric_elevation_deg,
             23.44,
             0.01,
         );

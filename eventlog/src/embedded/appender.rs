@@ -12,12 +12,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{error, warn};
 
 use super::{
-    disk::{self, DiskRoom},
+    disk::{self, DiskReservation},
     frame, io_error,
     segment::{self, HEADER_BYTES},
-    topic::{Durable, Pending, Shared},
+    topic::{DurablePosition, PendingAppend, TopicState},
 };
-use crate::{Faults, LogError, Settings, fault};
+use crate::{EventLogConfig, FaultInjector, LogError, fault_injection};
 
 /// Most records of one write and sync.
 const GROUP_RECORDS_MAX: usize = 16 * 1024;
@@ -29,29 +29,29 @@ const SEGMENT_SHARE: u64 = 4;
 /// Takes everything that is queued, writes it at once, syncs it at once, and
 /// then answers all of it (group commit: Gray, "Notes on Data Base Operating
 /// Systems", 1978; `PostgreSQL`'s `commit_delay`).
-pub(super) struct Appender {
-    shared: Arc<Shared>,
+pub(super) struct SegmentAppender {
+    shared: Arc<TopicState>,
     file: File,
-    queue: UnboundedReceiver<Pending>,
+    queue: UnboundedReceiver<PendingAppend>,
     segment_bytes_max: u64,
-    room: DiskRoom,
-    faults: Faults,
+    room: DiskReservation,
+    faults: FaultInjector,
     /// The bytes of a group, kept for its capacity.
     buffer: Vec<u8>,
 }
 
-impl Appender {
+impl SegmentAppender {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<TopicState>,
         file: File,
-        queue: UnboundedReceiver<Pending>,
-        settings: &Settings,
-        faults: Faults,
+        queue: UnboundedReceiver<PendingAppend>,
+        settings: &EventLogConfig,
+        faults: FaultInjector,
     ) -> Self {
         let segment_bytes_max =
             settings.segment_bytes_max.min(shared.retention.bytes_max / SEGMENT_SHARE);
         let len_bytes = shared.durable.borrow().len_bytes;
-        let room = DiskRoom::new(settings.free_bytes_min, len_bytes);
+        let room = DiskReservation::new(settings.free_bytes_min, len_bytes);
         Self { shared, file, queue, segment_bytes_max, room, faults, buffer: Vec::new() }
     }
 
@@ -59,11 +59,11 @@ impl Appender {
     pub(super) fn run(mut self) {
         let mut group = Vec::new();
         while self.queue.blocking_recv_many(&mut group, GROUP_RECORDS_MAX) > 0 {
-            if let Err(cause) = self.commit_all(&mut group) {
+            if let Err(cause) = self.commit_when_room(&mut group) {
                 error!(topic = %self.shared.name, %cause, "write failed: nothing is taken any more");
                 self.shared.poison.get_or_init(|| cause);
             }
-            if let Some(poisoned) = self.shared.poisoned() {
+            if let Some(poisoned) = self.shared.poison_error() {
                 for pending in group.drain(..) {
                     let _ = pending.answer.send(Err(poisoned.clone()));
                 }
@@ -83,10 +83,10 @@ impl Appender {
     ///
     /// # Errors
     /// What no waiting mends.
-    fn commit_all(&mut self, group: &mut Vec<Pending>) -> Result<(), LogError> {
+    fn commit_when_room(&mut self, group: &mut Vec<PendingAppend>) -> Result<(), LogError> {
         let mut count = group.len();
         while self.shared.poison.get().is_none() && !group.is_empty() {
-            match self.commit(&group[..count]) {
+            match self.commit_group(&group[..count]) {
                 Ok(first) => {
                     self.shared.set_full(None);
                     for (offset, pending) in (first..).zip(group.drain(..count)) {
@@ -110,8 +110,9 @@ impl Appender {
     }
 
     /// Writes and syncs records; the offset of the first.
-    fn commit(&mut self, group: &[Pending]) -> Result<i64, LogError> {
-        let Durable { next: first, mut base, mut len_bytes } = *self.shared.durable.borrow();
+    fn commit_group(&mut self, group: &[PendingAppend]) -> Result<i64, LogError> {
+        let DurablePosition { next: first, mut base, mut len_bytes } =
+            *self.shared.durable.borrow();
         if len_bytes >= self.segment_bytes_max && base != first {
             self.begin_segment(first)?;
             (base, len_bytes) = (first, HEADER_BYTES);
@@ -119,35 +120,35 @@ impl Appender {
         self.buffer.clear();
         let mut next = first;
         for pending in group {
-            frame::encode(&pending.record, next, first, &mut self.buffer);
+            frame::encode_frame(&pending.record, next, first, &mut self.buffer);
             next += 1;
         }
-        let path = segment::path(&self.shared.dir, base);
+        let path = segment::segment_path(&self.shared.dir, base);
         let end_bytes = len_bytes + self.buffer.len() as u64;
-        let reserved = self.room.reserve(&self.shared.dir, &self.file, end_bytes);
+        let reserved = self.room.reserve_bytes(&self.shared.dir, &self.file, end_bytes);
         reserved.map_err(|e| io_error(&path, "take room", e))?;
-        fault::point("append");
+        fault_injection::kill_point("append");
         let written = self.file.write_all_at(&self.buffer, len_bytes);
         written.map_err(|e| io_error(&path, "write", e))?;
-        fault::point("fsync");
+        fault_injection::kill_point("fsync");
         let synced = self.faults.before_sync().and_then(|()| self.file.sync_data());
-        synced.map_err(|e| LogError::Unsynced { path: path.clone(), source: Arc::new(e) })?;
-        check_in_place(&path, &self.file)?;
-        self.shared.durable.send_replace(Durable { next, base, len_bytes: end_bytes });
+        synced.map_err(|e| LogError::SyncFailed { path: path.clone(), source: Arc::new(e) })?;
+        check_not_replaced(&path, &self.file)?;
+        self.shared.durable.send_replace(DurablePosition { next, base, len_bytes: end_bytes });
         Ok(first)
     }
 
     /// Goes on in a new segment, and lets old ones go.
     fn begin_segment(&mut self, first: i64) -> Result<(), LogError> {
-        let file = segment::create(&self.shared.dir, first)?;
+        let file = segment::create_segment(&self.shared.dir, first)?;
         // What was reserved and not used goes back to the disk.
         let len_bytes = self.shared.durable.borrow().len_bytes;
         let _ = self.file.set_len(len_bytes);
         self.file = file;
         self.room.begin_segment();
-        self.shared.segments().push(first);
+        self.shared.lock_segments().push(first);
         // Nothing of it is durable yet; a reader finds the new segment by its first offset.
-        self.shared.durable.send_replace(Durable {
+        self.shared.durable.send_replace(DurablePosition {
             next: first,
             base: first,
             len_bytes: HEADER_BYTES,
@@ -164,7 +165,7 @@ impl Appender {
 ///
 /// # Errors
 /// [`LogError::Vanished`].
-fn check_in_place(path: &Path, file: &File) -> Result<(), LogError> {
+fn check_not_replaced(path: &Path, file: &File) -> Result<(), LogError> {
     let is_in_place = || -> io::Result<bool> {
         let (here, open) = (fs::metadata(path)?, file.metadata()?);
         Ok((here.dev(), here.ino()) == (open.dev(), open.ino()))

@@ -22,7 +22,7 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Says whether a disk has room, and takes it.
 #[derive(Debug)]
-pub(super) struct DiskRoom {
+pub(super) struct DiskReservation {
     free_bytes_min: u64,
     asked_at: Option<Instant>,
     /// Bytes to be taken before the free space is asked for again.
@@ -31,7 +31,7 @@ pub(super) struct DiskRoom {
     reserved_bytes: u64,
 }
 
-impl DiskRoom {
+impl DiskReservation {
     /// For a segment of which the disk has `reserved_bytes` already.
     pub(super) fn new(free_bytes_min: u64, reserved_bytes: u64) -> Self {
         Self { free_bytes_min, asked_at: None, unasked_bytes: 0, reserved_bytes }
@@ -47,13 +47,18 @@ impl DiskRoom {
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] where there is not enough: nothing was written.
-    pub(super) fn reserve(&mut self, dir: &Path, file: &File, end_bytes: u64) -> io::Result<()> {
+    pub(super) fn reserve_bytes(
+        &mut self,
+        dir: &Path,
+        file: &File,
+        end_bytes: u64,
+    ) -> io::Result<()> {
         if end_bytes <= self.reserved_bytes {
             return Ok(());
         }
         let until_bytes = end_bytes.next_multiple_of(STEP_BYTES);
         let more_bytes = until_bytes - self.reserved_bytes;
-        self.check_free(dir, more_bytes)?;
+        self.check_free_space(dir, more_bytes)?;
         let range = [self.reserved_bytes, more_bytes];
         let [from, len] = range.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
@@ -66,12 +71,12 @@ impl DiskRoom {
         Ok(())
     }
 
-    fn check_free(&mut self, dir: &Path, more_bytes: u64) -> io::Result<()> {
+    fn check_free_space(&mut self, dir: &Path, more_bytes: u64) -> io::Result<()> {
         let is_known = self.asked_at.is_some_and(|at| at.elapsed() < ASK_EVERY);
         if is_known && more_bytes <= self.unasked_bytes {
             return Ok(());
         }
-        let space = DiskSpace::at(dir)?;
+        let space = DiskSpace::at_path(dir)?;
         let usable_bytes = space.usable_bytes(self.free_bytes_min);
         if more_bytes > usable_bytes {
             self.asked_at = None;

@@ -16,7 +16,7 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::{Record, settings::RECORD_BYTES_MAX};
+use crate::{Record, config::RECORD_BYTES_MAX};
 
 /// Bytes of a frame around an empty record.
 pub(super) const OVERHEAD_BYTES: usize = PREFIX_BYTES + BODY_BYTES_MIN;
@@ -30,29 +30,29 @@ const BODY_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
 
 /// A decoded frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(super) struct RecordFrame {
     pub(super) offset: i64,
     pub(super) group: i64,
     pub(super) record: Record,
 }
 
 /// Appends `record` to `group_bytes`.
-pub(super) fn encode(record: &Record, offset: i64, group: i64, group_bytes: &mut Vec<u8>) {
+pub(super) fn encode_frame(record: &Record, offset: i64, group: i64, group_bytes: &mut Vec<u8>) {
     let start = group_bytes.len();
     group_bytes.extend_from_slice(&[0; PREFIX_BYTES]);
     group_bytes.extend_from_slice(&offset.to_le_bytes());
     group_bytes.extend_from_slice(&group.to_le_bytes());
     group_bytes.extend_from_slice(&record.timestamp_ms.to_le_bytes());
-    put(group_bytes, record.key.as_bytes());
-    group_bytes.extend_from_slice(&length(record.headers.len()));
+    write_field(group_bytes, record.key.as_bytes());
+    group_bytes.extend_from_slice(&encode_length(record.headers.len()));
     for (name, value) in &record.headers {
-        put(group_bytes, name.as_bytes());
-        put(group_bytes, value);
+        write_field(group_bytes, name.as_bytes());
+        write_field(group_bytes, value);
     }
     group_bytes.extend_from_slice(&record.payload);
     let body = start + PREFIX_BYTES;
-    let len = length(group_bytes.len() - body);
-    let crc = checksum(len, &group_bytes[body..]);
+    let len = encode_length(group_bytes.len() - body);
+    let crc = frame_checksum(len, &group_bytes[body..]);
     group_bytes[start..start + 4].copy_from_slice(&len);
     group_bytes[start + 4..body].copy_from_slice(&crc.to_le_bytes());
 }
@@ -62,7 +62,7 @@ pub(super) fn encode(record: &Record, offset: i64, group: i64, group_bytes: &mut
 ///
 /// # Errors
 /// What is wrong with the length.
-pub(super) fn len_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
+pub(super) fn frame_len_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
     let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*len) as usize;
     if (BODY_BYTES_MIN..=BODY_BYTES_MAX).contains(&len) {
@@ -76,68 +76,72 @@ pub(super) fn len_bytes(bytes: &[u8]) -> Result<Option<usize>, String> {
 ///
 /// # Errors
 /// What was found and what was expected.
-pub(super) fn decode(mut bytes: Bytes) -> Result<Frame, String> {
+pub(super) fn decode_frame(mut bytes: Bytes) -> Result<RecordFrame, String> {
     let mut prefix = bytes.split_to(PREFIX_BYTES);
     let mut len = [0; 4];
     prefix.copy_to_slice(&mut len);
-    let (stored, found) = (prefix.get_u32_le(), checksum(len, &bytes));
+    let (stored, found) = (prefix.get_u32_le(), frame_checksum(len, &bytes));
     if stored != found {
         return Err(format!("checksum {found:08x}, expected {stored:08x}"));
     }
     let inner = "a length inside the frame is over its end";
     let (offset, group) = (bytes.get_i64_le(), bytes.get_i64_le());
     let timestamp_ms = bytes.get_i64_le();
-    let key = text(take(&mut bytes).ok_or(inner)?)?;
+    let key = decode_utf8(read_field(&mut bytes).ok_or(inner)?)?;
     let count = bytes.try_get_u32_le().map_err(|_| inner)?;
     let mut headers = Vec::new();
     for _ in 0..count {
-        let name = text(take(&mut bytes).ok_or(inner)?)?;
-        headers.push((name, take(&mut bytes).ok_or(inner)?.to_vec()));
+        let name = decode_utf8(read_field(&mut bytes).ok_or(inner)?)?;
+        headers.push((name, read_field(&mut bytes).ok_or(inner)?.to_vec()));
     }
-    Ok(Frame { offset, group, record: Record { key, payload: bytes, headers, timestamp_ms } })
+    Ok(RecordFrame { offset, group, record: Record { key, payload: bytes, headers, timestamp_ms } })
 }
 
 /// For `fuzz/`: bytes as a damaged segment may hold them, as they are and with
 /// a checksum that fits.
 #[cfg(fuzzing)]
 pub(crate) fn fuzz(bytes: &[u8]) {
-    let frame_of = |bytes: &[u8]| match len_bytes(bytes) {
-        Ok(Some(len)) if len <= bytes.len() => decode(Bytes::copy_from_slice(&bytes[..len])).ok(),
+    let frame_of = |bytes: &[u8]| match frame_len_bytes(bytes) {
+        Ok(Some(len)) if len <= bytes.len() => {
+            decode_frame(Bytes::copy_from_slice(&bytes[..len])).ok()
+        }
         _ => None,
     };
     let mut mended = bytes.to_vec();
     if let Some(body) = bytes.get(PREFIX_BYTES..) {
-        let len = length(body.len());
-        let crc = checksum(len, body).to_le_bytes();
+        let len = encode_length(body.len());
+        let crc = frame_checksum(len, body).to_le_bytes();
         mended[..4].copy_from_slice(&len);
         mended[4..PREFIX_BYTES].copy_from_slice(&crc);
     }
-    for Frame { offset, group, record } in frame_of(bytes).into_iter().chain(frame_of(&mended)) {
+    for RecordFrame { offset, group, record } in
+        frame_of(bytes).into_iter().chain(frame_of(&mended))
+    {
         let mut again = Vec::new();
-        encode(&record, offset, group, &mut again);
+        encode_frame(&record, offset, group, &mut again);
         assert_eq!(frame_of(&again), Some(Frame { offset, group, record }));
     }
 }
 
-fn put(to: &mut Vec<u8>, field: &[u8]) {
-    to.extend_from_slice(&length(field.len()));
+fn write_field(to: &mut Vec<u8>, field: &[u8]) {
+    to.extend_from_slice(&encode_length(field.len()));
     to.extend_from_slice(field);
 }
 
-fn take(from: &mut Bytes) -> Option<Bytes> {
+fn read_field(from: &mut Bytes) -> Option<Bytes> {
     let len = from.try_get_u32_le().ok()? as usize;
     (len <= from.len()).then(|| from.split_to(len))
 }
 
-fn text(bytes: Bytes) -> Result<String, String> {
+fn decode_utf8(bytes: Bytes) -> Result<String, String> {
     String::from_utf8(bytes.into()).map_err(|_| "a name that is not UTF-8".to_owned())
 }
 
-fn length(len: usize) -> [u8; 4] {
+fn encode_length(len: usize) -> [u8; 4] {
     u32::try_from(len).expect("records are limited to far below 4 GiB").to_le_bytes()
 }
 
-fn checksum(len: [u8; 4], body: &[u8]) -> u32 {
+fn frame_checksum(len: [u8; 4], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&len), body)
 }
 
@@ -148,7 +152,7 @@ mod tests {
 
     fn bytes_of(record: &Record) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(record, 7, 5, &mut bytes);
+        encode_frame(record, 7, 5, &mut bytes);
         bytes
     }
 
@@ -162,9 +166,9 @@ mod tests {
         ) {
             let record = Record { key, payload: payload.into(), headers, timestamp_ms };
             let bytes = bytes_of(&record);
-            prop_assert_eq!(len_bytes(&bytes), Ok(Some(bytes.len())));
-            let frame = decode(bytes.into()).unwrap();
-            prop_assert_eq!(frame, Frame { offset: 7, group: 5, record });
+            prop_assert_eq!(frame_len_bytes(&bytes), Ok(Some(bytes.len())));
+            let frame = decode_frame(bytes.into()).unwrap();
+            prop_assert_eq!(frame, RecordFrame { offset: 7, group: 5, record });
         }
 
         #[test]
@@ -172,7 +176,7 @@ mod tests {
             let mut bytes = bytes_of(&Record::new("farm/bay-1", payload, 1));
             let (whole, at) = (bytes.len(), at % (bytes.len() * 8));
             bytes[at / 8] ^= 1 << (at % 8);
-            let noticed = len_bytes(&bytes) != Ok(Some(whole)) || decode(bytes.into()).is_err();
+            let noticed = frame_len_bytes(&bytes) != Ok(Some(whole)) || decode_frame(bytes.into()).is_err();
             prop_assert!(noticed);
         }
     }

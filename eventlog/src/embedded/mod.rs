@@ -31,22 +31,22 @@ use std::{
 #[cfg(fuzzing)]
 pub(crate) use frame::fuzz as fuzz_frame;
 pub use retention::TopicStorage;
-pub(crate) use tail::Tail;
-pub(crate) use topic::Topic;
+pub(crate) use tail::TailReader;
+pub(crate) use topic::EmbeddedTopic;
 
-use crate::{Faults, LogError, Settings};
+use crate::{EventLogConfig, FaultInjector, LogError};
 
 /// The folder, locked, and the topics opened in it so far.
 #[derive(Debug)]
-pub(crate) struct Embedded {
-    settings: Settings,
+pub(crate) struct EmbeddedLog {
+    settings: EventLogConfig,
     lock: Arc<File>,
-    faults: Faults,
-    topics: Mutex<HashMap<String, Arc<Topic>>>,
+    faults: FaultInjector,
+    topics: Mutex<HashMap<String, Arc<EmbeddedTopic>>>,
 }
 
-impl Embedded {
-    pub(crate) fn open(settings: &Settings, faults: Faults) -> Result<Self, LogError> {
+impl EmbeddedLog {
+    pub(crate) fn open(settings: &EventLogConfig, faults: FaultInjector) -> Result<Self, LogError> {
         let dir = &settings.dir;
         fs::create_dir_all(dir).map_err(|e| io_error(dir, "create the folder", e))?;
         let path = dir.join("lock");
@@ -63,21 +63,22 @@ impl Embedded {
         }
     }
 
-    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>, LogError> {
+    pub(crate) fn open_topic(&self, name: &str) -> Result<Arc<EmbeddedTopic>, LogError> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(topic) = topics.get(name) {
             return Ok(topic.clone());
         }
-        let topic = Topic::open(name, &self.settings, self.lock.clone(), self.faults.clone())?;
+        let topic =
+            EmbeddedTopic::open(name, &self.settings, self.lock.clone(), self.faults.clone())?;
         let topic = Arc::new(topic);
         topics.insert(name.to_owned(), topic.clone());
         Ok(topic)
     }
 }
 
-impl Embedded {
+impl EmbeddedLog {
     /// The topics that were opened so far.
-    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+    pub(crate) fn opened_topics(&self) -> Vec<Arc<EmbeddedTopic>> {
         let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.values().cloned().collect()
     }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{io_error, segment, topic::Shared};
+use super::{io_error, segment, topic::TopicState};
 use tracing::warn;
 
 use crate::{LogError, TopicRetention};
@@ -95,7 +95,7 @@ fn closed_segments(dir: &Path, bases: &[i64]) -> Result<(Vec<ClosedSegment>, u64
     let mut closed = Vec::with_capacity(bases.len());
     let mut all_bytes = 0;
     for (at, base) in bases.iter().enumerate() {
-        let path = segment::path(dir, *base);
+        let path = segment::segment_path(dir, *base);
         let failed = |error| io_error(&path, "read the size", error);
         let metadata = match fs::metadata(&path) {
             // Somebody removed it; a reader of it says so.
@@ -116,11 +116,11 @@ fn closed_segments(dir: &Path, bases: &[i64]) -> Result<(Vec<ClosedSegment>, u64
     Ok((closed, all_bytes))
 }
 
-impl Shared {
+impl TopicState {
     /// The offset that retention must not pass: what the slowest reader or consumer needs next.
     fn needed_offset(&self) -> i64 {
-        let read = self.readers().values().copied().min().unwrap_or(i64::MAX);
-        let committed = self.committed().values().copied().min().unwrap_or(i64::MAX);
+        let read = self.lock_readers().values().copied().min().unwrap_or(i64::MAX);
+        let committed = self.lock_committed().values().copied().min().unwrap_or(i64::MAX);
         read.min(committed)
     }
 
@@ -134,11 +134,11 @@ impl Shared {
             .unwrap_or(SystemTime::UNIX_EPOCH);
         let is_held_back = self.remove_oldest(|segment, all_bytes, needed_offset| {
             if segment.written_at >= oldest && all_bytes <= bytes_max {
-                Verdict::Stays
+                RetentionVerdict::Keep
             } else if segment.end_offset > needed_offset {
-                Verdict::IsNeeded
+                RetentionVerdict::HeldBack
             } else {
-                Verdict::Goes
+                RetentionVerdict::Remove
             }
         })?;
         self.set_held_back(is_held_back);
@@ -147,29 +147,29 @@ impl Shared {
 
     /// Removes segments whose every record is below `below_offset` and was passed by every open
     /// reader. Returns the oldest offset left.
-    pub(super) fn trim(&self, below_offset: i64) -> Result<i64, LogError> {
+    pub(super) fn trim_below(&self, below_offset: i64) -> Result<i64, LogError> {
         self.remove_oldest(|segment, _, needed_offset| {
             let is_passed = segment.end_offset <= below_offset.min(needed_offset);
-            if is_passed { Verdict::Goes } else { Verdict::Stays }
+            if is_passed { RetentionVerdict::Remove } else { RetentionVerdict::Keep }
         })?;
-        Ok(self.segments()[0])
+        Ok(self.lock_segments()[0])
     }
 
     /// Removes the oldest segments while `judge` says so; whether one of them stopped it that
     /// is needed.
     fn remove_oldest(
         &self,
-        judge: impl Fn(&ClosedSegment, u64, i64) -> Verdict,
+        judge: impl Fn(&ClosedSegment, u64, i64) -> RetentionVerdict,
     ) -> Result<bool, LogError> {
-        let mut bases = self.segments();
+        let mut bases = self.lock_segments();
         // Under the lock that an opening reader takes.
         let needed_offset = self.needed_offset();
         let (closed, mut all_bytes) = closed_segments(&self.dir, &bases)?;
         for segment in closed {
             match judge(&segment, all_bytes, needed_offset) {
-                Verdict::Goes => {}
-                Verdict::Stays => return Ok(false),
-                Verdict::IsNeeded => return Ok(true),
+                RetentionVerdict::Remove => {}
+                RetentionVerdict::Keep => return Ok(false),
+                RetentionVerdict::HeldBack => return Ok(true),
             }
             fs::remove_file(&segment.path)
                 .map_err(|error| io_error(&segment.path, "remove", error))?;
@@ -181,15 +181,15 @@ impl Shared {
     }
 
     /// What the topic has on disk.
-    pub(super) fn storage(&self) -> Result<TopicStorage, LogError> {
-        let bases = self.segments();
+    pub(super) fn storage_stats(&self) -> Result<TopicStorage, LogError> {
+        let bases = self.lock_segments();
         let (_, bytes) = closed_segments(&self.dir, &bases)?;
         Ok(TopicStorage {
             bytes,
             first_offset: bases[0],
             next_offset: self.durable.borrow().next,
-            committed: self.committed().clone(),
-            removed_records: self.removed(),
+            committed: self.lock_committed().clone(),
+            removed_records: self.removed_records(),
             retention: self.retention,
             is_held_back: self.is_held_back(),
             is_full: self.is_full(),
@@ -197,9 +197,9 @@ impl Shared {
     }
 }
 
-enum Verdict {
-    Goes,
-    Stays,
+enum RetentionVerdict {
+    Remove,
+    Keep,
     /// It would go, if a reader or consumer did not need it.
-    IsNeeded,
+    HeldBack,
 }

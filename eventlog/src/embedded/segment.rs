@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::warn;
 
 use super::{
-    frame::{self, Frame},
+    frame::{self, RecordFrame},
     io_error, sync_dir,
 };
 use crate::LogError;
@@ -25,12 +25,12 @@ const VERSION: u32 = 1;
 const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// The file of the segment that begins with `base`.
-pub(super) fn path(dir: &Path, base: i64) -> PathBuf {
+pub(super) fn segment_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
 }
 
 /// First offsets of the segments in a folder, in order.
-pub(super) fn list(dir: &Path) -> Result<Vec<i64>, LogError> {
+pub(super) fn list_segments(dir: &Path) -> Result<Vec<i64>, LogError> {
     let failed = |e| io_error(dir, "list the folder", e);
     let mut bases = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
@@ -43,19 +43,19 @@ pub(super) fn list(dir: &Path) -> Result<Vec<i64>, LogError> {
 }
 
 /// Creates an empty segment and makes its name durable.
-pub(super) fn create(dir: &Path, base: i64) -> Result<File, LogError> {
-    let path = path(dir, base);
+pub(super) fn create_segment(dir: &Path, base: i64) -> Result<File, LogError> {
+    let path = segment_path(dir, base);
     let failed = |e| io_error(&path, "create the segment", e);
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
     let file = file.map_err(failed)?;
-    file.write_all_at(&header(base), 0).map_err(failed)?;
+    file.write_all_at(&encode_header(base), 0).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     sync_dir(dir)?;
     Ok(file)
 }
 
 /// The last segment, opened for appending after a crash or a clean end.
-pub(super) struct Recovered {
+pub(super) struct RecoveredSegment {
     pub(super) file: File,
     /// The offset after the last whole frame.
     pub(super) next: i64,
@@ -69,20 +69,24 @@ pub(super) struct Recovered {
 /// # Errors
 /// [`LogError::Corrupt`] where a later group proves that the damaged frame was
 /// durable.
-pub(super) fn recover(dir: &Path, base: i64) -> Result<Recovered, LogError> {
-    let path = path(dir, base);
+pub(super) fn recover_segment(dir: &Path, base: i64) -> Result<RecoveredSegment, LogError> {
+    let path = segment_path(dir, base);
     let failed = |e| io_error(&path, "recover the segment", e);
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
     if file_bytes <= HEADER_BYTES {
         // It never held a record; a crash may have left its header unwritten.
-        return Ok(Recovered { file: create(dir, base)?, next: base, len_bytes: HEADER_BYTES });
+        return Ok(RecoveredSegment {
+            file: create_segment(dir, base)?,
+            next: base,
+            len_bytes: HEADER_BYTES,
+        });
     }
-    let mut frames = Frames::open(dir, base)?;
+    let mut frames = FrameReader::open(dir, base)?;
     let mut next = base;
     let torn = loop {
         let position = frames.position;
-        match frames.next(file_bytes) {
+        match frames.next_frame(file_bytes) {
             Ok(Some(frame)) if frame.offset == next => next += 1,
             Ok(Some(frame)) => {
                 let what = format!("offset {}, expected {next}", frame.offset);
@@ -104,21 +108,21 @@ pub(super) fn recover(dir: &Path, base: i64) -> Result<Recovered, LogError> {
         warn!(path = %path.display(), position, cut_bytes, what, "cut off a torn write");
         file.set_len(position).and_then(|()| file.sync_all()).map_err(failed)?;
     }
-    Ok(Recovered { file, next, len_bytes })
+    Ok(RecoveredSegment { file, next, len_bytes })
 }
 
 /// Whether a frame anywhere in `rest` was written after `offset` was synced.
 fn was_durable(rest: &Bytes, offset: i64) -> bool {
     (1..rest.len()).any(|at| {
         let here = rest.slice(at..);
-        let Ok(Some(len)) = frame::len_bytes(&here) else { return false };
-        len <= here.len() && frame::decode(here.slice(..len)).is_ok_and(|f| f.group > offset)
+        let Ok(Some(len)) = frame::frame_len_bytes(&here) else { return false };
+        len <= here.len() && frame::decode_frame(here.slice(..len)).is_ok_and(|f| f.group > offset)
     })
 }
 
 /// Reads the frames of one segment in order.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(super) struct FrameReader {
     file: File,
     path: PathBuf,
     /// Where the next frame begins, bytes.
@@ -126,13 +130,13 @@ pub(super) struct Frames {
     buffer: BytesMut,
 }
 
-impl Frames {
+impl FrameReader {
     pub(super) fn open(dir: &Path, base: i64) -> Result<Self, LogError> {
-        let path = path(dir, base);
+        let path = segment_path(dir, base);
         let file = File::open(&path).map_err(|e| io_error(&path, "open the segment", e))?;
         let mut found = [0; HEADER_LEN];
         file.read_exact_at(&mut found, 0).map_err(|e| io_error(&path, "read the header", e))?;
-        if found != header(base) {
+        if found != encode_header(base) {
             let what = format!(
                 "the header is not that of a segment, version {VERSION}, from offset {base}"
             );
@@ -148,16 +152,16 @@ impl Frames {
     }
 
     /// The next frame that ends at or before `end` (bytes); `None` at `end`.
-    pub(super) fn next(&mut self, end: u64) -> Result<Option<Frame>, LogError> {
+    pub(super) fn next_frame(&mut self, end: u64) -> Result<Option<RecordFrame>, LogError> {
         let mut want_bytes = CHUNK_BYTES;
         loop {
-            match frame::len_bytes(&self.buffer).map_err(|what| self.corrupt(what))? {
+            match frame::frame_len_bytes(&self.buffer).map_err(|what| self.corrupt_error(what))? {
                 Some(len) if len <= self.buffer.len() => {
                     let bytes = self.buffer.split_to(len).freeze();
-                    let frame = frame::decode(bytes).map_err(|what| {
+                    let frame = frame::decode_frame(bytes).map_err(|what| {
                         // So that whoever asks again gets the same answer.
                         self.buffer.clear();
-                        self.corrupt(what)
+                        self.corrupt_error(what)
                     })?;
                     self.position += len as u64;
                     return Ok(Some(frame));
@@ -165,17 +169,17 @@ impl Frames {
                 Some(len) => want_bytes = want_bytes.max(len as u64),
                 None => {}
             }
-            if !self.fill(end, want_bytes)? {
+            if !self.fill_buffer(end, want_bytes)? {
                 return match self.buffer.len() {
                     0 => Ok(None),
-                    cut => Err(self.corrupt(format!("{cut} bytes, expected a whole frame"))),
+                    cut => Err(self.corrupt_error(format!("{cut} bytes, expected a whole frame"))),
                 };
             }
         }
     }
 
     /// Reads on, at least to `want_bytes` in the buffer; `false` at `end`.
-    fn fill(&mut self, end: u64, want_bytes: u64) -> Result<bool, LogError> {
+    fn fill_buffer(&mut self, end: u64, want_bytes: u64) -> Result<bool, LogError> {
         let have = self.buffer.len();
         let from = self.position + have as u64;
         let more = end.saturating_sub(from).min(want_bytes);
@@ -189,12 +193,12 @@ impl Frames {
         Ok(true)
     }
 
-    pub(super) fn corrupt(&self, what: String) -> LogError {
+    pub(super) fn corrupt_error(&self, what: String) -> LogError {
         LogError::Corrupt { path: self.path.clone(), position: self.position, what }
     }
 }
 
-fn header(base: i64) -> [u8; HEADER_LEN] {
+fn encode_header(base: i64) -> [u8; HEADER_LEN] {
     let mut header = [0; HEADER_LEN];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());

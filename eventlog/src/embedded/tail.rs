@@ -7,57 +7,57 @@ use tokio::{
 };
 
 use super::{
-    segment::Frames,
-    topic::{Durable, Topic},
+    segment::FrameReader,
+    topic::{DurablePosition, EmbeddedTopic},
 };
-use crate::{Entry, LogError};
+use crate::{LogError, StoredRecord};
 
 /// A batch ends at this many bytes of payload.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// Follows a topic as it grows.
 #[derive(Debug)]
-pub(crate) struct Tail {
-    topic: Arc<Topic>,
+pub(crate) struct TailReader {
+    topic: Arc<EmbeddedTopic>,
     id: u64,
     /// The next offset to hand out.
     next: i64,
-    durable: watch::Receiver<Durable>,
-    state: State,
+    durable: watch::Receiver<DurablePosition>,
+    state: TailState,
 }
 
 /// The cursor back, with what it read.
-type Read = (Box<Cursor>, Result<Vec<Entry>, LogError>);
+type CursorRead = (Box<SegmentCursor>, Result<Vec<StoredRecord>, LogError>);
 
 /// Reading goes on where a dropped call left it, so that none is lost.
 #[derive(Debug)]
-enum State {
-    Idle(Box<Cursor>),
-    Reading(JoinHandle<Read>),
+enum TailState {
+    Idle(Box<SegmentCursor>),
+    Reading(JoinHandle<CursorRead>),
     /// The reading thread panicked, or the runtime shut down under it.
-    Gone,
+    Failed,
 }
 
-impl Tail {
-    pub(crate) fn open(topic: Arc<Topic>, from: Option<i64>) -> Result<Self, LogError> {
+impl TailReader {
+    pub(crate) fn open(topic: Arc<EmbeddedTopic>, from: Option<i64>) -> Result<Self, LogError> {
         let shared = topic.shared.clone();
         let durable = shared.durable.subscribe();
-        let id = shared.reader_id();
+        let id = shared.next_reader_id();
         let next = {
             // Registered under the lock that trimming takes.
-            let segments = shared.segments();
+            let segments = shared.lock_segments();
             let available = segments[0]..durable.borrow().next;
             let next = from.unwrap_or(available.start);
             if next < available.start || next > available.end {
                 let topic = shared.name.to_string();
                 return Err(LogError::OutOfRange { topic, partition: 0, offset: next, available });
             }
-            shared.readers().insert(id, next);
+            shared.lock_readers().insert(id, next);
             next
         };
         let until = *durable.borrow();
-        let mut tail = Self { topic, id, next, durable, state: State::Gone };
-        tail.state = State::Idle(Box::new(Cursor::open(&tail.topic, next, until)?));
+        let mut tail = Self { topic, id, next, durable, state: TailState::Failed };
+        tail.state = TailState::Idle(Box::new(SegmentCursor::open(&tail.topic, next, until)?));
         Ok(tail)
     }
 
@@ -65,15 +65,17 @@ impl Tail {
         &mut self,
         records_max: usize,
         wait_max: Duration,
-    ) -> Result<Vec<Entry>, LogError> {
+    ) -> Result<Vec<StoredRecord>, LogError> {
         let deadline = Instant::now() + wait_max;
         let closed = || LogError::Closed { topic: self.topic.shared.name.to_string() };
-        while matches!(self.state, State::Idle(_)) {
+        while matches!(self.state, TailState::Idle(_)) {
             let until = *self.durable.borrow_and_update();
             if self.next < until.next {
-                if let State::Idle(mut cursor) = std::mem::replace(&mut self.state, State::Gone) {
-                    self.state = State::Reading(spawn_blocking(move || {
-                        let batch = cursor.read(until, records_max.max(1));
+                if let TailState::Idle(mut cursor) =
+                    std::mem::replace(&mut self.state, TailState::Failed)
+                {
+                    self.state = TailState::Reading(spawn_blocking(move || {
+                        let batch = cursor.read_batch(until, records_max.max(1));
                         (cursor, batch)
                     }));
                 }
@@ -85,58 +87,62 @@ impl Tail {
                 Err(_) => return Ok(Vec::new()),
             }
         }
-        let State::Reading(reading) = &mut self.state else { return Err(closed()) };
+        let TailState::Reading(reading) = &mut self.state else { return Err(closed()) };
         let Ok((cursor, batch)) = reading.await else {
-            self.state = State::Gone;
+            self.state = TailState::Failed;
             return Err(closed());
         };
         self.next = cursor.next;
-        self.state = State::Idle(cursor);
-        self.topic.shared.readers().insert(self.id, self.next);
+        self.state = TailState::Idle(cursor);
+        self.topic.shared.lock_readers().insert(self.id, self.next);
         batch
     }
 
     /// Durable records that were not handed out.
-    pub(crate) fn lag(&self) -> u64 {
+    pub(crate) fn lag_records(&self) -> u64 {
         u64::try_from(self.durable.borrow().next - self.next).unwrap_or_default()
     }
 }
 
-impl Drop for Tail {
+impl Drop for TailReader {
     fn drop(&mut self) {
-        self.topic.shared.readers().remove(&self.id);
+        self.topic.shared.lock_readers().remove(&self.id);
     }
 }
 
 /// A place in the segments.
 #[derive(Debug)]
-struct Cursor {
+struct SegmentCursor {
     dir: PathBuf,
     base: i64,
     next: i64,
-    frames: Frames,
+    frames: FrameReader,
     /// Bytes of the segment, once others follow it and it no longer grows.
     full_bytes: Option<u64>,
 }
 
-impl Cursor {
-    fn open(topic: &Topic, next: i64, until: Durable) -> Result<Self, LogError> {
+impl SegmentCursor {
+    fn open(topic: &EmbeddedTopic, next: i64, until: DurablePosition) -> Result<Self, LogError> {
         let shared = &topic.shared;
         let base = {
-            let segments = shared.segments();
+            let segments = shared.lock_segments();
             segments[segments.partition_point(|base| *base <= next) - 1]
         };
-        let frames = Frames::open(&shared.dir, base)?;
+        let frames = FrameReader::open(&shared.dir, base)?;
         let dir = shared.dir.clone();
         let mut cursor = Self { dir, base, next: base, frames, full_bytes: None };
-        while cursor.next < next && cursor.step(until)?.is_some() {}
+        while cursor.next < next && cursor.next_record(until)?.is_some() {}
         Ok(cursor)
     }
 
-    fn read(&mut self, until: Durable, records_max: usize) -> Result<Vec<Entry>, LogError> {
+    fn read_batch(
+        &mut self,
+        until: DurablePosition,
+        records_max: usize,
+    ) -> Result<Vec<StoredRecord>, LogError> {
         let (mut entries, mut payload_bytes) = (Vec::new(), 0);
         while entries.len() < records_max && payload_bytes < BATCH_BYTES_MAX {
-            match self.step(until) {
+            match self.next_record(until) {
                 Ok(Some(entry)) => {
                     payload_bytes += entry.record.payload.len();
                     entries.push(entry);
@@ -151,26 +157,26 @@ impl Cursor {
     }
 
     /// The next durable record.
-    fn step(&mut self, until: Durable) -> Result<Option<Entry>, LogError> {
+    fn next_record(&mut self, until: DurablePosition) -> Result<Option<StoredRecord>, LogError> {
         while self.next < until.next {
             let is_last = self.base == until.base;
             let end = if is_last { until.len_bytes } else { self.full_bytes()? };
-            match self.frames.next(end)? {
+            match self.frames.next_frame(end)? {
                 Some(frame) if frame.offset == self.next => {
                     self.next += 1;
                     let offset = frame.offset;
-                    return Ok(Some(Entry { partition: 0, offset, record: frame.record }));
+                    return Ok(Some(StoredRecord { partition: 0, offset, record: frame.record }));
                 }
                 Some(frame) => {
                     let what = format!("offset {}, expected {}", frame.offset, self.next);
-                    return Err(self.frames.corrupt(what));
+                    return Err(self.frames.corrupt_error(what));
                 }
                 None if is_last || self.next == self.base => {
                     let what = format!("the end of the segment, expected offset {}", self.next);
-                    return Err(self.frames.corrupt(what));
+                    return Err(self.frames.corrupt_error(what));
                 }
                 None => {
-                    self.frames = Frames::open(&self.dir, self.next)?;
+                    self.frames = FrameReader::open(&self.dir, self.next)?;
                     self.base = self.next;
                     self.full_bytes = None;
                 }

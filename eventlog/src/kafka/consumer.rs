@@ -18,8 +18,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Kafka, is_passing, member::Duties, producer::RECEIVED_MS};
-use crate::{Entry, Event, LogError, Positions, Record, reader::Assigned, reader::Revoked};
+use super::{KafkaClient, is_transient, producer::RECEIVED_MS, rebalance::GroupConsumerContext};
+use crate::{
+    LogError, PartitionOffsets, ReaderEvent, Record, StoredRecord, reader::PartitionsAssigned,
+    reader::PartitionsRevoked,
+};
 
 /// Entries read ahead.
 const AHEAD_MAX: usize = 8 * 1024;
@@ -33,67 +36,74 @@ const REBALANCE_TIME_MAX_MS: &str = "600000";
 /// Reads partitions of one topic: all of them, or those that a consumer group
 /// gives it. A thread of its own polls librdkafka.
 #[derive(Debug)]
-pub(crate) struct Consumer {
+pub(crate) struct KafkaConsumer {
     topic: String,
-    ahead: Receiver<Item>,
+    ahead: Receiver<PollerMessage>,
     thread: Option<JoinHandle<()>>,
     /// Came, and is not handed out yet.
-    came: VecDeque<Item>,
+    received: VecDeque<PollerMessage>,
     /// The partitions that are read.
-    places: BTreeMap<i32, Place>,
+    progress: BTreeMap<i32, PartitionProgress>,
     failed: Option<LogError>,
 }
 
 /// What the polling thread has to say, in order.
 #[derive(Debug)]
-pub(super) enum Item {
-    Entry(Entry),
-    Assigned(Assigned),
+pub(super) enum PollerMessage {
+    Entry(StoredRecord),
+    Assigned(PartitionsAssigned),
     /// What was assigned is read from here on.
-    Started(Positions),
-    Revoked(Revoked),
+    Started(PartitionOffsets),
+    Revoked(PartitionsRevoked),
     /// Everything of the partition has been said.
     End(i32),
     /// Where the partitions end on the brokers.
-    Ends(Positions),
+    Ends(PartitionOffsets),
     Failed(LogError),
 }
 
 /// How far a partition has been handed out.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PartitionProgress {
     next: i64,
     /// One past its newest record.
     end: Option<i64>,
 }
 
-impl Consumer {
+impl KafkaConsumer {
     /// Reads all partitions from where `from` says.
-    pub(super) fn open(kafka: &Kafka, topic: &str, from: &Positions) -> Result<Self, LogError> {
-        let this = Self::start(kafka, topic, None, |consumer| {
+    pub(super) fn open_partitions(
+        kafka: &KafkaClient,
+        topic: &str,
+        from: &PartitionOffsets,
+    ) -> Result<Self, LogError> {
+        let this = Self::start_polling(kafka, topic, None, |consumer| {
             let mut assignment = TopicPartitionList::new();
             for (&partition, &offset) in from {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(offset))?;
             }
             consumer.assign(&assignment)
         })?;
-        let places = from.iter().map(|(p, next)| (*p, Place { next: *next, end: None })).collect();
-        Ok(Self { places, ..this })
+        let places = from
+            .iter()
+            .map(|(p, next)| (*p, PartitionProgress { next: *next, end: None }))
+            .collect();
+        Ok(Self { progress: places, ..this })
     }
 
     /// Joins the consumer group of the settings.
-    pub(super) fn join(kafka: &Kafka, topic: &str) -> Result<Self, LogError> {
+    pub(super) fn join_group(kafka: &KafkaClient, topic: &str) -> Result<Self, LogError> {
         let group = kafka.settings.group.clone();
-        Self::start(kafka, topic, Some(&group), |consumer| consumer.subscribe(&[topic]))
+        Self::start_polling(kafka, topic, Some(&group), |consumer| consumer.subscribe(&[topic]))
     }
 
-    fn start(
-        kafka: &Kafka,
+    fn start_polling(
+        kafka: &KafkaClient,
         topic: &str,
         group: Option<&str>,
-        begin: impl FnOnce(&BaseConsumer<Duties>) -> Result<(), KafkaError>,
+        begin: impl FnOnce(&BaseConsumer<GroupConsumerContext>) -> Result<(), KafkaError>,
     ) -> Result<Self, LogError> {
-        let mut config = kafka.config();
+        let mut config = kafka.client_config();
         config
             // Without a group it is named only because librdkafka wants one.
             // Nothing is committed to Kafka: offsets are stored with what was
@@ -117,34 +127,34 @@ impl Consumer {
             }
         }
         let (sender, ahead) = channel(AHEAD_MAX);
-        let duties = Duties::new(kafka, topic, sender.clone());
-        let consumer: BaseConsumer<Duties> = config
+        let duties = GroupConsumerContext::new(kafka, topic, sender.clone());
+        let consumer: BaseConsumer<GroupConsumerContext> = config
             .create_with_context(duties)
-            .map_err(|e| kafka.failed(topic, "make a consumer", &e))?;
-        begin(&consumer).map_err(|e| kafka.failed(topic, "ask for partitions", &e))?;
+            .map_err(|e| kafka.kafka_error(topic, "make a consumer", &e))?;
+        begin(&consumer).map_err(|e| kafka.kafka_error(topic, "ask for partitions", &e))?;
         let brokers = kafka.settings.brokers.clone();
-        let poller = Poller { consumer, topic: topic.to_owned(), brokers, sender };
+        let poller = ConsumerPoller { consumer, topic: topic.to_owned(), brokers, sender };
         let thread = thread::Builder::new()
             .name(format!("consume {topic}"))
             .spawn(move || poller.run())
-            .map_err(|e| kafka.failed(topic, "start the consumer thread", &e))?;
+            .map_err(|e| kafka.kafka_error(topic, "start the consumer thread", &e))?;
         Ok(Self {
             topic: topic.to_owned(),
             ahead,
             thread: Some(thread),
-            came: VecDeque::new(),
-            places: BTreeMap::new(),
+            received: VecDeque::new(),
+            progress: BTreeMap::new(),
             failed: None,
         })
     }
 
     /// The next thing that the polling thread has to say; no entries where it
     /// says nothing within `wait_max`.
-    pub(crate) async fn next(
+    pub(crate) async fn next_event(
         &mut self,
         records_max: usize,
         wait_max: Duration,
-    ) -> Result<Event, LogError> {
+    ) -> Result<ReaderEvent, LogError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
@@ -152,78 +162,79 @@ impl Consumer {
         // time that was given, end the wait.
         let deadline = Instant::now() + wait_max;
         loop {
-            if self.came.is_empty() {
+            if self.received.is_empty() {
                 let mut came = Vec::new();
                 let asked = self.ahead.recv_many(&mut came, records_max.max(1));
                 match timeout_at(deadline, asked).await {
                     Ok(0) => return Err(LogError::Closed { topic: self.topic.clone() }),
-                    Ok(_) => self.came.extend(came),
-                    Err(_) => return Ok(Event::Entries(Vec::new())),
+                    Ok(_) => self.received.extend(came),
+                    Err(_) => return Ok(ReaderEvent::Records(Vec::new())),
                 }
             }
-            match self.hand_out()? {
-                Event::Entries(entries) if entries.is_empty() => {}
+            match self.drain_received()? {
+                ReaderEvent::Records(entries) if entries.is_empty() => {}
                 event => return Ok(event),
             }
         }
     }
 
     /// What came, up to the next thing that is not an entry.
-    fn hand_out(&mut self) -> Result<Event, LogError> {
-        let mut entries = Vec::with_capacity(self.came.len());
-        while let Some(item) = self.came.pop_front() {
+    fn drain_received(&mut self) -> Result<ReaderEvent, LogError> {
+        let mut entries = Vec::with_capacity(self.received.len());
+        while let Some(item) = self.received.pop_front() {
             match item {
-                Item::Entry(entry) => {
-                    if let Some(place) = self.places.get_mut(&entry.partition) {
+                PollerMessage::Entry(entry) => {
+                    if let Some(place) = self.progress.get_mut(&entry.partition) {
                         place.next = entry.offset + 1;
                     }
                     entries.push(entry);
                 }
-                Item::Started(positions) => {
-                    let places =
-                        positions.into_iter().map(|(p, next)| (p, Place { next, end: None }));
-                    self.places.extend(places);
+                PollerMessage::Started(positions) => {
+                    let places = positions
+                        .into_iter()
+                        .map(|(p, next)| (p, PartitionProgress { next, end: None }));
+                    self.progress.extend(places);
                 }
-                Item::End(partition) => {
-                    if let Some(place) = self.places.get_mut(&partition) {
+                PollerMessage::End(partition) => {
+                    if let Some(place) = self.progress.get_mut(&partition) {
                         place.end = Some(place.next);
                     }
                 }
-                Item::Ends(ends) => {
+                PollerMessage::Ends(ends) => {
                     for (partition, end) in ends {
-                        if let Some(place) = self.places.get_mut(&partition) {
+                        if let Some(place) = self.progress.get_mut(&partition) {
                             place.end = Some(place.end.unwrap_or(end).max(end));
                         }
                     }
                 }
                 // What came before it is handed out first.
                 other if !entries.is_empty() => {
-                    self.came.push_front(other);
+                    self.received.push_front(other);
                     break;
                 }
-                Item::Assigned(assigned) => return Ok(Event::Assigned(assigned)),
-                Item::Revoked(revoked) => {
+                PollerMessage::Assigned(assigned) => return Ok(ReaderEvent::Assigned(assigned)),
+                PollerMessage::Revoked(revoked) => {
                     revoked.partitions.iter().for_each(|partition| {
-                        self.places.remove(partition);
+                        self.progress.remove(partition);
                     });
-                    return Ok(Event::Revoked(revoked));
+                    return Ok(ReaderEvent::Revoked(revoked));
                 }
-                Item::Failed(error) => {
+                PollerMessage::Failed(error) => {
                     self.failed = Some(error.clone());
                     return Err(error);
                 }
             }
         }
-        Ok(Event::Entries(entries))
+        Ok(ReaderEvent::Records(entries))
     }
 
     /// Records that are there and were not handed out; none while that is not
     /// known of each partition.
-    pub(crate) fn lag(&self) -> Option<u64> {
-        let of = |place: &Place| {
+    pub(crate) fn lag_records(&self) -> Option<u64> {
+        let of = |place: &PartitionProgress| {
             place.end.map(|end| u64::try_from(end - place.next).unwrap_or_default())
         };
-        self.places.values().map(of).sum()
+        self.progress.values().map(of).sum()
     }
 
     /// Ends the polling thread; leaves the group, where there is one.
@@ -231,33 +242,35 @@ impl Consumer {
         self.ahead.close();
         // What is asked in what was not handed out is answered by its end.
         drop(self.ahead);
-        drop(self.came);
+        drop(self.received);
         if let Some(thread) = self.thread.take() {
             let _ = spawn_blocking(move || thread.join()).await;
         }
     }
 }
 
-struct Poller {
-    consumer: BaseConsumer<Duties>,
+struct ConsumerPoller {
+    consumer: BaseConsumer<GroupConsumerContext>,
     topic: String,
     brokers: String,
-    sender: Sender<Item>,
+    sender: Sender<PollerMessage>,
 }
 
-impl Poller {
+impl ConsumerPoller {
     /// Until nobody reads any more, or Kafka refuses for good.
     fn run(self) {
         while !self.sender.is_closed() {
             let (item, is_last) = match self.consumer.poll(POLL_TIME_MAX) {
                 None => continue,
-                Some(Ok(message)) => (Item::Entry(entry(&message)), false),
-                Some(Err(KafkaError::PartitionEOF(partition))) => (Item::End(partition), false),
-                Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_passing) => {
+                Some(Ok(message)) => (PollerMessage::Entry(record_from_message(&message)), false),
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    (PollerMessage::End(partition), false)
+                }
+                Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_transient) => {
                     warn!(%error, "Kafka does not answer; trying again");
                     continue;
                 }
-                Some(Err(error)) => (Item::Failed(self.failed(&error)), true),
+                Some(Err(error)) => (PollerMessage::Failed(self.kafka_error(&error)), true),
             };
             if self.sender.blocking_send(item).is_err() || is_last {
                 break;
@@ -265,7 +278,7 @@ impl Poller {
         }
     }
 
-    fn failed(&self, error: &KafkaError) -> LogError {
+    fn kafka_error(&self, error: &KafkaError) -> LogError {
         LogError::Kafka {
             brokers: self.brokers.clone(),
             topic: self.topic.clone(),
@@ -275,7 +288,7 @@ impl Poller {
     }
 }
 
-fn entry(message: &BorrowedMessage<'_>) -> Entry {
+fn record_from_message(message: &BorrowedMessage<'_>) -> StoredRecord {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = message.headers().map(|headers| {
         let pairs =
@@ -289,9 +302,9 @@ fn entry(message: &BorrowedMessage<'_>) -> Entry {
         timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
     };
     // Kafka refused the record's own time.
-    let own_ms = record.header(RECEIVED_MS).and_then(|value| std::str::from_utf8(value).ok());
+    let own_ms = record.header_value(RECEIVED_MS).and_then(|value| std::str::from_utf8(value).ok());
     if let Some(own_ms) = own_ms.and_then(|text| text.parse().ok()) {
         record.timestamp_ms = own_ms;
     }
-    Entry { partition: message.partition(), offset: message.offset(), record }
+    StoredRecord { partition: message.partition(), offset: message.offset(), record }
 }

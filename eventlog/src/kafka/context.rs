@@ -7,9 +7,9 @@ use tracing::{debug, info, warn};
 /// warnings here: it goes on trying, and what it gives up on is reported to
 /// the caller.
 #[derive(Debug)]
-pub(super) struct Context;
+pub(super) struct LoggingContext;
 
-impl ClientContext for Context {
+impl ClientContext for LoggingContext {
     fn log(&self, level: Level, facility: &str, message: &str) {
         match level {
             Level::Notice | Level::Info => info!(facility, message, "librdkafka"),
@@ -23,4 +23,4 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {}
+impl ConsumerContext for LoggingContext {}

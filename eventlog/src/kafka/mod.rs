@@ -10,8 +10,8 @@
 
 mod consumer;
 mod context;
-mod member;
 mod producer;
+mod rebalance;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -33,21 +33,21 @@ use rdkafka::{
 };
 use tracing::info;
 
-pub(crate) use consumer::Consumer;
-use context::Context;
-pub(crate) use producer::{Producer, Queued};
+pub(crate) use consumer::KafkaConsumer;
+use context::LoggingContext;
+pub(crate) use producer::{KafkaProducer, QueueAttempt};
 pub use statistics::KafkaStatistics;
-use statistics::Latest;
+use statistics::LatestStatistics;
 
-use crate::{LogError, Positions, Settings, settings};
+use crate::{EventLogConfig, LogError, PartitionOffsets, config};
 
 /// How to reach the brokers.
 #[derive(Debug)]
-pub(crate) struct Kafka {
-    settings: settings::Kafka,
+pub(crate) struct KafkaClient {
+    settings: config::KafkaConfig,
     queue_bytes_max: usize,
     record_bytes_max: usize,
-    statistics: Mutex<BTreeMap<String, Latest>>,
+    statistics: Mutex<BTreeMap<String, LatestStatistics>>,
     acknowledged: Mutex<BTreeMap<String, AcknowledgedOffsets>>,
     clocks: Mutex<BTreeMap<String, BrokerClock>>,
     /// The largest request of each topic that has a producer, bytes, where that is known.
@@ -62,7 +62,7 @@ pub(crate) struct BrokerClock(Arc<Mutex<Option<(i64, Instant)>>>);
 
 impl BrokerClock {
     /// A record of this time was accepted just now.
-    pub(crate) fn note(&self, accepted_ms: i64) {
+    pub(crate) fn note_accepted(&self, accepted_ms: i64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((accepted_ms, Instant::now()));
     }
@@ -83,7 +83,7 @@ impl BrokerClock {
 struct AcknowledgedOffsets(Arc<Mutex<BTreeMap<i32, i64>>>);
 
 impl AcknowledgedOffsets {
-    fn note(&self, partition: i32, offset: i64) {
+    fn note_acknowledged(&self, partition: i32, offset: i64) {
         // Kafka does not always say which offset it was.
         if offset >= 0 {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,8 +96,8 @@ impl AcknowledgedOffsets {
     }
 }
 
-impl Kafka {
-    pub(crate) fn new(settings: &Settings) -> Self {
+impl KafkaClient {
+    pub(crate) fn new(settings: &EventLogConfig) -> Self {
         Self {
             settings: settings.kafka.clone(),
             queue_bytes_max: settings.queue_bytes_max,
@@ -111,24 +111,24 @@ impl Kafka {
     }
 
     /// What librdkafka says of each topic's producer.
-    pub(crate) fn statistics(&self) -> BTreeMap<String, KafkaStatistics> {
+    pub(crate) fn producer_statistics(&self) -> BTreeMap<String, KafkaStatistics> {
         let all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(topic, latest)| (topic.clone(), latest.get())).collect()
     }
 
     /// Where a topic's producer puts what it says.
-    fn statistics_of(&self, topic: &str) -> Latest {
+    fn statistics_for(&self, topic: &str) -> LatestStatistics {
         let mut all = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(topic.to_owned()).or_default().clone()
     }
 
     /// For each partition the offset after the newest record that was acknowledged.
-    pub(crate) fn acknowledged(&self, topic: &str) -> BTreeMap<i32, i64> {
-        self.acknowledged_of(topic).get()
+    pub(crate) fn acknowledged_offsets(&self, topic: &str) -> BTreeMap<i32, i64> {
+        self.acknowledged_for(topic).get()
     }
 
     /// Where a topic's producer notes what was acknowledged.
-    fn acknowledged_of(&self, topic: &str) -> AcknowledgedOffsets {
+    fn acknowledged_for(&self, topic: &str) -> AcknowledgedOffsets {
         let mut all = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(topic.to_owned()).or_default().clone()
     }
@@ -139,28 +139,29 @@ impl Kafka {
         all.entry(topic.to_owned()).or_default().clone()
     }
 
-    pub(crate) fn producer(&self, topic: &str) -> Result<Producer, LogError> {
-        self.partitions(topic)?;
+    pub(crate) fn open_producer(&self, topic: &str) -> Result<KafkaProducer, LogError> {
+        self.ensure_partitions(topic)?;
         let topic_bytes_max = self.topic_bytes_max(topic);
         let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(topic.to_owned(), topic_bytes_max);
         drop(known);
-        Producer::open(self, topic, topic_bytes_max)
+        KafkaProducer::open(self, topic, topic_bytes_max)
     }
 
     /// A producer of a topic that had one: its limits are taken to be as they were.
-    pub(crate) fn producer_again(&self, topic: &str) -> Result<Producer, LogError> {
+    pub(crate) fn reopen_producer(&self, topic: &str) -> Result<KafkaProducer, LogError> {
         let known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let topic_bytes_max = known.get(topic).copied().flatten();
         drop(known);
-        Producer::open(self, topic, topic_bytes_max)
+        KafkaProducer::open(self, topic, topic_bytes_max)
     }
 
     /// The largest request that a topic takes, bytes; `None` where the brokers do not say.
     fn topic_bytes_max(&self, topic: &str) -> Option<usize> {
-        let admin: AdminClient<Context> = self.config().create_with_context(Context).ok()?;
-        let options = AdminOptions::new().request_timeout(Some(self.timeout()));
-        let found = wait_beside(async {
+        let admin: AdminClient<LoggingContext> =
+            self.client_config().create_with_context(LoggingContext).ok()?;
+        let options = AdminOptions::new().request_timeout(Some(self.connect_timeout()));
+        let found = block_on_thread(async {
             admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await
         });
         let found = match found {
@@ -172,8 +173,12 @@ impl Kafka {
         own.parse().ok()
     }
 
-    pub(crate) fn reader(&self, topic: &str, from: &Positions) -> Result<Consumer, LogError> {
-        let bounds = self.bounds(topic)?;
+    pub(crate) fn open_reader(
+        &self,
+        topic: &str,
+        from: &PartitionOffsets,
+    ) -> Result<KafkaConsumer, LogError> {
+        let bounds = self.fetch_bounds(topic)?;
         for (&partition, &offset) in from {
             let available = bounds.get(&partition).cloned().unwrap_or(0..0);
             if offset < available.start || offset > available.end {
@@ -182,31 +187,31 @@ impl Kafka {
             }
         }
         let from = bounds.iter().map(|(p, have)| (*p, *from.get(p).unwrap_or(&have.start)));
-        Consumer::open(self, topic, &from.collect())
+        KafkaConsumer::open_partitions(self, topic, &from.collect())
     }
 
     /// A reader of those partitions that the consumer group gives it.
-    pub(crate) fn member(&self, topic: &str) -> Result<Consumer, LogError> {
-        self.partitions(topic)?;
-        Consumer::join(self, topic)
+    pub(crate) fn open_group_reader(&self, topic: &str) -> Result<KafkaConsumer, LogError> {
+        self.ensure_partitions(topic)?;
+        KafkaConsumer::join_group(self, topic)
     }
 
-    pub(crate) fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, LogError> {
-        let partitions = self.partitions(topic)?;
-        let client = self.client(topic)?;
+    pub(crate) fn fetch_bounds(&self, topic: &str) -> Result<BTreeMap<i32, Range<i64>>, LogError> {
+        let partitions = self.ensure_partitions(topic)?;
+        let client = self.create_client(topic)?;
         let bounds = partitions.into_iter().map(|partition| {
-            let found = client.fetch_watermarks(topic, partition, self.timeout());
-            let (low, high) = found.map_err(|e| self.failed(topic, "read the bounds", &e))?;
+            let found = client.fetch_watermarks(topic, partition, self.connect_timeout());
+            let (low, high) = found.map_err(|e| self.kafka_error(topic, "read the bounds", &e))?;
             Ok((partition, low..high))
         });
         bounds.collect()
     }
 
     /// The partitions of `topic`, which is created if need be.
-    fn partitions(&self, topic: &str) -> Result<Vec<i32>, LogError> {
-        let client = self.client(topic)?;
+    fn ensure_partitions(&self, topic: &str) -> Result<Vec<i32>, LogError> {
+        let client = self.create_client(topic)?;
         let find = || {
-            let found = client.fetch_metadata(Some(topic), self.timeout());
+            let found = client.fetch_metadata(Some(topic), self.connect_timeout());
             let found = found.map_err(|e| LogError::Unreachable {
                 brokers: self.settings.brokers.clone(),
                 cause: e.to_string(),
@@ -222,24 +227,28 @@ impl Kafka {
             if !partitions.is_empty() {
                 break;
             }
-            self.create(topic)?;
+            self.create_topic(topic)?;
             partitions = find()?;
         }
         if partitions.is_empty() {
-            return Err(self.failed(topic, "find its partitions", &"it has none after creation"));
+            return Err(self.kafka_error(
+                topic,
+                "find its partitions",
+                &"it has none after creation",
+            ));
         }
         partitions.sort_unstable();
         Ok(partitions)
     }
 
-    fn create(&self, topic: &str) -> Result<(), LogError> {
-        let failed = |cause: &dyn std::fmt::Display| self.failed(topic, "create it", cause);
-        let admin: AdminClient<Context> =
-            self.config().create_with_context(Context).map_err(|e| failed(&e))?;
+    fn create_topic(&self, topic: &str) -> Result<(), LogError> {
+        let failed = |cause: &dyn std::fmt::Display| self.kafka_error(topic, "create it", cause);
+        let admin: AdminClient<LoggingContext> =
+            self.client_config().create_with_context(LoggingContext).map_err(|e| failed(&e))?;
         let replication = TopicReplication::Fixed(self.settings.replication);
         let new = NewTopic::new(topic, self.settings.partitions, replication);
-        let options = AdminOptions::new().operation_timeout(Some(self.timeout()));
-        let created = wait_beside(async { admin.create_topics([&new], &options).await });
+        let options = AdminOptions::new().operation_timeout(Some(self.connect_timeout()));
+        let created = block_on_thread(async { admin.create_topics([&new], &options).await });
         let created = created.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         for result in created {
             match result {
@@ -251,25 +260,25 @@ impl Kafka {
         Ok(())
     }
 
-    fn client(&self, topic: &str) -> Result<BaseConsumer<Context>, LogError> {
-        let client = self.config().create_with_context(Context);
-        client.map_err(|e| self.failed(topic, "make a client", &e))
+    fn create_client(&self, topic: &str) -> Result<BaseConsumer<LoggingContext>, LogError> {
+        let client = self.client_config().create_with_context(LoggingContext);
+        client.map_err(|e| self.kafka_error(topic, "make a client", &e))
     }
 
-    fn config(&self) -> ClientConfig {
+    fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.settings.brokers);
         config.set("client.id", "microclimate");
         // librdkafka's defaults of 60 s and 10 s are how long a line that is
         // dead without a word, or one that broke a few times, stays unused.
         config.set("socket.timeout.ms", "10000").set("reconnect.backoff.max.ms", "1000");
-        self.secure(&mut config);
+        self.set_security(&mut config);
         config
     }
 
-    fn secure(&self, config: &mut ClientConfig) {
-        let settings::Kafka { security, ca_file, cert_file, key_file, .. } = &self.settings;
-        config.set("security.protocol", security.protocol());
+    fn set_security(&self, config: &mut ClientConfig) {
+        let config::KafkaConfig { security, ca_file, cert_file, key_file, .. } = &self.settings;
+        config.set("security.protocol", security.protocol_name());
         if security.has_tls() {
             let files = [
                 ("ssl.ca.location", ca_file),
@@ -287,15 +296,15 @@ impl Kafka {
         if security.has_sasl() {
             config.set("sasl.mechanism", &self.settings.sasl_mechanism);
             config.set("sasl.username", &self.settings.user);
-            config.set("sasl.password", self.settings.password.reveal().unwrap_or_default());
+            config.set("sasl.password", self.settings.password.expose_secret().unwrap_or_default());
         }
     }
 
-    fn timeout(&self) -> Duration {
+    fn connect_timeout(&self) -> Duration {
         Duration::from_millis(self.settings.connect_timeout_ms)
     }
 
-    fn failed(
+    fn kafka_error(
         &self,
         topic: &str,
         doing: &'static str,
@@ -312,7 +321,7 @@ impl Kafka {
 
 /// Waits for `work` on a thread of its own: the caller may be on an async runtime, which must
 /// not be entered twice.
-fn wait_beside<T: Send>(work: impl Future<Output = T> + Send) -> std::io::Result<T> {
+fn block_on_thread<T: Send>(work: impl Future<Output = T> + Send) -> std::io::Result<T> {
     thread::scope(|scope| {
         let run = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -326,7 +335,7 @@ fn wait_beside<T: Send>(work: impl Future<Output = T> + Send) -> std::io::Result
 const METADATA_TRIES: usize = 20;
 
 /// Whether librdkafka mends this by itself.
-fn is_passing(code: RDKafkaErrorCode) -> bool {
+fn is_transient(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::BrokerTransportFailure

@@ -9,10 +9,12 @@ use rdkafka::{
 };
 use tokio::sync::{Mutex, Notify, oneshot};
 
-use super::{AcknowledgedOffsets, BrokerClock, Context, Kafka, statistics::Latest};
+use super::{
+    AcknowledgedOffsets, BrokerClock, KafkaClient, LoggingContext, statistics::LatestStatistics,
+};
 use crate::{
-    Compression, LogError, Record, Refusal, fault,
-    writer::{Outcome, Receipt},
+    Compression, LogError, Record, RecordRefusal, fault_injection,
+    writer::{AppendReceipt, AppendResult},
 };
 
 /// The queue is asked again after this even if no delivery made room.
@@ -30,8 +32,8 @@ pub(super) const RECEIVED_MS: &str = "received_ms";
 const STATISTICS_EVERY_MS: &str = "5000";
 
 /// Produces to one topic, idempotently and in order.
-pub(crate) struct Producer {
-    inner: ThreadedProducer<Delivery>,
+pub(crate) struct KafkaProducer {
+    inner: ThreadedProducer<DeliveryContext>,
     topic: Arc<str>,
     brokers: String,
     record_bytes_max: usize,
@@ -40,13 +42,13 @@ pub(crate) struct Producer {
     room: Arc<Notify>,
     /// One record at a time: while the queue is full, none overtakes the
     /// record that is being retried. Fair, so calls keep their order.
-    turn: Mutex<()>,
+    append_order_lock: Mutex<()>,
 }
 
-impl Producer {
+impl KafkaProducer {
     /// `topic_bytes_max` is the largest request that the topic takes, where that is known.
     pub(super) fn open(
-        kafka: &Kafka,
+        kafka: &KafkaClient,
         topic: &str,
         topic_bytes_max: Option<usize>,
     ) -> Result<Self, LogError> {
@@ -55,12 +57,16 @@ impl Producer {
         let batch_bytes = batch_bytes.clamp(1, BATCH_BYTES);
         let room = Arc::new(Notify::new());
         let brokers = kafka.settings.brokers.clone();
-        let statistics = kafka.statistics_of(topic);
-        let acknowledged = kafka.acknowledged_of(topic);
-        let delivery =
-            Delivery { brokers: brokers.clone(), room: room.clone(), statistics, acknowledged };
+        let statistics = kafka.statistics_for(topic);
+        let acknowledged = kafka.acknowledged_for(topic);
+        let delivery = DeliveryContext {
+            brokers: brokers.clone(),
+            room: room.clone(),
+            statistics,
+            acknowledged,
+        };
         let config = kafka
-            .config()
+            .client_config()
             .set("acks", "all")
             .set("enable.idempotence", "true")
             // With a spool a refused request ends the producer, so that what came after it does
@@ -81,7 +87,7 @@ impl Producer {
             .set("batch.size", batch_bytes.to_string())
             .clone();
         let inner = config.create_with_context(delivery);
-        let inner = inner.map_err(|e| kafka.failed(topic, "make a producer", &e))?;
+        let inner = inner.map_err(|e| kafka.kafka_error(topic, "make a producer", &e))?;
         // Of what is compressed nobody knows the size before.
         let is_known = kafka.settings.compression == Compression::None;
         let topic_record_bytes_max = topic_bytes_max
@@ -94,34 +100,34 @@ impl Producer {
             record_bytes_max: kafka.record_bytes_max.min(topic_record_bytes_max),
             clock: kafka.broker_clock(topic),
             room,
-            turn: Mutex::new(()),
+            append_order_lock: Mutex::new(()),
         })
     }
 
     /// Queues a record; waits while the queue is full.
-    pub(crate) async fn append(&self, record: &Record) -> Result<Receipt, LogError> {
-        self.append_stamped(record, self.stamp_ms(record)).await
+    pub(crate) async fn append(&self, record: &Record) -> Result<AppendReceipt, LogError> {
+        self.append_with_timestamp(record, self.stamp_ms(record)).await
     }
 
     /// Queues a record with the time `stamp_ms`; its own, where that is another, is in the
     /// header [`RECEIVED_MS`]. Waits while the queue is full.
-    pub(crate) async fn append_stamped(
+    pub(crate) async fn append_with_timestamp(
         &self,
         record: &Record,
         stamp_ms: i64,
-    ) -> Result<Receipt, LogError> {
-        let _turn = self.turn.lock().await;
+    ) -> Result<AppendReceipt, LogError> {
+        let _turn = self.append_order_lock.lock().await;
         loop {
-            match self.try_append_stamped(record, stamp_ms)? {
-                Queued::Yes(receipt) => return Ok(receipt),
-                Queued::Full => self.room().await,
+            match self.try_append_with_timestamp(record, stamp_ms)? {
+                QueueAttempt::Queued(receipt) => return Ok(receipt),
+                QueueAttempt::Full => self.wait_for_room().await,
             }
         }
     }
 
     /// Queues a record if there is room.
-    pub(crate) fn try_append(&self, record: &Record) -> Result<Queued, LogError> {
-        self.try_append_stamped(record, self.stamp_ms(record))
+    pub(crate) fn try_append(&self, record: &Record) -> Result<QueueAttempt, LogError> {
+        self.try_append_with_timestamp(record, self.stamp_ms(record))
     }
 
     /// A record's own time, or the newest that Kafka takes.
@@ -129,19 +135,23 @@ impl Producer {
         self.clock.newest_ms().map_or(record.timestamp_ms, |ms| record.timestamp_ms.min(ms))
     }
 
-    fn try_append_stamped(&self, record: &Record, stamp_ms: i64) -> Result<Queued, LogError> {
-        let found_bytes = record.len_bytes();
+    fn try_append_with_timestamp(
+        &self,
+        record: &Record,
+        stamp_ms: i64,
+    ) -> Result<QueueAttempt, LogError> {
+        let found_bytes = record.content_bytes();
         if found_bytes > self.record_bytes_max {
             let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
             return Err(LogError::TooLarge { topic, found_bytes, max_bytes });
         }
-        fault::point("enqueue");
-        let (answer, receipt) = Receipt::new(self.topic.clone());
+        fault_injection::kill_point("enqueue");
+        let (answer, receipt) = AppendReceipt::new(self.topic.clone());
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        if stamp_ms != record.timestamp_ms && record.header(RECEIVED_MS).is_none() {
+        if stamp_ms != record.timestamp_ms && record.header_value(RECEIVED_MS).is_none() {
             let own_ms = record.timestamp_ms.to_string();
             headers = headers.insert(Header { key: RECEIVED_MS, value: Some(&own_ms) });
         }
@@ -151,9 +161,9 @@ impl Producer {
             .timestamp(stamp_ms)
             .headers(headers);
         match self.inner.send(queued) {
-            Ok(()) => Ok(Queued::Yes(receipt)),
+            Ok(()) => Ok(QueueAttempt::Queued(receipt)),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                Ok(Queued::Full)
+                Ok(QueueAttempt::Full)
             }
             Err((error, _)) => Err(LogError::Kafka {
                 brokers: self.brokers.clone(),
@@ -165,80 +175,80 @@ impl Producer {
     }
 
     /// Returns when a delivery may have made room.
-    pub(crate) async fn room(&self) {
+    pub(crate) async fn wait_for_room(&self) {
         // A delivery just before this line is the timeout's case.
         let _ = tokio::time::timeout(RETRY_AFTER, self.room.notified()).await;
     }
 
     /// Takes back everything that is not delivered: the receipts say so. What
     /// was sent to a broker may have been written all the same.
-    pub(crate) fn purge(&self) {
+    pub(crate) fn purge_undelivered(&self) {
         self.inner.purge(PurgeConfig::default().queue().inflight());
     }
 }
 
 /// Whether a record was queued.
-pub(crate) enum Queued {
-    Yes(Receipt),
+pub(crate) enum QueueAttempt {
+    Queued(AppendReceipt),
     Full,
 }
 
-impl fmt::Debug for Producer {
+impl fmt::Debug for KafkaProducer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 
 /// What about a record a broker refuses; `None` for errors that say nothing of it.
-fn refusal(error: &KafkaError) -> Option<Refusal> {
+fn classify_refusal(error: &KafkaError) -> Option<RecordRefusal> {
     use RDKafkaErrorCode as Code;
     let KafkaError::MessageProduction(code) = error else { return None };
     match code {
         Code::MessageSizeTooLarge
         | Code::InvalidRecord
         | Code::PolicyViolation
-        | Code::UnsupportedForMessageFormat => Some(Refusal::Content),
-        Code::InvalidTimestamp => Some(Refusal::Timestamp),
-        Code::InvalidDifferentRecord => Some(Refusal::OtherRecord),
+        | Code::UnsupportedForMessageFormat => Some(RecordRefusal::Content),
+        Code::InvalidTimestamp => Some(RecordRefusal::Timestamp),
+        Code::InvalidDifferentRecord => Some(RecordRefusal::OtherRecord),
         _ => None,
     }
 }
 
 /// Told by librdkafka what became of each record.
-struct Delivery {
+struct DeliveryContext {
     brokers: String,
     room: Arc<Notify>,
-    statistics: Latest,
+    statistics: LatestStatistics,
     acknowledged: AcknowledgedOffsets,
 }
 
-impl ClientContext for Delivery {
+impl ClientContext for DeliveryContext {
     fn stats(&self, statistics: Statistics) {
         self.statistics.set(&statistics);
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Context.log(level, facility, message);
+        LoggingContext.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        Context.error(error, reason);
+        LoggingContext.error(error, reason);
     }
 }
 
-impl ProducerContext for Delivery {
-    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = Box<oneshot::Sender<AppendResult>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
         let outcome = match result {
             Ok(message) => {
-                fault::point("report");
-                self.acknowledged.note(message.partition(), message.offset());
+                fault_injection::kill_point("report");
+                self.acknowledged.note_acknowledged(message.partition(), message.offset());
                 Ok((message.partition(), message.offset()))
             }
             Err((error, message)) => {
                 let (topic, cause) = (message.topic().to_owned(), error.to_string());
-                Err(match refusal(error) {
+                Err(match classify_refusal(error) {
                     Some(refusal) => LogError::Refused { topic, refusal, cause },
                     None => LogError::Kafka {
                         brokers: self.brokers.clone(),

@@ -40,9 +40,9 @@ impl From<&Statistics> for KafkaStatistics {
 
 /// The newest, shared by a producer's callbacks and who asks.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Latest(Arc<Mutex<KafkaStatistics>>);
+pub(crate) struct LatestStatistics(Arc<Mutex<KafkaStatistics>>);
 
-impl Latest {
+impl LatestStatistics {
     pub(super) fn set(&self, statistics: &Statistics) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = statistics.into();
     }

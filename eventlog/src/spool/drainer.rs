@@ -8,14 +8,14 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    refused::RefusedRecord,
+    refused_record::RefusedRecord,
     router::{ProducerLease, ProducerState},
-    store::Store,
+    store::SpoolStore,
 };
 use crate::{
-    Entry, LogError, Record, Refusal,
-    kafka::{Kafka, Producer},
-    writer::Receipt,
+    LogError, Record, RecordRefusal, StoredRecord,
+    kafka::{KafkaClient, KafkaProducer},
+    writer::AppendReceipt,
 };
 
 /// Records sent at once.
@@ -41,9 +41,9 @@ const SHIFT_STEPS: i32 = 65;
 
 /// Finds Kafka, and drains the spool to it.
 pub(super) struct SpoolDrainer {
-    kafka: Arc<Kafka>,
+    kafka: Arc<KafkaClient>,
     topic: Arc<str>,
-    store: Arc<Store>,
+    store: Arc<SpoolStore>,
     producer: watch::Sender<ProducerState>,
     /// Who keeps the records that Kafka refuses.
     refused: watch::Receiver<Option<mpsc::Sender<RefusedRecord>>>,
@@ -51,9 +51,9 @@ pub(super) struct SpoolDrainer {
 
 impl SpoolDrainer {
     pub(super) fn new(
-        kafka: Arc<Kafka>,
+        kafka: Arc<KafkaClient>,
         topic: &str,
-        store: Arc<Store>,
+        store: Arc<SpoolStore>,
         producer: watch::Sender<ProducerState>,
         refused: watch::Receiver<Option<mpsc::Sender<RefusedRecord>>>,
     ) -> Self {
@@ -64,19 +64,20 @@ impl SpoolDrainer {
     pub(super) async fn run(self) {
         let mut patience = STALL;
         loop {
-            let lease = ProducerLease { producer: self.connect().await, lost: Notify::new() };
+            let lease =
+                ProducerLease { producer: self.connect_producer().await, lost: Notify::new() };
             let lease = Arc::new(lease);
             let drained_before = self.store.status().drained;
             self.producer.send_replace(Some(lease.clone()));
             tokio::select! {
                 () = lease.lost.notified() => {}
-                ended = self.drain(&lease.producer) => {
+                ended = self.drain_spool(&lease.producer) => {
                     if let Err(error) = ended {
                         self.store.note_failure(&error);
                         warn!(topic = %self.topic, %error, "draining the spool stopped; trying again");
                     }
                 }
-                stalled = self.stalled(patience) => {
+                stalled = self.wait_until_stalled(patience) => {
                     self.store.note_restart();
                     error!(
                         topic = %self.topic, stalled_s = stalled.as_secs(),
@@ -89,7 +90,7 @@ impl SpoolDrainer {
             self.producer.send_replace(None);
             // Closing a client takes its time.
             let closed = spawn_blocking(move || {
-                lease.producer.purge();
+                lease.producer.purge_undelivered();
                 drop(lease);
             });
             let _ = closed.await;
@@ -97,11 +98,11 @@ impl SpoolDrainer {
         }
     }
 
-    async fn connect(&self) -> Producer {
+    async fn connect_producer(&self) -> KafkaProducer {
         let mut backoff = BACKOFF_MIN;
         loop {
             let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
-            match spawn_blocking(move || kafka.producer(&topic)).await {
+            match spawn_blocking(move || kafka.open_producer(&topic)).await {
                 Ok(Ok(producer)) => return producer,
                 Ok(Err(error)) => {
                     self.store.note_failure(&error);
@@ -116,10 +117,10 @@ impl SpoolDrainer {
 
     /// Another producer, after one that takes nothing more; one that asks for the topic's limits,
     /// or takes them as they were.
-    async fn connect_again(&self, asks: bool) -> Result<Producer, LogError> {
+    async fn reconnect_producer(&self, asks: bool) -> Result<KafkaProducer, LogError> {
         let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
         let made = spawn_blocking(move || {
-            if asks { kafka.producer(&topic) } else { kafka.producer_again(&topic) }
+            if asks { kafka.open_producer(&topic) } else { kafka.reopen_producer(&topic) }
         })
         .await;
         made.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
@@ -127,15 +128,15 @@ impl SpoolDrainer {
 
     /// Closing a client takes its time, and nobody needs to wait for it: all that it was given
     /// is answered.
-    fn close(producer: Producer) {
+    fn close_producer(producer: KafkaProducer) {
         spawn_blocking(move || {
-            producer.purge();
+            producer.purge_undelivered();
             drop(producer);
         });
     }
 
     /// Returns when the spool has held records for `patience` and none of them moved.
-    async fn stalled(&self, patience: Duration) -> Duration {
+    async fn wait_until_stalled(&self, patience: Duration) -> Duration {
         let began = Instant::now();
         loop {
             tokio::time::sleep(STALL_CHECK_EVERY).await;
@@ -150,20 +151,20 @@ impl SpoolDrainer {
 
     /// Brings what the spool holds and what comes, in order, until the producer is of no more
     /// use. A slow Kafka is waited for, since the records are safe here.
-    async fn drain(&self, producer: &Producer) -> Result<(), LogError> {
-        let mut tail = self.store.tail()?;
+    async fn drain_spool(&self, producer: &KafkaProducer) -> Result<(), LogError> {
+        let mut tail = self.store.open_tail()?;
         let mut settled = Instant::now();
         let mut drained = 0_u64;
         loop {
             let batch = tail.next_batch(BATCH_RECORDS_MAX, SETTLE_EVERY).await?;
-            if !Delivery::new(self, &batch).run(producer).await? {
+            if !BatchDelivery::new(self, &batch).deliver_batch(producer).await? {
                 return Ok(());
             }
             drained += batch.len() as u64;
             let is_drained = self.store.is_drained();
             if drained > 0 && (is_drained || settled.elapsed() >= SETTLE_EVERY) {
                 let store = self.store.clone();
-                let written = spawn_blocking(move || store.settle()).await;
+                let written = spawn_blocking(move || store.persist_drained()).await;
                 written.map_err(|_| LogError::Closed { topic: self.topic.to_string() })??;
                 settled = Instant::now();
                 if is_drained {
@@ -197,9 +198,9 @@ impl SpoolDrainer {
 /// after the refused request does not overtake it. The record is looked for with a new producer
 /// each time: ever fewer records are sent at once while some of them are refused, and more again
 /// when they are not.
-struct Delivery<'a> {
+struct BatchDelivery<'a> {
     drainer: &'a SpoolDrainer,
-    batch: &'a [Entry],
+    batch: &'a [StoredRecord],
     /// Which of them Kafka has, or somebody else keeps.
     is_settled: Vec<bool>,
     /// Those before it are settled, and the spool knows.
@@ -209,8 +210,8 @@ struct Delivery<'a> {
 /// After a second refusal so many times fewer records are sent at once.
 const FEWER: usize = 8;
 
-impl<'a> Delivery<'a> {
-    fn new(drainer: &'a SpoolDrainer, batch: &'a [Entry]) -> Self {
+impl<'a> BatchDelivery<'a> {
+    fn new(drainer: &'a SpoolDrainer, batch: &'a [StoredRecord]) -> Self {
         Self { drainer, batch, is_settled: vec![false; batch.len()], advanced: 0 }
     }
 
@@ -218,8 +219,8 @@ impl<'a> Delivery<'a> {
     ///
     /// # Errors
     /// Where Kafka fails for another reason than a record.
-    async fn run(mut self, producer: &Producer) -> Result<bool, LogError> {
-        let Some(mut refused) = self.send(producer, self.batch.len()).await? else {
+    async fn deliver_batch(mut self, producer: &KafkaProducer) -> Result<bool, LogError> {
+        let Some(mut refused) = self.send_unsettled(producer, self.batch.len()).await? else {
             return Ok(true);
         };
         let all = self.batch.len();
@@ -228,9 +229,9 @@ impl<'a> Delivery<'a> {
         let mut is_first = true;
         while self.advanced < all {
             // The topic's limits may have changed: the first new producer asks for them.
-            let producer = self.drainer.connect_again(std::mem::take(&mut is_first)).await?;
+            let producer = self.drainer.reconnect_producer(std::mem::take(&mut is_first)).await?;
             while self.advanced < all {
-                let sent = self.send(&producer, count).await?;
+                let sent = self.send_unsettled(&producer, count).await?;
                 let Some(error) = sent else {
                     // Behind what was sent without its largest comes that one, alone.
                     count = if count == 1 { all } else { 1 };
@@ -246,7 +247,7 @@ impl<'a> Delivery<'a> {
                 }
                 break;
             }
-            SpoolDrainer::close(producer);
+            SpoolDrainer::close_producer(producer);
         }
         debug!(topic = %self.drainer.topic, %refused, "went on after what Kafka refused");
         Ok(false)
@@ -256,42 +257,42 @@ impl<'a> Delivery<'a> {
     /// least one.
     fn before_largest(&self, count: usize) -> usize {
         let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
-        let sizes = unsettled.take(count).map(|at| self.batch[at].record.len_bytes());
+        let sizes = unsettled.take(count).map(|at| self.batch[at].record.content_bytes());
         let largest = sizes.enumerate().max_by_key(|(at, bytes)| (*bytes, std::cmp::Reverse(*at)));
         largest.map_or(1, |(at, _)| at.max(1))
     }
 
     /// Sends the first `count` of what is not settled; why one of it was refused, if any was.
     /// The producer is of no more use then.
-    async fn send(
+    async fn send_unsettled(
         &mut self,
-        producer: &Producer,
+        producer: &KafkaProducer,
         count: usize,
     ) -> Result<Option<LogError>, LogError> {
         let unsettled = (self.advanced..self.batch.len()).filter(|at| !self.is_settled[*at]);
         let unsettled: Vec<usize> = unsettled.take(count).collect();
-        let mut sent: Vec<(usize, Receipt)> = Vec::with_capacity(unsettled.len());
+        let mut sent: Vec<(usize, AppendReceipt)> = Vec::with_capacity(unsettled.len());
         let (mut refused, mut unsendable) = (None, Vec::new());
         for at in unsettled {
             match producer.append(&self.batch[at].record).await {
                 Ok(receipt) => sent.push((at, receipt)),
                 // It is known to be too large: Kafka was not asked.
-                Err(error) if error.is_of_one_record() => unsendable.push((at, error)),
+                Err(error) if error.is_record_specific() => unsendable.push((at, error)),
                 Err(error) => return Err(error),
             }
         }
         for (at, error) in unsendable {
             self.keep_refused(at, &error).await?;
-            self.settle(at);
+            self.settle_record(at);
         }
         let mut failed = None;
         for (at, receipt) in sent {
             match receipt.await {
-                Ok(_) => self.settle(at),
-                Err(error) if error.is_of_one_record() => {
+                Ok(_) => self.settle_record(at),
+                Err(error) if error.is_record_specific() => {
                     if refused.is_none() {
                         // What is behind it is not taken any more.
-                        producer.purge();
+                        producer.purge_undelivered();
                     }
                     refused.get_or_insert(error);
                 }
@@ -310,17 +311,19 @@ impl<'a> Delivery<'a> {
         let at = self.advanced;
         let record = &self.batch[at].record;
         let is_sent = match refused {
-            LogError::Refused { refusal: Refusal::Timestamp, .. } => {
+            LogError::Refused { refusal: RecordRefusal::Timestamp, .. } => {
                 self.send_with_other_time(record).await?
             }
             // It stands alone, so there was no other record.
-            LogError::Refused { refusal: Refusal::OtherRecord, .. } => return Err(refused.clone()),
+            LogError::Refused { refusal: RecordRefusal::OtherRecord, .. } => {
+                return Err(refused.clone());
+            }
             _ => false,
         };
         if !is_sent {
             self.keep_refused(at, refused).await?;
         }
-        self.settle(at);
+        self.settle_record(at);
         Ok(())
     }
 
@@ -336,11 +339,11 @@ impl<'a> Delivery<'a> {
     }
 
     /// The spool moves on over all that are settled from its beginning.
-    fn settle(&mut self, at: usize) {
+    fn settle_record(&mut self, at: usize) {
         self.is_settled[at] = true;
         while self.is_settled.get(self.advanced) == Some(&true) {
-            let Entry { offset, record, .. } = &self.batch[self.advanced];
-            self.drainer.store.advance(*offset, record);
+            let StoredRecord { offset, record, .. } = &self.batch[self.advanced];
+            self.drainer.store.advance_drained(*offset, record);
             self.advanced += 1;
         }
     }
@@ -355,10 +358,10 @@ impl<'a> Delivery<'a> {
             own_ms.saturating_sub(back_ms as i64)
         });
         for stamp_ms in earlier.chain([now_ms()]) {
-            let producer = self.drainer.connect_again(false).await?;
-            let receipt = producer.append_stamped(record, stamp_ms).await?;
+            let producer = self.drainer.reconnect_producer(false).await?;
+            let receipt = producer.append_with_timestamp(record, stamp_ms).await?;
             let outcome = receipt.await;
-            SpoolDrainer::close(producer);
+            SpoolDrainer::close_producer(producer);
             match outcome {
                 Ok(_) if stamp_ms < own_ms => {
                     let clock = self.drainer.kafka.broker_clock(&self.drainer.topic);
@@ -368,12 +371,12 @@ impl<'a> Delivery<'a> {
                         "this machine's clock is ahead of Kafka's by up to so much: records are \
                          stamped earlier there, and have their own time in the header received_ms"
                     );
-                    clock.note(stamp_ms);
+                    clock.note_accepted(stamp_ms);
                     return Ok(true);
                 }
                 Ok(_) => return Ok(true),
-                Err(LogError::Refused { refusal: Refusal::Timestamp, .. }) => {}
-                Err(error) if error.is_of_one_record() => return Ok(false),
+                Err(LogError::Refused { refusal: RecordRefusal::Timestamp, .. }) => {}
+                Err(error) if error.is_record_specific() => return Ok(false),
                 Err(error) => return Err(error),
             }
         }

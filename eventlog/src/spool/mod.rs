@@ -16,7 +16,7 @@
 //! - [`status`]: what it holds at the moment
 
 mod drainer;
-mod refused;
+mod refused_record;
 mod router;
 mod status;
 mod store;
@@ -31,38 +31,40 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use refused::RefusedRecord;
+pub use refused_record::RefusedRecord;
 pub use status::SpoolStatus;
 
-use crate::{Faults, LogError, Record, Settings, kafka::Kafka, writer::Receipt};
+use crate::{
+    EventLogConfig, FaultInjector, LogError, Record, kafka::KafkaClient, writer::AppendReceipt,
+};
 use drainer::SpoolDrainer;
-use router::{Pending, SpoolRouter};
-use store::Store;
+use router::{SpoolRouter, UnroutedRecord};
+use store::SpoolStore;
 
 /// Appends to one topic of Kafka, by way of the spool while Kafka is away.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub(crate) struct TopicSpool {
     topic: Arc<str>,
-    queue: mpsc::UnboundedSender<Pending>,
+    queue: mpsc::UnboundedSender<UnroutedRecord>,
     /// Bounds the queue, and what is under way to Kafka, by bytes.
     room: Arc<Semaphore>,
     record_bytes_max: usize,
-    store: Arc<Store>,
+    store: Arc<SpoolStore>,
     /// Who keeps the records that Kafka refuses.
     refused: watch::Sender<Option<mpsc::Sender<RefusedRecord>>>,
     tasks: [JoinHandle<()>; 2],
 }
 
-impl Spool {
+impl TopicSpool {
     /// Opens the topic's spool and begins to look for Kafka, which may be away.
     pub(crate) fn open(
-        kafka: Arc<Kafka>,
-        settings: &Settings,
+        kafka: Arc<KafkaClient>,
+        settings: &EventLogConfig,
         topic: &str,
-        faults: Faults,
+        faults: FaultInjector,
     ) -> Result<Self, LogError> {
         let runtime = Handle::try_current().map_err(|_| LogError::NoRuntime)?;
-        let store = Arc::new(Store::open(settings, topic, faults)?);
+        let store = Arc::new(SpoolStore::open(settings, topic, faults)?);
         let (lend, lent) = watch::channel(None);
         let refused = watch::Sender::new(None);
         let drainer = SpoolDrainer::new(kafka, topic, store.clone(), lend, refused.subscribe());
@@ -81,8 +83,8 @@ impl Spool {
         })
     }
 
-    pub(crate) async fn append(&self, record: Record) -> Result<Receipt, LogError> {
-        let found_bytes = record.len_bytes();
+    pub(crate) async fn append(&self, record: Record) -> Result<AppendReceipt, LogError> {
+        let found_bytes = record.content_bytes();
         if found_bytes > self.record_bytes_max {
             let (topic, max_bytes) = (self.topic.to_string(), self.record_bytes_max);
             return Err(LogError::TooLarge { topic, found_bytes, max_bytes });
@@ -91,8 +93,8 @@ impl Spool {
         let share = found_bytes.max(RECORD_SHARE_BYTES).min(self.record_bytes_max);
         let share = u32::try_from(share).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(share).await.map_err(|_| closed())?;
-        let (answer, receipt) = Receipt::new(self.topic.clone());
-        let pending = Pending { record, answer, room };
+        let (answer, receipt) = AppendReceipt::new(self.topic.clone());
+        let pending = UnroutedRecord { record, answer, room };
         self.queue.send(pending).map_err(|_| closed())?;
         Ok(receipt)
     }
@@ -110,7 +112,7 @@ impl Spool {
 /// What a record costs in memory beside its content, at least.
 const RECORD_SHARE_BYTES: usize = 256;
 
-impl Drop for Spool {
+impl Drop for TopicSpool {
     /// What was not answered is not durable, and its sender knows.
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);

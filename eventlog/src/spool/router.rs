@@ -10,26 +10,26 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::store::Store;
+use super::store::SpoolStore;
 use crate::{
     LogError, Record,
-    kafka::{Producer, Queued},
-    writer::{Outcome, Receipt},
+    kafka::{KafkaProducer, QueueAttempt},
+    writer::{AppendReceipt, AppendResult},
 };
 
 /// A record and who waits for it.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct UnroutedRecord {
     pub(super) record: Record,
-    pub(super) answer: oneshot::Sender<Outcome>,
+    pub(super) answer: oneshot::Sender<AppendResult>,
     /// Its share of the queue, given back when it is durable.
     pub(super) room: OwnedSemaphorePermit,
 }
 
 /// A record in Kafka's hands.
-struct Sent {
-    pending: Pending,
-    receipt: Receipt,
+struct InFlightRecord {
+    pending: UnroutedRecord,
+    receipt: AppendReceipt,
     since: Instant,
 }
 
@@ -37,7 +37,7 @@ struct Sent {
 /// of one lease says nothing of the next.
 #[derive(Debug)]
 pub(super) struct ProducerLease {
-    pub(super) producer: Producer,
+    pub(super) producer: KafkaProducer,
     /// Tells the drainer that this producer is of no more use.
     pub(super) lost: Notify,
 }
@@ -49,8 +49,8 @@ pub(super) type ProducerState = Option<Arc<ProducerLease>>;
 /// the spool is empty, else through the spool.
 pub(super) struct SpoolRouter {
     topic: Arc<str>,
-    queue: UnboundedReceiver<Pending>,
-    store: Arc<Store>,
+    queue: UnboundedReceiver<UnroutedRecord>,
+    store: Arc<SpoolStore>,
     producer: watch::Receiver<ProducerState>,
     /// Kafka is away when a record has waited for so long.
     after: Duration,
@@ -59,8 +59,8 @@ pub(super) struct SpoolRouter {
 impl SpoolRouter {
     pub(super) fn new(
         topic: &str,
-        queue: UnboundedReceiver<Pending>,
-        store: Arc<Store>,
+        queue: UnboundedReceiver<UnroutedRecord>,
+        store: Arc<SpoolStore>,
         producer: watch::Receiver<ProducerState>,
         after: Duration,
     ) -> Self {
@@ -74,7 +74,7 @@ impl SpoolRouter {
             let lease = self.producer.borrow().clone();
             if let Some(lease) = lease.filter(|_| self.store.is_drained()) {
                 self.store.set_direct(true);
-                match self.direct(&lease.producer, next.take()).await {
+                match self.send_direct(&lease.producer, next.take()).await {
                     Some(rest) => self.fall_back(&lease, rest).await,
                     None => return,
                 }
@@ -91,34 +91,34 @@ impl SpoolRouter {
             if self.store.is_drained() && self.producer.borrow().is_some() {
                 next = Some(pending);
             } else {
-                self.spool(pending).await;
+                self.spool_record(pending).await;
             }
         }
     }
 
     /// Sends to Kafka until it is away or refuses a record; returns what it did not acknowledge,
     /// in order, or `None` at the end of the queue.
-    async fn direct(
+    async fn send_direct(
         &mut self,
-        producer: &Producer,
-        mut stalled: Option<Pending>,
-    ) -> Option<VecDeque<Sent>> {
+        producer: &KafkaProducer,
+        mut stalled: Option<UnroutedRecord>,
+    ) -> Option<VecDeque<InFlightRecord>> {
         let mut sent = VecDeque::new();
         let mut clock = interval(self.after / 4);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_open = true;
         loop {
             if let Some(pending) = stalled.take() {
-                match offer(producer, pending) {
-                    Offer::Sent(record) => sent.push_back(record),
-                    Offer::Full(pending) => stalled = Some(pending),
+                match offer_record(producer, pending) {
+                    OfferOutcome::Sent(record) => sent.push_back(record),
+                    OfferOutcome::Full(pending) => stalled = Some(pending),
                     // It was not sent, so its sender knows best what to do with it.
-                    Offer::Refused(pending, error) if error.is_of_one_record() => {
+                    OfferOutcome::Refused(pending, error) if error.is_record_specific() => {
                         let _ = pending.answer.send(Err(error));
                     }
-                    Offer::Refused(pending, error) => {
+                    OfferOutcome::Refused(pending, error) => {
                         warn!(topic = %self.topic, %error, "Kafka's client takes no more records");
-                        sent.push_back(unsent(pending));
+                        sent.push_back(as_unsent(pending));
                         return Some(sent);
                     }
                 }
@@ -128,15 +128,15 @@ impl SpoolRouter {
             }
             tokio::select! {
                 biased;
-                outcome = head(&mut sent) => match outcome {
-                    Ok(at) => answer(&mut sent, at),
+                outcome = oldest_outcome(&mut sent) => match outcome {
+                    Ok(at) => answer_oldest(&mut sent, at),
                     Err(error) => {
                         // Its receipt has answered and must not be asked again.
-                        if let Some(Sent { pending, .. }) = sent.pop_front() {
-                            sent.push_front(unsent(pending));
+                        if let Some(InFlightRecord { pending, .. }) = sent.pop_front() {
+                            sent.push_front(as_unsent(pending));
                         }
-                        let rest = with(sent, stalled);
-                        if error.is_of_one_record() {
+                        let rest = with_stalled(sent, stalled);
+                        if error.is_record_specific() {
                             // What came after it is not taken before it.
                             info!(topic = %self.topic, %error, "Kafka refuses a record: it is looked for");
                         } else {
@@ -154,26 +154,26 @@ impl SpoolRouter {
                     if waits > self.after {
                         let waits_ms = waits.as_millis() as u64;
                         warn!(topic = %self.topic, waits_ms, "Kafka does not acknowledge");
-                        return Some(with(sent, stalled));
+                        return Some(with_stalled(sent, stalled));
                     }
                 }
                 // Asked again at the latest when a delivery makes room.
-                () = producer.room(), if stalled.is_some() => {}
+                () = producer.wait_for_room(), if stalled.is_some() => {}
             }
         }
     }
 
     /// Takes back from the producer what it has not delivered, and spools it
     /// before anything newer.
-    async fn fall_back(&mut self, lease: &Arc<ProducerLease>, rest: VecDeque<Sent>) {
+    async fn fall_back(&mut self, lease: &Arc<ProducerLease>, rest: VecDeque<InFlightRecord>) {
         self.store.set_direct(false);
-        lease.producer.purge();
-        for Sent { pending, receipt, .. } in rest {
+        lease.producer.purge_undelivered();
+        for InFlightRecord { pending, receipt, .. } in rest {
             match receipt.await {
                 Ok(at) => {
                     let _ = pending.answer.send(Ok(at));
                 }
-                Err(_) => self.spool(pending).await,
+                Err(_) => self.spool_record(pending).await,
             }
         }
         lease.lost.notify_one();
@@ -183,48 +183,53 @@ impl SpoolRouter {
         let _ = self.producer.wait_for(gone).await;
     }
 
-    async fn spool(&self, Pending { record, answer, room }: Pending) {
+    async fn spool_record(&self, UnroutedRecord { record, answer, room }: UnroutedRecord) {
         self.store.append(record, answer).await;
         // From here the spool's own queue bounds it.
         drop(room);
     }
 }
 
-enum Offer {
-    Sent(Sent),
-    Full(Pending),
-    Refused(Pending, LogError),
+enum OfferOutcome {
+    Sent(InFlightRecord),
+    Full(UnroutedRecord),
+    Refused(UnroutedRecord, LogError),
 }
 
-fn offer(producer: &Producer, pending: Pending) -> Offer {
+fn offer_record(producer: &KafkaProducer, pending: UnroutedRecord) -> OfferOutcome {
     match producer.try_append(&pending.record) {
-        Ok(Queued::Yes(receipt)) => Offer::Sent(Sent { pending, receipt, since: Instant::now() }),
-        Ok(Queued::Full) => Offer::Full(pending),
-        Err(error) => Offer::Refused(pending, error),
+        Ok(QueueAttempt::Queued(receipt)) => {
+            OfferOutcome::Sent(InFlightRecord { pending, receipt, since: Instant::now() })
+        }
+        Ok(QueueAttempt::Full) => OfferOutcome::Full(pending),
+        Err(error) => OfferOutcome::Refused(pending, error),
     }
 }
 
 /// A record that Kafka was never given, as one that it did not take.
-fn unsent(pending: Pending) -> Sent {
-    let (_, receipt) = Receipt::new("".into());
-    Sent { pending, receipt, since: Instant::now() }
+fn as_unsent(pending: UnroutedRecord) -> InFlightRecord {
+    let (_, receipt) = AppendReceipt::new("".into());
+    InFlightRecord { pending, receipt, since: Instant::now() }
 }
 
-fn with(mut sent: VecDeque<Sent>, stalled: Option<Pending>) -> VecDeque<Sent> {
-    sent.extend(stalled.map(unsent));
+fn with_stalled(
+    mut sent: VecDeque<InFlightRecord>,
+    stalled: Option<UnroutedRecord>,
+) -> VecDeque<InFlightRecord> {
+    sent.extend(stalled.map(as_unsent));
     sent
 }
 
 /// When Kafka has answered for the oldest record; never, if there is none.
-async fn head(sent: &mut VecDeque<Sent>) -> Outcome {
+async fn oldest_outcome(sent: &mut VecDeque<InFlightRecord>) -> AppendResult {
     match sent.front_mut() {
         Some(sent) => (&mut sent.receipt).await,
         None => std::future::pending().await,
     }
 }
 
-fn answer(sent: &mut VecDeque<Sent>, at: (i32, i64)) {
-    if let Some(Sent { pending, .. }) = sent.pop_front() {
+fn answer_oldest(sent: &mut VecDeque<InFlightRecord>, at: (i32, i64)) {
+    if let Some(InFlightRecord { pending, .. }) = sent.pop_front() {
         // Who dropped the receipt has nobody to tell.
         let _ = pending.answer.send(Ok(at));
     }

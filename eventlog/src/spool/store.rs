@@ -14,10 +14,10 @@ use tracing::{error, info, warn};
 
 use super::SpoolStatus;
 use crate::{
-    Faults, LogError, Record, Settings, TopicRetention,
-    embedded::{Embedded, Tail, Topic, io_error, sync_dir},
-    settings::{Kind, Retention},
-    writer::Outcome,
+    EventLogConfig, FaultInjector, LogError, Record, TopicRetention,
+    config::{EventLogKind, RetentionConfig},
+    embedded::{EmbeddedLog, EmbeddedTopic, TailReader, io_error, sync_dir},
+    writer::AppendResult,
 };
 
 /// What is kept of the cause beside a record, bytes.
@@ -29,21 +29,21 @@ const REFUSED_RETENTION: TopicRetention = TopicRetention { age_days: 30.0, bytes
 /// The spool on disk: a topic of the embedded log that is trimmed as Kafka
 /// takes it over.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct SpoolStore {
     name: Arc<str>,
-    log: Embedded,
-    topic: Arc<Topic>,
+    log: EmbeddedLog,
+    topic: Arc<EmbeddedTopic>,
     /// Keeps how far Kafka has everything.
     path: PathBuf,
     bytes_max: u64,
-    state: Mutex<State>,
+    state: Mutex<SpoolState>,
     /// Something was drained.
     room: Notify,
     is_direct: AtomicBool,
 }
 
 #[derive(Debug)]
-struct State {
+struct SpoolState {
     /// The offset after the last record that was appended, synced or not.
     end: i64,
     /// Kafka has everything below.
@@ -60,24 +60,28 @@ struct State {
     last_error: Option<String>,
 }
 
-impl Store {
-    pub(super) fn open(settings: &Settings, topic: &str, faults: Faults) -> Result<Self, LogError> {
+impl SpoolStore {
+    pub(super) fn open(
+        settings: &EventLogConfig,
+        topic: &str,
+        faults: FaultInjector,
+    ) -> Result<Self, LogError> {
         let spool = &settings.spool;
-        let own = Settings {
-            kind: Kind::Embedded,
+        let own = EventLogConfig {
+            kind: EventLogKind::Embedded,
             dir: spool.dir.join(topic),
             // Files go one by one as they are drained.
             segment_bytes_max: (spool.bytes_max / 16).clamp(1 << 20, 16 << 20),
             // With room for what is noted beside a record.
             record_bytes_max: settings.record_bytes_max + 2 * CAUSE_BYTES_MAX,
             queue_bytes_max: settings.queue_bytes_max + 2 * CAUSE_BYTES_MAX,
-            retention: Retention::forever_but([(REFUSED, REFUSED_RETENTION)]),
+            retention: RetentionConfig::unlimited_except([(REFUSED, REFUSED_RETENTION)]),
             ..settings.clone()
         };
-        let log = Embedded::open(&own, faults)?;
+        let log = EmbeddedLog::open(&own, faults)?;
         let path = own.dir.join("drained");
-        let files = log.topic("records")?;
-        let there = files.bounds();
+        let files = log.open_topic("records")?;
+        let there = files.offset_bounds();
         let drained = match fs::read_to_string(&path) {
             Ok(text) => {
                 let what = || format!("`{}`, expected the offset that Kafka has", text.trim());
@@ -100,7 +104,7 @@ impl Store {
         if held > 0 {
             info!(topic, records = held, "the spool holds records from before; they go first");
         }
-        let state = State {
+        let state = SpoolState {
             end: there.end,
             drained,
             held_bytes: if held > 0 { files.file_bytes()? } else { 0 },
@@ -126,28 +130,28 @@ impl Store {
 
     /// Whether Kafka has everything that was ever appended.
     pub(super) fn is_drained(&self) -> bool {
-        let state = self.state();
+        let state = self.lock_state();
         state.drained == state.end
     }
 
     /// Appends a record, whose `answer` comes when it is synced. Waits while
     /// the spool is full.
-    pub(super) async fn append(&self, record: Record, answer: oneshot::Sender<Outcome>) {
+    pub(super) async fn append(&self, record: Record, answer: oneshot::Sender<AppendResult>) {
         let bytes = cost_bytes(&record);
         loop {
             let drained = self.room.notified();
-            if self.reserve(bytes) {
+            if self.reserve_room(bytes) {
                 break;
             }
             drained.await;
         }
         // The answer says what went wrong.
-        self.topic.append_to(record, answer).await;
+        self.topic.append_with_answer(record, answer).await;
     }
 
     /// Takes room for a record, or says loudly that there is none.
-    fn reserve(&self, bytes: u64) -> bool {
-        let mut state = self.state();
+    fn reserve_room(&self, bytes: u64) -> bool {
+        let mut state = self.lock_state();
         let fits = state.held_bytes + bytes <= self.bytes_max || state.end == state.drained;
         if fits {
             state.end += 1;
@@ -168,8 +172,8 @@ impl Store {
     }
 
     /// Kafka has the record at `offset`, and everything before it.
-    pub(super) fn advance(&self, offset: i64, record: &Record) {
-        let mut state = self.state();
+    pub(super) fn advance_drained(&self, offset: i64, record: &Record) {
+        let mut state = self.lock_state();
         state.drained = offset + 1;
         state.held_bytes = state.held_bytes.saturating_sub(cost_bytes(record));
         state.counts.1 += 1;
@@ -182,42 +186,42 @@ impl Store {
     }
 
     /// The records that Kafka does not have, as they come.
-    pub(super) fn tail(&self) -> Result<Tail, LogError> {
-        Tail::open(self.topic.clone(), Some(self.state().drained))
+    pub(super) fn open_tail(&self) -> Result<TailReader, LogError> {
+        TailReader::open(self.topic.clone(), Some(self.lock_state().drained))
     }
 
     /// Remembers how far it is drained and removes files that are. What is
     /// forgotten by a crash before is sent to Kafka once more.
-    pub(super) fn settle(&self) -> Result<(), LogError> {
-        let drained = self.state().drained;
+    pub(super) fn persist_drained(&self) -> Result<(), LogError> {
+        let drained = self.lock_state().drained;
         if let Err(error) = write_drained(&self.path, drained) {
             // On a full disk the files that go make room.
             warn!(topic = %self.name, %error, "how far the spool is drained is not remembered");
         }
-        self.topic.trim(drained).map(|_| ())
+        self.topic.trim_below(drained).map(|_| ())
     }
 
     /// Since when it has held records of which none reached Kafka; `None` while it holds none.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
-        let state = self.state();
+        let state = self.lock_state();
         // What waits for the disk is not held yet.
-        (state.drained < self.topic.bounds().end).then_some(state.moved_at)
+        (state.drained < self.topic.offset_bounds().end).then_some(state.moved_at)
     }
 
     /// Kafka failed, or was not found.
     pub(super) fn note_failure(&self, error: &LogError) {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         state.last_error = (state.drained < state.end).then(|| error.to_string());
     }
 
     /// Draining stood still and is begun again.
     pub(super) fn note_restart(&self) {
-        self.state().restarts += 1;
+        self.lock_state().restarts += 1;
     }
 
     /// A record that Kafka refuses is kept elsewhere.
     pub(super) fn note_refused(&self) {
-        self.state().refused += 1;
+        self.lock_state().refused += 1;
     }
 
     /// Keeps a record that Kafka refuses and nobody else keeps, in the topic `refused` beside
@@ -230,7 +234,7 @@ impl Store {
         let mut cause = cause.to_string().into_bytes();
         cause.truncate(CAUSE_BYTES_MAX);
         record.headers.push(("refused".to_owned(), cause));
-        self.log.topic(REFUSED)?.append(record).await?.await.map(|_| ())
+        self.log.open_topic(REFUSED)?.append(record).await?.await.map(|_| ())
     }
 
     /// Says where new records go, once at each change.
@@ -245,7 +249,7 @@ impl Store {
     }
 
     pub(super) fn status(&self) -> SpoolStatus {
-        let state = self.state();
+        let state = self.lock_state();
         SpoolStatus {
             is_direct: self.is_direct.load(Ordering::Relaxed),
             records: (state.end - state.drained).unsigned_abs(),
@@ -267,7 +271,7 @@ impl Store {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, SpoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -285,5 +289,5 @@ fn write_drained(path: &Path, drained: i64) -> Result<(), LogError> {
 /// What a record takes on disk, about, bytes.
 fn cost_bytes(record: &Record) -> u64 {
     const FRAME_BYTES: u64 = 48;
-    record.len_bytes() as u64 + FRAME_BYTES
+    record.content_bytes() as u64 + FRAME_BYTES
 }

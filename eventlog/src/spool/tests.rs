@@ -8,7 +8,10 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 
-use crate::{EventLog, Faults, LogError, Positions, Record, Settings, SpoolStatus, Writer};
+use crate::{
+    EventLog, EventLogConfig, FaultInjector, LogError, PartitionOffsets, Record, SpoolStatus,
+    TopicWriter,
+};
 
 const TOPIC: &str = "sensor.readings";
 const AGES: Duration = Duration::from_mins(1);
@@ -21,8 +24,8 @@ fn cluster() -> Cluster {
     cluster
 }
 
-fn settings(cluster: &Cluster, dir: &Path) -> Settings {
-    let mut settings = Settings::kafka(&cluster.bootstrap_servers());
+fn settings(cluster: &Cluster, dir: &Path) -> EventLogConfig {
+    let mut settings = EventLogConfig::for_kafka(&cluster.bootstrap_servers());
     settings.kafka.connect_timeout_ms = 500;
     settings.spool.dir = dir.to_owned();
     // Long enough for a machine that does other things beside.
@@ -31,7 +34,7 @@ fn settings(cluster: &Cluster, dir: &Path) -> Settings {
 }
 
 /// Appends the numbers, and waits until all are durable.
-async fn append(writer: &Writer, numbers: std::ops::Range<usize>) {
+async fn append(writer: &TopicWriter, numbers: std::ops::Range<usize>) {
     let mut receipts = Vec::new();
     for n in numbers {
         let record = Record::new(format!("farm/bay-{}", n % 5), n.to_string(), 1_700_000_000_000);
@@ -44,12 +47,12 @@ async fn append(writer: &Writer, numbers: std::ops::Range<usize>) {
 
 async fn until(log: &EventLog, is_so: impl Fn(&SpoolStatus) -> bool) {
     let wait = async {
-        while !is_so(&log.spools()[TOPIC]) {
+        while !is_so(&log.spool_statuses()[TOPIC]) {
             tokio::task::yield_now().await;
         }
     };
     let waited = tokio::time::timeout(AGES, wait).await;
-    waited.unwrap_or_else(|_| panic!("{:?}", log.spools()));
+    waited.unwrap_or_else(|_| panic!("{:?}", log.spool_statuses()));
 }
 
 /// What `attempt` gives in the end: the mock refuses connections at times, and a
@@ -67,9 +70,9 @@ async fn patiently<T>(attempt: impl Fn() -> Result<T, LogError>) -> T {
 
 /// Kafka has the numbers up to `count`, the first copies of each key in order.
 async fn check(log: &EventLog, count: usize) {
-    let bounds = patiently(|| log.bounds(TOPIC)).await;
+    let bounds = patiently(|| log.offset_bounds(TOPIC)).await;
     let records: i64 = bounds.values().map(|there| there.end - there.start).sum();
-    let mut reader = patiently(|| log.reader(TOPIC, &Positions::new())).await;
+    let mut reader = patiently(|| log.open_reader(TOPIC, &PartitionOffsets::new())).await;
     let mut read = Vec::new();
     while read.len() < usize::try_from(records).unwrap() {
         for entry in reader.next_batch(1_000, AGES).await.unwrap() {
@@ -89,23 +92,23 @@ async fn check(log: &EventLog, count: usize) {
 async fn records_are_durable_while_kafka_is_away_and_follow_in_order() {
     let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
-    let writer = log.writer(TOPIC).unwrap();
+    let writer = log.open_writer(TOPIC).unwrap();
     // Until Kafka is found, records go through the spool.
     append(&writer, 0..10).await;
     until(&log, |status| status.records == 0).await;
     append(&writer, 10..200).await;
-    let before = log.spools()[TOPIC].clone();
+    let before = log.spool_statuses()[TOPIC].clone();
     assert!(before.is_direct && before.spooled <= 10, "{before:?}");
     cluster.broker_down(1).unwrap();
     append(&writer, 200..400).await;
-    let status = log.spools()[TOPIC].clone();
+    let status = log.spool_statuses()[TOPIC].clone();
     assert!(!status.is_direct && status.records == 200 && status.bytes > 0, "{status:?}");
     assert_eq!((status.spooled, status.drained), (before.spooled + 200, before.drained));
     cluster.broker_up(1).unwrap();
     append(&writer, 400..600).await;
     until(&log, |status| status.records == 0).await;
     append(&writer, 600..700).await;
-    assert!(log.spools()[TOPIC].is_direct);
+    assert!(log.spool_statuses()[TOPIC].is_direct);
     check(&log, 700).await;
 }
 
@@ -114,12 +117,12 @@ async fn a_gateway_that_starts_without_kafka_takes_records() {
     let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
     cluster.broker_down(1).unwrap();
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
-    append(&log.writer(TOPIC).unwrap(), 0..300).await;
+    append(&log.open_writer(TOPIC).unwrap(), 0..300).await;
     drop(log);
     // What was spooled by one process goes first in the next.
     let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
-    let writer = patiently(|| log.writer(TOPIC)).await;
-    assert_eq!(log.spools()[TOPIC].records, 300);
+    let writer = patiently(|| log.open_writer(TOPIC)).await;
+    assert_eq!(log.spool_statuses()[TOPIC].records, 300);
     append(&writer, 300..400).await;
     cluster.broker_up(1).unwrap();
     until(&log, |status| status.records == 0).await;
@@ -133,13 +136,13 @@ async fn a_full_spool_waits_for_kafka() {
     let mut settings = settings(&cluster, dir.path());
     (settings.record_bytes_max, settings.spool.bytes_max) = (1024, 4096);
     let log = EventLog::open(&settings).unwrap();
-    let writer = log.writer(TOPIC).unwrap();
+    let writer = log.open_writer(TOPIC).unwrap();
     let appending = tokio::spawn({
         let writer = writer.clone();
         async move { append(&writer, 0..500).await }
     });
     until(&log, |status| status.is_full).await;
-    assert!(log.spools()[TOPIC].bytes <= 4096 && !appending.is_finished());
+    assert!(log.spool_statuses()[TOPIC].bytes <= 4096 && !appending.is_finished());
     cluster.broker_up(1).unwrap();
     tokio::time::timeout(AGES, appending).await.unwrap().unwrap();
     until(&log, |status| status.records == 0).await;
@@ -150,11 +153,11 @@ async fn a_full_spool_waits_for_kafka() {
 async fn nothing_is_durable_after_the_disk_has_failed() {
     let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
     cluster.broker_down(1).unwrap();
-    let faults = Faults::default();
-    let log = EventLog::open_with(&settings(&cluster, dir.path()), faults.clone()).unwrap();
-    let writer = log.writer(TOPIC).unwrap();
+    let faults = FaultInjector::default();
+    let log = EventLog::open_with_faults(&settings(&cluster, dir.path()), faults.clone()).unwrap();
+    let writer = log.open_writer(TOPIC).unwrap();
     append(&writer, 0..10).await;
-    faults.fail();
+    faults.fail_syncs();
     let receipt = writer.append(Record::new("k", "10", 1)).await.unwrap();
     assert!(matches!(receipt.await, Err(LogError::Poisoned { .. })));
 }
@@ -178,7 +181,7 @@ async fn nothing_is_lost_to_the_errors_of_brokers_fatal_ones_among_them() {
     for error in errors {
         let (cluster, dir) = (cluster(), tempfile::tempdir().unwrap());
         let log = EventLog::open(&settings(&cluster, dir.path())).unwrap();
-        let writer = log.writer(TOPIC).unwrap();
+        let writer = log.open_writer(TOPIC).unwrap();
         append(&writer, 0..10).await;
         until(&log, |status| status.records == 0).await;
         cluster.request_errors(RDKafkaApiKey::Produce, &[error; 3]);

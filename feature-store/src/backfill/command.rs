@@ -7,17 +7,17 @@ use telemetry::{
     time::{parse_bound_ms, parse_time_zone},
 };
 
-use super::{Layout, Progress, Request, run};
-use crate::{Settings, StoreError};
+use super::{BackfillLayout, BackfillProgress, BackfillRequest, run_backfill};
+use crate::{FeatureStoreSettings, StoreError};
 
 /// `feature-store backfill`.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Command {
+pub struct BackfillCommand {
     /// A folder, or a file.
     path: PathBuf,
     /// How it is laid out.
     #[arg(long, value_enum)]
-    layout: Layout,
+    layout: BackfillLayout,
     /// Site of layouts that name none.
     #[arg(long, default_value = "site")]
     site: String,
@@ -51,18 +51,18 @@ pub struct Command {
     jobs: usize,
 }
 
-impl Command {
+impl BackfillCommand {
     /// Takes the recording in, with a progress bar on the screen; prints the
     /// summary as JSON.
     ///
     /// # Errors
     /// As [`run`].
-    pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
+    pub fn run(self, settings: &FeatureStoreSettings) -> Result<(), StoreError> {
         let Self { path, layout, site, zones, from, to, time_zone, time_format, .. } = self;
         let Self { features_only, as_published, jobs, .. } = self;
         let rejects =
             self.rejects.unwrap_or_else(|| settings.store.path.with_extension("rejects.csv"));
-        let request = Request {
+        let request = BackfillRequest {
             path,
             layout,
             site,
@@ -76,24 +76,26 @@ impl Command {
             rejects,
             jobs,
         };
-        let bar = bar();
+        let bar = new_progress_bar();
         let metrics = settings.metric_table()?;
-        let summary = run(settings, &metrics, &request, &|progress| show(&bar, progress));
+        let summary = run_backfill(settings, &metrics, &request, &|progress| {
+            update_progress_bar(&bar, progress)
+        });
         bar.finish_and_clear();
         println!("{}", serde_json::to_string_pretty(&summary?).expect("numbers and names"));
         Ok(())
     }
 }
 
-fn bar() -> ProgressBar {
+fn new_progress_bar() -> ProgressBar {
     let template = "{bar:30} {percent}%  {msg}  {elapsed}, {eta} left";
     ProgressBar::new(0).with_style(ProgressStyle::with_template(template).expect("a template"))
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+fn update_progress_bar(bar: &ProgressBar, progress: BackfillProgress) {
     bar.set_length(progress.bytes_all);
     bar.set_position(progress.bytes);
-    let Progress { zones, zones_all, readings, .. } = progress;
+    let BackfillProgress { zones, zones_all, readings, .. } = progress;
     bar.set_message(format!(
         "{} readings, {zones} of {zones_all} zones kept",
         HumanCount(readings)

@@ -1,20 +1,20 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use recordings::{Reject, Row, Sensor};
+use recordings::{RecordedRow, RejectedLine, SensorKey};
 use telemetry::ZoneId;
 
 /// All readings of one zone that a recording has, in memory.
 #[derive(Debug)]
-pub(crate) struct History {
+pub(crate) struct ZoneHistory {
     pub(crate) zone: ZoneId,
-    pub(crate) files: Vec<File>,
-    pub(crate) series: Vec<Series>,
-    pub(crate) rejects: Vec<Reject>,
+    pub(crate) files: Vec<SourceFile>,
+    pub(crate) series: Vec<SensorSeries>,
+    pub(crate) rejects: Vec<RejectedLine>,
 }
 
 /// A file that readings came from.
 #[derive(Clone, Debug)]
-pub(crate) struct File {
+pub(crate) struct SourceFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
@@ -23,8 +23,8 @@ pub(crate) struct File {
 /// The readings of one sensor in one file, in the order in which they were
 /// known.
 #[derive(Debug)]
-pub(crate) struct Series {
-    pub(crate) sensor: Arc<Sensor>,
+pub(crate) struct SensorSeries {
+    pub(crate) sensor: Arc<SensorKey>,
     /// Index into the zone's files.
     pub(crate) file: usize,
     pub(crate) event_ms: Vec<i64>,
@@ -34,13 +34,13 @@ pub(crate) struct Series {
     pub(crate) line: Vec<u32>,
 }
 
-impl Series {
-    pub(crate) fn new(sensor: Arc<Sensor>, file: usize) -> Self {
+impl SensorSeries {
+    pub(crate) fn new(sensor: Arc<SensorKey>, file: usize) -> Self {
         let (event_ms, value, line) = (Vec::new(), Vec::new(), Vec::new());
         Self { sensor, file, event_ms, arrival_ms: None, value, line }
     }
 
-    pub(crate) fn push(&mut self, row: &Row) {
+    pub(crate) fn push(&mut self, row: &RecordedRow) {
         if row.arrival_ms != row.event_ms && self.arrival_ms.is_none() {
             self.arrival_ms = Some(self.event_ms.clone());
         }
@@ -61,7 +61,7 @@ impl Series {
     }
 
     /// Keeps the readings of [from, to), in the order of arrival.
-    fn settle(&mut self, from_ms: i64, to_ms: i64) {
+    fn trim_and_sort(&mut self, from_ms: i64, to_ms: i64) {
         let key = |own: &Self, at: usize| (own.arrival_ms(at), own.event_ms[at]);
         let is_whole = self.event_ms.iter().all(|ms| (from_ms..to_ms).contains(ms));
         if is_whole && (1..self.len()).all(|at| key(self, at - 1) <= key(self, at)) {
@@ -70,11 +70,11 @@ impl Series {
         let mut kept: Vec<usize> =
             (0..self.len()).filter(|at| (from_ms..to_ms).contains(&self.event_ms[*at])).collect();
         kept.sort_by_key(|at| key(self, *at));
-        self.keep(&kept);
+        self.retain_readings(&kept);
     }
 
     /// Keeps these readings, in this order.
-    fn keep(&mut self, kept: &[usize]) {
+    fn retain_readings(&mut self, kept: &[usize]) {
         self.event_ms = kept.iter().map(|at| self.event_ms[*at]).collect();
         self.value = kept.iter().map(|at| self.value[*at]).collect();
         self.line = kept.iter().map(|at| self.line[*at]).collect();
@@ -84,38 +84,38 @@ impl Series {
     }
 }
 
-impl History {
+impl ZoneHistory {
     pub(crate) fn new(zone: ZoneId) -> Self {
         Self { zone, files: Vec::new(), series: Vec::new(), rejects: Vec::new() }
     }
 
     /// Keeps what is in [from, to), in the order in which it was known.
-    pub(crate) fn settle(&mut self, from_ms: Option<i64>, to_ms: Option<i64>) {
+    pub(crate) fn trim_and_sort(&mut self, from_ms: Option<i64>, to_ms: Option<i64>) {
         let (from_ms, to_ms) = (from_ms.unwrap_or(i64::MIN), to_ms.unwrap_or(i64::MAX));
-        self.series.iter_mut().for_each(|series| series.settle(from_ms, to_ms));
+        self.series.iter_mut().for_each(|series| series.trim_and_sort(from_ms, to_ms));
         self.series.retain(|series| series.len() > 0);
     }
 
     /// Keeps what stands behind so many lines of its file, in the order in which it
     /// was known.
-    pub(crate) fn settle_behind(&mut self, lines: u64) {
+    pub(crate) fn retain_after_line(&mut self, lines: u64) {
         for series in &mut self.series {
             let kept: Vec<usize> =
                 (0..series.len()).filter(|at| u64::from(series.line[*at]) > lines).collect();
             if kept.len() < series.len() {
-                series.keep(&kept);
+                series.retain_readings(&kept);
             }
         }
-        self.settle(None, None);
+        self.trim_and_sort(None, None);
     }
 
-    pub(crate) fn readings(&self) -> usize {
-        self.series.iter().map(Series::len).sum()
+    pub(crate) fn reading_count(&self) -> usize {
+        self.series.iter().map(SensorSeries::len).sum()
     }
 
     /// Every reading as (series, index), in the order of arrival; among equal
     /// ones in the order of event time, then of series.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub(crate) fn iter_by_arrival(&self) -> impl Iterator<Item = (usize, usize)> {
         // A zone has few sensors, which mostly take turns: heads in order, the next of a
         // sensor put among them from the front, is cheaper than a heap.
         let head = |series: usize, at: usize| {
@@ -142,32 +142,32 @@ impl History {
 
 /// Rows of any zones, by zone and sensor.
 #[derive(Debug, Default)]
-pub(super) struct Grouped {
-    pub(super) zones: BTreeMap<ZoneId, History>,
-    of_sensor: std::collections::HashMap<Arc<Sensor>, usize>,
+pub(super) struct ZoneHistories {
+    pub(super) zones: BTreeMap<ZoneId, ZoneHistory>,
+    series_by_sensor: std::collections::HashMap<Arc<SensorKey>, usize>,
 }
 
-impl Grouped {
+impl ZoneHistories {
     /// Takes a row of a file.
-    pub(crate) fn push(&mut self, row: &Row, file: &File) {
-        let Row { sensor, .. } = row;
+    pub(crate) fn push(&mut self, row: &RecordedRow, file: &SourceFile) {
+        let RecordedRow { sensor, .. } = row;
         let history = self
             .zones
             .entry(sensor.zone.clone())
-            .or_insert_with(|| History::new(sensor.zone.clone()));
-        let at = *self.of_sensor.entry(sensor.clone()).or_insert_with(|| {
+            .or_insert_with(|| ZoneHistory::new(sensor.zone.clone()));
+        let at = *self.series_by_sensor.entry(sensor.clone()).or_insert_with(|| {
             if history.files.last().is_none_or(|last| last.path != file.path) {
                 history.files.push(file.clone());
             }
-            history.series.push(Series::new(sensor.clone(), history.files.len() - 1));
+            history.series.push(SensorSeries::new(sensor.clone(), history.files.len() - 1));
             history.series.len() - 1
         });
         history.series[at].push(row);
     }
 
     /// The next file begins: its readings are series of their own.
-    pub(crate) fn next_file(&mut self) {
-        self.of_sensor.clear();
+    pub(crate) fn start_next_file(&mut self) {
+        self.series_by_sensor.clear();
     }
 }
 
@@ -176,12 +176,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn series(metric: &str, readings: &[(i64, i64)]) -> Series {
+    fn series(metric: &str, readings: &[(i64, i64)]) -> SensorSeries {
         let zone = ZoneId::new("a", "b");
-        let sensor = Arc::new(Sensor { zone, device: "d".into(), metric: metric.into() });
-        let mut series = Series::new(sensor.clone(), 0);
+        let sensor = Arc::new(SensorKey { zone, device: "d".into(), metric: metric.into() });
+        let mut series = SensorSeries::new(sensor.clone(), 0);
         for (line, (event_ms, late_ms)) in readings.iter().enumerate() {
-            series.push(&Row {
+            series.push(&RecordedRow {
                 sensor: sensor.clone(),
                 event_ms: *event_ms,
                 arrival_ms: event_ms + late_ms,
@@ -198,10 +198,10 @@ mod tests {
             all in prop::collection::vec(prop::collection::vec((0..100_i64, 0..3_i64), 0..20), 0..6),
             from_ms in 0..40_i64, to_ms in 60..100_i64,
         ) {
-            let mut history = History::new(ZoneId::new("a", "b"));
+            let mut history = ZoneHistory::new(ZoneId::new("a", "b"));
             history.series = all.iter().map(|readings| series("m", readings)).collect();
-            history.settle(Some(from_ms), Some(to_ms));
-            let order: Vec<(usize, usize)> = history.in_order().collect();
+            history.trim_and_sort(Some(from_ms), Some(to_ms));
+            let order: Vec<(usize, usize)> = history.iter_by_arrival().collect();
             let key = |(s, at): (usize, usize)| (history.series[s].arrival_ms(at), history.series[s].event_ms[at]);
             prop_assert!(order.windows(2).all(|pair| key(pair[0]) <= key(pair[1])));
             let mut kept: Vec<(i64, i64)> =

@@ -18,21 +18,23 @@
 //! - `rejects`: the file of what was no reading
 //! - `run`: all zones, in parallel
 
+mod checkpoint;
 mod command;
-mod course;
-mod done;
 mod history;
 mod parquet;
+mod pipeline;
 mod plan;
 mod rejects;
 mod request;
 mod run;
-mod write;
+mod zone_writer;
 
-pub use command::Command;
-pub(crate) use history::History;
-pub(crate) use plan::read_file;
-pub use request::{Layout, Progress, Request, Stages, Summary};
-pub use run::run;
+pub use command::BackfillCommand;
+pub(crate) use history::ZoneHistory;
+pub(crate) use plan::read_zone_histories;
+pub use request::{
+    BackfillLayout, BackfillProgress, BackfillRequest, BackfillSummary, StageSeconds,
+};
+pub use run::run_backfill;
 
-pub(crate) const SCHEMA: &str = include_str!("schema.sql");
+pub(crate) const BACKFILL_SCHEMA_SQL: &str = include_str!("schema.sql");

@@ -14,7 +14,7 @@ use duckdb::{
     },
 };
 use recordings::{
-    Options, RecordingError, Reject,
+    RecordingError, RecordingOptions, RejectedLine,
     assembler::{RawReading, RawRow, RawValue, RowAssembler},
     layout::is_wanted,
     number::DecimalMark,
@@ -22,23 +22,23 @@ use recordings::{
 };
 
 use super::{
-    history::{File, Grouped},
-    plan::{hash_of, refuse_other_layouts},
+    history::{SourceFile, ZoneHistories},
+    plan::{hash_file, refuse_other_layouts},
 };
-use crate::{StoreError, store::quoted};
+use crate::{StoreError, store::quote_identifier};
 
 /// All readings of a Parquet file, or of those in a folder, and what is none.
-pub(super) fn read(
+pub(super) fn read_histories(
     path: &Path,
-    options: &Options,
+    options: &RecordingOptions,
     refuses_other_layouts: bool,
-) -> Result<(Grouped, Vec<Reject>), StoreError> {
+) -> Result<(ZoneHistories, Vec<RejectedLine>), StoreError> {
     let io = |source| RecordingError::Io { path: path.to_owned(), source };
     let mut files = Vec::new();
     if std::fs::metadata(path).map_err(io)?.is_file() {
         files.push(path.to_owned());
     } else {
-        collect(path, &mut files).map_err(io)?;
+        collect_parquet_files(path, &mut files).map_err(io)?;
     }
     files.sort();
     if files.is_empty() {
@@ -47,25 +47,25 @@ pub(super) fn read(
     }
     // Files are read apart from the store, whose connections reach no file.
     let connection = Connection::open_in_memory()?;
-    let (mut grouped, mut all_rejects) = (Grouped::default(), Vec::new());
+    let (mut grouped, mut all_rejects) = (ZoneHistories::default(), Vec::new());
     for path in files {
-        let (bytes, sha256) = hash_of(&path)?;
-        let file = File { path, bytes, sha256 };
-        let (rows, rejects) = rows_of(&connection, &file, options, &mut grouped)?;
+        let (bytes, sha256) = hash_file(&path)?;
+        let file = SourceFile { path, bytes, sha256 };
+        let (rows, rejects) = read_file_rows(&connection, &file, options, &mut grouped)?;
         if refuses_other_layouts {
             refuse_other_layouts(rows, &rejects)?;
         }
         all_rejects.extend(rejects);
-        grouped.next_file();
+        grouped.start_next_file();
     }
     Ok((grouped, all_rejects))
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+fn collect_parquet_files(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, files)?;
+            collect_parquet_files(&path, files)?;
         } else if path.extension().is_some_and(|own| own == "parquet") {
             files.push(path);
         }
@@ -74,12 +74,12 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 }
 
 /// Readings of one file, counted, and what is none.
-fn rows_of(
+fn read_file_rows(
     connection: &Connection,
-    file: &File,
-    options: &Options,
-    grouped: &mut Grouped,
-) -> Result<(usize, Vec<Reject>), StoreError> {
+    file: &SourceFile,
+    options: &RecordingOptions,
+    grouped: &mut ZoneHistories,
+) -> Result<(usize, Vec<RejectedLine>), StoreError> {
     let from = format!(
         "read_parquet('{}', hive_partitioning = true, binary_as_string = true)",
         file.path.to_string_lossy().replace('\'', "''")
@@ -92,22 +92,22 @@ fn rows_of(
         expected,
         hint: HINT,
     };
-    let columns = columns(connection, &from, &file.path)?;
+    let columns = describe_columns(connection, &from, &file.path)?;
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     let mut header = TableHeader::from_names(&names, ", ", options)
         .map_err(|problem| refused(problem.found, problem.expected))?;
-    let expressions = select(&columns, &mut header).map_err(|problem| {
+    let expressions = select_expressions(&columns, &mut header).map_err(|problem| {
         let column = &columns[problem.column];
         let found = format!("the column `{}` of type {}", column.name, column.kind);
         refused(found, problem.expected.into_owned())
     })?;
     let path: Arc<Path> = file.path.as_path().into();
-    let mut rejects: Vec<Reject> = header
+    let mut rejects: Vec<RejectedLine> = header
         .problems
         .iter()
         .map(|problem| {
             let (column, found) = (problem.column as u64 + 1, problem.found.as_bytes());
-            Reject::new(&path, 1, column, found, problem.expected.clone()).of_column()
+            RejectedLine::new(&path, 1, column, found, problem.expected.clone()).for_column()
         })
         .collect();
     let mut assembler = RowAssembler::new(options, DecimalMark::Point);
@@ -119,15 +119,15 @@ fn rows_of(
         for i in 0..batch.rows {
             line += 1;
             let row = RawRow {
-                time: batch.time.at(i),
-                arrival: batch.arrival.as_ref().map_or(RawValue::Missing, |own| own.at(i)),
+                time: batch.time.value_at(i),
+                arrival: batch.arrival.as_ref().map_or(RawValue::Missing, |own| own.value_at(i)),
                 site: text_at(batch.site, i),
                 zone: text_at(Some(batch.zone), i),
                 device: text_at(batch.device, i),
                 line,
             };
-            let readings = batch.values.iter().filter_map(|own| own.at(i));
-            for assembled in assembler.assemble(&row, readings) {
+            let readings = batch.values.iter().filter_map(|own| own.reading_at(i));
+            for assembled in assembler.assemble_rows(&row, readings) {
                 match assembled {
                     Ok(row) => {
                         count += 1;
@@ -139,7 +139,7 @@ fn rows_of(
                         let expected =
                             format!("as its {} {}", problem.field.name(), problem.expected);
                         let found = problem.found.as_bytes();
-                        rejects.push(Reject::new(&path, u64::from(line), 1, found, expected));
+                        rejects.push(RejectedLine::new(&path, u64::from(line), 1, found, expected));
                     }
                 }
             }
@@ -156,7 +156,7 @@ struct ParquetColumn {
 }
 
 impl ParquetColumn {
-    fn is_whole(&self) -> bool {
+    fn is_integer(&self) -> bool {
         const WHOLE: [&str; 10] = [
             "TINYINT",
             "SMALLINT",
@@ -173,12 +173,12 @@ impl ParquetColumn {
     }
 
     fn is_number(&self) -> bool {
-        self.is_whole()
+        self.is_integer()
             || ["DOUBLE", "FLOAT"].contains(&self.kind.as_str())
             || self.kind.starts_with("DECIMAL")
     }
 
-    fn time(&self) -> Option<TimeKind> {
+    fn time_kind(&self) -> Option<TimeKind> {
         Some(match self.kind.as_str() {
             kind if kind.contains("WITH TIME ZONE") && kind.starts_with("TIMESTAMP") => {
                 TimeKind::Instant
@@ -187,7 +187,7 @@ impl ParquetColumn {
             "VARCHAR" => TimeKind::Text,
             "DOUBLE" => TimeKind::Number,
             kind if kind.starts_with("DECIMAL") => TimeKind::Number,
-            _ if self.is_whole() => TimeKind::Whole,
+            _ if self.is_integer() => TimeKind::Integer,
             _ => return None,
         })
     }
@@ -198,13 +198,13 @@ impl ParquetColumn {
 enum TimeKind {
     Instant,
     Local,
-    Whole,
+    Integer,
     Number,
     Text,
 }
 
 /// Names and types of a file; keys in its path that say nothing of readings are none.
-fn columns(
+fn describe_columns(
     connection: &Connection,
     from: &str,
     path: &Path,
@@ -227,7 +227,7 @@ fn columns(
 
 /// SQL for what is read of a file, in the order in which [`RowBatch`] finds it; columns of
 /// metrics that hold no numbers become problems of the header.
-fn select(
+fn select_expressions(
     columns: &[ParquetColumn],
     header: &mut TableHeader,
 ) -> Result<Vec<String>, ColumnProblem> {
@@ -238,8 +238,8 @@ fn select(
     };
     let time = |column: usize| {
         let own = &columns[column];
-        let name = quoted(&own.name);
-        match own.time() {
+        let name = quote_identifier(&own.name);
+        match own.time_kind() {
             Some(TimeKind::Instant) => {
                 Ok(format!("CASE WHEN isfinite({name}) THEN epoch_us({name}) END"))
             }
@@ -247,7 +247,7 @@ fn select(
                 let local = format!("{name}::TIMESTAMP");
                 Ok(format!("CASE WHEN isfinite({local}) THEN epoch_us({local}) END"))
             }
-            Some(TimeKind::Whole) => Ok(format!("{name}::DECIMAL(38, 0)")),
+            Some(TimeKind::Integer) => Ok(format!("{name}::DECIMAL(38, 0)")),
             Some(TimeKind::Number) => Ok(format!("{name}::DOUBLE")),
             Some(TimeKind::Text) => Ok(name),
             None if own.kind == "FLOAT" => {
@@ -256,10 +256,10 @@ fn select(
             None => Err(problem(column, "a time: a timestamp, a date, a number or a text")),
         }
     };
-    let text = |column: usize| format!("{}::VARCHAR", quoted(&columns[column].name));
+    let text = |column: usize| format!("{}::VARCHAR", quote_identifier(&columns[column].name));
     let value = |column: usize| {
         let own = &columns[column];
-        let name = quoted(&own.name);
+        let name = quote_identifier(&own.name);
         if own.is_number() {
             Ok(format!("{name}::DOUBLE"))
         } else if ["BOOLEAN", "VARCHAR"].contains(&own.kind.as_str()) {
@@ -367,16 +367,16 @@ impl<'a> RowBatch<'a> {
 
 impl<'a> TimeColumn<'a> {
     fn new(array: &'a ArrayRef, column: &ParquetColumn) -> Self {
-        match column.time().expect("`select` refuses others") {
+        match column.time_kind().expect("`select` refuses others") {
             TimeKind::Instant => Self::Instant(array.as_primitive::<Int64Type>()),
             TimeKind::Local => Self::Local(array.as_primitive::<Int64Type>()),
-            TimeKind::Whole => Self::Whole(array.as_primitive::<Decimal128Type>()),
+            TimeKind::Integer => Self::Whole(array.as_primitive::<Decimal128Type>()),
             TimeKind::Number => Self::Number(array.as_primitive::<Float64Type>()),
             TimeKind::Text => Self::Text(array.as_string()),
         }
     }
 
-    fn at(&self, i: usize) -> RawValue<'a> {
+    fn value_at(&self, i: usize) -> RawValue<'a> {
         match self {
             Self::Instant(own) if own.is_valid(i) => RawValue::InstantUs(own.value(i)),
             Self::Local(own) if own.is_valid(i) => RawValue::LocalUs(own.value(i)),
@@ -397,7 +397,7 @@ impl<'a> ReadingValues<'a> {
         }
     }
 
-    fn at(&self, i: usize) -> RawValue<'a> {
+    fn value_at(&self, i: usize) -> RawValue<'a> {
         match self {
             Self::Number(own) if own.is_valid(i) => RawValue::Number(own.value(i)),
             Self::Flag(own) if own.is_valid(i) => RawValue::Flag(own.value(i)),
@@ -411,8 +411,8 @@ impl<'a> ReadingValues<'a> {
 }
 
 impl<'a> ReadingColumn<'a> {
-    fn at(&self, i: usize) -> Option<RawReading<'a>> {
-        let value = self.value.at(i);
+    fn reading_at(&self, i: usize) -> Option<RawReading<'a>> {
+        let value = self.value.value_at(i);
         match self.metric {
             ReadingMetric::Named(metric, unit) => {
                 Some(RawReading { metric: text_at(Some(metric), i), value, unit: text_at(unit, i) })

@@ -1,12 +1,12 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use recordings::{Options, Reject, Sensor, Source, keti};
+use recordings::{RecordingOptions, RecordingSource, RejectedLine, SensorKey, keti};
 use sha2::{Digest, Sha256};
 use telemetry::{MetricTable, SmolStr, ZoneId};
 
 use super::{
-    Layout, Request,
-    history::{File, Grouped, History, Series},
+    BackfillLayout, BackfillRequest,
+    history::{SensorSeries, SourceFile, ZoneHistories, ZoneHistory},
     parquet,
 };
 use crate::StoreError;
@@ -16,8 +16,8 @@ const REJECTED_SHARE_MAX: f64 = 0.5;
 
 /// The zones of a recording, the largest first.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) zones: Vec<Zone>,
+pub(super) struct BackfillPlan {
+    pub(super) zones: Vec<PlannedZone>,
     /// Every metric that may come, by name.
     pub(super) metrics: Vec<SmolStr>,
     pub(super) bytes: u64,
@@ -25,47 +25,50 @@ pub(super) struct Plan {
 
 /// One zone, and how its readings are had.
 #[derive(Debug)]
-pub(super) enum Zone {
+pub(super) enum PlannedZone {
     /// A file a sensor, read when it is the zone's turn.
-    Files { zone: ZoneId, sensors: Vec<(std::path::PathBuf, Arc<Sensor>)>, bytes: u64 },
+    Files { zone: ZoneId, sensors: Vec<(std::path::PathBuf, Arc<SensorKey>)>, bytes: u64 },
     /// Read already, from files that hold several zones.
-    Read { history: History, bytes: u64 },
+    Loaded { history: ZoneHistory, bytes: u64 },
 }
 
-impl Plan {
-    pub(super) fn of(request: &Request, metrics: &MetricTable) -> Result<Self, StoreError> {
-        let options = Options {
+impl BackfillPlan {
+    pub(super) fn from_request(
+        request: &BackfillRequest,
+        metrics: &MetricTable,
+    ) -> Result<Self, StoreError> {
+        let options = RecordingOptions {
             site: request.site.clone(),
             zones: request.zones.clone(),
             knots: !request.as_published,
             metrics: Arc::new(metrics.clone()),
             time_zone: request.time_zone.clone(),
             time_format: request.time_format,
-            ..Options::default()
+            ..RecordingOptions::default()
         };
-        let Some(layout) = request.layout.text() else {
-            debug_assert_eq!(request.layout, Layout::Parquet);
-            let (grouped, rejects) = parquet::read(&request.path, &options, true)?;
-            return Ok(Self::of_read(grouped, rejects));
+        let Some(layout) = request.layout.text_layout() else {
+            debug_assert_eq!(request.layout, BackfillLayout::Parquet);
+            let (grouped, rejects) = parquet::read_histories(&request.path, &options, true)?;
+            return Ok(Self::from_histories(grouped, rejects));
         };
-        let sources = recordings::open(&request.path, layout, &options)?;
+        let sources = recordings::open_recording(&request.path, layout, &options)?;
         let mut by_zone: BTreeMap<ZoneId, Vec<_>> = BTreeMap::new();
-        let (mut grouped, mut rejects) = (Grouped::default(), Vec::new());
+        let (mut grouped, mut rejects) = (ZoneHistories::default(), Vec::new());
         for source in &sources {
             match source {
-                Source::Keti { path, sensor } => by_zone
+                RecordingSource::Keti { path, sensor } => by_zone
                     .entry(sensor.zone.clone())
                     .or_default()
                     .push((path.clone(), sensor.clone())),
-                Source::File { .. } => {
-                    let (rows, own) = read(source, &mut grouped)?;
+                RecordingSource::File { .. } => {
+                    let (rows, own) = read_source(source, &mut grouped)?;
                     refuse_other_layouts(rows, &own)?;
                     rejects.extend(own);
                 }
             }
         }
         if by_zone.is_empty() {
-            return Ok(Self::of_read(grouped, rejects));
+            return Ok(Self::from_histories(grouped, rejects));
         }
         let mut metrics: Vec<SmolStr> =
             by_zone.values().flatten().map(|(_, sensor)| sensor.metric.clone()).collect();
@@ -73,88 +76,98 @@ impl Plan {
         for (zone, sensors) in by_zone {
             let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
             let bytes = sensors.iter().map(|(path, _)| size(path)).sum();
-            zones.push(Zone::Files { zone, sensors, bytes });
+            zones.push(PlannedZone::Files { zone, sensors, bytes });
         }
         metrics.sort_unstable();
         metrics.dedup();
-        Ok(Self::sorted(zones, metrics))
+        Ok(Self::sort_largest_first(zones, metrics))
     }
 
     /// Lines that are no readings belong to no zone: they go with the first.
-    fn of_read(grouped: Grouped, rejects: Vec<Reject>) -> Self {
+    fn from_histories(grouped: ZoneHistories, rejects: Vec<RejectedLine>) -> Self {
         let mut metrics: Vec<SmolStr> = Vec::new();
         let mut zones = Vec::new();
         for history in grouped.zones.into_values() {
             metrics.extend(history.series.iter().map(|series| series.sensor.metric.clone()));
-            let bytes = history.readings() as u64 * 16;
-            zones.push(Zone::Read { history, bytes });
+            let bytes = history.reading_count() as u64 * 16;
+            zones.push(PlannedZone::Loaded { history, bytes });
         }
         metrics.sort_unstable();
         metrics.dedup();
-        let mut plan = Self::sorted(zones, metrics);
-        if let Some(Zone::Read { history, .. }) = plan.zones.first_mut() {
+        let mut plan = Self::sort_largest_first(zones, metrics);
+        if let Some(PlannedZone::Loaded { history, .. }) = plan.zones.first_mut() {
             history.rejects = rejects;
         }
         plan
     }
 
-    fn sorted(mut zones: Vec<Zone>, metrics: Vec<SmolStr>) -> Self {
+    fn sort_largest_first(mut zones: Vec<PlannedZone>, metrics: Vec<SmolStr>) -> Self {
         zones.sort_by_key(|zone| std::cmp::Reverse(zone.bytes()));
-        let bytes = zones.iter().map(Zone::bytes).sum();
+        let bytes = zones.iter().map(PlannedZone::bytes).sum();
         Self { zones, metrics, bytes }
     }
 }
 
-impl Zone {
+impl PlannedZone {
     pub(super) const fn bytes(&self) -> u64 {
         match self {
-            Self::Files { bytes, .. } | Self::Read { bytes, .. } => *bytes,
+            Self::Files { bytes, .. } | Self::Loaded { bytes, .. } => *bytes,
         }
     }
 
     /// Files and series that it has at most.
-    pub(super) fn counts(&self) -> (u32, u32) {
+    pub(super) fn count_files_and_series(&self) -> (u32, u32) {
         let (files, series) = match self {
             Self::Files { sensors, .. } => (sensors.len(), sensors.len()),
-            Self::Read { history, .. } => (history.files.len(), history.series.len()),
+            Self::Loaded { history, .. } => (history.files.len(), history.series.len()),
         };
         (files as u32, series as u32)
     }
 
     /// Its readings, in the order in which they were known.
-    pub(super) fn read(self, request: &Request) -> Result<History, StoreError> {
+    pub(super) fn read_history(self, request: &BackfillRequest) -> Result<ZoneHistory, StoreError> {
         let mut history = match self {
-            Self::Read { history, .. } => history,
+            Self::Loaded { history, .. } => history,
             Self::Files { zone, sensors, .. } => {
-                let mut history = History::new(zone);
+                let mut history = ZoneHistory::new(zone);
                 for (path, sensor) in sensors {
                     let bytes = std::fs::read(&path).map_err(|source| {
                         recordings::RecordingError::Io { path: path.clone(), source }
                     })?;
-                    let column = keti::column(&path, &bytes);
+                    let column = keti::parse_column(&path, &bytes);
                     refuse_other_layouts(column.value.len(), &column.rejects)?;
-                    let sha256 = hex(Sha256::digest(&bytes));
-                    history.files.push(File { path, bytes: bytes.len() as u64, sha256 });
+                    let sha256 = encode_hex(Sha256::digest(&bytes));
+                    history.files.push(SourceFile { path, bytes: bytes.len() as u64, sha256 });
                     let file = history.files.len() - 1;
-                    let keti::Column { event_ms, value, line, rejects } = column;
+                    let keti::KetiColumn { event_ms, value, line, rejects } = column;
                     let arrival_ms = None;
-                    history.series.push(Series { sensor, file, event_ms, arrival_ms, value, line });
+                    history.series.push(SensorSeries {
+                        sensor,
+                        file,
+                        event_ms,
+                        arrival_ms,
+                        value,
+                        line,
+                    });
                     history.rejects.extend(rejects);
                 }
                 history
             }
         };
-        history.settle(request.from_ms, request.to_ms);
+        history.trim_and_sort(request.from_ms, request.to_ms);
         Ok(history)
     }
 }
 
 /// A file that holds several zones, into them: the number of its readings, and what is none.
-fn read(source: &Source, grouped: &mut Grouped) -> Result<(usize, Vec<Reject>), StoreError> {
-    let (bytes, sha256) = hash_of(source.path())?;
-    let file = File { path: source.path().to_owned(), bytes, sha256 };
+fn read_source(
+    source: &RecordingSource,
+    grouped: &mut ZoneHistories,
+) -> Result<(usize, Vec<RejectedLine>), StoreError> {
+    let (bytes, sha256) = hash_file(source.path())?;
+    let file = SourceFile { path: source.path().to_owned(), bytes, sha256 };
     let (mut rows, mut rejects) = (0, Vec::new());
-    for row in source.rows()? {
+    for row in source.read_rows()? {
         match row {
             Ok(row) => {
                 rows += 1;
@@ -163,23 +176,23 @@ fn read(source: &Source, grouped: &mut Grouped) -> Result<(usize, Vec<Reject>), 
             Err(reject) => rejects.push(reject),
         }
     }
-    grouped.next_file();
+    grouped.start_next_file();
     Ok((rows, rejects))
 }
 
 /// The zones of one file, CSV or JSON lines, or Parquet where no layout is named, and what
 /// is no reading.
-pub(crate) fn read_file(
+pub(crate) fn read_zone_histories(
     path: &Path,
-    layout: Option<recordings::Layout>,
-    options: &Options,
-) -> Result<(Vec<History>, Vec<Reject>), StoreError> {
+    layout: Option<recordings::RecordingLayout>,
+    options: &RecordingOptions,
+) -> Result<(Vec<ZoneHistory>, Vec<RejectedLine>), StoreError> {
     let (grouped, rejects) = match layout {
-        None => parquet::read(path, options, false)?,
+        None => parquet::read_histories(path, options, false)?,
         Some(layout) => {
-            let (mut grouped, mut rejects) = (Grouped::default(), Vec::new());
-            for source in recordings::open(path, layout, options)? {
-                rejects.extend(read(&source, &mut grouped)?.1);
+            let (mut grouped, mut rejects) = (ZoneHistories::default(), Vec::new());
+            for source in recordings::open_recording(path, layout, options)? {
+                rejects.extend(read_source(&source, &mut grouped)?.1);
             }
             (grouped, rejects)
         }
@@ -187,7 +200,10 @@ pub(crate) fn read_file(
     Ok((grouped.zones.into_values().collect(), rejects))
 }
 
-pub(super) fn refuse_other_layouts(rows: usize, rejects: &[Reject]) -> Result<(), StoreError> {
+pub(super) fn refuse_other_layouts(
+    rows: usize,
+    rejects: &[RejectedLine],
+) -> Result<(), StoreError> {
     // A column that is no metric says nothing of the others.
     let lines = rejects.iter().filter(|reject| !reject.is_column).count();
     match rejects.iter().find(|reject| !reject.is_column) {
@@ -207,14 +223,14 @@ pub(super) fn refuse_other_layouts(rows: usize, rejects: &[Reject]) -> Result<()
 }
 
 /// Size and SHA-256 of a file.
-pub(super) fn hash_of(path: &Path) -> Result<(u64, String), StoreError> {
+pub(super) fn hash_file(path: &Path) -> Result<(u64, String), StoreError> {
     let io = |source| recordings::RecordingError::Io { path: path.to_owned(), source };
     let mut file = std::fs::File::open(path).map_err(io)?;
     let mut hasher = Sha256::new();
     let bytes = std::io::copy(&mut file, &mut hasher).map_err(io)?;
-    Ok((bytes, hex(hasher.finalize())))
+    Ok((bytes, encode_hex(hasher.finalize())))
 }
 
-pub(super) fn hex(digest: impl AsRef<[u8]>) -> String {
+pub(super) fn encode_hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

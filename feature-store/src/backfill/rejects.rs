@@ -5,20 +5,24 @@ use std::{
 };
 
 use duckdb::{Connection, params};
-use recordings::Reject;
+use recordings::RejectedLine;
 
 use crate::StoreError;
 
 /// Rejects of a zone that are kept; all are counted.
-const KEPT_MAX: usize = 100_000;
+const STORED_REJECTS_MAX: usize = 100_000;
 
 /// Keeps what was no reading, in the transaction that is open.
-pub(super) fn keep(connection: &Connection, id: u32, rejects: &[Reject]) -> Result<(), StoreError> {
+pub(super) fn store_rejects(
+    connection: &Connection,
+    id: u32,
+    rejects: &[RejectedLine],
+) -> Result<(), StoreError> {
     if rejects.is_empty() {
         return Ok(());
     }
     let mut appender = connection.appender_to_db("rejects", "bronze")?;
-    for Reject { place, found, expected, .. } in rejects.iter().take(KEPT_MAX) {
+    for RejectedLine { place, found, expected, .. } in rejects.iter().take(STORED_REJECTS_MAX) {
         let path = place.path.to_string_lossy();
         appender.append_row(params![
             id,
@@ -34,7 +38,11 @@ pub(super) fn keep(connection: &Connection, id: u32, rejects: &[Reject]) -> Resu
 
 /// Lists what was no reading in the zones with these numbers, as CSV (RFC
 /// 4180); how many lines there are.
-pub(super) fn list(connection: &Connection, ids: &[u32], to: &Path) -> Result<u64, StoreError> {
+pub(super) fn export_rejects_csv(
+    connection: &Connection,
+    ids: &[u32],
+    to: &Path,
+) -> Result<u64, StoreError> {
     let io = |source| StoreError::Folder { path: to.to_owned(), source };
     let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut statement = connection.prepare(&format!(
@@ -55,7 +63,7 @@ pub(super) fn list(connection: &Connection, ids: &[u32], to: &Path) -> Result<u6
                 file.insert(made)
             }
         };
-        let text = |i: usize| row.get::<_, String>(i).map(|text| quoted(&text));
+        let text = |i: usize| row.get::<_, String>(i).map(|text| quote_csv_field(&text));
         let number = |i: usize| row.get::<_, u64>(i);
         let (path, line, column) = (text(0)?, number(1)?, number(2)?);
         writeln!(file, "{path},{line},{column},{},{}", text(3)?, text(4)?).map_err(io)?;
@@ -67,6 +75,6 @@ pub(super) fn list(connection: &Connection, ids: &[u32], to: &Path) -> Result<u6
     Ok(count)
 }
 
-fn quoted(text: &str) -> String {
+fn quote_csv_field(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }

@@ -7,7 +7,7 @@ use telemetry::TimeFormat;
 
 /// How a recording is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Layout {
+pub enum BackfillLayout {
     /// `<room>/<sensor>.csv` or `KETI/<room>/<sensor>.csv`, lines `epoch seconds, value`.
     Keti,
     /// The four irrigated fields of `Train.csv`.
@@ -23,15 +23,15 @@ pub enum Layout {
     Parquet,
 }
 
-impl Layout {
+impl BackfillLayout {
     /// The same as text files have it.
-    pub(super) const fn text(self) -> Option<recordings::Layout> {
+    pub(super) const fn text_layout(self) -> Option<recordings::RecordingLayout> {
         Some(match self {
-            Self::Keti => recordings::Layout::Keti,
-            Self::Wazihub => recordings::Layout::Wazihub,
-            Self::Agc2 => recordings::Layout::Agc2,
-            Self::Csv => recordings::Layout::Csv,
-            Self::Jsonl => recordings::Layout::Jsonl,
+            Self::Keti => recordings::RecordingLayout::Keti,
+            Self::Wazihub => recordings::RecordingLayout::Wazihub,
+            Self::Agc2 => recordings::RecordingLayout::Agc2,
+            Self::Csv => recordings::RecordingLayout::Csv,
+            Self::Jsonl => recordings::RecordingLayout::Jsonl,
             Self::Parquet => return None,
         })
     }
@@ -39,11 +39,11 @@ impl Layout {
 
 /// What to take in.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct BackfillRequest {
     /// A folder, or a file.
     pub path: PathBuf,
     /// How it is laid out.
-    pub layout: Layout,
+    pub layout: BackfillLayout,
     /// Site of layouts that name none.
     pub site: String,
     /// Only these zones, as `zone` or `site/zone`; all where there are none.
@@ -68,7 +68,7 @@ pub struct Request {
 
 /// How far it has come, for a progress bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct BackfillProgress {
     /// Zones committed or skipped.
     pub zones: u64,
     /// All zones.
@@ -83,7 +83,7 @@ pub struct Progress {
 
 /// What was taken in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Summary {
+pub struct BackfillSummary {
     /// Zones taken in.
     pub zones: u64,
     /// Zones that had been taken in before.
@@ -103,12 +103,12 @@ pub struct Summary {
     /// From the first file opened to the last transaction, s.
     pub took_s: f64,
     /// Seconds of all threads by stage: read, engine, write.
-    pub stages_s: Stages,
+    pub stages_s: StageSeconds,
 }
 
 /// Seconds of all threads together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Stages {
+pub struct StageSeconds {
     /// Files to numbers, in order.
     pub read: f64,
     /// Quality, windows, rows.
@@ -117,8 +117,8 @@ pub struct Stages {
     pub write: f64,
 }
 
-impl Stages {
-    pub(super) fn add(&mut self, other: Self) {
+impl StageSeconds {
+    pub(super) fn add_seconds(&mut self, other: Self) {
         self.read += other.read;
         self.engine += other.engine;
         self.write += other.write;

@@ -8,23 +8,23 @@ use std::{
 };
 
 use duckdb::{Connection, params};
-use telemetry::{MetricTable, Quality, SmolStr};
+use telemetry::{MetricTable, QualityFlag, SmolStr};
 
 use super::{
-    Progress, Request, Summary,
-    course::{self, Outcome},
-    done::{self, Done},
-    history::History,
-    plan::{Plan, Zone},
+    BackfillProgress, BackfillRequest, BackfillSummary,
+    checkpoint::{self, BackfillCheckpoint},
+    history::ZoneHistory,
+    pipeline::{self, PipelineOutcome},
+    plan::{BackfillPlan, PlannedZone},
     rejects,
-    request::Stages,
-    write::{self, Numbers, Rows},
+    request::StageSeconds,
+    zone_writer::{self, AssignedIds, FeatureRowAppender},
 };
 use crate::{
-    Settings, StoreError,
-    engine::{Engine, catalog::Schema},
+    FeatureStoreSettings, StoreError,
+    engine::{FeatureEngine, catalog::FeatureRowSchema},
     kpi,
-    store::{self, micros},
+    store::{self, ms_to_micros},
 };
 
 /// A transaction ends after the zone that brings it to so many feature rows: a row
@@ -40,29 +40,29 @@ const READINGS_MIN: u64 = 16_000_000;
 /// A file that is not of the layout, with its place; a zone that has other
 /// readings already; whatever DuckDB says. What was committed stays, and is
 /// passed over when the backfill is run again.
-pub fn run(
-    settings: &Settings,
+pub fn run_backfill(
+    settings: &FeatureStoreSettings,
     metrics: &MetricTable,
-    request: &Request,
-    observe: &(dyn Fn(Progress) + Sync),
-) -> Result<Summary, StoreError> {
+    request: &BackfillRequest,
+    observe: &(dyn Fn(BackfillProgress) + Sync),
+) -> Result<BackfillSummary, StoreError> {
     let started = Instant::now();
     settings.check()?;
     let mut connection = store::open_for_backfill(&settings.store, &settings.lake)?;
-    store::bring_up_to_date(&mut connection, settings, metrics)?;
-    let plan = Plan::of(request, metrics)?;
-    let done = Done::read(&connection)?;
-    let columns = columns(&connection, &plan.metrics)?;
-    let schema = Engine::new(&settings.engine, metrics.clone(), &columns)?.schema().clone();
-    prepare(&connection, &schema, &columns)?;
+    store::migrate_feature_versions(&mut connection, settings, metrics)?;
+    let plan = BackfillPlan::from_request(request, metrics)?;
+    let done = BackfillCheckpoint::read_from_store(&connection)?;
+    let columns = metrics_with_columns(&connection, &plan.metrics)?;
+    let schema = FeatureEngine::new(&settings.engine, metrics.clone(), &columns)?.schema().clone();
+    prepare_columns(&connection, &schema, &columns)?;
 
     let jobs = match request.jobs {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         jobs => jobs,
     };
     let jobs = jobs.min(plan.zones.len()).max(1);
-    let refresh = kpi::Refresh::new(settings)?;
-    let shared = Shared {
+    let refresh = kpi::KpiRefresher::new(settings)?;
+    let shared = BackfillContext {
         settings,
         metrics,
         request,
@@ -70,15 +70,15 @@ pub fn run(
         columns: &columns,
         schema: &schema,
         observe,
-        all: Progress {
+        all: BackfillProgress {
             zones_all: plan.zones.len() as u64,
             bytes_all: plan.bytes,
-            ..Progress::default()
+            ..BackfillProgress::default()
         },
         jobs,
-        waiting: Mutex::new(numbered(plan.zones, &done)),
+        waiting: Mutex::new(number_zones(plan.zones, &done)),
         done,
-        came: Came::default(),
+        counters: BackfillCounters::default(),
         failed: AtomicBool::new(false),
     };
     let mut results = Vec::new();
@@ -87,7 +87,7 @@ pub fn run(
         for _ in 0..jobs {
             let connection = connection.try_clone()?;
             let shared = &shared;
-            threads.push(scope.spawn(move || Worker::new(shared, connection).run()));
+            threads.push(scope.spawn(move || BackfillWorker::new(shared, connection).run()));
         }
         for thread in threads {
             let ended = thread.join();
@@ -95,7 +95,7 @@ pub fn run(
         }
         Ok(())
     })?;
-    let mut summary = Summary { columns: schema.names.len(), ..Summary::default() };
+    let mut summary = BackfillSummary { columns: schema.names.len(), ..BackfillSummary::default() };
     let mut ids = Vec::new();
     for result in results {
         let own = result?;
@@ -103,8 +103,8 @@ pub fn run(
         summary.zones_before += own.zones_before;
         summary.rows += own.rows;
         summary.rejects += own.rejects;
-        summary.stages_s.add(own.stages);
-        for (quality, count) in Quality::ALL.iter().zip(own.by_quality) {
+        summary.stages_s.add_seconds(own.stages);
+        for (quality, count) in QualityFlag::ALL.iter().zip(own.by_quality) {
             summary.readings += count;
             if count > 0 {
                 *summary.by_quality.entry(quality.as_str()).or_default() += count;
@@ -115,7 +115,7 @@ pub fn run(
     let writing = Instant::now();
     connection.execute_batch("CHECKPOINT")?;
     summary.stages_s.write += writing.elapsed().as_secs_f64();
-    if rejects::list(&connection, &ids, &request.rejects)? > 0 {
+    if rejects::export_rejects_csv(&connection, &ids, &request.rejects)? > 0 {
         summary.rejects_file = Some(request.rejects.clone());
     }
     summary.took_s = started.elapsed().as_secs_f64();
@@ -123,29 +123,29 @@ pub fn run(
 }
 
 /// What all threads share.
-struct Shared<'a> {
-    settings: &'a Settings,
+struct BackfillContext<'a> {
+    settings: &'a FeatureStoreSettings,
     metrics: &'a MetricTable,
-    request: &'a Request,
-    refresh: &'a kpi::Refresh,
+    request: &'a BackfillRequest,
+    refresh: &'a kpi::KpiRefresher,
     columns: &'a [SmolStr],
-    schema: &'a Arc<Schema>,
-    observe: &'a (dyn Fn(Progress) + Sync),
-    all: Progress,
+    schema: &'a Arc<FeatureRowSchema>,
+    observe: &'a (dyn Fn(BackfillProgress) + Sync),
+    all: BackfillProgress,
     jobs: usize,
-    waiting: Mutex<VecDeque<Numbered>>,
-    done: Done,
-    came: Came,
+    waiting: Mutex<VecDeque<NumberedZone>>,
+    done: BackfillCheckpoint,
+    counters: BackfillCounters,
     failed: AtomicBool,
 }
 
-impl Shared<'_> {
-    fn next(&self) -> Option<Numbered> {
+impl BackfillContext<'_> {
+    fn take_next_zone(&self) -> Option<NumberedZone> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// How many zones are to come for each thread.
-    fn to_come(&self) -> u64 {
+    fn remaining_zones_per_worker(&self) -> u64 {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len();
         (waiting / self.jobs) as u64
     }
@@ -153,27 +153,27 @@ impl Shared<'_> {
 
 /// How far all threads have come.
 #[derive(Default)]
-struct Came {
+struct BackfillCounters {
     zones: AtomicU64,
     readings: AtomicU64,
     bytes: AtomicU64,
 }
 
 /// A zone with the numbers that it and its parts will have, whoever takes it.
-struct Numbered {
-    zone: Zone,
+struct NumberedZone {
+    zone: PlannedZone,
     id: u32,
     first_file: u32,
     first_series: u32,
 }
 
-fn numbered(zones: Vec<Zone>, done: &Done) -> VecDeque<Numbered> {
+fn number_zones(zones: Vec<PlannedZone>, done: &BackfillCheckpoint) -> VecDeque<NumberedZone> {
     let (mut file, mut series) = (done.next_file, done.next_series);
     (done.next_id..)
         .zip(zones)
         .map(|(id, zone)| {
-            let (files, all) = zone.counts();
-            let numbered = Numbered { zone, id, first_file: file, first_series: series };
+            let (files, all) = zone.count_files_and_series();
+            let numbered = NumberedZone { zone, id, first_file: file, first_series: series };
             (file, series) = (file + files, series + all);
             numbered
         })
@@ -182,32 +182,32 @@ fn numbered(zones: Vec<Zone>, done: &Done) -> VecDeque<Numbered> {
 
 /// What one thread did.
 #[derive(Default)]
-struct Share {
+struct WorkerSummary {
     ids: Vec<u32>,
     zones: u64,
     zones_before: u64,
     rows: u64,
     rejects: u64,
-    by_quality: [u64; Quality::ALL.len()],
-    stages: Stages,
+    by_quality: [u64; QualityFlag::ALL.len()],
+    stages: StageSeconds,
 }
 
-struct Worker<'a> {
-    shared: &'a Shared<'a>,
+struct BackfillWorker<'a> {
+    shared: &'a BackfillContext<'a>,
     connection: Connection,
-    share: Share,
-    open: Option<Open>,
+    share: WorkerSummary,
+    open: Option<OpenTransaction>,
 }
 
 /// What the open transaction has.
 #[derive(Default)]
-struct Open {
+struct OpenTransaction {
     zones: u64,
     rows: u64,
     readings: u64,
 }
 
-impl Open {
+impl OpenTransaction {
     /// Whether to end it, with so many zones to come on this thread: not where the rows
     /// of those would be too few for a transaction of their own.
     fn is_full(&self, zones_to_come: u64) -> bool {
@@ -217,79 +217,80 @@ impl Open {
     }
 }
 
-impl<'a> Worker<'a> {
-    fn new(shared: &'a Shared<'a>, connection: Connection) -> Self {
-        Self { shared, connection, share: Share::default(), open: None }
+impl<'a> BackfillWorker<'a> {
+    fn new(shared: &'a BackfillContext<'a>, connection: Connection) -> Self {
+        Self { shared, connection, share: WorkerSummary::default(), open: None }
     }
 
-    fn run(mut self) -> Result<Share, StoreError> {
+    fn run(mut self) -> Result<WorkerSummary, StoreError> {
         while !self.shared.failed.load(Ordering::Relaxed) {
-            let Some(next) = self.shared.next() else { break };
-            if let Err(error) = self.take(next) {
+            let Some(next) = self.shared.take_next_zone() else { break };
+            if let Err(error) = self.import_zone(next) {
                 self.shared.failed.store(true, Ordering::Relaxed);
                 return Err(error);
             }
         }
-        self.commit()?;
+        self.commit_transaction()?;
         Ok(self.share)
     }
 
-    fn take(&mut self, numbered: Numbered) -> Result<(), StoreError> {
-        let Numbered { zone, id, first_file, first_series } = numbered;
+    fn import_zone(&mut self, numbered: NumberedZone) -> Result<(), StoreError> {
+        let NumberedZone { zone, id, first_file, first_series } = numbered;
         let bytes = zone.bytes();
         let began = Instant::now();
-        let history = zone.read(self.shared.request)?;
+        let history = zone.read_history(self.shared.request)?;
         self.share.stages.read += began.elapsed().as_secs_f64();
-        let content = done::content(&history, self.shared.request);
-        if let Some(before) = self.shared.done.same(&history, &content)? {
+        let content = checkpoint::hash_content(&history, self.shared.request);
+        if let Some(before) = self.shared.done.find_completed(&history, &content)? {
             self.share.zones_before += 1;
             self.share.ids.push(before);
-            self.came(1, 0, bytes);
+            self.report_progress(1, 0, bytes);
             return Ok(());
         }
         if self.open.is_none() {
             self.connection.execute_batch("BEGIN TRANSACTION")?;
         }
-        let numbers = Numbers::of(&history, first_file, first_series);
-        let rows = self.write(&history, &numbers, id, &content)?;
-        let readings = history.readings() as u64;
+        let numbers = AssignedIds::assign_from(&history, first_file, first_series);
+        let rows = self.write_zone(&history, &numbers, id, &content)?;
+        let readings = history.reading_count() as u64;
         let open = self.open.get_or_insert_default();
         open.zones += 1;
         open.rows += rows;
         open.readings += readings;
-        let is_full = open.is_full(self.shared.to_come());
+        let is_full = open.is_full(self.shared.remaining_zones_per_worker());
         self.share.ids.push(id);
-        self.came(0, readings, bytes);
-        if is_full { self.commit() } else { Ok(()) }
+        self.report_progress(0, readings, bytes);
+        if is_full { self.commit_transaction() } else { Ok(()) }
     }
 
     /// One zone, into the open transaction; how many feature rows it has.
-    fn write(
+    fn write_zone(
         &mut self,
-        history: &History,
-        numbers: &Numbers,
+        history: &ZoneHistory,
+        numbers: &AssignedIds,
         id: u32,
         content: &str,
     ) -> Result<u64, StoreError> {
-        let Shared { settings, metrics, request, columns, schema, .. } = self.shared;
+        let BackfillContext { settings, metrics, request, columns, schema, .. } = self.shared;
         let connection = &self.connection;
         let began = Instant::now();
-        let mut rows = Rows::new(connection, &history.zone, schema)?;
+        let mut rows = FeatureRowAppender::new(connection, &history.zone, schema)?;
         let engine = &settings.engine;
-        let outcome = course::run(history, engine, metrics, columns, |row| rows.push(row))?;
+        let outcome =
+            pipeline::process_history(history, engine, metrics, columns, |row| rows.push(row))?;
         let written_s = rows.took_s;
         self.share.stages.engine += began.elapsed().as_secs_f64() - written_s;
         let began = Instant::now();
         let count = rows.finish()?;
         if !request.features_only {
-            write::names(connection, history, numbers)?;
-            write::readings(connection, history, &outcome, id, numbers)?;
-            write::progress(connection, &history.zone, &outcome.progress)?;
+            zone_writer::write_files_and_series(connection, history, numbers)?;
+            zone_writer::write_readings(connection, history, &outcome, id, numbers)?;
+            zone_writer::write_progress(connection, &history.zone, &outcome.progress)?;
         }
         self.write_kpis(history, &outcome)?;
-        rejects::keep(connection, id, &history.rejects)?;
+        rejects::store_rejects(connection, id, &history.rejects)?;
         let rejected = history.rejects.len() as u64;
-        let mut by_quality = [0_u64; Quality::ALL.len()];
+        let mut by_quality = [0_u64; QualityFlag::ALL.len()];
         for quality in outcome.qualities.iter().flatten() {
             by_quality[*quality as usize] += 1;
         }
@@ -304,13 +305,13 @@ impl<'a> Worker<'a> {
                 history.zone.site.as_str(),
                 history.zone.zone.as_str(),
                 content,
-                history.readings() as u64,
+                history.reading_count() as u64,
                 counts,
                 rejected,
                 count,
                 !request.features_only,
-                first.map(|ms| micros(*ms)),
-                last.map(|ms| micros(*ms))
+                first.map(|ms| ms_to_micros(*ms)),
+                last.map(|ms| ms_to_micros(*ms))
             ],
         )?;
         self.share.stages.write += began.elapsed().as_secs_f64() + written_s;
@@ -322,35 +323,40 @@ impl<'a> Worker<'a> {
         Ok(count)
     }
 
-    fn write_kpis(&self, history: &History, outcome: &Outcome) -> Result<(), StoreError> {
-        let Shared { settings, request, refresh, .. } = self.shared;
-        let mut metrics: BTreeMap<SmolStr, Vec<kpi::Readings<'_>>> = BTreeMap::new();
+    fn write_kpis(
+        &self,
+        history: &ZoneHistory,
+        outcome: &PipelineOutcome,
+    ) -> Result<(), StoreError> {
+        let BackfillContext { settings, request, refresh, .. } = self.shared;
+        let mut metrics: BTreeMap<SmolStr, Vec<kpi::ReadingSlices<'_>>> = BTreeMap::new();
         for (series, qualities) in history.series.iter().zip(&outcome.qualities) {
             let of_metric = metrics.entry(series.sensor.metric.clone()).or_default();
             of_metric.push((&series.event_ms, &series.value, qualities));
         }
         let (rules, time_zone) = (&settings.kpi.rules, &refresh.time_zone);
-        let hours = kpi::of_history(&metrics, rules, time_zone);
-        let open_ms = refresh.open_ms(outcome.progress.newest_ms);
+        let hours = kpi::tally_history(&metrics, rules, time_zone);
+        let open_ms = refresh.tallies_kept_from_ms(outcome.progress.newest_ms);
         let is_final = request.features_only;
         let zone = &history.zone;
-        kpi::write_zone(&self.connection, zone, &hours, rules, time_zone, open_ms, is_final)
+        kpi::write_zone_kpis(&self.connection, zone, &hours, rules, time_zone, open_ms, is_final)
     }
 
-    fn commit(&mut self) -> Result<(), StoreError> {
-        let Some(Open { zones, .. }) = self.open.take() else { return Ok(()) };
+    fn commit_transaction(&mut self) -> Result<(), StoreError> {
+        let Some(OpenTransaction { zones, .. }) = self.open.take() else { return Ok(()) };
         let began = Instant::now();
         self.connection.execute_batch("COMMIT")?;
         self.share.stages.write += began.elapsed().as_secs_f64();
         self.share.zones += zones;
-        self.came(zones, 0, 0);
+        self.report_progress(zones, 0, 0);
         Ok(())
     }
 
-    fn came(&self, zones: u64, readings: u64, bytes: u64) {
+    fn report_progress(&self, zones: u64, readings: u64, bytes: u64) {
         let add = |counter: &AtomicU64, more| counter.fetch_add(more, Ordering::Relaxed) + more;
-        let Came { zones: all_zones, readings: all_readings, bytes: all_bytes } = &self.shared.came;
-        (self.shared.observe)(Progress {
+        let BackfillCounters { zones: all_zones, readings: all_readings, bytes: all_bytes } =
+            &self.shared.counters;
+        (self.shared.observe)(BackfillProgress {
             zones: add(all_zones, zones),
             readings: add(all_readings, readings),
             bytes: add(all_bytes, bytes),
@@ -360,8 +366,11 @@ impl<'a> Worker<'a> {
 }
 
 /// The metrics that have columns, and behind them those that are new.
-fn columns(connection: &Connection, new: &[SmolStr]) -> Result<Vec<SmolStr>, StoreError> {
-    let mut columns = store::metrics(connection)?;
+fn metrics_with_columns(
+    connection: &Connection,
+    new: &[SmolStr],
+) -> Result<Vec<SmolStr>, StoreError> {
+    let mut columns = store::read_metrics(connection)?;
     for metric in new {
         if !columns.contains(metric) {
             columns.push(metric.clone());
@@ -373,17 +382,17 @@ fn columns(connection: &Connection, new: &[SmolStr]) -> Result<Vec<SmolStr>, Sto
 /// Makes the columns that rows will have. By itself before any transaction: a
 /// column too many is harmless, and DuckDB does not append to a table that the
 /// same transaction alters.
-fn prepare(
+fn prepare_columns(
     connection: &Connection,
-    schema: &Schema,
+    schema: &FeatureRowSchema,
     metrics: &[SmolStr],
 ) -> Result<(), StoreError> {
     let there: std::collections::HashSet<SmolStr> =
-        store::feature_columns(connection, "rows")?.into_iter().collect();
+        store::read_feature_columns(connection, "rows")?.into_iter().collect();
     for name in schema.names.iter().filter(|name| !there.contains(*name)) {
         connection.execute_batch(&format!(
             "ALTER TABLE features.rows ADD COLUMN IF NOT EXISTS {} DOUBLE",
-            store::quoted(name)
+            store::quote_identifier(name)
         ))?;
     }
     let names: Vec<String> =
@@ -393,7 +402,7 @@ fn prepare(
         schema.hash,
         names.join(", ")
     ))?;
-    let known = store::metrics(connection)?.len();
+    let known = store::read_metrics(connection)?.len();
     for (position, metric) in metrics.iter().enumerate().skip(known) {
         connection.execute(
             "INSERT INTO meta.metrics VALUES (?, ?)",
@@ -409,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_transaction_has_whole_row_groups_and_leaves_no_small_rest() {
-        let open = |zones, rows, readings| Open { zones, rows, readings };
+        let open = |zones, rows, readings| OpenTransaction { zones, rows, readings };
         assert!(!open(10, ROWS_MIN - 1, 0).is_full(100));
         assert!(open(10, ROWS_MIN, 0).is_full(100), "ten more zones make another");
         assert!(!open(10, ROWS_MIN, 0).is_full(9), "nine would be a rest");

@@ -6,16 +6,17 @@ use serde_json::json;
 use telemetry::MetricTable;
 
 use crate::{
-    Settings, StoreError, Version,
+    FeatureStoreSettings, FeatureVersion, StoreError,
     definitions::{
-        Change, Definitions, Derived, Diff, Feature, Lineage, Origin, diff, hint, lineage,
+        DefinedFeature, DefinitionsDiff, DerivedMetric, FeatureChange, FeatureDefinitions,
+        FeatureLineage, FeatureOrigin, diff_definitions, suggest_name, trace_lineage,
     },
-    drop_version, versions_of,
+    drop_version, list_versions,
 };
 
 /// What is computed, by the definitions of the configuration.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum FeaturesCommand {
     /// What there is: metrics, derived metrics, joins, with their windows.
     #[command(after_help = "Examples:\n  \
         feature-store features list\n  \
@@ -73,7 +74,7 @@ pub enum Command {
 
 /// What to print, and what to end with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct CommandOutput {
     /// For standard output.
     pub text: String,
     /// For standard error.
@@ -86,34 +87,35 @@ pub struct Answer {
 ///
 /// # Errors
 /// Where the DuckDB file is asked for and cannot be opened.
-pub fn answer(
-    command: &Command,
-    settings: &Settings,
+pub fn execute_command(
+    command: &FeaturesCommand,
+    settings: &FeatureStoreSettings,
     metrics: &MetricTable,
-) -> Result<Answer, StoreError> {
-    let configured = || Definitions::load(&settings.engine.features, metrics);
+) -> Result<CommandOutput, StoreError> {
+    let configured = || FeatureDefinitions::load(&settings.engine.features, metrics);
     let answered = match command {
-        Command::List { metric, names, json } => {
-            configured().map(|own| list_answer(&own, metrics, metric, *names, *json))
+        FeaturesCommand::List { metric, names, json } => {
+            configured().map(|own| list_features(&own, metrics, metric, *names, *json))
         }
-        Command::Show { name, json } => {
-            configured().map(|own| show_answer(&own, metrics, name, *json))
+        FeaturesCommand::Show { name, json } => {
+            configured().map(|own| show_features(&own, metrics, name, *json))
         }
-        Command::Check { file } => Definitions::load(file, metrics).map(|read| {
-            let count = read.features(metrics.iter().map(|(name, _)| name.as_str())).len();
-            let (file, hash) = (file.display(), short(&read));
-            fine(format!(
+        FeaturesCommand::Check { file } => FeatureDefinitions::load(file, metrics).map(|read| {
+            let count =
+                read.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str())).len();
+            let (file, hash) = (file.display(), short_hash(&read));
+            success_output(format!(
                 "{file}: no mistakes; {count} features of all known metrics, hash {hash}\n"
             ))
         }),
-        Command::Diff { file, to } => {
-            let load = |file: &PathBuf| Definitions::load(file, metrics);
+        FeaturesCommand::Diff { file, to } => {
+            let load = |file: &PathBuf| FeatureDefinitions::load(file, metrics);
             let (old, new) = match to {
                 Some(to) => (load(file), load(to)),
                 None => (configured(), load(file)),
             };
             match (old, new) {
-                (Ok(old), Ok(new)) => Ok(diff_answer(&old, &new, metrics)),
+                (Ok(old), Ok(new)) => Ok(compare_definitions(&old, &new, metrics)),
                 (Err(mut old), Err(new)) => {
                     old.mistakes.extend(new.mistakes);
                     Err(old)
@@ -121,86 +123,104 @@ pub fn answer(
                 (Err(error), _) | (_, Err(error)) => Err(error),
             }
         }
-        Command::Versions => return Ok(fine(versions(&versions_of(settings)?))),
-        Command::Drop { version } => {
-            return Ok(drop_answer(*version, drop_version(settings, *version)?));
+        FeaturesCommand::Versions => {
+            return Ok(success_output(format_versions(&list_versions(settings)?)));
+        }
+        FeaturesCommand::Drop { version } => {
+            return Ok(report_dropped_version(*version, drop_version(settings, *version)?));
         }
     };
     Ok(answered.unwrap_or_else(|error| {
         let count = error.mistakes.len();
         let mistakes = if count == 1 { "mistake" } else { "mistakes" };
-        let exit_code = if matches!(command, Command::Diff { .. }) { 2 } else { 1 };
-        wrong(format!("{error}\n{count} {mistakes}\n"), exit_code)
+        let exit_code = if matches!(command, FeaturesCommand::Diff { .. }) { 2 } else { 1 };
+        failure_output(format!("{error}\n{count} {mistakes}\n"), exit_code)
     }))
 }
 
-fn fine(text: String) -> Answer {
-    Answer { text, error: String::new(), exit_code: 0 }
+fn success_output(text: String) -> CommandOutput {
+    CommandOutput { text, error: String::new(), exit_code: 0 }
 }
 
-fn wrong(error: String, exit_code: u8) -> Answer {
-    Answer { text: String::new(), error, exit_code }
+fn failure_output(error: String, exit_code: u8) -> CommandOutput {
+    CommandOutput { text: String::new(), error, exit_code }
 }
 
-fn list_answer(
-    definitions: &Definitions,
+fn list_features(
+    definitions: &FeatureDefinitions,
     metrics: &MetricTable,
     metric: &[String],
     names: bool,
     json: bool,
-) -> Answer {
+) -> CommandOutput {
     let known = || metrics.iter().map(|(name, _)| name.as_str());
     if let Some(unknown) = metric.iter().find(|name| metrics.get(name).is_none()) {
-        return wrong(unknown_name("metric", unknown, &known().collect::<Vec<_>>()), 1);
+        return failure_output(
+            format_unknown_name("metric", unknown, &known().collect::<Vec<_>>()),
+            1,
+        );
     }
     let is_asked = |name: &&str| metric.is_empty() || metric.iter().any(|own| own == name);
     let measured: Vec<&str> = known().filter(is_asked).collect();
-    let features = definitions.features(measured.iter().copied());
+    let features = definitions.features_for_metrics(measured.iter().copied());
     let all: Vec<&str> = features.iter().map(|feature| feature.name.as_str()).collect();
-    fine(match (names, json) {
+    success_output(match (names, json) {
         (true, _) => all.iter().map(|name| format!("{name}\n")).collect(),
-        (_, true) => json_of(&lineage(definitions, metrics, &all)),
-        _ => list(definitions, metrics, &measured),
+        (_, true) => format_json(&trace_lineage(definitions, metrics, &all)),
+        _ => format_feature_table(definitions, metrics, &measured),
     })
 }
 
-fn show_answer(definitions: &Definitions, metrics: &MetricTable, name: &str, json: bool) -> Answer {
-    let features = definitions.features(metrics.iter().map(|(name, _)| name.as_str()));
-    let is_meant =
-        |own: &&Feature| own.name == name || own.metric().is_some_and(|metric| metric == name);
+fn show_features(
+    definitions: &FeatureDefinitions,
+    metrics: &MetricTable,
+    name: &str,
+    json: bool,
+) -> CommandOutput {
+    let features = definitions.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str()));
+    let is_meant = |own: &&DefinedFeature| {
+        own.name == name || own.metric().is_some_and(|metric| metric == name)
+    };
     let meant: Vec<&str> = features.iter().filter(is_meant).map(|own| own.name.as_str()).collect();
     if meant.is_empty() {
         let known: Vec<&str> = features.iter().map(|own| own.name.as_str()).collect();
-        return wrong(unknown_name("feature", name, &known), 1);
+        return failure_output(format_unknown_name("feature", name, &known), 1);
     }
-    let found = lineage(definitions, metrics, &meant);
-    fine(if json { json_of(&found) } else { show(&found) })
+    let found = trace_lineage(definitions, metrics, &meant);
+    success_output(if json { format_json(&found) } else { format_lineage(&found) })
 }
 
-fn drop_answer(version: i32, is_gone: bool) -> Answer {
+fn report_dropped_version(version: i32, is_gone: bool) -> CommandOutput {
     if is_gone {
-        return fine(format!("version {version} is gone\n"));
+        return success_output(format!("version {version} is gone\n"));
     }
     let hint = "hint: `feature-store features versions` lists them; the active one stays";
-    wrong(format!("there is no old version {version}\n{hint}\n"), 1)
+    failure_output(format!("there is no old version {version}\n{hint}\n"), 1)
 }
 
-fn diff_answer(old: &Definitions, new: &Definitions, metrics: &MetricTable) -> Answer {
-    let found = diff(old, new, metrics);
+fn compare_definitions(
+    old: &FeatureDefinitions,
+    new: &FeatureDefinitions,
+    metrics: &MetricTable,
+) -> CommandOutput {
+    let found = diff_definitions(old, new, metrics);
     let exit_code = u8::from(!found.changes.is_empty());
-    Answer { exit_code, ..fine(changes(&found, old, new)) }
+    CommandOutput { exit_code, ..success_output(format_changes(&found, old, new)) }
 }
 
-fn unknown_name(what: &str, name: &str, known: &[&str]) -> String {
-    let hint = hint(name, known).map(|hint| format!("\nhint: {hint}"));
+fn format_unknown_name(what: &str, name: &str, known: &[&str]) -> String {
+    let hint = suggest_name(name, known).map(|hint| format!("\nhint: {hint}"));
     format!("there is no {what} `{name}`{}\n", hint.unwrap_or_default())
 }
 
-fn json_of(lineage: &[Lineage]) -> String {
+fn format_json(lineage: &[FeatureLineage]) -> String {
     format!("{:#}\n", json!(lineage))
 }
 
-fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+fn new_table<const N: usize>(
+    head: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head).add_rows(rows);
@@ -208,8 +228,12 @@ fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String
 }
 
 /// A line a metric, derived metric and join.
-fn list(definitions: &Definitions, metrics: &MetricTable, measured: &[&str]) -> String {
-    let features = definitions.features(measured.iter().copied());
+fn format_feature_table(
+    definitions: &FeatureDefinitions,
+    metrics: &MetricTable,
+    measured: &[&str],
+) -> String {
+    let features = definitions.features_for_metrics(measured.iter().copied());
     let of_metric = |metric: &str| {
         features.iter().filter(|own| own.metric().is_some_and(|own| own == metric)).count()
     };
@@ -237,13 +261,14 @@ fn list(definitions: &Definitions, metrics: &MetricTable, measured: &[&str]) -> 
                 own_unit,
                 windows(name),
                 count,
-                Derived::formula(derived),
+                DerivedMetric::formula_text(derived),
             ]);
         }
     }
-    let count = |is: fn(&Origin) -> bool| features.iter().filter(|own| is(&own.origin)).count();
-    let calendar = count(|origin| matches!(origin, Origin::Calendar(_)));
-    let drying = count(|origin| matches!(origin, Origin::Drying(_)));
+    let count =
+        |is: fn(&FeatureOrigin) -> bool| features.iter().filter(|own| is(&own.origin)).count();
+    let calendar = count(|origin| matches!(origin, FeatureOrigin::Calendar(_)));
+    let drying = count(|origin| matches!(origin, FeatureOrigin::Drying(_)));
     let none = String::new;
     if calendar > 0 {
         let from = definitions.calendar.join(", ");
@@ -253,13 +278,13 @@ fn list(definitions: &Definitions, metrics: &MetricTable, measured: &[&str]) -> 
         let from = format!("the driest probe: {}", definitions.drying.join(", "));
         rows.push(["drying_…".to_owned(), none(), none(), drying.to_string(), from]);
     }
-    let joins = features.iter().filter(|own| matches!(own.origin, Origin::Join(_)));
+    let joins = features.iter().filter(|own| matches!(own.origin, FeatureOrigin::Join(_)));
     let joins: Vec<&str> = joins.map(|own| own.name.as_str()).collect();
-    for own in lineage(definitions, metrics, &joins).iter().filter(|_| !joins.is_empty()) {
+    for own in trace_lineage(definitions, metrics, &joins).iter().filter(|_| !joins.is_empty()) {
         let unit = own.unit.as_deref().unwrap_or_default().to_owned();
         rows.push([own.feature.to_string(), unit, none(), "1".to_owned(), own.formula.clone()]);
     }
-    let mut table = table(["name", "unit", "windows", "features", "from"], rows);
+    let mut table = new_table(["name", "unit", "windows", "features", "from"], rows);
     if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -267,12 +292,12 @@ fn list(definitions: &Definitions, metrics: &MetricTable, measured: &[&str]) -> 
         "{table}\n{} features of {} metrics, hash {}\n",
         features.len(),
         measured.len(),
-        short(definitions)
+        short_hash(definitions)
     )
 }
 
 /// One feature as a list of what it is, several as a table.
-fn show(lineage: &[Lineage]) -> String {
+fn format_lineage(lineage: &[FeatureLineage]) -> String {
     let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
     if let [own] = lineage {
         let aggregate = own.aggregate.map(|aggregate| aggregate.as_str());
@@ -290,7 +315,7 @@ fn show(lineage: &[Lineage]) -> String {
             rows.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?.to_owned()]));
         let inputs = [["made of".to_owned(), own.inputs.join(", ")]];
         let inputs = inputs.into_iter().filter(|_| !own.inputs.is_empty());
-        return format!("{}\n", table(["", ""], rows.chain(inputs)));
+        return format!("{}\n", new_table(["", ""], rows.chain(inputs)));
     }
     let rows = lineage.iter().map(|own| {
         [
@@ -300,50 +325,55 @@ fn show(lineage: &[Lineage]) -> String {
             text(own.filter.as_deref()),
         ]
     });
-    format!("{}\n", table(["feature", "unit", "formula", "readings where"], rows))
+    format!("{}\n", new_table(["feature", "unit", "formula", "readings where"], rows))
 }
 
-fn changes(diff: &Diff, old: &Definitions, new: &Definitions) -> String {
-    let (from, to) = (short(old), short(new));
+fn format_changes(
+    diff: &DefinitionsDiff,
+    old: &FeatureDefinitions,
+    new: &FeatureDefinitions,
+) -> String {
+    let (from, to) = (short_hash(old), short_hash(new));
     if diff.changes.is_empty() {
         return format!("no feature changes: {} are the same; hash {from} → {to}\n", diff.same);
     }
     let rows = diff.changes.iter().map(|(name, change)| {
         let (what, how) = match change {
-            Change::Added(own) => ("added", described(own)),
-            Change::Removed(own) => ("removed", described(own)),
-            Change::Changed { from, to } => {
-                ("changed", format!("{}\n→ {}", described(from), described(to)))
+            FeatureChange::Added(own) => ("added", describe_lineage(own)),
+            FeatureChange::Removed(own) => ("removed", describe_lineage(own)),
+            FeatureChange::Changed { from, to } => {
+                ("changed", format!("{}\n→ {}", describe_lineage(from), describe_lineage(to)))
             }
-            Change::ChangedBy { of, input } => {
-                ("changed", format!("{}, as {input} is", described(of)))
+            FeatureChange::ChangedBy { of, input } => {
+                ("changed", format!("{}, as {input} is", describe_lineage(of)))
             }
         };
         [what.to_owned(), name.to_string(), how]
     });
-    let count =
-        |what: fn(&Change) -> bool| diff.changes.values().filter(|change| what(change)).count();
-    let added = count(|change| matches!(change, Change::Added(_)));
-    let removed = count(|change| matches!(change, Change::Removed(_)));
+    let count = |what: fn(&FeatureChange) -> bool| {
+        diff.changes.values().filter(|change| what(change)).count()
+    };
+    let added = count(|change| matches!(change, FeatureChange::Added(_)));
+    let removed = count(|change| matches!(change, FeatureChange::Removed(_)));
     let backfill = match diff.needs_backfill() {
         true => "rows of the past have to be made anew (a backfill)",
         false => "no backfill is needed",
     };
     format!(
         "{}\n{added} added, {removed} removed, {} changed, {} as before; hash {from} → {to}\n{backfill}\n",
-        table(["", "feature", "how"], rows),
+        new_table(["", "feature", "how"], rows),
         diff.changes.len() - added - removed,
         diff.same
     )
 }
 
-fn described(own: &Lineage) -> String {
+fn describe_lineage(own: &FeatureLineage) -> String {
     let filter = own.filter.as_ref().map(|filter| format!(" where {filter}"));
     let unit = own.unit.as_ref().map(|unit| format!(" [{unit}]"));
     format!("{}{}{}", own.formula, filter.unwrap_or_default(), unit.unwrap_or_default())
 }
 
-fn versions(versions: &[Version]) -> String {
+fn format_versions(versions: &[FeatureVersion]) -> String {
     let rows = versions.iter().map(|own| {
         let table = if own.is_active { "rows".to_owned() } else { format!("rows_v{}", own.number) };
         let hash = own.hash.chars().take(12).collect();
@@ -356,19 +386,20 @@ fn versions(versions: &[Version]) -> String {
             active.into(),
         ]
     });
-    format!("{}\n", table(["version", "hash", "made (UTC)", "rows", ""], rows))
+    format!("{}\n", new_table(["version", "hash", "made (UTC)", "rows", ""], rows))
 }
 
-fn short(definitions: &Definitions) -> String {
-    definitions.hash().chars().take(12).collect()
+fn short_hash(definitions: &FeatureDefinitions) -> String {
+    definitions.compute_hash().chars().take(12).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(command: Command) -> Answer {
-        answer(&command, &Settings::default(), &MetricTable::default()).unwrap()
+    fn run(command: FeaturesCommand) -> CommandOutput {
+        execute_command(&command, &FeatureStoreSettings::default(), &MetricTable::default())
+            .unwrap()
     }
 
     fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
@@ -381,7 +412,7 @@ mod tests {
     fn list_counts_what_it_names() {
         let list = |names, json| {
             let metric = vec!["temperature".to_owned(), "humidity".to_owned()];
-            run(Command::List { metric, names, json }).text
+            run(FeaturesCommand::List { metric, names, json }).text
         };
         let names = list(true, false);
         let table = list(false, false);
@@ -400,7 +431,7 @@ mod tests {
 
     #[test]
     fn show_takes_features_and_metrics() {
-        let show = |name: &str| run(Command::Show { name: name.to_owned(), json: false });
+        let show = |name: &str| run(FeaturesCommand::Show { name: name.to_owned(), json: false });
         let vpd = show("vpd_kpa").text;
         assert!(vpd.contains("FAO 56") && vpd.contains("humidity_mean_10m"), "{vpd}");
         assert!(show("light_day").text.contains("the sun is up"));
@@ -416,13 +447,13 @@ mod tests {
         let other = "version = 1\nmetrics.battery.inherit = false\n[windows]\n1h = [\"mean\"]\n";
         let other = file(&dir, "other.toml", other);
         let wrong = file(&dir, "wrong.toml", "version = 2\n[window]\n");
-        let check = |file: &PathBuf| run(Command::Check { file: file.clone() });
+        let check = |file: &PathBuf| run(FeaturesCommand::Check { file: file.clone() });
         assert_eq!(check(&same).exit_code, 0);
         let mistakes = check(&wrong);
         assert_eq!(mistakes.exit_code, 1);
         assert!(mistakes.error.ends_with("2 mistakes\n"), "{}", mistakes.error);
         let diff = |file: &PathBuf, to: Option<&PathBuf>| {
-            run(Command::Diff { file: file.clone(), to: to.cloned() })
+            run(FeaturesCommand::Diff { file: file.clone(), to: to.cloned() })
         };
         assert_eq!(diff(&same, None).exit_code, 0);
         let found = diff(&other, None);

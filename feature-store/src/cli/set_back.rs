@@ -2,7 +2,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use telemetry::{ZoneId, time::parse_bound_ms};
 
-use crate::{Settings, StoreError, set_back};
+use crate::{FeatureStoreSettings, StoreError, set_back};
 
 /// `feature-store set-back`.
 #[derive(Clone, Debug, clap::Args)]
@@ -12,7 +12,7 @@ use crate::{Settings, StoreError, set_back};
     Readings after that time are flagged `future` and stay in the file. What they kept out, above \
     all readings that were flagged `late` because of them, is judged again, and the zone's feature \
     rows and KPIs are computed again.")]
-pub struct Command {
+pub struct SetBackCommand {
     /// The zone, as in farm/bay-1.
     zone: ZoneId,
     /// The time after which its readings cannot have been measured [default: now].
@@ -20,12 +20,12 @@ pub struct Command {
     after: Option<i64>,
 }
 
-impl Command {
+impl SetBackCommand {
     /// Sets the zone back; prints the result as JSON.
     ///
     /// # Errors
     /// As [`set_back`].
-    pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
+    pub fn run(self, settings: &FeatureStoreSettings) -> Result<(), StoreError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let after_ms = self.after.unwrap_or(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
         let result = set_back(settings, &self.zone, after_ms)?;

@@ -2,26 +2,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use telemetry::{MetricTable, SmolStr};
 
-use super::{Definitions, Lineage, lineage};
+use super::{FeatureDefinitions, FeatureLineage, trace_lineage};
 
 /// What becomes of a feature.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FeatureChange {
     /// It is new.
-    Added(Lineage),
+    Added(FeatureLineage),
     /// It is gone.
-    Removed(Lineage),
+    Removed(FeatureLineage),
     /// It is made otherwise than before.
     Changed {
         /// As it was.
-        from: Lineage,
+        from: FeatureLineage,
         /// As it is now.
-        to: Lineage,
+        to: FeatureLineage,
     },
     /// It is made as before, of a feature that is not.
     ChangedBy {
         /// As it was and is.
-        of: Lineage,
+        of: FeatureLineage,
         /// The first such input.
         input: SmolStr,
     },
@@ -29,33 +29,37 @@ pub enum Change {
 
 /// What two definitions differ in, for a site with every known metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diff {
+pub struct DefinitionsDiff {
     /// By name.
-    pub changes: BTreeMap<SmolStr, Change>,
+    pub changes: BTreeMap<SmolStr, FeatureChange>,
     /// How many features are as they were.
     pub same: usize,
 }
 
-impl Diff {
+impl DefinitionsDiff {
     /// Whether rows of the past have values to be made anew; a feature that goes leaves
     /// none to make.
     #[must_use]
     pub fn needs_backfill(&self) -> bool {
-        self.changes.values().any(|change| !matches!(change, Change::Removed(_)))
+        self.changes.values().any(|change| !matches!(change, FeatureChange::Removed(_)))
     }
 }
 
 /// What changes from one to the other.
 #[must_use]
-pub fn diff(from: &Definitions, to: &Definitions, metrics: &MetricTable) -> Diff {
-    let by_name = |definitions: &Definitions| -> BTreeMap<SmolStr, Lineage> {
-        let all = lineage(definitions, metrics, &[]);
+pub fn diff_definitions(
+    from: &FeatureDefinitions,
+    to: &FeatureDefinitions,
+    metrics: &MetricTable,
+) -> DefinitionsDiff {
+    let by_name = |definitions: &FeatureDefinitions| -> BTreeMap<SmolStr, FeatureLineage> {
+        let all = trace_lineage(definitions, metrics, &[]);
         all.into_iter().map(|own| (own.feature.clone(), own)).collect()
     };
     let (before, after) = (by_name(from), by_name(to));
-    let mut diff = Diff::default();
+    let mut diff = DefinitionsDiff::default();
     for (name, own) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-        diff.changes.insert(name.clone(), Change::Removed(own.clone()));
+        diff.changes.insert(name.clone(), FeatureChange::Removed(own.clone()));
     }
     // Joins last, each behind its inputs, so that what changes an input is known.
     let joins: BTreeSet<&SmolStr> = to.join_order.iter().collect();
@@ -63,14 +67,17 @@ pub fn diff(from: &Definitions, to: &Definitions, metrics: &MetricTable) -> Diff
     for name in first.chain(&to.join_order) {
         let Some(own) = after.get(name) else { continue };
         let change = match before.get(name) {
-            None => Some(Change::Added(own.clone())),
-            Some(old) if old != own => Some(Change::Changed { from: old.clone(), to: own.clone() }),
+            None => Some(FeatureChange::Added(own.clone())),
+            Some(old) if old != own => {
+                Some(FeatureChange::Changed { from: old.clone(), to: own.clone() })
+            }
             Some(_) => {
                 let changed = own
                     .inputs
                     .iter()
                     .find(|input| joins.contains(name) && diff.changes.contains_key(*input));
-                changed.map(|input| Change::ChangedBy { of: own.clone(), input: input.clone() })
+                changed
+                    .map(|input| FeatureChange::ChangedBy { of: own.clone(), input: input.clone() })
             }
         };
         match change {
@@ -101,19 +108,20 @@ mod tests {
         let metrics = MetricTable::default();
         let read = |text: &str| {
             let text = format!("version = 1\n{text}");
-            Definitions::parse("t", &text, &metrics).unwrap_or_else(|error| panic!("{error}"))
+            FeatureDefinitions::parse("t", &text, &metrics)
+                .unwrap_or_else(|error| panic!("{error}"))
         };
-        let found = diff(&read(BASE), &read(&change(BASE)), &metrics);
+        let found = diff_definitions(&read(BASE), &read(&change(BASE)), &metrics);
         let of_interest = |name: &SmolStr| {
             let mut other = metrics.iter().map(|(metric, _)| metric).filter(|m| *m != "co2");
             !other.any(|metric| name.starts_with(metric.as_str()))
         };
         let changes = found.changes.iter().filter(|(name, _)| of_interest(name));
         let changes = changes.map(|(name, change)| match change {
-            Change::Added(_) => format!("+{name}"),
-            Change::Removed(_) => format!("-{name}"),
-            Change::Changed { .. } => format!("~{name}"),
-            Change::ChangedBy { input, .. } => format!("~{name}<{input}"),
+            FeatureChange::Added(_) => format!("+{name}"),
+            FeatureChange::Removed(_) => format!("-{name}"),
+            FeatureChange::Changed { .. } => format!("~{name}"),
+            FeatureChange::ChangedBy { input, .. } => format!("~{name}<{input}"),
         });
         assert_eq!(changes.collect::<Vec<_>>().join(" "), expect);
         assert_eq!(found.needs_backfill(), needs_backfill);

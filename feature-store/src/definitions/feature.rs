@@ -2,24 +2,24 @@ use std::collections::HashSet;
 
 use telemetry::SmolStr;
 
-use super::{Aggregate, Definitions, Join};
-use crate::settings::Window;
+use super::{Aggregate, FeatureDefinitions, JoinDefinition};
+use crate::settings::WindowDuration;
 
 /// The metric whose drying there are features of.
 const DRYING_METRIC: &str = "soil_moisture";
 
 /// A feature that definitions make, and what of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Feature {
+pub struct DefinedFeature {
     /// Its name, which is that of its column.
     pub name: SmolStr,
     /// What it is.
-    pub origin: Origin,
+    pub origin: FeatureOrigin,
 }
 
 /// What a feature is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum FeatureOrigin {
     /// The newest value of a metric.
     Newest {
         /// Which metric.
@@ -37,7 +37,7 @@ pub enum Origin {
         /// What is computed.
         aggregate: Aggregate,
         /// Of which window.
-        window: Window,
+        window: WindowDuration,
     },
     /// Of the clock: a name of [`agronomy::calendar::Calendar::NAMES`].
     Calendar(SmolStr),
@@ -47,62 +47,72 @@ pub enum Origin {
     Join(SmolStr),
 }
 
-impl Definitions {
+impl FeatureDefinitions {
     /// The features of a zone that measures these metrics: of the clock, of each metric
     /// and of those derived of it, of drying soil, and those joins that it has inputs for.
     #[must_use]
-    pub fn features<'a>(&self, metrics: impl IntoIterator<Item = &'a str>) -> Vec<Feature> {
+    pub fn features_for_metrics<'a>(
+        &self,
+        metrics: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<DefinedFeature> {
         let mut features = Vec::new();
-        let mut add = |name: String, origin| features.push(Feature { name: name.into(), origin });
+        let mut add =
+            |name: String, origin| features.push(DefinedFeature { name: name.into(), origin });
         for name in &self.calendar {
-            add(name.to_string(), Origin::Calendar(name.clone()));
+            add(name.to_string(), FeatureOrigin::Calendar(name.clone()));
         }
         let mut dries = false;
         for metric in metrics {
             dries |= metric == DRYING_METRIC;
             let own = SmolStr::from(metric);
-            add(format!("{metric}_last"), Origin::Newest { metric: own.clone() });
-            add(format!("{metric}_age_s"), Origin::Age { metric: own.clone() });
+            add(format!("{metric}_last"), FeatureOrigin::Newest { metric: own.clone() });
+            add(format!("{metric}_age_s"), FeatureOrigin::Age { metric: own.clone() });
             let derived = self.derived_from(metric).map(|(name, _)| name);
             for metric in std::iter::once(&own).chain(derived) {
                 for (window, aggregates) in self.windows_of(metric) {
                     for aggregate in aggregates {
                         let name = format!("{metric}_{aggregate}_{window}");
-                        add(name, Origin::Window { metric: metric.clone(), aggregate, window });
+                        add(
+                            name,
+                            FeatureOrigin::Window { metric: metric.clone(), aggregate, window },
+                        );
                     }
                 }
             }
         }
         for name in self.drying.iter().filter(|_| dries) {
-            add(format!("drying_{name}"), Origin::Drying(name.clone()));
+            add(format!("drying_{name}"), FeatureOrigin::Drying(name.clone()));
         }
         let mut names: HashSet<SmolStr> = features.iter().map(|own| own.name.clone()).collect();
         for name in &self.join_order {
             let join = self.joins.get(name);
-            if join.is_some_and(|join| join.is_there(|input| names.contains(input))) {
+            if join.is_some_and(|join| join.has_required_inputs(|input| names.contains(input))) {
                 names.insert(name.clone());
-                features.push(Feature { name: name.clone(), origin: Origin::Join(name.clone()) });
+                features.push(DefinedFeature {
+                    name: name.clone(),
+                    origin: FeatureOrigin::Join(name.clone()),
+                });
             }
         }
         features
     }
 }
 
-impl Feature {
+impl DefinedFeature {
     /// The metric that it is of, measured or derived; none of the clock, of drying soil and
     /// of joins.
     #[must_use]
     pub fn metric(&self) -> Option<&SmolStr> {
         match &self.origin {
-            Origin::Newest { metric } | Origin::Age { metric } | Origin::Window { metric, .. } => {
-                Some(metric)
-            }
-            Origin::Calendar(_) | Origin::Drying(_) | Origin::Join(_) => None,
+            FeatureOrigin::Newest { metric }
+            | FeatureOrigin::Age { metric }
+            | FeatureOrigin::Window { metric, .. } => Some(metric),
+            FeatureOrigin::Calendar(_) | FeatureOrigin::Drying(_) | FeatureOrigin::Join(_) => None,
         }
     }
 }
 
-impl Join {
+impl JoinDefinition {
     /// The features that it is computed of.
     #[must_use]
     pub fn inputs(&self) -> &[SmolStr] {
@@ -113,7 +123,7 @@ impl Join {
 
     /// Whether it can have a value where there are these features: a formula needs all
     /// of its inputs, SQL can do without some.
-    fn is_there(&self, has: impl Fn(&SmolStr) -> bool) -> bool {
+    fn has_required_inputs(&self, has: impl Fn(&SmolStr) -> bool) -> bool {
         match self {
             Self::Formula { inputs, .. } => inputs.iter().all(has),
             Self::Sql { inputs, .. } => inputs.iter().any(has),
@@ -126,7 +136,7 @@ mod tests {
     use super::*;
 
     fn names(metrics: &[&str]) -> Vec<SmolStr> {
-        let features = Definitions::built_in().features(metrics.iter().copied());
+        let features = FeatureDefinitions::built_in().features_for_metrics(metrics.iter().copied());
         features.into_iter().map(|feature| feature.name).collect()
     }
 

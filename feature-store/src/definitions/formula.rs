@@ -1,6 +1,6 @@
 use agronomy::{
     formula::{air, evapotranspiration, light, radiation},
-    sun::Place,
+    sun::GeoLocation,
 };
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// or with an input that is null, it is null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Formula {
+pub enum JoinFormula {
     /// First less second input.
     Difference,
     /// kPa, of temperature, °C, and humidity, %RH.
@@ -30,14 +30,14 @@ pub enum Formula {
 
 /// When and where a formula is asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct FormulaContext {
     /// 1–366 on the site's calendar; none beyond the calendar's years.
     pub day_of_year: Option<u16>,
     /// Where the site is, if that is known.
-    pub place: Option<Place>,
+    pub place: Option<GeoLocation>,
 }
 
-impl Formula {
+impl JoinFormula {
     /// Every formula.
     pub const ALL: [Self; 8] = [
         Self::Difference,
@@ -67,7 +67,7 @@ impl Formula {
 
     /// How many inputs it takes.
     #[must_use]
-    pub const fn inputs(self) -> usize {
+    pub const fn input_count(self) -> usize {
         match self {
             Self::LightIntegral => 1,
             _ => 2,
@@ -76,7 +76,7 @@ impl Formula {
 
     /// What its inputs are.
     #[must_use]
-    pub const fn takes(self) -> &'static str {
+    pub const fn input_description(self) -> &'static str {
         match self {
             Self::Difference => "two features of the same unit",
             Self::LightIntegral => "the integral of light over a day, lux·h",
@@ -120,14 +120,14 @@ impl Formula {
     /// Its value, NaN where there is none.
     ///
     /// ```
-    /// use feature_store::definitions::{Formula, Moment};
+    /// use feature_store::definitions::{JoinFormula, FormulaContext};
     ///
-    /// let anywhere = Moment { day_of_year: None, place: None };
-    /// let kpa = Formula::VapourPressureDeficit.value(&[20.0, 50.0], anywhere);
+    /// let anywhere = FormulaContext { day_of_year: None, place: None };
+    /// let kpa = JoinFormula::VapourPressureDeficit.value(&[20.0, 50.0], anywhere);
     /// assert!((kpa - 1.169).abs() < 1e-3); // FAO 56, table 2.3: e°(20 °C) = 2.338 kPa
     /// ```
     #[must_use]
-    pub fn value(self, inputs: &[f64], moment: Moment) -> f64 {
+    pub fn compute_value(self, inputs: &[f64], moment: FormulaContext) -> f64 {
         let value = match (self, inputs) {
             (Self::Difference, [a, b]) => Some(a - b),
             (Self::VapourPressureDeficit, [t, rh]) => air::deficit_kpa(*t, *rh),
@@ -154,33 +154,40 @@ impl Formula {
 mod tests {
     use super::*;
 
-    fn check(formula: Formula, inputs: &[f64], moment: Moment, expect: f64, within: f64) {
-        let value = formula.value(inputs, moment);
+    fn check(
+        formula: JoinFormula,
+        inputs: &[f64],
+        moment: FormulaContext,
+        expect: f64,
+        within: f64,
+    ) {
+        let value = formula.compute_value(inputs, moment);
         let same = (value.is_nan() && expect.is_nan()) || (value - expect).abs() <= within;
         assert!(same, "{formula:?} {inputs:?}: {value}, expected {expect}");
     }
 
     #[test]
     fn formulas_give_their_sources_examples() {
-        let anywhere = Moment { day_of_year: Some(246), place: None };
-        let south = Moment { place: Some(Place::new(-20.0, 0.0).unwrap()), ..anywhere };
-        check(Formula::Difference, &[21.0, 20.5], anywhere, 0.5, 0.0);
+        let anywhere = FormulaContext { day_of_year: Some(246), place: None };
+        let south =
+            FormulaContext { place: Some(GeoLocation::new(-20.0, 0.0).unwrap()), ..anywhere };
+        check(JoinFormula::Difference, &[21.0, 20.5], anywhere, 0.5, 0.0);
         // FAO 56, table 2.3: e°(20 °C) = 2.338 kPa
-        check(Formula::VapourPressureDeficit, &[20.0, 50.0], anywhere, 1.169, 1e-3);
-        check(Formula::DewPoint, &[20.0, 100.0], anywhere, 20.0, 1e-9);
+        check(JoinFormula::VapourPressureDeficit, &[20.0, 50.0], anywhere, 1.169, 1e-3);
+        check(JoinFormula::DewPoint, &[20.0, 100.0], anywhere, 20.0, 1e-9);
         // 10,000 lux of sun for 12 h: 185.2 µmol/(m² s) · 43,200 s
-        check(Formula::LightIntegral, &[120_000.0], anywhere, 8.0, 1e-9);
+        check(JoinFormula::LightIntegral, &[120_000.0], anywhere, 8.0, 1e-9);
         // FAO 56, example 8 gives Ra = 32.2 MJ/m²: 0.0023 · 37.8 · √10 · 0.408 · 32.2
-        check(Formula::ReferenceEvapotranspiration, &[25.0, 15.0], south, 3.61, 0.01);
-        check(Formula::ReferenceEvapotranspiration, &[25.0, 15.0], anywhere, f64::NAN, 0.0);
-        check(Formula::DewPoint, &[20.0, f64::NAN], anywhere, f64::NAN, 0.0);
+        check(JoinFormula::ReferenceEvapotranspiration, &[25.0, 15.0], south, 3.61, 0.01);
+        check(JoinFormula::ReferenceEvapotranspiration, &[25.0, 15.0], anywhere, f64::NAN, 0.0);
+        check(JoinFormula::DewPoint, &[20.0, f64::NAN], anywhere, f64::NAN, 0.0);
     }
 
     #[test]
     fn names_are_those_of_the_file() {
-        for formula in Formula::ALL {
+        for formula in JoinFormula::ALL {
             let json = format!("\"{}\"", formula.as_str());
-            assert_eq!(serde_json::from_str::<Formula>(&json).unwrap(), formula);
+            assert_eq!(serde_json::from_str::<JoinFormula>(&json).unwrap(), formula);
         }
     }
 }

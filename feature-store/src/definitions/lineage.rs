@@ -2,11 +2,14 @@ use serde::Serialize;
 use telemetry::{MetricTable, SmolStr};
 use utoipa::ToSchema;
 
-use super::{Aggregate, Definitions, Derived, Feature, Join, Origin, When};
+use super::{
+    Aggregate, DaylightFilter, DefinedFeature, DerivedMetric, FeatureDefinitions, FeatureOrigin,
+    JoinDefinition,
+};
 
 /// What a feature is made of, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Lineage {
+pub struct FeatureLineage {
     /// Its name.
     #[schema(value_type = String, example = "temperature_slope_1h")]
     pub feature: SmolStr,
@@ -37,9 +40,13 @@ pub struct Lineage {
 /// The lineage of features by their names, in their order; of all that a zone with every
 /// known metric has where there are none. Names that there are not are left out.
 #[must_use]
-pub fn lineage(definitions: &Definitions, metrics: &MetricTable, names: &[&str]) -> Vec<Lineage> {
-    let features = definitions.features(metrics.iter().map(|(name, _)| name.as_str()));
-    let of = |feature: &Feature| Lineage::of(definitions, metrics, feature);
+pub fn trace_lineage(
+    definitions: &FeatureDefinitions,
+    metrics: &MetricTable,
+    names: &[&str],
+) -> Vec<FeatureLineage> {
+    let features = definitions.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str()));
+    let of = |feature: &DefinedFeature| FeatureLineage::from_feature(definitions, metrics, feature);
     if names.is_empty() {
         return features.iter().map(of).collect();
     }
@@ -47,8 +54,12 @@ pub fn lineage(definitions: &Definitions, metrics: &MetricTable, names: &[&str])
     names.iter().filter_map(find).map(of).collect()
 }
 
-impl Lineage {
-    fn of(definitions: &Definitions, metrics: &MetricTable, feature: &Feature) -> Self {
+impl FeatureLineage {
+    fn from_feature(
+        definitions: &FeatureDefinitions,
+        metrics: &MetricTable,
+        feature: &DefinedFeature,
+    ) -> Self {
         let mut lineage = Self {
             feature: feature.name.clone(),
             metric: feature.metric().cloned(),
@@ -61,71 +72,79 @@ impl Lineage {
             inputs: Vec::new(),
         };
         match &feature.origin {
-            Origin::Newest { metric } => {
+            FeatureOrigin::Newest { metric } => {
                 lineage.formula = format!("newest {metric}");
-                lineage.of_metric(definitions, metrics, metric);
+                lineage.fill_from_metric(definitions, metrics, metric);
             }
-            Origin::Age { metric } => {
+            FeatureOrigin::Age { metric } => {
                 lineage.formula = format!("time since the newest {metric}");
-                lineage.of_metric(definitions, metrics, metric);
+                lineage.fill_from_metric(definitions, metrics, metric);
                 lineage.unit = Some("s".into());
             }
-            Origin::Window { metric, aggregate, window } => {
-                let value = lineage.of_metric(definitions, metrics, metric);
+            FeatureOrigin::Window { metric, aggregate, window } => {
+                let value = lineage.fill_from_metric(definitions, metrics, metric);
                 lineage.formula = format!("{aggregate} of {value} over (t − {window}, t]");
                 lineage.window = Some(window.to_string().into());
                 lineage.aggregate = Some(*aggregate);
                 lineage.source = aggregate.source().map(SmolStr::new_static);
                 lineage.unit = aggregate.unit(lineage.unit.as_deref());
             }
-            Origin::Calendar(name) => {
+            FeatureOrigin::Calendar(name) => {
                 lineage.formula = format!("{name} of the site's clock");
                 lineage.source = Some(CALENDAR_SOURCE.into());
-                lineage.unit = Some(unit_of_name(name));
+                lineage.unit = Some(unit_from_name(name));
             }
-            Origin::Drying(name) => {
+            FeatureOrigin::Drying(name) => {
                 lineage.formula = format!("{name} of the drying trend of the driest probe");
                 lineage.source = Some(DRYING_SOURCE.into());
-                lineage.unit = Some(unit_of_name(name));
+                lineage.unit = Some(unit_from_name(name));
                 lineage.inputs = vec!["soil_moisture".into(), "irrigation".into()];
             }
-            Origin::Join(name) => lineage.of_join(definitions, metrics, &definitions.joins[name]),
+            FeatureOrigin::Join(name) => {
+                lineage.fill_from_join(definitions, metrics, &definitions.joins[name])
+            }
         }
         lineage
     }
 
     /// What all features of a metric have in common. Returns what a reading counts as.
-    fn of_metric(
+    fn fill_from_metric(
         &mut self,
-        definitions: &Definitions,
+        definitions: &FeatureDefinitions,
         metrics: &MetricTable,
         metric: &SmolStr,
     ) -> String {
         let derived = definitions.derived.get(metric);
         let measured = derived.map_or(metric, |derived| &derived.from);
         let own = definitions.metrics.get(measured).and_then(|own| own.filter.as_ref());
-        let filters = own.into_iter().cloned().chain(derived.into_iter().flat_map(filters));
+        let filters =
+            own.into_iter().cloned().chain(derived.into_iter().flat_map(describe_filters));
         let filters: Vec<String> = filters.collect();
         self.filter = (!filters.is_empty()).then(|| filters.join("; "));
         let unit = metrics.get(measured).map(|metric| metric.unit.clone());
         self.unit = derived.and_then(|derived| derived.unit.clone()).or(unit);
         self.inputs = vec![measured.clone()];
-        derived.map_or_else(|| metric.to_string(), Derived::formula)
+        derived.map_or_else(|| metric.to_string(), DerivedMetric::formula_text)
     }
 
-    fn of_join(&mut self, definitions: &Definitions, metrics: &MetricTable, join: &Join) {
+    fn fill_from_join(
+        &mut self,
+        definitions: &FeatureDefinitions,
+        metrics: &MetricTable,
+        join: &JoinDefinition,
+    ) {
         self.inputs = join.inputs().to_vec();
         match join {
-            Join::Formula { formula, inputs } => {
+            JoinDefinition::Formula { formula, inputs } => {
                 self.formula = format!("{}({})", formula.as_str(), inputs.join(", "));
                 self.source = Some(formula.source().into());
                 let of_input = || {
                     let input = inputs.first()?;
-                    lineage(definitions, metrics, &[input]).pop()?.unit
+                    trace_lineage(definitions, metrics, &[input]).pop()?.unit
                 };
                 self.unit = formula.unit().map(SmolStr::new_static).or_else(of_input);
             }
-            Join::Sql { value, unit, .. } => {
+            JoinDefinition::Sql { value, unit, .. } => {
                 self.formula.clone_from(value);
                 self.source = Some("SQL of the definitions, run by DuckDB".into());
                 self.unit.clone_from(unit);
@@ -138,10 +157,10 @@ const CALENDAR_SOURCE: &str =
     "IANA time zone database; sun by the NOAA Solar Calculator (J. Meeus, 1991)";
 const DRYING_SOURCE: &str = "agronomy::drying: least squares since the last watering, FAO 56 terms";
 
-impl Derived {
+impl DerivedMetric {
     /// What it makes of a reading.
     #[must_use]
-    pub fn formula(&self) -> String {
+    pub fn formula_text(&self) -> String {
         match (&self.value, self.below, self.above) {
             (Some(value), ..) => format!("{value} [value = {}]", self.from),
             (_, Some(below), _) => format!("max(0, {below} − {})", self.from),
@@ -151,16 +170,16 @@ impl Derived {
     }
 }
 
-fn filters(derived: &Derived) -> impl Iterator<Item = String> {
+fn describe_filters(derived: &DerivedMetric) -> impl Iterator<Item = String> {
     let when = derived.when.map(|when| match when {
-        When::Day => "the sun is up".to_owned(),
-        When::Night => "the sun is down".to_owned(),
+        DaylightFilter::Day => "the sun is up".to_owned(),
+        DaylightFilter::Night => "the sun is down".to_owned(),
     });
     when.into_iter().chain(derived.filter.clone())
 }
 
 /// By the name, as in `since_watering_h`.
-fn unit_of_name(name: &str) -> SmolStr {
+fn unit_from_name(name: &str) -> SmolStr {
     const ENDS: [(&str, &str); 5] =
         [("_pct_min", "%/min"), ("_pct_h", "%/h"), ("_pct", "%"), ("_min", "min"), ("_h", "h")];
     let end = ENDS.iter().find(|(end, _)| name.ends_with(end)).map(|(_, unit)| *unit);
@@ -173,8 +192,11 @@ mod tests {
 
     fn check(text: &str, feature: &str, expect: [&str; 4]) {
         let metrics = MetricTable::default();
-        let read = Definitions::parse("t", &format!("version = 1\n{text}"), &metrics).unwrap();
-        let [found] = &lineage(&read, &metrics, &[feature])[..] else { panic!("no {feature}") };
+        let read =
+            FeatureDefinitions::parse("t", &format!("version = 1\n{text}"), &metrics).unwrap();
+        let [found] = &trace_lineage(&read, &metrics, &[feature])[..] else {
+            panic!("no {feature}")
+        };
         let found = [
             found.formula.clone(),
             found.filter.clone().unwrap_or_default(),
@@ -243,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_built_in_feature_has_a_formula_and_a_unit() {
-        for own in lineage(&Definitions::built_in(), &MetricTable::default(), &[]) {
+        for own in trace_lineage(&FeatureDefinitions::built_in(), &MetricTable::default(), &[]) {
             assert!(!own.formula.is_empty() && own.unit.is_some(), "{own:?}");
         }
     }

@@ -11,11 +11,11 @@
 //! - `diff`: what two definitions differ in
 
 mod aggregate;
+mod diagnostic;
 mod diff;
 mod feature;
 mod formula;
 mod lineage;
-mod mistake;
 mod read;
 mod sql;
 
@@ -26,47 +26,47 @@ use sha2::{Digest, Sha256};
 use telemetry::{SmolStr, metric::is_circular};
 
 pub use aggregate::Aggregate;
-pub use diff::{Change, Diff, diff};
-pub use feature::{Feature, Origin};
-pub use formula::{Formula, Moment};
-pub use lineage::{Lineage, lineage};
-pub(crate) use mistake::hint;
-pub use mistake::{DefinitionsError, Mistake};
-pub use sql::{JoinSql, Mapped, ReadingSql, SqlReading};
+pub(crate) use diagnostic::suggest_name;
+pub use diagnostic::{DefinitionDiagnostic, DefinitionsError};
+pub use diff::{DefinitionsDiff, FeatureChange, diff_definitions};
+pub use feature::{DefinedFeature, FeatureOrigin};
+pub use formula::{FormulaContext, JoinFormula};
+pub use lineage::{FeatureLineage, trace_lineage};
+pub use sql::{EvaluatedReadings, SqlJoinEvaluator, SqlReading, SqlReadingEvaluator};
 
-use crate::settings::Window;
+use crate::settings::WindowDuration;
 
 /// The built-in definitions, as a file.
 pub const BUILT_IN: &str = include_str!("features.toml");
 
 /// Of the form of the file.
-const VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 /// Changes when the program computes something else by the same name.
 const ENGINE_VERSION: u32 = 2;
 
 /// A window's width, with what is computed of it.
-pub type Windows = BTreeMap<Window, Vec<Aggregate>>;
+pub type WindowAggregates = BTreeMap<WindowDuration, Vec<Aggregate>>;
 
-/// What is computed of every zone's readings, checked: made by [`Definitions::load`].
+/// What is computed of every zone's readings, checked: made by [`Definitions::run_load`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Definitions {
+pub struct FeatureDefinitions {
     /// Of the form of the file.
     pub version: u32,
     /// What features are about.
-    pub entity: Entity,
+    pub entity: FeatureEntity,
     /// Windows of every metric.
-    pub windows: Windows,
+    pub windows: WindowAggregates,
     /// What is different for single metrics.
     pub metrics: BTreeMap<SmolStr, MetricDefinition>,
     /// Readings made of readings.
-    pub derived: BTreeMap<SmolStr, Derived>,
+    pub derived: BTreeMap<SmolStr, DerivedMetric>,
     /// Which features of the clock there are: names of [`agronomy::calendar::Calendar::NAMES`].
     pub calendar: Vec<SmolStr>,
     /// Which features of the zone's driest soil there are, as `drying_<name>`: names of
     /// [`agronomy::drying::Trend::NAMES`].
     pub drying: Vec<SmolStr>,
     /// Features made of features.
-    pub joins: BTreeMap<SmolStr, Join>,
+    pub joins: BTreeMap<SmolStr, JoinDefinition>,
     /// Their names, each behind those of the joins that it is made of.
     #[serde(skip)]
     pub join_order: Vec<SmolStr>,
@@ -75,7 +75,7 @@ pub struct Definitions {
 /// What features are about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Entity {
+pub enum FeatureEntity {
     /// A zone of a site: one row for each and for each time.
     #[default]
     Zone,
@@ -87,7 +87,7 @@ pub struct MetricDefinition {
     /// Whether it has the windows of every metric.
     pub inherit: bool,
     /// Windows that are different; without aggregates: that are not there.
-    pub windows: Windows,
+    pub windows: WindowAggregates,
     /// SQL over a reading; where it is not true, the reading enters no feature.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -96,12 +96,12 @@ pub struct MetricDefinition {
 /// A metric made, reading by reading, of another. At most one of `value`, `below`,
 /// `above` says how; without any it is the value itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Derived {
+pub struct DerivedMetric {
     /// The metric that it is made of.
     pub from: SmolStr,
     /// Only by day, or only by night; needs the site's place.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub when: Option<When>,
+    pub when: Option<DaylightFilter>,
     /// SQL over a reading; only readings for which it is true.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
@@ -118,13 +118,13 @@ pub struct Derived {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<SmolStr>,
     /// The windows that it has; it inherits none.
-    pub windows: Windows,
+    pub windows: WindowAggregates,
 }
 
 /// Sun up, or sun down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum When {
+pub enum DaylightFilter {
     /// From sunrise to sunset.
     Day,
     /// From sunset to sunrise.
@@ -134,11 +134,11 @@ pub enum When {
 /// A feature made of others of the same row: by a formula of the program, or by SQL.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Join {
+pub enum JoinDefinition {
     /// By a formula of the program.
     Formula {
         /// Which one.
-        formula: Formula,
+        formula: JoinFormula,
         /// The features that it is computed of, in the formula's order; joins by formula too.
         inputs: Vec<SmolStr>,
     },
@@ -154,18 +154,18 @@ pub enum Join {
     },
 }
 
-impl Definitions {
+impl FeatureDefinitions {
     /// The windows of a metric, derived ones too, narrowest first. A direction has those only
     /// that the file gives to it alone: an angle has no arithmetic mean.
     #[must_use]
-    pub fn windows_of(&self, metric: &str) -> Vec<(Window, Vec<Aggregate>)> {
+    pub fn windows_of(&self, metric: &str) -> Vec<(WindowDuration, Vec<Aggregate>)> {
         if let Some(derived) = self.derived.get(metric) {
             return derived.windows.clone().into_iter().collect();
         }
         let own = self.metrics.get(metric);
         let mut windows = match own {
-            Some(own) if !own.inherit => Windows::new(),
-            _ if is_circular(metric) => Windows::new(),
+            Some(own) if !own.inherit => WindowAggregates::new(),
+            _ if is_circular(metric) => WindowAggregates::new(),
             _ => self.windows.clone(),
         };
         windows.extend(own.map(|own| own.windows.clone()).unwrap_or_default());
@@ -174,7 +174,7 @@ impl Definitions {
     }
 
     /// The metrics that are made of this one, by name.
-    pub fn derived_from(&self, metric: &str) -> impl Iterator<Item = (&SmolStr, &Derived)> {
+    pub fn derived_from(&self, metric: &str) -> impl Iterator<Item = (&SmolStr, &DerivedMetric)> {
         self.derived.iter().filter(move |(_, derived)| derived.from == metric)
     }
 
@@ -192,17 +192,17 @@ impl Definitions {
     /// # Panics
     /// Never: definitions have a JSON form.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("definitions have a JSON form")
     }
 
     /// SHA-256 over what is defined and how this program computes it, hexadecimal:
     /// equal for files that differ in comments and order only.
     #[must_use]
-    pub fn hash(&self) -> SmolStr {
+    pub fn compute_hash(&self) -> SmolStr {
         let mut hasher = Sha256::new();
         hasher.update(ENGINE_VERSION.to_le_bytes());
-        hasher.update(self.text());
+        hasher.update(self.to_json());
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 }
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_metric_has_the_common_windows_and_its_own() {
-        let built_in = Definitions::built_in();
+        let built_in = FeatureDefinitions::built_in();
         let widths = |metric: &str| {
             let windows = built_in.windows_of(metric);
             windows.iter().map(|(window, _)| window.to_string()).collect::<Vec<_>>().join(" ")

@@ -6,13 +6,14 @@ use sha2::{Digest, Sha256};
 use telemetry::{MetricTable, SmolStr};
 
 use super::{
-    MINUTE_MS, clock::Clock, drying::DryingFeatures, join::Joins, quantiles::Bins, sql::Ahead,
+    MINUTE_MS, calendar_columns::CalendarColumns, drying::DryingFeatures,
+    formula_joins::FormulaJoins, quantiles::QuantileBins, sql_prefetch::SqlPrefetch,
 };
-use crate::definitions::{Aggregate, Definitions, Derived};
+use crate::definitions::{Aggregate, DerivedMetric, FeatureDefinitions};
 
 /// The names of the columns of a row, and their hash.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Schema {
+pub struct FeatureRowSchema {
     /// In the order of the row's values.
     pub names: Vec<SmolStr>,
     /// SHA-256 over definitions and names, hexadecimal: changes with the meaning
@@ -23,37 +24,37 @@ pub struct Schema {
 /// Assigns columns to the features of metrics, in the order in which metrics
 /// are first seen: a column never moves.
 #[derive(Debug)]
-pub struct Catalog {
-    definitions: Arc<Definitions>,
+pub struct FeatureCatalog {
+    definitions: Arc<FeatureDefinitions>,
     metrics: MetricTable,
     interval_ms: i64,
-    pub(super) clock: Clock,
+    pub(super) clock: CalendarColumns,
     pub(super) drying: DryingFeatures,
-    pub(super) joins: Joins,
+    pub(super) joins: FormulaJoins,
     /// Where the definitions have SQL over readings.
-    pub(super) ahead: Option<Ahead>,
+    pub(super) sql_prefetch: Option<SqlPrefetch>,
     numbers: HashMap<SmolStr, usize>,
-    blocks: Vec<Block>,
-    order: Vec<SmolStr>,
-    schema: Arc<Schema>,
+    blocks: Vec<MetricColumns>,
+    metric_order: Vec<SmolStr>,
+    schema: Arc<FeatureRowSchema>,
 }
 
 /// The columns of one metric.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(super) struct MetricColumns {
     pub(super) columns: Range<usize>,
     /// Whether the first two are the newest value and its age.
     pub(super) has_last: bool,
     /// Narrowest first.
-    pub(super) windows: Vec<BlockWindow>,
-    pub(super) bins: Bins,
+    pub(super) windows: Vec<WindowColumns>,
+    pub(super) bins: QuantileBins,
     /// Metrics made of this one, and their blocks.
-    pub(super) derived: Vec<(Derived, usize)>,
+    pub(super) derived: Vec<(DerivedMetric, usize)>,
 }
 
 /// The columns of one window of a metric.
 #[derive(Clone, Debug)]
-pub(super) struct BlockWindow {
+pub(super) struct WindowColumns {
     pub(super) width_ms: i64,
     pub(super) aggregates: Vec<Aggregate>,
     /// Minutes that have a reading where none is missing.
@@ -61,27 +62,27 @@ pub(super) struct BlockWindow {
     pub(super) has_quantiles: bool,
 }
 
-impl Block {
+impl MetricColumns {
     pub(super) fn widest_ms(&self) -> i64 {
         self.windows.last().map_or(0, |window| window.width_ms)
     }
 }
 
-impl Catalog {
+impl FeatureCatalog {
     /// The columns for these metrics, in this order; readings are expected
     /// `interval_ms` apart.
     #[must_use]
     pub fn new(
-        definitions: Arc<Definitions>,
+        definitions: Arc<FeatureDefinitions>,
         table: MetricTable,
         interval_ms: i64,
         metrics: &[SmolStr],
     ) -> Self {
         let mut names = Vec::new();
-        let clock = Clock::new(&definitions.calendar, &mut names);
+        let clock = CalendarColumns::new(&definitions.calendar, &mut names);
         let drying = DryingFeatures::new(&definitions.drying, &mut names);
-        let joins = Joins::new(&definitions.joins, &mut names);
-        let schema = Arc::new(Schema { hash: SmolStr::default(), names });
+        let joins = FormulaJoins::new(&definitions.joins, &mut names);
+        let schema = Arc::new(FeatureRowSchema { hash: SmolStr::default(), names });
         let mut catalog = Self {
             definitions,
             metrics: table,
@@ -89,28 +90,28 @@ impl Catalog {
             clock,
             drying,
             joins,
-            ahead: None,
+            sql_prefetch: None,
             numbers: HashMap::new(),
             blocks: Vec::new(),
-            order: Vec::new(),
+            metric_order: Vec::new(),
             schema,
         };
-        catalog.rename(catalog.schema.names.clone());
+        catalog.set_names(catalog.schema.names.clone());
         for metric in metrics {
-            catalog.add(metric);
+            catalog.add_metric(metric);
         }
         catalog
     }
 
     /// The columns as they are now.
     #[must_use]
-    pub fn schema(&self) -> &Arc<Schema> {
+    pub fn schema(&self) -> &Arc<FeatureRowSchema> {
         &self.schema
     }
 
     /// What is computed.
     #[must_use]
-    pub fn definitions(&self) -> &Arc<Definitions> {
+    pub fn definitions(&self) -> &Arc<FeatureDefinitions> {
         &self.definitions
     }
 
@@ -118,27 +119,27 @@ impl Catalog {
     /// among them.
     #[must_use]
     pub fn metrics(&self) -> &[SmolStr] {
-        &self.order
+        &self.metric_order
     }
 
     /// The number of a metric's columns, which are made unless they are there.
-    pub(super) fn add(&mut self, metric: &SmolStr) -> usize {
+    pub(super) fn add_metric(&mut self, metric: &SmolStr) -> usize {
         if let Some(number) = self.numbers.get(metric) {
             return *number;
         }
-        self.order.push(metric.clone());
+        self.metric_order.push(metric.clone());
         let mut names = self.schema.names.clone();
-        let number = self.add_block(metric, true, &mut names);
+        let number = self.add_columns(metric, true, &mut names);
         let definitions = self.definitions.clone();
         for (name, derived) in definitions.derived_from(metric) {
-            let own = self.add_block(name, false, &mut names);
+            let own = self.add_columns(name, false, &mut names);
             self.blocks[number].derived.push((derived.clone(), own));
         }
-        self.rename(names);
+        self.set_names(names);
         number
     }
 
-    fn add_block(&mut self, metric: &SmolStr, has_last: bool, names: &mut Vec<SmolStr>) -> usize {
+    fn add_columns(&mut self, metric: &SmolStr, has_last: bool, names: &mut Vec<SmolStr>) -> usize {
         let start = names.len();
         if has_last {
             names.extend(["last", "age_s"].map(|name| SmolStr::from(format!("{metric}_{name}"))));
@@ -148,33 +149,33 @@ impl Catalog {
             names.extend(
                 aggregates.iter().map(|name| SmolStr::from(format!("{metric}_{name}_{window}"))),
             );
-            windows.push(BlockWindow {
+            windows.push(WindowColumns {
                 width_ms: window.width_ms(),
                 minutes_expected: (window.width_ms() / self.interval_ms).max(1) as f64,
                 has_quantiles: aggregates.iter().any(|aggregate| aggregate.quantile().is_some()),
                 aggregates,
             });
         }
-        let bins = Bins::of(self.metrics.get(metric));
+        let bins = QuantileBins::from_metric(self.metrics.get(metric));
         let number = self.blocks.len();
         let columns = start..names.len();
-        self.blocks.push(Block { columns, has_last, windows, bins, derived: Vec::new() });
+        self.blocks.push(MetricColumns { columns, has_last, windows, bins, derived: Vec::new() });
         self.numbers.insert(metric.clone(), number);
         number
     }
 
-    fn rename(&mut self, names: Vec<SmolStr>) {
+    fn set_names(&mut self, names: Vec<SmolStr>) {
         self.joins.find_inputs(&names);
-        let hash = hash(&self.definitions.hash(), &names);
-        self.schema = Arc::new(Schema { names, hash });
+        let hash = hash_schema(&self.definitions.compute_hash(), &names);
+        self.schema = Arc::new(FeatureRowSchema { names, hash });
     }
 
-    pub(super) fn block(&self, number: usize) -> &Block {
+    pub(super) fn metric_columns(&self, number: usize) -> &MetricColumns {
         &self.blocks[number]
     }
 }
 
-fn hash(definitions: &str, names: &[SmolStr]) -> SmolStr {
+fn hash_schema(definitions: &str, names: &[SmolStr]) -> SmolStr {
     let mut hasher = Sha256::new();
     hasher.update(definitions.as_bytes());
     for name in names {
@@ -188,17 +189,22 @@ fn hash(definitions: &str, names: &[SmolStr]) -> SmolStr {
 mod tests {
     use super::*;
 
-    fn catalog(metrics: &[&str]) -> Catalog {
+    fn catalog(metrics: &[&str]) -> FeatureCatalog {
         let metrics: Vec<SmolStr> = metrics.iter().copied().map(SmolStr::from).collect();
-        Catalog::new(Definitions::built_in(), MetricTable::default(), 60_000, &metrics)
+        FeatureCatalog::new(
+            FeatureDefinitions::built_in(),
+            MetricTable::default(),
+            60_000,
+            &metrics,
+        )
     }
 
     #[test]
     fn columns_are_added_and_never_move() {
         let mut catalog = catalog(&["temperature"]);
         let before = catalog.schema().clone();
-        catalog.add(&"soil_moisture".into());
-        catalog.add(&"temperature".into());
+        catalog.add_metric(&"soil_moisture".into());
+        catalog.add_metric(&"temperature".into());
         let after = catalog.schema();
         assert_eq!(after.names[..before.names.len()], before.names[..]);
         assert_ne!(after.hash, before.hash);
@@ -227,9 +233,9 @@ mod tests {
 
     #[test]
     fn other_definitions_have_another_hash() {
-        let mut other = (*Definitions::built_in()).clone();
+        let mut other = (*FeatureDefinitions::built_in()).clone();
         other.derived.get_mut("heating_degrees").unwrap().below = Some(17.0);
-        let other = Catalog::new(Arc::new(other), MetricTable::default(), 60_000, &[]);
+        let other = FeatureCatalog::new(Arc::new(other), MetricTable::default(), 60_000, &[]);
         assert_eq!(other.schema().names, catalog(&[]).schema().names);
         assert_ne!(other.schema().hash, catalog(&[]).schema().hash);
     }

@@ -12,12 +12,12 @@ const OFFSET_MS_MIN: i64 = 60_000;
 /// of least delay). A buffer that is sent later has a lag that shrinks, and so no offset.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeviceClock {
-    span: Option<Span>,
+    span: Option<LagSpan>,
     offset_ms: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct LagSpan {
     since_ms: i64,
     messages: u32,
     least_ms: i64,
@@ -27,9 +27,10 @@ struct Span {
 impl DeviceClock {
     /// Notes a live message that bears the device's own stamp. Returns the offset where it is
     /// another than before.
-    pub(super) fn note(&mut self, arrival_ms: i64, event_ms: i64) -> Option<i64> {
+    pub(super) fn note_message(&mut self, arrival_ms: i64, event_ms: i64) -> Option<i64> {
         let lag_ms = arrival_ms.saturating_sub(event_ms);
-        let start = Span { since_ms: arrival_ms, messages: 0, least_ms: lag_ms, most_ms: lag_ms };
+        let start =
+            LagSpan { since_ms: arrival_ms, messages: 0, least_ms: lag_ms, most_ms: lag_ms };
         let span = self.span.get_or_insert(start);
         if arrival_ms < span.since_ms {
             *span = start;
@@ -40,7 +41,7 @@ impl DeviceClock {
         if arrival_ms - span.since_ms < SPAN_MS || span.messages < MESSAGES_MIN {
             return None;
         }
-        let Span { least_ms, most_ms, .. } = *span;
+        let LagSpan { least_ms, most_ms, .. } = *span;
         self.span = None;
         let spread_ms = SPREAD_MS_MAX.max(least_ms.saturating_abs() / SPREAD_SHARE);
         let is_constant = most_ms - least_ms <= spread_ms;
@@ -70,7 +71,7 @@ mod tests {
         let mut clock = DeviceClock::default();
         for (minute, lag_ms) in (0..).zip(lags_ms) {
             let arrival_ms = minute * MINUTE_MS;
-            clock.note(arrival_ms, arrival_ms - lag_ms);
+            clock.note_message(arrival_ms, arrival_ms - lag_ms);
         }
         assert_eq!(clock.offset_ms(), expect);
     }
@@ -93,7 +94,7 @@ mod tests {
         let mut said = Vec::new();
         for minute in 0..120 {
             let lag_ms = if minute < 60 { 3_600_000 } else { 7_200_000 };
-            said.extend(clock.note(minute * MINUTE_MS, minute * MINUTE_MS - lag_ms));
+            said.extend(clock.note_message(minute * MINUTE_MS, minute * MINUTE_MS - lag_ms));
         }
         assert_eq!(said, [-3_600_000, -7_200_000]);
     }

@@ -1,15 +1,15 @@
 use std::{collections::BTreeMap, ops::Range};
 
-use agronomy::drying::{Drying, Settings, Trend};
+use agronomy::drying::{DryingSettings, DryingTracker, DryingTrend};
 use telemetry::SmolStr;
 
-use super::{clock::positions, readings::Readings};
+use super::{calendar_columns::find_positions, sorted_readings::SortedReadings};
 
 const DAY_MS: i64 = 86_400_000;
 /// A trend knows the readings since midnight UTC this many days before.
-const DAYS: i64 = 7;
+const HISTORY_DAYS: i64 = 7;
 /// Readings that a trend may need, ms.
-pub(crate) const KEPT_MS: i64 = (DAYS + 1) * DAY_MS;
+pub(crate) const SOIL_RETENTION_MS: i64 = (HISTORY_DAYS + 1) * DAY_MS;
 
 /// The features of the zone's driest soil: chosen from [`Trend::NAMES`].
 #[derive(Debug)]
@@ -21,10 +21,11 @@ pub(super) struct DryingFeatures {
 
 impl DryingFeatures {
     pub(super) fn new(wanted: &[SmolStr], names: &mut Vec<SmolStr>) -> Self {
-        let chosen = positions(wanted, &Trend::NAMES);
+        let chosen = find_positions(wanted, &DryingTrend::NAMES);
         let start = names.len();
-        names
-            .extend(chosen.iter().map(|at| SmolStr::from(format!("drying_{}", Trend::NAMES[*at]))));
+        names.extend(
+            chosen.iter().map(|at| SmolStr::from(format!("drying_{}", DryingTrend::NAMES[*at]))),
+        );
         Self { columns: start..names.len(), chosen }
     }
 
@@ -33,8 +34,8 @@ impl DryingFeatures {
     }
 
     /// Writes a trend into a row.
-    pub(super) fn fill(&self, trend: &Trend, row: &mut [f64]) {
-        let values = trend.values();
+    pub(super) fn fill_row(&self, trend: &DryingTrend, row: &mut [f64]) {
+        let values = trend.feature_values();
         for (column, at) in row[self.columns.clone()].iter_mut().zip(&self.chosen) {
             *column = values[*at].unwrap_or(f64::NAN);
         }
@@ -56,7 +57,7 @@ pub(super) struct SoilTrends {
 #[derive(Clone, Debug)]
 struct SoilState {
     /// By the device's number.
-    probes: BTreeMap<u16, Drying>,
+    probes: BTreeMap<u16, DryingTracker>,
     since_ms: i64,
     fed_ms: i64,
 }
@@ -74,12 +75,12 @@ impl SoilTrends {
     /// Goes back to before a reading that came or went.
     pub(super) fn invalidate_from(&mut self, event_ms: i64) {
         if event_ms <= self.current.fed_ms {
-            self.go_back_before(event_ms);
+            self.rewind_before(event_ms);
         }
     }
 
     /// Goes back to the latest state that knows nothing of `event_ms` and later.
-    fn go_back_before(&mut self, event_ms: i64) {
+    fn rewind_before(&mut self, event_ms: i64) {
         while let Some(state) = self.checkpoints.pop() {
             if state.fed_ms < event_ms {
                 self.current = state.clone();
@@ -98,19 +99,19 @@ impl SoilTrends {
     }
 
     /// Takes in what is there up to a time.
-    pub(super) fn advance(
+    pub(super) fn advance_to(
         &mut self,
         at_ms: i64,
-        moisture: &Readings,
-        irrigation: Option<&Readings>,
-        settings: &Settings,
+        moisture: &SortedReadings,
+        irrigation: Option<&SortedReadings>,
+        settings: &DryingSettings,
     ) {
-        let since_ms = at_ms.div_euclid(DAY_MS) * DAY_MS - DAYS * DAY_MS;
+        let since_ms = at_ms.div_euclid(DAY_MS) * DAY_MS - HISTORY_DAYS * DAY_MS;
         if since_ms != self.current.since_ms {
             self.current = SoilState { probes: BTreeMap::new(), since_ms, fed_ms: since_ms };
             self.checkpoints.clear();
         } else if at_ms < self.current.fed_ms {
-            self.go_back_before(at_ms + 1);
+            self.rewind_before(at_ms + 1);
             if self.current.since_ms != since_ms {
                 self.current = SoilState { probes: BTreeMap::new(), since_ms, fed_ms: since_ms };
             }
@@ -120,10 +121,10 @@ impl SoilTrends {
             if next_ms >= at_ms {
                 break;
             }
-            self.current.feed(next_ms, moisture, irrigation, settings);
+            self.current.feed_readings(next_ms, moisture, irrigation, settings);
             self.keep_checkpoint();
         }
-        self.current.feed(at_ms, moisture, irrigation, settings);
+        self.current.feed_readings(at_ms, moisture, irrigation, settings);
     }
 
     /// Keeps the present state; of the earlier ones so many that going back to any time
@@ -143,27 +144,27 @@ impl SoilTrends {
     }
 
     /// Every probe's trend, by device number.
-    pub(super) fn trends(
+    pub(super) fn probe_trends(
         &self,
         at_ms: i64,
-        settings: &Settings,
-    ) -> impl Iterator<Item = (u16, Trend)> {
+        settings: &DryingSettings,
+    ) -> impl Iterator<Item = (u16, DryingTrend)> {
         self.current
             .probes
             .iter()
-            .filter_map(move |(device, probe)| Some((*device, probe.trend(settings, at_ms)?)))
+            .filter_map(move |(device, probe)| Some((*device, probe.trend_at(settings, at_ms)?)))
     }
 
     /// The trend of the probe that will be too dry first; among those that will
     /// not, of the one that says least.
-    pub(super) fn driest(
+    pub(super) fn find_driest(
         &self,
         at_ms: i64,
-        settings: &Settings,
+        settings: &DryingSettings,
         names: &[SmolStr],
-    ) -> Option<Trend> {
-        let urgency = |trend: &Trend| trend.forecast.map_or(f64::INFINITY, |f| f.hours);
-        let all = self.trends(at_ms, settings);
+    ) -> Option<DryingTrend> {
+        let urgency = |trend: &DryingTrend| trend.forecast.map_or(f64::INFINITY, |f| f.hours);
+        let all = self.probe_trends(at_ms, settings);
         let first = all.min_by(|(a, left), (b, right)| {
             let sooner = urgency(left).total_cmp(&urgency(right));
             let drier = sooner.then(left.last.pct.total_cmp(&right.last.pct));
@@ -175,33 +176,33 @@ impl SoilTrends {
 
 impl SoilState {
     /// Takes in the readings that are later than before, up to `at_ms`.
-    fn feed(
+    fn feed_readings(
         &mut self,
         at_ms: i64,
-        moisture: &Readings,
-        irrigation: Option<&Readings>,
-        settings: &Settings,
+        moisture: &SortedReadings,
+        irrigation: Option<&SortedReadings>,
+        settings: &DryingSettings,
     ) {
         let from_ms = self.fed_ms;
         let mut signals = irrigation
             .into_iter()
-            .flat_map(|signals| signals.between(from_ms, at_ms))
+            .flat_map(|signals| signals.iter_between(from_ms, at_ms))
             .map(|point| (point.event_ms(), point.value > 0.0))
             .peekable();
-        for point in moisture.between(from_ms, at_ms) {
+        for point in moisture.iter_between(from_ms, at_ms) {
             let event_ms = point.event_ms();
             while let Some((ms, on)) = signals.next_if(|(ms, _)| *ms <= event_ms) {
                 self.probes.values_mut().for_each(|probe| {
-                    probe.irrigation(settings, ms, on);
+                    probe.add_irrigation(settings, ms, on);
                 });
             }
             // A probe begins with its first reading: signals before it are not its own.
             let probe = self.probes.entry(point.device()).or_default();
-            probe.moisture(settings, event_ms, point.value);
+            probe.add_moisture(settings, event_ms, point.value);
         }
         for (ms, on) in signals {
             self.probes.values_mut().for_each(|probe| {
-                probe.irrigation(settings, ms, on);
+                probe.add_irrigation(settings, ms, on);
             });
         }
         self.fed_ms = at_ms;
@@ -211,12 +212,18 @@ impl SoilState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{readings::Point, summary::Hold};
+    use crate::engine::{sorted_readings::PackedReading, window_summary::HoldDuration};
     use proptest::prelude::*;
 
-    fn bits(soil: &SoilTrends, at_ms: i64, settings: &Settings) -> Vec<(u16, Vec<Option<u64>>)> {
-        let values = |trend: Trend| trend.values().iter().map(|v| v.map(f64::to_bits)).collect();
-        soil.trends(at_ms, settings).map(|(device, trend)| (device, values(trend))).collect()
+    fn bits(
+        soil: &SoilTrends,
+        at_ms: i64,
+        settings: &DryingSettings,
+    ) -> Vec<(u16, Vec<Option<u64>>)> {
+        let values = |trend: DryingTrend| {
+            trend.feature_values().iter().map(|v| v.map(f64::to_bits)).collect()
+        };
+        soil.probe_trends(at_ms, settings).map(|(device, trend)| (device, values(trend))).collect()
     }
 
     proptest! {
@@ -227,30 +234,30 @@ mod tests {
             asked in prop::collection::vec(0..4320_i64, 30),
         ) {
             const MINUTE_MS: i64 = 60_000;
-            let settings = Settings::default();
-            let mut moisture = Readings::new(Hold::default());
-            let mut irrigation = Readings::new(Hold::default());
+            let settings = DryingSettings::default();
+            let mut moisture = SortedReadings::new(HoldDuration::default());
+            let mut irrigation = SortedReadings::new(HoldDuration::default());
             for minute in (0..4320).step_by(7) {
                 let pct = 45.0 - (minute % 900) as f64 / 60.0;
-                moisture.insert(Point::new(minute * MINUTE_MS, pct, (minute % 2) as u16));
+                moisture.insert(PackedReading::new(minute * MINUTE_MS, pct, (minute % 2) as u16));
             }
             let mut soil = SoilTrends::default();
             for ((minute, pct, kind), asked) in late.iter().zip(&asked) {
                 let event_ms = minute * MINUTE_MS + 1;
                 let at_ms = asked * MINUTE_MS;
-                soil.advance(at_ms, &moisture, Some(&irrigation), &settings);
+                soil.advance_to(at_ms, &moisture, Some(&irrigation), &settings);
                 if *kind == 0 {
-                    irrigation.insert(Point::new(event_ms, f64::from(pct % 2), 0));
+                    irrigation.insert(PackedReading::new(event_ms, f64::from(pct % 2), 0));
                 } else {
-                    moisture.insert(Point::new(event_ms, f64::from(*pct), u16::from(kind % 2)));
+                    moisture.insert(PackedReading::new(event_ms, f64::from(*pct), u16::from(kind % 2)));
                 }
                 let mut fork = soil.fork_before(event_ms);
                 soil.invalidate_from(event_ms);
                 let until_ms = 4320 * MINUTE_MS;
                 let mut whole = SoilTrends::default();
-                whole.advance(until_ms, &moisture, Some(&irrigation), &settings);
-                fork.advance(until_ms, &moisture, Some(&irrigation), &settings);
-                soil.advance(until_ms, &moisture, Some(&irrigation), &settings);
+                whole.advance_to(until_ms, &moisture, Some(&irrigation), &settings);
+                fork.advance_to(until_ms, &moisture, Some(&irrigation), &settings);
+                soil.advance_to(until_ms, &moisture, Some(&irrigation), &settings);
                 let expect = bits(&whole, until_ms, &settings);
                 prop_assert_eq!(bits(&soil, until_ms, &settings), expect.clone());
                 prop_assert_eq!(bits(&fork, until_ms, &settings), expect);

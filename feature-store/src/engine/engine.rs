@@ -3,71 +3,72 @@ use std::{
     sync::Arc,
 };
 
-use agronomy::drying::Trend;
+use agronomy::drying::DryingTrend;
 use service::config::ConfigError;
-use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, ZoneId};
+use telemetry::{MetricTable, QualityFlag, SensorReading, SensorReport, SmolStr, ZoneId};
 
 use super::{
-    catalog::{Catalog, Schema},
-    feed::Feed,
-    progress::Progress,
-    row::Row,
-    sql::{self, Ahead},
-    summary::Hold,
-    zone::{Rules, Zone},
+    catalog::{FeatureCatalog, FeatureRowSchema},
+    feature_row::FeatureRow,
+    feed::ZoneFeed,
+    progress::ZoneProgress,
+    sql_prefetch::{self, SqlPrefetch},
+    window_summary::HoldDuration,
+    zone::{EngineRules, ZoneState},
 };
 use crate::{
     StoreError,
-    definitions::{Definitions, JoinSql, ReadingSql, SqlReading},
+    definitions::{FeatureDefinitions, SqlJoinEvaluator, SqlReading, SqlReadingEvaluator},
     settings,
 };
 
 /// Turns reports, in the order of the log, into feature rows.
 #[derive(Debug)]
-pub struct Engine {
-    rules: Rules,
-    catalog: Catalog,
+pub struct FeatureEngine {
+    rules: EngineRules,
+    catalog: FeatureCatalog,
     /// Where the definitions have joins by SQL.
-    joins: Option<JoinSql>,
+    joins: Option<SqlJoinEvaluator>,
     numbers: HashMap<ZoneId, usize>,
-    zones: Vec<Zone>,
+    zones: Vec<ZoneState>,
     /// Reports that were taken in.
     reports: u64,
 }
 
 /// The result of some reports.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct EngineOutput {
     /// A quality for each reading, in order.
-    pub qualities: Vec<Quality>,
+    pub qualities: Vec<QualityFlag>,
     /// Rows that became final, or were computed again.
-    pub rows: Vec<Row>,
+    pub rows: Vec<FeatureRow>,
     /// Zones that a clock of the gateway pushed ahead, with the time, UTC ms, from which on
     /// their readings are of the future: they are to be recomputed without these.
     pub pushed_ahead: Vec<(ZoneId, i64)>,
 }
 
-impl Engine {
+impl FeatureEngine {
     /// An engine without readings, with columns for these metrics.
     ///
     /// # Errors
     /// A time zone, a place or definitions that have no meaning.
     pub fn new(
-        settings: &settings::Engine,
+        settings: &settings::EngineSettings,
         metrics: MetricTable,
         columns: &[SmolStr],
     ) -> Result<Self, ConfigError> {
         let interval_ms = i64::from(settings.interval_s) * 1000;
-        let definitions = settings.definitions(&metrics)?;
+        let definitions = settings.load_definitions(&metrics)?;
         let no_sql = |error: StoreError| ConfigError::invalid("engine.features", error);
-        let readings = ReadingSql::new(&definitions).map_err(no_sql)?;
-        let joins = JoinSql::new(&definitions).map_err(no_sql)?;
-        let mut catalog = Catalog::new(definitions.clone(), metrics.clone(), interval_ms, columns);
-        catalog.ahead = readings.map(|sql| Ahead::new(sql, definitions));
-        let rules = Rules {
+        let readings = SqlReadingEvaluator::new(&definitions).map_err(no_sql)?;
+        let joins = SqlJoinEvaluator::new(&definitions).map_err(no_sql)?;
+        let mut catalog =
+            FeatureCatalog::new(definitions.clone(), metrics.clone(), interval_ms, columns);
+        catalog.sql_prefetch = readings.map(|sql| SqlPrefetch::new(sql, definitions));
+        let rules = EngineRules {
             time_zone: settings.time_zone()?,
-            place: settings.place()?,
-            hold: Hold(settings.hold_max_s.saturating_mul(1000)),
+            place: settings.site_place()?,
+            hold: HoldDuration(settings.hold_max_s.saturating_mul(1000)),
             engine: settings.clone(),
             metrics,
         };
@@ -78,23 +79,23 @@ impl Engine {
     /// Tells of readings that will be taken, or restored, next and in this order, so that
     /// SQL runs on all of them at once. Of no effect but on speed, and of none at all where
     /// the definitions have no SQL over readings.
-    pub fn run_ahead<'a>(&mut self, readings: impl IntoIterator<Item = SqlReading<'a>>) {
-        if let Some(ahead) = &mut self.catalog.ahead {
-            ahead.run(readings.into_iter());
+    pub fn prefetch_sql<'a>(&mut self, readings: impl IntoIterator<Item = SqlReading<'a>>) {
+        if let Some(ahead) = &mut self.catalog.sql_prefetch {
+            ahead.evaluate_batch(readings.into_iter());
         }
     }
 
     /// Whether the definitions have SQL, so that readings are better told of in batches.
     #[must_use]
-    pub fn runs_sql(&self) -> bool {
-        self.catalog.ahead.is_some() || self.joins.is_some()
+    pub fn has_sql(&self) -> bool {
+        self.catalog.sql_prefetch.is_some() || self.joins.is_some()
     }
 
     /// Fills in the joins by SQL, null until then, of rows that [`Engine::take`] gave; for
     /// many rows at once, as each call costs about as much as a thousand of them.
-    pub fn join(&mut self, rows: &mut [Row]) {
+    pub fn apply_sql_joins(&mut self, rows: &mut [FeatureRow]) {
         if let Some(joins) = &mut self.joins {
-            sql::join(joins, rows);
+            sql_prefetch::apply_sql_joins(joins, rows);
         }
     }
 
@@ -102,12 +103,17 @@ impl Engine {
     /// of who took it in: the gateway's, or that of the program which reads a recording. Rows
     /// depend on nothing but the reports so far and their order; their joins by SQL are filled
     /// in by [`Engine::join`].
-    pub fn ingest_report(&mut self, report: &Report, received_ms: i64, output: &mut Output) {
-        let number = self.number(&report.zone);
+    pub fn ingest_report(
+        &mut self,
+        report: &SensorReport,
+        received_ms: i64,
+        output: &mut EngineOutput,
+    ) {
+        let number = self.find_or_add_zone(&report.zone);
         self.reports += 1;
         let zone = &mut self.zones[number];
-        zone.heard = self.reports;
-        let device = zone.device(&report.device);
+        zone.last_report_number = self.reports;
+        let device = zone.device_number(&report.device);
         for reading in &report.readings {
             let quality = zone.ingest_reading(
                 report,
@@ -127,10 +133,10 @@ impl Engine {
 
     /// One zone, to be fed with recorded readings at full speed; they are taken in at
     /// `received_ms` (UTC milliseconds), and none is of a time after that.
-    pub fn feed(&mut self, zone: &ZoneId, received_ms: i64) -> Feed<'_> {
-        let number = self.number(zone);
+    pub fn open_feed(&mut self, zone: &ZoneId, received_ms: i64) -> ZoneFeed<'_> {
+        let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
-        Feed::new(zone, received_ms, &mut self.catalog, &self.rules, self.joins.as_mut())
+        ZoneFeed::new(zone, received_ms, &mut self.catalog, &self.rules, self.joins.as_mut())
     }
 
     /// Zones in memory.
@@ -158,25 +164,25 @@ impl Engine {
             .iter()
             .enumerate()
             .map(|(at, zone)| {
-                let is_known = zone.readings_taken > FEW_READINGS;
+                let is_known = zone.reading_count > FEW_READINGS;
                 // Rows that are to be computed again wait until the zone is back.
                 let has_work = is_known && zone.progress.recompute.first_ms().is_some();
-                (is_known, has_work, zone.heard, at)
+                (is_known, has_work, zone.last_report_number, at)
             })
             .collect();
         order.sort_unstable();
         order.truncate(count);
         let evicted: HashSet<usize> = order.into_iter().map(|(.., at)| at).collect();
-        self.remove_at(&evicted)
+        self.remove_zones_at(&evicted)
     }
 
     /// Forgets zones, with all that they have.
     pub fn remove_zones(&mut self, zones: &BTreeSet<ZoneId>) {
         let removed = zones.iter().filter_map(|zone| self.numbers.get(zone).copied()).collect();
-        self.remove_at(&removed);
+        self.remove_zones_at(&removed);
     }
 
-    fn remove_at(&mut self, evicted: &HashSet<usize>) -> Vec<ZoneId> {
+    fn remove_zones_at(&mut self, evicted: &HashSet<usize>) -> Vec<ZoneId> {
         let mut names = Vec::with_capacity(evicted.len());
         let mut at = 0;
         self.zones.retain(|zone| {
@@ -193,25 +199,25 @@ impl Engine {
         names
     }
 
-    fn number(&mut self, id: &ZoneId) -> usize {
+    fn find_or_add_zone(&mut self, id: &ZoneId) -> usize {
         if let Some(number) = self.numbers.get(id) {
             return *number;
         }
-        self.add(id.clone(), Progress::default())
+        self.add_zone(id.clone(), ZoneProgress::default())
     }
 
-    fn add(&mut self, id: ZoneId, progress: Progress) -> usize {
+    fn add_zone(&mut self, id: ZoneId, progress: ZoneProgress) -> usize {
         if let Some(number) = self.numbers.get(&id) {
-            self.zones[*number] = Zone::new(id, progress);
+            self.zones[*number] = ZoneState::new(id, progress);
             return *number;
         }
         self.numbers.insert(id.clone(), self.zones.len());
-        self.zones.push(Zone::new(id, progress));
+        self.zones.push(ZoneState::new(id, progress));
         self.zones.len() - 1
     }
 
     /// The zones that `wanted` wants, by name, so that rows come in one order.
-    fn sorted(&self, wanted: impl Fn(&Zone) -> bool) -> Vec<usize> {
+    fn sorted_zone_numbers(&self, wanted: impl Fn(&ZoneState) -> bool) -> Vec<usize> {
         let mut numbers: Vec<usize> =
             (0..self.zones.len()).filter(|number| wanted(&self.zones[*number])).collect();
         numbers.sort_unstable_by(|a, b| self.zones[*a].id.cmp(&self.zones[*b].id));
@@ -221,36 +227,36 @@ impl Engine {
     /// Lets time pass while nothing comes: `now_ms` is the clock of this machine, by which rows
     /// of live zones become final, and by which it is seen that a burst of late readings or a
     /// recording has ended. Recorded zones have their own clock.
-    pub fn tick(&mut self, now_ms: i64, output: &mut Output) {
+    pub fn advance_clock(&mut self, now_ms: i64, output: &mut EngineOutput) {
         let before = output.rows.len();
-        for number in self.sorted(Zone::is_waiting) {
-            self.zones[number].tick(now_ms, &self.catalog, &self.rules, &mut output.rows);
+        for number in self.sorted_zone_numbers(ZoneState::is_waiting) {
+            self.zones[number].advance_clock(now_ms, &self.catalog, &self.rules, &mut output.rows);
         }
-        self.join(&mut output.rows[before..]);
+        self.apply_sql_joins(&mut output.rows[before..]);
     }
 
     /// The end of the data: completes the rows of all zones up to their newest readings.
-    pub fn finish(&mut self, output: &mut Output) {
+    pub fn finish_all(&mut self, output: &mut EngineOutput) {
         while self.finish_some(output) {}
     }
 
     /// The same, so many rows at a time that they need not all be in memory: whether there are
     /// more.
-    pub fn finish_some(&mut self, output: &mut Output) -> bool {
+    pub fn finish_some(&mut self, output: &mut EngineOutput) -> bool {
         let before = output.rows.len();
         let mut has_more = false;
-        for number in self.sorted(|_| true) {
+        for number in self.sorted_zone_numbers(|_| true) {
             let zone = &mut self.zones[number];
             has_more |= zone.finish_some(&self.catalog, &self.rules, &mut output.rows);
         }
-        self.join(&mut output.rows[before..]);
+        self.apply_sql_joins(&mut output.rows[before..]);
         has_more
     }
 
     /// The end of a file that has readings of one zone: completes its rows. Where readings of
     /// now come too, time goes on by these.
-    pub fn finish_zone(&mut self, zone: &ZoneId, output: &mut Output) {
-        let number = self.number(zone);
+    pub fn finish_zone(&mut self, zone: &ZoneId, output: &mut EngineOutput) {
+        let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
         if zone.progress.live {
             zone.recompute_all(&self.catalog, &self.rules, &mut output.rows);
@@ -260,8 +266,8 @@ impl Engine {
     }
 
     /// Completes one zone's rows up to a time, and all that late readings changed.
-    pub fn complete(&mut self, zone: &ZoneId, until_ms: i64, output: &mut Output) {
-        let number = self.number(zone);
+    pub fn complete_zone(&mut self, zone: &ZoneId, until_ms: i64, output: &mut EngineOutput) {
+        let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
         zone.emit_until(until_ms, &self.catalog, &self.rules, &mut output.rows);
         zone.recompute_all(&self.catalog, &self.rules, &mut output.rows);
@@ -269,56 +275,56 @@ impl Engine {
 
     /// The row at its newest event time of each zone that has changed since
     /// this was last asked.
-    pub fn latest(&mut self) -> Vec<Row> {
+    pub fn take_changed_rows(&mut self) -> Vec<FeatureRow> {
         let mut rows = Vec::new();
-        for number in self.sorted(|zone| zone.is_changed) {
+        for number in self.sorted_zone_numbers(|zone| zone.is_changed) {
             let zone = &mut self.zones[number];
             zone.is_changed = false;
             rows.extend(zone.latest_row(&self.catalog, &self.rules));
         }
-        self.join(&mut rows);
+        self.apply_sql_joins(&mut rows);
         rows
     }
 
     /// How far behind a zone's newest reading others are still needed, ms: a
     /// window, behind a correction, with room.
     #[must_use]
-    pub fn kept_ms(&self) -> i64 {
-        self.rules.engine.kept_ms(self.definitions().widest_ms())
+    pub fn retention_ms(&self) -> i64 {
+        self.rules.engine.retention_ms(self.definitions().widest_ms())
     }
 
     /// A zone as it was, without its readings, in place of what there is of it.
-    pub fn restore_zone(&mut self, id: ZoneId, progress: Progress) {
+    pub fn restore_zone(&mut self, id: ZoneId, progress: ZoneProgress) {
         let progress = progress.migrate(self.rules.grid_ms(), self.rules.lateness_ms());
-        let number = self.add(id, progress);
+        let number = self.add_zone(id, progress);
         self.reports += 1;
-        self.zones[number].heard = self.reports;
+        self.zones[number].last_report_number = self.reports;
     }
 
     /// Takes in a reading that was judged before; `run` is boot id and
     /// sequence number.
-    pub fn restore(
+    pub fn restore_reading(
         &mut self,
         zone: &ZoneId,
         device: &SmolStr,
         run: Option<(&SmolStr, u64)>,
-        reading: &Reading,
+        reading: &SensorReading,
         arrival_ms: i64,
-        quality: Quality,
+        quality: QualityFlag,
     ) {
         if let Some(number) = self.numbers.get(zone) {
             let (zone, catalog) = (&mut self.zones[*number], &mut self.catalog);
-            zone.readings_taken += 1;
-            zone.restore(device, run, reading, arrival_ms, quality, catalog, &self.rules);
+            zone.reading_count += 1;
+            zone.restore_reading(device, run, reading, arrival_ms, quality, catalog, &self.rules);
         }
     }
 
     /// The drying trend of each soil probe of a zone, by device, as of the zone's
     /// newest event time.
     #[must_use]
-    pub fn drying(&self, zone: &ZoneId) -> BTreeMap<SmolStr, Trend> {
+    pub fn drying_trends(&self, zone: &ZoneId) -> BTreeMap<SmolStr, DryingTrend> {
         let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
-        zone.map(|zone| zone.drying(&self.rules).into_iter().collect()).unwrap_or_default()
+        zone.map(|zone| zone.drying_trends(&self.rules).into_iter().collect()).unwrap_or_default()
     }
 
     /// Devices of a zone whose clocks are off by a constant, and how far they are ahead of the
@@ -326,18 +332,18 @@ impl Engine {
     #[must_use]
     pub fn clock_offsets(&self, zone: &ZoneId) -> Vec<(SmolStr, i64)> {
         let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
-        zone.map(Zone::clock_offsets).unwrap_or_default()
+        zone.map(ZoneState::clock_offsets).unwrap_or_default()
     }
 
     /// What is computed.
     #[must_use]
-    pub fn definitions(&self) -> &Arc<Definitions> {
+    pub fn definitions(&self) -> &Arc<FeatureDefinitions> {
         self.catalog.definitions()
     }
 
     /// The columns as they are now.
     #[must_use]
-    pub fn schema(&self) -> &Arc<Schema> {
+    pub fn schema(&self) -> &Arc<FeatureRowSchema> {
         self.catalog.schema()
     }
 
@@ -348,7 +354,7 @@ impl Engine {
     }
 
     /// Each zone with its metrics and how far it has come.
-    pub fn zones(&self) -> impl Iterator<Item = (&ZoneId, Vec<SmolStr>, &Progress)> {
+    pub fn zones(&self) -> impl Iterator<Item = (&ZoneId, Vec<SmolStr>, &ZoneProgress)> {
         self.zones.iter().map(|zone| (&zone.id, zone.metrics(), &zone.progress))
     }
 }

@@ -1,20 +1,20 @@
-use telemetry::{Quality, SmolStr};
+use telemetry::{QualityFlag, SmolStr};
 
 use super::{
-    catalog::Catalog,
-    row::Row,
-    sql,
-    zone::{NumberedReading, Rules, Zone},
+    catalog::FeatureCatalog,
+    feature_row::FeatureRow,
+    sql_prefetch,
+    zone::{EngineRules, NumberedReading, ZoneState},
 };
-use crate::definitions::{JoinSql, SqlReading};
+use crate::definitions::{SqlJoinEvaluator, SqlReading};
 
 /// One zone's way into the engine without a report for each reading: for history
 /// that is read column by column. What it makes is what reports would.
 ///
 /// ```
-/// # use feature_store::{Settings, engine::Engine};
+/// # use feature_store::{FeatureStoreSettings, engine::Engine};
 /// # use telemetry::MetricTable;
-/// let mut engine = Engine::new(&Settings::default().engine, MetricTable::default(), &[]).unwrap();
+/// let mut engine = Engine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
 /// let mut feed = engine.feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);
 /// let (device, metric) = (feed.device(&"probe".into()), feed.metric(&"temperature".into()));
 /// for minute in 0..10 {
@@ -25,41 +25,41 @@ use crate::definitions::{JoinSql, SqlReading};
 /// assert_eq!(feed.rows().len(), 2);
 /// ```
 #[derive(Debug)]
-pub struct Feed<'a> {
-    zone: &'a mut Zone,
+pub struct ZoneFeed<'a> {
+    zone: &'a mut ZoneState,
     received_ms: i64,
-    catalog: &'a mut Catalog,
-    rules: &'a Rules,
-    joins: Option<&'a mut JoinSql>,
-    rows: Vec<Row>,
+    catalog: &'a mut FeatureCatalog,
+    rules: &'a EngineRules,
+    joins: Option<&'a mut SqlJoinEvaluator>,
+    rows: Vec<FeatureRow>,
 }
 
-impl<'a> Feed<'a> {
+impl<'a> ZoneFeed<'a> {
     pub(super) fn new(
-        zone: &'a mut Zone,
+        zone: &'a mut ZoneState,
         received_ms: i64,
-        catalog: &'a mut Catalog,
-        rules: &'a Rules,
-        joins: Option<&'a mut JoinSql>,
+        catalog: &'a mut FeatureCatalog,
+        rules: &'a EngineRules,
+        joins: Option<&'a mut SqlJoinEvaluator>,
     ) -> Self {
         Self { zone, received_ms, catalog, rules, joins, rows: Vec::new() }
     }
 
-    /// As [`Engine::run_ahead`](super::Engine::run_ahead).
-    pub fn run_ahead<'r>(&mut self, readings: impl IntoIterator<Item = SqlReading<'r>>) {
-        if let Some(ahead) = &mut self.catalog.ahead {
-            ahead.run(readings.into_iter());
+    /// As [`Engine::prefetch_sql`](super::Engine::run_ahead).
+    pub fn prefetch_sql<'r>(&mut self, readings: impl IntoIterator<Item = SqlReading<'r>>) {
+        if let Some(ahead) = &mut self.catalog.sql_prefetch {
+            ahead.evaluate_batch(readings.into_iter());
         }
     }
 
-    /// A device's number, for [`Feed::ingest_reading`].
-    pub fn device(&mut self, name: &SmolStr) -> u16 {
-        self.zone.device(name)
+    /// A device's number, for [`ZoneFeed::ingest_reading`].
+    pub fn device_number(&mut self, name: &SmolStr) -> u16 {
+        self.zone.device_number(name)
     }
 
-    /// A metric's number, for [`Feed::ingest_reading`].
-    pub fn metric(&mut self, name: &SmolStr) -> usize {
-        self.zone.slot(name, self.rules)
+    /// A metric's number, for [`ZoneFeed::ingest_reading`].
+    pub fn metric_number(&mut self, name: &SmolStr) -> usize {
+        self.zone.find_or_add_slot(name, self.rules)
     }
 
     /// Takes one reading that arrived at its event time.
@@ -72,7 +72,7 @@ impl<'a> Feed<'a> {
         metric: usize,
         event_ms: i64,
         value: f64,
-    ) -> Quality {
+    ) -> QualityFlag {
         let reading = NumberedReading {
             slot: metric,
             device,
@@ -91,10 +91,10 @@ impl<'a> Feed<'a> {
     }
 
     /// The rows that have become final since this was last asked.
-    pub fn rows(&mut self) -> Vec<Row> {
+    pub fn take_rows(&mut self) -> Vec<FeatureRow> {
         let mut rows = std::mem::take(&mut self.rows);
         if let Some(joins) = self.joins.as_deref_mut() {
-            sql::join(joins, &mut rows);
+            sql_prefetch::apply_sql_joins(joins, &mut rows);
         }
         rows
     }

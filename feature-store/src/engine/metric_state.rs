@@ -1,8 +1,8 @@
 use telemetry::SmolStr;
 
 use super::{
-    catalog::Catalog, derive::Derivation, readings::Point, sequence::Sequences, series::Series,
-    summary::Hold,
+    catalog::FeatureCatalog, derivation::Derivation, sequence::SequenceFilter,
+    series::MetricSeries, sorted_readings::PackedReading, window_summary::HoldDuration,
 };
 
 /// One metric of a zone.
@@ -14,7 +14,7 @@ pub(super) struct MetricSlot {
     /// Whether the drying of the soil depends on it.
     pub(super) feeds_soil: bool,
     /// By the device's number.
-    pub(super) sequences: Vec<Sequences>,
+    pub(super) sequences: Vec<SequenceFilter>,
     /// There once a reading counts.
     pub(super) state: Option<MetricState>,
 }
@@ -24,62 +24,67 @@ pub(super) struct MetricSlot {
 pub(super) struct MetricState {
     /// The number of its columns.
     pub(super) block: usize,
-    pub(super) series: Series,
+    pub(super) series: MetricSeries,
     /// Readings made of them, with the number of their columns.
-    pub(super) derived: Vec<(Derivation, usize, Series)>,
+    pub(super) derived: Vec<(Derivation, usize, MetricSeries)>,
 }
 
 /// Sorted readings of one metric, and what is derived of them, to be put in or taken out in
 /// one pass.
 #[derive(Debug, Default)]
 pub(super) struct MetricBatch {
-    points: Vec<Point>,
+    points: Vec<PackedReading>,
     /// For each derived metric.
-    derived: Vec<Vec<Point>>,
+    derived: Vec<Vec<PackedReading>>,
 }
 
 impl MetricState {
-    pub(super) fn new(number: usize, catalog: &Catalog, hold: Hold) -> Self {
+    pub(super) fn new(number: usize, catalog: &FeatureCatalog, hold: HoldDuration) -> Self {
         let series = |number: usize| {
-            let block = catalog.block(number);
+            let block = catalog.metric_columns(number);
             let windows = block.windows.iter().map(|w| (w.width_ms, w.has_quantiles));
-            Series::new(hold, windows, block.bins)
+            MetricSeries::new(hold, windows, block.bins)
         };
-        let derived = catalog.block(number).derived.iter();
+        let derived = catalog.metric_columns(number).derived.iter();
         Self {
             block: number,
             series: series(number),
-            derived: derived.map(|(of, own)| (Derivation::of(of), *own, series(*own))).collect(),
+            derived: derived
+                .map(|(of, own)| (Derivation::from_definition(of), *own, series(*own)))
+                .collect(),
         }
     }
 
     /// Puts a reading in, and what is derived of it: of what SQL made, or of its value.
     pub(super) fn insert(
         &mut self,
-        point: Point,
+        point: PackedReading,
         sql: Option<&[Option<f64>]>,
         is_up: Option<bool>,
     ) {
         self.series.insert(point);
         for (number, (derivation, _, series)) in self.derived.iter_mut().enumerate() {
-            if let Some(derived) = derive(*derivation, point, value_of(point, sql, number), is_up) {
+            if let Some(derived) =
+                derive_reading(*derivation, point, source_value(point, sql, number), is_up)
+            {
                 series.insert(derived);
             }
         }
     }
 
     /// Adds a reading to a batch, with what is derived of it.
-    pub(super) fn collect(
+    pub(super) fn collect_reading(
         &self,
         batch: &mut MetricBatch,
-        point: Point,
+        point: PackedReading,
         sql: Option<&[Option<f64>]>,
         is_up: Option<bool>,
     ) {
         batch.points.push(point);
         batch.derived.resize_with(self.derived.len(), Vec::new);
         for (number, (derivation, ..)) in self.derived.iter().enumerate() {
-            let derived = derive(*derivation, point, value_of(point, sql, number), is_up);
+            let derived =
+                derive_reading(*derivation, point, source_value(point, sql, number), is_up);
             batch.derived[number].extend(derived);
         }
     }
@@ -103,9 +108,9 @@ impl MetricState {
 
 impl MetricBatch {
     /// Puts the batch in the order of readings.
-    pub(super) fn sort(&mut self) {
-        self.points.sort_by(Point::compare);
-        self.derived.iter_mut().for_each(|points| points.sort_by(Point::compare));
+    pub(super) fn sort_by_time(&mut self) {
+        self.points.sort_by(PackedReading::compare);
+        self.derived.iter_mut().for_each(|points| points.sort_by(PackedReading::compare));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,16 +124,16 @@ impl MetricBatch {
 }
 
 /// What SQL made of a reading for a derived metric, or its own value.
-fn value_of(point: Point, sql: Option<&[Option<f64>]>, number: usize) -> Option<f64> {
+fn source_value(point: PackedReading, sql: Option<&[Option<f64>]>, number: usize) -> Option<f64> {
     sql.map_or(Some(point.value), |sql| sql[number])
 }
 
-fn derive(
+fn derive_reading(
     derivation: Derivation,
-    point: Point,
+    point: PackedReading,
     value: Option<f64>,
     is_up: Option<bool>,
-) -> Option<Point> {
-    let value = derivation.value(value?, is_up)?;
-    Some(Point::new(point.event_ms(), value, point.device()))
+) -> Option<PackedReading> {
+    let value = derivation.derive_value(value?, is_up)?;
+    Some(PackedReading::new(point.event_ms(), value, point.device()))
 }

@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //! In the order in which a reading meets them:
-//! - `engine`: [`Engine`], all zones; `feed`: [`Feed`], one zone at full speed
+//! - `engine`: [`Engine`], all zones; `feed`: [`ZoneFeed`], one zone at full speed
 //! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number;
 //!   `device_clock`: how far a device's clock is off; `pending`: readings that rows of before their arrival must not know of
 //! - `emission`: when which rows are made, and made again; `progress`: how far a zone has come;
@@ -21,37 +21,37 @@
 //! - `drying`: the drying of the soil; `clock`: the calendar; `join`: formulas
 //! - [`catalog`]: which feature is in which column
 
-mod blocks;
+mod calendar_columns;
 pub mod catalog;
-mod clock;
-mod derive;
+mod derivation;
 mod device_clock;
 mod drying;
-mod emission;
 mod engine;
+mod feature_row;
 mod feed;
-mod join;
+mod formula_joins;
 mod metric_state;
-mod pending;
+mod pending_readings;
 mod progress;
 mod quantiles;
-mod readings;
 mod recompute_schedule;
-mod row;
+mod row_emission;
 mod row_ranges;
 mod sequence;
 mod series;
-mod sliding;
-mod sql;
-pub mod summary;
+mod sliding_window;
+mod sorted_readings;
+mod sql_prefetch;
+mod time_blocks;
+pub mod window_summary;
 mod zone;
 
-pub use catalog::Catalog;
-pub(crate) use drying::KEPT_MS as SOIL_KEPT_MS;
-pub use engine::{Engine, Output};
-pub use feed::Feed;
-pub use progress::Progress;
-pub use row::Row;
+pub use catalog::FeatureCatalog;
+pub(crate) use drying::SOIL_RETENTION_MS as SOIL_KEPT_MS;
+pub use engine::{EngineOutput, FeatureEngine};
+pub use feature_row::FeatureRow;
+pub use feed::ZoneFeed;
+pub use progress::ZoneProgress;
 pub use row_ranges::RowRanges;
 
 /// The width of the finest tiles, milliseconds.

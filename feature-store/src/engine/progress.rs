@@ -4,7 +4,7 @@ use super::{recompute_schedule::RecomputeSchedule, row_ranges::RowRanges};
 
 /// How far a zone has come: with its readings, all that a restart needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct ZoneProgress {
     /// Newest event time of a reading that counts, UTC ms.
     pub newest_ms: Option<i64>,
     /// Newest arrival time of a reading that counts, or of a punctual reading that could have
@@ -42,7 +42,7 @@ pub(super) struct SetBackSigns {
     pub(super) readings: u64,
 }
 
-impl Progress {
+impl ZoneProgress {
     /// Of a zone whose newest reading is of that time, UTC ms, and of which no more is known.
     #[must_use]
     pub fn with_newest(newest_ms: i64) -> Self {
@@ -52,7 +52,7 @@ impl Progress {
     /// Completes what an earlier version wrote.
     pub(super) fn migrate(mut self, grid_ms: i64, lateness_ms: i64) -> Self {
         if let (Some(dirty_ms), Some(final_ms)) = (self.dirty_ms.take(), self.final_ms) {
-            self.recompute.add(grid_up(dirty_ms, grid_ms), final_ms, grid_ms);
+            self.recompute.add_range(round_up_to_grid(dirty_ms, grid_ms), final_ms, grid_ms);
         }
         let arrival_ms = self.final_ms.map(|final_ms| final_ms + lateness_ms);
         self.arrival_ms = self.arrival_ms.or(arrival_ms);
@@ -68,13 +68,13 @@ impl Progress {
 }
 
 /// The first grid time that is not before `at_ms`.
-pub(super) fn grid_up(at_ms: i64, grid_ms: i64) -> i64 {
-    let below = grid_down(at_ms, grid_ms);
+pub(super) fn round_up_to_grid(at_ms: i64, grid_ms: i64) -> i64 {
+    let below = round_down_to_grid(at_ms, grid_ms);
     if below == at_ms { below } else { below + grid_ms }
 }
 
 /// The last grid time that is not after `at_ms`.
-pub(super) fn grid_down(at_ms: i64, grid_ms: i64) -> i64 {
+pub(super) fn round_down_to_grid(at_ms: i64, grid_ms: i64) -> i64 {
     at_ms.div_euclid(grid_ms).saturating_mul(grid_ms)
 }
 
@@ -87,18 +87,22 @@ mod tests {
         let text = r#"{"newest_ms":660500,"watermark_ms":540500,"final_ms":540000,"dirty_ms":130000,
             "dirty_since_ms":540500,"corrections":3,"live":true,"behind":[{"metric":"co2","device":"d",
             "event_ms":1,"arrival_ms":2,"value":3.0}]}"#;
-        let progress = serde_json::from_str::<Progress>(text).unwrap().migrate(60_000, 120_000);
+        let progress = serde_json::from_str::<ZoneProgress>(text).unwrap().migrate(60_000, 120_000);
         assert_eq!(progress.recompute.iter().collect::<Vec<_>>(), [(180_000, 540_000)]);
         assert_eq!((progress.arrival_ms, progress.corrections), (Some(660_000), 3));
         assert_eq!(progress.oldest_row_ms(), Some(180_000));
         let again = serde_json::to_string(&progress).unwrap();
-        assert_eq!(serde_json::from_str::<Progress>(&again).unwrap(), progress);
+        assert_eq!(serde_json::from_str::<ZoneProgress>(&again).unwrap(), progress);
     }
 
     #[test]
     fn grid_times() {
         for (at_ms, down, up) in [(0, 0, 0), (1, 0, 10), (-1, -10, 0), (10, 10, 10), (19, 10, 20)] {
-            assert_eq!((grid_down(at_ms, 10), grid_up(at_ms, 10)), (down, up), "{at_ms}");
+            assert_eq!(
+                (round_down_to_grid(at_ms, 10), round_up_to_grid(at_ms, 10)),
+                (down, up),
+                "{at_ms}"
+            );
         }
     }
 }

@@ -1,10 +1,10 @@
 use std::collections::VecDeque;
 
-use telemetry::Metric;
+use telemetry::MetricSpec;
 
 /// How values are rounded before they are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Bins {
+pub(super) enum QuantileBins {
     /// To multiples of this: exact for a sensor of that resolution.
     Even(f64),
     /// To within 0.5 % of themselves, where the metric has no resolution. C.
@@ -12,35 +12,35 @@ pub(super) enum Bins {
     Relative,
 }
 
-/// ln γ of [`Bins::Relative`], γ = (1 + α)/(1 − α), α = 0.005.
+/// ln γ of [`QuantileBins::Relative`], γ = (1 + α)/(1 − α), α = 0.005.
 const LN_GAMMA: f64 = 0.010_000_083_335_000_059;
-/// What is nearer to 0 counts as 0 in [`Bins::Relative`].
-const TINY: f64 = 1e-6;
-/// The number of [`TINY`] in [`Bins::Relative`], less one: ln(10⁻⁶)/ln γ.
-const TINY_BIN: f64 = -1382.0;
+/// What is nearer to 0 counts as 0 in [`QuantileBins::Relative`].
+const ZERO_THRESHOLD: f64 = 1e-6;
+/// The number of [`ZERO_THRESHOLD`] in [`QuantileBins::Relative`], less one: ln(10⁻⁶)/ln γ.
+const ZERO_THRESHOLD_BIN: f64 = -1382.0;
 
-impl Bins {
-    pub(super) fn of(metric: Option<&Metric>) -> Self {
+impl QuantileBins {
+    pub(super) fn from_metric(metric: Option<&MetricSpec>) -> Self {
         metric.and_then(|metric| metric.resolution).map_or(Self::Relative, Self::Even)
     }
 
-    fn number(self, value: f64) -> i32 {
+    fn bin_number(self, value: f64) -> i32 {
         match self {
             Self::Even(width) => (value / width).round() as i32,
-            Self::Relative if value.abs() <= TINY => 0,
+            Self::Relative if value.abs() <= ZERO_THRESHOLD => 0,
             Self::Relative => {
-                let magnitude = ((value.abs().ln() / LN_GAMMA).ceil() - TINY_BIN) as i32;
+                let magnitude = ((value.abs().ln() / LN_GAMMA).ceil() - ZERO_THRESHOLD_BIN) as i32;
                 if value > 0.0 { magnitude } else { -magnitude }
             }
         }
     }
 
-    fn value(self, number: i32) -> f64 {
+    fn bin_value(self, number: i32) -> f64 {
         match self {
             Self::Even(width) => f64::from(number) * width,
             Self::Relative if number == 0 => 0.0,
             Self::Relative => {
-                let upper = ((f64::from(number.abs()) + TINY_BIN) * LN_GAMMA).exp();
+                let upper = ((f64::from(number.abs()) + ZERO_THRESHOLD_BIN) * LN_GAMMA).exp();
                 let middle = upper * 2.0 / (1.0 + LN_GAMMA.exp());
                 if number > 0 { middle } else { -middle }
             }
@@ -49,30 +49,30 @@ impl Bins {
 }
 
 /// Bins of a block: a quantile is found block by block first.
-const BLOCK: usize = 64;
+const BLOCK_BINS: usize = 64;
 
 /// How often each value occurs in a span (`after_ms`, `until_ms`]. Counts are
 /// whole numbers, so values that come and go leave nothing behind.
 #[derive(Debug)]
-pub(super) struct Counts {
-    bins: Bins,
+pub(super) struct ValueCounts {
+    bins: QuantileBins,
     pub(super) after_ms: i64,
     pub(super) until_ms: i64,
     /// The number of the first block: bin n is in block ⌊n/64⌋.
     first: i32,
-    blocks: VecDeque<[u32; BLOCK]>,
+    blocks: VecDeque<[u32; BLOCK_BINS]>,
     /// Of each block.
     totals: VecDeque<u32>,
     total: u32,
 }
 
-impl Counts {
-    pub(super) fn new(bins: Bins) -> Self {
+impl ValueCounts {
+    pub(super) fn new(bins: QuantileBins) -> Self {
         let (blocks, totals) = (VecDeque::new(), VecDeque::new());
         Self { bins, after_ms: 0, until_ms: 0, first: 0, blocks, totals, total: 0 }
     }
 
-    pub(super) fn covers(&self, event_ms: i64) -> bool {
+    pub(super) fn contains_time(&self, event_ms: i64) -> bool {
         self.after_ms < event_ms && event_ms <= self.until_ms
     }
 
@@ -87,31 +87,31 @@ impl Counts {
         self.total = 0;
     }
 
-    pub(super) fn add(&mut self, value: f64) {
-        let number = self.bins.number(value);
-        let block = number.div_euclid(BLOCK as i32);
+    pub(super) fn add_value(&mut self, value: f64) {
+        let number = self.bins.bin_number(value);
+        let block = number.div_euclid(BLOCK_BINS as i32);
         if self.blocks.is_empty() {
             self.first = block;
         }
         while block < self.first {
-            self.blocks.push_front([0; BLOCK]);
+            self.blocks.push_front([0; BLOCK_BINS]);
             self.totals.push_front(0);
             self.first -= 1;
         }
         let at = (block - self.first) as usize;
         if at >= self.blocks.len() {
-            self.blocks.resize(at + 1, [0; BLOCK]);
+            self.blocks.resize(at + 1, [0; BLOCK_BINS]);
             self.totals.resize(at + 1, 0);
         }
-        self.blocks[at][number.rem_euclid(BLOCK as i32) as usize] += 1;
+        self.blocks[at][number.rem_euclid(BLOCK_BINS as i32) as usize] += 1;
         self.totals[at] += 1;
         self.total += 1;
     }
 
-    pub(super) fn take_away(&mut self, value: f64) {
-        let number = self.bins.number(value);
-        let at = (number.div_euclid(BLOCK as i32) - self.first) as usize;
-        self.blocks[at][number.rem_euclid(BLOCK as i32) as usize] -= 1;
+    pub(super) fn remove_value(&mut self, value: f64) {
+        let number = self.bins.bin_number(value);
+        let at = (number.div_euclid(BLOCK_BINS as i32) - self.first) as usize;
+        self.blocks[at][number.rem_euclid(BLOCK_BINS as i32) as usize] -= 1;
         self.totals[at] -= 1;
         self.total -= 1;
     }
@@ -129,8 +129,8 @@ impl Counts {
             seen += count;
             seen >= rank
         })?;
-        let number = (self.first + block as i32) * BLOCK as i32 + within as i32;
-        Some(self.bins.value(number))
+        let number = (self.first + block as i32) * BLOCK_BINS as i32 + within as i32;
+        Some(self.bins.bin_value(number))
     }
 }
 
@@ -139,9 +139,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn counted(bins: Bins, values: &[f64]) -> Counts {
-        let mut counts = Counts::new(bins);
-        values.iter().for_each(|value| counts.add(*value));
+    fn counted(bins: QuantileBins, values: &[f64]) -> ValueCounts {
+        let mut counts = ValueCounts::new(bins);
+        values.iter().for_each(|value| counts.add_value(*value));
         counts
     }
 
@@ -153,9 +153,9 @@ mod tests {
 
     #[test]
     fn nothing_has_no_quantile() {
-        assert_eq!(Counts::new(Bins::Even(0.1)).quantile(0.5), None);
-        let mut gone = counted(Bins::Relative, &[3.0]);
-        gone.take_away(3.0);
+        assert_eq!(ValueCounts::new(QuantileBins::Even(0.1)).quantile(0.5), None);
+        let mut gone = counted(QuantileBins::Relative, &[3.0]);
+        gone.remove_value(3.0);
         assert_eq!(gone.quantile(0.5), None);
     }
 
@@ -163,23 +163,23 @@ mod tests {
         #[test]
         fn exact_at_the_sensors_resolution(tenths in prop::collection::vec(-400..600_i32, 1..200), q in 0.0..=1.0_f64) {
             let values: Vec<f64> = tenths.iter().map(|t| f64::from(*t) / 10.0).collect();
-            let found = counted(Bins::Even(0.1), &values).quantile(q).unwrap();
+            let found = counted(QuantileBins::Even(0.1), &values).quantile(q).unwrap();
             prop_assert!((found - nearest_rank(&values, q)).abs() < 1e-9);
         }
 
         #[test]
         fn within_half_a_percent_else(values in prop::collection::vec(-1e5..1e5_f64, 1..200), q in 0.0..=1.0_f64) {
-            let found = counted(Bins::Relative, &values).quantile(q).unwrap();
+            let found = counted(QuantileBins::Relative, &values).quantile(q).unwrap();
             let expect = nearest_rank(&values, q);
-            prop_assert!((found - expect).abs() <= 0.00501 * expect.abs() + TINY, "{found}, {expect}");
+            prop_assert!((found - expect).abs() <= 0.00501 * expect.abs() + ZERO_THRESHOLD, "{found}, {expect}");
         }
 
         #[test]
         fn what_comes_and_goes_leaves_nothing(stay in prop::collection::vec(-50.0..50.0_f64, 1..50), go in prop::collection::vec(-500.0..500.0_f64, 0..50), q in 0.0..=1.0_f64) {
-            let mut counts = counted(Bins::Relative, &go);
-            stay.iter().for_each(|value| counts.add(*value));
-            go.iter().for_each(|value| counts.take_away(*value));
-            prop_assert_eq!(counts.quantile(q), counted(Bins::Relative, &stay).quantile(q));
+            let mut counts = counted(QuantileBins::Relative, &go);
+            stay.iter().for_each(|value| counts.add_value(*value));
+            go.iter().for_each(|value| counts.remove_value(*value));
+            prop_assert_eq!(counts.quantile(q), counted(QuantileBins::Relative, &stay).quantile(q));
         }
     }
 }

@@ -18,12 +18,12 @@ const CLOCKS_DIFFER_MS: i64 = 3_600_000;
 #[serde(transparent)]
 pub(super) struct RecomputeSchedule {
     /// By class of age; one that is not there has never been computed again.
-    classes: Vec<Backoff>,
+    classes: Vec<RecomputeBackoff>,
 }
 
 /// Of the rows of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Backoff {
+struct RecomputeBackoff {
     /// When rows were last computed again, ms.
     last_ms: Option<i64>,
     /// The time to be waited from then on, ms.
@@ -33,7 +33,7 @@ struct Backoff {
 /// Rows of one class: those that are older than the newest final row by `youngest_ms` or more,
 /// and by less than `oldest_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AgeClass {
+pub(super) struct RowAgeClass {
     number: usize,
     pub(super) youngest_ms: i64,
     pub(super) oldest_ms: i64,
@@ -45,8 +45,8 @@ impl RecomputeSchedule {
     }
 
     /// Classes whose rows may be computed again at `now_ms`, the youngest rows first.
-    pub(super) fn due(&self, now_ms: i64) -> impl Iterator<Item = AgeClass> {
-        classes().filter(move |class| {
+    pub(super) fn due_classes(&self, now_ms: i64) -> impl Iterator<Item = RowAgeClass> {
+        age_classes().filter(move |class| {
             let backoff = self.classes.get(class.number).copied().unwrap_or_default();
             // A clock that was set back must not make them wait for ever; two clocks that differ
             // by less than an hour must not make them due each time.
@@ -57,9 +57,9 @@ impl RecomputeSchedule {
     }
 
     /// Notes that rows of a class were computed again at `now_ms`.
-    pub(super) fn note(&mut self, class: AgeClass, now_ms: i64) {
+    pub(super) fn note_recomputed(&mut self, class: RowAgeClass, now_ms: i64) {
         if class.number >= self.classes.len() {
-            self.classes.resize(class.number + 1, Backoff::default());
+            self.classes.resize(class.number + 1, RecomputeBackoff::default());
         }
         let backoff = &mut self.classes[class.number];
         let longest_ms = CLASSES_MS.get(class.number).map_or(i64::MAX / 4, |ms| ms / 2);
@@ -73,8 +73,8 @@ impl RecomputeSchedule {
 }
 
 /// All classes, the youngest rows first.
-pub(super) fn classes() -> impl Iterator<Item = AgeClass> {
-    (0..=CLASSES_MS.len()).map(|number| AgeClass {
+pub(super) fn age_classes() -> impl Iterator<Item = RowAgeClass> {
+    (0..=CLASSES_MS.len()).map(|number| RowAgeClass {
         number,
         youngest_ms: number.checked_sub(1).map_or(i64::MIN / 2, |before| CLASSES_MS[before]),
         oldest_ms: CLASSES_MS.get(number).copied().unwrap_or(i64::MAX / 2),
@@ -92,10 +92,10 @@ mod tests {
     /// `step_ms`.
     fn check(class: usize, step_ms: i64, expect: std::ops::RangeInclusive<i64>) {
         let (mut schedule, mut count) = (RecomputeSchedule::default(), 0);
-        let class = classes().nth(class).unwrap();
+        let class = age_classes().nth(class).unwrap();
         for now_ms in (0..24 * HOUR_MS).step_by(step_ms as usize) {
-            if schedule.due(now_ms).any(|due| due == class) {
-                schedule.note(class, now_ms);
+            if schedule.due_classes(now_ms).any(|due| due == class) {
+                schedule.note_recomputed(class, now_ms);
                 count += 1;
             }
         }
@@ -120,19 +120,19 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_is_waited_for_no_longer() {
         let mut schedule = RecomputeSchedule::default();
-        let class = classes().nth(2).unwrap();
-        schedule.note(class, 10 * HOUR_MS);
-        assert_eq!(schedule.due(10 * HOUR_MS + 1).count(), 5);
-        assert_eq!(schedule.due(10 * HOUR_MS - 60_000).count(), 5);
-        assert_eq!(schedule.due(8 * HOUR_MS).count(), 6);
-        assert_eq!(schedule.due(11 * HOUR_MS).count(), 6);
+        let class = age_classes().nth(2).unwrap();
+        schedule.note_recomputed(class, 10 * HOUR_MS);
+        assert_eq!(schedule.due_classes(10 * HOUR_MS + 1).count(), 5);
+        assert_eq!(schedule.due_classes(10 * HOUR_MS - 60_000).count(), 5);
+        assert_eq!(schedule.due_classes(8 * HOUR_MS).count(), 6);
+        assert_eq!(schedule.due_classes(11 * HOUR_MS).count(), 6);
     }
 
     #[test]
     fn every_age_has_one_class() {
         for age_ms in [0, 1, 959_999, 960_000, 3_600_000, 86_400_000, 1 << 40] {
-            let of = |class: &AgeClass| (class.youngest_ms..class.oldest_ms).contains(&age_ms);
-            assert_eq!(classes().filter(of).count(), 1, "{age_ms}");
+            let of = |class: &RowAgeClass| (class.youngest_ms..class.oldest_ms).contains(&age_ms);
+            assert_eq!(age_classes().filter(of).count(), 1, "{age_ms}");
         }
     }
 }

@@ -27,7 +27,7 @@ impl RowRanges {
 
     /// Adds the rows from `first_ms` to `last_ms`, which lie `grid_ms` apart; none where the
     /// first is later than the last. Ranges that touch become one.
-    pub(super) fn add(&mut self, mut first_ms: i64, mut last_ms: i64, grid_ms: i64) {
+    pub(super) fn add_range(&mut self, mut first_ms: i64, mut last_ms: i64, grid_ms: i64) {
         if first_ms > last_ms {
             return;
         }
@@ -47,7 +47,12 @@ impl RowRanges {
     }
 
     /// Removes and returns the rows after `after_ms` up to `until_ms`, both times of the grid.
-    pub(super) fn take(&mut self, after_ms: i64, until_ms: i64, grid_ms: i64) -> Vec<(i64, i64)> {
+    pub(super) fn take_range(
+        &mut self,
+        after_ms: i64,
+        until_ms: i64,
+        grid_ms: i64,
+    ) -> Vec<(i64, i64)> {
         let (mut taken, mut left) = (Vec::new(), Vec::new());
         for (first_ms, last_ms) in self.0.drain(..) {
             let (from_ms, to_ms) =
@@ -87,12 +92,12 @@ mod tests {
         ) {
             let (mut ranges, mut set) = (RowRanges::default(), BTreeSet::new());
             for (first, count) in added {
-                ranges.add(first * 10, (first + count) * 10, 10);
+                ranges.add_range(first * 10, (first + count) * 10, 10);
                 set.extend((first..=first + count).map(|row| row * 10));
             }
             prop_assert_eq!(rows(&ranges), set.clone());
             prop_assert!(ranges.0.windows(2).all(|pair| pair[0].1 + 10 < pair[1].0));
-            let taken = RowRanges(ranges.take(after * 10, until * 10, 10));
+            let taken = RowRanges(ranges.take_range(after * 10, until * 10, 10));
             let is_taken = |row: &i64| *row > after * 10 && *row <= until * 10;
             prop_assert_eq!(rows(&taken), set.iter().copied().filter(is_taken).collect::<BTreeSet<_>>());
             set.retain(|row| !is_taken(row));
@@ -102,7 +107,7 @@ mod tests {
         #[test]
         fn many_ranges_are_bounded_and_lose_no_row(firsts in prop::collection::vec(0..5000_i64, 0..300)) {
             let mut ranges = RowRanges::default();
-            firsts.iter().for_each(|first| ranges.add(first * 30, first * 30, 10));
+            firsts.iter().for_each(|first| ranges.add_range(first * 30, first * 30, 10));
             prop_assert!(ranges.0.len() <= RANGES_MAX);
             prop_assert!(firsts.iter().all(|first| rows(&ranges).contains(&(first * 30))));
         }
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn an_empty_range_adds_nothing() {
         let mut ranges = RowRanges::default();
-        ranges.add(20, 10, 10);
+        ranges.add_range(20, 10, 10);
         assert!(ranges.is_empty());
     }
 }

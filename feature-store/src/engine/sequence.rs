@@ -1,6 +1,8 @@
 //! Copies of a reading, told by its device's own numbers: see [`telemetry::sequence`].
 
-use telemetry::{NumberedMessage, Reading, Report, SequenceHistory, SmolStr, Source};
+use telemetry::{
+    NumberedMessage, ReportSource, SensorReading, SensorReport, SequenceHistory, SmolStr,
+};
 
 /// Messages of one metric of one device that are remembered: as many as may be on their way
 /// unacknowledged, so that those that come again after a crash are known.
@@ -8,11 +10,11 @@ const MESSAGES_MAX: usize = 1024;
 
 /// The sequence numbers of one metric of one device.
 #[derive(Debug, Default)]
-pub(super) struct Sequences(Option<Box<SequenceHistory>>);
+pub(super) struct SequenceFilter(Option<Box<SequenceHistory>>);
 
-impl Sequences {
+impl SequenceFilter {
     /// Notes a numbered reading; false if it is a copy of one that was noted before.
-    pub(super) fn insert(
+    pub(super) fn note_sequence(
         &mut self,
         boot: &SmolStr,
         seq: u64,
@@ -22,7 +24,11 @@ impl Sequences {
     ) -> bool {
         // Without a time of its own a reading is measured when it arrives.
         let is_stamped = event_ms != arrival_ms;
-        let content = if is_stamped { mix(value.to_bits(), event_ms) } else { value.to_bits() };
+        let content = if is_stamped {
+            hash_value_and_time(value.to_bits(), event_ms)
+        } else {
+            value.to_bits()
+        };
         let message = NumberedMessage {
             boot: Some(boot),
             number: seq,
@@ -31,18 +37,18 @@ impl Sequences {
             is_stamped,
             is_redelivery: false,
         };
-        !self.0.get_or_insert_default().check(&message, MESSAGES_MAX).is_copy()
+        !self.0.get_or_insert_default().check_message(&message, MESSAGES_MAX).is_copy()
     }
 }
 
 /// Whether a reading is a broker's stored value without a time of its own: a copy of a message
 /// of an unknown time before.
-pub(super) fn is_stored_copy(report: &Report, reading: &Reading) -> bool {
-    report.source == Source::Retained && reading.event_ms == report.arrival_ms
+pub(super) fn is_stored_copy(report: &SensorReport, reading: &SensorReading) -> bool {
+    report.source == ReportSource::Retained && reading.event_ms == report.arrival_ms
 }
 
 /// A number for a value and its time (the finalizer of SplitMix64).
-fn mix(value: u64, event_ms: i64) -> u64 {
+fn hash_value_and_time(value: u64, event_ms: i64) -> u64 {
     let mut mixed = value ^ event_ms.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -55,9 +61,9 @@ mod tests {
 
     /// (seq, event, arrival, value) in order → the places of copies.
     fn copies(readings: impl IntoIterator<Item = (u64, i64, i64, f64)>) -> Vec<usize> {
-        let (mut sequences, boot) = (Sequences::default(), "1.2.0".into());
+        let (mut sequences, boot) = (SequenceFilter::default(), "1.2.0".into());
         let new = readings.into_iter().map(|(seq, event_ms, arrival_ms, value)| {
-            sequences.insert(&boot, seq, event_ms, arrival_ms, value)
+            sequences.note_sequence(&boot, seq, event_ms, arrival_ms, value)
         });
         new.collect::<Vec<_>>()
             .iter()

@@ -1,118 +1,128 @@
 use super::{
     HOUR_MS, MINUTE_MS,
-    blocks::Blocks,
-    quantiles::{Bins, Counts},
-    readings::{Point, Readings},
-    sliding::{self, Sliding},
-    summary::{Hold, Summary},
+    quantiles::{QuantileBins, ValueCounts},
+    sliding_window::{self, SlidingWindow},
+    sorted_readings::{PackedReading, SortedReadings},
+    time_blocks::TimeBlocks,
+    window_summary::{HoldDuration, WindowSummary},
 };
 
 /// The readings of one metric in one zone, and the windows over them.
 #[derive(Debug)]
-pub(super) struct Series {
-    hold: Hold,
-    readings: Readings,
+pub(super) struct MetricSeries {
+    hold: HoldDuration,
+    readings: SortedReadings,
     /// Of each length that the windows have.
-    blocks: Vec<Blocks>,
-    windows: Vec<Window>,
+    blocks: Vec<TimeBlocks>,
+    windows: Vec<SeriesWindow>,
     /// Nothing of later times is in what is kept of windows, ms.
-    asked_ms: i64,
+    summarized_until_ms: i64,
 }
 
 #[derive(Debug)]
-struct Window {
+struct SeriesWindow {
     /// Which of the series' blocks it consists of.
     blocks: usize,
-    sliding: Sliding,
+    sliding: SlidingWindow,
     /// Where the window has quantiles.
-    counts: Option<Box<Counts>>,
+    counts: Option<Box<ValueCounts>>,
 }
 
-impl Series {
+impl MetricSeries {
     /// No readings yet, and windows of these widths, ms, with quantiles or without.
-    pub(super) fn new(hold: Hold, windows: impl Iterator<Item = (i64, bool)>, bins: Bins) -> Self {
-        let mut blocks: Vec<Blocks> = Vec::new();
+    pub(super) fn new(
+        hold: HoldDuration,
+        windows: impl Iterator<Item = (i64, bool)>,
+        bins: QuantileBins,
+    ) -> Self {
+        let mut blocks: Vec<TimeBlocks> = Vec::new();
         let windows = windows.map(|(width_ms, has_quantiles)| {
             let minutes = width_ms / MINUTE_MS;
-            let length = sliding::block_of(minutes);
+            let length = sliding_window::block_minutes_for(minutes);
             let known = blocks.iter().position(|known| known.minutes() == length);
             let number = known.unwrap_or(blocks.len());
             if known.is_none() {
-                blocks.push(Blocks::new(length, hold));
+                blocks.push(TimeBlocks::new(length, hold));
             }
             if minutes > length {
-                blocks[number].keep_totals();
+                blocks[number].enable_totals();
             }
-            Window {
+            SeriesWindow {
                 blocks: number,
-                sliding: Sliding::new(hold),
-                counts: has_quantiles.then(|| Box::new(Counts::new(bins))),
+                sliding: SlidingWindow::new(hold),
+                counts: has_quantiles.then(|| Box::new(ValueCounts::new(bins))),
             }
         });
         let windows = windows.collect();
-        Self { hold, readings: Readings::new(hold), blocks, windows, asked_ms: i64::MIN }
+        Self {
+            hold,
+            readings: SortedReadings::new(hold),
+            blocks,
+            windows,
+            summarized_until_ms: i64::MIN,
+        }
     }
 
     /// How long values are taken to hold.
-    pub(super) const fn hold(&self) -> Hold {
+    pub(super) const fn hold(&self) -> HoldDuration {
         self.hold
     }
 
     /// Single readings.
-    pub(super) const fn readings(&self) -> &Readings {
+    pub(super) const fn readings(&self) -> &SortedReadings {
         &self.readings
     }
 
     /// Takes one reading, wherever in time it belongs.
-    pub(super) fn insert(&mut self, point: Point) {
+    pub(super) fn insert(&mut self, point: PackedReading) {
         self.readings.insert(point);
-        self.changed(&point, Counts::add);
+        self.note_change(&point, ValueCounts::add_value);
     }
 
     /// Takes sorted readings, wherever in time they belong, in one pass.
-    pub(super) fn insert_sorted(&mut self, batch: &[Point]) {
+    pub(super) fn insert_sorted(&mut self, batch: &[PackedReading]) {
         self.readings.insert_sorted(batch);
-        self.all_changed(batch, Counts::add);
+        self.note_changes(batch, ValueCounts::add_value);
     }
 
     /// Takes sorted readings, all of which are there, out again in one pass.
-    pub(super) fn remove_sorted(&mut self, batch: &[Point]) {
+    pub(super) fn remove_sorted(&mut self, batch: &[PackedReading]) {
         self.readings.remove_sorted(batch);
-        self.all_changed(batch, Counts::take_away);
+        self.note_changes(batch, ValueCounts::remove_value);
     }
 
-    fn all_changed(&mut self, batch: &[Point], count: impl Fn(&mut Counts, f64)) {
+    fn note_changes(&mut self, batch: &[PackedReading], count: impl Fn(&mut ValueCounts, f64)) {
         for minute in batch.chunk_by(|a, b| a.minute() == b.minute()) {
-            self.minute_changed(&minute[0]);
+            self.invalidate_minute(&minute[0]);
         }
-        batch.iter().for_each(|point| self.recount(point, &count));
+        batch.iter().for_each(|point| self.adjust_counts(point, &count));
     }
 
     /// Most readings are later than what was asked for.
-    fn changed(&mut self, point: &Point, count: impl Fn(&mut Counts, f64)) {
-        self.minute_changed(point);
-        self.recount(point, &count);
+    fn note_change(&mut self, point: &PackedReading, count: impl Fn(&mut ValueCounts, f64)) {
+        self.invalidate_minute(point);
+        self.adjust_counts(point, &count);
     }
 
     /// Drops the sums that the minute of a reading is in.
-    fn minute_changed(&mut self, point: &Point) {
+    fn invalidate_minute(&mut self, point: &PackedReading) {
         let minute = point.minute();
-        if minute * MINUTE_MS >= self.asked_ms {
+        if minute * MINUTE_MS >= self.summarized_until_ms {
             return;
         }
-        self.blocks.iter_mut().for_each(|blocks| blocks.changed(minute));
+        self.blocks.iter_mut().for_each(|blocks| blocks.invalidate_minute(minute));
         for window in &mut self.windows {
-            window.sliding.changed(&self.blocks[window.blocks], minute);
+            window.sliding.invalidate_minute(&self.blocks[window.blocks], minute);
         }
     }
 
-    fn recount(&mut self, point: &Point, count: &impl Fn(&mut Counts, f64)) {
+    fn adjust_counts(&mut self, point: &PackedReading, count: &impl Fn(&mut ValueCounts, f64)) {
         let event_ms = point.event_ms();
-        if event_ms > self.asked_ms {
+        if event_ms > self.summarized_until_ms {
             return;
         }
         for counts in self.windows.iter_mut().filter_map(|window| window.counts.as_mut()) {
-            if counts.covers(event_ms) {
+            if counts.contains_time(event_ms) {
                 count(counts, point.value);
             }
         }
@@ -121,69 +131,75 @@ impl Series {
     /// The summary of (`after_ms`, `until_ms`], for the window of that number:
     /// whole minutes inside, single readings at the edges. How they are merged
     /// depends on the window and the two times only.
-    pub(super) fn window(&mut self, number: usize, after_ms: i64, until_ms: i64) -> Summary {
+    pub(super) fn summarize_window(
+        &mut self,
+        number: usize,
+        after_ms: i64,
+        until_ms: i64,
+    ) -> WindowSummary {
         let first = -(-after_ms).div_euclid(MINUTE_MS);
         let end = until_ms.div_euclid(MINUTE_MS);
         if first >= end {
-            return self.readings.sum(after_ms, until_ms);
+            return self.readings.summarize_span(after_ms, until_ms);
         }
-        self.advance(until_ms, end);
-        let mut all = self.readings.sum(after_ms, first * MINUTE_MS);
+        self.advance_to(until_ms, end);
+        let mut all = self.readings.summarize_span(after_ms, first * MINUTE_MS);
         let window = &mut self.windows[number];
         let blocks = &mut self.blocks[window.blocks];
-        let inside = window.sliding.sum(&self.readings, blocks, first, end);
+        let inside = window.sliding.summarize_window(&self.readings, blocks, first, end);
         all.merge(&inside, self.hold);
-        all.merge(&self.readings.sum(end * MINUTE_MS, until_ms), self.hold);
+        all.merge(&self.readings.summarize_span(end * MINUTE_MS, until_ms), self.hold);
         all
     }
 
     /// All windows of a row have one end.
-    fn advance(&mut self, until_ms: i64, end: i64) {
-        self.asked_ms = self.asked_ms.max(until_ms);
+    fn advance_to(&mut self, until_ms: i64, end: i64) {
+        self.summarized_until_ms = self.summarized_until_ms.max(until_ms);
         let mut passed = None;
         for blocks in &mut self.blocks {
-            blocks.advance(&self.readings, end, &mut passed);
+            blocks.advance_to(&self.readings, end, &mut passed);
         }
     }
 
-    /// Has memory bring what [`Series::window`] will need, for windows that begin after
+    /// Has memory bring what [`Series::summarize_window`] will need, for windows that begin after
     /// these times.
-    pub(super) fn fetch(&self, after_ms: impl Iterator<Item = i64>) {
-        self.readings.fetch();
+    pub(super) fn prefetch_windows(&self, after_ms: impl Iterator<Item = i64>) {
+        self.readings.prefetch_newest();
         for (window, after_ms) in self.windows.iter().zip(after_ms) {
             let from = -(-after_ms).div_euclid(MINUTE_MS);
-            window.sliding.fetch(&self.blocks[window.blocks], from);
+            window.sliding.prefetch_head(&self.blocks[window.blocks], from);
         }
     }
 
     /// How often each value occurs in (`after_ms`, `until_ms`], for the window of
     /// that number, if it has quantiles.
-    pub(super) fn counts(
+    pub(super) fn count_window_values(
         &mut self,
         number: usize,
         after_ms: i64,
         until_ms: i64,
-    ) -> Option<&Counts> {
+    ) -> Option<&ValueCounts> {
         let counts = self.windows[number].counts.as_mut()?;
-        self.asked_ms = self.asked_ms.max(until_ms);
+        self.summarized_until_ms = self.summarized_until_ms.max(until_ms);
         let (old_after, old_until) = (counts.after_ms, counts.until_ms);
-        let between = |after_ms, until_ms| self.readings.between(after_ms, until_ms);
+        let between = |after_ms, until_ms| self.readings.iter_between(after_ms, until_ms);
         if after_ms < old_until && old_after < until_ms {
-            let (left, came) = self.readings.moved(old_until, counts.total(), after_ms, until_ms);
-            came.for_each(|p| counts.add(p.value));
-            between(after_ms, old_after).for_each(|p| counts.add(p.value));
-            left.for_each(|p| counts.take_away(p.value));
-            between(until_ms, old_until).for_each(|p| counts.take_away(p.value));
+            let (left, came) =
+                self.readings.split_moved_window(old_until, counts.total(), after_ms, until_ms);
+            came.for_each(|p| counts.add_value(p.value));
+            between(after_ms, old_after).for_each(|p| counts.add_value(p.value));
+            left.for_each(|p| counts.remove_value(p.value));
+            between(until_ms, old_until).for_each(|p| counts.remove_value(p.value));
         } else {
             counts.clear();
-            between(after_ms, until_ms).for_each(|p| counts.add(p.value));
+            between(after_ms, until_ms).for_each(|p| counts.add_value(p.value));
         }
         (counts.after_ms, counts.until_ms) = (after_ms, until_ms);
         Some(counts)
     }
 
     /// Forgets what is before `until_ms`, rounded down to an hour.
-    pub(super) fn forget(&mut self, until_ms: i64) {
+    pub(super) fn forget_before(&mut self, until_ms: i64) {
         let kept_ms = until_ms.div_euclid(HOUR_MS) * HOUR_MS;
         for counts in self.windows.iter_mut().filter_map(|window| window.counts.as_mut()) {
             // What it has counted is needed to take it away again.
@@ -194,10 +210,10 @@ impl Series {
         }
         let minute = kept_ms.div_euclid(MINUTE_MS);
         for window in &mut self.windows {
-            window.sliding.forget(&self.blocks[window.blocks], minute);
+            window.sliding.forget_before(&self.blocks[window.blocks], minute);
         }
-        self.blocks.iter_mut().for_each(|blocks| blocks.forget(minute));
-        self.readings.forget(kept_ms);
+        self.blocks.iter_mut().for_each(|blocks| blocks.forget_before(minute));
+        self.readings.forget_before(kept_ms);
     }
 }
 
@@ -206,35 +222,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn series(readings: &[(i64, f64)]) -> Series {
+    fn series(readings: &[(i64, f64)]) -> MetricSeries {
         let windows =
             [(600_000, true), (HOUR_MS, false), (24 * HOUR_MS, true), (7 * HOUR_MS, false)];
-        let mut series = Series::new(Hold::default(), windows.into_iter(), Bins::Even(0.1));
-        readings.iter().for_each(|(at, value)| series.insert(Point::new(*at, *value, 0)));
+        let mut series = MetricSeries::new(
+            HoldDuration::default(),
+            windows.into_iter(),
+            QuantileBins::Even(0.1),
+        );
+        readings.iter().for_each(|(at, value)| series.insert(PackedReading::new(*at, *value, 0)));
         series
     }
 
     #[test]
     fn the_left_edge_is_out_and_the_right_edge_is_in() {
         let mut on_edges = series(&[(0, 1.0), (1, 2.0), (600_000, 4.0), (600_001, 8.0)]);
-        let window = on_edges.window(0, 0, 600_000);
+        let window = on_edges.summarize_window(0, 0, 600_000);
         assert_eq!((window.count(), window.mean()), (2, Some(3.0)));
-        assert_eq!(on_edges.window(0, 600_000, 1_200_000).mean(), Some(8.0));
+        assert_eq!(on_edges.summarize_window(0, 600_000, 1_200_000).mean(), Some(8.0));
     }
 
     #[test]
     fn what_is_forgotten_is_gone_and_the_rest_is_not() {
         let hourly: Vec<_> = (1..=100).map(|hour| (hour * HOUR_MS, hour as f64)).collect();
         let mut kept = series(&hourly);
-        kept.window(2, 0, 90 * HOUR_MS);
-        kept.counts(0, 0, 90 * HOUR_MS);
-        kept.forget(50 * HOUR_MS + 1);
-        assert_eq!(kept.window(2, 0, 100 * HOUR_MS).count(), 50);
+        kept.summarize_window(2, 0, 90 * HOUR_MS);
+        kept.count_window_values(0, 0, 90 * HOUR_MS);
+        kept.forget_before(50 * HOUR_MS + 1);
+        assert_eq!(kept.summarize_window(2, 0, 100 * HOUR_MS).count(), 50);
         assert_eq!(
-            kept.window(2, 0, 100 * HOUR_MS),
-            series(&hourly[50..]).window(2, 0, 100 * HOUR_MS)
+            kept.summarize_window(2, 0, 100 * HOUR_MS),
+            series(&hourly[50..]).summarize_window(2, 0, 100 * HOUR_MS)
         );
-        assert_eq!(kept.counts(0, 0, 100 * HOUR_MS).unwrap().quantile(0.0), Some(51.0));
+        assert_eq!(
+            kept.count_window_values(0, 0, 100 * HOUR_MS).unwrap().quantile(0.0),
+            Some(51.0)
+        );
     }
 
     #[test]
@@ -242,18 +265,25 @@ mod tests {
         let all: Vec<_> = (0..500).map(|i| (i * 20_000, (i % 37) as f64)).collect();
         let mut without = series(&all);
         let (from, to) = (0, 500 * 20_000);
-        without.window(2, from, to);
-        without.counts(0, from, to);
-        let extra = Point::new(1_234_567, 99.0, 3);
+        without.summarize_window(2, from, to);
+        without.count_window_values(0, from, to);
+        let extra = PackedReading::new(1_234_567, 99.0, 3);
         // One of them has the time and the value of another device's reading.
-        let batch = [extra, Point::new(1_240_000, 62.0 % 37.0, 3), Point::new(to + 5, 7.0, 3)];
+        let batch = [
+            extra,
+            PackedReading::new(1_240_000, 62.0 % 37.0, 3),
+            PackedReading::new(to + 5, 7.0, 3),
+        ];
         without.insert_sorted(&batch);
         assert!(batch.iter().all(|point| without.readings().contains(point)));
-        assert_eq!(without.window(2, from, to).max(), Some(99.0));
+        assert_eq!(without.summarize_window(2, from, to).max(), Some(99.0));
         without.remove_sorted(&batch);
         assert!(!batch.iter().any(|point| without.readings().contains(point)));
-        assert_eq!(without.window(2, from, to), series(&all).window(2, from, to));
-        assert_eq!(without.counts(0, from, to).unwrap().quantile(1.0), Some(36.0));
+        assert_eq!(
+            without.summarize_window(2, from, to),
+            series(&all).summarize_window(2, from, to)
+        );
+        assert_eq!(without.count_window_values(0, from, to).unwrap().quantile(1.0), Some(36.0));
     }
 
     /// Readings over three days, not in order, some twice at one time.
@@ -269,8 +299,8 @@ mod tests {
         ) {
             let after_ms = until_ms - width_s * 1000;
             let mut asked = series(&all);
-            asked.window(number, after_ms - 3_600_000, until_ms - 60_000); // it may move there
-            let window = asked.window(number, after_ms, until_ms);
+            asked.summarize_window(number, after_ms - 3_600_000, until_ms - 60_000); // it may move there
+            let window = asked.summarize_window(number, after_ms, until_ms);
             let mut inside: Vec<_> =
                 all.iter().copied().filter(|(at, _)| *at > after_ms && *at <= until_ms).collect();
             inside.sort_by(|a, b| a.partial_cmp(b).unwrap());
@@ -283,8 +313,8 @@ mod tests {
             let mut values: Vec<f64> = inside.iter().map(|r| r.1).collect();
             values.sort_by(f64::total_cmp);
             let mut counted = series(&all);
-            counted.counts(0, after_ms - 3_600_000, until_ms - 60_000); // it may move there
-            let median = counted.counts(0, after_ms, until_ms).unwrap().quantile(0.5).unwrap();
+            counted.count_window_values(0, after_ms - 3_600_000, until_ms - 60_000); // it may move there
+            let median = counted.count_window_values(0, after_ms, until_ms).unwrap().quantile(0.5).unwrap();
             prop_assert!((median - values[values.len().div_ceil(2) - 1]).abs() < 1e-9);
             prop_assert_eq!(window.last().unwrap(), (inside[inside.len() - 1].1, inside[inside.len() - 1].0));
             prop_assert_eq!(window.min().unwrap(), inside.iter().map(|r| r.1).fold(f64::INFINITY, f64::min));
@@ -311,19 +341,19 @@ mod tests {
             let mut sorted = all;
             sorted.sort_by(|a, b| a.partial_cmp(b).unwrap());
             let mut asked_before = series(&sorted[..sorted.len() / 2]);
-            asked_before.window(number, after_ms, until_ms);
-            asked_before.window(number, after_ms + 3_600_000, until_ms + 3_600_000);
-            let later: Vec<Point> = sorted[sorted.len() / 2..]
-                .iter().map(|(event_ms, value)| Point::new(*event_ms, *value, 0)).collect();
-            let (some, others): (Vec<Point>, Vec<Point>) =
+            asked_before.summarize_window(number, after_ms, until_ms);
+            asked_before.summarize_window(number, after_ms + 3_600_000, until_ms + 3_600_000);
+            let later: Vec<PackedReading> = sorted[sorted.len() / 2..]
+                .iter().map(|(event_ms, value)| PackedReading::new(*event_ms, *value, 0)).collect();
+            let (some, others): (Vec<PackedReading>, Vec<PackedReading>) =
                 later.iter().partition(|point| point.event_ms() % 3 == 0);
             asked_before.insert_sorted(&some);
             for point in others {
                 asked_before.insert(point);
             }
-            let expected = series(&sorted).window(number, after_ms, until_ms);
-            prop_assert_eq!(series(&shuffled).window(number, after_ms, until_ms), expected);
-            prop_assert_eq!(asked_before.window(number, after_ms, until_ms), expected);
+            let expected = series(&sorted).summarize_window(number, after_ms, until_ms);
+            prop_assert_eq!(series(&shuffled).summarize_window(number, after_ms, until_ms), expected);
+            prop_assert_eq!(asked_before.summarize_window(number, after_ms, until_ms), expected);
         }
     }
 }

@@ -1,23 +1,25 @@
 use std::collections::HashMap;
 
-use agronomy::sun::Place;
+use agronomy::sun::GeoLocation;
 use jiff::tz::TimeZone;
-use telemetry::{MetricTable, Quality, Reading, Report, SmolStr, Source, ZoneId};
+use telemetry::{
+    MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, SmolStr, ZoneId,
+};
 
 use super::{
     DAY_MS, HOUR_MS,
-    catalog::Catalog,
-    derive::Sun,
+    catalog::FeatureCatalog,
+    derivation::DaylightCache,
     device_clock::DeviceClock,
     drying::{self, SoilTrends},
+    feature_row::FeatureRow,
     metric_state::{MetricSlot, MetricState},
-    pending::{PendingReading, PendingReadings},
-    progress::{Progress, SetBackSigns, grid_up},
-    readings::{EVENT_MS_MAX, Point, Readings},
-    row::Row,
+    pending_readings::{PendingReading, PendingReadings},
+    progress::{SetBackSigns, ZoneProgress, round_up_to_grid},
     sequence::is_stored_copy,
-    sql::Made,
-    summary::Hold,
+    sorted_readings::{EVENT_MS_MAX, PackedReading, SortedReadings},
+    sql_prefetch::DerivedValues,
+    window_summary::HoldDuration,
 };
 use crate::{definitions::SqlReading, settings};
 
@@ -26,7 +28,7 @@ const SET_BACK_AFTER_MS: i64 = 600_000;
 
 /// The readings of a zone and how far it has come.
 #[derive(Debug)]
-pub(super) struct Zone {
+pub(super) struct ZoneState {
     pub(super) id: ZoneId,
     pub(super) devices: Vec<SmolStr>,
     device_numbers: HashMap<SmolStr, u16>,
@@ -36,23 +38,23 @@ pub(super) struct Zone {
     /// Readings that are in no slot yet.
     pub(super) pending: PendingReadings,
     pub(super) soil: SoilTrends,
-    pub(super) progress: Progress,
-    pub(super) sun: Sun,
+    pub(super) progress: ZoneProgress,
+    pub(super) sun: DaylightCache,
     forgotten_ms: i64,
     /// By the device's number.
     clocks: Vec<DeviceClock>,
     /// Whether a reading has come since the newest row was last asked for.
     pub(super) is_changed: bool,
-    pub(super) activity: Activity,
+    pub(super) activity: ZoneActivity,
     /// When it was heard last, in the engine's count of reports.
-    pub(super) heard: u64,
+    pub(super) last_report_number: u64,
     /// Readings that it has taken in.
-    pub(super) readings_taken: u64,
+    pub(super) reading_count: u64,
 }
 
 /// What has come since time last passed, so that the end of a burst is seen.
 #[derive(Debug, Default)]
-pub(super) struct Activity {
+pub(super) struct ZoneActivity {
     pub(super) has_reading: bool,
     pub(super) has_late_reading: bool,
     /// When time last passed with a reading, and with a late one, UTC ms.
@@ -66,12 +68,12 @@ pub(super) struct Activity {
 
 /// What all zones share.
 #[derive(Debug)]
-pub(super) struct Rules {
-    pub(super) engine: settings::Engine,
+pub(super) struct EngineRules {
+    pub(super) engine: settings::EngineSettings,
     pub(super) time_zone: TimeZone,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<GeoLocation>,
     pub(super) metrics: MetricTable,
-    pub(super) hold: Hold,
+    pub(super) hold: HoldDuration,
 }
 
 /// A reading whose names are numbers.
@@ -88,12 +90,12 @@ pub(super) struct NumberedReading {
 }
 
 impl NumberedReading {
-    const fn point(&self) -> Point {
-        Point::new(self.event_ms, self.value, self.device)
+    const fn to_packed(&self) -> PackedReading {
+        PackedReading::new(self.event_ms, self.value, self.device)
     }
 }
 
-impl Rules {
+impl EngineRules {
     pub(super) fn grid_ms(&self) -> i64 {
         i64::from(self.engine.grid_s) * 1000
     }
@@ -111,8 +113,8 @@ impl Rules {
     }
 }
 
-impl Zone {
-    pub(super) fn new(id: ZoneId, progress: Progress) -> Self {
+impl ZoneState {
+    pub(super) fn new(id: ZoneId, progress: ZoneProgress) -> Self {
         Self {
             id,
             devices: Vec::new(),
@@ -122,13 +124,13 @@ impl Zone {
             pending: PendingReadings::default(),
             soil: SoilTrends::default(),
             progress,
-            sun: Sun::default(),
+            sun: DaylightCache::default(),
             forgotten_ms: i64::MIN,
             clocks: Vec::new(),
             is_changed: true,
-            activity: Activity::default(),
-            heard: 0,
-            readings_taken: 0,
+            activity: ZoneActivity::default(),
+            last_report_number: 0,
+            reading_count: 0,
         }
     }
 
@@ -137,23 +139,23 @@ impl Zone {
     #[allow(clippy::too_many_arguments)] // the parts of a reading, and what all zones share
     pub(super) fn ingest_reading(
         &mut self,
-        report: &Report,
+        report: &SensorReport,
         received_ms: i64,
         device: u16,
-        reading: &Reading,
-        catalog: &mut Catalog,
-        rules: &Rules,
-        rows: &mut Vec<Row>,
-    ) -> Quality {
-        self.readings_taken += 1;
-        let slot = self.slot(&reading.metric, rules);
+        reading: &SensorReading,
+        catalog: &mut FeatureCatalog,
+        rules: &EngineRules,
+        rows: &mut Vec<FeatureRow>,
+    ) -> QualityFlag {
+        self.reading_count += 1;
+        let slot = self.find_or_add_slot(&reading.metric, rules);
         let run = report.boot.as_ref().zip(report.seq);
         let is_copy = is_stored_copy(report, reading)
             || run.is_some_and(|(boot, seq)| {
-                !self.slots[slot].is_new(device, boot, seq, report.arrival_ms, reading)
+                !self.slots[slot].note_sequence(device, boot, seq, report.arrival_ms, reading)
             });
         if is_copy {
-            return Quality::Duplicate;
+            return QualityFlag::Duplicate;
         }
         let reading = NumberedReading {
             slot,
@@ -164,11 +166,11 @@ impl Zone {
             received_ms,
         };
         let quality = self.ingest_new_reading(&reading, catalog, rules, rows);
-        if report.source == Source::Live && report.arrival_ms != reading.event_ms {
+        if report.source == ReportSource::Live && report.arrival_ms != reading.event_ms {
             self.note_device_clock(&reading);
         }
         // Once time passes for a zone, a file that is taken in does not stop it.
-        self.progress.live |= quality.is_ok() && report.source == Source::Live;
+        self.progress.live |= quality.is_ok() && report.source == ReportSource::Live;
         quality
     }
 
@@ -176,21 +178,21 @@ impl Zone {
     pub(super) fn ingest_new_reading(
         &mut self,
         reading: &NumberedReading,
-        catalog: &mut Catalog,
-        rules: &Rules,
-        rows: &mut Vec<Row>,
-    ) -> Quality {
-        let quality = self.judge(reading, rules);
+        catalog: &mut FeatureCatalog,
+        rules: &EngineRules,
+        rows: &mut Vec<FeatureRow>,
+    ) -> QualityFlag {
+        let quality = self.assess_quality(reading, rules);
         if quality.is_ok() {
             let NumberedReading { slot, device, event_ms, value, arrival_ms, .. } = *reading;
-            self.advance(arrival_ms, catalog, rules, rows);
+            self.advance_to(arrival_ms, catalog, rules, rows);
             let newest_ms = self.progress.newest_ms.unwrap_or(i64::MIN);
             self.progress.newest_ms = Some(newest_ms.max(event_ms));
-            let made = self.made(slot, device, event_ms, value, catalog);
+            let made = self.derive_values(slot, device, event_ms, value, catalog);
             if made.as_ref().is_none_or(|made| made.is_kept) {
                 let derived = made.map(|made| made.derived);
                 self.note_late(event_ms, rules);
-                self.add(slot, reading.point(), arrival_ms, derived, catalog, rules);
+                self.insert_reading(slot, reading.to_packed(), arrival_ms, derived, catalog, rules);
             }
             (self.activity.has_reading, self.activity.is_finished) = (true, false);
         }
@@ -200,50 +202,50 @@ impl Zone {
     /// Takes in a reading that was judged before this program started; `run`
     /// is boot id and sequence number.
     #[allow(clippy::too_many_arguments)] // the parts of a reading, and what all zones share
-    pub(super) fn restore(
+    pub(super) fn restore_reading(
         &mut self,
         device: &SmolStr,
         run: Option<(&SmolStr, u64)>,
-        reading: &Reading,
+        reading: &SensorReading,
         arrival_ms: i64,
-        quality: Quality,
-        catalog: &mut Catalog,
-        rules: &Rules,
+        quality: QualityFlag,
+        catalog: &mut FeatureCatalog,
+        rules: &EngineRules,
     ) {
-        let device = self.device(device);
-        let slot = self.slot(&reading.metric, rules);
+        let device = self.device_number(device);
+        let slot = self.find_or_add_slot(&reading.metric, rules);
         if let Some((boot, seq)) = run {
-            self.slots[slot].is_new(device, boot, seq, arrival_ms, reading);
+            self.slots[slot].note_sequence(device, boot, seq, arrival_ms, reading);
         }
         if quality.is_ok() {
-            let Reading { event_ms, value, .. } = *reading;
-            let made = self.made(slot, device, event_ms, value, catalog);
+            let SensorReading { event_ms, value, .. } = *reading;
+            let made = self.derive_values(slot, device, event_ms, value, catalog);
             if made.as_ref().is_none_or(|made| made.is_kept) {
                 let derived = made.map(|made| made.derived);
-                let point = Point::new(event_ms, value, device);
-                self.add(slot, point, arrival_ms, derived, catalog, rules);
+                let point = PackedReading::new(event_ms, value, device);
+                self.insert_reading(slot, point, arrival_ms, derived, catalog, rules);
             }
         }
     }
 
     /// What SQL makes of a reading, where there is any about it.
-    fn made(
+    fn derive_values(
         &self,
         slot: usize,
         device: u16,
         event_ms: i64,
         value: f64,
-        catalog: &mut Catalog,
-    ) -> Option<Made> {
-        let ahead = catalog.ahead.as_mut()?;
+        catalog: &mut FeatureCatalog,
+    ) -> Option<DerivedValues> {
+        let ahead = catalog.sql_prefetch.as_mut()?;
         let device = self.devices.get(usize::from(device)).map_or("", SmolStr::as_str);
         let (metric, site, zone) = (&self.slots[slot].metric, &self.id.site, &self.id.zone);
-        ahead.take(&SqlReading { value, metric, site, zone, device, event_ms })
+        ahead.take_values(&SqlReading { value, metric, site, zone, device, event_ms })
     }
 
     /// A device's number. The 65,536th and later ones share the last number: only
     /// copies are told apart by it.
-    pub(super) fn device(&mut self, name: &SmolStr) -> u16 {
+    pub(super) fn device_number(&mut self, name: &SmolStr) -> u16 {
         if let Some(number) = self.device_numbers.get(name) {
             return *number;
         }
@@ -255,7 +257,7 @@ impl Zone {
 
     /// A metric's number within the zone: there are few, so they are looked
     /// through.
-    pub(super) fn slot(&mut self, metric: &SmolStr, rules: &Rules) -> usize {
+    pub(super) fn find_or_add_slot(&mut self, metric: &SmolStr, rules: &EngineRules) -> usize {
         let is_it = |slot: &usize| self.slots.get(*slot).is_some_and(|one| one.metric == *metric);
         let found = [self.slot_next, 0].into_iter().find(is_it);
         if let Some(slot) = found.or_else(|| (1..self.slots.len()).find(is_it)) {
@@ -271,9 +273,9 @@ impl Zone {
 
     /// The first flag that applies: a copy, then what is wrong with the value, then with the
     /// time.
-    fn judge(&self, reading: &NumberedReading, rules: &Rules) -> Quality {
+    fn assess_quality(&self, reading: &NumberedReading, rules: &EngineRules) -> QualityFlag {
         let NumberedReading { slot, event_ms, value, arrival_ms, received_ms, .. } = *reading;
-        let point = reading.point();
+        let point = reading.to_packed();
         let is_known = || {
             let state = self.slots[slot].state.as_ref();
             state.is_some_and(|state| state.series.readings().contains(&point))
@@ -286,46 +288,46 @@ impl Zone {
             .newest_ms
             .map(|newest_ms| newest_ms.saturating_sub(rules.lateness_ms() + rules.late_max_ms()));
         if event_ms.unsigned_abs() >= EVENT_MS_MAX.unsigned_abs() {
-            Quality::Future
+            QualityFlag::Future
         } else if is_known() {
-            Quality::Duplicate
+            QualityFlag::Duplicate
         } else if !value.is_finite() {
-            Quality::NotANumber
+            QualityFlag::NotANumber
         } else if self.slots[slot].plausible.is_some_and(|(min, max)| !(min..=max).contains(&value))
         {
-            Quality::OutOfRange
+            QualityFlag::OutOfRange
         } else if event_ms > known_ms
             || arrival_ms > received_ms.saturating_add(rules.future_max_ms())
         {
-            Quality::Future
+            QualityFlag::Future
         } else if oldest_ms.is_some_and(|oldest_ms| event_ms < oldest_ms) {
-            Quality::Late
+            QualityFlag::Late
         } else {
-            Quality::Ok
+            QualityFlag::Ok
         }
     }
 
     /// Puts a reading among those that count; at once, or once the rows have passed its arrival
     /// time, where a row of before that is still to come and must not know of it.
-    fn add(
+    fn insert_reading(
         &mut self,
         slot: usize,
-        point: Point,
+        point: PackedReading,
         arrival_ms: i64,
         derived: Option<Vec<Option<f64>>>,
-        catalog: &mut Catalog,
-        rules: &Rules,
+        catalog: &mut FeatureCatalog,
+        rules: &EngineRules,
     ) {
         let event_ms = point.event_ms();
         self.is_changed = true;
-        self.forget(event_ms, catalog, rules);
+        self.forget_before(event_ms, catalog, rules);
         if self.slots[slot].state.is_none() {
-            let block = catalog.add(&self.slots[slot].metric);
+            let block = catalog.add_metric(&self.slots[slot].metric);
             self.slots[slot].state = Some(MetricState::new(block, catalog, rules.hold));
         }
         if arrival_ms > event_ms {
             let grid_ms = rules.grid_ms();
-            let row_ms = grid_up(event_ms, grid_ms);
+            let row_ms = round_up_to_grid(event_ms, grid_ms);
             let next_ms = self.progress.final_ms.map_or(row_ms, |ms| row_ms.max(ms + grid_ms));
             if next_ms < arrival_ms {
                 self.pending.push(PendingReading { slot, point, arrival_ms, derived });
@@ -342,16 +344,16 @@ impl Zone {
     }
 
     /// Notes the final rows that a reading changes, and those that it calls for.
-    fn note_late(&mut self, event_ms: i64, rules: &Rules) {
+    fn note_late(&mut self, event_ms: i64, rules: &EngineRules) {
         let final_ms = self.progress.final_ms.filter(|final_ms| event_ms <= *final_ms);
         let Some(final_ms) = final_ms else { return };
         let grid_ms = rules.grid_ms();
-        self.progress.recompute.add(grid_up(event_ms, grid_ms), final_ms, grid_ms);
+        self.progress.recompute.add_range(round_up_to_grid(event_ms, grid_ms), final_ms, grid_ms);
         self.activity.has_late_reading = true;
     }
 
     /// Lets go what no window and no correction can need.
-    fn forget(&mut self, event_ms: i64, catalog: &Catalog, rules: &Rules) {
+    fn forget_before(&mut self, event_ms: i64, catalog: &FeatureCatalog, rules: &EngineRules) {
         let mut until_ms = event_ms.saturating_sub(rules.engine.correctable_ms());
         if let Some(row_ms) = self.progress.recompute.first_ms() {
             until_ms = until_ms.min(row_ms - rules.grid_ms());
@@ -364,10 +366,14 @@ impl Zone {
             let feeds_soil = slot.feeds_soil && catalog.drying.is_wanted();
             let Some(state) = &mut slot.state else { continue };
             // A day at least: the newest value and the first row after a silence.
-            let least_ms = if feeds_soil { drying::KEPT_MS } else { DAY_MS };
-            let of = |block: usize| until_ms - catalog.block(block).widest_ms().max(least_ms);
-            state.series.forget(of(state.block));
-            state.derived.iter_mut().for_each(|(_, block, series)| series.forget(of(*block)));
+            let least_ms = if feeds_soil { drying::SOIL_RETENTION_MS } else { DAY_MS };
+            let of =
+                |block: usize| until_ms - catalog.metric_columns(block).widest_ms().max(least_ms);
+            state.series.forget_before(of(state.block));
+            state
+                .derived
+                .iter_mut()
+                .for_each(|(_, block, series)| series.forget_before(of(*block)));
         }
     }
 
@@ -375,13 +381,17 @@ impl Zone {
     /// has left readings of the future behind: once it has said an earlier time for ten minutes,
     /// and more readings came since than lie ahead, the time is returned from which on readings
     /// are of the future.
-    pub(super) fn note_gateway_clock(&mut self, report: &Report, rules: &Rules) -> Option<i64> {
+    pub(super) fn note_gateway_clock(
+        &mut self,
+        report: &SensorReport,
+        rules: &EngineRules,
+    ) -> Option<i64> {
         let ahead_ms = report.arrival_ms.saturating_add(rules.future_max_ms());
         // Readings that were stamped right by their devices moved the newest arrival alone.
         let newest_ms = self.progress.newest_ms.max(self.progress.arrival_ms);
         let is_ahead = |newest_ms| newest_ms > ahead_ms.saturating_add(rules.future_max_ms());
-        if report.source != Source::Live || !newest_ms.is_some_and(is_ahead) {
-            if report.source == Source::Live {
+        if report.source != ReportSource::Live || !newest_ms.is_some_and(is_ahead) {
+            if report.source == ReportSource::Live {
                 self.progress.set_back = None;
             }
             return None;
@@ -405,7 +415,7 @@ impl Zone {
         if device >= self.clocks.len() {
             self.clocks.resize_with(device + 1, DeviceClock::default);
         }
-        let found = self.clocks[device].note(reading.arrival_ms, reading.event_ms);
+        let found = self.clocks[device].note_message(reading.arrival_ms, reading.event_ms);
         if let (Some(offset_ms), Some(name)) = (found, self.devices.get(device)) {
             let (zone, offset_s) = (&self.id, offset_ms as f64 / 1000.0);
             let correction = format!("engine.clock_offsets_s.\"{zone}/{name}\" = {}", -offset_s);
@@ -425,7 +435,7 @@ impl Zone {
     }
 
     /// The readings of a metric that count and are not pending.
-    pub(super) fn readings(&self, metric: &str) -> Option<&Readings> {
+    pub(super) fn metric_readings(&self, metric: &str) -> Option<&SortedReadings> {
         let slot = self.slots.iter().find(|slot| slot.metric == metric)?;
         slot.state.as_ref().map(|state| state.series.readings())
     }
@@ -433,7 +443,7 @@ impl Zone {
     /// The first event time after `at_ms` of a reading that is not pending.
     pub(super) fn next_event_ms(&self, at_ms: i64) -> Option<i64> {
         let states = self.slots.iter().filter_map(|slot| slot.state.as_ref());
-        states.filter_map(|state| state.series.readings().next_ms(at_ms)).min()
+        states.filter_map(|state| state.series.readings().next_event_ms(at_ms)).min()
     }
 
     /// Metrics that there are readings of, by name.
@@ -453,19 +463,19 @@ pub(super) const IRRIGATION: &str = "irrigation";
 impl MetricSlot {
     /// Notes a device's own number, which tells copies of a message apart from
     /// equal values; false if the reading was there already.
-    fn is_new(
+    fn note_sequence(
         &mut self,
         device: u16,
         boot: &SmolStr,
         seq: u64,
         arrival_ms: i64,
-        reading: &Reading,
+        reading: &SensorReading,
     ) -> bool {
         let device = usize::from(device);
         if device >= self.sequences.len() {
             self.sequences.resize_with(device + 1, Default::default);
         }
-        let Reading { event_ms, value, .. } = *reading;
-        self.sequences[device].insert(boot, seq, event_ms, arrival_ms, value)
+        let SensorReading { event_ms, value, .. } = *reading;
+        self.sequences[device].note_sequence(boot, seq, event_ms, arrival_ms, value)
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use agronomy::kpi::{Observation, Period, Rules};
+use agronomy::kpi::{KpiRules, Observation, TimePeriod};
 use duckdb::{
     Connection,
     arrow::{
@@ -10,20 +10,20 @@ use duckdb::{
     params,
 };
 use jiff::tz::TimeZone;
-use telemetry::{Quality, SmolStr, ZoneId};
+use telemetry::{QualityFlag, SmolStr, ZoneId};
 
 use super::{
     HOUR_MS,
-    hours::{self, Hours},
+    hours::{self, HourTallies},
 };
 use crate::{
     StoreError,
     lake::{FileScope, LakeReader},
-    store::micros,
+    store::ms_to_micros,
 };
 
 /// Hours of zones, by their start, ms.
-pub(super) type ZonePeriods = BTreeMap<ZoneId, BTreeMap<i64, Period>>;
+pub(super) type ZonePeriods = BTreeMap<ZoneId, BTreeMap<i64, TimePeriod>>;
 
 /// Hours that lie further apart are read by themselves: a table is in the order of time, nearly,
 /// and what is between them need not be read.
@@ -34,9 +34,9 @@ pub(super) fn count_readings(
     connection: &Connection,
     lake: &LakeReader,
     periods: &ZonePeriods,
-    rules: &Rules,
+    rules: &KpiRules,
     time_zone: &TimeZone,
-) -> Result<BTreeMap<ZoneId, Hours>, StoreError> {
+) -> Result<BTreeMap<ZoneId, HourTallies>, StoreError> {
     let mut counted = BTreeMap::new();
     let mut wanted: BTreeSet<(i64, &ZoneId)> = BTreeSet::new();
     for (zone, own) in periods {
@@ -58,9 +58,9 @@ fn count_span(
     lake: &LakeReader,
     periods: &ZonePeriods,
     wanted: &[(i64, &ZoneId)],
-    rules: &Rules,
+    rules: &KpiRules,
     time_zone: &TimeZone,
-    counted: &mut BTreeMap<ZoneId, Hours>,
+    counted: &mut BTreeMap<ZoneId, HourTallies>,
 ) -> Result<(), StoreError> {
     connection.execute_batch(
         "CREATE OR REPLACE TEMP TABLE counting (site VARCHAR, zone VARCHAR, hour BIGINT)",
@@ -77,7 +77,7 @@ fn count_span(
                 dense_rank() OVER (ORDER BY s.site, s.zone, s.metric) - 1 AS place
          FROM silver.series s JOIN counting c ON s.site = c.site AND s.zone = c.zone",
     )?;
-    let names = names(connection)?;
+    let names = read_series_names(connection)?;
     let span_ms = (
         wanted[0].0.saturating_mul(HOUR_MS),
         (wanted[wanted.len() - 1].0 + 1).saturating_mul(HOUR_MS),
@@ -90,7 +90,7 @@ fn count_span(
         to_ms: Some(span_ms.1 - 1),
         ..FileScope::default()
     };
-    let moved = lake.files(connection, "readings", &scope)?;
+    let moved = lake.files_source_sql(connection, "readings", &scope)?;
     let moved = moved.map_or_else(String::new, |files| {
         format!(
             "UNION ALL
@@ -112,12 +112,12 @@ fn count_span(
     let mut count = |place: i64, readings: &mut Vec<Observation>| {
         let Some((zone, metric)) = names.get(place as usize) else { return };
         let own = &periods[zone];
-        readings.retain(|reading| contains(own, reading.event_ms));
+        readings.retain(|reading| is_in_periods(own, reading.event_ms));
         let hours = counted.entry(zone.clone()).or_default();
-        hours::count(hours, metric, readings.drain(..), rules, time_zone);
+        hours::count_into_hours(hours, metric, readings.drain(..), rules, time_zone);
     };
     let (mut place, mut readings) = (0, Vec::new());
-    let span = [span_ms.0, span_ms.1].map(micros);
+    let span = [span_ms.0, span_ms.1].map(ms_to_micros);
     for batch in statement.query_arrow(params![span[0], span[1]])? {
         let places = batch.column(0).as_primitive::<Int64Type>().values();
         let events = batch.column(1).as_primitive::<Int64Type>().values();
@@ -128,11 +128,11 @@ fn count_span(
                 count(place, &mut readings);
                 place = places[i];
             }
-            let quality = Quality::ALL.get(usize::from(qualities[i])).copied();
+            let quality = QualityFlag::ALL.get(usize::from(qualities[i])).copied();
             readings.push(Observation {
                 event_ms: events[i],
                 value: values[i],
-                quality: quality.unwrap_or(Quality::NotANumber),
+                quality: quality.unwrap_or(QualityFlag::NotANumber),
             });
         }
     }
@@ -140,12 +140,12 @@ fn count_span(
     Ok(())
 }
 
-fn contains(periods: &BTreeMap<i64, Period>, at_ms: i64) -> bool {
+fn is_in_periods(periods: &BTreeMap<i64, TimePeriod>, at_ms: i64) -> bool {
     periods.range(..=at_ms).next_back().is_some_and(|(_, period)| period.contains(at_ms))
 }
 
 /// Zone and metric by place in `counting_series`.
-fn names(connection: &Connection) -> Result<Vec<(ZoneId, SmolStr)>, StoreError> {
+fn read_series_names(connection: &Connection) -> Result<Vec<(ZoneId, SmolStr)>, StoreError> {
     let mut statement = connection
         .prepare("SELECT DISTINCT place, site, zone, metric FROM counting_series ORDER BY place")?;
     let names = statement.query_map([], |row| {

@@ -1,26 +1,26 @@
 use std::collections::BTreeMap;
 
-use agronomy::kpi::{Observation, Period, Rules, ZoneTally};
+use agronomy::kpi::{KpiRules, Observation, TimePeriod, ZoneTally};
 use jiff::tz::TimeZone;
-use telemetry::{Quality, SmolStr};
+use telemetry::{QualityFlag, SmolStr};
 
-use super::silence::add_silent_metrics;
+use super::expected_metrics::add_silent_metrics;
 
 /// The hours of a zone, by their start, ms.
-pub(crate) type Hours = BTreeMap<i64, (Period, ZoneTally)>;
+pub(crate) type HourTallies = BTreeMap<i64, (TimePeriod, ZoneTally)>;
 
 /// Counts the readings of one metric, in the order of event time, into hours.
 /// Copies of a reading are no readings.
-pub(crate) fn count(
-    hours: &mut Hours,
+pub(crate) fn count_into_hours(
+    hours: &mut HourTallies,
     metric: &str,
     readings: impl Iterator<Item = Observation>,
-    rules: &Rules,
+    rules: &KpiRules,
     time_zone: &TimeZone,
 ) {
-    let mut readings = readings.filter(|own| own.quality != Quality::Duplicate).peekable();
+    let mut readings = readings.filter(|own| own.quality != QualityFlag::Duplicate).peekable();
     while let Some(first) = readings.peek() {
-        let Some(period) = Period::local_hour(first.event_ms, time_zone) else {
+        let Some(period) = TimePeriod::local_hour(first.event_ms, time_zone) else {
             // Beyond the calendar: no hour has it.
             readings.next();
             continue;
@@ -28,33 +28,37 @@ pub(crate) fn count(
         let (_, tally) =
             hours.entry(period.start_ms).or_insert_with(|| (period, ZoneTally::default()));
         let of_hour = std::iter::from_fn(|| readings.next_if(|own| period.contains(own.event_ms)));
-        tally.add_all(metric, of_hour, rules);
+        tally.add_readings(metric, of_hour, rules);
     }
 }
 
 /// The days of these hours, as far as they are there.
-pub(super) fn days(hours: &Hours, rules: &Rules, time_zone: &TimeZone) -> Hours {
-    let mut days = Hours::new();
+pub(super) fn merge_into_days(
+    hours: &HourTallies,
+    rules: &KpiRules,
+    time_zone: &TimeZone,
+) -> HourTallies {
+    let mut days = HourTallies::new();
     for (hour, tally) in hours.values() {
-        let Some(day) = Period::local_day(hour.start_ms, time_zone) else { continue };
+        let Some(day) = TimePeriod::local_day(hour.start_ms, time_zone) else { continue };
         let (_, merged) = days.entry(day.start_ms).or_insert_with(|| (day, ZoneTally::default()));
-        merged.merge(tally, rules);
+        merged.merge_later(tally, rules);
     }
     days
 }
 
 /// One metric's readings from one device or several: times, values, qualities,
 /// each in the order of event time.
-pub(crate) type Readings<'a> = (&'a [i64], &'a [f64], &'a [Quality]);
+pub(crate) type ReadingSlices<'a> = (&'a [i64], &'a [f64], &'a [QualityFlag]);
 
 /// The hours of a whole history, given by metric; with those in which an expected metric, or
 /// the whole zone, is silent.
-pub(crate) fn of_history(
-    metrics: &BTreeMap<SmolStr, Vec<Readings<'_>>>,
-    rules: &Rules,
+pub(crate) fn tally_history(
+    metrics: &BTreeMap<SmolStr, Vec<ReadingSlices<'_>>>,
+    rules: &KpiRules,
     time_zone: &TimeZone,
-) -> Hours {
-    let mut hours = Hours::new();
+) -> HourTallies {
+    let mut hours = HourTallies::new();
     for (metric, devices) in metrics {
         if let [(event_ms, values, qualities)] = devices[..]
             && event_ms.is_sorted()
@@ -65,7 +69,7 @@ pub(crate) fn of_history(
                 value: *value,
                 quality: *quality,
             });
-            count(&mut hours, metric, readings, rules, time_zone);
+            count_into_hours(&mut hours, metric, readings, rules, time_zone);
             continue;
         }
         let mut all: Vec<Observation> = Vec::new();
@@ -78,7 +82,7 @@ pub(crate) fn of_history(
             }));
         }
         all.sort_by(|a, b| a.event_ms.cmp(&b.event_ms).then(a.value.total_cmp(&b.value)));
-        count(&mut hours, metric, all.into_iter(), rules, time_zone);
+        count_into_hours(&mut hours, metric, all.into_iter(), rules, time_zone);
     }
     add_silent_metrics(&mut hours, rules, time_zone);
     hours

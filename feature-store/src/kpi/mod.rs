@@ -22,22 +22,22 @@
 //! - `read`: [`KpiQuery`] → [`ZoneKpis`]
 
 mod count;
-mod gold;
+mod dirty_hours;
+mod expected_metrics;
+mod gold_reader;
+mod gold_writer;
 mod hours;
 mod read;
 mod refresh;
-mod silence;
-mod touched;
-mod write;
 
 use duckdb::Connection;
 
-pub(crate) use hours::{Readings, of_history};
-pub(crate) use read::read;
-pub use read::{KpiQuery, Length, ZoneKpis};
-pub(crate) use refresh::Refresh;
-pub(crate) use touched::Touched;
-pub(crate) use write::write_zone;
+pub(crate) use dirty_hours::DirtyHours;
+pub(crate) use gold_writer::write_zone_kpis;
+pub(crate) use hours::{ReadingSlices, tally_history};
+pub(crate) use read::read_kpis;
+pub use read::{KpiQuery, PeriodLength, ZoneKpis};
+pub(crate) use refresh::KpiRefresher;
 
 use crate::StoreError;
 
@@ -45,7 +45,7 @@ use crate::StoreError;
 pub(crate) const HOUR_MS: i64 = 3_600_000;
 
 /// Makes the tables. In files of before, `gold.hourly` was a view.
-pub(crate) fn make_tables(connection: &Connection) -> Result<(), StoreError> {
+pub(crate) fn create_tables(connection: &Connection) -> Result<(), StoreError> {
     let views: u64 = connection.query_row(
         "SELECT count(*) FROM duckdb_views() WHERE schema_name = 'gold' AND view_name = 'hourly'",
         [],

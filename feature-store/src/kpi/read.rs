@@ -1,15 +1,15 @@
 use std::collections::BTreeMap;
 
-use agronomy::kpi::{Kpis, MetricKpis, Period};
+use agronomy::kpi::{MetricKpis, PeriodKpis, TimePeriod};
 use duckdb::{Connection, params};
 use telemetry::{SmolStr, ZoneId};
 
-use crate::{StoreError, store::micros};
+use crate::{StoreError, store::ms_to_micros};
 
 /// How long a period is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Length {
+pub enum PeriodLength {
     /// An hour of the site's clock.
     #[default]
     Hour,
@@ -23,7 +23,7 @@ pub struct KpiQuery {
     /// The zone.
     pub zone: ZoneId,
     /// Hours or days.
-    pub length: Length,
+    pub length: PeriodLength,
     /// Periods that begin at this time, UTC ms, or later.
     pub from_ms: Option<i64>,
     /// Periods that begin before this time, UTC ms.
@@ -33,18 +33,23 @@ pub struct KpiQuery {
 }
 
 /// The KPIs of a zone over one period.
-pub type ZoneKpis = Kpis;
+pub type ZoneKpis = PeriodKpis;
 
 /// KPIs of one zone, newest first.
-pub(crate) fn read(connection: &Connection, query: &KpiQuery) -> Result<Vec<ZoneKpis>, StoreError> {
+pub(crate) fn read_kpis(
+    connection: &Connection,
+    query: &KpiQuery,
+) -> Result<Vec<ZoneKpis>, StoreError> {
     let (zones, metrics, start) = match query.length {
-        Length::Hour => ("gold.hourly_zones", "gold.hourly", "hour"),
-        Length::Day => ("gold.daily_zones", "gold.daily", "day_start"),
+        PeriodLength::Hour => ("gold.hourly_zones", "gold.hourly", "hour"),
+        PeriodLength::Day => ("gold.daily_zones", "gold.daily", "day_start"),
     };
     let zone = &query.zone;
     let (site, name) = (zone.site.as_str(), zone.zone.as_str());
-    let (from, to) =
-        (query.from_ms.map_or(i64::MIN + 2, micros), query.to_ms.map_or(i64::MAX - 1, micros));
+    let (from, to) = (
+        query.from_ms.map_or(i64::MIN + 2, ms_to_micros),
+        query.to_ms.map_or(i64::MAX - 1, ms_to_micros),
+    );
     let mut statement = connection.prepare(&format!(
         "SELECT epoch_ms({start}), epoch_ms(until), comfort, quality, light_h, occupied_share
          FROM {zones}
@@ -55,8 +60,8 @@ pub(crate) fn read(connection: &Connection, query: &KpiQuery) -> Result<Vec<Zone
     let mut found = statement.query(params![site, name, from, to])?;
     let mut all: BTreeMap<i64, ZoneKpis> = BTreeMap::new();
     while let Some(row) = found.next()? {
-        let period = Period { start_ms: row.get(0)?, end_ms: row.get(1)? };
-        let kpis = Kpis {
+        let period = TimePeriod { start_ms: row.get(0)?, end_ms: row.get(1)? };
+        let kpis = PeriodKpis {
             period,
             metrics: BTreeMap::new(),
             comfort: row.get(2)?,
@@ -75,7 +80,8 @@ pub(crate) fn read(connection: &Connection, query: &KpiQuery) -> Result<Vec<Zone
          FROM {metrics}
          WHERE site = ? AND zone = ? AND {start} BETWEEN make_timestamp(?) AND make_timestamp(?)"
     ))?;
-    let mut found = statement.query(params![site, name, micros(*first), micros(*last)])?;
+    let mut found =
+        statement.query(params![site, name, ms_to_micros(*first), ms_to_micros(*last)])?;
     while let Some(row) = found.next()? {
         let own = MetricKpis {
             count: row.get(2)?,

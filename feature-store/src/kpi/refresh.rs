@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agronomy::kpi::{Period, Rules, ZoneTally};
+use agronomy::kpi::{KpiRules, TimePeriod, ZoneTally};
 use duckdb::{Connection, params};
 use jiff::tz::TimeZone;
 use telemetry::{SmolStr, ZoneId};
@@ -11,15 +11,17 @@ use telemetry::{SmolStr, ZoneId};
 use super::{
     HOUR_MS,
     count::{ZonePeriods, count_readings},
-    gold::{
-        KnownHours, Stretch, each, hours_without_tally, known_days, known_hours, tallies_of_days,
-        zone_of,
+    expected_metrics::ExpectedMetrics,
+    gold_reader::{
+        HourRange, KnownHours, find_hours_without_tally, iter_periods, read_day_tallies,
+        read_known_days, read_known_hours, zone_from_row,
     },
-    hours::Hours,
-    silence::ExpectedMetrics,
-    write::{Gold, SilentPeriod, append_open, micros_text, write_silent_zones},
+    gold_writer::{
+        GoldWriter, SilentPeriod, append_open_tally, timestamp_value, write_silent_zones,
+    },
+    hours::HourTallies,
 };
-use crate::{Settings, StoreError, lake::LakeReader};
+use crate::{FeatureStoreSettings, StoreError, lake::LakeReader};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 /// Tallies of hours are kept for so many days behind a zone's newest reading: a new reading
@@ -28,13 +30,13 @@ const TALLY_DAYS: i64 = 8;
 /// So much of a zone's clock is looked at for silent metrics at once.
 const CLOCK_MS_MAX: i64 = 31 * DAY_MS;
 /// Hours with readings in a lake that cannot be read are tried again after so long.
-const RETRY: Duration = Duration::from_secs(600);
+const LAKE_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Counts hours with new readings, and their days; makes rows of silent metrics as time
 /// passes.
 #[derive(Debug)]
-pub(crate) struct Refresh {
-    rules: Rules,
+pub(crate) struct KpiRefresher {
+    rules: KpiRules,
     pub(crate) time_zone: TimeZone,
     lake: LakeReader,
     lake_retry_at: Option<Instant>,
@@ -53,8 +55,8 @@ struct ZoneClock {
     next_dirty_ms: Option<i64>,
 }
 
-impl Refresh {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, StoreError> {
+impl KpiRefresher {
+    pub(crate) fn new(settings: &FeatureStoreSettings) -> Result<Self, StoreError> {
         Ok(Self {
             rules: settings.kpi.rules.clone(),
             time_zone: settings.engine.time_zone()?,
@@ -65,7 +67,7 @@ impl Refresh {
     }
 
     /// From which time on tallies are kept, given a zone's newest reading.
-    pub(crate) fn open_ms(&self, newest_ms: Option<i64>) -> i64 {
+    pub(crate) fn tallies_kept_from_ms(&self, newest_ms: Option<i64>) -> i64 {
         newest_ms.unwrap_or(i64::MIN).saturating_sub(self.tallies_ms)
     }
 
@@ -79,7 +81,7 @@ impl Refresh {
         now_ms: Option<i64>,
     ) -> Result<usize, StoreError> {
         if self.lake_retry_at.is_none_or(|at| Instant::now() >= at) {
-            match self.refresh(connection, hours_max, now_ms, true) {
+            match self.refresh_in_transaction(connection, hours_max, now_ms, true) {
                 Ok(hours) => {
                     self.lake_retry_at = None;
                     return Ok(hours);
@@ -87,14 +89,14 @@ impl Refresh {
                 // Hours whose readings cannot all be read stay as they are, and noted.
                 Err(error) => {
                     tracing::warn!(%error, "KPIs of hours with readings in the lake are counted later");
-                    self.lake_retry_at = Some(Instant::now() + RETRY);
+                    self.lake_retry_at = Some(Instant::now() + LAKE_RETRY_INTERVAL);
                 }
             }
         }
-        self.refresh(connection, hours_max, now_ms, false)
+        self.refresh_in_transaction(connection, hours_max, now_ms, false)
     }
 
-    fn refresh(
+    fn refresh_in_transaction(
         &self,
         connection: &mut Connection,
         hours_max: usize,
@@ -102,18 +104,18 @@ impl Refresh {
         with_lake: bool,
     ) -> Result<usize, StoreError> {
         let transaction = connection.transaction()?;
-        let dirty = dirty_hours(&transaction, hours_max, with_lake)?;
-        let zones = zone_clocks(&transaction, now_ms)?;
+        let dirty = select_dirty_hours(&transaction, hours_max, with_lake)?;
+        let zones = read_zone_clocks(&transaction, now_ms)?;
         let mut hours_left = hours_max.saturating_sub(dirty.len());
-        let mut stretches: Vec<Stretch> = Vec::new();
-        let completed = self.clock_stretches(&zones, &mut hours_left, &mut stretches);
+        let mut stretches: Vec<HourRange> = Vec::new();
+        let completed = self.add_clock_ranges(&zones, &mut hours_left, &mut stretches);
         if dirty.is_empty() && completed.is_empty() {
             return Ok(0);
         }
         let periods = self.periods_to_count(&transaction, &dirty)?;
-        self.dirty_stretches(&periods, &zones, &mut stretches);
-        let stretches = merged(stretches);
-        let known = known_hours(&transaction, &stretches, self.rules.expected_ms())?;
+        self.add_dirty_ranges(&periods, &zones, &mut stretches);
+        let stretches = merge_ranges(stretches);
+        let known = read_known_hours(&transaction, &stretches, self.rules.expected_ms())?;
         let mut counted =
             count_readings(&transaction, &self.lake, &periods, &self.rules, &self.time_zone)?;
         let mut silent: Vec<SilentPeriod> = Vec::new();
@@ -123,7 +125,7 @@ impl Refresh {
         self.replace_hours(&transaction, &counted, &silent)?;
         let days = self.replace_days(&transaction, &counted)?;
         self.add_silent_days(&transaction, &silent, &days)?;
-        set_complete(&transaction, &completed)?;
+        write_completed(&transaction, &completed)?;
         transaction.execute_batch(&format!(
             "DELETE FROM meta.kpi_hours k USING meta.zones z
              WHERE k.site = z.site AND k.zone = z.zone AND NOT k.is_final
@@ -138,24 +140,24 @@ impl Refresh {
 
     /// Adds the hours that time has passed over since they were last looked at, for as many
     /// zones as there is room for; up to which hour each of them is complete then.
-    fn clock_stretches(
+    fn add_clock_ranges(
         &self,
         zones: &BTreeMap<ZoneId, ZoneClock>,
         hours_left: &mut usize,
-        stretches: &mut Vec<Stretch>,
+        stretches: &mut Vec<HourRange>,
     ) -> BTreeMap<ZoneId, i64> {
         let mut completed = BTreeMap::new();
         for (zone, own) in zones {
             // What is counted later is looked at then.
             let (Some(clock_ms), None) = (own.clock_ms, own.next_dirty_ms) else { continue };
-            let Some(hour) = Period::local_hour(clock_ms, &self.time_zone) else { continue };
+            let Some(hour) = TimePeriod::local_hour(clock_ms, &self.time_zone) else { continue };
             let until_ms = match own.complete_until_ms {
                 Some(since_ms) if since_ms >= hour.start_ms => continue,
                 Some(since_ms) => {
                     let until_ms = hour.start_ms.min(since_ms.saturating_add(CLOCK_MS_MAX));
                     *hours_left =
                         hours_left.saturating_sub(((until_ms - since_ms) / HOUR_MS) as usize);
-                    stretches.push(Stretch { zone: zone.clone(), from_ms: since_ms, until_ms });
+                    stretches.push(HourRange { zone: zone.clone(), from_ms: since_ms, until_ms });
                     until_ms
                 }
                 None => hour.start_ms,
@@ -181,7 +183,7 @@ impl Refresh {
             for at_ms in
                 [hour.saturating_mul(HOUR_MS), hour.saturating_add(1).saturating_mul(HOUR_MS) - 1]
             {
-                if let Some(period) = Period::local_hour(at_ms, &self.time_zone) {
+                if let Some(period) = TimePeriod::local_hour(at_ms, &self.time_zone) {
                     own.insert(period.start_ms, period);
                 }
             }
@@ -192,7 +194,7 @@ impl Refresh {
         )?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {
-            if let Some(own) = periods.get_mut(&zone_of(row)?) {
+            if let Some(own) = periods.get_mut(&zone_from_row(row)?) {
                 own.remove(&row.get(2)?);
             }
         }
@@ -200,13 +202,13 @@ impl Refresh {
     }
 
     /// The hours in which metrics are expected because of readings in the hours to be counted.
-    fn dirty_stretches(
+    fn add_dirty_ranges(
         &self,
         periods: &ZonePeriods,
         zones: &BTreeMap<ZoneId, ZoneClock>,
-        stretches: &mut Vec<Stretch>,
+        stretches: &mut Vec<HourRange>,
     ) {
-        for (zone, period) in each(periods) {
+        for (zone, period) in iter_periods(periods) {
             let Some(own) = zones.get(zone) else { continue };
             // No zone is expected to have sent what is in the future by its clock.
             let Some(clock_ms) = own.clock_ms else { continue };
@@ -217,7 +219,7 @@ impl Refresh {
                 until_ms = until_ms.min(next_ms - 1);
             }
             if until_ms >= start_ms {
-                stretches.push(Stretch { zone: zone.clone(), from_ms: start_ms, until_ms });
+                stretches.push(HourRange { zone: zone.clone(), from_ms: start_ms, until_ms });
             }
         }
     }
@@ -225,13 +227,13 @@ impl Refresh {
     /// Adds metrics that were expected and silent: to hours that are counted now, and to others.
     fn add_silent_metrics(
         &self,
-        stretch: &Stretch,
+        stretch: &HourRange,
         known: &KnownHours,
-        counted: &mut BTreeMap<ZoneId, Hours>,
+        counted: &mut BTreeMap<ZoneId, HourTallies>,
         silent: &mut Vec<SilentPeriod>,
     ) {
-        let Stretch { zone, from_ms, until_ms } = stretch;
-        let none = Hours::new();
+        let HourRange { zone, from_ms, until_ms } = stretch;
+        let none = HourTallies::new();
         let own = counted.get(zone).unwrap_or(&none);
         let starts = own.keys().chain(known.hours.keys()).copied().collect();
         let valid = |start_ms: i64| -> Vec<SmolStr> {
@@ -245,7 +247,7 @@ impl Refresh {
         for (metric, last_ms) in &known.last_valid_ms {
             expected_metrics.note_valid(metric, *last_ms);
         }
-        let mut found: Vec<(Period, Vec<SmolStr>)> = Vec::new();
+        let mut found: Vec<(TimePeriod, Vec<SmolStr>)> = Vec::new();
         let span = (*from_ms, *until_ms);
         expected_metrics.visit_hours(span, &self.time_zone, &starts, valid, |period, expected| {
             found.push((period, expected.to_vec()));
@@ -267,7 +269,7 @@ impl Refresh {
     fn replace_hours(
         &self,
         connection: &Connection,
-        counted: &BTreeMap<ZoneId, Hours>,
+        counted: &BTreeMap<ZoneId, HourTallies>,
         silent: &[SilentPeriod],
     ) -> Result<(), StoreError> {
         connection.execute_batch(
@@ -277,7 +279,7 @@ impl Refresh {
         for (zone, hours) in counted {
             for start_ms in hours.keys() {
                 let (site, name) = (zone.site.as_str(), zone.zone.as_str());
-                now.append_row(params![site, name, micros_text(*start_ms)])?;
+                now.append_row(params![site, name, timestamp_value(*start_ms)])?;
             }
         }
         now.flush()?;
@@ -288,15 +290,15 @@ impl Refresh {
             ))?;
         }
         let mut tallies = connection.appender_to_db("kpi_hours", "meta")?;
-        let mut gold = Gold::new(connection)?;
+        let mut gold = GoldWriter::new(connection)?;
         for (zone, hours) in counted {
             for (period, tally) in hours.values() {
-                append_open(&mut tallies, zone, *period, tally, false)?;
-                gold.hour(zone, &tally.kpis(*period, &self.rules))?;
+                append_open_tally(&mut tallies, zone, *period, tally, false)?;
+                gold.append_hour(zone, &tally.compute_kpis(*period, &self.rules))?;
             }
         }
         for own in silent {
-            gold.silent_hour(own, &self.rules)?;
+            gold.append_silent_hour(own, &self.rules)?;
         }
         tallies.flush()?;
         gold.finish()?;
@@ -307,30 +309,33 @@ impl Refresh {
     fn replace_days(
         &self,
         connection: &Connection,
-        counted: &BTreeMap<ZoneId, Hours>,
+        counted: &BTreeMap<ZoneId, HourTallies>,
     ) -> Result<ZonePeriods, StoreError> {
         let mut days = ZonePeriods::new();
         for (zone, hours) in counted {
             let own = days.entry(zone.clone()).or_default();
-            let of_hours = hours.keys().filter_map(|ms| Period::local_day(*ms, &self.time_zone));
+            let of_hours =
+                hours.keys().filter_map(|ms| TimePeriod::local_day(*ms, &self.time_zone));
             own.extend(of_hours.map(|day| (day.start_ms, day)));
         }
         let all = days.clone();
         // Of hours that were counted long ago the tallies are made again.
         let mut again = ZonePeriods::new();
-        for (zone, start_ms) in hours_without_tally(connection, &days)? {
-            if let Some(period) = Period::local_hour(start_ms, &self.time_zone) {
+        for (zone, start_ms) in find_hours_without_tally(connection, &days)? {
+            if let Some(period) = TimePeriod::local_hour(start_ms, &self.time_zone) {
                 again.entry(zone).or_default().insert(start_ms, period);
             }
         }
         let found = count_readings(connection, &self.lake, &again, &self.rules, &self.time_zone)?;
         let mut tallies = connection.appender_to_db("kpi_hours", "meta")?;
-        for (zone, period) in each(&again) {
+        for (zone, period) in iter_periods(&again) {
             match found.get(zone).and_then(|own| own.get(&period.start_ms)) {
-                Some((period, tally)) => append_open(&mut tallies, zone, *period, tally, false)?,
+                Some((period, tally)) => {
+                    append_open_tally(&mut tallies, zone, *period, tally, false)?
+                }
                 // Its readings are gone, and so the day stays as it was counted with them.
                 None => {
-                    let day = Period::local_day(period.start_ms, &self.time_zone);
+                    let day = TimePeriod::local_day(period.start_ms, &self.time_zone);
                     if let (Some(own), Some(day)) = (days.get_mut(zone), day) {
                         own.remove(&day.start_ms);
                     }
@@ -338,22 +343,22 @@ impl Refresh {
             }
         }
         tallies.flush()?;
-        let of_days = tallies_of_days(connection, &days)?;
+        let of_days = read_day_tallies(connection, &days)?;
         for table in ["gold.daily", "gold.daily_zones"] {
             connection.execute_batch(&format!(
                 "DELETE FROM {table} t USING days_now d
                  WHERE t.site = d.site AND t.zone = d.zone AND t.day_start = d.first"
             ))?;
         }
-        let mut gold = Gold::new(connection)?;
-        for (zone, day) in each(&days) {
+        let mut gold = GoldWriter::new(connection)?;
+        for (zone, day) in iter_periods(&days) {
             let Some((tallies, metrics)) = of_days.get(&(zone.clone(), day.start_ms)) else {
                 continue;
             };
             let mut merged = ZoneTally::default();
-            tallies.iter().for_each(|hour| merged.merge(hour, &self.rules));
+            tallies.iter().for_each(|hour| merged.merge_later(hour, &self.rules));
             metrics.iter().for_each(|metric| merged.expect_metric(metric));
-            gold.day(zone, &merged.kpis(*day, &self.rules))?;
+            gold.append_day(zone, &merged.compute_kpis(*day, &self.rules))?;
         }
         gold.finish()?;
         Ok(all)
@@ -369,23 +374,25 @@ impl Refresh {
         let mut days = ZonePeriods::new();
         let mut metrics: BTreeMap<(ZoneId, i64), BTreeSet<SmolStr>> = BTreeMap::new();
         for SilentPeriod { zone, period, metrics: own, .. } in silent {
-            let Some(day) = Period::local_day(period.start_ms, &self.time_zone) else { continue };
+            let Some(day) = TimePeriod::local_day(period.start_ms, &self.time_zone) else {
+                continue;
+            };
             if counted.get(zone).is_some_and(|days| days.contains_key(&day.start_ms)) {
                 continue;
             }
             days.entry(zone.clone()).or_default().insert(day.start_ms, day);
             metrics.entry((zone.clone(), day.start_ms)).or_default().extend(own.iter().cloned());
         }
-        let known = known_days(connection, &days)?;
+        let known = read_known_days(connection, &days)?;
         let mut silent_days = Vec::new();
-        for (zone, day) in each(&days) {
+        for (zone, day) in iter_periods(&days) {
             let key = (zone.clone(), day.start_ms);
             let expected: Vec<SmolStr> = metrics.remove(&key).into_iter().flatten().collect();
             silent_days.extend(SilentPeriod::new(zone, *day, &expected, known.get(&key)));
         }
-        let mut gold = Gold::new(connection)?;
+        let mut gold = GoldWriter::new(connection)?;
         for day in &silent_days {
-            gold.silent_day(day, &self.rules)?;
+            gold.append_silent_day(day, &self.rules)?;
         }
         gold.finish()?;
         write_silent_zones(connection, &silent_days, ("gold.daily_zones", "day_start"))
@@ -393,9 +400,9 @@ impl Refresh {
 }
 
 /// Stretches that overlap or follow one another become one.
-fn merged(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
+fn merge_ranges(mut stretches: Vec<HourRange>) -> Vec<HourRange> {
     stretches.sort_by(|a, b| (&a.zone, a.from_ms).cmp(&(&b.zone, b.from_ms)));
-    let mut merged: Vec<Stretch> = Vec::new();
+    let mut merged: Vec<HourRange> = Vec::new();
     for stretch in stretches {
         match merged.last_mut() {
             Some(last)
@@ -412,7 +419,7 @@ fn merged(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
 
 /// Which hours to count now, the oldest first: also as the temporary table `refreshed`, of all
 /// that there are, `countable`. Without the lake, hours of days that are in it are neither.
-fn dirty_hours(
+fn select_dirty_hours(
     connection: &Connection,
     hours_max: usize,
     with_lake: bool,
@@ -434,12 +441,12 @@ fn dirty_hours(
              SELECT * FROM countable ORDER BY hour, site, zone LIMIT {hours_max};"
     ))?;
     let mut statement = connection.prepare("SELECT site, zone, hour FROM refreshed")?;
-    let hours = statement.query_map([], |row| Ok((zone_of(row)?, row.get(2)?)))?;
+    let hours = statement.query_map([], |row| Ok((zone_from_row(row)?, row.get(2)?)))?;
     Ok(hours.collect::<duckdb::Result<_>>()?)
 }
 
 /// How far every zone has come.
-fn zone_clocks(
+fn read_zone_clocks(
     connection: &Connection,
     now_ms: Option<i64>,
 ) -> Result<BTreeMap<ZoneId, ZoneClock>, StoreError> {
@@ -464,13 +471,13 @@ fn zone_clocks(
             complete_until_ms: row.get(4)?,
             next_dirty_ms: row.get::<_, Option<i64>>(5)?.map(|hour| hour.saturating_mul(HOUR_MS)),
         };
-        Ok((zone_of(row)?, clock))
+        Ok((zone_from_row(row)?, clock))
     })?;
     Ok(zones.collect::<duckdb::Result<_>>()?)
 }
 
 /// Notes up to which hour zones have a row for every metric that was expected.
-fn set_complete(
+fn write_completed(
     connection: &Connection,
     completed: &BTreeMap<ZoneId, i64>,
 ) -> Result<(), StoreError> {
@@ -479,7 +486,7 @@ fn set_complete(
     )?;
     let mut appender = connection.appender("completed")?;
     for (zone, until_ms) in completed {
-        let until = micros_text(*until_ms);
+        let until = timestamp_value(*until_ms);
         appender.append_row(params![zone.site.as_str(), zone.zone.as_str(), until])?;
     }
     appender.flush()?;

@@ -6,17 +6,16 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    compact,
-    orphans::{adopt, list_orphans},
-    place::Place,
-    run,
-    views::{self, Part},
+    archive_old_rows, compact_files,
+    orphans::{adopt_orphans, list_orphans},
+    storage::LakeStorage,
+    views::{self, LakeFileFilter},
 };
-use crate::{Settings, StoreError, store};
+use crate::{FeatureStoreSettings, StoreError, store};
 
 /// `feature-store lake …`; the store must not be running.
 #[derive(Clone, Debug, clap::Subcommand)]
-pub enum Command {
+pub enum LakeCommand {
     /// Move what is old from the DuckDB file to the lake now.
     Move,
     /// Put small files of a partition together.
@@ -34,35 +33,35 @@ pub enum Command {
         sql: String,
         /// Which files take part.
         #[command(flatten)]
-        part: Part,
+        part: LakeFileFilter,
     },
 }
 
-impl Command {
+impl LakeCommand {
     /// Does it, and prints what came of it.
     ///
     /// # Errors
     /// Where no lake is configured, a file cannot be written, or DuckDB says so.
-    pub fn run(self, settings: &Settings) -> Result<(), StoreError> {
-        let Some(place) = Place::open(settings)? else {
+    pub fn run(self, settings: &FeatureStoreSettings) -> Result<(), StoreError> {
+        let Some(place) = LakeStorage::open(settings)? else {
             return Err(service::config::ConfigError::invalid(
                 "lake.path",
                 "\"\" is no folder; name one, as in --set lake.path=var/lake",
             )
             .into());
         };
-        let mut connection = store::open(&settings.store, &settings.lake)?;
+        let mut connection = store::open_database(&settings.store, &settings.lake)?;
         match self {
             Self::Move => {
-                let moved = run(&mut connection, settings)?;
+                let moved = archive_old_rows(&mut connection, settings)?;
                 println!("{}", serde_json::to_string_pretty(&moved).expect("numbers and names"));
             }
             Self::Compact => {
-                let partitions = compact(&mut connection, settings, true)?;
+                let partitions = compact_files(&mut connection, settings, true)?;
                 println!("{}", json!({ "partitions": partitions }));
             }
             Self::Ls => {
-                print(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?;
+                print_rows(&connection, "SELECT path, rows, bytes FROM meta.lake ORDER BY path")?;
             }
             Self::Orphans => {
                 for orphan in list_orphans(&connection, &place)? {
@@ -70,17 +69,17 @@ impl Command {
                 }
             }
             Self::Adopt => {
-                let adoption = adopt(&mut connection, &place)?;
+                let adoption = adopt_orphans(&mut connection, &place)?;
                 println!("{}", serde_json::to_string_pretty(&adoption).expect("numbers and texts"));
             }
             Self::Query { sql, part } => {
                 // Files of a bucket are fetched for what the query names, and no more.
                 let text = sql.to_lowercase();
                 let is_named = |table: &str| text.contains("lake") && text.contains(table);
-                let is_wanted = |table: &str| place.is_here() || is_named(table);
-                views::make(&connection, &place, &part, is_wanted)?;
-                let printed = print(&connection, &sql);
-                views::renew(&connection, &place)?;
+                let is_wanted = |table: &str| place.is_local() || is_named(table);
+                views::create_views(&connection, &place, &part, is_wanted)?;
+                let printed = print_rows(&connection, &sql);
+                views::recreate_views(&connection, &place)?;
                 printed?;
             }
         }
@@ -89,7 +88,7 @@ impl Command {
 }
 
 /// Each row as a line of JSON.
-fn print(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+fn print_rows(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     // As a subquery, so that it can only read.
     let sql = sql.trim().trim_end_matches(';');
     let mut statement = connection.prepare(&format!("SELECT * FROM ({sql})"))?;

@@ -23,21 +23,21 @@
 //!   bucket with a folder of copies
 //! - `views`: `lake.readings` and the like over the listed files
 
+mod archived_table;
+mod archiver;
 mod command;
-mod compact;
-mod elsewhere;
-mod files;
-mod layer;
-mod mover;
+mod compaction;
+mod lake_directory;
 mod orphans;
-mod owner;
-mod place;
+mod ownership;
 mod reader;
+mod remote_lake;
+mod storage;
 mod views;
 
-pub use command::Command;
-pub(crate) use compact::compact;
-pub(crate) use mover::run;
+pub(crate) use archiver::archive_old_rows;
+pub use command::LakeCommand;
+pub(crate) use compaction::compact_files;
 pub(crate) use reader::{FileScope, LakeReader};
 
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");

@@ -4,15 +4,15 @@ use duckdb::{Connection, params};
 use serde::Serialize;
 
 use super::{
-    owner::{listed_paths, own_id},
-    place::Place,
+    ownership::{owner_id, read_listed_paths},
+    storage::LakeStorage,
     views,
 };
 use crate::StoreError;
 
 /// A file of the lake that the DuckDB file does not list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Orphan {
+pub(super) struct OrphanFile {
     /// Below the lake's place.
     pub(super) path: String,
     /// `left` where a move would have written it, `aside` where it was put out of the way.
@@ -21,7 +21,7 @@ pub(super) struct Orphan {
 
 /// What became of files that were not listed.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Adoption {
+pub(super) struct AdoptionSummary {
     /// Files that are listed now.
     adopted: usize,
     /// Rows that they have.
@@ -33,41 +33,44 @@ pub(super) struct Adoption {
 /// Every file that is not listed, in the order of paths.
 pub(super) fn list_orphans(
     connection: &Connection,
-    place: &Place,
-) -> Result<Vec<Orphan>, StoreError> {
-    let listed = listed_paths(connection)?;
-    let mut orphans: Vec<Orphan> = place
-        .move_files()?
+    place: &LakeStorage,
+) -> Result<Vec<OrphanFile>, StoreError> {
+    let listed = read_listed_paths(connection)?;
+    let mut orphans: Vec<OrphanFile> = place
+        .list_archive_files()?
         .into_iter()
         .filter(|path| !listed.contains(path))
-        .map(|path| Orphan { path, state: "left" })
+        .map(|path| OrphanFile { path, state: "left" })
         .collect();
-    let aside = place.files_aside()?;
-    orphans.extend(aside.into_iter().map(|path| Orphan { path, state: "aside" }));
+    let aside = place.list_quarantined()?;
+    orphans.extend(aside.into_iter().map(|path| OrphanFile { path, state: "aside" }));
     orphans.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(orphans)
 }
 
 /// Makes the lake that of this DuckDB file, whoever's it was, and takes in the files that it
 /// does not list: those whose rows are nowhere else. Others are put aside.
-pub(super) fn adopt(connection: &mut Connection, place: &Place) -> Result<Adoption, StoreError> {
-    let own = own_id(connection)?;
+pub(super) fn adopt_orphans(
+    connection: &mut Connection,
+    place: &LakeStorage,
+) -> Result<AdoptionSummary, StoreError> {
+    let own = owner_id(connection)?;
     let was_own = place.read_owner()?.is_some_and(|found| found == own);
-    let listed = listed_paths(connection)?;
+    let listed = read_listed_paths(connection)?;
     let mut partitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for path in place.move_files()?.into_iter().filter(|path| !listed.contains(path)) {
+    for path in place.list_archive_files()?.into_iter().filter(|path| !listed.contains(path)) {
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         partitions.entry(folder).or_default().push(path);
     }
-    let mut adoption = Adoption::default();
+    let mut adoption = AdoptionSummary::default();
     let mut adopted: Vec<(String, u64, u64)> = Vec::new();
     for (folder, mut paths) in partitions {
         let in_folder = |path: &&String| path.rsplit_once('/').is_some_and(|own| own.0 == folder);
         let mut others: Vec<String> = listed.iter().filter(in_folder).cloned().collect();
         // Of files that a compaction has put together the newest comes first, and has the rows.
-        paths.sort_by_key(|path| std::cmp::Reverse(move_of(path)));
+        paths.sort_by_key(|path| std::cmp::Reverse(move_id_of(path)));
         for path in paths {
-            match judge(connection, place, &path, &others, was_own)? {
+            match check_adoptable(connection, place, &path, &others, was_own)? {
                 Ok((rows, bytes)) => {
                     others.push(path.clone());
                     adopted.push((path, rows, bytes));
@@ -80,7 +83,7 @@ pub(super) fn adopt(connection: &mut Connection, place: &Place) -> Result<Adopti
     for (path, rows, bytes) in &adopted {
         transaction.execute(
             "INSERT INTO meta.lake (path, \"table\", move, rows, bytes) VALUES (?, ?, ?, ?, ?)",
-            params![path, table_of(path), move_of(path), rows, bytes],
+            params![path, table_of(path), move_id_of(path), rows, bytes],
         )?;
         adoption.adopted += 1;
         adoption.rows += rows;
@@ -91,22 +94,22 @@ pub(super) fn adopt(connection: &mut Connection, place: &Place) -> Result<Adopti
         .filter(|path| table_of(path) == "readings")
         .collect();
     for paths in readings.chunks(1000) {
-        note_readings(&transaction, place, paths)?;
+        register_adopted_readings(&transaction, place, paths)?;
     }
     place.replace_owner(&own)?;
     transaction.commit()?;
     for path in adoption.aside.keys() {
-        place.put_aside(path)?;
+        place.quarantine_file(path)?;
     }
-    views::renew(connection, place)?;
+    views::recreate_views(connection, place)?;
     Ok(adoption)
 }
 
 /// The rows and bytes of a file that can be adopted, beside the others of its partition, or
 /// why it cannot.
-fn judge(
+fn check_adoptable(
     connection: &Connection,
-    place: &Place,
+    place: &LakeStorage,
     path: &str,
     others: &[String],
     was_own: bool,
@@ -132,7 +135,7 @@ fn judge(
         }
     };
     let (file, bytes) = place.fetch_unlisted(path)?;
-    let file = parquet(&[file]);
+    let file = parquet_source_sql(&[file]);
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let Ok(rows) = count(&format!("SELECT count(*) FROM {file}")) else {
         return Ok(Err("it is no whole Parquet file"));
@@ -143,7 +146,7 @@ fn judge(
             .iter()
             .map(|path| Ok(place.fetch_unlisted(path)?.0))
             .collect::<Result<_, StoreError>>();
-        all = format!("{all} UNION ALL SELECT {key} FROM {}", parquet(&files?));
+        all = format!("{all} UNION ALL SELECT {key} FROM {}", parquet_source_sql(&files?));
     }
     let same = count(&format!("SELECT count(*) FROM {file} SEMI JOIN ({all}) e USING ({key})"));
     match same {
@@ -154,12 +157,16 @@ fn judge(
 }
 
 /// Makes known what adopted readings are of, and that their hours are to be counted.
-fn note_readings(connection: &Connection, place: &Place, paths: &[&str]) -> Result<(), StoreError> {
+fn register_adopted_readings(
+    connection: &Connection,
+    place: &LakeStorage,
+    paths: &[&str],
+) -> Result<(), StoreError> {
     let mut files = Vec::new();
     for path in paths {
         files.push(place.fetch_unlisted(path)?.0);
     }
-    let files = parquet(&files);
+    let files = parquet_source_sql(&files);
     let names = "split_part(zone, '/', 1) AS site, split_part(zone, '/', 2) AS zone";
     Ok(connection.execute_batch(&format!(
         "INSERT INTO silver.series
@@ -172,7 +179,7 @@ fn note_readings(connection: &Connection, place: &Place, paths: &[&str]) -> Resu
 }
 
 /// What stands for files where a table does.
-fn parquet(files: &[std::path::PathBuf]) -> String {
+fn parquet_source_sql(files: &[std::path::PathBuf]) -> String {
     let quoted = files.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
     let quoted: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
     format!(
@@ -186,7 +193,7 @@ fn table_of(path: &str) -> &str {
 }
 
 /// The number of the move that wrote a file.
-fn move_of(path: &str) -> u32 {
+fn move_id_of(path: &str) -> u32 {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.split_once('-').and_then(|(number, _)| number.parse().ok()).unwrap_or_default()
 }

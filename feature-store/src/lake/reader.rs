@@ -5,16 +5,16 @@ use jiff::Timestamp;
 use telemetry::ZoneId;
 
 use super::{
-    layer::Layer,
-    place::{Listed, Place},
+    archived_table::ArchivedTable,
+    storage::{LakeStorage, ListedFile},
 };
-use crate::{Settings, StoreError};
+use crate::{FeatureStoreSettings, StoreError};
 
 /// Reads what has moved to the lake, beside what is in the DuckDB file still.
 #[derive(Debug)]
 pub(crate) struct LakeReader {
     /// None where no lake is set. Of a bucket only one reader at a time may let copies of files go.
-    place: Option<Mutex<Place>>,
+    place: Option<Mutex<LakeStorage>>,
 }
 
 /// Which files of a table of the lake are meant.
@@ -56,15 +56,15 @@ impl LakeReader {
     ///
     /// # Errors
     /// Where its folder cannot be made.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, StoreError> {
-        Ok(Self { place: Place::open(settings)?.map(Mutex::new) })
+    pub(crate) fn new(settings: &FeatureStoreSettings) -> Result<Self, StoreError> {
+        Ok(Self { place: LakeStorage::open(settings)?.map(Mutex::new) })
     }
 
     /// Whether files need not be fetched before they are read.
     pub(crate) fn is_local(&self) -> bool {
         let place =
             self.place.as_ref().map(|own| own.lock().unwrap_or_else(PoisonError::into_inner));
-        place.is_none_or(|place| place.is_here())
+        place.is_none_or(|place| place.is_local())
     }
 
     /// The files of a table as what stands where a table does, with `date`, `zone` and perhaps
@@ -72,20 +72,20 @@ impl LakeReader {
     ///
     /// # Errors
     /// [`StoreError::LakeNotSet`], or where files cannot be fetched.
-    pub(crate) fn files(
+    pub(crate) fn files_source_sql(
         &self,
         connection: &Connection,
         table: &str,
         scope: &FileScope<'_>,
     ) -> Result<Option<String>, StoreError> {
-        let listed = listed(connection, table, scope)?;
+        let listed = list_files(connection, table, scope)?;
         if listed.is_empty() {
             return Ok(None);
         }
         let Some(place) = &self.place else {
             return Err(StoreError::LakeNotSet { files: listed.len() });
         };
-        let paths = place.lock().unwrap_or_else(PoisonError::into_inner).fetch(&listed)?;
+        let paths = place.lock().unwrap_or_else(PoisonError::into_inner).fetch_files(&listed)?;
         let quoted = paths.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
         let quoted: Vec<String> = quoted.map(|path| format!("'{path}'")).collect();
         Ok(Some(format!(
@@ -99,23 +99,23 @@ impl LakeReader {
     /// table does: `from_file` alone where nothing has.
     ///
     /// # Errors
-    /// As [`LakeReader::files`].
-    pub(crate) fn with_moved(
+    /// As [`LakeReader::files_source_sql`].
+    pub(crate) fn union_archived_sql(
         &self,
         connection: &Connection,
         from_file: &str,
         table: &str,
         scope: &FileScope<'_>,
     ) -> Result<String, StoreError> {
-        let Some(files) = self.files(connection, table, scope)? else {
+        let Some(files) = self.files_source_sql(connection, table, scope)? else {
             return Ok(from_file.to_owned());
         };
-        let view = Layer::view_of(table);
+        let view = ArchivedTable::view_select_sql(table);
         Ok(format!("(SELECT * FROM {from_file} UNION ALL BY NAME {view} {files})"))
     }
 
     /// The days that files of a table are of, the newest first.
-    pub(crate) fn days(
+    pub(crate) fn list_days(
         connection: &Connection,
         table: &str,
         scope: &FileScope<'_>,
@@ -123,11 +123,11 @@ impl LakeReader {
         let sql = format!(
             "SELECT epoch_ms(try_cast(date AS TIMESTAMP)) AS start, sum(rows)::UBIGINT
              FROM {} GROUP BY start HAVING start IS NOT NULL ORDER BY start DESC",
-            listed_sql("rows, date")
+            listed_files_sql("rows, date")
         );
         let mut statement = connection.prepare(&sql)?;
         let found = statement
-            .query_map(params_from_iter(params_of(table, scope).iter()), |row| {
+            .query_map(params_from_iter(scope_params(table, scope).iter()), |row| {
                 Ok(LakeDay { start_ms: row.get(0)?, rows: row.get(1)? })
             })?;
         Ok(found.collect::<duckdb::Result<_>>()?)
@@ -135,7 +135,7 @@ impl LakeReader {
 }
 
 /// SQL of the listed files of a scope, with the parameters of [`params_of`].
-fn listed_sql(columns: &str) -> String {
+fn listed_files_sql(columns: &str) -> String {
     format!(
         "(SELECT {columns} FROM (
              SELECT *, url_decode(regexp_extract(path, 'zone=([^/]*)', 1)) AS zone,
@@ -150,35 +150,36 @@ fn listed_sql(columns: &str) -> String {
     )
 }
 
-fn params_of(table: &str, scope: &FileScope<'_>) -> [Box<dyn ToSql>; 6] {
+fn scope_params(table: &str, scope: &FileScope<'_>) -> [Box<dyn ToSql>; 6] {
     let zones = scope
         .zones
         .map(|zones| zones.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     [
         Box::new(table.to_owned()),
         Box::new(zones),
-        Box::new(scope.from_ms.and_then(date)),
-        Box::new(scope.to_ms.and_then(date)),
+        Box::new(scope.from_ms.and_then(utc_date)),
+        Box::new(scope.to_ms.and_then(utc_date)),
         Box::new(scope.metric.map(str::to_owned)),
         Box::new(scope.version),
     ]
 }
 
-fn listed(
+fn list_files(
     connection: &Connection,
     table: &str,
     scope: &FileScope<'_>,
-) -> Result<Vec<Listed>, StoreError> {
-    let sql = format!("SELECT * FROM {} ORDER BY path", listed_sql("path, bytes"));
+) -> Result<Vec<ListedFile>, StoreError> {
+    let sql = format!("SELECT * FROM {} ORDER BY path", listed_files_sql("path, bytes"));
     let mut statement = connection.prepare(&sql)?;
-    let found = statement.query_map(params_from_iter(params_of(table, scope).iter()), |row| {
-        Ok(Listed { path: row.get(0)?, bytes: row.get(1)? })
-    })?;
+    let found = statement
+        .query_map(params_from_iter(scope_params(table, scope).iter()), |row| {
+            Ok(ListedFile { path: row.get(0)?, bytes: row.get(1)? })
+        })?;
     Ok(found.collect::<duckdb::Result<_>>()?)
 }
 
 /// The UTC day of a time as folders are named; none beyond the years of four digits.
-fn date(ms: i64) -> Option<String> {
+fn utc_date(ms: i64) -> Option<String> {
     let at = Timestamp::from_millisecond(ms).ok()?;
     let day = at.to_zoned(jiff::tz::TimeZone::UTC).date();
     (0..=9999).contains(&day.year()).then(|| day.to_string())

@@ -1,14 +1,14 @@
 use duckdb::{Connection, params};
 
 use super::{
-    layer::Layer,
-    place::{Listed, Place},
+    archived_table::ArchivedTable,
+    storage::{LakeStorage, ListedFile},
 };
 use crate::StoreError;
 
 /// Which files of the lake a question is about.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct Part {
+pub struct LakeFileFilter {
     /// Only files of this zone take part, as in farm/bay-1.
     #[arg(long, value_name = "SITE/ZONE")]
     pub zone: Option<String>,
@@ -22,34 +22,37 @@ pub struct Part {
 
 /// Makes the views of the schema `lake` anew after a move. Over a bucket there are none
 /// until somebody asks: they need its files to be here.
-pub(super) fn renew(connection: &Connection, place: &Place) -> Result<(), StoreError> {
-    if place.is_here() {
-        make(connection, place, &Part::default(), |_| true)
+pub(super) fn recreate_views(
+    connection: &Connection,
+    place: &LakeStorage,
+) -> Result<(), StoreError> {
+    if place.is_local() {
+        create_views(connection, place, &LakeFileFilter::default(), |_| true)
     } else {
-        forget(connection)
+        drop_views(connection)
     }
 }
 
 /// Makes the views of the schema `lake`: `lake.readings` and the like over the listed
 /// files of a part, and `lake.all_readings` over them and what is in DuckDB. Only those
 /// views over files that are wanted.
-pub(super) fn make(
+pub(super) fn create_views(
     connection: &Connection,
-    place: &Place,
-    part: &Part,
+    place: &LakeStorage,
+    part: &LakeFileFilter,
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<(), StoreError> {
-    forget(connection)?;
+    drop_views(connection)?;
     let mut wanted = Vec::new();
-    for layer in Layer::every().into_iter().filter(|layer| is_wanted(layer.name)) {
-        let files = listed(connection, layer.name, part)?;
+    for layer in ArchivedTable::all_tables().into_iter().filter(|layer| is_wanted(layer.name)) {
+        let files = list_files(connection, layer.name, part)?;
         if !files.is_empty() {
             wanted.push((layer, files));
         }
     }
     // All at once: what one needs must not make room for the next.
-    let all: Vec<Listed> = wanted.iter().flat_map(|(_, files)| files).cloned().collect();
-    let paths = place.fetch(&all)?;
+    let all: Vec<ListedFile> = wanted.iter().flat_map(|(_, files)| files).cloned().collect();
+    let paths = place.fetch_files(&all)?;
     let quoted = paths.iter().map(|path| path.to_string_lossy().replace('\'', "''"));
     let mut quoted = quoted.map(|path| format!("'{path}'"));
     let mut has_readings = false;
@@ -60,7 +63,7 @@ pub(super) fn make(
             "CREATE OR REPLACE VIEW lake.{} AS {} read_parquet([{}], union_by_name = true,
              hive_partitioning = true, hive_types_autocast = false)",
             layer.name,
-            layer.view,
+            layer.view_select,
             own.join(", ")
         ))?;
     }
@@ -71,16 +74,20 @@ pub(super) fn make(
 }
 
 /// Removes all views, so that none is over files that are no longer there.
-pub(super) fn forget(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn drop_views(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch("DROP VIEW IF EXISTS lake.all_readings")?;
-    for layer in Layer::every() {
+    for layer in ArchivedTable::all_tables() {
         connection.execute_batch(&format!("DROP VIEW IF EXISTS lake.{}", layer.name))?;
     }
     Ok(())
 }
 
-fn listed(connection: &Connection, table: &str, part: &Part) -> Result<Vec<Listed>, StoreError> {
-    let Part { zone, from, to } = part;
+fn list_files(
+    connection: &Connection,
+    table: &str,
+    part: &LakeFileFilter,
+) -> Result<Vec<ListedFile>, StoreError> {
+    let LakeFileFilter { zone, from, to } = part;
     let mut statement = connection.prepare(
         "SELECT path, bytes FROM (
              SELECT *, url_decode(regexp_extract(path, 'zone=([^/]*)', 1)) AS zone,
@@ -91,7 +98,7 @@ fn listed(connection: &Connection, table: &str, part: &Part) -> Result<Vec<Liste
          ORDER BY path",
     )?;
     let found = statement.query_map(params![table, zone, from, to], |row| {
-        Ok(Listed { path: row.get(0)?, bytes: row.get(1)? })
+        Ok(ListedFile { path: row.get(0)?, bytes: row.get(1)? })
     })?;
     Ok(found.collect::<duckdb::Result<_>>()?)
 }

@@ -5,8 +5,8 @@
 //! - `latest`: a row, and its JSON; `names`: what is the same for all rows of a
 //!   schema
 
-mod latest;
-mod names;
+mod feature_index;
+mod online_row;
 
 use std::{
     collections::HashMap,
@@ -18,10 +18,10 @@ use telemetry::{SmolStr, ZoneId};
 use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
-pub use latest::Latest;
-pub(crate) use names::Names;
+pub(crate) use feature_index::FeatureIndex;
+pub use online_row::OnlineRow;
 
-use crate::engine::{Progress, Row, catalog::Schema};
+use crate::engine::{FeatureRow, ZoneProgress, catalog::FeatureRowSchema};
 
 /// Rows that a slow subscriber may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 1024;
@@ -29,14 +29,14 @@ const EVENTS_BEHIND_MAX: usize = 1024;
 /// How sure a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum RowStatus {
     /// At the newest event time; readings of that time may still come.
     Provisional,
     /// The watermark has passed it.
     Final,
 }
 
-impl Status {
+impl RowStatus {
     /// As JSON has it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -66,54 +66,54 @@ pub struct ZoneSummary {
 /// All zones. Whoever reads one waits for nobody but whoever writes that one, and
 /// that for no longer than a pointer is set.
 #[derive(Debug)]
-pub(crate) struct Online {
+pub(crate) struct OnlineStore {
     /// Written only when a zone is first seen.
-    zones: RwLock<HashMap<ZoneId, Arc<Slot>>>,
+    zones: RwLock<HashMap<ZoneId, Arc<ZoneSlot>>>,
     /// Of the newest schema.
-    names: RwLock<Option<Arc<Names>>>,
-    events: broadcast::Sender<Arc<Row>>,
+    names: RwLock<Option<Arc<FeatureIndex>>>,
+    events: broadcast::Sender<Arc<FeatureRow>>,
 }
 
 /// What is known of a zone, and its newest row once there is one.
 #[derive(Debug)]
-struct Slot(RwLock<(ZoneSummary, Option<Arc<Latest>>)>);
+struct ZoneSlot(RwLock<(ZoneSummary, Option<Arc<OnlineRow>>)>);
 
-impl Default for Online {
+impl Default for OnlineStore {
     fn default() -> Self {
         let events = broadcast::channel(EVENTS_BEHIND_MAX).0;
         Self { zones: RwLock::default(), names: RwLock::default(), events }
     }
 }
 
-impl Online {
-    pub(crate) fn note(
+impl OnlineStore {
+    pub(crate) fn update_zone(
         &self,
         zone: &ZoneId,
         metrics: Vec<SmolStr>,
-        progress: &Progress,
+        progress: &ZoneProgress,
         clock_offsets: Vec<(SmolStr, i64)>,
     ) {
-        let Progress { newest_ms: latest_ms, final_ms, .. } = *progress;
+        let ZoneProgress { newest_ms: latest_ms, final_ms, .. } = *progress;
         let zone_id = zone.clone();
         let summary = ZoneSummary { zone: zone_id, metrics, latest_ms, final_ms, clock_offsets };
-        if let Some(slot) = self.slot(zone) {
+        if let Some(slot) = self.find_slot(zone) {
             slot.0.write().unwrap_or_else(PoisonError::into_inner).0 = summary;
         } else {
-            let slot = Arc::new(Slot(RwLock::new((summary, None))));
+            let slot = Arc::new(ZoneSlot(RwLock::new((summary, None))));
             let mut zones = self.zones.write().unwrap_or_else(PoisonError::into_inner);
             zones.insert(zone.clone(), slot);
         }
     }
 
     /// Serves a zone no longer.
-    pub(crate) fn forget(&self, zone: &ZoneId) {
+    pub(crate) fn remove_zone(&self, zone: &ZoneId) {
         self.zones.write().unwrap_or_else(PoisonError::into_inner).remove(zone);
     }
 
-    pub(crate) fn put(&self, row: Row) {
-        let Some(slot) = self.slot(&row.zone) else { return };
-        let (names, row) = (self.names(&row.schema), Arc::new(row));
-        let latest = Arc::new(Latest::new(row.clone(), names));
+    pub(crate) fn put_row(&self, row: FeatureRow) {
+        let Some(slot) = self.find_slot(&row.zone) else { return };
+        let (names, row) = (self.feature_index(&row.schema), Arc::new(row));
+        let latest = Arc::new(OnlineRow::new(row.clone(), names));
         let mut state = slot.0.write().unwrap_or_else(PoisonError::into_inner);
         state.1 = Some(latest);
         drop(state);
@@ -122,7 +122,7 @@ impl Online {
     }
 
     /// Every zone, by name.
-    pub(crate) fn zones(&self) -> Vec<ZoneSummary> {
+    pub(crate) fn zone_summaries(&self) -> Vec<ZoneSummary> {
         let zones = self.zones.read().unwrap_or_else(PoisonError::into_inner);
         let mut summaries: Vec<ZoneSummary> = zones
             .values()
@@ -134,29 +134,29 @@ impl Online {
     }
 
     /// The newest row of a zone, and how sure it is.
-    pub(crate) fn latest(&self, zone: &ZoneId) -> Option<(Arc<Latest>, Status)> {
-        let slot = self.slot(zone)?;
+    pub(crate) fn latest_row(&self, zone: &ZoneId) -> Option<(Arc<OnlineRow>, RowStatus)> {
+        let slot = self.find_slot(zone)?;
         let state = slot.0.read().unwrap_or_else(PoisonError::into_inner);
         let latest = state.1.clone()?;
         let is_final = state.0.final_ms.is_some_and(|final_ms| final_ms >= latest.row().at_ms);
-        Some((latest, if is_final { Status::Final } else { Status::Provisional }))
+        Some((latest, if is_final { RowStatus::Final } else { RowStatus::Provisional }))
     }
 
-    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Row>> {
+    pub(crate) fn subscribe_rows(&self) -> broadcast::Receiver<Arc<FeatureRow>> {
         self.events.subscribe()
     }
 
-    fn slot(&self, zone: &ZoneId) -> Option<Arc<Slot>> {
+    fn find_slot(&self, zone: &ZoneId) -> Option<Arc<ZoneSlot>> {
         self.zones.read().unwrap_or_else(PoisonError::into_inner).get(zone).cloned()
     }
 
     /// The names of a schema, made once.
-    pub(crate) fn names(&self, schema: &Arc<Schema>) -> Arc<Names> {
+    pub(crate) fn feature_index(&self, schema: &Arc<FeatureRowSchema>) -> Arc<FeatureIndex> {
         let known = self.names.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(names) = known.filter(|names| names.is_of(schema)) {
+        if let Some(names) = known.filter(|names| names.is_for_schema(schema)) {
             return names;
         }
-        let names = Arc::new(Names::new(schema.clone()));
+        let names = Arc::new(FeatureIndex::new(schema.clone()));
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = Some(names.clone());
         names
     }

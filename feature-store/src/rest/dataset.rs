@@ -6,15 +6,15 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use service::rest::{Body, Params, Problem, ProblemAnswer};
+use service::rest::{JsonBody, Problem, ProblemAnswer, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    format::{self, Format},
-    problem::blocking,
-    query::{self, Time},
-    shapes::DatasetRows,
+    answer_schemas::DatasetRows,
+    problem::run_blocking,
+    request_params::{self, Time},
+    table_format::{self, TableFormat},
 };
 use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
 
@@ -51,18 +51,21 @@ pub(super) struct DatasetParams {
         (status = 400, body = ProblemAnswer)))]
 pub(super) async fn stored(
     State(store): State<FeatureStore>,
-    Params(params): Params<DatasetParams>,
+    QueryParams(params): QueryParams<DatasetParams>,
 ) -> Result<Response, Problem> {
     let query = FrameQuery {
-        zones: query::zones(params.zones.as_deref())?,
-        from_ms: query::time(params.from.as_deref())?,
-        to_ms: query::time(params.to.as_deref())?,
-        columns: query::list(params.columns.as_deref())?,
-        step_s: query::step(params.step_s)?,
+        zones: request_params::parse_zones(params.zones.as_deref())?,
+        from_ms: request_params::parse_time(params.from.as_deref())?,
+        to_ms: request_params::parse_time(params.to.as_deref())?,
+        columns: request_params::parse_names(params.columns.as_deref())?,
+        step_s: request_params::check_step(params.step_s)?,
         version: params.version,
     };
     let mode = params.mode;
-    let bytes = blocking(move || format::parquet(&mut store.frame_as(&query, mode)?)).await?;
+    let bytes = run_blocking(move || {
+        table_format::encode_parquet(&mut store.read_feature_frame_as(&query, mode)?)
+    })
+    .await?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.apache.parquet")], bytes).into_response())
 }
 
@@ -72,7 +75,7 @@ pub(super) async fn stored(
 pub(super) struct FormatParams {
     /// Wins over the `Accept` header; JSON where there is neither.
     #[param(inline)]
-    pub(super) format: Option<Format>,
+    pub(super) format: Option<TableFormat>,
 }
 
 /// Zones at times; either `points` or `grid`.
@@ -132,16 +135,16 @@ struct Grid {
         (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer)))]
 pub(super) async fn at_points(
     State(store): State<FeatureStore>,
-    Params(params): Params<FormatParams>,
+    QueryParams(params): QueryParams<FormatParams>,
     headers: HeaderMap,
-    Body(request): Body<DatasetRequest>,
+    JsonBody(request): JsonBody<DatasetRequest>,
 ) -> Result<Response, Problem> {
-    let format = Format::asked(params.format, &headers);
+    let format = TableFormat::negotiate(params.format, &headers);
     let mode = request.mode;
     let query = PointQuery {
-        points: points(&store, &request)?,
+        points: resolve_points(&store, &request)?,
         mode,
-        age_s_max: age_s_max(request.age_s_max)?,
+        age_s_max: resolve_age_s_max(request.age_s_max)?,
         columns: request.names,
         version: request.version,
     };
@@ -151,14 +154,15 @@ pub(super) async fn at_points(
             "{} points of {columns} features are above {CELLS_MAX} values",
             query.points.len()
         ))
-        .hint("ask for fewer features with `names`, or for fewer points"));
+        .with_hint("ask for fewer features with `names`, or for fewer points"));
     }
     let about = format!("\"mode\":{},", serde_json::json!(mode));
-    let bytes = blocking(move || format.write(&store.points(&query)?, &about)).await?;
-    Ok(format.answer(bytes))
+    let bytes =
+        run_blocking(move || format.encode_table(&store.read_points(&query)?, &about)).await?;
+    Ok(format.to_response(bytes))
 }
 
-fn age_s_max(asked: Option<i64>) -> Result<i64, Problem> {
+fn resolve_age_s_max(asked: Option<i64>) -> Result<i64, Problem> {
     match asked {
         None => Ok(3600),
         Some(age_s) if (0..=31 * 86_400).contains(&age_s) => Ok(age_s),
@@ -168,24 +172,27 @@ fn age_s_max(asked: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
-fn points(store: &FeatureStore, request: &DatasetRequest) -> Result<Vec<(ZoneId, i64)>, Problem> {
+fn resolve_points(
+    store: &FeatureStore,
+    request: &DatasetRequest,
+) -> Result<Vec<(ZoneId, i64)>, Problem> {
     let rows_max = store.rows_max();
     let too_many = |points: usize| {
         Problem::too_large(format!("{points} points, above {rows_max}"))
-            .hint("ask for a part at a time, or for a longer `step_s`")
+            .with_hint("ask for a part at a time, or for a longer `step_s`")
     };
     match (&request.points, &request.grid) {
         (Some(points), None) if points.len() > rows_max => Err(too_many(points.len())),
         (Some(points), None) if !points.is_empty() => {
-            points.iter().map(|point| Ok((point.zone.clone(), point.at.ms()?))).collect()
+            points.iter().map(|point| Ok((point.zone.clone(), point.at.to_ms()?))).collect()
         }
         (None, Some(grid)) => {
-            let (from_ms, to_ms) = (grid.from.ms()?, grid.to.ms()?);
+            let (from_ms, to_ms) = (grid.from.to_ms()?, grid.to.to_ms()?);
             if grid.step_s < 1 || to_ms < from_ms {
                 return Err(Problem::bad_request("grid: `to` is before `from`, or `step_s` below 1"));
             }
             let zones = grid.zones.clone().unwrap_or_else(|| {
-                store.zones().into_iter().map(|zone| zone.zone).collect()
+                store.zone_summaries().into_iter().map(|zone| zone.zone).collect()
             });
             let step_ms = grid.step_s.saturating_mul(1000);
             let times = to_ms.abs_diff(from_ms) / step_ms.unsigned_abs() + 1;
@@ -197,7 +204,7 @@ fn points(store: &FeatureStore, request: &DatasetRequest) -> Result<Vec<(ZoneId,
             let of = |zone: &ZoneId| at.clone().map(move |at_ms| (zone.clone(), at_ms)).collect::<Vec<_>>();
             Ok(zones.iter().flat_map(of).collect())
         }
-        _ => Err(Problem::bad_request("either `points`, at least one, or `grid`").hint(
+        _ => Err(Problem::bad_request("either `points`, at least one, or `grid`").with_hint(
             r#"as in {"mode": "as_known", "points": [{"zone": "farm/bay-1", "at": "2025-06-02T10:00:00Z"}]}"#,
         )),
     }

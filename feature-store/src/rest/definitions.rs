@@ -1,16 +1,16 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use telemetry::SmolStr;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    problem::{blocking, problem},
-    query,
+    problem::{problem_of_error, run_blocking},
+    request_params,
 };
 use crate::{
-    FeatureStore, Version,
-    definitions::{Lineage, lineage},
+    FeatureStore, FeatureVersion,
+    definitions::{FeatureLineage, trace_lineage},
     store,
 };
 
@@ -39,12 +39,12 @@ pub(super) struct Definitions {
     schema_hash: SmolStr,
     /// `features.toml` as JSON.
     #[schema(value_type = Object)]
-    definitions: crate::definitions::Definitions,
+    definitions: crate::definitions::FeatureDefinitions,
     /// Those that there are rows of, oldest first: give the number as `version` where rows
     /// are read.
     versions: Vec<VersionLine>,
     /// What each feature is made of, in the order of columns.
-    lineage: Vec<Lineage>,
+    lineage: Vec<FeatureLineage>,
     /// The last of these features, where there are more.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -64,8 +64,8 @@ struct VersionLine {
     is_active: bool,
 }
 
-impl From<Version> for VersionLine {
-    fn from(Version { number, hash, created, is_active }: Version) -> Self {
+impl From<FeatureVersion> for VersionLine {
+    fn from(FeatureVersion { number, hash, created, is_active }: FeatureVersion) -> Self {
         Self { version: number, hash, created: created.replace(' ', "T") + "Z", is_active }
     }
 }
@@ -75,20 +75,21 @@ impl From<Version> for VersionLine {
     responses((status = 200, body = Definitions), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn definitions(
     State(store): State<FeatureStore>,
-    Params(params): Params<DefinitionsParams>,
+    QueryParams(params): QueryParams<DefinitionsParams>,
 ) -> Result<Json<Definitions>, Problem> {
-    let limit = query::limit(params.limit, 1000, store.rows_max())?;
+    let limit = request_params::resolve_limit(params.limit, 1000, store.rows_max())?;
     let schema = store.schema();
     let known = || schema.names.iter().map(SmolStr::as_str);
-    let (names, next) = match query::parts("names", params.names.as_deref())? {
+    let (names, next) = match request_params::split_list("names", params.names.as_deref())? {
         Some(names) => {
             if let Some(unknown) = names.iter().find(|name| !known().any(|own| own == **name)) {
-                return Err(problem(store::unknown_feature(unknown, known())));
+                return Err(problem_of_error(store::unknown_feature_error(unknown, known())));
             }
             (names, None)
         }
         None => {
-            let (page, next) = query::page_of(&schema.names, params.after.as_deref(), limit)?;
+            let (page, next) =
+                request_params::page_of_names(&schema.names, params.after.as_deref(), limit)?;
             (page.iter().map(SmolStr::as_str).collect(), next)
         }
     };
@@ -96,13 +97,13 @@ pub(super) async fn definitions(
     // Of no names it would be that of all.
     let lineage = match &names[..] {
         [] => Vec::new(),
-        names => lineage(&definitions, store.metrics(), names),
+        names => trace_lineage(&definitions, store.metrics(), names),
     };
     let own = store.clone();
-    let versions = blocking(move || own.versions()).await?;
+    let versions = run_blocking(move || own.read_versions()).await?;
     Ok(Json(Definitions {
         versions: versions.into_iter().map(VersionLine::from).collect(),
-        hash: definitions.hash(),
+        hash: definitions.compute_hash(),
         schema_hash: schema.hash.clone(),
         definitions: (*definitions).clone(),
         lineage,

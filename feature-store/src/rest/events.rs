@@ -7,12 +7,12 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use utoipa::IntoParams;
 
-use super::query;
-use crate::{FeatureStore, Row, Status};
+use super::request_params;
+use crate::{FeatureRow, FeatureStore, RowStatus};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -36,18 +36,18 @@ pub(super) struct EventParams {
         (status = 400, body = ProblemAnswer)))]
 pub(super) async fn events(
     State(store): State<FeatureStore>,
-    Params(params): Params<EventParams>,
+    QueryParams(params): QueryParams<EventParams>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let zones = query::zones(params.zones.as_deref())?;
-    let names = query::list(params.names.as_deref())?;
-    let stream = BroadcastStream::new(store.subscribe()).filter_map(move |row| {
+    let zones = request_params::parse_zones(params.zones.as_deref())?;
+    let names = request_params::parse_names(params.names.as_deref())?;
+    let stream = BroadcastStream::new(store.subscribe_rows()).filter_map(move |row| {
         let event = match row {
             Ok(row) if zones.as_ref().is_none_or(|zones| zones.contains(&row.zone)) => {
                 let wanted = |name: &str| match &names {
                     Some(names) => names.iter().any(|own| own == name),
                     None => name.ends_with("_last"),
                 };
-                Some(Event::default().event("row").data(as_json(&row, wanted).to_string()))
+                Some(Event::default().event("row").data(row_as_json(&row, wanted).to_string()))
             }
             Ok(_) => None,
             Err(BroadcastStreamRecvError::Lagged(rows)) => {
@@ -60,7 +60,7 @@ pub(super) async fn events(
 }
 
 /// A row with the features that `wanted` wants.
-fn as_json(row: &Row, wanted: impl Fn(&str) -> bool) -> Value {
+fn row_as_json(row: &FeatureRow, wanted: impl Fn(&str) -> bool) -> Value {
     let named = row.schema.names.iter().zip(row.values.iter());
     let features: serde_json::Map<String, Value> = named
         .filter(|(name, _)| wanted(name))
@@ -69,7 +69,7 @@ fn as_json(row: &Row, wanted: impl Fn(&str) -> bool) -> Value {
     json!({
         "zone": row.zone,
         "at_ms": row.at_ms,
-        "status": Status::Provisional,
+        "status": RowStatus::Provisional,
         "schema_hash": row.schema.hash,
         "features": features,
     })

@@ -1,12 +1,12 @@
 use axum::{Json, extract::State};
 use serde::Deserialize;
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use telemetry::ZoneId;
 use utoipa::IntoParams;
 
 use super::{
-    problem::{blocking, unknown_zone},
-    query,
+    problem::{run_blocking, unknown_zone_problem},
+    request_params,
 };
 use crate::{FeatureStore, explain::Explanation};
 
@@ -35,14 +35,14 @@ pub(super) struct ExplainParams {
         (status = 404, body = ProblemAnswer)))]
 pub(super) async fn explain(
     State(store): State<FeatureStore>,
-    Params(params): Params<ExplainParams>,
+    QueryParams(params): QueryParams<ExplainParams>,
 ) -> Result<Json<Explanation>, Problem> {
-    let at_ms = query::time(Some(&params.at))?.unwrap_or_default();
-    let limit = query::limit(params.limit, 100, READINGS_MAX)?;
+    let at_ms = request_params::parse_time(Some(&params.at))?.unwrap_or_default();
+    let limit = request_params::resolve_limit(params.limit, 100, READINGS_MAX)?;
     let ExplainParams { zone, feature, .. } = params;
-    if !store.zones().iter().any(|own| own.zone == zone) {
-        return Err(unknown_zone(&zone));
+    if !store.zone_summaries().iter().any(|own| own.zone == zone) {
+        return Err(unknown_zone_problem(&zone));
     }
-    let explained = blocking(move || store.explain(&zone, &feature, at_ms, limit));
+    let explained = run_blocking(move || store.explain_value(&zone, &feature, at_ms, limit));
     Ok(Json(explained.await?))
 }

@@ -7,15 +7,15 @@ use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service::rest::{Body, Problem, ProblemAnswer};
+use service::rest::{JsonBody, Problem, ProblemAnswer};
 use telemetry::{SmolStr, ZoneId};
 use utoipa::ToSchema;
 
 use super::latest;
 use crate::{
-    FeatureStore, Latest,
-    definitions::{Lineage, lineage},
-    settings::OnlineAges,
+    FeatureStore, OnlineRow,
+    definitions::{FeatureLineage, trace_lineage},
+    settings::OnlineAgeLimits,
 };
 
 /// Most entities, and most features, of one request.
@@ -75,13 +75,13 @@ enum FieldStatus {
     responses((status = 200, body = FeastAnswer), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn get_online_features(
     State(store): State<FeatureStore>,
-    Body(request): Body<FeastRequest>,
+    JsonBody(request): JsonBody<FeastRequest>,
 ) -> Result<Json<FeastAnswer>, Problem> {
-    let entities = entities(&request)?;
-    let features = features(&request)?;
+    let entities = requested_entities(&request)?;
+    let features = requested_features(&request)?;
     let rows: Vec<Option<_>> = entities
         .iter()
-        .map(|entity| store.online(&entity.as_str()?.parse::<ZoneId>().ok()?))
+        .map(|entity| store.online_row(&entity.as_str()?.parse::<ZoneId>().ok()?))
         .map(|found| found.map(|(latest, _)| latest))
         .collect();
     if let Some(latest) = rows.iter().flatten().next() {
@@ -90,34 +90,36 @@ pub(super) async fn get_online_features(
     }
     let names: Vec<&str> = features.iter().map(|(_, name)| *name).collect();
     let metrics = measured_metrics(&store, &names);
-    let ages = Ages { limits: store.online_ages(), now_ms: latest::now_ms() };
+    let ages = AgeLimits { limits: store.online_age_limits(), now_ms: latest::now_ms() };
     let mut feature_names = vec![ENTITY.to_owned()];
     let mut results = vec![FeastColumn {
         statuses: vec![FieldStatus::Present; entities.len()],
-        event_timestamps: vec![time(0); entities.len()],
+        event_timestamps: vec![format_time(0); entities.len()],
         values: entities.clone(),
     }];
     let times: Vec<String> =
-        rows.iter().map(|row| time(row.as_ref().map_or(0, |row| row.row().at_ms))).collect();
+        rows.iter().map(|row| format_time(row.as_ref().map_or(0, |row| row.row().at_ms))).collect();
     for (view, name) in features {
         feature_names.push(match request.full_feature_names {
             true => format!("{view}__{name}"),
             false => name.to_owned(),
         });
-        let (values, statuses) =
-            rows.iter().map(|row| value(row.as_deref(), name, metrics.get(name), &ages)).unzip();
+        let (values, statuses) = rows
+            .iter()
+            .map(|row| feature_value(row.as_deref(), name, metrics.get(name), &ages))
+            .unzip();
         results.push(FeastColumn { values, statuses, event_timestamps: times.clone() });
     }
     Ok(Json(FeastAnswer { metadata: FeastNames { feature_names }, results }))
 }
 
 /// What ages are judged by.
-struct Ages<'a> {
-    limits: &'a OnlineAges,
+struct AgeLimits<'a> {
+    limits: &'a OnlineAgeLimits,
     now_ms: i64,
 }
 
-impl Ages<'_> {
+impl AgeLimits<'_> {
     /// Whether a row of that time has a feature within its greatest age, where `age_s` tells
     /// how old the newest reading of each of its metrics was then.
     fn is_present(
@@ -129,23 +131,23 @@ impl Ages<'_> {
         let row_age_s = self.now_ms.saturating_sub(row_ms) as f64 / 1000.0;
         match metrics.filter(|metrics| !metrics.is_empty()) {
             // Of the calendar: as old as its row.
-            None => row_age_s <= self.limits.of_row_s(),
+            None => row_age_s <= self.limits.row_max_age_s(),
             Some(metrics) => metrics.iter().all(|metric| {
-                row_age_s + age_s(metric).unwrap_or(0.0) <= self.limits.of_metric_s(metric)
+                row_age_s + age_s(metric).unwrap_or(0.0) <= self.limits.metric_max_age_s(metric)
             }),
         }
     }
 }
 
-fn value(
-    row: Option<&Latest>,
+fn feature_value(
+    row: Option<&OnlineRow>,
     name: &str,
     metrics: Option<&BTreeSet<SmolStr>>,
-    ages: &Ages<'_>,
+    ages: &AgeLimits<'_>,
 ) -> (Value, FieldStatus) {
     let Some(row) = row else { return (Value::Null, FieldStatus::NotFound) };
-    let Some(value) = row.value(name) else { return (Value::Null, FieldStatus::NullValue) };
-    let age_s = |metric: &str| row.value(&format!("{metric}_age_s"));
+    let Some(value) = row.feature_value(name) else { return (Value::Null, FieldStatus::NullValue) };
+    let age_s = |metric: &str| row.feature_value(&format!("{metric}_age_s"));
     match ages.is_present(row.row().at_ms, metrics, age_s) {
         true => (Value::from(value), FieldStatus::Present),
         // As in Feast, the value is there all the same.
@@ -167,8 +169,10 @@ fn measured_metrics(store: &FeatureStore, names: &[&str]) -> BTreeMap<String, BT
             break;
         }
         let wanted: Vec<&str> = open.iter().map(SmolStr::as_str).collect();
-        let found = lineage(&definitions, metrics, &wanted);
-        inputs.extend(found.into_iter().map(|Lineage { feature, inputs, .. }| (feature, inputs)));
+        let found = trace_lineage(&definitions, metrics, &wanted);
+        inputs.extend(
+            found.into_iter().map(|FeatureLineage { feature, inputs, .. }| (feature, inputs)),
+        );
         let all = inputs.values().flatten();
         let features =
             all.filter(|name| metrics.get(name).is_none() && !inputs.contains_key(*name));
@@ -194,7 +198,7 @@ fn measured_metrics(store: &FeatureStore, names: &[&str]) -> BTreeMap<String, BT
     names.iter().map(measured).collect()
 }
 
-fn entities(request: &FeastRequest) -> Result<&Vec<Value>, Problem> {
+fn requested_entities(request: &FeastRequest) -> Result<&Vec<Value>, Problem> {
     let found = request.entities.get(ENTITY).filter(|_| request.entities.len() == 1);
     match found {
         Some(zones) if zones.len() <= LIST_MAX => Ok(zones),
@@ -202,15 +206,15 @@ fn entities(request: &FeastRequest) -> Result<&Vec<Value>, Problem> {
         None => {
             let names: Vec<&str> = request.entities.keys().map(String::as_str).collect();
             Err(Problem::bad_request(format!("entities: found `{}`", names.join("`, `")))
-                .hint(r#"the entity is the zone: {"entities": {"zone": ["farm/bay-1"]}}"#))
+                .with_hint(r#"the entity is the zone: {"entities": {"zone": ["farm/bay-1"]}}"#))
         }
     }
 }
 
-fn features(request: &FeastRequest) -> Result<Vec<(&str, &str)>, Problem> {
+fn requested_features(request: &FeastRequest) -> Result<Vec<(&str, &str)>, Problem> {
     if let Some(service) = &request.feature_service {
         return Err(Problem::bad_request(format!("feature_service `{service}` is not known here"))
-            .hint("name the features, as in view:temperature_mean_1h"));
+            .with_hint("name the features, as in view:temperature_mean_1h"));
     }
     if request.features.len() > LIST_MAX {
         return Err(Problem::too_large(format!("{} features", request.features.len())));
@@ -218,13 +222,13 @@ fn features(request: &FeastRequest) -> Result<Vec<(&str, &str)>, Problem> {
     let parted = request.features.iter().map(|feature| {
         feature.split_once(':').ok_or_else(|| {
             Problem::bad_request(format!("features: `{feature}` has no view"))
-                .hint("as in view:temperature_mean_1h")
+                .with_hint("as in view:temperature_mean_1h")
         })
     });
     parted.collect()
 }
 
-fn time(at_ms: i64) -> String {
+fn format_time(at_ms: i64) -> String {
     Timestamp::from_millisecond(at_ms).unwrap_or_default().to_string()
 }
 
@@ -235,8 +239,8 @@ mod tests {
     /// Ages of the row and of the temperature then, s → whether it is present.
     fn check(row_age_s: i64, temperature_age_s: Option<f64>, expect: bool) {
         let max_ages_s = BTreeMap::from([("soil_moisture".into(), 86_400.0), ("co2".into(), 0.0)]);
-        let limits = OnlineAges { max_age_s: 3600.0, max_ages_s };
-        let ages = Ages { limits: &limits, now_ms: 2_000_000_000 };
+        let limits = OnlineAgeLimits { max_age_s: 3600.0, max_ages_s };
+        let ages = AgeLimits { limits: &limits, now_ms: 2_000_000_000 };
         let is_present = |metrics: &[&str]| {
             let metrics = metrics.iter().map(SmolStr::new).collect();
             ages.is_present(2_000_000_000 - row_age_s * 1000, Some(&metrics), |metric| {

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use axum::{extract::State, response::IntoResponse};
 use service::{
-    prometheus::{self, Page, label},
+    prometheus::{self, MetricsPage, format_label},
     rest::{Problem, ProblemAnswer},
 };
 
 use super::latest::now_ms;
-use crate::{Commits, Counts, FeatureStore};
+use crate::{CommitTotals, CommittedCounts, FeatureStore};
 
 /// The process lives.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = String)))]
@@ -21,14 +21,14 @@ pub(super) async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "operation",
     responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
 pub(super) async fn readyz(State(store): State<FeatureStore>) -> Result<&'static str, Problem> {
-    store.ready().map(|()| "ready")
+    store.check_ready().map(|()| "ready")
 }
 
 /// Counts for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(store): State<FeatureStore>) -> impl IntoResponse {
-    prometheus::answer(store.prometheus())
+    prometheus::metrics_response(store.render_prometheus())
 }
 
 impl FeatureStore {
@@ -36,59 +36,67 @@ impl FeatureStore {
     ///
     /// # Errors
     /// 503 where they are not.
-    pub fn ready(&self) -> Result<(), Problem> {
+    pub fn check_ready(&self) -> Result<(), Problem> {
         if self.is_running() {
             return Ok(());
         }
         let hint = "the log of the service says why";
-        Err(Problem::unavailable("no readings are taken in").hint(hint))
+        Err(Problem::unavailable("no readings are taken in").with_hint(hint))
     }
 
     /// What has been committed, and how far the zones have come, in Prometheus's text
     /// format.
     #[must_use]
-    pub fn prometheus(&self) -> String {
-        let mut page = Page::new("microclimate_feature_store");
-        let Counts { by_quality, rejects, rows, corrections, columns, .. } = self.counts();
+    pub fn render_prometheus(&self) -> String {
+        let mut page = MetricsPage::new("microclimate_feature_store");
+        let CommittedCounts { by_quality, rejects, rows, corrections, columns, .. } =
+            self.committed_counts();
         let by_quality = by_quality.into_iter();
-        let by_quality = by_quality.map(|(quality, count)| (label("quality", quality), count));
-        page.family(("readings_total", "counter", "Readings committed, by quality"), by_quality);
-        page.one(("rejects_total", "counter", "Log records that held no readings"), rejects);
-        page.one(("rows_total", "counter", "Feature rows, each revision counted"), rows);
+        let by_quality =
+            by_quality.map(|(quality, count)| (format_label("quality", quality), count));
+        page.add_family(
+            ("readings_total", "counter", "Readings committed, by quality"),
+            by_quality,
+        );
+        page.add_metric(("rejects_total", "counter", "Log records that held no readings"), rejects);
+        page.add_metric(("rows_total", "counter", "Feature rows, each revision counted"), rows);
         let about = ("corrections_total", "counter", "Feature rows made anew by late readings");
-        page.one(about, corrections);
-        page.one(("columns", "gauge", "Feature columns"), columns);
-        let Commits { count, took } = self.commits();
-        page.one(("commits_total", "counter", "Transactions committed"), count);
+        page.add_metric(about, corrections);
+        page.add_metric(("columns", "gauge", "Feature columns"), columns);
+        let CommitTotals { count, took } = self.commit_totals();
+        page.add_metric(("commits_total", "counter", "Transactions committed"), count);
         let about =
             ("commit_seconds_total", "counter", "Time that transactions of this process took");
-        page.one(about, took.as_secs_f64());
+        page.add_metric(about, took.as_secs_f64());
         let about = ("log_lag_records", "gauge", "Log records still to be taken in");
-        page.family(about, self.log_lag().map(|records| (String::new(), records)));
+        page.add_family(about, self.log_lag().map(|records| (String::new(), records)));
         let about = ("sql_queries_total", "counter", "SQL queries over HTTP, by what came of them");
-        let outcomes = self.0.counters.sql.counts();
-        page.family(about, outcomes.map(|(outcome, count)| (label("outcome", outcome), count)));
-        let zones = self.zones();
-        page.one(("zones", "gauge", "Zones in memory"), zones.len());
+        let outcomes = self.0.counters.sql.iter_counts();
+        page.add_family(
+            about,
+            outcomes.map(|(outcome, count)| (format_label("outcome", outcome), count)),
+        );
+        let zones = self.zone_summaries();
+        page.add_metric(("zones", "gauge", "Zones in memory"), zones.len());
         let evicted = self.0.counters.evicted_zones.load(Ordering::Relaxed);
         let about = ("zones_evicted_total", "counter", "Zones put away because there were many");
-        page.one(about, evicted);
+        page.add_metric(about, evicted);
         let now_ms = now_ms();
         let lag = |at_ms: Option<i64>| at_ms.map(|at_ms| (now_ms - at_ms) as f64 / 1000.0);
         let newest = lag(zones.iter().filter_map(|zone| zone.latest_ms).max());
         let about = ("newest_age_seconds", "gauge", "Age of the newest event of any zone");
-        page.family(about, newest.map(|age_s| (String::new(), age_s)));
+        page.add_family(about, newest.map(|age_s| (String::new(), age_s)));
         let behind = zones.iter().filter_map(|zone| Some(zone.latest_ms? - zone.final_ms?)).max();
         let about = (
             "final_lag_seconds_max",
             "gauge",
             "Newest event less the newest final row of its zone",
         );
-        page.family(about, behind.map(|ms| (String::new(), ms as f64 / 1000.0)));
-        page.one(
+        page.add_family(about, behind.map(|ms| (String::new(), ms as f64 / 1000.0)));
+        page.add_metric(
             ("running", "gauge", "Whether readings are taken in"),
             u8::from(self.is_running()),
         );
-        page.finish()
+        page.into_text()
     }
 }

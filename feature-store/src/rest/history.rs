@@ -1,12 +1,12 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    problem::blocking,
-    query::{self, Span},
+    problem::run_blocking,
+    request_params::{self, EventSpan},
 };
 use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, Mode};
 
@@ -18,7 +18,7 @@ pub(super) struct HistoryParams {
     zone: ZoneId,
     #[serde(flatten)]
     #[param(ignore)]
-    span: Span,
+    span: EventSpan,
     /// Features, separated by commas; every feature without it.
     names: Option<String>,
     /// Only rows whose time is a multiple of this, seconds.
@@ -60,23 +60,23 @@ pub(super) struct History {
 }
 
 /// The final rows of a zone, the newest ones of the span.
-#[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams, Span),
+#[utoipa::path(get, path = "/v1/features/history", tag = "offline", params(HistoryParams, EventSpan),
     responses((status = 200, body = History), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn history(
     State(store): State<FeatureStore>,
-    Params(params): Params<HistoryParams>,
+    QueryParams(params): QueryParams<HistoryParams>,
 ) -> Result<Json<History>, Problem> {
-    let (from_ms, to_ms) = params.span.ms(&store.time_zone())?;
+    let (from_ms, to_ms) = params.span.bounds_ms(&store.time_zone())?;
     let before = params.before.map(|before| before.saturating_sub(1));
-    let limit = query::limit(params.limit, 1000, store.rows_max())?;
+    let limit = request_params::resolve_limit(params.limit, 1000, store.rows_max())?;
     let query = HistoryQuery {
         zone: params.zone.clone(),
         frame: FrameQuery {
             zones: None,
             from_ms,
             to_ms: [to_ms, before].into_iter().flatten().min(),
-            columns: query::list(params.names.as_deref())?,
-            step_s: query::step(params.step_s)?,
+            columns: request_params::parse_names(params.names.as_deref())?,
+            step_s: request_params::check_step(params.step_s)?,
             version: params.version,
         },
         mode: match params.revisions {
@@ -86,14 +86,14 @@ pub(super) async fn history(
         },
         limit: limit + 1,
     };
-    let rows = blocking(move || store.history(&query)).await?;
-    let (rows, next) = page(rows, limit);
+    let rows = run_blocking(move || store.read_history(&query)).await?;
+    let (rows, next) = truncate_page(rows, limit);
     Ok(Json(History { zone: params.zone, rows, next }))
 }
 
 /// The newest `limit` of rows in the order of time, and where the next page ends.
 /// The revisions of one time stay together, unless a page has no other time.
-fn page(mut rows: Vec<HistoryRow>, limit: usize) -> (Vec<HistoryRow>, Option<i64>) {
+fn truncate_page(mut rows: Vec<HistoryRow>, limit: usize) -> (Vec<HistoryRow>, Option<i64>) {
     if rows.len() <= limit {
         return (rows, None);
     }
@@ -118,7 +118,7 @@ mod tests {
                 schema_hash: String::new(),
                 features: std::collections::BTreeMap::new(),
             };
-            let (rows, found) = page(times.iter().map(row).collect(), limit);
+            let (rows, found) = truncate_page(times.iter().map(row).collect(), limit);
             let times: Vec<i64> = rows.iter().map(|row| row.at_ms).collect();
             assert_eq!((&times[..], found), (expect, next));
         };

@@ -1,13 +1,13 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{problem::blocking, query};
+use super::{problem::run_blocking, request_params};
 use crate::{
     FeatureStore,
-    kpi::{KpiQuery, Length, ZoneKpis},
+    kpi::{KpiQuery, PeriodLength, ZoneKpis},
 };
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -19,7 +19,7 @@ pub(super) struct KpiParams {
     /// An hour or a day.
     #[serde(default)]
     #[param(value_type = String)]
-    period: Length,
+    period: PeriodLength,
     /// Begin of an hour or day, this and later: a date, a time (UTC without an offset) or a
     /// number since 1970.
     from: Option<String>,
@@ -48,24 +48,24 @@ pub(super) struct Kpis {
     responses((status = 200, body = Kpis), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn kpis(
     State(store): State<FeatureStore>,
-    Params(params): Params<KpiParams>,
+    QueryParams(params): QueryParams<KpiParams>,
 ) -> Result<Json<Kpis>, Problem> {
-    let limit = query::limit(params.limit, 200, store.rows_max())?;
+    let limit = request_params::resolve_limit(params.limit, 200, store.rows_max())?;
     // Newest first: what follows a period began before it.
     let after_ms = params.after.as_deref().map(|after| {
         after.parse::<i64>().map_err(|_| {
             Problem::bad_request("after: it is not the `next` of a page of these".to_owned())
         })
     });
-    let to_ms = query::time(params.to.as_deref())?;
+    let to_ms = request_params::parse_time(params.to.as_deref())?;
     let query = KpiQuery {
         zone: params.zone.clone(),
         length: params.period,
-        from_ms: query::time(params.from.as_deref())?,
+        from_ms: request_params::parse_time(params.from.as_deref())?,
         to_ms: [to_ms, after_ms.transpose()?].into_iter().flatten().min(),
         limit: limit + 1,
     };
-    let mut kpis = blocking(move || store.kpis(&query)).await?;
+    let mut kpis = run_blocking(move || store.read_kpis(&query)).await?;
     let has_more = kpis.len() > limit;
     kpis.truncate(limit);
     let next = kpis.last().filter(|_| has_more).map(|last| last.period.start_ms.to_string());

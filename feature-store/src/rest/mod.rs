@@ -11,22 +11,22 @@
 //! - `query`, `format`, `problem`: what requests, answers and errors have in common;
 //!   `shapes`: answers that are written by hand
 
+mod answer_schemas;
 mod dataset;
 mod definitions;
 mod events;
 mod explain;
 mod feast;
-mod format;
 mod health;
 mod history;
 mod kpis;
 mod latest;
 mod problem;
-mod query;
 mod readings;
-mod shapes;
+mod request_params;
 mod sql;
 mod statistics;
+mod table_format;
 mod zones;
 
 use axum::Router;
@@ -37,20 +37,20 @@ use crate::FeatureStore;
 
 /// All paths of the feature store, to be merged with those of other services.
 pub fn routes(store: FeatureStore) -> Router {
-    let sql = sql_paths().with_state(sql::Sql::new(store.clone()));
-    Router::from(paths().with_state(store)).merge(Router::from(sql))
+    let sql = sql_paths().with_state(sql::SqlEndpointState::new(store.clone()));
+    Router::from(feature_paths().with_state(store)).merge(Router::from(sql))
 }
 
 /// The paths of a feature store that runs by itself.
 pub fn service_routes(store: FeatureStore) -> Router {
     let operation = Router::from(operation_paths().with_state(store.clone()));
-    routes(store).merge(operation).merge(service::openapi::routes(openapi()))
+    routes(store).merge(operation).merge(service::openapi::openapi_routes(openapi()))
 }
 
 /// The description of all paths, in the form of OpenAPI 3.1.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    let mut document = paths().into_openapi();
+    let mut document = feature_paths().into_openapi();
     document.merge(sql_paths().into_openapi());
     document.merge(operation_paths().into_openapi());
     "Microclimate feature store".clone_into(&mut document.info.title);
@@ -63,7 +63,7 @@ pub fn openapi() -> OpenApi {
     document
 }
 
-fn paths() -> OpenApiRouter<FeatureStore> {
+fn feature_paths() -> OpenApiRouter<FeatureStore> {
     OpenApiRouter::new()
         .routes(routes!(zones::zones))
         .routes(routes!(zones::metrics))
@@ -85,7 +85,7 @@ fn paths() -> OpenApiRouter<FeatureStore> {
         .routes(routes!(statistics::drift))
 }
 
-fn sql_paths() -> OpenApiRouter<sql::Sql> {
+fn sql_paths() -> OpenApiRouter<sql::SqlEndpointState> {
     OpenApiRouter::new().routes(routes!(sql::sql))
 }
 

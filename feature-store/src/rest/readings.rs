@@ -1,15 +1,15 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Params, Problem, ProblemAnswer};
-use telemetry::{Quality, ZoneId};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
+use telemetry::{QualityFlag, ZoneId};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    problem::blocking,
-    query::{self, Span},
+    problem::run_blocking,
+    request_params::{self, EventSpan},
 };
 use crate::{
-    Cursor, FeatureStore, ReadingQuery,
+    FeatureStore, ReadingCursor, ReadingQuery,
     store::{QualityCount, QualityQuery, ReadingRow},
 };
 
@@ -26,7 +26,7 @@ pub(super) struct ReadingParams {
     quality: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
-    span: Span,
+    span: EventSpan,
     /// The `next` of the answer before.
     after: Option<String>,
     /// At most this many, 100 without it.
@@ -43,14 +43,14 @@ pub(super) struct Readings {
 }
 
 /// Readings as they are kept, flagged ones too, newest first.
-#[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams, Span),
+#[utoipa::path(get, path = "/v1/readings", tag = "readings", params(ReadingParams, EventSpan),
     responses((status = 200, body = Readings), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn readings(
     State(store): State<FeatureStore>,
-    Params(params): Params<ReadingParams>,
+    QueryParams(params): QueryParams<ReadingParams>,
 ) -> Result<Json<Readings>, Problem> {
-    let (from_ms, to_ms) = params.span.ms(&store.time_zone())?;
-    let after: Option<Cursor> = params
+    let (from_ms, to_ms) = params.span.bounds_ms(&store.time_zone())?;
+    let after: Option<ReadingCursor> = params
         .after
         .map(|after| after.parse())
         .transpose()
@@ -59,23 +59,23 @@ pub(super) async fn readings(
         zone: params.zone,
         device: params.device,
         metric: params.metric,
-        quality: params.quality.map(quality_of).transpose()?,
+        quality: params.quality.map(check_quality_name).transpose()?,
         from_ms,
         to_ms,
         after,
-        limit: query::limit(params.limit, 100, store.rows_max())?,
+        limit: request_params::resolve_limit(params.limit, 100, store.rows_max())?,
     };
-    let (readings, next) = blocking(move || store.readings(&query)).await?;
+    let (readings, next) = run_blocking(move || store.read_readings(&query)).await?;
     Ok(Json(Readings { readings, next: next.map(|next| next.to_string()) }))
 }
 
-fn quality_of(name: String) -> Result<String, Problem> {
-    if Quality::ALL.iter().any(|quality| quality.as_str() == name) {
+fn check_quality_name(name: String) -> Result<String, Problem> {
+    if QualityFlag::ALL.iter().any(|quality| quality.as_str() == name) {
         return Ok(name);
     }
-    let names: Vec<&str> = Quality::ALL.iter().map(|quality| quality.as_str()).collect();
+    let names: Vec<&str> = QualityFlag::ALL.iter().map(|quality| quality.as_str()).collect();
     let hint = format!("there are {}", names.join(", "));
-    Err(Problem::bad_request(format!("there is no quality `{name}`")).hint(hint))
+    Err(Problem::bad_request(format!("there is no quality `{name}`")).with_hint(hint))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -87,7 +87,7 @@ pub(super) struct QualityParams {
     metric: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
-    span: Span,
+    span: EventSpan,
     /// The `next` of the answer before.
     after: Option<String>,
     /// At most this many, 10000 without it.
@@ -104,21 +104,21 @@ pub(super) struct Qualities {
 }
 
 /// How many readings there are of each quality.
-#[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams, Span),
+#[utoipa::path(get, path = "/v1/quality", tag = "readings", params(QualityParams, EventSpan),
     responses((status = 200, body = Qualities), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn quality(
     State(store): State<FeatureStore>,
-    Params(params): Params<QualityParams>,
+    QueryParams(params): QueryParams<QualityParams>,
 ) -> Result<Json<Qualities>, Problem> {
-    let (from_ms, to_ms) = params.span.ms(&store.time_zone())?;
+    let (from_ms, to_ms) = params.span.bounds_ms(&store.time_zone())?;
     let query = QualityQuery {
         zone: params.zone,
         metric: params.metric,
         from_ms,
         to_ms,
         after: params.after,
-        limit: query::limit(params.limit, 10_000, store.rows_max())?,
+        limit: request_params::resolve_limit(params.limit, 10_000, store.rows_max())?,
     };
-    let (quality, next) = blocking(move || store.quality(&query)).await?;
+    let (quality, next) = run_blocking(move || store.read_quality_counts(&query)).await?;
     Ok(Json(Qualities { quality, next }))
 }

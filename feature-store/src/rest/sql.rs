@@ -2,20 +2,20 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::Deserialize;
-use service::rest::{Body, Params, Problem, ProblemAnswer};
+use service::rest::{JsonBody, Problem, ProblemAnswer, QueryParams};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{
+    answer_schemas::SqlRows,
     dataset::FormatParams,
-    format::Format,
-    problem::{blocking, refused},
-    shapes::SqlRows,
+    problem::{problem_of_refusal, run_blocking},
+    table_format::TableFormat,
 };
 use crate::{
-    FeatureStore, Query,
-    query::{Outcome, Outcomes},
+    FeatureStore, SqlQuery,
+    sql_query::{QueryOutcome, QueryOutcomeCounters},
     sql_sandbox::SqlLimits,
 };
 
@@ -24,17 +24,17 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 /// Largest answer, bytes.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Rows of an answer, unless `limit` says otherwise.
-const ROWS: usize = 1000;
+const DEFAULT_ROWS: usize = 1000;
 
 /// What the handler needs: the store, and the turn to run a query.
 #[derive(Clone)]
-pub(super) struct Sql {
+pub(super) struct SqlEndpointState {
     store: FeatureStore,
     turn: Arc<Semaphore>,
 }
 
-impl Sql {
-    fn outcomes(&self) -> &Outcomes {
+impl SqlEndpointState {
+    fn outcomes(&self) -> &QueryOutcomeCounters {
         &self.store.0.counters.sql
     }
 
@@ -67,38 +67,42 @@ pub(super) struct SqlRequest {
         (status = 400, body = ProblemAnswer), (status = 413, body = ProblemAnswer),
         (status = 503, body = ProblemAnswer)))]
 pub(super) async fn sql(
-    State(own): State<Sql>,
-    Params(params): Params<FormatParams>,
+    State(own): State<SqlEndpointState>,
+    QueryParams(params): QueryParams<FormatParams>,
     headers: HeaderMap,
-    Body(request): Body<SqlRequest>,
+    JsonBody(request): JsonBody<SqlRequest>,
 ) -> Result<Response, Problem> {
-    let format = Format::asked(params.format, &headers);
-    let query = Query::checked(&request.sql).map_err(|why| {
-        own.outcomes().note(Outcome::Refused);
-        refused(why)
+    let format = TableFormat::negotiate(params.format, &headers);
+    let query = SqlQuery::checked(&request.sql).map_err(|why| {
+        own.outcomes().record_outcome(QueryOutcome::Refused);
+        problem_of_refusal(why)
     })?;
     let store = own.store.clone();
     let limits = SqlLimits {
-        rows_max: super::query::limit(request.limit, ROWS, store.rows_max())?,
+        rows_max: super::request_params::resolve_limit(
+            request.limit,
+            DEFAULT_ROWS,
+            store.rows_max(),
+        )?,
         bytes_max: BYTES_MAX,
         time_max: TIME_MAX,
         memory_bytes_max: u64::from(store.0.settings.store.memory_mb_max) * 1_000_000 / 2,
     };
     let waited = tokio::time::timeout(TIME_MAX, own.turn.clone().acquire_owned()).await;
     let Ok(Ok(turn)) = waited else {
-        own.outcomes().note(Outcome::Busy);
-        return Err(Problem::unavailable("other queries are running").hint("ask again later"));
+        own.outcomes().record_outcome(QueryOutcome::Busy);
+        return Err(Problem::unavailable("other queries are running").with_hint("ask again later"));
     };
     // Cancelled where the client goes away and this is dropped.
     let gone = CancellationToken::new();
     let _guard = gone.clone().drop_guard();
-    let bytes = blocking(move || {
+    let bytes = run_blocking(move || {
         let _turn = turn;
-        let answer = store.sql(&query, limits, &gone);
+        let answer = store.run_sql(&query, limits, &gone);
         // Here, and not by the request, which may be gone by now.
-        own.outcomes().note(Outcome::of(&answer));
+        own.outcomes().record_outcome(QueryOutcome::from_answer(&answer));
         let (table, truncated) = answer?;
-        format.write(&table, &format!("\"truncated\":{truncated},"))
+        format.encode_table(&table, &format!("\"truncated\":{truncated},"))
     });
-    Ok(format.answer(bytes.await?))
+    Ok(format.to_response(bytes.await?))
 }

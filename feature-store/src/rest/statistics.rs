@@ -2,16 +2,16 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    problem::blocking,
-    query::{self, Span},
+    problem::run_blocking,
+    request_params::{self, EventSpan},
 };
 use crate::{
     FeatureStore, FrameQuery, Mode, StoreError,
-    statistics::{Drift, Histogram, Summary},
+    statistics::{FeatureDrift, FeatureHistogram, FeatureValueSummary},
 };
 
 /// Rows this far apart are taken, unless `step_s` says otherwise: near ones say the
@@ -28,7 +28,7 @@ pub(super) struct StatisticsParams {
     zones: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
-    span: Span,
+    span: EventSpan,
     /// Only rows whose time is a multiple of this, seconds; 600 without it.
     step_s: Option<i64>,
     /// Which revision of each row.
@@ -41,25 +41,27 @@ pub(super) struct StatisticsParams {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Statistics {
     /// By feature.
-    statistics: BTreeMap<String, Summary>,
+    statistics: BTreeMap<String, FeatureValueSummary>,
 }
 
 /// Count, missing, mean, standard deviation and quantiles of features over a span.
-#[utoipa::path(get, path = "/v1/features/statistics", tag = "statistics", params(StatisticsParams, Span),
+#[utoipa::path(get, path = "/v1/features/statistics", tag = "statistics", params(StatisticsParams, EventSpan),
     responses((status = 200, body = Statistics), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
 pub(super) async fn statistics(
     State(store): State<FeatureStore>,
-    Params(params): Params<StatisticsParams>,
+    QueryParams(params): QueryParams<StatisticsParams>,
 ) -> Result<Json<Statistics>, Problem> {
-    let span = params.span.ms(&store.time_zone())?;
-    let names = query::list(params.names.as_deref())?;
-    let query = frame(params.zones.as_deref(), span, names, params.step_s)?;
+    let span = params.span.bounds_ms(&store.time_zone())?;
+    let names = request_params::parse_names(params.names.as_deref())?;
+    let query = build_frame_query(params.zones.as_deref(), span, names, params.step_s)?;
     let of = move || {
-        let values = store.values(&query, params.mode)?.into_iter();
-        Ok(values.map(|mut of| (of.name, Summary::of(&mut of.values, of.missing))).collect())
+        let values = store.read_feature_values(&query, params.mode)?.into_iter();
+        Ok(values
+            .map(|mut of| (of.name, FeatureValueSummary::from_values(&mut of.values, of.missing)))
+            .collect())
     };
-    Ok(Json(Statistics { statistics: blocking(of).await? }))
+    Ok(Json(Statistics { statistics: run_blocking(of).await? }))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -74,7 +76,7 @@ pub(super) struct HistogramParams {
     zones: Option<String>,
     #[serde(flatten)]
     #[param(ignore)]
-    span: Span,
+    span: EventSpan,
     /// Only rows whose time is a multiple of this, seconds; 600 without it.
     step_s: Option<i64>,
     /// Which revision of each row.
@@ -84,24 +86,25 @@ pub(super) struct HistogramParams {
 }
 
 /// Counts of one feature in bins of equal width.
-#[utoipa::path(get, path = "/v1/features/histogram", tag = "statistics", params(HistogramParams, Span),
-    responses((status = 200, body = Histogram), (status = 400, body = ProblemAnswer),
+#[utoipa::path(get, path = "/v1/features/histogram", tag = "statistics", params(HistogramParams, EventSpan),
+    responses((status = 200, body = FeatureHistogram), (status = 400, body = ProblemAnswer),
         (status = 413, body = ProblemAnswer)))]
 pub(super) async fn histogram(
     State(store): State<FeatureStore>,
-    Params(params): Params<HistogramParams>,
-) -> Result<Json<Histogram>, Problem> {
-    let span = params.span.ms(&store.time_zone())?;
+    QueryParams(params): QueryParams<HistogramParams>,
+) -> Result<Json<FeatureHistogram>, Problem> {
+    let span = params.span.bounds_ms(&store.time_zone())?;
     let bins = params.bins.unwrap_or(20);
     if !(1..=1000).contains(&bins) {
         return Err(Problem::bad_request(format!("bins = {bins} is not 1 to 1000")));
     }
-    let query = frame(params.zones.as_deref(), span, Some(vec![params.name]), params.step_s)?;
+    let query =
+        build_frame_query(params.zones.as_deref(), span, Some(vec![params.name]), params.step_s)?;
     let of = move || {
-        let values = store.values(&query, params.mode)?;
-        Ok(Histogram::of(values.first().map_or(&[], |of| &of.values), bins))
+        let values = store.read_feature_values(&query, params.mode)?;
+        Ok(FeatureHistogram::from_values(values.first().map_or(&[], |of| &of.values), bins))
     };
-    Ok(Json(blocking(of).await?))
+    Ok(Json(run_blocking(of).await?))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -135,10 +138,10 @@ pub(super) struct Drifts {
     /// Of the formulas and their parameters.
     version: u32,
     /// By feature.
-    drift: BTreeMap<String, Drift>,
+    drift: BTreeMap<String, FeatureDrift>,
 }
 
-/// Changes when a formula of [`Drift`] or a parameter of it does.
+/// Changes when a formula of [`FeatureDrift`] or a parameter of it does.
 const DRIFT_VERSION: u32 = 1;
 
 /// Population stability index, Kolmogorov–Smirnov and Wasserstein-1 of a span against
@@ -148,43 +151,48 @@ const DRIFT_VERSION: u32 = 1;
         (status = 413, body = ProblemAnswer)))]
 pub(super) async fn drift(
     State(store): State<FeatureStore>,
-    Params(params): Params<DriftParams>,
+    QueryParams(params): QueryParams<DriftParams>,
 ) -> Result<Json<Drifts>, Problem> {
-    let span = (query::time(Some(&params.from))?, query::time(Some(&params.to))?);
-    let names = query::list(params.names.as_deref())?;
-    let now = frame(params.zones.as_deref(), span, names, params.step_s)?;
+    let span = (
+        request_params::parse_time(Some(&params.from))?,
+        request_params::parse_time(Some(&params.to))?,
+    );
+    let names = request_params::parse_names(params.names.as_deref())?;
+    let now = build_frame_query(params.zones.as_deref(), span, names, params.step_s)?;
     let baseline = FrameQuery {
-        from_ms: query::time(Some(&params.baseline_from))?,
-        to_ms: query::time(Some(&params.baseline_to))?,
+        from_ms: request_params::parse_time(Some(&params.baseline_from))?,
+        to_ms: request_params::parse_time(Some(&params.baseline_to))?,
         ..now.clone()
     };
     let of = move || -> Result<_, StoreError> {
-        let before = store.values(&baseline, params.mode)?;
-        let now = store.values(&now, params.mode)?;
+        let before = store.read_feature_values(&baseline, params.mode)?;
+        let now = store.read_feature_values(&now, params.mode)?;
         let pairs = before.into_iter().zip(now);
         let drift = pairs.map(|(mut before, mut now)| {
-            let drift =
-                Drift::of((&mut before.values, before.missing), (&mut now.values, now.missing));
+            let drift = FeatureDrift::from_samples(
+                (&mut before.values, before.missing),
+                (&mut now.values, now.missing),
+            );
             (now.name, drift)
         });
         Ok(drift.collect())
     };
-    Ok(Json(Drifts { version: DRIFT_VERSION, drift: blocking(of).await? }))
+    Ok(Json(Drifts { version: DRIFT_VERSION, drift: run_blocking(of).await? }))
 }
 
 /// The rows that a request is about.
-fn frame(
+fn build_frame_query(
     zones: Option<&str>,
     (from_ms, to_ms): (Option<i64>, Option<i64>),
     columns: Option<Vec<String>>,
     step_s: Option<i64>,
 ) -> Result<FrameQuery, Problem> {
     Ok(FrameQuery {
-        zones: query::zones(zones)?,
+        zones: request_params::parse_zones(zones)?,
         from_ms,
         to_ms,
         columns,
-        step_s: query::step(step_s)?.or(Some(STEP_S)),
+        step_s: request_params::check_step(step_s)?.or(Some(STEP_S)),
         version: None,
     })
 }

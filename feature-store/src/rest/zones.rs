@@ -2,12 +2,12 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use telemetry::{MetricTable, SmolStr, ZoneId};
 use utoipa::{IntoParams, ToSchema};
 
-use super::query;
-use crate::{Counts, FeatureStore};
+use super::request_params;
+use crate::{CommittedCounts, FeatureStore};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -68,13 +68,13 @@ struct ZoneMetric {
     responses((status = 200, body = Zones), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn zones(
     State(store): State<FeatureStore>,
-    Params(params): Params<PageParams>,
+    QueryParams(params): QueryParams<PageParams>,
 ) -> Result<Json<Zones>, Problem> {
-    let limit = query::limit(params.limit, store.rows_max(), store.rows_max())?;
+    let limit = request_params::resolve_limit(params.limit, store.rows_max(), store.rows_max())?;
     let key = |zone: &crate::ZoneSummary| zone.zone.to_string();
-    let mut all = store.zones();
+    let mut all = store.zone_summaries();
     all.sort_by_cached_key(key);
-    let (page, next) = query::page(all, key, params.after.as_deref(), limit);
+    let (page, next) = request_params::page_by_key(all, key, params.after.as_deref(), limit);
     let table = store.metrics();
     let unit = |metric: &SmolStr| table.get(metric).map(|known| known.unit.clone());
     let zones = page.into_iter().map(|zone| ZoneLine {
@@ -134,18 +134,19 @@ pub(super) struct Features {
     responses((status = 200, body = Features), (status = 400, body = ProblemAnswer)))]
 pub(super) async fn features(
     State(store): State<FeatureStore>,
-    Params(params): Params<PageParams>,
+    QueryParams(params): QueryParams<PageParams>,
 ) -> Result<Json<Features>, Problem> {
-    let limit = query::limit(params.limit, store.rows_max(), store.rows_max())?;
+    let limit = request_params::resolve_limit(params.limit, store.rows_max(), store.rows_max())?;
     let schema = store.schema();
-    let (features, next) = query::page_of(&schema.names, params.after.as_deref(), limit)?;
+    let (features, next) =
+        request_params::page_of_names(&schema.names, params.after.as_deref(), limit)?;
     let features = features.iter().map(ToString::to_string).collect();
     Ok(Json(Features { schema_hash: schema.hash.clone(), features, next }))
 }
 
 /// How much has been committed since the file was made.
 #[utoipa::path(get, path = "/v1/counts", tag = "what there is",
-    responses((status = 200, body = Counts)))]
-pub(super) async fn counts(State(store): State<FeatureStore>) -> Json<Counts> {
-    Json(store.counts())
+    responses((status = 200, body = CommittedCounts)))]
+pub(super) async fn counts(State(store): State<FeatureStore>) -> Json<CommittedCounts> {
+    Json(store.committed_counts())
 }

@@ -8,12 +8,14 @@ use duckdb::{Config, Connection, arrow::array::RecordBatch};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{
-    conditions::planned_scans,
-    program::{GUEST_ARGUMENT, note_prepared},
-    protocol::{Job, Request, TableColumns, encode, read_json, write_json, write_message},
-    remote_scan::{Host, Link, RemoteScan},
+    program::{GUEST_ARGUMENT, mark_guest_capable},
+    protocol::{
+        GuestRequest, SandboxJob, TableColumns, encode_batch, read_json, write_json, write_message,
+    },
+    query_plan::parse_planned_scans,
+    remote_scan::{HostConnection, HostStreams, RemoteScan},
 };
-use crate::store::quoted;
+use crate::store::quote_identifier;
 
 /// Files that the process may have open: it has its three streams, and looks at the machine.
 const FILES_MAX: u64 = 32;
@@ -27,27 +29,28 @@ const DUCKDB_SHARE: f64 = 0.75;
 #[must_use]
 pub fn serve_if_requested() -> Option<ExitCode> {
     if std::env::args_os().nth(1).is_none_or(|argument| argument != GUEST_ARGUMENT) {
-        note_prepared();
+        mark_guest_capable();
         return None;
     }
     // What goes wrong is told to the host.
     std::panic::set_hook(Box::new(|_| {}));
-    Some(if serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Some(if run_as_guest().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn serve() -> io::Result<()> {
-    let mut link = Link { from: BufReader::new(io::stdin()), to: BufWriter::new(io::stdout()) };
-    let job: Job = read_json(&mut link.from)?;
+fn run_as_guest() -> io::Result<()> {
+    let mut link =
+        HostStreams { from: BufReader::new(io::stdin()), to: BufWriter::new(io::stdout()) };
+    let job: SandboxJob = read_json(&mut link.from)?;
     limit_process(&job)?;
-    let Job { sql, tables, memory_bytes_max, threads, .. } = job;
-    let host = Host::set(link, tables.clone());
-    let run = || run(host, &tables, &sql, memory_bytes_max, threads);
+    let SandboxJob { sql, tables, memory_bytes_max, threads, .. } = job;
+    let host = HostConnection::init_global(link, tables.clone());
+    let run = || run_query(host, &tables, &sql, memory_bytes_max, threads);
     let message = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(())) => {
-            return write_json(&mut host.link().to, &Request::Done);
+            return write_json(&mut host.lock_streams().to, &GuestRequest::Done);
         }
-        Ok(Err(Failure::Link(error))) => return Err(error),
-        Ok(Err(Failure::DuckDb(error))) => match error {
+        Ok(Err(GuestFailure::HostStream(error))) => return Err(error),
+        Ok(Err(GuestFailure::DuckDb(error))) => match error {
             duckdb::Error::DuckDBFailure(_, Some(message)) => message,
             other => other.to_string(),
         },
@@ -62,12 +65,12 @@ fn serve() -> io::Result<()> {
     let is_memory = ["Out of Memory", "could not allocate", "bad_alloc", "failed to allocate"]
         .iter()
         .any(|words| message.to_lowercase().contains(&words.to_lowercase()));
-    write_json(&mut host.link().to, &Request::Failed { message, is_memory })
+    write_json(&mut host.lock_streams().to, &GuestRequest::Failed { message, is_memory })
 }
 
 /// Gives up what the query is not to have, before anything of it is looked at: the limits
 /// cannot be raised again.
-fn limit_process(job: &Job) -> io::Result<()> {
+fn limit_process(job: &SandboxJob) -> io::Result<()> {
     let lower = |resource: Resource, wanted: u64| -> io::Result<()> {
         let (_, hard) = getrlimit(resource)?;
         let limit = wanted.min(hard);
@@ -77,40 +80,40 @@ fn limit_process(job: &Job) -> io::Result<()> {
     lower(Resource::RLIMIT_FSIZE, 0)?;
     lower(Resource::RLIMIT_NOFILE, FILES_MAX)?;
     lower(Resource::RLIMIT_CPU, job.cpu_s_max)?;
-    lower(Resource::RLIMIT_AS, address_space().saturating_add(job.memory_bytes_max))
+    lower(Resource::RLIMIT_AS, address_space_bytes().saturating_add(job.memory_bytes_max))
 }
 
 /// What the program itself takes of the address space, bytes: its code and its stacks.
-fn address_space() -> u64 {
+fn address_space_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = pages.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
     pages.map_or(1 << 30, |pages| pages * 4096)
 }
 
-enum Failure {
+enum GuestFailure {
     DuckDb(duckdb::Error),
-    Link(io::Error),
+    HostStream(io::Error),
 }
 
-impl From<duckdb::Error> for Failure {
+impl From<duckdb::Error> for GuestFailure {
     fn from(error: duckdb::Error) -> Self {
         Self::DuckDb(error)
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for GuestFailure {
     fn from(error: io::Error) -> Self {
-        Self::Link(error)
+        Self::HostStream(error)
     }
 }
 
-fn run(
-    host: &'static Host,
+fn run_query(
+    host: &'static HostConnection,
     tables: &[TableColumns],
     sql: &str,
     memory_bytes_max: u64,
     threads: i64,
-) -> Result<(), Failure> {
+) -> Result<(), GuestFailure> {
     let open = || -> Result<Connection, duckdb::Error> {
         let megabytes = (memory_bytes_max as f64 * DUCKDB_SHARE / 1e6) as u64;
         let config = Config::default()
@@ -122,7 +125,7 @@ fn run(
         let schemas: std::collections::BTreeSet<&str> =
             tables.iter().map(|table| table.schema.as_str()).collect();
         for schema in schemas {
-            connection.execute_batch(&format!("CREATE SCHEMA {}", quoted(schema)))?;
+            connection.execute_batch(&format!("CREATE SCHEMA {}", quote_identifier(schema)))?;
         }
         Ok(connection)
     };
@@ -130,11 +133,11 @@ fn run(
     let plan = open()?;
     for TableColumns { schema, name, columns } in tables {
         let columns: Vec<String> =
-            columns.iter().map(|(name, of)| format!("{} {of}", quoted(name))).collect();
+            columns.iter().map(|(name, of)| format!("{} {of}", quote_identifier(name))).collect();
         plan.execute_batch(&format!(
             "CREATE TABLE {}.{} ({})",
-            quoted(schema),
-            quoted(name),
+            quote_identifier(schema),
+            quote_identifier(name),
             columns.join(", ")
         ))?;
     }
@@ -144,20 +147,20 @@ fn run(
     let planned: String =
         plan.query_row(&format!("EXPLAIN (FORMAT JSON) {sql}"), [], |row| row.get(1))?;
     drop(plan);
-    let scans = planned_scans(&planned);
+    let scans = parse_planned_scans(&planned);
     let needed = tables.iter().map(|TableColumns { schema, name, .. }| {
         scans.by_table.get(&format!("{schema}.{name}")).cloned().unwrap_or_default()
     });
-    host.set_needed(needed.collect());
-    write_json(&mut host.link().to, &Request::Scans(scans.count))?;
+    host.set_needed_rows(needed.collect());
+    write_json(&mut host.lock_streams().to, &GuestRequest::Scans(scans.count))?;
 
     let connection = open()?;
     connection.register_table_function::<RemoteScan>("remote_scan")?;
     for (number, TableColumns { schema, name, .. }) in tables.iter().enumerate() {
         connection.execute_batch(&format!(
             "CREATE VIEW {}.{} AS SELECT * FROM remote_scan({number})",
-            quoted(schema),
-            quoted(name)
+            quote_identifier(schema),
+            quote_identifier(name)
         ))?;
     }
     connection.execute_batch("SET lock_configuration = true")?;
@@ -165,9 +168,9 @@ fn run(
     let answer = statement.stream_arrow([])?;
     let schema = answer.get_schema();
     let send = |batch: Option<&RecordBatch>| -> io::Result<()> {
-        let bytes = encode(&schema, batch)?;
-        let mut link = host.link();
-        write_json(&mut link.to, &Request::Answer)?;
+        let bytes = encode_batch(&schema, batch)?;
+        let mut link = host.lock_streams();
+        write_json(&mut link.to, &GuestRequest::Answer)?;
         write_message(&mut link.to, &bytes)?;
         link.to.flush()
     };

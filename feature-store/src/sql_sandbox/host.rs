@@ -12,21 +12,24 @@ use duckdb::{InterruptHandle, arrow::array::RecordBatch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    program::{GUEST_ARGUMENT, guest_program},
-    protocol::{Job, Reply, Request, decode, read_json, read_message, write_json, write_message},
-    tables::{Scanned, Scans, read_tables},
+    program::{GUEST_ARGUMENT, find_guest_program},
+    protocol::{
+        GuestRequest, HostReply, SandboxJob, decode_batches, read_json, read_message, write_json,
+        write_message,
+    },
+    table_scans::{ScanOutput, TableScans, read_tables},
 };
 use crate::{
     StoreError,
     lake::LakeReader,
-    query::{Query, Stop},
-    store::{Readers, Table},
+    sql_query::{QueryStopReason, SqlQuery},
+    store::{ArrowTable, ReadConnections},
 };
 
 /// How often a running query is looked at.
-const WATCH: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Threads of the guest's DuckDB.
-const THREADS: u64 = 2;
+const GUEST_THREADS: u64 = 2;
 /// Tables that one query may read, each as often as it is named.
 const SCANS_MAX: usize = 64;
 
@@ -44,33 +47,33 @@ pub struct SqlLimits {
 }
 
 /// Runs a checked query in a process of its own: its rows, and whether there were more.
-pub(crate) fn run(
-    readers: &Readers,
+pub(crate) fn run_sandboxed(
+    readers: &ReadConnections,
     lake: &LakeReader,
-    query: &Query,
+    query: &SqlQuery,
     limits: SqlLimits,
     gone: &CancellationToken,
-) -> Result<(Table, bool), StoreError> {
-    let tables = read_tables(&readers.connection()?)?;
-    let job = Job {
-        sql: query.limited(limits.rows_max.saturating_add(1)),
+) -> Result<(ArrowTable, bool), StoreError> {
+    let tables = read_tables(&readers.new_connection()?)?;
+    let job = SandboxJob {
+        sql: query.limited_sql(limits.rows_max.saturating_add(1)),
         tables: tables.clone(),
         memory_bytes_max: limits.memory_bytes_max,
-        cpu_s_max: THREADS * (limits.time_max.as_secs() + 1),
-        threads: THREADS as i64,
+        cpu_s_max: GUEST_THREADS * (limits.time_max.as_secs() + 1),
+        threads: GUEST_THREADS as i64,
     };
-    let mut child = start()?;
+    let mut child = spawn_guest()?;
     let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(StoreError::SqlProcess("it has no streams".to_owned()));
     };
     let child = Mutex::new(child);
     let interrupts: Arc<Mutex<Vec<Arc<InterruptHandle>>>> = Arc::default();
-    let scans = Scans::new(readers, lake, &tables, interrupts.clone());
+    let scans = TableScans::new(readers, lake, &tables, interrupts.clone());
     let (done, is_done) = mpsc::channel::<()>();
     let (served, stopped) = std::thread::scope(|scope| {
         let child = &child;
         let watch = scope.spawn(move || {
-            let why = watch(limits.time_max, gone, &is_done);
+            let why = wait_for_stop(limits.time_max, gone, &is_done);
             if why.is_some() {
                 // Ended at once, and with it whatever the host waits for.
                 let _ = child.lock().unwrap_or_else(PoisonError::into_inner).kill();
@@ -79,25 +82,25 @@ pub(crate) fn run(
             }
             why
         });
-        let mut serving = Serving {
+        let mut serving = GuestSession {
             from: BufReader::new(from),
             to: BufWriter::new(to),
             scans,
             limits,
-            answer: Answer::default(),
+            answer: GuestAnswer::default(),
         };
-        let served = serving.serve(&job);
+        let served = serving.serve_guest(&job);
         drop(done);
         let stopped = watch.join().unwrap_or(None);
         (served.map(|()| serving.answer), stopped)
     });
     let mut child = child.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut status = child.try_wait();
-    if matches!(served, Err(Ended::Silent(_))) && stopped.is_none() {
+    if matches!(served, Err(ServeError::GuestSilent(_))) && stopped.is_none() {
         // It is ending: how tells why.
         let deadline = Instant::now() + Duration::from_secs(1);
         while matches!(status, Ok(None)) && Instant::now() < deadline {
-            std::thread::sleep(WATCH);
+            std::thread::sleep(POLL_INTERVAL);
             status = child.try_wait();
         }
     }
@@ -109,21 +112,21 @@ pub(crate) fn run(
     let answer = match (served, stopped) {
         (Ok(answer), None) => answer,
         (_, Some(why)) => return Err(StoreError::Stopped(why)),
-        (Err(Ended::Refused(error)), None) => return Err(error),
-        (Err(Ended::Silent(error)), None) => {
-            return Err(why_silent(&error, status.ok().flatten().as_ref()));
+        (Err(ServeError::Refused(error)), None) => return Err(error),
+        (Err(ServeError::GuestSilent(error)), None) => {
+            return Err(silent_guest_error(&error, status.ok().flatten().as_ref()));
         }
     };
     let Some(schema) = answer.schema else {
         return Err(StoreError::SqlProcess("it gave no answer".to_owned()));
     };
-    let table = Table { schema, batches: answer.batches };
-    let has_more = table.rows() > limits.rows_max;
-    Ok((table.first(limits.rows_max), has_more))
+    let table = ArrowTable { schema, batches: answer.batches };
+    let has_more = table.row_count() > limits.rows_max;
+    Ok((table.take_rows(limits.rows_max), has_more))
 }
 
-fn start() -> Result<Child, StoreError> {
-    let program = guest_program().ok_or_else(|| {
+fn spawn_guest() -> Result<Child, StoreError> {
+    let program = find_guest_program().ok_or_else(|| {
         StoreError::SqlProcess("no program was found that it could run in".to_owned())
     })?;
     let started = Command::new(&program)
@@ -139,81 +142,81 @@ fn start() -> Result<Child, StoreError> {
 }
 
 /// Why the query must be stopped; `None` once it is done.
-fn watch(
+fn wait_for_stop(
     time_max: Duration,
     gone: &CancellationToken,
     is_done: &mpsc::Receiver<()>,
-) -> Option<Stop> {
+) -> Option<QueryStopReason> {
     let started = Instant::now();
     loop {
         if gone.is_cancelled() {
-            return Some(Stop::Nobody);
+            return Some(QueryStopReason::ClientGone);
         }
         let left = time_max.saturating_sub(started.elapsed());
         if left.is_zero() {
-            return Some(Stop::Time);
+            return Some(QueryStopReason::TimeLimit);
         }
-        if is_done.recv_timeout(WATCH.min(left)) != Err(RecvTimeoutError::Timeout) {
+        if is_done.recv_timeout(POLL_INTERVAL.min(left)) != Err(RecvTimeoutError::Timeout) {
             return None;
         }
     }
 }
 
 /// A guest that ended without a word: the system ended it at one of its limits.
-fn why_silent(error: &io::Error, status: Option<&std::process::ExitStatus>) -> StoreError {
+fn silent_guest_error(error: &io::Error, status: Option<&std::process::ExitStatus>) -> StoreError {
     use std::os::unix::process::ExitStatusExt;
     match status.and_then(ExitStatusExt::signal) {
-        Some(nix::libc::SIGXCPU) => StoreError::Stopped(Stop::Time),
+        Some(nix::libc::SIGXCPU) => StoreError::Stopped(QueryStopReason::TimeLimit),
         // Rust and C++ end where there is no memory; DuckDB's checks of its own state follow.
         Some(nix::libc::SIGABRT | nix::libc::SIGSEGV | nix::libc::SIGBUS | nix::libc::SIGILL) => {
-            StoreError::Stopped(Stop::Memory)
+            StoreError::Stopped(QueryStopReason::MemoryLimit)
         }
         _ => StoreError::SqlProcess(error.to_string()),
     }
 }
 
 /// Why serving has ended.
-enum Ended {
+enum ServeError {
     /// The guest is silent.
-    Silent(io::Error),
+    GuestSilent(io::Error),
     Refused(StoreError),
 }
 
-impl From<io::Error> for Ended {
+impl From<io::Error> for ServeError {
     fn from(error: io::Error) -> Self {
-        Self::Silent(error)
+        Self::GuestSilent(error)
     }
 }
 
-impl From<StoreError> for Ended {
+impl From<StoreError> for ServeError {
     fn from(error: StoreError) -> Self {
         Self::Refused(error)
     }
 }
 
 #[derive(Default)]
-struct Answer {
+struct GuestAnswer {
     schema: Option<duckdb::arrow::datatypes::SchemaRef>,
     batches: Vec<RecordBatch>,
     bytes: usize,
 }
 
-struct Serving<'a, R, W: io::Write> {
+struct GuestSession<'a, R, W: io::Write> {
     from: R,
     to: BufWriter<W>,
-    scans: Scans<'a>,
+    scans: TableScans<'a>,
     limits: SqlLimits,
-    answer: Answer,
+    answer: GuestAnswer,
 }
 
-impl<R: io::Read, W: io::Write> Serving<'_, R, W> {
+impl<R: io::Read, W: io::Write> GuestSession<'_, R, W> {
     /// Does what the guest asks, until it is done.
-    fn serve(&mut self, job: &Job) -> Result<(), Ended> {
+    fn serve_guest(&mut self, job: &SandboxJob) -> Result<(), ServeError> {
         write_json(&mut self.to, job)?;
         loop {
             match read_json(&mut self.from)? {
-                Request::Scans(count) if count > SCANS_MAX => {
-                    return Err(StoreError::TooMuch {
+                GuestRequest::Scans(count) if count > SCANS_MAX => {
+                    return Err(StoreError::LimitExceeded {
                         what: "tables in one query",
                         found: count as u64,
                         max: SCANS_MAX as u64,
@@ -221,33 +224,33 @@ impl<R: io::Read, W: io::Write> Serving<'_, R, W> {
                     }
                     .into());
                 }
-                Request::Scans(count) => self.scans.prepare(count)?,
-                Request::Open { scan, table, columns, needed } => {
-                    self.scans.open(scan, table, &columns, &needed)?;
+                GuestRequest::Scans(count) => self.scans.prepare_connections(count)?,
+                GuestRequest::Open { scan, table, columns, needed } => {
+                    self.scans.open_scan(scan, table, &columns, &needed)?;
                 }
-                Request::Next { scan } => match self.scans.next(scan) {
-                    Scanned::Batch(bytes) => {
-                        write_json(&mut self.to, &Reply::Batch)?;
+                GuestRequest::Next { scan } => match self.scans.next_output(scan) {
+                    ScanOutput::Batch(bytes) => {
+                        write_json(&mut self.to, &HostReply::Batch)?;
                         write_message(&mut self.to, &bytes)?;
                     }
-                    Scanned::End => write_json(&mut self.to, &Reply::End)?,
-                    Scanned::Failed(message) => {
-                        write_json(&mut self.to, &Reply::Failed(message))?;
+                    ScanOutput::End => write_json(&mut self.to, &HostReply::End)?,
+                    ScanOutput::Failed(message) => {
+                        write_json(&mut self.to, &HostReply::Failed(message))?;
                     }
                 },
-                Request::Close { scan } => self.scans.close(scan),
-                Request::Failed { is_memory: true, .. } => {
-                    return Err(StoreError::Stopped(Stop::Memory).into());
+                GuestRequest::Close { scan } => self.scans.close_scan(scan),
+                GuestRequest::Failed { is_memory: true, .. } => {
+                    return Err(StoreError::Stopped(QueryStopReason::MemoryLimit).into());
                 }
-                Request::Failed { message, .. } => return Err(StoreError::Sql(message).into()),
-                Request::Answer => self.take_answer()?,
-                Request::Done => return Ok(()),
+                GuestRequest::Failed { message, .. } => return Err(StoreError::Sql(message).into()),
+                GuestRequest::Answer => self.receive_answer()?,
+                GuestRequest::Done => return Ok(()),
             }
         }
     }
 
-    fn take_answer(&mut self) -> Result<(), Ended> {
-        let too_large = |found: usize| StoreError::TooMuch {
+    fn receive_answer(&mut self) -> Result<(), ServeError> {
+        let too_large = |found: usize| StoreError::LimitExceeded {
             what: "bytes in the answer",
             found: found as u64,
             max: self.limits.bytes_max as u64,
@@ -259,7 +262,7 @@ impl<R: io::Read, W: io::Write> Serving<'_, R, W> {
             }
             message => message?,
         };
-        let (schema, batches) = decode(&message)?;
+        let (schema, batches) = decode_batches(&message)?;
         self.answer.schema = Some(schema);
         for batch in batches {
             self.answer.bytes += batch.get_array_memory_size();

@@ -17,14 +17,14 @@
 //! - `conditions`: which rows a query needs, from DuckDB's plan of it
 //! - `program`: which program is started
 
-mod conditions;
 mod guest;
 mod host;
 mod program;
 mod protocol;
+mod query_plan;
 mod remote_scan;
-mod tables;
+mod table_scans;
 
 pub use guest::serve_if_requested;
 pub use host::SqlLimits;
-pub(crate) use host::run;
+pub(crate) use host::run_sandboxed;

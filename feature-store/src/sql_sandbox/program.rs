@@ -9,17 +9,17 @@ pub(super) const GUEST_ARGUMENT: &str = "sql-sandbox-guest";
 const PROGRAMS: [&str; 2] = ["feature-store", "microclimate"];
 
 /// Whether this program asks at its start whether it is to be the guest.
-static IS_PREPARED: AtomicBool = AtomicBool::new(false);
+static IS_GUEST_CAPABLE: AtomicBool = AtomicBool::new(false);
 
 /// Notes that this program can be started as the guest.
-pub(super) fn note_prepared() {
-    IS_PREPARED.store(true, Ordering::Relaxed);
+pub(super) fn mark_guest_capable() {
+    IS_GUEST_CAPABLE.store(true, Ordering::Relaxed);
 }
 
 /// The program to start: this one where it is prepared for it, or one beside it.
-pub(super) fn guest_program() -> Option<PathBuf> {
+pub(super) fn find_guest_program() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
-    if IS_PREPARED.load(Ordering::Relaxed) {
+    if IS_GUEST_CAPABLE.load(Ordering::Relaxed) {
         return Some(own);
     }
     // Tests are in a folder below that of programs.

@@ -11,7 +11,7 @@ const JSON_BYTES_MAX: usize = 64 << 20;
 
 /// What the guest is asked to do: the first message, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Job {
+pub(super) struct SandboxJob {
     /// The text to run.
     pub(super) sql: String,
     /// Every table that the text may name.
@@ -34,14 +34,14 @@ pub(super) struct TableColumns {
 }
 
 /// Rows that a query needs: those that meet all of the conditions of any one of the lists.
-pub(super) type AnyOf = Vec<Vec<Condition>>;
+pub(super) type AnyOfConditions = Vec<Vec<ColumnCondition>>;
 
 /// A column compared with a constant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Condition {
+pub(super) struct ColumnCondition {
     pub(super) column: String,
-    pub(super) comparison: Comparison,
-    /// One, or several for [`Comparison::In`]; texts of values of the column's type.
+    pub(super) comparison: ComparisonOperator,
+    /// One, or several for [`ComparisonOperator::In`]; texts of values of the column's type.
     pub(super) values: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Condition {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NeededRows {
     /// Those that meet the conditions of any of these; all where there are none.
-    pub(super) any_of: AnyOf,
+    pub(super) any_of: AnyOfConditions,
     /// Of these only the first.
     pub(super) first: Option<FirstRows>,
 }
@@ -63,7 +63,7 @@ pub(super) struct FirstRows {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Comparison {
+pub(super) enum ComparisonOperator {
     Equal,
     Less,
     LessOrEqual,
@@ -74,7 +74,7 @@ pub(super) enum Comparison {
 
 /// What the guest asks, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum GuestRequest {
     /// So many scans are to come: they are to see the same state.
     Scans(usize),
     /// Columns of a table by their numbers.
@@ -93,7 +93,7 @@ pub(super) enum Request {
 
 /// What the host says to [`Request::Next`], before a batch where there is one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub(super) enum HostReply {
     Batch,
     End,
     Failed(String),
@@ -130,7 +130,7 @@ pub(super) fn read_json<T: for<'a> Deserialize<'a>>(from: &mut impl Read) -> io:
 }
 
 /// A batch, or only a schema, as an Arrow stream.
-pub(super) fn encode(schema: &SchemaRef, batch: Option<&RecordBatch>) -> io::Result<Vec<u8>> {
+pub(super) fn encode_batch(schema: &SchemaRef, batch: Option<&RecordBatch>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut writer = StreamWriter::try_new(&mut bytes, schema).map_err(io::Error::other)?;
     batch.map_or(Ok(()), |batch| writer.write(batch)).map_err(io::Error::other)?;
@@ -138,7 +138,7 @@ pub(super) fn encode(schema: &SchemaRef, batch: Option<&RecordBatch>) -> io::Res
     Ok(bytes)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> io::Result<(SchemaRef, Vec<RecordBatch>)> {
+pub(super) fn decode_batches(bytes: &[u8]) -> io::Result<(SchemaRef, Vec<RecordBatch>)> {
     let reader = StreamReader::try_new(bytes, None).map_err(io::Error::other)?;
     let schema = reader.schema();
     let batches = reader.collect::<Result<_, _>>().map_err(io::Error::other)?;

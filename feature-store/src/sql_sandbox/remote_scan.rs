@@ -14,43 +14,44 @@ use duckdb::{
 };
 
 use super::protocol::{
-    NeededRows, Reply, Request, TableColumns, decode, read_json, read_message, write_json,
+    GuestRequest, HostReply, NeededRows, TableColumns, decode_batches, read_json, read_message,
+    write_json,
 };
 
 /// Rows of a vector of DuckDB.
-const VECTOR: usize = 2048;
+const VECTOR_ROWS: usize = 2048;
 
 /// The one way to the host, and what it serves: a table function is given nothing else.
-static HOST: OnceLock<Host> = OnceLock::new();
+static HOST: OnceLock<HostConnection> = OnceLock::new();
 static NEXT_SCAN: AtomicU64 = AtomicU64::new(0);
 
 /// The host as the guest sees it.
-pub(super) struct Host {
-    link: Mutex<Link>,
+pub(super) struct HostConnection {
+    link: Mutex<HostStreams>,
     tables: Vec<TableColumns>,
     /// The rows that are needed of each table.
     needed: OnceLock<Vec<NeededRows>>,
 }
 
 /// Standard input and output.
-pub(super) struct Link {
+pub(super) struct HostStreams {
     pub(super) from: BufReader<Stdin>,
     pub(super) to: BufWriter<Stdout>,
 }
 
-impl Host {
+impl HostConnection {
     /// Makes the host known to table functions.
-    pub(super) fn set(link: Link, tables: Vec<TableColumns>) -> &'static Self {
+    pub(super) fn init_global(link: HostStreams, tables: Vec<TableColumns>) -> &'static Self {
         let host = Self { link: Mutex::new(link), tables, needed: OnceLock::new() };
         HOST.get_or_init(|| host)
     }
 
-    pub(super) fn link(&self) -> MutexGuard<'_, Link> {
+    pub(super) fn lock_streams(&self) -> MutexGuard<'_, HostStreams> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says which rows of each table are needed, in the order of tables.
-    pub(super) fn set_needed(&self, needed: Vec<NeededRows>) {
+    pub(super) fn set_needed_rows(&self, needed: Vec<NeededRows>) {
         self.needed.get_or_init(|| needed);
     }
 }
@@ -62,7 +63,7 @@ pub(super) struct RemoteScan;
 pub(super) struct ScanTable(usize);
 
 /// A scan under way.
-pub(super) struct Scan {
+pub(super) struct RemoteTableScan {
     number: u64,
     columns: Vec<usize>,
     state: Mutex<ScanState>,
@@ -78,7 +79,7 @@ struct ScanState {
 
 impl VTab for RemoteScan {
     type BindData = ScanTable;
-    type InitData = Scan;
+    type InitData = RemoteTableScan;
 
     fn bind(bind: &BindInfo) -> Result<ScanTable, Box<dyn Error>> {
         let host = HOST.get().ok_or("there is no host")?;
@@ -91,9 +92,9 @@ impl VTab for RemoteScan {
         Ok(ScanTable(number))
     }
 
-    fn init(init: &InitInfo) -> Result<Scan, Box<dyn Error>> {
+    fn init(init: &InitInfo) -> Result<RemoteTableScan, Box<dyn Error>> {
         let columns = init.get_column_indices();
-        Ok(Scan {
+        Ok(RemoteTableScan {
             number: NEXT_SCAN.fetch_add(1, Ordering::Relaxed),
             columns: columns.into_iter().map(|column| column as usize).collect(),
             state: Mutex::new(ScanState::default()),
@@ -111,7 +112,7 @@ impl VTab for RemoteScan {
             if let Some(batch) = &state.batch
                 && state.at < batch.num_rows()
             {
-                let rows = (batch.num_rows() - state.at).min(VECTOR);
+                let rows = (batch.num_rows() - state.at).min(VECTOR_ROWS);
                 let slice = batch.slice(state.at, rows);
                 if scan.columns.is_empty() || output.num_columns() == 0 {
                     output.set_len(rows);
@@ -125,7 +126,7 @@ impl VTab for RemoteScan {
                 output.set_len(0);
                 return Ok(());
             }
-            let (is_open, next) = (state.is_open, host.next(scan, table, state.is_open)?);
+            let (is_open, next) = (state.is_open, host.next_batch(scan, table, state.is_open)?);
             state.is_open |= !is_open;
             state.is_done = next.is_none();
             (state.batch, state.at) = (next, 0);
@@ -141,29 +142,34 @@ impl VTab for RemoteScan {
     }
 }
 
-impl Host {
-    fn next(&self, scan: &Scan, table: usize, is_open: bool) -> io::Result<Option<RecordBatch>> {
-        let mut link = self.link();
+impl HostConnection {
+    fn next_batch(
+        &self,
+        scan: &RemoteTableScan,
+        table: usize,
+        is_open: bool,
+    ) -> io::Result<Option<RecordBatch>> {
+        let mut link = self.lock_streams();
         if !is_open {
             let needed = self.needed.get().and_then(|needed| needed.get(table));
             let needed = needed.cloned().unwrap_or_default();
             let columns = scan.columns.clone();
-            let open = Request::Open { scan: scan.number, table, columns, needed };
+            let open = GuestRequest::Open { scan: scan.number, table, columns, needed };
             write_json(&mut link.to, &open)?;
         }
-        write_json(&mut link.to, &Request::Next { scan: scan.number })?;
+        write_json(&mut link.to, &GuestRequest::Next { scan: scan.number })?;
         match read_json(&mut link.from)? {
-            Reply::Batch => {
-                let (_, batches) = decode(&read_message(&mut link.from, usize::MAX)?)?;
+            HostReply::Batch => {
+                let (_, batches) = decode_batches(&read_message(&mut link.from, usize::MAX)?)?;
                 Ok(batches.into_iter().next())
             }
-            Reply::End => Ok(None),
-            Reply::Failed(message) => Err(io::Error::other(message)),
+            HostReply::End => Ok(None),
+            HostReply::Failed(message) => Err(io::Error::other(message)),
         }
     }
 }
 
-impl Drop for Scan {
+impl Drop for RemoteTableScan {
     fn drop(&mut self) {
         let is_open = {
             let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -171,7 +177,8 @@ impl Drop for Scan {
         };
         if let (true, Some(host)) = (is_open, HOST.get()) {
             // Where the host is gone there is nobody to tell.
-            let _ = write_json(&mut host.link().to, &Request::Close { scan: self.number });
+            let _ =
+                write_json(&mut host.lock_streams().to, &GuestRequest::Close { scan: self.number });
         }
     }
 }

@@ -6,17 +6,17 @@ use utoipa::ToSchema;
 use super::quantile;
 
 /// Bins of the population stability index: deciles of the baseline.
-const BINS: usize = 10;
+const PSI_BINS: usize = 10;
 /// The share that an empty bin is taken to have, so that its logarithm exists.
 const SHARE_MIN: f64 = 1e-4;
 /// Above this index a feature has moved somewhat, and above that it has moved
 /// (the usual thresholds, after Siddiqi).
-const PSI_SOME: f64 = 0.1;
-const PSI_MUCH: f64 = 0.25;
+const PSI_MOVED_MIN: f64 = 0.1;
+const PSI_DRIFTED_MIN: f64 = 0.25;
 
 /// How a span differs from a baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Drift {
+pub struct FeatureDrift {
     /// Values of the baseline.
     pub baseline_count: usize,
     /// Values of the span.
@@ -38,13 +38,13 @@ pub struct Drift {
     /// Mean of the span less mean of the baseline, in the feature's unit.
     pub mean_change: Option<f64>,
     /// By the population stability index.
-    pub verdict: Verdict,
+    pub verdict: DriftVerdict,
 }
 
 /// By the population stability index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum DriftVerdict {
     /// Below 0.1.
     Stable,
     /// 0.1 to 0.25.
@@ -57,18 +57,18 @@ pub enum Verdict {
 
 /// A Kolmogorov–Smirnov test of two samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ks {
+pub struct KsTestResult {
     /// Largest distance of the two distribution functions.
     pub statistic: f64,
     /// Chance of that distance or a larger one.
     pub p_value: f64,
 }
 
-impl Drift {
+impl FeatureDrift {
     /// Compares two sets of finite values, which are sorted; each with the number
     /// of rows that had none.
     #[must_use]
-    pub fn of(
+    pub fn from_samples(
         (baseline, baseline_missing): (&mut [f64], usize),
         (now, missing): (&mut [f64], usize),
     ) -> Self {
@@ -81,8 +81,8 @@ impl Drift {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let is_known = !baseline.is_empty() && !now.is_empty();
         let known = |value: f64| is_known.then_some(value);
-        let psi = is_known.then(|| psi(baseline, now));
-        let ks = is_known.then(|| ks(baseline, now));
+        let psi = is_known.then(|| population_stability_index(baseline, now));
+        let ks = is_known.then(|| ks_test(baseline, now));
         Self {
             baseline_count: baseline.len(),
             count: now.len(),
@@ -91,13 +91,13 @@ impl Drift {
             psi,
             ks: ks.map(|ks| ks.statistic),
             ks_p_value: ks.map(|ks| ks.p_value),
-            wasserstein: is_known.then(|| wasserstein(baseline, now)),
+            wasserstein: is_known.then(|| wasserstein_distance(baseline, now)),
             mean_change: known(mean(now) - mean(baseline)),
             verdict: match psi {
-                None => Verdict::Unknown,
-                Some(psi) if psi > PSI_MUCH => Verdict::Drifted,
-                Some(psi) if psi > PSI_SOME => Verdict::Moved,
-                Some(_) => Verdict::Stable,
+                None => DriftVerdict::Unknown,
+                Some(psi) if psi > PSI_DRIFTED_MIN => DriftVerdict::Drifted,
+                Some(psi) if psi > PSI_MOVED_MIN => DriftVerdict::Moved,
+                Some(_) => DriftVerdict::Stable,
             },
         }
     }
@@ -110,9 +110,9 @@ impl Drift {
 /// Source: N. Siddiqi, "Credit Risk Scorecards", 2006, with 0.1 and 0.25 as its
 /// thresholds; the index is Jeffreys's divergence of the two binned distributions.
 #[must_use]
-pub fn psi(baseline: &[f64], now: &[f64]) -> f64 {
+pub fn population_stability_index(baseline: &[f64], now: &[f64]) -> f64 {
     let mut cuts: Vec<f64> =
-        (1..BINS).filter_map(|i| quantile(baseline, i as f64 / BINS as f64)).collect();
+        (1..PSI_BINS).filter_map(|i| quantile(baseline, i as f64 / PSI_BINS as f64)).collect();
     cuts.dedup();
     let shares = |values: &[f64]| -> Vec<f64> {
         let below = cuts.iter().map(|cut| values.partition_point(|value| value <= cut));
@@ -133,11 +133,11 @@ pub fn psi(baseline: &[f64], now: &[f64]) -> f64 {
 /// statistics without extensive tables", J. R. Statist. Soc. B 32, 1970:
 /// Q((√n + 0.12 + 0.11/√n) D) with n = n₁n₂ / (n₁ + n₂).
 #[must_use]
-pub fn ks(a: &[f64], b: &[f64]) -> Ks {
-    let statistic = steps(a, b).map(|(_, f, g)| (f - g).abs()).fold(0.0, f64::max);
+pub fn ks_test(a: &[f64], b: &[f64]) -> KsTestResult {
+    let statistic = distribution_steps(a, b).map(|(_, f, g)| (f - g).abs()).fold(0.0, f64::max);
     let (n1, n2) = (a.len() as f64, b.len() as f64);
     let root = (n1 * n2 / (n1 + n2)).sqrt();
-    Ks { statistic, p_value: kolmogorov((root + 0.12 + 0.11 / root) * statistic) }
+    KsTestResult { statistic, p_value: kolmogorov_tail((root + 0.12 + 0.11 / root) * statistic) }
 }
 
 /// Wasserstein-1 distance ∫ |F − G| of two sorted samples, in their unit.
@@ -145,10 +145,10 @@ pub fn ks(a: &[f64], b: &[f64]) -> Ks {
 /// Source: S. S. Vallander, "Calculation of the Wasserstein distance between
 /// probability distributions on the line", Theory Probab. Appl. 18, 1974.
 #[must_use]
-pub fn wasserstein(a: &[f64], b: &[f64]) -> f64 {
+pub fn wasserstein_distance(a: &[f64], b: &[f64]) -> f64 {
     let mut before: Option<(f64, f64)> = None;
     let mut sum = 0.0;
-    for (at, f, g) in steps(a, b) {
+    for (at, f, g) in distribution_steps(a, b) {
         if let Some((since, apart)) = before {
             sum += apart * (at - since);
         }
@@ -158,7 +158,10 @@ pub fn wasserstein(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Every value of either sorted sample once, with the share of each sample up to it.
-fn steps<'a>(a: &'a [f64], b: &'a [f64]) -> impl Iterator<Item = (f64, f64, f64)> + 'a {
+fn distribution_steps<'a>(
+    a: &'a [f64],
+    b: &'a [f64],
+) -> impl Iterator<Item = (f64, f64, f64)> + 'a {
     let (mut i, mut j) = (0, 0);
     std::iter::from_fn(move || {
         let at = match (a.get(i), b.get(j)) {
@@ -175,7 +178,7 @@ fn steps<'a>(a: &'a [f64], b: &'a [f64]) -> impl Iterator<Item = (f64, f64, f64)
 /// The upper tail of Kolmogorov's distribution, by whichever of its two series
 /// converges fast (Marsaglia, Tsang and Wang, "Evaluating Kolmogorov's
 /// distribution", J. Stat. Softw. 8, 2003, give both).
-fn kolmogorov(z: f64) -> f64 {
+fn kolmogorov_tail(z: f64) -> f64 {
     if z <= 0.0 {
         return 1.0;
     }
@@ -234,7 +237,7 @@ mod tests {
             (3.0, 3.045_995_948_942_526e-8),
         ];
         for (z, expect) in vectors {
-            close(kolmogorov(z), expect, 1e-14);
+            close(kolmogorov_tail(z), expect, 1e-14);
         }
     }
 
@@ -243,11 +246,11 @@ mod tests {
     /// and 0.0004 off at 500 and 300.
     #[test]
     fn kolmogorov_smirnov() {
-        let found = ks(&A, &B);
+        let found = ks_test(&A, &B);
         close(found.statistic, 0.375, 1e-15);
         close(found.p_value, 0.457_550_176_681_895_24, 1e-12);
         close(found.p_value, 0.485_305_544_129_073_56, 0.03);
-        let found = ks(&uniform(500, 1, 20.0), &uniform(300, 2, 20.3));
+        let found = ks_test(&uniform(500, 1, 20.0), &uniform(300, 2, 20.3));
         close(found.statistic, 0.101_333_333_333_333_28, 1e-15);
         close(found.p_value, 0.039_562_519_057_523_324, 1e-12);
         close(found.p_value, 0.039_931_363_397_908_634, 0.0004);
@@ -256,10 +259,10 @@ mod tests {
     /// SciPy 1.17.1: scipy.stats.wasserstein_distance(a, b)
     #[test]
     fn earth_movers() {
-        close(wasserstein(&A, &B), 0.914_999_999_999_999_9, 1e-12);
-        close(wasserstein(&[0.0, 1.0, 3.0], &[5.0, 6.0, 8.0]), 5.0, 1e-12);
-        close(wasserstein(&[1.0, 1.0, 2.0], &[1.0]), 1.0 / 3.0, 1e-12);
-        let found = wasserstein(&uniform(500, 1, 20.0), &uniform(300, 2, 20.3));
+        close(wasserstein_distance(&A, &B), 0.914_999_999_999_999_9, 1e-12);
+        close(wasserstein_distance(&[0.0, 1.0, 3.0], &[5.0, 6.0, 8.0]), 5.0, 1e-12);
+        close(wasserstein_distance(&[1.0, 1.0, 2.0], &[1.0]), 1.0 / 3.0, 1e-12);
+        let found = wasserstein_distance(&uniform(500, 1, 20.0), &uniform(300, 2, 20.3));
         close(found, 0.308_189_188_309_014_6, 1e-9);
     }
 
@@ -267,17 +270,25 @@ mod tests {
     /// np.searchsorted(…, side="left") to count, then the formula.
     #[test]
     fn population_stability() {
-        close(psi(&uniform(500, 1, 20.0), &uniform(300, 2, 20.3)), 0.078_302_731_333_170_41, 1e-12);
-        close(psi(&A, &B), 4.107_336_890_898_235, 1e-12);
-        close(psi(&[1.0; 5], &[1.0; 7]), 0.0, 0.0);
+        close(
+            population_stability_index(&uniform(500, 1, 20.0), &uniform(300, 2, 20.3)),
+            0.078_302_731_333_170_41,
+            1e-12,
+        );
+        close(population_stability_index(&A, &B), 4.107_336_890_898_235, 1e-12);
+        close(population_stability_index(&[1.0; 5], &[1.0; 7]), 0.0, 0.0);
         // A constant that moved.
-        close(psi(&[1.0; 5], &[1.0, 1.0, 2.0, 2.0]), 4.604_318_466_668_95, 1e-12);
+        close(
+            population_stability_index(&[1.0; 5], &[1.0, 1.0, 2.0, 2.0]),
+            4.604_318_466_668_95,
+            1e-12,
+        );
     }
 
     #[test]
     fn nothing_to_compare_is_unknown() {
-        let drift = Drift::of((&mut [], 4), (&mut [1.0], 1));
-        assert_eq!((drift.verdict, drift.psi, drift.ks), (Verdict::Unknown, None, None));
+        let drift = FeatureDrift::from_samples((&mut [], 4), (&mut [1.0], 1));
+        assert_eq!((drift.verdict, drift.psi, drift.ks), (DriftVerdict::Unknown, None, None));
         assert_eq!((drift.baseline_missing, drift.missing), (1.0, 0.5));
     }
 
@@ -290,13 +301,13 @@ mod tests {
         ) {
             a.sort_unstable_by(f64::total_cmp);
             b.sort_unstable_by(f64::total_cmp);
-            prop_assert_eq!(wasserstein(&a, &a), 0.0);
-            prop_assert_eq!(ks(&a, &a), Ks { statistic: 0.0, p_value: 1.0 });
-            prop_assert!((wasserstein(&a, &b) - wasserstein(&b, &a)).abs() < 1e-9);
-            prop_assert_eq!(ks(&a, &b).statistic, ks(&b, &a).statistic);
+            prop_assert_eq!(wasserstein_distance(&a, &a), 0.0);
+            prop_assert_eq!(ks_test(&a, &a), KsTestResult { statistic: 0.0, p_value: 1.0 });
+            prop_assert!((wasserstein_distance(&a, &b) - wasserstein_distance(&b, &a)).abs() < 1e-9);
+            prop_assert_eq!(ks_test(&a, &b).statistic, ks_test(&b, &a).statistic);
             let moved: Vec<f64> = a.iter().map(|value| value + shift).collect();
-            prop_assert!((wasserstein(&a, &moved) - shift.abs()).abs() < 1e-9);
-            prop_assert!(psi(&a, &b) >= 0.0);
+            prop_assert!((wasserstein_distance(&a, &moved) - shift.abs()).abs() < 1e-9);
+            prop_assert!(population_stability_index(&a, &b) >= 0.0);
         }
     }
 }

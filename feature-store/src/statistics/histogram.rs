@@ -3,7 +3,7 @@ use utoipa::ToSchema;
 
 /// Counts in bins of equal width.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Histogram {
+pub struct FeatureHistogram {
     /// The bins' edges, one more than there are bins. The last bin has both its
     /// ends, the others their left one.
     pub edges: Vec<f64>,
@@ -11,12 +11,12 @@ pub struct Histogram {
     pub counts: Vec<usize>,
 }
 
-impl Histogram {
+impl FeatureHistogram {
     /// The histogram of finite values in `bins` bins (at least one) from the smallest
     /// to the largest, as NumPy has it: values that are all the same are in bins
     /// around them, from half below to half above.
     #[must_use]
-    pub fn of(values: &[f64], bins: usize) -> Self {
+    pub fn from_values(values: &[f64], bins: usize) -> Self {
         let bins = bins.max(1);
         let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
         let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -44,7 +44,7 @@ mod tests {
 
     #[track_caller]
     fn check(values: &[f64], bins: usize, edges: &[f64], counts: &[usize]) {
-        let found = Histogram::of(values, bins);
+        let found = FeatureHistogram::from_values(values, bins);
         assert_eq!((&found.edges[..], &found.counts[..]), (edges, counts));
     }
 

@@ -9,6 +9,9 @@ mod drift;
 mod histogram;
 mod summary;
 
-pub use drift::{Drift, Ks, Verdict, ks, psi, wasserstein};
-pub use histogram::Histogram;
-pub use summary::{Summary, quantile};
+pub use drift::{
+    DriftVerdict, FeatureDrift, KsTestResult, ks_test, population_stability_index,
+    wasserstein_distance,
+};
+pub use histogram::FeatureHistogram;
+pub use summary::{FeatureValueSummary, quantile};

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 /// assert_eq!(summary.p50, Some(2.5));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
-pub struct Summary {
+pub struct FeatureValueSummary {
     /// Rows with a value.
     pub count: usize,
     /// Rows without one.
@@ -38,10 +38,10 @@ pub struct Summary {
     pub distinct: usize,
 }
 
-impl Summary {
+impl FeatureValueSummary {
     /// The summary of finite values, which are sorted, and of so many rows without.
     #[must_use]
-    pub fn of(values: &mut [f64], missing: usize) -> Self {
+    pub fn from_values(values: &mut [f64], missing: usize) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         let (mut mean, mut m2) = (0.0, 0.0);
         // Welford 1962: no difference of large sums.
@@ -87,8 +87,8 @@ mod tests {
 
     #[test]
     fn of_nothing_there_is_nothing() {
-        let nothing = Summary::of(&mut [], 3);
-        assert_eq!(nothing, Summary { missing: 3, ..Summary::default() });
+        let nothing = FeatureValueSummary::from_values(&mut [], 3);
+        assert_eq!(nothing, FeatureValueSummary { missing: 3, ..FeatureValueSummary::default() });
     }
 
     /// NumPy 2.4.6: np.quantile([1, 2, 4, 8, 16], q); np.std(…, ddof=1)
@@ -98,8 +98,8 @@ mod tests {
         for (q, expect) in [(0.0, 1.0), (0.05, 1.2), (0.5, 4.0), (0.9, 12.8), (1.0, 16.0)] {
             assert!((quantile(&sorted, q).unwrap() - expect).abs() < 1e-12, "{q}");
         }
-        let summary = Summary::of(&mut sorted.clone(), 0);
+        let summary = FeatureValueSummary::from_values(&mut sorted.clone(), 0);
         assert!((summary.std.unwrap() - 6.099_180_272_790_763).abs() < 1e-12);
-        assert_eq!(Summary::of(&mut [5.0, 5.0, 7.0], 0).distinct, 2);
+        assert_eq!(FeatureValueSummary::from_values(&mut [5.0, 5.0, 7.0], 0).distinct, 2);
     }
 }

@@ -14,7 +14,7 @@ use crate::StoreError;
 
 /// The columns of `bronze.records`.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(super) struct RecordColumns {
     pub(super) partition: Vec<i32>,
     pub(super) offset: Vec<i64>,
     pub(super) key: StringBuilder,
@@ -23,9 +23,9 @@ pub(super) struct Records {
     pub(super) reject: StringBuilder,
 }
 
-impl Records {
-    pub(super) fn finish(mut self) -> Result<RecordBatch, StoreError> {
-        table(vec![
+impl RecordColumns {
+    pub(super) fn into_record_batch(mut self) -> Result<RecordBatch, StoreError> {
+        build_record_batch(vec![
             ("partition", Arc::new(Int32Array::from(self.partition))),
             ("offset", Arc::new(Int64Array::from(self.offset))),
             ("key", Arc::new(self.key.finish())),
@@ -38,7 +38,7 @@ impl Records {
 
 /// The columns of `silver.data`; times in microseconds.
 #[derive(Debug, Default)]
-pub(super) struct Readings {
+pub(super) struct ReadingColumns {
     pub(super) partition: Vec<i32>,
     pub(super) offset: Vec<i64>,
     pub(super) item: Vec<u32>,
@@ -52,9 +52,9 @@ pub(super) struct Readings {
     pub(super) quality: Vec<u8>,
 }
 
-impl Readings {
-    pub(super) fn finish(mut self) -> Result<RecordBatch, StoreError> {
-        table(vec![
+impl ReadingColumns {
+    pub(super) fn into_record_batch(mut self) -> Result<RecordBatch, StoreError> {
+        build_record_batch(vec![
             ("partition", Arc::new(Int32Array::from(self.partition))),
             ("offset", Arc::new(Int64Array::from(self.offset))),
             ("item", Arc::new(UInt32Array::from(self.item))),
@@ -70,7 +70,9 @@ impl Readings {
     }
 }
 
-pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, StoreError> {
+pub(crate) fn build_record_batch(
+    columns: Vec<(&str, ArrayRef)>,
+) -> Result<RecordBatch, StoreError> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
@@ -81,7 +83,7 @@ pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, Store
 
 /// Storage keeps microseconds; a time that they cannot hold is at the end of
 /// what they can.
-pub(crate) fn micros(ms: i64) -> i64 {
+pub(crate) fn ms_to_micros(ms: i64) -> i64 {
     ms.saturating_mul(1000).clamp(FIRST_MICROS, LAST_MICROS)
 }
 

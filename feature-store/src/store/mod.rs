@@ -1,15 +1,15 @@
 //! The DuckDB file: everything that is kept, in one transaction a batch.
 
-mod batch;
 mod columns;
-mod names;
+mod feature_versions;
+mod name_dictionary;
 mod read;
 mod restore;
 mod revisions;
 mod set_back;
 mod stored_reports;
-mod versions;
-mod write;
+mod write_batch;
+mod writer;
 
 use std::{
     path::Path,
@@ -18,26 +18,28 @@ use std::{
 
 use duckdb::{AccessMode, Config, Connection};
 
-pub(crate) use batch::{Batch, Tally};
-pub(crate) use columns::{micros, table};
-pub(crate) use names::Names;
-pub(crate) use read::{
-    Behind, Source, behind, frame, history, newest, points, quality, readings, replay, stored,
-    unknown_feature, values,
-};
+pub(crate) use columns::{build_record_batch, ms_to_micros};
+pub use feature_versions::{FeatureVersion, drop_version, list_versions};
+pub(crate) use feature_versions::{migrate_feature_versions, read_versions};
+pub(crate) use name_dictionary::NameDictionary;
 pub use read::{
-    BehindQuery, Cursor, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode,
-    PointQuery, QualityCount, QualityQuery, ReadingQuery, ReadingRow, Table,
+    ArrowTable, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
+    ProvenanceQuery, QualityCount, QualityQuery, ReadingCursor, ReadingQuery, ReadingRow,
+};
+pub(crate) use read::{
+    Behind, ReadSource, read_feature_frame, read_feature_values, read_history, read_newest_rows,
+    read_points, read_provenance, read_quality_counts, read_readings, read_stored_revisions,
+    replay_readings, unknown_feature_error,
 };
 pub(crate) use restore::{
-    Restored, feature_columns, metrics, positions, restore, restore_some_zones, restore_zones,
+    RestoredState, read_feature_columns, read_metrics, read_positions, restore_some_zones,
+    restore_state, restore_zones,
 };
 pub(crate) use revisions::drop_superseded_revisions;
 pub(crate) use set_back::set_zone_back;
-pub use set_back::{SetBack, set_back};
-pub use versions::{Version, drop_version, versions_of};
-pub(crate) use versions::{bring_up_to_date, versions};
-pub(crate) use write::Writer;
+pub use set_back::{SetBackSummary, set_back};
+pub(crate) use write_batch::{CommitTally, WriteBatch};
+pub(crate) use writer::StoreWriter;
 
 use crate::{StoreError, backfill, kpi, lake, settings, watch};
 
@@ -49,31 +51,31 @@ const CHECKPOINT_THRESHOLD: &str = "1GB";
 /// How often, at each copy, DuckDB may write neighbouring row groups again because they
 /// make fewer together: up to three, so some seconds of work each with rows of hundreds
 /// of columns. DuckDB's own 100 could keep the end of a process waiting for minutes.
-const MERGES_MAX: u32 = 2;
+const VACUUM_TASKS_MAX: u32 = 2;
 
 /// The oldest DuckDB that reads new files: the first with dictionaries of compressed
 /// strings, and after zstd.
 const STORAGE_VERSION: &str = "v1.3.0";
 
 /// Opens the file, makes its tables, and locks down what SQL can reach.
-pub(crate) fn open(
-    settings: &settings::Store,
-    lake: &settings::Lake,
+pub(crate) fn open_database(
+    settings: &settings::StoreSettings,
+    lake: &settings::LakeSettings,
 ) -> Result<Connection, StoreError> {
-    open_merging(settings, lake, MERGES_MAX)
+    open_merging(settings, lake, VACUUM_TASKS_MAX)
 }
 
 /// The same for a backfill: what it writes is not written again to be put together.
 pub(crate) fn open_for_backfill(
-    settings: &settings::Store,
-    lake: &settings::Lake,
+    settings: &settings::StoreSettings,
+    lake: &settings::LakeSettings,
 ) -> Result<Connection, StoreError> {
     open_merging(settings, lake, 0)
 }
 
 fn open_merging(
-    settings: &settings::Store,
-    lake: &settings::Lake,
+    settings: &settings::StoreSettings,
+    lake: &settings::LakeSettings,
     merges_max: u32,
 ) -> Result<Connection, StoreError> {
     let path = &settings.path;
@@ -84,17 +86,17 @@ fn open_merging(
     let config = Config::default()
         .access_mode(AccessMode::ReadWrite)?
         .max_memory(&format!("{}MB", settings.memory_mb_max))?
-        .threads(threads(settings.threads))?
+        .threads(thread_count(settings.threads))?
         .with("storage_compatibility_version", STORAGE_VERSION)?
         .with("checkpoint_threshold", CHECKPOINT_THRESHOLD)?
         .with("max_vacuum_tasks", merges_max.to_string())?;
     let connection =
-        Connection::open_with_flags(path, config).map_err(|source| why_not(path, source))?;
-    for schema in [SCHEMA, backfill::SCHEMA, lake::SCHEMA, watch::SCHEMA] {
+        Connection::open_with_flags(path, config).map_err(|source| open_error(path, source))?;
+    for schema in [SCHEMA, backfill::BACKFILL_SCHEMA_SQL, lake::SCHEMA, watch::SCHEMA] {
         connection.execute_batch(schema)?;
     }
-    kpi::make_tables(&connection)?;
-    if let Some(folder) = lake.folder() {
+    kpi::create_tables(&connection)?;
+    if let Some(folder) = lake.local_folder() {
         // SQL reaches this one folder and no other.
         let path = std::path::absolute(folder)
             .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
@@ -107,12 +109,12 @@ fn open_merging(
 }
 
 /// As many as are set, else half of the processors.
-fn threads(wanted: u32) -> i64 {
+fn thread_count(wanted: u32) -> i64 {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     if wanted > 0 { i64::from(wanted) } else { (processors() / 2).max(1) as i64 }
 }
 
-fn why_not(path: &Path, source: duckdb::Error) -> StoreError {
+fn open_error(path: &Path, source: duckdb::Error) -> StoreError {
     let path = path.to_owned();
     let text = source.to_string();
     match text.find("Conflicting lock") {
@@ -126,28 +128,28 @@ fn why_not(path: &Path, source: duckdb::Error) -> StoreError {
 
 /// Connections for reading, beside the one that writes.
 #[derive(Debug)]
-pub(crate) struct Readers(Mutex<Connection>);
+pub(crate) struct ReadConnections(Mutex<Connection>);
 
-impl Readers {
+impl ReadConnections {
     pub(crate) fn new(writer: &Connection) -> Result<Self, StoreError> {
         Ok(Self(Mutex::new(writer.try_clone()?)))
     }
 
     /// One more connection: DuckDB runs one statement at a time on each.
-    pub(crate) fn connection(&self) -> Result<Connection, StoreError> {
+    pub(crate) fn new_connection(&self) -> Result<Connection, StoreError> {
         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).try_clone()?)
     }
 }
 
 /// A name as SQL takes it.
-pub(crate) fn quoted(name: &str) -> String {
+pub(crate) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use telemetry::{Quality, Source};
+    use telemetry::{QualityFlag, ReportSource};
 
     #[test]
     fn numbers_in_silver_have_the_names_that_the_program_gives_them() {
@@ -165,10 +167,10 @@ mod tests {
             let select = format!("SELECT {column} FROM silver.readings");
             connection.query_row(&select, [], |row| row.get(0)).unwrap()
         };
-        for quality in Quality::ALL {
+        for quality in QualityFlag::ALL {
             assert_eq!(name("quality", 0, quality as u8), quality.as_str());
         }
-        for source in Source::ALL {
+        for source in ReportSource::ALL {
             assert_eq!(name("source", source as u8, 0), source.as_str());
         }
     }

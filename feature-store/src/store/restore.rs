@@ -11,56 +11,56 @@ use duckdb::{
     },
     params,
 };
-use eventlog::Positions;
-use telemetry::{MetricTable, Quality, Reading, SmolStr, ZoneId};
+use eventlog::PartitionOffsets;
+use telemetry::{MetricTable, QualityFlag, SensorReading, SmolStr, ZoneId};
 
 use super::{
-    batch::Tally,
-    names::{Names, Series, all_series},
+    name_dictionary::{NameDictionary, StoredSeries, read_series},
+    write_batch::CommitTally,
 };
 use crate::{
     StoreError,
-    engine::{Engine, Progress},
+    engine::{FeatureEngine, ZoneProgress},
     settings, watch,
 };
 
 /// Zones whose newest readings are at most this far apart are read in one go.
-const APART_MAX_MS: i64 = 86_400_000;
+const SPAN_GAP_MAX_MS: i64 = 86_400_000;
 
 /// All that can be measured, UTC ms.
 const ANY_TIME: (i64, i64) = (-9_000_000_000_000_000, 9_000_000_000_000_000);
 
 /// What a file that was written before says.
 #[derive(Debug)]
-pub(crate) struct Restored {
+pub(crate) struct RestoredState {
     /// The engine, without readings yet where partitions are shared.
-    pub(crate) engine: Engine,
+    pub(crate) engine: FeatureEngine,
     /// The numbers that stand for names.
-    pub(crate) names: Names,
+    pub(crate) names: NameDictionary,
     /// Where to read on.
-    pub(crate) positions: Positions,
+    pub(crate) positions: PartitionOffsets,
     /// What was committed.
-    pub(crate) tally: Tally,
+    pub(crate) tally: CommitTally,
     /// Files of the watched folder that were taken in.
-    pub(crate) watched: Vec<watch::Mark>,
+    pub(crate) watched: Vec<watch::FileVersion>,
 }
 
 /// Brings the engine to the state of the last commit; without any zones where
 /// they come with the partitions of a consumer group.
-pub(crate) fn restore(
+pub(crate) fn restore_state(
     connection: &Connection,
-    settings: &settings::Engine,
+    settings: &settings::EngineSettings,
     metrics_known: MetricTable,
     is_shared: bool,
-) -> Result<Restored, StoreError> {
-    let mut engine = Engine::new(settings, metrics_known, &metrics(connection)?)?;
-    let names = Names::read(connection)?;
-    let positions = positions(connection)?;
+) -> Result<RestoredState, StoreError> {
+    let mut engine = FeatureEngine::new(settings, metrics_known, &read_metrics(connection)?)?;
+    let names = NameDictionary::read_names(connection)?;
+    let positions = read_positions(connection)?;
     if !is_shared {
         restore_zones(connection, &mut engine, settings, None)?;
     }
-    let watched = watch::taken(connection)?;
-    Ok(Restored { engine, names, positions, tally: tally(connection)?, watched })
+    let watched = watch::read_ingested_files(connection)?;
+    Ok(RestoredState { engine, names, positions, tally: read_tally(connection)?, watched })
 }
 
 /// Brings zones to the state of the last commit (those of some partitions, or
@@ -68,11 +68,11 @@ pub(crate) fn restore(
 /// gives the same bits, and no second form of the state can go out of step.
 pub(crate) fn restore_zones(
     connection: &Connection,
-    engine: &mut Engine,
-    settings: &settings::Engine,
+    engine: &mut FeatureEngine,
+    settings: &settings::EngineSettings,
     partitions: Option<&BTreeSet<i32>>,
 ) -> Result<(), StoreError> {
-    let mut found = zones(connection)?;
+    let mut found = read_zones(connection)?;
     // A zone that only files told of (below 0) may come in any partition.
     found.retain(|(_, partition, _)| {
         partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
@@ -82,14 +82,14 @@ pub(crate) fn restore_zones(
     found.truncate(settings.zones_max);
     // In the order in which they were heard, so that they are put away in that order too.
     found.reverse();
-    restore_found(connection, engine, settings, found)
+    restore_found_zones(connection, engine, settings, found)
 }
 
 /// Brings some zones, of those that the file has, to the state of the last commit.
 pub(crate) fn restore_some_zones(
     connection: &Connection,
-    engine: &mut Engine,
-    settings: &settings::Engine,
+    engine: &mut FeatureEngine,
+    settings: &settings::EngineSettings,
     wanted: &BTreeSet<ZoneId>,
 ) -> Result<(), StoreError> {
     let mut statement = connection
@@ -101,14 +101,14 @@ pub(crate) fn restore_some_zones(
             found.push((zone.clone(), row.get(0)?, read_progress(&row.get::<_, String>(1)?)?));
         }
     }
-    restore_found(connection, engine, settings, found)
+    restore_found_zones(connection, engine, settings, found)
 }
 
-fn restore_found(
+fn restore_found_zones(
     connection: &Connection,
-    engine: &mut Engine,
-    settings: &settings::Engine,
-    found: Vec<(ZoneId, i32, Progress)>,
+    engine: &mut FeatureEngine,
+    settings: &settings::EngineSettings,
+    found: Vec<(ZoneId, i32, ZoneProgress)>,
 ) -> Result<(), StoreError> {
     let start = Instant::now();
     let last_ms = found.iter().filter_map(|(_, _, progress)| progress.newest_ms).max();
@@ -125,12 +125,12 @@ fn restore_found(
         oldest_ms.get(zone).map_or(newest_ms, |ms| newest_ms.min(*ms))
     };
     newest.sort_unstable();
-    let series = all_series(connection)?;
-    let boots = boots(connection)?;
-    let kept_ms = engine.kept_ms();
+    let series = read_series(connection)?;
+    let boots = read_boots(connection)?;
+    let kept_ms = engine.retention_ms();
     let ahead_ms = i64::from(settings.future_max_s) * 1000;
     let mut readings = 0;
-    for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= APART_MAX_MS) {
+    for together in newest.chunk_by(|a, b| b.0.saturating_sub(a.0) <= SPAN_GAP_MAX_MS) {
         let after_ms: HashMap<&ZoneId, i64> = together
             .iter()
             .map(|(newest_ms, zone)| (zone, oldest_ms(*newest_ms, zone).saturating_sub(kept_ms)))
@@ -139,7 +139,7 @@ fn restore_found(
         // The table is in the order of time, nearly: what is outside of a span
         // of time is not read. Nothing is newer than the newest zone's end,
         // except what was stamped wrongly.
-        let wanted = Wanted::new(&series, &boots, &after_ms);
+        let wanted = WantedSeries::new(&series, &boots, &after_ms);
         let after_ms = after_ms.values().copied().min().unwrap_or(ANY_TIME.0).max(ANY_TIME.0);
         let span = match last_ms {
             None => ANY_TIME,
@@ -156,15 +156,15 @@ fn restore_found(
 
 /// What the numbers of series and boots stand for, and from when on a series
 /// is wanted.
-struct Wanted<'a> {
+struct WantedSeries<'a> {
     /// By number.
-    series: Vec<Option<(&'a Series, i64)>>,
+    series: Vec<Option<(&'a StoredSeries, i64)>>,
     boots: &'a HashMap<u32, SmolStr>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> WantedSeries<'a> {
     fn new(
-        series: &'a [Series],
+        series: &'a [StoredSeries],
         boots: &'a HashMap<u32, SmolStr>,
         after_ms: &HashMap<&ZoneId, i64>,
     ) -> Self {
@@ -180,8 +180,8 @@ impl<'a> Wanted<'a> {
 /// Readings in (`after_ms`, `until_ms`], in the order of the log; how many.
 fn restore_readings(
     connection: &Connection,
-    engine: &mut Engine,
-    wanted: &Wanted,
+    engine: &mut FeatureEngine,
+    wanted: &WantedSeries,
     (after_ms, until_ms): (i64, i64),
 ) -> Result<u64, StoreError> {
     // Without ORDER BY: rows come as they were appended, which is the order of
@@ -200,8 +200,8 @@ fn restore_readings(
 
 fn restore_batch(
     batch: &RecordBatch,
-    engine: &mut Engine,
-    wanted: &Wanted,
+    engine: &mut FeatureEngine,
+    wanted: &WantedSeries,
 ) -> Result<u64, StoreError> {
     let series = batch.column(0).as_primitive::<UInt32Type>();
     let boot = batch.column(1).as_primitive::<UInt32Type>();
@@ -210,10 +210,10 @@ fn restore_batch(
     let value = batch.column(4).as_primitive::<Float64Type>();
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
     let arrival_ms = batch.column(6).as_primitive::<Int64Type>();
-    engine.run_ahead((0..batch.num_rows()).filter_map(|row| {
+    engine.prefetch_sql((0..batch.num_rows()).filter_map(|row| {
         let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
         let (event_ms, value) = (event_ms.value(row), value.value(row));
-        (event_ms > after_ms).then(|| one.reading(event_ms, value))
+        (event_ms > after_ms).then(|| one.sql_reading(event_ms, value))
     }));
     let mut restored = 0;
     for row in 0..batch.num_rows() {
@@ -222,28 +222,29 @@ fn restore_batch(
         let Some((one, _)) = one.filter(|(_, after_ms)| event_ms > *after_ms) else { continue };
         let boot = boot.is_valid(row).then(|| wanted.boots.get(&boot.value(row))).flatten();
         let run = boot.zip(seq.is_valid(row).then(|| seq.value(row)));
-        let reading = Reading { metric: one.metric.clone(), event_ms, value: value.value(row) };
-        let (arrival_ms, quality) = (arrival_ms.value(row), quality(qualities.value(row))?);
-        engine.restore(&one.zone, &one.device, run, &reading, arrival_ms, quality);
+        let reading =
+            SensorReading { metric: one.metric.clone(), event_ms, value: value.value(row) };
+        let (arrival_ms, quality) = (arrival_ms.value(row), decode_quality(qualities.value(row))?);
+        engine.restore_reading(&one.zone, &one.device, run, &reading, arrival_ms, quality);
         restored += 1;
     }
     Ok(restored)
 }
 
 /// Where the file has come to in each partition.
-pub(crate) fn positions(connection: &Connection) -> Result<Positions, StoreError> {
+pub(crate) fn read_positions(connection: &Connection) -> Result<PartitionOffsets, StoreError> {
     let mut statement = connection.prepare("SELECT partition, next_offset FROM meta.positions")?;
     let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.collect::<duckdb::Result<_>>()?)
 }
 
-fn tally(connection: &Connection) -> Result<Tally, StoreError> {
-    let mut tally = Tally::default();
+fn read_tally(connection: &Connection) -> Result<CommitTally, StoreError> {
+    let mut tally = CommitTally::default();
     let mut statement = connection.prepare("SELECT name, count FROM meta.counters")?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
         let name: String = row.get(0)?;
-        let counter = tally.get_mut(&name).ok_or_else(|| StoreError::Damaged {
+        let counter = tally.counter_mut(&name).ok_or_else(|| StoreError::CorruptTable {
             table: "meta.counters",
             found: name.clone(),
             expected: "the name of a counter",
@@ -256,8 +257,8 @@ fn tally(connection: &Connection) -> Result<Tally, StoreError> {
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
         let json: String = row.get(0)?;
-        let counts: [u64; Quality::ALL.len()] =
-            serde_json::from_str(&json).map_err(|_| StoreError::Damaged {
+        let counts: [u64; QualityFlag::ALL.len()] =
+            serde_json::from_str(&json).map_err(|_| StoreError::CorruptTable {
                 table: "meta.backfills",
                 found: json.clone(),
                 expected: "numbers of readings as JSON",
@@ -268,7 +269,9 @@ fn tally(connection: &Connection) -> Result<Tally, StoreError> {
     Ok(tally)
 }
 
-pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progress)>, StoreError> {
+pub(super) fn read_zones(
+    connection: &Connection,
+) -> Result<Vec<(ZoneId, i32, ZoneProgress)>, StoreError> {
     let mut statement =
         connection.prepare("SELECT site, zone, partition, progress FROM meta.zones")?;
     let mut found = statement.query([])?;
@@ -280,15 +283,15 @@ pub(super) fn zones(connection: &Connection) -> Result<Vec<(ZoneId, i32, Progres
     Ok(zones)
 }
 
-fn read_progress(json: &str) -> Result<Progress, StoreError> {
-    serde_json::from_str(json).map_err(|_| StoreError::Damaged {
+fn read_progress(json: &str) -> Result<ZoneProgress, StoreError> {
+    serde_json::from_str(json).map_err(|_| StoreError::CorruptTable {
         table: "meta.zones",
         found: json.to_owned(),
         expected: "a zone's progress as JSON",
     })
 }
 
-pub(super) fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
+pub(super) fn read_boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, StoreError> {
     let mut statement = connection.prepare("SELECT id, boot FROM silver.boots")?;
     let found =
         statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?;
@@ -296,16 +299,16 @@ pub(super) fn boots(connection: &Connection) -> Result<HashMap<u32, SmolStr>, St
 }
 
 /// Metrics in the order of their columns.
-pub(crate) fn metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
-    texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
+pub(crate) fn read_metrics(connection: &Connection) -> Result<Vec<SmolStr>, StoreError> {
+    read_texts(connection, "SELECT metric FROM meta.metrics ORDER BY position")
 }
 
 /// The feature columns that a table of the schema `features` has, in their order.
-pub(crate) fn feature_columns(
+pub(crate) fn read_feature_columns(
     connection: &Connection,
     table: &str,
 ) -> Result<Vec<SmolStr>, StoreError> {
-    texts(
+    read_texts(
         connection,
         &format!(
             "SELECT column_name FROM duckdb_columns()
@@ -315,14 +318,14 @@ pub(crate) fn feature_columns(
     )
 }
 
-fn texts(connection: &Connection, sql: &str) -> Result<Vec<SmolStr>, StoreError> {
+fn read_texts(connection: &Connection, sql: &str) -> Result<Vec<SmolStr>, StoreError> {
     let mut statement = connection.prepare(sql)?;
     let texts = statement.query_map([], |row| row.get::<_, String>(0).map(SmolStr::from))?;
     Ok(texts.collect::<duckdb::Result<_>>()?)
 }
 
-pub(super) fn quality(number: u8) -> Result<Quality, StoreError> {
-    Quality::ALL.get(usize::from(number)).copied().ok_or_else(|| StoreError::Damaged {
+pub(super) fn decode_quality(number: u8) -> Result<QualityFlag, StoreError> {
+    QualityFlag::ALL.get(usize::from(number)).copied().ok_or_else(|| StoreError::CorruptTable {
         table: "silver.data",
         found: number.to_string(),
         expected: "the number of a quality",

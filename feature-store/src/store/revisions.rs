@@ -33,14 +33,15 @@ pub(crate) fn drop_superseded_revisions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Settings, store};
+    use crate::{FeatureStoreSettings, store};
 
     #[test]
     fn only_what_is_superseded_and_old_goes_and_no_more_at_once_than_is_allowed() {
         let dir = tempfile::TempDir::new().unwrap();
-        let Settings { store: mut settings, lake, .. } = Settings::default();
+        let FeatureStoreSettings { store: mut settings, lake, .. } =
+            FeatureStoreSettings::default();
         settings.path = dir.path().join("x.duckdb");
-        let mut connection = store::open(&settings, &lake).unwrap();
+        let mut connection = store::open_database(&settings, &lake).unwrap();
         connection
             .execute_batch(
                 "INSERT INTO meta.zones (site, zone, partition, newest, progress) VALUES

@@ -5,18 +5,18 @@ use duckdb::{
     arrow::array::{Int32Array, Int64Array, UInt8Array, UInt32Array},
     params,
 };
-use telemetry::{MetricTable, Quality, ZoneId};
+use telemetry::{MetricTable, QualityFlag, ZoneId};
 
 use super::{
-    columns::{micros, table},
+    columns::{build_record_batch, ms_to_micros},
     restore,
-    stored_reports::{StoredKey, StoredReport, for_each_stored, is_of_zone},
-    write::write_rows,
+    stored_reports::{StoredReadingKey, StoredReport, for_each_stored_report, zone_predicate_sql},
+    writer::write_rows,
 };
 use crate::{
-    Settings, StoreError,
+    FeatureStoreSettings, StoreError,
     definitions::SqlReading,
-    engine::{Engine, Output, Progress, Row},
+    engine::{EngineOutput, FeatureEngine, FeatureRow, ZoneProgress},
     kpi,
     lake::LakeReader,
 };
@@ -26,7 +26,7 @@ const ROWS_AT_ONCE: usize = 20_000;
 
 /// The result of setting a zone back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SetBack {
+pub struct SetBackSummary {
     /// Readings that are now flagged as of the future.
     pub future: u64,
     /// Readings that are now taken in and were not before.
@@ -34,7 +34,7 @@ pub struct SetBack {
     /// Feature rows deleted and written again.
     pub rows: (u64, u64),
     /// By how much the readings of each quality are more, in the order of [`Quality::ALL`].
-    pub by_quality: [i64; Quality::ALL.len()],
+    pub by_quality: [i64; QualityFlag::ALL.len()],
 }
 
 /// Sets a zone of a file that no feature store has open back: readings after `after_ms` (UTC
@@ -42,10 +42,14 @@ pub struct SetBack {
 ///
 /// # Errors
 /// A zone that the file does not have; whatever DuckDB says. Nothing has changed then.
-pub fn set_back(settings: &Settings, zone: &ZoneId, after_ms: i64) -> Result<SetBack, StoreError> {
+pub fn set_back(
+    settings: &FeatureStoreSettings,
+    zone: &ZoneId,
+    after_ms: i64,
+) -> Result<SetBackSummary, StoreError> {
     let metrics = settings.metric_table()?;
-    let mut connection = super::open(&settings.store, &settings.lake)?;
-    super::bring_up_to_date(&mut connection, settings, &metrics)?;
+    let mut connection = super::open_database(&settings.store, &settings.lake)?;
+    super::migrate_feature_versions(&mut connection, settings, &metrics)?;
     set_zone_back(&mut connection, settings, &metrics, zone, after_ms.saturating_add(1))
 }
 
@@ -57,15 +61,15 @@ pub fn set_back(settings: &Settings, zone: &ZoneId, after_ms: i64) -> Result<Set
 /// Rows of which the readings were moved to the lake stay as they are.
 pub(crate) fn set_zone_back(
     connection: &mut Connection,
-    settings: &Settings,
+    settings: &FeatureStoreSettings,
     metrics: &MetricTable,
     zone: &ZoneId,
     ahead_ms: i64,
-) -> Result<SetBack, StoreError> {
+) -> Result<SetBackSummary, StoreError> {
     let mut engine =
-        Engine::new(&settings.engine, metrics.clone(), &restore::metrics(connection)?)?;
+        FeatureEngine::new(&settings.engine, metrics.clone(), &restore::read_metrics(connection)?)?;
     let lake = LakeReader::new(settings)?;
-    let found = restore::zones(connection)?;
+    let found = restore::read_zones(connection)?;
     let Some((_, _, before)) = found.iter().find(|(own, ..)| own == zone).cloned() else {
         let known = found.into_iter().map(|(own, ..)| own).collect();
         return Err(StoreError::UnknownZone { zone: zone.clone(), known });
@@ -75,27 +79,27 @@ pub(crate) fn set_zone_back(
     let (site, name) = (zone.site.as_str(), zone.zone.as_str());
     // Rows whose readings have moved stay as they are; so do rows that have moved themselves.
     let mut from_ms = i64::MIN;
-    if settings.lake.is_there() {
+    if settings.lake.is_enabled() {
         let oldest = format!(
             "SELECT greatest(
                  (SELECT epoch_ms(min(event)) FROM silver.data WHERE {}),
                  (SELECT epoch_ms(min(time)) FROM features.rows WHERE site = ? AND zone = ?))",
-            is_of_zone(zone)
+            zone_predicate_sql(zone)
         );
         let oldest_ms: Option<i64> =
             reading.query_row(&oldest, params![site, name], |row| row.get(0))?;
         from_ms = oldest_ms.unwrap_or(i64::MAX);
     }
     // Times of files before Christ are none that DuckDB's functions take.
-    let from_us = micros(from_ms.clamp(-8_000_000_000_000, 8_000_000_000_000_000));
+    let from_us = ms_to_micros(from_ms.clamp(-8_000_000_000_000, 8_000_000_000_000_000));
     let deleted = transaction.execute(
         "DELETE FROM features.rows WHERE site = ? AND zone = ? AND time >= make_timestamp(?)",
         params![site, name, from_us],
     )?;
-    let mut result = SetBack { rows: (deleted as u64, 0), ..SetBack::default() };
-    let (mut changed, mut hours) = (Vec::new(), kpi::Touched::default());
-    let mut rows: Vec<Row> = Vec::new();
-    let mut write = |rows: &mut Vec<Row>, at_least: usize| -> Result<(), StoreError> {
+    let mut result = SetBackSummary { rows: (deleted as u64, 0), ..SetBackSummary::default() };
+    let (mut changed, mut hours) = (Vec::new(), kpi::DirtyHours::default());
+    let mut rows: Vec<FeatureRow> = Vec::new();
+    let mut write = |rows: &mut Vec<FeatureRow>, at_least: usize| -> Result<(), StoreError> {
         rows.retain(|row| row.at_ms >= from_ms);
         if rows.len() >= at_least {
             write_rows(&transaction, rows, "rows")?;
@@ -104,52 +108,52 @@ pub(crate) fn set_zone_back(
         }
         Ok(())
     };
-    for_each_stored(&reading, &lake, Some(zone), |reports| {
-        let mut output = Output::default();
-        let readings = reports.iter().flat_map(|stored| SqlReading::of_report(&stored.report));
-        engine.run_ahead(readings);
+    for_each_stored_report(&reading, &lake, Some(zone), |reports| {
+        let mut output = EngineOutput::default();
+        let readings = reports.iter().flat_map(|stored| SqlReading::from_report(&stored.report));
+        engine.prefetch_sql(readings);
         for stored in reports {
             output.qualities.clear();
-            ingest_before(&mut engine, stored, ahead_ms, &mut output);
+            ingest_with_future_cutoff(&mut engine, stored, ahead_ms, &mut output);
             for ((key, reading), quality) in
                 stored.keys.iter().zip(&stored.report.readings).zip(&output.qualities)
             {
                 if key.quality != *quality {
                     changed.push((*key, *quality));
-                    hours.note(zone, reading.event_ms);
+                    hours.note_reading(zone, reading.event_ms);
                 }
             }
         }
-        engine.join(&mut output.rows);
+        engine.apply_sql_joins(&mut output.rows);
         rows.append(&mut output.rows);
         write(&mut rows, ROWS_AT_ONCE)
     })?;
-    let mut output = Output::default();
+    let mut output = EngineOutput::default();
     if before.live {
-        engine.complete(zone, i64::MIN, &mut output);
+        engine.complete_zone(zone, i64::MIN, &mut output);
     } else {
         engine.finish_zone(zone, &mut output);
     }
-    engine.join(&mut output.rows);
+    engine.apply_sql_joins(&mut output.rows);
     rows.append(&mut output.rows);
     write(&mut rows, 1)?;
     for (key, quality) in &changed {
         result.by_quality[key.quality as usize] -= 1;
         result.by_quality[*quality as usize] += 1;
-        result.future += u64::from(*quality == Quality::Future);
-        result.admitted += u64::from(*quality == Quality::Ok);
+        result.future += u64::from(*quality == QualityFlag::Future);
+        result.admitted += u64::from(*quality == QualityFlag::Ok);
     }
     write_qualities(&transaction, &changed)?;
     transaction.execute(
         &format!(
             "UPDATE silver.data SET arrival = make_timestamp(?)
              WHERE arrival >= make_timestamp(?) AND quality <> {} AND {}",
-            Quality::Future as u8,
-            is_of_zone(zone)
+            QualityFlag::Future as u8,
+            zone_predicate_sql(zone)
         ),
-        params![micros(ahead_ms - 1), micros(ahead_ms)],
+        params![ms_to_micros(ahead_ms - 1), ms_to_micros(ahead_ms)],
     )?;
-    hours.write(&transaction)?;
+    hours.write_hours(&transaction)?;
     let mut after = engine.zones().find(|(own, ..)| *own == zone).map(|(.., own)| own.clone());
     if let Some(progress) = &mut after {
         progress.live |= before.live;
@@ -161,7 +165,12 @@ pub(crate) fn set_zone_back(
 }
 
 /// A report, of which readings of `ahead_ms` and later are of the future.
-fn ingest_before(engine: &mut Engine, stored: &StoredReport, ahead_ms: i64, output: &mut Output) {
+fn ingest_with_future_cutoff(
+    engine: &mut FeatureEngine,
+    stored: &StoredReport,
+    ahead_ms: i64,
+    output: &mut EngineOutput,
+) {
     let is_ahead = |event_ms: i64| event_ms >= ahead_ms;
     let has_event_ahead = stored.report.readings.iter().any(|own| is_ahead(own.event_ms));
     if !has_event_ahead && !is_ahead(stored.report.arrival_ms) {
@@ -180,7 +189,7 @@ fn ingest_before(engine: &mut Engine, stored: &StoredReport, ahead_ms: i64, outp
 
 fn write_qualities(
     connection: &Connection,
-    changed: &[(StoredKey, Quality)],
+    changed: &[(StoredReadingKey, QualityFlag)],
 ) -> Result<(), StoreError> {
     if changed.is_empty() {
         return Ok(());
@@ -190,7 +199,7 @@ fn write_qualities(
              partition INTEGER, \"offset\" BIGINT, item UINTEGER, quality UTINYINT)",
     )?;
     let keys = || changed.iter().map(|(key, _)| key);
-    let staged = table(vec![
+    let staged = build_record_batch(vec![
         ("partition", Arc::new(Int32Array::from_iter_values(keys().map(|key| key.partition)))),
         ("offset", Arc::new(Int64Array::from_iter_values(keys().map(|key| key.offset)))),
         ("item", Arc::new(UInt32Array::from_iter_values(keys().map(|key| key.item)))),
@@ -213,7 +222,7 @@ fn write_qualities(
 fn write_progress(
     connection: &Connection,
     zone: &ZoneId,
-    progress: &Progress,
+    progress: &ZoneProgress,
 ) -> Result<(), StoreError> {
     let json = serde_json::to_string(progress).expect("progress has only numbers");
     connection.execute(
@@ -222,8 +231,8 @@ fn write_progress(
          WHERE site = ? AND zone = ?",
         params![
             json,
-            progress.newest_ms.map(micros),
-            progress.oldest_row_ms().map(micros),
+            progress.newest_ms.map(ms_to_micros),
+            progress.oldest_row_ms().map(ms_to_micros),
             zone.site.as_str(),
             zone.zone.as_str()
         ],
@@ -231,9 +240,9 @@ fn write_progress(
     Ok(())
 }
 
-fn write_counters(connection: &Connection, result: &SetBack) -> Result<(), StoreError> {
+fn write_counters(connection: &Connection, result: &SetBackSummary) -> Result<(), StoreError> {
     let (deleted, written) = result.rows;
-    let qualities = Quality::ALL.iter().zip(result.by_quality);
+    let qualities = QualityFlag::ALL.iter().zip(result.by_quality);
     let named = qualities.map(|(quality, more)| (format!("readings_{}", quality.as_str()), more));
     for (name, more) in named.chain([("rows".to_owned(), written as i64 - deleted as i64)]) {
         // Readings of backfills are counted elsewhere: a counter does not fall below 0.

@@ -7,10 +7,10 @@ use duckdb::{
         datatypes::{Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type},
     },
 };
-use telemetry::{Quality, Reading, Report, SmolStr, Source, ZoneId};
+use telemetry::{QualityFlag, ReportSource, SensorReading, SensorReport, SmolStr, ZoneId};
 
 use super::{
-    names::{Series, all_series},
+    name_dictionary::{StoredSeries, read_series},
     restore,
 };
 use crate::{
@@ -24,41 +24,41 @@ const REPORTS_AT_ONCE: usize = 8192;
 /// A report as it was taken in, put together from its readings in `silver.data`.
 #[derive(Debug)]
 pub(super) struct StoredReport {
-    pub(super) report: Report,
+    pub(super) report: SensorReport,
     /// So that what was of the future when it was received is so again, UTC ms.
     pub(super) received_ms: i64,
     /// Of each of its readings.
-    pub(super) keys: Vec<StoredKey>,
+    pub(super) keys: Vec<StoredReadingKey>,
 }
 
 /// Where a reading is in `silver.data`, and how it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StoredKey {
+pub(super) struct StoredReadingKey {
     pub(super) partition: i32,
     pub(super) offset: i64,
     pub(super) item: u32,
-    pub(super) quality: Quality,
+    pub(super) quality: QualityFlag,
 }
 
 /// Reads the reports of one zone, or of all, again: first those that have moved to the lake, then
 /// those of `silver.data`, in the order of the log, some thousand at a time.
-pub(super) fn for_each_stored(
+pub(super) fn for_each_stored_report(
     connection: &Connection,
     lake: &LakeReader,
     zone: Option<&ZoneId>,
     mut act: impl FnMut(&[StoredReport]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let names = StoredNames::read(connection)?;
+    let names = StoredNames::read_names(connection)?;
     let columns = "epoch_ms(d.arrival), epoch_ms(d.event), d.value, d.item, d.quality";
     // Of the file without ORDER BY: rows come as they were appended (`preserve_insertion_order`).
     let in_file = format!(
         "SELECT d.partition, d.\"offset\", d.series, d.boot, d.seq, d.source, {columns}
          FROM silver.data d WHERE {}",
-        zone.map_or_else(|| "true".to_owned(), is_of_zone)
+        zone.map_or_else(|| "true".to_owned(), zone_predicate_sql)
     );
     let zones = zone.map(std::slice::from_ref);
     let scope = FileScope { zones, ..FileScope::default() };
-    let moved = lake.files(connection, "readings", &scope)?.map(|files| {
+    let moved = lake.files_source_sql(connection, "readings", &scope)?.map(|files| {
         format!(
             "SELECT d.partition, d.\"offset\", s.id, b.id, d.seq, d.source, {columns}
              FROM {files} d JOIN (
@@ -71,13 +71,13 @@ pub(super) fn for_each_stored(
         )
     });
     for sql in moved.into_iter().chain([in_file]) {
-        for_each_of(connection, &names, &sql, &mut act)?;
+        for_each_report_of_query(connection, &names, &sql, &mut act)?;
     }
     Ok(())
 }
 
 /// SQL that is true of a zone's rows of `silver.data`.
-pub(super) fn is_of_zone(zone: &ZoneId) -> String {
+pub(super) fn zone_predicate_sql(zone: &ZoneId) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     format!(
         "series IN (SELECT id FROM silver.series WHERE site = {} AND zone = {})",
@@ -86,7 +86,7 @@ pub(super) fn is_of_zone(zone: &ZoneId) -> String {
     )
 }
 
-fn for_each_of(
+fn for_each_report_of_query(
     connection: &Connection,
     names: &StoredNames,
     sql: &str,
@@ -96,7 +96,7 @@ fn for_each_of(
     let mut reports: Vec<StoredReport> = Vec::new();
     for batch in statement.stream_arrow([])? {
         for row in 0..batch.num_rows() {
-            let stored = names.report(&batch, row)?;
+            let stored = names.decode_report(&batch, row)?;
             match reports.last_mut() {
                 Some(open) if is_one_report(open, &stored) => {
                     open.report.readings.extend(stored.report.readings);
@@ -129,21 +129,21 @@ fn is_one_report(a: &StoredReport, b: &StoredReport) -> bool {
 
 /// What numbers of `silver.data` stand for.
 struct StoredNames {
-    series: HashMap<u32, Series>,
+    series: HashMap<u32, StoredSeries>,
     boots: HashMap<u32, SmolStr>,
 }
 
 impl StoredNames {
-    fn read(connection: &Connection) -> Result<Self, StoreError> {
-        let series = all_series(connection)?.into_iter().map(|one| (one.id, one)).collect();
-        Ok(Self { series, boots: restore::boots(connection)? })
+    fn read_names(connection: &Connection) -> Result<Self, StoreError> {
+        let series = read_series(connection)?.into_iter().map(|one| (one.id, one)).collect();
+        Ok(Self { series, boots: restore::read_boots(connection)? })
     }
 
     /// A report of one reading.
-    fn report(&self, batch: &RecordBatch, row: usize) -> Result<StoredReport, StoreError> {
+    fn decode_report(&self, batch: &RecordBatch, row: usize) -> Result<StoredReport, StoreError> {
         let integer = |column: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
         let number = batch.column(2).as_primitive::<UInt32Type>().value(row);
-        let series = self.series.get(&number).ok_or_else(|| StoreError::Damaged {
+        let series = self.series.get(&number).ok_or_else(|| StoreError::CorruptTable {
             table: "silver.data",
             found: number.to_string(),
             expected: "a number of silver.series",
@@ -151,13 +151,13 @@ impl StoredNames {
         let boot = batch.column(3).as_primitive::<UInt32Type>();
         let seq = batch.column(4).as_primitive::<UInt64Type>();
         let source = batch.column(5).as_primitive::<UInt8Type>().value(row);
-        let source = Source::ALL.get(usize::from(source)).copied();
-        let reading = Reading {
+        let source = ReportSource::ALL.get(usize::from(source)).copied();
+        let reading = SensorReading {
             metric: series.metric.clone(),
             event_ms: integer(7),
             value: batch.column(8).as_primitive::<Float64Type>().value(row),
         };
-        let report = Report {
+        let report = SensorReport {
             zone: series.zone.clone(),
             device: series.device.clone(),
             boot: boot.is_valid(row).then(|| self.boots.get(&boot.value(row)).cloned()).flatten(),
@@ -166,13 +166,15 @@ impl StoredNames {
             source: source.unwrap_or_default(),
             readings: vec![reading],
         };
-        let key = StoredKey {
+        let key = StoredReadingKey {
             partition: batch.column(0).as_primitive::<Int32Type>().value(row),
             offset: integer(1),
             item: batch.column(9).as_primitive::<UInt32Type>().value(row),
-            quality: restore::quality(batch.column(10).as_primitive::<UInt8Type>().value(row))?,
+            quality: restore::decode_quality(
+                batch.column(10).as_primitive::<UInt8Type>().value(row),
+            )?,
         };
-        let received_ms = if key.quality == Quality::Future { i64::MIN } else { i64::MAX };
+        let received_ms = if key.quality == QualityFlag::Future { i64::MIN } else { i64::MAX };
         Ok(StoredReport { report, received_ms, keys: vec![key] })
     }
 }

@@ -2,7 +2,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
-use super::scan::Mark;
+use super::folder_scanner::FileVersion;
 
 /// The content of a file, and how much of it was taken before.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,7 +14,10 @@ pub(super) struct Fingerprint {
 }
 
 /// Reads a file once. `earlier` are versions that were taken, the shortest first.
-pub(super) fn read(mut content: impl Read, earlier: &[&Mark]) -> io::Result<Fingerprint> {
+pub(super) fn fingerprint_content(
+    mut content: impl Read,
+    earlier: &[&FileVersion],
+) -> io::Result<Fingerprint> {
     let mut earlier = earlier.iter().peekable();
     let (mut hasher, mut bytes, mut lines) = (Sha256::new(), 0_u64, 0_u64);
     let mut buffer = vec![0; 1 << 16];
@@ -22,7 +25,7 @@ pub(super) fn read(mut content: impl Read, earlier: &[&Mark]) -> io::Result<Fing
     let (mut lines_taken, mut is_open, mut last) = (0, false, b'\n');
     loop {
         while let Some(mark) = earlier.next_if(|mark| mark.bytes <= bytes) {
-            if mark.bytes == bytes && bytes > 0 && mark.sha256 == hex(&hasher) {
+            if mark.bytes == bytes && bytes > 0 && mark.sha256 == hex_digest(&hasher) {
                 (lines_taken, is_open) = (lines, last != b'\n');
             }
         }
@@ -31,7 +34,7 @@ pub(super) fn read(mut content: impl Read, earlier: &[&Mark]) -> io::Result<Fing
         let len = usize::try_from(until).unwrap_or(usize::MAX).min(buffer.len());
         let read = content.read(&mut buffer[..len])?;
         if read == 0 {
-            return Ok(Fingerprint { bytes, sha256: hex(&hasher), lines_taken });
+            return Ok(Fingerprint { bytes, sha256: hex_digest(&hasher), lines_taken });
         }
         let part = &buffer[..read];
         if is_open {
@@ -47,7 +50,7 @@ pub(super) fn read(mut content: impl Read, earlier: &[&Mark]) -> io::Result<Fing
     }
 }
 
-fn hex(hasher: &Sha256) -> String {
+fn hex_digest(hasher: &Sha256) -> String {
     hasher.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -55,17 +58,17 @@ fn hex(hasher: &Sha256) -> String {
 mod tests {
     use super::*;
 
-    fn mark(text: &str) -> Mark {
-        let Fingerprint { bytes, sha256, .. } = read(text.as_bytes(), &[]).unwrap();
-        Mark { path: "a.csv".into(), bytes, sha256 }
+    fn mark(text: &str) -> FileVersion {
+        let Fingerprint { bytes, sha256, .. } = fingerprint_content(text.as_bytes(), &[]).unwrap();
+        FileVersion { path: "a.csv".into(), bytes, sha256 }
     }
 
     #[test]
     fn lines_that_were_taken_are_those_of_the_longest_version_that_it_continues() {
         let check = |text: &str, earlier: &[&str], expect: u64| {
-            let marks: Vec<Mark> = earlier.iter().map(|text| mark(text)).collect();
-            let marks: Vec<&Mark> = marks.iter().collect();
-            let got = read(text.as_bytes(), &marks).unwrap();
+            let marks: Vec<FileVersion> = earlier.iter().map(|text| mark(text)).collect();
+            let marks: Vec<&FileVersion> = marks.iter().collect();
+            let got = fingerprint_content(text.as_bytes(), &marks).unwrap();
             assert_eq!(got.lines_taken, expect, "{text:?} after {earlier:?}");
             assert_eq!((got.bytes, got.sha256), (mark(text).bytes, mark(text).sha256));
         };

@@ -14,22 +14,22 @@
 //! - `rejects`: what is no reading
 //! - `run`: from the folder to the worker
 
-mod file;
 mod fingerprint;
-mod rejects;
-mod run;
-mod scan;
+mod folder_scanner;
+mod reject_list;
+mod watched_file;
+mod watcher;
 
-pub(crate) use file::File;
-pub(crate) use run::run;
-pub(crate) use scan::Mark;
+pub(crate) use folder_scanner::FileVersion;
+pub(crate) use watched_file::WatchedFile;
+pub(crate) use watcher::poll_watched_folder;
 
 use duckdb::{Connection, params};
 
 use crate::StoreError;
 
 /// The log partition of what came from the folder.
-pub(crate) const WATCHED: i32 = -2;
+pub(crate) const WATCHED_PARTITION: i32 = -2;
 
 pub(crate) const SCHEMA: &str = "
 -- Files of the watched folder that were taken in.
@@ -43,12 +43,15 @@ CREATE TABLE IF NOT EXISTS meta.watched (
 
 /// Notes that a file was taken, in the transaction that is open, which has its
 /// readings: they are counted there.
-pub(crate) fn note(connection: &Connection, file: &File) -> Result<(), StoreError> {
-    let Mark { path, bytes, sha256 } = &file.mark;
+pub(crate) fn record_watched_file(
+    connection: &Connection,
+    file: &WatchedFile,
+) -> Result<(), StoreError> {
+    let FileVersion { path, bytes, sha256 } = &file.mark;
     let stored: u64 = connection.query_row(
         "SELECT count(*) FROM silver.data
          WHERE partition = ? AND \"offset\" >= ? AND \"offset\" < ?",
-        params![WATCHED, file.offsets.start, file.offsets.end],
+        params![WATCHED_PARTITION, file.offsets.start, file.offsets.end],
         |row| row.get(0),
     )?;
     // A record that the store cannot read is kept as one, and is no reading.
@@ -61,8 +64,11 @@ pub(crate) fn note(connection: &Connection, file: &File) -> Result<(), StoreErro
 }
 
 /// Readings and rejects of a file, as they were committed.
-pub(crate) fn counts(connection: &Connection, mark: &Mark) -> Result<(u64, u64), StoreError> {
-    let Mark { path, bytes, sha256 } = mark;
+pub(crate) fn read_file_counts(
+    connection: &Connection,
+    mark: &FileVersion,
+) -> Result<(u64, u64), StoreError> {
+    let FileVersion { path, bytes, sha256 } = mark;
     Ok(connection.query_row(
         "SELECT readings, rejects FROM meta.watched WHERE path = ? AND bytes = ? AND sha256 = ?
          ORDER BY rowid DESC LIMIT 1",
@@ -72,10 +78,10 @@ pub(crate) fn counts(connection: &Connection, mark: &Mark) -> Result<(u64, u64),
 }
 
 /// The files that were taken before.
-pub(crate) fn taken(connection: &Connection) -> Result<Vec<Mark>, StoreError> {
+pub(crate) fn read_ingested_files(connection: &Connection) -> Result<Vec<FileVersion>, StoreError> {
     let mut statement = connection.prepare("SELECT path, bytes, sha256 FROM meta.watched")?;
     let marks = statement.query_map([], |row| {
-        Ok(Mark { path: row.get(0)?, bytes: row.get(1)?, sha256: row.get(2)? })
+        Ok(FileVersion { path: row.get(0)?, bytes: row.get(1)?, sha256: row.get(2)? })
     })?;
     Ok(marks.collect::<duckdb::Result<_>>()?)
 }

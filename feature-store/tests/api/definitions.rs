@@ -1,16 +1,16 @@
 use serde_json::json;
 
-use crate::site::Site;
+use crate::site::ApiSite;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_feature_has_its_lineage() {
-    let site = Site::new().await;
-    let whole = site.get("/v1/definitions").await.json();
-    assert_eq!(whole["hash"], site.store.definitions().hash().as_str());
+    let site = ApiSite::new().await;
+    let whole = site.get("/v1/definitions").await.parse_json();
+    assert_eq!(whole["hash"], site.store.definitions().compute_hash().as_str());
     assert_eq!(whole["schema_hash"], site.store.schema().hash.as_str());
     let lineage = whole["lineage"].as_array().unwrap();
     let named: Vec<&str> = lineage.iter().map(|own| own["feature"].as_str().unwrap()).collect();
-    assert_eq!(named, site.store.columns());
+    assert_eq!(named, site.store.feature_names());
     for own in lineage {
         assert!(!own["formula"].as_str().unwrap().is_empty(), "{own}");
         // What a feature is made of is there, or the clock.
@@ -22,9 +22,9 @@ async fn every_feature_has_its_lineage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lineage_of_named_features_is_of_a_window_or_a_join() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let asked = "/v1/definitions?names=vpd_kpa,temperature_slope_1h,hour_sin";
-    let found = site.get(asked).await.json()["lineage"].clone();
+    let found = site.get(asked).await.parse_json()["lineage"].clone();
     let of = |place: usize, key: &str| found[place][key].clone();
     assert_eq!(of(0, "feature"), "vpd_kpa");
     assert_eq!(of(0, "inputs"), json!(["temperature_mean_10m", "humidity_mean_10m"]));
@@ -38,6 +38,6 @@ async fn the_lineage_of_named_features_is_of_a_window_or_a_join() {
     assert_eq!((of(1, "aggregate"), of(1, "unit")), (json!("slope"), json!("°C/h")));
     assert_eq!(of(1, "inputs"), json!(["temperature"]));
     assert!(of(2, "source").as_str().unwrap().contains("IANA"), "{found}");
-    let hint = site.get("/v1/definitions?names=vpd_kPa").await.json();
+    let hint = site.get("/v1/definitions?names=vpd_kPa").await.parse_json();
     assert_eq!(hint["error"]["hint"], "did you mean `vpd_kpa`?");
 }

@@ -5,25 +5,25 @@ use std::{fs, path::PathBuf};
 
 use serde_json::Value;
 
-use crate::site::{Answer, Site};
+use crate::site::{ApiSite, HttpAnswer};
 
 /// What differs from one run to the next.
-const OF_THE_CLOCK: [&str; 1] = ["age_s"];
+const VOLATILE_KEYS: [&str; 1] = ["age_s"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_answers_are_the_answers() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/api.md");
     let text = fs::read_to_string(&file).unwrap();
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let mut written = String::new();
     let mut examples = 0;
     let mut wrong = Vec::new();
     let mut rest = text.as_str();
-    while let Some((request, shown, range)) = next(rest) {
+    while let Some((request, shown, range)) = next_example(rest) {
         examples += 1;
-        let answer = ask(&site, request).await;
-        let found = print(&answer, part(request));
-        if same(&found) != same(shown) {
+        let answer = run_curl(&site, request).await;
+        let found = print_answer(&answer, shown_part(request));
+        if without_volatile_lines(&found) != without_volatile_lines(shown) {
             wrong.push(format!("{request}\nanswers\n{found}"));
         }
         written.push_str(&rest[..range.0]);
@@ -40,7 +40,7 @@ async fn the_documented_answers_are_the_answers() {
 }
 
 /// A request, the answer after it, and where that is.
-fn next(text: &str) -> Option<(&str, &str, (usize, usize))> {
+fn next_example(text: &str) -> Option<(&str, &str, (usize, usize))> {
     const REQUEST: &str = "```sh\ncurl ";
     const ANSWER: &str = "\n```\n\n```";
     let mut from = 0;
@@ -60,12 +60,12 @@ fn next(text: &str) -> Option<(&str, &str, (usize, usize))> {
 }
 
 /// The part of the answer that a request shows, as in `curl 'url' | jq .lineage`.
-fn part(request: &str) -> Option<&str> {
+fn shown_part(request: &str) -> Option<&str> {
     request.split_once(" | jq .").map(|(_, key)| key.trim())
 }
 
 /// Runs `curl [-H 'name: value'] [-d 'body'] 'url'`.
-async fn ask(site: &Site, request: &str) -> Answer {
+async fn run_curl(site: &ApiSite, request: &str) -> HttpAnswer {
     let request = request.split(" | jq ").next().unwrap_or_default().replace("\\\n", " ");
     let mut words = Vec::new();
     let mut parts = request.split('\'');
@@ -89,10 +89,10 @@ async fn ask(site: &Site, request: &str) -> Answer {
     let headers: Vec<(&str, &str)> =
         headers.iter().map(|header| header.split_once(": ").unwrap()).collect();
     let method = if body.is_some() { "POST" } else { "GET" };
-    site.ask(method, path, &headers, body.as_deref()).await
+    site.send_request(method, path, &headers, body.as_deref()).await
 }
 
-fn print(answer: &Answer, part: Option<&str>) -> String {
+fn print_answer(answer: &HttpAnswer, part: Option<&str>) -> String {
     match serde_json::from_slice::<Value>(&answer.body) {
         Ok(value) => {
             let shown = part.map_or(&value, |key| &value[key]);
@@ -103,14 +103,14 @@ fn print(answer: &Answer, part: Option<&str>) -> String {
 }
 
 /// The same, without what the clock tells, and whatever the definitions' hash is.
-fn same(text: &str) -> String {
+fn without_volatile_lines(text: &str) -> String {
     let is_hash = |word: &str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
     let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
     let text: String = words
         .map(|word| if is_hash(word.trim_end_matches(['"', ','])) { "hash" } else { word })
         .collect();
     let line = |line: &str| {
-        !OF_THE_CLOCK.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")))
+        !VOLATILE_KEYS.iter().any(|key| line.trim_start().starts_with(&format!("\"{key}\"")))
     };
     text.lines().filter(|own| line(own)).collect::<Vec<_>>().join("\n")
 }

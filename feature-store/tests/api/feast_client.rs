@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::site::Site;
+use crate::site::ApiSite;
 
 /// `scripts/feast` sets MICROCLIMATE_FEAST to a Python that has Feast.
 #[tokio::test(flavor = "multi_thread")]
@@ -9,7 +9,7 @@ async fn feasts_own_client_reads_features() {
         println!("skipped: MICROCLIMATE_FEAST is not set; run scripts/feast");
         return;
     };
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let url = format!("http://{}", site.address);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/feast_client.py");
     let zones = "farm/bay-1,farm/none,farm/bay-2";

@@ -1,14 +1,14 @@
 use serde_json::{Value, json};
 
-use crate::site::{LATE_EVENT_MS, MINUTE_MS, START_MS, Site};
+use crate::site::{ApiSite, LATE_EVENT_MS, MINUTE_MS, START_MS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_is_explained_by_its_readings() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let at_ms = START_MS + 35 * MINUTE_MS;
     let explain = async |feature: &str| {
         let path = "/v1/features/explain?zone=farm/bay-1&limit=3";
-        site.get(&format!("{path}&feature={feature}&at={at_ms}")).await.json()
+        site.get(&format!("{path}&feature={feature}&at={at_ms}")).await.parse_json()
     };
     let found = explain("temperature_max_10m").await;
     let stored = found["stored"].as_array().unwrap();
@@ -38,19 +38,20 @@ async fn a_value_is_explained_by_its_readings() {
     );
 
     // Every feature that is stored is computed again to the same bits.
-    for feature in site.store.columns() {
-        let found = explain(&feature).await;
+    for feature_values in site.store.feature_names() {
+        let found = explain(&feature_values).await;
         let newest = found["stored"].as_array().unwrap().last().unwrap()["value"].clone();
-        assert_eq!(found["computed_as_corrected"], newest, "{feature}");
-        assert_eq!(found["computed_as_known"], found["stored"][0]["value"], "{feature}");
+        assert_eq!(found["computed_as_corrected"], newest, "{feature_values}");
+        assert_eq!(found["computed_as_known"], found["stored"][0]["value"], "{feature_values}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sql_answers_questions() {
-    let site = Site::new().await;
-    let ask =
-        async |sql: &str| site.post("/v1/sql", &json!({ "sql": sql, "limit": 5 })).await.json();
+    let site = ApiSite::new().await;
+    let ask = async |sql: &str| {
+        site.post("/v1/sql", &json!({ "sql": sql, "limit": 5 })).await.parse_json()
+    };
     let found = ask(
         "SELECT zone, metric, count(*) AS n, round(avg(value) FILTER (quality = 'ok'), 3) AS mean,
                 max(event) AS newest
@@ -74,12 +75,12 @@ async fn sql_answers_questions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_histograms_and_drift() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let span = "from=2025-06-02T00:00:00Z&to=2025-06-02T00:59:00Z&step_s=60&zones=farm/bay-1";
     let statistics = site
         .get(&format!("/v1/features/statistics?names=temperature_last,co2_last&{span}"))
         .await
-        .json();
+        .parse_json();
     let of = &statistics["statistics"]["temperature_last"];
     // Sixty minutes of 20, 20.05, … 22.95.
     assert_eq!(
@@ -91,7 +92,7 @@ async fn statistics_histograms_and_drift() {
     let histogram = site
         .get(&format!("/v1/features/histogram?name=temperature_last&bins=4&{span}"))
         .await
-        .json();
+        .parse_json();
     let counts: Vec<u64> =
         histogram["counts"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
     assert_eq!((counts.iter().sum::<u64>(), counts.len()), (60, 4));
@@ -101,7 +102,7 @@ async fn statistics_histograms_and_drift() {
             "/v1/features/drift?names=temperature_last,temperature_mean_1h&{span}&{same}"
         ))
         .await
-        .json();
+        .parse_json();
     let of = &drift["drift"]["temperature_last"];
     assert_eq!((&of["verdict"], &of["wasserstein"]), (&json!("stable"), &json!(0.0)), "{of}");
     assert_ne!(
@@ -112,8 +113,8 @@ async fn statistics_histograms_and_drift() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hours_are_summed_up() {
-    let site = Site::new().await;
-    let answer = site.get("/v1/kpis?zone=farm/bay-2&limit=2").await.json();
+    let site = ApiSite::new().await;
+    let answer = site.get("/v1/kpis?zone=farm/bay-2&limit=2").await.parse_json();
     let hours = answer["kpis"].as_array().unwrap();
     assert_eq!(hours.len(), 2, "{answer}");
     assert_eq!(

@@ -1,22 +1,22 @@
 use serde_json::json;
 use service::Secret;
 
-use crate::site::{MINUTE_MS, START_MS, Site};
+use crate::site::{ApiSite, MINUTE_MS, START_MS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_row_is_whole_or_in_part() {
-    let site = Site::new().await;
-    let whole = site.get("/v1/features/latest?zones=farm/bay-1").await.json();
+    let site = ApiSite::new().await;
+    let whole = site.get("/v1/features/latest?zones=farm/bay-1").await.parse_json();
     let row = &whole["rows"][0];
     assert_eq!(row["at_ms"], START_MS + 180 * MINUTE_MS);
-    assert_eq!(row["features"].as_object().unwrap().len(), site.store.columns().len());
+    assert_eq!(row["features"].as_object().unwrap().len(), site.store.feature_names().len());
     assert!(row["age_s"].as_f64().unwrap() > 0.0);
     assert_eq!(row["status"], "provisional");
     // 181 minutes of a day's
     let day = row["coverage_pct"]["24h"].as_f64().unwrap();
     assert!((day - 100.0 * 181.0 / 1440.0).abs() < 1e-9, "{}", row["coverage_pct"]);
     let part = "/v1/features/latest?zones=farm/bay-2,farm/bay-1&names=co2_last,temperature_last";
-    let part = site.get(part).await.json();
+    let part = site.get(part).await.parse_json();
     let features: Vec<_> =
         part["rows"].as_array().unwrap().iter().map(|row| row["features"].clone()).collect();
     assert_eq!(features[0], json!({ "co2_last": 780.0, "temperature_last": null }));
@@ -25,21 +25,21 @@ async fn the_newest_row_is_whole_or_in_part() {
         json!({ "co2_last": null, "temperature_last": row["features"]["temperature_last"] })
     );
     // The parts of a row are those of the whole, to the last bit.
-    let names = site.store.columns().join(",");
+    let names = site.store.feature_names().join(",");
     let named =
-        site.get(&format!("/v1/features/latest?zones=farm/bay-1&names={names}")).await.json();
+        site.get(&format!("/v1/features/latest?zones=farm/bay-1&names={names}")).await.parse_json();
     assert_eq!(named["rows"][0]["features"], row["features"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feast_is_answered_in_its_shape() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let request = json!({
         "entities": { "zone": ["farm/bay-1", "farm/none", "farm/bay-2"] },
         "features": ["climate:temperature_last", "air:co2_last"],
         "full_feature_names": true,
     });
-    let answer = site.post("/get-online-features", &request).await.json();
+    let answer = site.post("/get-online-features", &request).await.parse_json();
     let time = "2025-06-02T03:00:00Z";
     let never = "1970-01-01T00:00:00Z";
     let expect = json!({
@@ -67,9 +67,9 @@ async fn feast_is_answered_in_its_shape() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_and_the_one_way_around_a_header() {
-    let site = Site::with_token(Secret::from("s3cret")).await;
+    let site = ApiSite::with_token(Secret::from("s3cret")).await;
     let status = async |path: &str, headers: &[(&str, &str)]| {
-        site.ask("GET", path, headers, None).await.status
+        site.send_request("GET", path, headers, None).await.status
     };
     assert_eq!(status("/v1/zones", &[]).await, 401);
     assert_eq!(status("/v1/zones", &[("authorization", "Bearer wrong")]).await, 401);
@@ -84,7 +84,7 @@ async fn tokens_and_the_one_way_around_a_header() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_and_the_description() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     for sql in ["SELECT 1", "SELECT nothing FROM features.rows", "DROP TABLE features.rows"] {
         site.post("/v1/sql", &json!({ "sql": sql })).await;
     }
@@ -97,9 +97,9 @@ async fn prometheus_and_the_description() {
         "microclimate_feature_store_running 0",
         &format!(
             "microclimate_feature_store_corrections_total {}",
-            site.store.counts().corrections
+            site.store.committed_counts().corrections
         ),
-        &format!("microclimate_feature_store_commits_total {}", site.store.commits().count),
+        &format!("microclimate_feature_store_commits_total {}", site.store.commit_totals().count),
         "microclimate_feature_store_log_lag_records 0",
         // 03:00 less 02:58.
         "microclimate_feature_store_final_lag_seconds_max 120",
@@ -110,12 +110,12 @@ async fn prometheus_and_the_description() {
     ] {
         assert!(text.lines().any(|own| own == line), "no `{line}` in\n{text}");
     }
-    assert!(site.store.counts().corrections > 0);
+    assert!(site.store.committed_counts().corrections > 0);
     let seconds = text
         .lines()
         .find_map(|own| own.strip_prefix("microclimate_feature_store_commit_seconds_total "));
     assert!(seconds.unwrap().parse::<f64>().unwrap() > 0.0, "{text}");
-    let document = site.get("/openapi.json").await.json();
+    let document = site.get("/openapi.json").await.parse_json();
     let page = String::from_utf8(site.get("/docs").await.body).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(page.contains(path.as_str()), "{path} is not on the page");

@@ -1,14 +1,20 @@
 use serde_json::Value;
 
-use crate::site::{MINUTE_MS, START_MS, Site};
+use crate::site::{ApiSite, MINUTE_MS, START_MS};
 
 /// Follows `next` to the end; every page has at most `limit` lines.
-async fn follow(site: &Site, path: &str, cursor: &str, list: &str, limit: usize) -> Vec<Value> {
+async fn follow_pages(
+    site: &ApiSite,
+    path: &str,
+    cursor: &str,
+    list: &str,
+    limit: usize,
+) -> Vec<Value> {
     let mut found = Vec::new();
     let mut after = String::new();
     loop {
         let answer = site.get(&format!("{path}limit={limit}{after}")).await;
-        let page = answer.json();
+        let page = answer.parse_json();
         let lines = page[list].as_array().unwrap_or_else(|| panic!("{page}")).clone();
         assert!(lines.len() <= limit && !lines.is_empty(), "{page}");
         found.extend(lines);
@@ -23,7 +29,7 @@ async fn follow(site: &Site, path: &str, cursor: &str, list: &str, limit: usize)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_hold_everything_once_and_in_order() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     for (path, cursor, list) in [
         ("/v1/readings?", "after", "readings"),
         ("/v1/readings?zone=farm/bay-1&metric=temperature&quality=ok&", "after", "readings"),
@@ -33,10 +39,10 @@ async fn pages_hold_everything_once_and_in_order() {
         ("/v1/definitions?", "after", "lineage"),
         ("/v1/features/latest?names=co2_last&", "after", "rows"),
     ] {
-        let all = site.get(&format!("{path}limit=10000")).await.json()[list].clone();
+        let all = site.get(&format!("{path}limit=10000")).await.parse_json()[list].clone();
         let all = all.as_array().unwrap_or_else(|| panic!("{path}")).clone();
         for limit in [1, 7, all.len().max(1)].into_iter().filter(|limit| all.len() / limit < 400) {
-            let mut pages = follow(&site, path, cursor, list, limit).await;
+            let mut pages = follow_pages(&site, path, cursor, list, limit).await;
             let mut expect = all.clone();
             // What is told by the clock differs from one answer to the next.
             for line in pages.iter_mut().chain(&mut expect) {
@@ -47,11 +53,11 @@ async fn pages_hold_everything_once_and_in_order() {
     }
     // History goes back in time, a page at a time.
     let path = "/v1/features/history?zone=farm/bay-1&names=temperature_last&revisions=all&";
-    let all = site.get(&format!("{path}limit=10000")).await.json()["rows"].clone();
+    let all = site.get(&format!("{path}limit=10000")).await.parse_json()["rows"].clone();
     let mut pages: Vec<Vec<Value>> = Vec::new();
     let mut before = String::new();
     loop {
-        let page = site.get(&format!("{path}limit=10{before}")).await.json();
+        let page = site.get(&format!("{path}limit=10{before}")).await.parse_json();
         pages.push(page["rows"].as_array().unwrap().clone());
         match page["next"].as_i64() {
             Some(next) => before = format!("&before={next}"),
@@ -70,9 +76,9 @@ async fn pages_hold_everything_once_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readings_are_found_by_what_they_are() {
-    let site = Site::new().await;
+    let site = ApiSite::new().await;
     let count = async |filter: &str| {
-        let answer = site.get(&format!("/v1/readings?limit=10000&{filter}")).await.json();
+        let answer = site.get(&format!("/v1/readings?limit=10000&{filter}")).await.parse_json();
         answer["readings"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
     };
     assert_eq!(count("zone=farm/bay-2").await, 91);

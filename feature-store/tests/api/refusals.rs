@@ -1,18 +1,18 @@
 use serde_json::json;
 
-use crate::site::{Answer, Site};
+use crate::site::{ApiSite, HttpAnswer};
 
 #[track_caller]
-fn check(answer: &Answer, status: u16, code: &str, what: &str) {
-    let problem = answer.json();
+fn check_refusal(answer: &HttpAnswer, status: u16, code: &str, what: &str) {
+    let problem = answer.parse_json();
     assert_eq!(answer.status, status, "{what}: {problem}");
     assert_eq!(problem["error"]["code"], code, "{what}: {problem}");
     assert!(!problem["error"]["message"].as_str().unwrap().is_empty(), "{what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_has_a_code() {
-    let site = Site::new().await;
+async fn every_refusal_has_a_code() {
+    let site = ApiSite::new().await;
     for (path, status, code) in [
         ("/v1/nothing", 404, "not_found"),
         ("/v1/zones?colour=red", 400, "bad_query"),
@@ -45,7 +45,7 @@ async fn what_is_wrong_has_a_code() {
         ("/v1/events?colour=red", 400, "bad_query"),
         ("/readyz", 503, "unavailable"),
     ] {
-        check(&site.get(path).await, status, code, path);
+        check_refusal(&site.get(path).await, status, code, path);
     }
     let point = json!({ "zone": "farm/bay-1", "at": 0 });
     for (path, body, status, code) in [
@@ -101,12 +101,12 @@ async fn what_is_wrong_has_a_code() {
             "bad_request",
         ),
     ] {
-        check(&site.post(path, &body).await, status, code, &format!("{path} {body}"));
+        check_refusal(&site.post(path, &body).await, status, code, &format!("{path} {body}"));
     }
     // Refused by its length alone: nothing of it is read.
     let length = [("content-type", "application/json"), ("content-length", "2000000")];
-    let large = site.ask("POST", "/v1/sql", &length, None).await;
+    let large = site.send_request("POST", "/v1/sql", &length, None).await;
     assert_eq!(large.status, 413);
-    let hint = site.get("/v1/features/latest?names=temperatur_last").await.json();
+    let hint = site.get("/v1/features/latest?names=temperatur_last").await.parse_json();
     assert_eq!(hint["error"]["hint"], "did you mean `temperature_last`?");
 }

@@ -8,7 +8,7 @@
 //! - `simulation`: all of them together, by seeds
 
 mod cases;
+mod engine_run;
 mod oracle;
-mod run;
 mod schedule;
 mod simulation;

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use telemetry::Quality;
+use telemetry::QualityFlag;
 
-use crate::schedule::{HOUR_MS, METRICS, MINUTE_MS, Message};
+use crate::schedule::{HOUR_MS, METRICS, MINUTE_MS, SimulatedMessage};
 
 /// The definitions that the oracle knows.
 pub(crate) const DEFINITIONS: &str = r#"
@@ -23,28 +23,32 @@ const FUTURE_MAX_MS: i64 = 300_000;
 const SILENCE_MAX_MS: i64 = HOUR_MS;
 
 /// How each message is judged, in the order of arrival.
-pub(crate) fn judge(messages: &[Message]) -> Vec<Quality> {
+pub(crate) fn expected_qualities(messages: &[SimulatedMessage]) -> Vec<QualityFlag> {
     let mut newest: BTreeMap<usize, i64> = BTreeMap::new();
     let mut seen = HashSet::new();
     messages
         .iter()
         .map(|message| {
-            let Message { zone, device, metric, event_ms, arrival_ms, value } = message;
+            let SimulatedMessage { zone, device, metric, event_ms, arrival_ms, value } = message;
             let newest_ms = newest.get(zone).copied().unwrap_or(i64::MIN / 2);
             let key = (*zone, *device, *metric, *event_ms, value.to_bits());
             if *event_ms > arrival_ms + FUTURE_MAX_MS {
-                return Quality::Future;
+                return QualityFlag::Future;
             }
             // A copy of what counts; what does not count is not remembered.
             if seen.contains(&key) && *event_ms >= newest_ms - LATENESS_MS - LATE_MAX_MS {
-                return Quality::Duplicate;
+                return QualityFlag::Duplicate;
             }
             if *event_ms < newest_ms - LATENESS_MS - LATE_MAX_MS {
-                return if seen.contains(&key) { Quality::Duplicate } else { Quality::Late };
+                return if seen.contains(&key) {
+                    QualityFlag::Duplicate
+                } else {
+                    QualityFlag::Late
+                };
             }
             newest.insert(*zone, newest_ms.max(*event_ms));
             seen.insert(key);
-            Quality::Ok
+            QualityFlag::Ok
         })
         .collect()
 }
@@ -53,12 +57,16 @@ pub(crate) fn judge(messages: &[Message]) -> Vec<Quality> {
 pub(crate) struct ZoneReadings(BTreeMap<&'static str, Vec<(i64, f64, i64)>>);
 
 impl ZoneReadings {
-    pub(crate) fn new(messages: &[Message], qualities: &[Quality], zone: usize) -> Self {
+    pub(crate) fn new(
+        messages: &[SimulatedMessage],
+        qualities: &[QualityFlag],
+        zone: usize,
+    ) -> Self {
         let mut readings: BTreeMap<&'static str, Vec<(i64, f64, i64)>> = BTreeMap::new();
         for (message, _) in messages
             .iter()
             .zip(qualities)
-            .filter(|(message, quality)| message.zone == zone && **quality == Quality::Ok)
+            .filter(|(message, quality)| message.zone == zone && **quality == QualityFlag::Ok)
         {
             let own = readings.entry(message.metric).or_default();
             own.push((message.event_ms, message.value, message.arrival_ms));
@@ -69,7 +77,7 @@ impl ZoneReadings {
         Self(readings)
     }
 
-    fn inside(
+    fn readings_inside(
         &self,
         metric: &str,
         after_ms: i64,
@@ -85,7 +93,7 @@ impl ZoneReadings {
 
     /// Times of rows after `after_ms` up to `until_ms`: those with a reading in the hour before
     /// that is known at `arrived` of the time.
-    pub(crate) fn times(
+    pub(crate) fn row_times(
         &self,
         after_ms: i64,
         until_ms: i64,
@@ -106,12 +114,16 @@ impl ZoneReadings {
     }
 
     /// The features of a time by name, of what had arrived at `arrived_ms`.
-    pub(crate) fn features(&self, at_ms: i64, arrived_ms: i64) -> BTreeMap<String, Option<f64>> {
+    pub(crate) fn expected_features(
+        &self,
+        at_ms: i64,
+        arrived_ms: i64,
+    ) -> BTreeMap<String, Option<f64>> {
         let mut features = BTreeMap::new();
         for metric in METRICS {
             for (window, minutes) in [("10m", 10), ("1h", 60), ("24h", 1440), ("7d", 10_080)] {
                 let width_ms = minutes * MINUTE_MS;
-                let inside = self.inside(metric, at_ms - width_ms, at_ms, arrived_ms);
+                let inside = self.readings_inside(metric, at_ms - width_ms, at_ms, arrived_ms);
                 let mut put = |aggregate: &str, value: Option<f64>| {
                     features.insert(format!("{metric}_{aggregate}_{window}"), value);
                 };
@@ -125,7 +137,8 @@ impl ZoneReadings {
                     sorted.get(rank - 1).copied()
                 };
                 // Nothing is said of a metric that is not there within a week.
-                let week = self.inside(metric, at_ms - 10_080 * MINUTE_MS, at_ms, arrived_ms);
+                let week =
+                    self.readings_inside(metric, at_ms - 10_080 * MINUTE_MS, at_ms, arrived_ms);
                 let is_there = !week.is_empty();
                 put("count", is_there.then_some(count));
                 put("mean", some(mean));
@@ -136,7 +149,7 @@ impl ZoneReadings {
                     }
                     "1h" => {
                         put("last", inside.last().map(|r| r.1));
-                        put("slope", slope(&inside, mean));
+                        put("slope", least_squares_slope(&inside, mean));
                         put("p50", quantile(0.5));
                     }
                     _ => {
@@ -159,7 +172,7 @@ impl ZoneReadings {
     }
 }
 
-fn slope(inside: &[(i64, f64)], mean: f64) -> Option<f64> {
+fn least_squares_slope(inside: &[(i64, f64)], mean: f64) -> Option<f64> {
     let first = inside.first()?.0;
     let hours = |ms: i64| (ms - first) as f64 / HOUR_MS as f64;
     let t = inside.iter().map(|r| hours(r.0)).sum::<f64>() / inside.len() as f64;

@@ -15,7 +15,7 @@ pub(crate) const METRICS: [&str; 5] =
 
 /// One value of one sensor, as it is stamped, and when it arrives.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Message {
+pub(crate) struct SimulatedMessage {
     pub(crate) zone: usize,
     pub(crate) device: usize,
     pub(crate) metric: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Message {
 
 /// How large a schedule is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Size {
+pub(crate) struct ScheduleSize {
     pub(crate) zones: usize,
     pub(crate) sensors_a_zone: usize,
     pub(crate) days: i64,
@@ -36,7 +36,7 @@ pub(crate) struct Size {
 
 /// What is wrong with a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
+enum DeviceFault {
     None,
     /// A constant error of the clock, ms; below 0: it is slow.
     Clock(i64),
@@ -47,7 +47,7 @@ enum Fault {
 }
 
 /// A value of a metric at the resolution of its sensors, from tenths.
-pub(crate) fn plausible(metric: &str, tenths: i64) -> f64 {
+pub(crate) fn plausible_value(metric: &str, tenths: i64) -> f64 {
     match metric {
         "co2" => (200 + tenths) as f64,
         _ => tenths as f64 / 10.0,
@@ -55,7 +55,7 @@ pub(crate) fn plausible(metric: &str, tenths: i64) -> f64 {
 }
 
 /// Messages in the order of arrival.
-pub(crate) fn schedule(seed: u64, size: Size) -> Vec<Message> {
+pub(crate) fn generate_schedule(seed: u64, size: ScheduleSize) -> Vec<SimulatedMessage> {
     let mut random = Pcg64::seed_from_u64(seed);
     let end_ms = START_MS + size.days * DAY_MS;
     let mut all = Vec::new();
@@ -69,14 +69,14 @@ pub(crate) fn schedule(seed: u64, size: Size) -> Vec<Message> {
         }
         for device in 0..size.sensors_a_zone {
             let fault = match random.random_range(0..12) {
-                0 => Fault::Clock(-8 * HOUR_MS),
-                1 => Fault::Clock(240 * SECOND_MS),
-                2 => Fault::Clock(-random.random_range(1..200) * SECOND_MS),
-                3 => Fault::Uplink(random.random_range(1..30) * HOUR_MS),
-                4 => Fault::Uplink(random.random_range(1..20) * MINUTE_MS),
-                5 => Fault::Delay(random.random_range(1..8) * HOUR_MS),
-                6 => Fault::Delay(90 * SECOND_MS),
-                _ => Fault::None,
+                0 => DeviceFault::Clock(-8 * HOUR_MS),
+                1 => DeviceFault::Clock(240 * SECOND_MS),
+                2 => DeviceFault::Clock(-random.random_range(1..200) * SECOND_MS),
+                3 => DeviceFault::Uplink(random.random_range(1..30) * HOUR_MS),
+                4 => DeviceFault::Uplink(random.random_range(1..20) * MINUTE_MS),
+                5 => DeviceFault::Delay(random.random_range(1..8) * HOUR_MS),
+                6 => DeviceFault::Delay(90 * SECOND_MS),
+                _ => DeviceFault::None,
             };
             let metric = METRICS[device % METRICS.len()];
             let mut measured_ms = START_MS + random.random_range(0..size.interval_s * SECOND_MS);
@@ -90,31 +90,35 @@ pub(crate) fn schedule(seed: u64, size: Size) -> Vec<Message> {
                 if !is_off && !random.random_bool(0.01) {
                     let network_ms = random.random_range(0..400);
                     let (event_ms, arrival_ms) = match fault {
-                        Fault::None => (measured_ms, measured_ms + network_ms),
-                        Fault::Clock(offset_ms) => {
+                        DeviceFault::None => (measured_ms, measured_ms + network_ms),
+                        DeviceFault::Clock(offset_ms) => {
                             (measured_ms + offset_ms, measured_ms + network_ms)
                         }
-                        Fault::Uplink(every_ms) => {
+                        DeviceFault::Uplink(every_ms) => {
                             let sent_ms = (measured_ms.div_euclid(every_ms) + 1) * every_ms;
                             (measured_ms, sent_ms + network_ms)
                         }
-                        Fault::Delay(most_ms) => {
+                        DeviceFault::Delay(most_ms) => {
                             let is_late = random.random_bool(0.2);
                             let delay_ms =
                                 if is_late { random.random_range(0..most_ms) } else { 0 };
                             (measured_ms, measured_ms + network_ms + delay_ms)
                         }
                     };
-                    let value = plausible(metric, random.random_range(200..300));
-                    let message = Message { zone, device, metric, event_ms, arrival_ms, value };
+                    let value = plausible_value(metric, random.random_range(200..300));
+                    let message =
+                        SimulatedMessage { zone, device, metric, event_ms, arrival_ms, value };
                     if random.random_bool(0.002) {
                         let again_ms = arrival_ms + random.random_range(0..2 * HOUR_MS);
-                        all.push(Message { arrival_ms: again_ms, ..message.clone() });
+                        all.push(SimulatedMessage { arrival_ms: again_ms, ..message.clone() });
                     }
                     if random.random_bool(0.0005) {
                         // A stamp of a clock that was not set, or of years to come.
                         let days = [-4000, -5, 1, 30, 26_000][random.random_range(0..5)];
-                        all.push(Message { event_ms: event_ms + days * DAY_MS, ..message.clone() });
+                        all.push(SimulatedMessage {
+                            event_ms: event_ms + days * DAY_MS,
+                            ..message.clone()
+                        });
                     }
                     all.push(message);
                 }

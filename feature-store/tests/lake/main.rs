@@ -6,8 +6,8 @@
 //! - `running`: what has moved is part of every answer of a running store
 //! - `s3`: a real S3-compatible server
 
-mod elsewhere;
-mod here;
-mod running;
-mod s3;
+mod local_lake;
+mod remote_lake;
+mod running_store;
+mod s3_server;
 mod site;

@@ -7,18 +7,18 @@ use duckdb::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::s3::S3;
+use crate::s3_server::S3Server;
 
 /// A DuckDB file with its lake.
-pub(crate) struct Site {
+pub(crate) struct LakeSite {
     dir: TempDir,
     name: &'static str,
     set: Vec<String>,
 }
 
-impl Site {
+impl LakeSite {
     /// With a lake beside the file, or below a prefix of the store's bucket.
-    pub(crate) fn new(name: &'static str, elsewhere: Option<(&S3, &str)>) -> Self {
+    pub(crate) fn new(name: &'static str, elsewhere: Option<(&S3Server, &str)>) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |file: &str| dir.path().join(file).display().to_string();
         let mut set = vec![
@@ -40,7 +40,7 @@ impl Site {
         Self { dir, name, set }
     }
 
-    pub(crate) fn with(mut self, set: &str) -> Self {
+    pub(crate) fn with_setting(mut self, set: &str) -> Self {
         self.set.push(set.to_owned());
         self
     }
@@ -55,14 +55,14 @@ impl Site {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    fn run_program(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// What the program printed.
     #[track_caller]
-    pub(crate) fn program(&self, args: &[&str]) -> Vec<Value> {
-        let ran = self.run(args);
+    pub(crate) fn run_and_parse(&self, args: &[&str]) -> Vec<Value> {
+        let ran = self.run_program(args);
         let said = String::from_utf8_lossy(&ran.stdout).into_owned();
         assert!(ran.status.success(), "{args:?}: {said}{}", String::from_utf8_lossy(&ran.stderr));
         let values = serde_json::Deserializer::from_str(&said).into_iter();
@@ -71,19 +71,19 @@ impl Site {
 
     /// Why the program did not do it.
     #[track_caller]
-    pub(crate) fn refusal(&self, args: &[&str]) -> String {
-        let ran = self.run(args);
+    pub(crate) fn run_refused(&self, args: &[&str]) -> String {
+        let ran = self.run_program(args);
         assert!(!ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stdout));
         String::from_utf8_lossy(&ran.stderr).into_owned()
     }
 
     #[track_caller]
-    pub(crate) fn query(&self, sql: &str) -> Vec<Value> {
-        self.program(&["lake", "query", sql])
+    pub(crate) fn query_lake(&self, sql: &str) -> Vec<Value> {
+        self.run_and_parse(&["lake", "query", sql])
     }
 
     /// Twenty days of two zones, a reading each ten minutes; how many.
-    pub(crate) fn fill(&self, name: &str, offset_s: i64) -> u64 {
+    pub(crate) fn backfill_twenty_days(&self, name: &str, offset_s: i64) -> u64 {
         let mut text = "time,zone,device,metric,value\n".to_owned();
         let mut readings = 0;
         for i in 0..20 * 144_i64 {
@@ -96,13 +96,13 @@ impl Site {
         let csv = self.dir().join(format!("{name}.csv"));
         std::fs::write(&csv, text).unwrap();
         let layout = ["--layout", "csv", "--site", self.name];
-        self.program(&[&["backfill", csv.to_str().unwrap()], &layout[..]].concat());
+        self.run_and_parse(&[&["backfill", csv.to_str().unwrap()], &layout[..]].concat());
         readings
     }
 }
 
 /// Ten more readings of the first day of `bay-a`: a second file of a partition.
-pub(crate) fn late_readings(dir: &Path) {
+pub(crate) fn insert_late_readings(dir: &Path) {
     let connection = Connection::open(dir.join("microclimate.duckdb")).unwrap();
     connection
         .execute_batch(

@@ -5,29 +5,29 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use eventlog::{EventLog, Record};
-use feature_store::{FeatureStore, FrameQuery, Settings};
-use telemetry::{MetricTable, Report, topic::READINGS};
+use feature_store::{FeatureStore, FeatureStoreSettings, FrameQuery};
+use telemetry::{MetricTable, SensorReport, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes; a test that waits so long has failed.
 const AGES: Duration = Duration::from_mins(2);
 
 /// A DuckDB file and an embedded log in a folder.
-pub(crate) fn settings(dir: &Path) -> Settings {
-    let mut settings = Settings::default();
+pub(crate) fn settings(dir: &Path) -> FeatureStoreSettings {
+    let mut settings = FeatureStoreSettings::default();
     settings.store.path = dir.join("microclimate.duckdb");
-    settings.log = eventlog::Settings::embedded(&dir.join("log"));
+    settings.log = eventlog::EventLogConfig::for_embedded(&dir.join("log"));
     settings
 }
 
 /// How many readings reports have.
-pub(crate) fn readings(reports: &[Report]) -> u64 {
+pub(crate) fn readings(reports: &[SensorReport]) -> u64 {
     reports.iter().map(|report| report.readings.len() as u64).sum()
 }
 
 /// Appends reports, and waits until they are durable.
-pub(crate) async fn append(log: &EventLog, reports: &[Report]) {
-    let writer = log.writer(READINGS).unwrap();
+pub(crate) async fn append(log: &EventLog, reports: &[SensorReport]) {
+    let writer = log.open_writer(READINGS).unwrap();
     let mut receipts = Vec::new();
     for report in reports {
         let record = Record::new(report.zone.to_string(), report.to_json(), report.arrival_ms);
@@ -39,7 +39,11 @@ pub(crate) async fn append(log: &EventLog, reports: &[Report]) {
 }
 
 /// Runs a feature store until it has committed so many readings in all, then stops it.
-pub(crate) async fn run(settings: &Settings, log: &EventLog, readings: u64) -> FeatureStore {
+pub(crate) async fn run(
+    settings: &FeatureStoreSettings,
+    log: &EventLog,
+    readings: u64,
+) -> FeatureStore {
     let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
     let shutdown = CancellationToken::new();
     let running = {
@@ -47,7 +51,7 @@ pub(crate) async fn run(settings: &Settings, log: &EventLog, readings: u64) -> F
         tokio::spawn(async move { store.run(&log, shutdown).await })
     };
     let consumed = async {
-        while store.counts().readings < readings {
+        while store.committed_counts().readings < readings {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -58,7 +62,7 @@ pub(crate) async fn run(settings: &Settings, log: &EventLog, readings: u64) -> F
 }
 
 /// The same, and until no row has come for longer than it takes to see that the data has ended.
-pub(crate) async fn run_to_end(settings: &Settings, log: &EventLog, readings: u64) {
+pub(crate) async fn run_to_end(settings: &FeatureStoreSettings, log: &EventLog, readings: u64) {
     let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
     let shutdown = CancellationToken::new();
     let running = {
@@ -67,9 +71,9 @@ pub(crate) async fn run_to_end(settings: &Settings, log: &EventLog, readings: u6
     };
     let ended = async {
         let (mut before, mut same) = (0, 0);
-        while store.counts().readings < readings || same < 14 {
+        while store.committed_counts().readings < readings || same < 14 {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let rows = store.counts().rows;
+            let rows = store.committed_counts().rows;
             same = if rows == before { same + 1 } else { 0 };
             before = rows;
         }
@@ -80,10 +84,11 @@ pub(crate) async fn run_to_end(settings: &Settings, log: &EventLog, readings: u6
 }
 
 /// Appends reports to the log of the settings, and takes them in after what is there.
-pub(crate) async fn live(settings: &Settings, reports: &[Report]) {
+pub(crate) async fn live(settings: &FeatureStoreSettings, reports: &[SensorReport]) {
     let log = EventLog::open(&settings.log).unwrap();
     append(&log, reports).await;
-    let before = FeatureStore::open(settings, MetricTable::default()).unwrap().counts().readings;
+    let before =
+        FeatureStore::open(settings, MetricTable::default()).unwrap().committed_counts().readings;
     run(settings, &log, before + readings(reports)).await;
 }
 
@@ -92,7 +97,7 @@ pub(crate) type Frame = BTreeMap<(String, i64), BTreeMap<String, Option<u64>>>;
 
 /// All rows, corrections in.
 pub(crate) fn frame(store: &FeatureStore) -> Frame {
-    let table = store.frame(&FrameQuery::default()).unwrap();
+    let table = store.read_feature_frame(&FrameQuery::default()).unwrap();
     let zones = table.column("zone").unwrap().str().unwrap().clone();
     let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
     let values = |row: usize| {

@@ -9,22 +9,23 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::Settings;
+use feature_store::FeatureStoreSettings;
 use tempfile::TempDir;
 
 use super::{
-    NEW, OLD, reports, settings,
+    NEW_DEFINITIONS, OLD_DEFINITIONS, generate_reports,
     support::{append, readings, run},
+    version_settings,
 };
 
 /// How often the program is killed, unless the environment says.
 const CRASHES: u32 = 12;
 /// Longest time for anything to happen.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Where a program was when it was killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum At {
+enum KillPoint {
     Start,
     Backfill,
     Switched,
@@ -32,7 +33,10 @@ enum At {
 
 /// Runs `feature-store run` until it is killed: so long after it began to make rows anew, or
 /// after its start; or until it has caught up with the log and ended in peace.
-fn live(settings: &Settings, kill: Option<(bool, Duration)>) -> Option<At> {
+fn run_until_killed(
+    settings: &FeatureStoreSettings,
+    kill: Option<(bool, Duration)>,
+) -> Option<KillPoint> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_feature-store"))
         .arg("run")
         .env("RUST_LOG", "info")
@@ -53,17 +57,17 @@ fn live(settings: &Settings, kill: Option<(bool, Duration)>) -> Option<At> {
     });
     let start = Instant::now();
     let mut end = kill.filter(|(in_backfill, _)| !in_backfill).map(|(_, after)| start + after);
-    let (mut at, mut said) = (At::Start, String::new());
+    let (mut at, mut said) = (KillPoint::Start, String::new());
     loop {
-        let patience = end.unwrap_or(start + PATIENCE);
+        let patience = end.unwrap_or(start + TEST_TIMEOUT);
         match lines.recv_timeout(patience.saturating_duration_since(Instant::now())) {
             Ok(line) if line.contains("caught up with the log") => break,
             Ok(line) => {
                 if line.contains("definitions have changed") {
-                    at = At::Backfill;
+                    at = KillPoint::Backfill;
                     end = end.or(kill.map(|(_, after)| Instant::now() + after));
                 } else if line.contains("switched") {
-                    at = At::Switched;
+                    at = KillPoint::Switched;
                 }
                 said = line;
             }
@@ -84,7 +88,7 @@ fn live(settings: &Settings, kill: Option<(bool, Duration)>) -> Option<At> {
 }
 
 /// All that a switch changes, so that any difference shows.
-fn state(path: &Path) -> Vec<(String, u64, String)> {
+fn read_state(path: &Path) -> Vec<(String, u64, String)> {
     let file = Connection::open(path).unwrap();
     let mut tables = file
         .prepare(
@@ -120,7 +124,7 @@ fn state(path: &Path) -> Vec<(String, u64, String)> {
 }
 
 /// The old rows or the new ones, and nothing between.
-fn check_whole(path: &Path, whole: &BTreeSet<(i32, u64)>) {
+fn check_old_or_new(path: &Path, whole: &BTreeSet<(i32, u64)>) {
     let file = Connection::open(path).unwrap();
     let sql =
         "SELECT version, (SELECT count(*) FROM features.rows) FROM meta.definitions WHERE active";
@@ -132,23 +136,23 @@ fn check_whole(path: &Path, whole: &BTreeSet<(i32, u64)>) {
 async fn killed_anywhere_a_switch_ends_the_same() {
     let crashes = std::env::var("MICROCLIMATE_CRASHES").map_or(CRASHES, |n| n.parse().unwrap());
     let dir = TempDir::new().unwrap();
-    let old = settings(dir.path(), "old.duckdb", OLD);
+    let old = version_settings(dir.path(), "old.duckdb", OLD_DEFINITIONS);
     let log = EventLog::open(&old.log).unwrap();
     // Eleven days: rows are written in several transactions.
-    let reports = reports(48_000);
+    let reports = generate_reports(48_000);
     append(&log, &reports).await;
     drop(run(&old, &log, readings(&reports)).await);
     drop(log);
     let at_first = |name: &str| {
-        let own = settings(dir.path(), name, NEW);
+        let own = version_settings(dir.path(), name, NEW_DEFINITIONS);
         std::fs::copy(&old.store.path, &own.store.path).unwrap();
         own
     };
     let whole = at_first("whole.duckdb");
     let started = Instant::now();
-    assert_eq!(live(&whole, None), None);
+    assert_eq!(run_until_killed(&whole, None), None);
     let took = started.elapsed();
-    let expect = state(&whole.store.path);
+    let expect = read_state(&whole.store.path);
     let rows = |table: &str| expect.iter().find(|own| own.0 == table).unwrap().1;
     let wholes = BTreeSet::from([(1, rows("features.rows_v1")), (2, rows("features.rows"))]);
     assert!(rows("features.rows") > 20_000, "{expect:?}");
@@ -163,23 +167,24 @@ async fn killed_anywhere_a_switch_ends_the_same() {
             let share = (attempt * 37 + 11) % 100;
             let kill = Some((attempt % 4 != 0, took * share / 100));
             attempt += 1;
-            match live(&own, kill) {
+            match run_until_killed(&own, kill) {
                 Some(found) => at.push(found),
                 None => break,
             }
             // Not always: to look replays the write-ahead log, which the next start is to do.
             if at.len() % 2 == 0 && own.store.path.exists() {
-                check_whole(&own.store.path, &wholes);
+                check_old_or_new(&own.store.path, &wholes);
             }
         }
-        assert_eq!(live(&own, None), None);
-        assert_eq!(state(&own.store.path), expect, "round {round}");
+        assert_eq!(run_until_killed(&own, None), None);
+        assert_eq!(read_state(&own.store.path), expect, "round {round}");
         std::fs::remove_file(&own.store.path).unwrap();
         round += 1;
         assert!(round < 10 * crashes, "it is never killed: {at:?}");
     }
-    let count = |of: At| at.iter().filter(|own| **own == of).count();
-    let (start, backfill, switched) = (count(At::Start), count(At::Backfill), count(At::Switched));
+    let count = |of: KillPoint| at.iter().filter(|own| **own == of).count();
+    let (start, backfill, switched) =
+        (count(KillPoint::Start), count(KillPoint::Backfill), count(KillPoint::Switched));
     println!(
         "{} kills: {start} before, {backfill} while rows were made anew, {switched} after",
         at.len()

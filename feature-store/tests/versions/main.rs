@@ -12,15 +12,15 @@ use std::path::Path;
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::{FeatureStore, Settings};
+use feature_store::{FeatureStore, FeatureStoreSettings};
 use support::{append, assert_same, frame, run};
-use telemetry::{MetricTable, Reading, Report, Source, ZoneId};
+use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
 
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
-const OLD: &str = "version = 1\n[windows]\n10m = ['mean', 'max']\n";
-const NEW: &str = "
+const OLD_DEFINITIONS: &str = "version = 1\n[windows]\n10m = ['mean', 'max']\n";
+const NEW_DEFINITIONS: &str = "
 version = 1
 [windows]
 10m = ['mean']
@@ -31,7 +31,7 @@ where = 'value < 70'
 value = 'temperature_mean_10m + humidity_mean_10m'
 ";
 
-fn settings(dir: &Path, file: &str, definitions: &str) -> Settings {
+fn version_settings(dir: &Path, file: &str, definitions: &str) -> FeatureStoreSettings {
     let mut settings = support::settings(dir);
     settings.store.path = dir.join(file);
     settings.engine.features = dir.join(format!("{file}.toml"));
@@ -40,17 +40,18 @@ fn settings(dir: &Path, file: &str, definitions: &str) -> Settings {
 }
 
 /// Two zones, so many reports in all, one each 20 s; some come late, some are copies.
-fn reports(count: i64) -> Vec<Report> {
+fn generate_reports(count: i64) -> Vec<SensorReport> {
     let report = |i: i64| {
         let event_ms = START_MS + i * 20_000 - if i % 50 == 7 { 900_000 } else { 0 };
-        let reading = |metric: &str, value| Reading { metric: metric.into(), event_ms, value };
-        Report {
+        let reading =
+            |metric: &str, value| SensorReading { metric: metric.into(), event_ms, value };
+        SensorReport {
             zone: ZoneId::new("farm", if i % 3 == 0 { "bay-2" } else { "bay-1" }),
             device: "probe".into(),
             boot: Some("b".into()),
             seq: Some((i - i64::from(i % 40 == 39)) as u64),
             arrival_ms: START_MS + i * 20_000,
-            source: Source::Replay,
+            source: ReportSource::Replay,
             readings: vec![
                 reading("temperature", 20.0 + (i % 17) as f64 / 10.0),
                 reading("humidity", 50.0 + (i % 25) as f64),
@@ -61,11 +62,11 @@ fn reports(count: i64) -> Vec<Report> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changed_definitions_make_all_rows_anew_and_keep_the_old() {
+async fn changed_definitions_recompute_all_rows_and_keep_the_old() {
     let dir = TempDir::new().unwrap();
-    let old = settings(dir.path(), "store.duckdb", OLD);
+    let old = version_settings(dir.path(), "store.duckdb", OLD_DEFINITIONS);
     let log = EventLog::open(&old.log).unwrap();
-    let reports = reports(600);
+    let reports = generate_reports(600);
     let (before, after) = reports.split_at(400);
     append(&log, before).await;
     let before_readings = 2 * before.len() as u64;
@@ -81,14 +82,15 @@ async fn changed_definitions_make_all_rows_anew_and_keep_the_old() {
     .unwrap();
     drop(file);
 
-    let new = settings(dir.path(), "store.duckdb", NEW);
+    let new = version_settings(dir.path(), "store.duckdb", NEW_DEFINITIONS);
     drop(FeatureStore::open(&new, MetricTable::default()).unwrap());
     append(&log, after).await;
     let all = before_readings + 2 * after.len() as u64;
     let found = run(&new, &log, all).await;
-    let expect = run(&settings(dir.path(), "fresh.duckdb", NEW), &log, all).await;
-    assert_eq!(found.columns(), expect.columns());
-    assert!(found.columns().iter().any(|name| name == "temperature_slope_1h"));
+    let expect =
+        run(&version_settings(dir.path(), "fresh.duckdb", NEW_DEFINITIONS), &log, all).await;
+    assert_eq!(found.feature_names(), expect.feature_names());
+    assert!(found.feature_names().iter().any(|name| name == "temperature_slope_1h"));
     assert_same(&frame(&found), &frame(&expect));
     drop(found);
 
@@ -104,19 +106,20 @@ async fn changed_definitions_make_all_rows_anew_and_keep_the_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_definitions_make_nothing_anew_and_old_ones_can_go() {
+async fn the_same_definitions_recompute_nothing_and_old_versions_can_be_dropped() {
     let dir = TempDir::new().unwrap();
-    let old = settings(dir.path(), "store.duckdb", OLD);
+    let old = version_settings(dir.path(), "store.duckdb", OLD_DEFINITIONS);
     let log = EventLog::open(&old.log).unwrap();
-    append(&log, &reports(100)).await;
+    append(&log, &generate_reports(100)).await;
     drop(run(&old, &log, 200).await);
-    let commented = settings(dir.path(), "store.duckdb", &format!("{OLD}# nothing else\n"));
-    let versions = |settings: &Settings| -> Vec<(i32, bool)> {
+    let commented =
+        version_settings(dir.path(), "store.duckdb", &format!("{OLD_DEFINITIONS}# nothing else\n"));
+    let versions = |settings: &FeatureStoreSettings| -> Vec<(i32, bool)> {
         let store = FeatureStore::open(settings, MetricTable::default()).unwrap();
-        store.versions().unwrap().iter().map(|own| (own.number, own.is_active)).collect()
+        store.read_versions().unwrap().iter().map(|own| (own.number, own.is_active)).collect()
     };
     assert_eq!(versions(&commented), [(1, true)]);
-    let new = settings(dir.path(), "store.duckdb", NEW);
+    let new = version_settings(dir.path(), "store.duckdb", NEW_DEFINITIONS);
     assert_eq!(versions(&new), [(1, false), (2, true)]);
     assert!(feature_store::drop_version(&new, 1).unwrap());
     assert!(!feature_store::drop_version(&new, 2).unwrap(), "the active one stays");

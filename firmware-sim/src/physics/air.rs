@@ -30,7 +30,7 @@ pub(super) fn evaporating_share(temperature_c: f64) -> f64 {
 
 /// Moves `value` towards where it would settle, exactly for constant inputs:
 /// the solution of dx/dt = (settled − x)/τ after `dt_s`.
-pub(super) fn relax(value: f64, settled: f64, tau_s: f64, dt_s: f64) -> f64 {
+pub(super) fn relax_towards(value: f64, settled: f64, tau_s: f64, dt_s: f64) -> f64 {
     settled + (value - settled) * (-dt_s / tau_s).exp()
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn relaxing_in_two_steps_is_relaxing_in_one() {
-        let once = relax(10.0, 20.0, 600.0, 120.0);
-        check(relax(relax(10.0, 20.0, 600.0, 60.0), 20.0, 600.0, 60.0), once);
+        let once = relax_towards(10.0, 20.0, 600.0, 120.0);
+        check(relax_towards(relax_towards(10.0, 20.0, 600.0, 60.0), 20.0, 600.0, 60.0), once);
     }
 }

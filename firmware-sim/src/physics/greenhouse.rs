@@ -2,14 +2,14 @@
 //! heater and drip irrigation.
 
 use super::{
-    Quantity,
+    SensedQuantity,
     air::{
         self, AIR_HEAT_J_M3K, CO2_MG_M3_PPM, CO2_OUTDOOR_PPM, LATENT_HEAT_J_G, evaporating_share,
-        relax,
+        relax_towards,
     },
-    moment::Moment,
-    soil::Soil,
-    weather::Weather,
+    simulation_time::SimulationTime,
+    soil::SimulatedSoil,
+    weather::OutdoorWeather,
 };
 
 const FLOOR_M2: f64 = 100.0;
@@ -51,7 +51,7 @@ pub(super) struct Greenhouse {
     /// 0 to 1.
     heater: f64,
     valve_open: bool,
-    beds: [Soil; 2],
+    beds: [SimulatedSoil; 2],
 }
 
 impl Greenhouse {
@@ -63,11 +63,16 @@ impl Greenhouse {
             light_lux: 0.0,
             heater: 0.0,
             valve_open: false,
-            beds: [Soil::new(0.92), Soil::new(1.08)],
+            beds: [SimulatedSoil::new(0.92), SimulatedSoil::new(1.08)],
         }
     }
 
-    pub(super) fn step(&mut self, weather: &Weather, moment: &Moment, dt_s: f64) {
+    pub(super) fn step_balances(
+        &mut self,
+        weather: &OutdoorWeather,
+        moment: &SimulationTime,
+        dt_s: f64,
+    ) {
         let sun_w = weather.sun_w_m2 * TRANSMITTANCE * FLOOR_M2;
         self.light_lux = weather.daylight_lux() * TRANSMITTANCE;
         let is_day = (6.0..20.0).contains(&moment.hour);
@@ -81,12 +86,12 @@ impl Greenhouse {
         let heat_w = self.heater * HEATER_W + sun_w * ABSORBED - transpired_g_s * LATENT_HEAT_J_G;
         let settled_c = weather.temperature_c + heat_w / exchange_w_k;
         self.temperature_c =
-            relax(self.temperature_c, settled_c, HEAT_CAPACITY_J_K / exchange_w_k, dt_s);
+            relax_towards(self.temperature_c, settled_c, HEAT_CAPACITY_J_K / exchange_w_k, dt_s);
 
         let air_s = VOLUME_M3 / air_m3_s;
         let settled_g_m3 = weather.vapour_g_m3 + transpired_g_s / air_m3_s;
         // What is too much condenses on the cover.
-        self.vapour_g_m3 = relax(self.vapour_g_m3, settled_g_m3, air_s, dt_s)
+        self.vapour_g_m3 = relax_towards(self.vapour_g_m3, settled_g_m3, air_s, dt_s)
             .min(air::saturation_g_m3(self.temperature_c));
 
         let light_w_m2 = sun_w / FLOOR_M2;
@@ -95,7 +100,7 @@ impl Greenhouse {
             * (self.co2_ppm / (self.co2_ppm + HALF_CO2_PPM));
         let source_mg_s = (RESPIRATION_MG_M2_S - uptake_mg_m2_s) * FLOOR_M2;
         let settled_ppm = CO2_OUTDOOR_PPM + source_mg_s / CO2_MG_M3_PPM / air_m3_s;
-        self.co2_ppm = relax(self.co2_ppm, settled_ppm, air_s, dt_s);
+        self.co2_ppm = relax_towards(self.co2_ppm, settled_ppm, air_s, dt_s);
     }
 
     /// Steps irrigation and both beds; returns the water transpired, g/s.
@@ -114,25 +119,25 @@ impl Greenhouse {
         let taken_mm = self
             .beds
             .iter_mut()
-            .map(|bed| bed.step(watered_mm_s, demand_mm_s, air_c, dt_s))
+            .map(|bed| bed.step_balance(watered_mm_s, demand_mm_s, air_c, dt_s))
             .sum::<f64>()
             / 2.0;
         taken_mm * 1e3 * FLOOR_M2 / dt_s
     }
 
-    pub(super) fn read(&self, quantity: Quantity) -> Option<f64> {
+    pub(super) fn read_quantity(&self, quantity: SensedQuantity) -> Option<f64> {
         match quantity {
-            Quantity::Temperature => Some(self.temperature_c),
-            Quantity::Humidity => {
+            SensedQuantity::Temperature => Some(self.temperature_c),
+            SensedQuantity::Humidity => {
                 let saturated = air::saturation_g_m3(self.temperature_c);
                 Some((100.0 * self.vapour_g_m3 / saturated).min(100.0))
             }
-            Quantity::Co2 => Some(self.co2_ppm),
-            Quantity::Light => Some(self.light_lux),
-            Quantity::Heater => Some(100.0 * self.heater),
-            Quantity::Irrigation => Some(f64::from(u8::from(self.valve_open))),
-            Quantity::SoilMoisture(end) => self.beds.get(end).map(|bed| bed.moisture_pct),
-            Quantity::SoilTemperature(end) => self.beds.get(end).map(|bed| bed.temperature_c),
+            SensedQuantity::Co2 => Some(self.co2_ppm),
+            SensedQuantity::Light => Some(self.light_lux),
+            SensedQuantity::Heater => Some(100.0 * self.heater),
+            SensedQuantity::Irrigation => Some(f64::from(u8::from(self.valve_open))),
+            SensedQuantity::SoilMoisture(end) => self.beds.get(end).map(|bed| bed.moisture_pct),
+            SensedQuantity::SoilTemperature(end) => self.beds.get(end).map(|bed| bed.temperature_c),
             _ => None,
         }
     }

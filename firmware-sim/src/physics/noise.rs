@@ -5,7 +5,7 @@ use rand_distr::StandardNormal;
 use rand_pcg::Pcg64Mcg;
 
 /// A draw from the normal distribution with mean 0.
-pub(crate) fn normal(rng: &mut Pcg64Mcg, sd: f64) -> f64 {
+pub(crate) fn draw_normal(rng: &mut Pcg64Mcg, sd: f64) -> f64 {
     sd * rng.sample::<f64, _>(StandardNormal)
 }
 
@@ -13,7 +13,7 @@ pub(crate) fn normal(rng: &mut Pcg64Mcg, sd: f64) -> f64 {
 /// any interval is an AR(1). Exact for any step (Gillespie 1996, Phys. Rev. E
 /// 54, 2084).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wander {
+pub(super) struct OrnsteinUhlenbeck {
     /// Standard deviation over a long time.
     sd: f64,
     /// Time after which it has forgotten 63 % of where it was, in seconds.
@@ -22,14 +22,14 @@ pub(super) struct Wander {
     pub(super) value: f64,
 }
 
-impl Wander {
+impl OrnsteinUhlenbeck {
     pub(super) fn new(sd: f64, memory_s: f64, rng: &mut Pcg64Mcg) -> Self {
-        Self { sd, memory_s, value: normal(rng, sd) }
+        Self { sd, memory_s, value: draw_normal(rng, sd) }
     }
 
     pub(super) fn step(&mut self, dt_s: f64, rng: &mut Pcg64Mcg) {
         let kept = (-dt_s / self.memory_s).exp();
-        self.value = self.value * kept + normal(rng, self.sd * (1.0 - kept * kept).sqrt());
+        self.value = self.value * kept + draw_normal(rng, self.sd * (1.0 - kept * kept).sqrt());
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn spread_and_memory_are_as_asked() {
         let mut rng = Pcg64Mcg::seed_from_u64(1);
-        let mut wander = Wander::new(2.0, 600.0, &mut rng);
+        let mut wander = OrnsteinUhlenbeck::new(2.0, 600.0, &mut rng);
         let n = 200_000;
         let (mut squares, mut products) = (0.0, 0.0);
         for _ in 0..n {

@@ -5,10 +5,10 @@ use rand_distr::Poisson;
 use rand_pcg::Pcg64Mcg;
 
 use super::{
-    Quantity,
-    air::{self, AIR_HEAT_J_M3K, CO2_MG_M3_PPM, CO2_OUTDOOR_PPM, relax},
-    moment::Moment,
-    weather::Weather,
+    SensedQuantity,
+    air::{self, AIR_HEAT_J_M3K, CO2_MG_M3_PPM, CO2_OUTDOOR_PPM, relax_towards},
+    simulation_time::SimulationTime,
+    weather::OutdoorWeather,
 };
 
 const VOLUME_M3: f64 = 60.0;
@@ -35,16 +35,16 @@ const PERSON_CO2_MG_S: f64 = 0.0048 * 1_830.0;
 
 /// When people use a room.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Habits {
+pub(super) enum OccupancyPattern {
     /// Weekdays 8 to 18, up to four.
     Office,
     /// Mornings and evenings, and weekends, up to three.
     Living,
 }
 
-impl Habits {
+impl OccupancyPattern {
     /// People expected at a moment.
-    fn expected(self, moment: &Moment) -> f64 {
+    fn expected_people(self, moment: &SimulationTime) -> f64 {
         match self {
             Self::Office if moment.is_weekend => 0.0,
             Self::Office => match moment.hour {
@@ -71,8 +71,8 @@ impl Habits {
 
 /// The state of a room.
 #[derive(Debug)]
-pub(super) struct Room {
-    habits: Habits,
+pub(super) struct SimulatedRoom {
+    habits: OccupancyPattern,
     people: u32,
     movements: f64,
     heating: bool,
@@ -84,8 +84,8 @@ pub(super) struct Room {
     light_lux: f64,
 }
 
-impl Room {
-    pub(super) fn new(habits: Habits) -> Self {
+impl SimulatedRoom {
+    pub(super) fn new(habits: OccupancyPattern) -> Self {
         Self {
             habits,
             people: 0,
@@ -100,15 +100,15 @@ impl Room {
         }
     }
 
-    pub(super) fn step(
+    pub(super) fn step_balances(
         &mut self,
-        weather: &Weather,
-        moment: &Moment,
+        weather: &OutdoorWeather,
+        moment: &SimulationTime,
         dt_s: f64,
         rng: &mut Pcg64Mcg,
     ) {
         self.move_people(moment, dt_s, rng);
-        self.control(moment);
+        self.control_climate(moment);
         let people = f64::from(self.people);
         let ach = if self.window_open { WINDOW_ACH } else { LEAK_ACH };
         let air_m3_s = VOLUME_M3 * ach / 3600.0;
@@ -119,13 +119,13 @@ impl Room {
             + weather.sun_w_m2 * WINDOW_M2 * if self.blinds_down { BLINDS } else { 1.0 };
         let settled_c = weather.temperature_c + heat_w / exchange_w_k;
         self.temperature_c =
-            relax(self.temperature_c, settled_c, HEAT_CAPACITY_J_K / exchange_w_k, dt_s);
+            relax_towards(self.temperature_c, settled_c, HEAT_CAPACITY_J_K / exchange_w_k, dt_s);
         let air_s = VOLUME_M3 / air_m3_s;
         let settled_g_m3 = weather.vapour_g_m3 + people * PERSON_G_S / air_m3_s;
-        self.vapour_g_m3 = relax(self.vapour_g_m3, settled_g_m3, air_s, dt_s)
+        self.vapour_g_m3 = relax_towards(self.vapour_g_m3, settled_g_m3, air_s, dt_s)
             .min(air::saturation_g_m3(self.temperature_c));
         let settled_ppm = CO2_OUTDOOR_PPM + people * PERSON_CO2_MG_S / CO2_MG_M3_PPM / air_m3_s;
-        self.co2_ppm = relax(self.co2_ppm, settled_ppm, air_s, dt_s);
+        self.co2_ppm = relax_towards(self.co2_ppm, settled_ppm, air_s, dt_s);
         // A daylight factor of 2 %, and lamps when that is not enough to work.
         let daylight_lux = 0.02 * weather.daylight_lux();
         let lamps_lux = if self.people > 0 && daylight_lux < 500.0 { 420.0 } else { 0.0 };
@@ -134,10 +134,10 @@ impl Room {
 
     /// People come and go one at a time, about every quarter of an hour, so
     /// that their number follows the expected one.
-    fn move_people(&mut self, moment: &Moment, dt_s: f64, rng: &mut Pcg64Mcg) {
+    fn move_people(&mut self, moment: &SimulationTime, dt_s: f64, rng: &mut Pcg64Mcg) {
         let changes = rng.random_bool((dt_s / 900.0).clamp(0.0, 1.0));
         if changes {
-            let expected = self.habits.expected(moment);
+            let expected = self.habits.expected_people(moment);
             let draw = rng.random_range(0.0..2.0);
             if f64::from(self.people) < expected * draw {
                 self.people = (self.people + 1).min(self.habits.people_max());
@@ -152,7 +152,7 @@ impl Room {
         }
     }
 
-    fn control(&mut self, moment: &Moment) {
+    fn control_climate(&mut self, moment: &SimulationTime) {
         let target_c = if (7.0..22.0).contains(&moment.hour) { 20.5 } else { 17.0 };
         if self.temperature_c < target_c - HYSTERESIS_C {
             self.heating = true;
@@ -171,17 +171,17 @@ impl Room {
         self.window_open = self.people > 0 && (stuffy || (self.window_open && !fresh));
     }
 
-    pub(super) fn read(&self, quantity: Quantity) -> Option<f64> {
+    pub(super) fn read_quantity(&self, quantity: SensedQuantity) -> Option<f64> {
         match quantity {
-            Quantity::Temperature => Some(self.temperature_c),
-            Quantity::Humidity => {
+            SensedQuantity::Temperature => Some(self.temperature_c),
+            SensedQuantity::Humidity => {
                 Some(100.0 * self.vapour_g_m3 / air::saturation_g_m3(self.temperature_c))
                     .map(|percent| percent.min(100.0))
             }
-            Quantity::Co2 => Some(self.co2_ppm),
-            Quantity::Light => Some(self.light_lux),
-            Quantity::Motion => Some(self.movements),
-            Quantity::Heater => Some(if self.heating { 100.0 } else { 0.0 }),
+            SensedQuantity::Co2 => Some(self.co2_ppm),
+            SensedQuantity::Light => Some(self.light_lux),
+            SensedQuantity::Motion => Some(self.movements),
+            SensedQuantity::Heater => Some(if self.heating { 100.0 } else { 0.0 }),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! The root zone of a bed: water in and out, and a slow temperature.
 
-use super::air::relax;
+use super::air::relax_towards;
 
 /// Depth of the substrate, mm: one mm of water is one percent of its volume.
 const DEPTH_MM: f64 = 100.0;
@@ -18,21 +18,21 @@ const WARMING_S: f64 = 7.0 * 3600.0;
 
 /// The root zone at one end of a bed.
 #[derive(Debug)]
-pub(super) struct Soil {
+pub(super) struct SimulatedSoil {
     /// Water of the drippers that reaches this end, as a share of the mean.
     supply: f64,
     pub(super) moisture_pct: f64,
     pub(super) temperature_c: f64,
 }
 
-impl Soil {
+impl SimulatedSoil {
     pub(super) const fn new(supply: f64) -> Self {
         Self { supply, moisture_pct: 27.0, temperature_c: 20.0 }
     }
 
     /// Steps the water balance of FAO-56 (eq. 85, without runoff and capillary
     /// rise). Returns the water that the crop took, mm.
-    pub(super) fn step(
+    pub(super) fn step_balance(
         &mut self,
         watered_mm_s: f64,
         demand_mm_s: f64,
@@ -46,9 +46,10 @@ impl Soil {
         let watered_mm = watered_mm_s * self.supply * dt_s;
         self.moisture_pct += (watered_mm - taken_mm) * 100.0 / DEPTH_MM;
         if self.moisture_pct > FIELD_CAPACITY_PCT {
-            self.moisture_pct = relax(self.moisture_pct, FIELD_CAPACITY_PCT, DRAINAGE_S, dt_s);
+            self.moisture_pct =
+                relax_towards(self.moisture_pct, FIELD_CAPACITY_PCT, DRAINAGE_S, dt_s);
         }
-        self.temperature_c = relax(self.temperature_c, air_c, WARMING_S, dt_s);
+        self.temperature_c = relax_towards(self.temperature_c, air_c, WARMING_S, dt_s);
         taken_mm
     }
 }
@@ -59,9 +60,9 @@ mod tests {
 
     /// Percent of water after an hour.
     fn check(start_pct: f64, watered_mm_s: f64, demand_mm_s: f64, expect_pct: f64) {
-        let mut soil = Soil { moisture_pct: start_pct, ..Soil::new(1.0) };
+        let mut soil = SimulatedSoil { moisture_pct: start_pct, ..SimulatedSoil::new(1.0) };
         for _ in 0..60 {
-            soil.step(watered_mm_s, demand_mm_s, 20.0, 60.0);
+            soil.step_balance(watered_mm_s, demand_mm_s, 20.0, 60.0);
         }
         let got = soil.moisture_pct;
         assert!((got - expect_pct).abs() < 0.01, "{got}, expected {expect_pct}");

@@ -2,7 +2,7 @@
 
 use rand_pcg::Pcg64Mcg;
 
-use super::{air, moment::Moment, noise::Wander};
+use super::{air, noise::OrnsteinUhlenbeck, simulation_time::SimulationTime};
 
 /// Lux of one W/m² of daylight: its luminous efficacy is 105–130 lm/W
 /// (Littlefair 1985, Lighting Res. Technol. 17, 162).
@@ -10,15 +10,15 @@ const LUX_W_M2: f64 = 115.0;
 
 /// The outdoor state.
 #[derive(Debug)]
-pub(super) struct Weather {
+pub(super) struct OutdoorWeather {
     latitude_rad: f64,
     /// Warm and cold spells, °C, over days.
-    spell: Wander,
+    spell: OrnsteinUhlenbeck,
     /// Gusts and passing clouds, °C, over minutes.
-    gust: Wander,
+    gust: OrnsteinUhlenbeck,
     /// Cloudiness before it is squeezed into 0–1.
-    cloud: Wander,
-    pressure: Wander,
+    cloud: OrnsteinUhlenbeck,
+    pressure: OrnsteinUhlenbeck,
     pub(super) temperature_c: f64,
     /// Water in the outdoor air.
     pub(super) vapour_g_m3: f64,
@@ -26,24 +26,24 @@ pub(super) struct Weather {
     pub(super) sun_w_m2: f64,
 }
 
-impl Weather {
-    pub(super) fn new(latitude_deg: f64, moment: &Moment, rng: &mut Pcg64Mcg) -> Self {
+impl OutdoorWeather {
+    pub(super) fn new(latitude_deg: f64, moment: &SimulationTime, rng: &mut Pcg64Mcg) -> Self {
         const HOUR_S: f64 = 3600.0;
         let mut weather = Self {
             latitude_rad: latitude_deg.to_radians(),
-            spell: Wander::new(2.5, 60.0 * HOUR_S, rng),
-            gust: Wander::new(0.25, 0.3 * HOUR_S, rng),
-            cloud: Wander::new(1.6, 8.0 * HOUR_S, rng),
-            pressure: Wander::new(6.0, 50.0 * HOUR_S, rng),
+            spell: OrnsteinUhlenbeck::new(2.5, 60.0 * HOUR_S, rng),
+            gust: OrnsteinUhlenbeck::new(0.25, 0.3 * HOUR_S, rng),
+            cloud: OrnsteinUhlenbeck::new(1.6, 8.0 * HOUR_S, rng),
+            pressure: OrnsteinUhlenbeck::new(6.0, 50.0 * HOUR_S, rng),
             temperature_c: 0.0,
             vapour_g_m3: 0.0,
             sun_w_m2: 0.0,
         };
-        weather.step(moment, 0.0, rng);
+        weather.step_weather(moment, 0.0, rng);
         weather
     }
 
-    pub(super) fn step(&mut self, moment: &Moment, dt_s: f64, rng: &mut Pcg64Mcg) {
+    pub(super) fn step_weather(&mut self, moment: &SimulationTime, dt_s: f64, rng: &mut Pcg64Mcg) {
         for wander in [&mut self.spell, &mut self.gust, &mut self.cloud, &mut self.pressure] {
             wander.step(dt_s, rng);
         }
@@ -75,13 +75,13 @@ impl Weather {
 
 /// The mean temperature of the day: coldest in mid-January, as at Almería
 /// (AEMET normals 1981–2010: 12.6 °C in January, 26.6 °C in August).
-fn season_c(moment: &Moment) -> f64 {
+fn season_c(moment: &SimulationTime) -> f64 {
     19.5 - 7.0 * (std::f64::consts::TAU * (moment.day_of_year - 25.0) / 365.25).cos()
 }
 
 /// Irradiance under a clear sky (Haurwitz 1945, J. Meteorol. 2, 154), with the
 /// declination of Cooper 1969 (Duffie & Beckman, eq. 1.6.1).
-fn clear_sky_w_m2(latitude_rad: f64, moment: &Moment) -> f64 {
+fn clear_sky_w_m2(latitude_rad: f64, moment: &SimulationTime) -> f64 {
     let year = std::f64::consts::TAU * (284.0 + moment.day_of_year) / 365.0;
     let declination = 23.45_f64.to_radians() * year.sin();
     let hour_angle = (15.0 * (moment.hour - 12.0)).to_radians();
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn check(latitude_deg: f64, day_of_year: f64, hour: f64, expect_w_m2: f64) {
-        let moment = Moment { day_of_year, hour, is_weekend: false };
+        let moment = SimulationTime { day_of_year, hour, is_weekend: false };
         let got = clear_sky_w_m2(f64::to_radians(latitude_deg), &moment);
         assert!((got - expect_w_m2).abs() < 1.0, "{got}, expected {expect_w_m2}");
     }

@@ -2,24 +2,24 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-pub use recordings::Layout;
-use recordings::{Options, Row, Sensor, merge};
+pub use recordings::RecordingLayout;
+use recordings::{RecordedRow, RecordingOptions, SensorKey, merge};
 use serde::Serialize;
-use telemetry::Source;
+use telemetry::ReportSource;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Counts, Progress, Settings, SimError, connection::Connection, message::topic, simulation::Pace,
-    tally::Tally,
+    PublishCounts, SimError, SimulationProgress, SimulatorConfig, connection::DeviceConnection,
+    message::device_topic, publish_counts::PublishTally, simulation::RatePacer,
 };
 
 /// What to play.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ReplayRequest {
     /// A folder, or a file.
     pub path: PathBuf,
     /// How it is laid out.
-    pub layout: Layout,
+    pub layout: RecordingLayout,
     /// Only these zones; all where there are none.
     pub rooms: Vec<String>,
     /// This time and later, UTC ms.
@@ -32,9 +32,9 @@ pub struct Request {
 
 /// What was played.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
+pub struct ReplaySummary {
     /// What was published and acknowledged.
-    pub counts: Counts,
+    pub counts: PublishCounts,
     /// Rows that could not be read.
     pub rejects: u64,
     /// The first of them: place and reason.
@@ -51,14 +51,14 @@ pub struct Summary {
 /// # Errors
 /// [`SimError`]: a setting, nothing to play, a file that cannot be opened. A
 /// row that cannot be read is counted and named instead.
-pub async fn replay(
-    settings: &Settings,
-    request: &Request,
-    observe: impl Fn(Progress),
+pub async fn replay_recording(
+    settings: &SimulatorConfig,
+    request: &ReplayRequest,
+    observe: impl Fn(SimulationProgress),
     shutdown: &CancellationToken,
-) -> Result<Summary, SimError> {
-    settings.check()?;
-    let options = Options {
+) -> Result<ReplaySummary, SimError> {
+    settings.check_values()?;
+    let options = RecordingOptions {
         site: settings.replay.site.clone(),
         zones: request.rooms.clone(),
         columns: settings.replay.columns.clone(),
@@ -66,28 +66,29 @@ pub async fn replay(
         delimiter: settings.replay.wide_csv.delimiter.as_bytes().first().copied().unwrap_or(b','),
         // The gateway that takes them judges names, by the metrics of its site.
         takes_unknown_metrics: true,
-        ..Options::default()
+        ..RecordingOptions::default()
     };
-    let sources = recordings::open(&request.path, request.layout, &options)?;
-    let rows = sources.iter().map(recordings::Source::rows).collect::<Result<_, _>>()?;
-    let tally = Arc::new(Tally::default());
+    let sources = recordings::open_recording(&request.path, request.layout, &options)?;
+    let rows =
+        sources.iter().map(recordings::RecordingSource::read_rows).collect::<Result<_, _>>()?;
+    let tally = Arc::new(PublishTally::default());
     let unacknowledged_max = u32::from(settings.broker.inflight_max);
     let client_id = format!("{}-replay", settings.broker.client_prefix);
-    let connection = Connection::open(
+    let connection = DeviceConnection::open(
         &settings.broker,
         &client_id,
         &format!("status/{client_id}"),
         unacknowledged_max,
         tally.clone(),
     )?;
-    let mut summary = Summary::default();
+    let mut summary = ReplaySummary::default();
     let mut pace = None;
     let shown_max = settings.replay.rejects_shown;
     let end_ms = request.to_ms.unwrap_or(i64::MAX);
-    let mut topics: HashMap<Arc<Sensor>, String> = HashMap::new();
-    for row in merge::in_order(rows) {
+    let mut topics: HashMap<Arc<SensorKey>, String> = HashMap::new();
+    for row in merge::merge_in_order(rows) {
         if shutdown.is_cancelled()
-            || request.max.is_some_and(|max| tally.counts().messages_published >= max)
+            || request.max.is_some_and(|max| tally.load_counts().messages_published >= max)
         {
             break;
         }
@@ -108,45 +109,47 @@ pub async fn replay(
         if row.event_ms >= end_ms {
             break;
         }
-        let Row { sensor, event_ms, arrival_ms, value, .. } = row;
+        let RecordedRow { sensor, event_ms, arrival_ms, value, .. } = row;
         let first_ms = *summary.first_ms.get_or_insert(event_ms);
         summary.last_ms = Some(event_ms);
         let pace = pace.get_or_insert_with(|| {
-            Pace::start(settings.replay.rate_max, settings.replay.speed_max, first_ms)
+            RatePacer::start_at(settings.replay.rate_max, settings.replay.speed_max, first_ms)
         });
         let topic = topics
             .entry(sensor)
-            .or_insert_with_key(|own| topic(&own.zone, &own.device, Some(&own.metric)));
-        connection.send(topic.clone(), payload(event_ms, arrival_ms, value), 1).await;
-        let counts = tally.counts();
+            .or_insert_with_key(|own| device_topic(&own.zone, &own.device, Some(&own.metric)));
+        connection
+            .send_recorded(topic.clone(), encode_recorded(event_ms, arrival_ms, value), 1)
+            .await;
+        let counts = tally.load_counts();
         if counts.messages_published.is_multiple_of(1000) {
-            observe(Progress {
+            observe(SimulationProgress {
                 counts,
                 at_ms: event_ms,
-                share: share(request, first_ms, event_ms),
+                share: replayed_share(request, first_ms, event_ms),
             });
         }
-        pace.wait(counts.messages_published, event_ms).await;
+        pace.wait_until_due(counts.messages_published, event_ms).await;
     }
     tokio::select! {
-        () = connection.settle() => {}
+        () = connection.wait_until_settled() => {}
         () = shutdown.cancelled() => {}
     }
     connection.close().await;
-    summary.counts = tally.counts();
+    summary.counts = tally.load_counts();
     Ok(summary)
 }
 
 /// A recorded value as a message. Neither boot nor sequence number: recorded
 /// data has none, and made-up ones would tell two parts of it apart wrongly.
-fn payload(event_ms: i64, arrival_ms: i64, value: f64) -> Vec<u8> {
+fn encode_recorded(event_ms: i64, arrival_ms: i64, value: f64) -> Vec<u8> {
     let body = serde_json::json!({
-        "value": value, "ts": event_ms, "source": Source::Replay.as_str(), "arrival": arrival_ms,
+        "value": value, "ts": event_ms, "source": ReportSource::Replay.as_str(), "arrival": arrival_ms,
     });
     body.to_string().into_bytes()
 }
 
-fn share(request: &Request, first_ms: i64, at_ms: i64) -> f64 {
+fn replayed_share(request: &ReplayRequest, first_ms: i64, at_ms: i64) -> f64 {
     let of_time =
         request.to_ms.map(|to_ms| (at_ms - first_ms) as f64 / (to_ms - first_ms).max(1) as f64);
     of_time.unwrap_or(0.0).clamp(0.0, 1.0)

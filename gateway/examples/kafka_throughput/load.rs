@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::mqtt::{self, Version};
+use super::mqtt::{self, ProtocolLevel};
 
 pub(crate) const PAYLOAD_BYTES: usize = 256;
 /// Unacknowledged messages of one connection.
@@ -28,7 +28,7 @@ const ANSWER_BYTES: usize = 4;
 
 /// Which messages, and how many.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+pub(crate) struct LoadPlan {
     pub(crate) port: u16,
     pub(crate) site: &'static str,
     pub(crate) connections: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Load {
 }
 
 /// Devices at work, on a thread of their own.
-pub(crate) struct Running {
+pub(crate) struct RunningLoad {
     acknowledged: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
     began: Instant,
@@ -45,14 +45,14 @@ pub(crate) struct Running {
 }
 
 /// What they did.
-pub(crate) struct Done {
+pub(crate) struct LoadResult {
     pub(crate) acknowledged: u64,
     pub(crate) seconds: f64,
     /// Of each PUBACK, µs, in order of size.
     latencies_us: Vec<u32>,
 }
 
-impl Done {
+impl LoadResult {
     /// The latency that this share of messages did not exceed, ms.
     pub(crate) fn latency_ms(&self, share: f64) -> f64 {
         let at = (self.latencies_us.len() as f64 * share) as usize;
@@ -60,23 +60,24 @@ impl Done {
     }
 }
 
-impl Load {
-    pub(crate) fn start(self) -> Running {
+impl LoadPlan {
+    pub(crate) fn start_load(self) -> RunningLoad {
         let (acknowledged, is_over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
         let shared = (acknowledged.clone(), is_over.clone());
         let thread = std::thread::spawn(move || {
             Builder::new_current_thread().enable_all().build()?.block_on(async {
                 let (acknowledged, is_over) = &shared;
-                let devices = (0..self.connections).map(|n| self.device(n, acknowledged, is_over));
+                let devices =
+                    (0..self.connections).map(|n| self.run_device(n, acknowledged, is_over));
                 let all = futures_util::future::try_join_all(devices).await?;
                 Ok(all.concat())
             })
         });
-        Running { acknowledged, is_over, began: Instant::now(), thread }
+        RunningLoad { acknowledged, is_over, began: Instant::now(), thread }
     }
 
     /// One device, until it is over and everything is acknowledged.
-    async fn device(
+    async fn run_device(
         &self,
         device: u64,
         acknowledged: &AtomicU64,
@@ -85,7 +86,7 @@ impl Load {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.set_nodelay(true)?;
         let client = format!("{}-{device}", self.site);
-        stream.write_all(&mqtt::connect(Version::V3, &client, 0)).await?;
+        stream.write_all(&mqtt::encode_connect(ProtocolLevel::V3, &client, 0)).await?;
         stream.read_exact(&mut [0; 4]).await?;
         let topic = format!("sensors/{}/bay-{device}/probe", self.site);
         let every = self.per_s.map(|per_s| Duration::from_secs(self.connections) / per_s as u32);
@@ -102,7 +103,13 @@ impl Load {
             let now = Instant::now();
             while !is_over && open.len() < WINDOW && (every.is_none() || due <= now) {
                 let id = (seq % 60_000 + 1) as u16;
-                let packet = mqtt::publish(Version::V3, 0, topic.as_bytes(), id, &payload(seq));
+                let packet = mqtt::encode_publish(
+                    ProtocolLevel::V3,
+                    0,
+                    topic.as_bytes(),
+                    id,
+                    &build_payload(seq),
+                );
                 outgoing.extend(packet);
                 // From when it was due: a sender that waits must not hide it.
                 open.push_back(if every.is_some() { due } else { now });
@@ -133,24 +140,24 @@ impl Load {
 /// How often a device that waits looks whether it is over.
 const LOOK: Duration = Duration::from_millis(50);
 
-impl Running {
-    pub(crate) fn acknowledged(&self) -> u64 {
+impl RunningLoad {
+    pub(crate) fn acknowledged_count(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
     /// No new messages; when all are acknowledged, what was done.
-    pub(crate) async fn finish(self) -> Result<Done> {
+    pub(crate) async fn finish_load(self) -> Result<LoadResult> {
         let seconds = self.began.elapsed().as_secs_f64();
         self.is_over.store(true, Ordering::Relaxed);
         let joined = tokio::task::spawn_blocking(|| self.thread.join()).await?;
         let mut latencies_us = joined.expect("devices do not panic")?;
         latencies_us.sort_unstable();
         let acknowledged = self.acknowledged.load(Ordering::Relaxed);
-        Ok(Done { acknowledged, seconds, latencies_us })
+        Ok(LoadResult { acknowledged, seconds, latencies_us })
     }
 }
 
-pub(crate) fn payload(seq: u64) -> Vec<u8> {
+pub(crate) fn build_payload(seq: u64) -> Vec<u8> {
     let mut payload = format!(
         r#"{{"seq":{seq},"boot":"b7","temperature":21.53,"humidity":64.2,"co2":812,"light":431.5,"soil_moisture":31.2"#
     );

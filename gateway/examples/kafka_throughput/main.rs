@@ -40,16 +40,16 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use eventlog::{EventLog, Positions, Settings};
-use kafka::Kafka;
-use load::Load;
-use mosquitto::Mosquitto;
-use node::Node;
-use telemetry::{Report, topic::READINGS};
+use eventlog::{EventLog, EventLogConfig, PartitionOffsets};
+use kafka::KafkaProcess;
+use load::LoadPlan;
+use mosquitto::MosquittoProcess;
+use node::MeasuredGateway;
+use telemetry::{SensorReport, topic::READINGS};
 use tokio::{runtime::Runtime, time::sleep};
 
 /// Longer than anything here takes.
-const AGES: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// At which latency is measured, messages a second in all.
 const LIVE_PER_S: u64 = 5000;
 /// Beside which the backlog is drained, messages a second in all.
@@ -60,45 +60,60 @@ const AWAY: Duration = Duration::from_secs(10);
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|first| first == node::ROLE) {
-        return node::run(&args[1..]);
+        return node::run_gateway(&args[1..]);
     }
     let seconds: u64 = args.first().map_or(Ok(10), |text| text.parse())?;
     let connections: u64 = args.get(1).map_or(Ok(12), |text| text.parse())?;
     let dir = tempfile::tempdir()?;
-    let kafka = Kafka::start(&dir.path().join("kafka"), None)?;
-    let bench = Bench { log: EventLog::open(&Settings::kafka(&kafka.brokers()))?, kafka, seconds };
-    let load = |site: &'static str, port, per_s| Load { port, site, connections, per_s };
+    let kafka = KafkaProcess::start_kafka(&dir.path().join("kafka"), None)?;
+    let bench = ThroughputBench {
+        log: EventLog::open(&EventLogConfig::for_kafka(&kafka.broker_address()))?,
+        kafka,
+        seconds,
+    };
+    let load = |site: &'static str, port, per_s| LoadPlan { port, site, connections, per_s };
     let runtime = Runtime::new()?;
     println!("| what | measured |\n|---|--:|");
     let parts: Vec<&str> = args.iter().skip(2).map(String::as_str).collect();
     let is_wanted = |part| parts.is_empty() || parts.contains(&part);
     runtime.block_on(async {
         if is_wanted("peers") {
-            let produced = peers::produce(&bench.kafka.brokers(), seconds).await?;
+            let produced = peers::measure_producer(&bench.kafka.broker_address(), seconds).await?;
             println!(
                 "| peer: plain rdkafka producer, acks=all, idempotent | {produced:.0} msg/s |"
             );
-            let broker = Mosquitto::start(&dir.path().join("mosquitto"), true)?;
-            let relayed = peers::relay(&load("peer", broker.port, None), seconds).await?;
+            let broker = MosquittoProcess::start_mosquitto(&dir.path().join("mosquitto"), true)?;
+            let relayed = peers::measure_relay(&load("peer", broker.port, None), seconds).await?;
             println!(
                 "| peer: Mosquitto → plain subscriber, acknowledges at once | {relayed:.0} msg/s |"
             );
         }
         if is_wanted("listener") {
-            let node = Node::start(&dir.path().join("listener"), &bench.kafka.brokers(), None)?;
+            let node = MeasuredGateway::start_gateway(
+                &dir.path().join("listener"),
+                &bench.kafka.broker_address(),
+                None,
+            )?;
             let port = node.mqtt;
-            bench.sustained("listener", &node, load("listener-max", port, None)).await?;
-            bench.latency("listener", &node, load("listener-live", port, Some(LIVE_PER_S))).await?;
-            bench.drain("listener", load("listener-drain", port, Some(DRAINED_PER_S))).await?;
+            bench.measure_throughput("listener", &node, load("listener-max", port, None)).await?;
+            bench
+                .measure_latency("listener", &node, load("listener-live", port, Some(LIVE_PER_S)))
+                .await?;
+            bench
+                .measure_drain("listener", load("listener-drain", port, Some(DRAINED_PER_S)))
+                .await?;
             println!("| listener: largest resident set | {:.1} MB |", node.peak_rss_mb());
         }
         if is_wanted("bridge") {
-            let broker = Mosquitto::start(&dir.path().join("mosquitto-2"), true)?;
+            let broker = MosquittoProcess::start_mosquitto(&dir.path().join("mosquitto-2"), true)?;
             let (folder, port) = (dir.path().join("bridge"), broker.port);
-            let node = Node::start(&folder, &bench.kafka.brokers(), Some(port))?;
-            bench.sustained("bridge", &node, load("bridge-max", port, None)).await?;
-            bench.latency("bridge", &node, load("bridge-live", port, Some(LIVE_PER_S))).await?;
-            bench.drain("bridge", load("bridge-drain", port, Some(DRAINED_PER_S))).await?;
+            let node =
+                MeasuredGateway::start_gateway(&folder, &bench.kafka.broker_address(), Some(port))?;
+            bench.measure_throughput("bridge", &node, load("bridge-max", port, None)).await?;
+            bench
+                .measure_latency("bridge", &node, load("bridge-live", port, Some(LIVE_PER_S)))
+                .await?;
+            bench.measure_drain("bridge", load("bridge-drain", port, Some(DRAINED_PER_S))).await?;
             println!("| bridge: largest resident set | {:.1} MB |", node.peak_rss_mb());
         }
         Ok::<(), anyhow::Error>(())
@@ -114,22 +129,27 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-struct Bench {
+struct ThroughputBench {
     log: EventLog,
-    kafka: Kafka,
+    kafka: KafkaProcess,
     seconds: u64,
 }
 
-impl Bench {
+impl ThroughputBench {
     /// As many messages as are taken, and then none missing.
-    async fn sustained(&self, via: &str, node: &Node, load: Load) -> Result<()> {
-        node.ready().await?;
-        let (site, before, began) = (load.site, self.records()?, Instant::now());
-        let running = load.start();
+    async fn measure_throughput(
+        &self,
+        via: &str,
+        node: &MeasuredGateway,
+        load: LoadPlan,
+    ) -> Result<()> {
+        node.wait_until_ready().await?;
+        let (site, before, began) = (load.site, self.count_records()?, Instant::now());
+        let running = load.start_load();
         sleep(Duration::from_secs(self.seconds)).await;
-        let (after, took_s) = (self.records()?, began.elapsed().as_secs_f64());
-        let done = running.finish().await?;
-        self.complete(site, done.acknowledged).await?;
+        let (after, took_s) = (self.count_records()?, began.elapsed().as_secs_f64());
+        let done = running.finish_load().await?;
+        self.wait_until_complete(site, done.acknowledged).await?;
         println!("| {via}: devices → … → Kafka | {:.0} msg/s |", (after - before) as f64 / took_s);
         println!("| {via}: of these acknowledged, and lost | {}, 0 |", done.acknowledged);
         Ok(())
@@ -137,18 +157,24 @@ impl Bench {
 
     /// How long a PUBACK takes at a moderate rate: to the device, and from the
     /// gateway's receipt to its acknowledgement.
-    async fn latency(&self, via: &str, node: &Node, load: Load) -> Result<()> {
-        let (site, before, wanted_per_s) = (load.site, node.lag().await?, load.per_s);
-        let running = load.start();
+    async fn measure_latency(
+        &self,
+        via: &str,
+        node: &MeasuredGateway,
+        load: LoadPlan,
+    ) -> Result<()> {
+        let (site, before, wanted_per_s) = (load.site, node.read_lag().await?, load.per_s);
+        let running = load.start_load();
         sleep(Duration::from_secs(self.seconds)).await;
-        let done = running.finish().await?;
-        self.complete(site, done.acknowledged).await?;
+        let done = running.finish_load().await?;
+        self.wait_until_complete(site, done.acknowledged).await?;
         let per_s = done.acknowledged as f64 / done.seconds;
         println!("| {via}: at {per_s:.0} msg/s (wanted {wanted_per_s:?}) | |");
         let [p50, p99] = [0.5, 0.99].map(|share| done.latency_ms(share));
         println!("| {via}: PUBACK to the device, p50, p99 | {p50:.1}, {p99:.1} ms |");
-        if let (Some(before), Some(after)) = (before, node.lag().await?) {
-            let [p50, p99] = [0.5, 0.99].map(|share| after.since(&before).at_most_ms(share));
+        if let (Some(before), Some(after)) = (before, node.read_lag().await?) {
+            let [p50, p99] =
+                [0.5, 0.99].map(|share| after.difference_from(&before).quantile_ms(share));
             println!(
                 "| {via}: received → durable in the gateway, p50, p99 | ≤ {p50}, ≤ {p99} ms |"
             );
@@ -157,26 +183,26 @@ impl Bench {
     }
 
     /// How fast a backlog reaches Kafka beside live messages.
-    async fn drain(&self, via: &str, load: Load) -> Result<()> {
+    async fn measure_drain(&self, via: &str, load: LoadPlan) -> Result<()> {
         let site = load.site;
-        let start = self.records()?;
-        let running = load.start();
+        let start = self.count_records()?;
+        let running = load.start_load();
         sleep(Duration::from_secs(2)).await;
         self.kafka.freeze();
         sleep(AWAY).await;
         self.kafka.thaw();
-        let (thawed, began) = (self.records()?, Instant::now());
-        let backlog = running.acknowledged() as i64 - (thawed - start);
+        let (thawed, began) = (self.count_records()?, Instant::now());
+        let backlog = running.acknowledged_count() as i64 - (thawed - start);
         let nearly = DRAINED_PER_S as i64 / 5;
         let mut now = thawed;
-        while now - start < running.acknowledged() as i64 - nearly {
-            ensure!(began.elapsed() < AGES, "{via}: the backlog does not drain");
+        while now - start < running.acknowledged_count() as i64 - nearly {
+            ensure!(began.elapsed() < TEST_TIMEOUT, "{via}: the backlog does not drain");
             sleep(Duration::from_millis(50)).await;
-            now = self.records()?;
+            now = self.count_records()?;
         }
         let (drained, took_s) = (now - thawed, began.elapsed().as_secs_f64());
-        let done = running.finish().await?;
-        self.complete(site, done.acknowledged).await?;
+        let done = running.finish_load().await?;
+        self.wait_until_complete(site, done.acknowledged).await?;
         println!(
             "| {via}: drain of {backlog} beside live {DRAINED_PER_S} msg/s, after {} s without Kafka | {:.0} msg/s |",
             AWAY.as_secs(),
@@ -186,22 +212,26 @@ impl Bench {
     }
 
     /// Records of the topic.
-    fn records(&self) -> Result<i64> {
-        let bounds = tokio::task::block_in_place(|| self.log.bounds(READINGS))?;
+    fn count_records(&self) -> Result<i64> {
+        let bounds = tokio::task::block_in_place(|| self.log.offset_bounds(READINGS))?;
         Ok(bounds.values().map(|offsets| offsets.end).sum())
     }
 
     /// Waits until all acknowledged messages of a site are in Kafka.
-    async fn complete(&self, site: &str, acknowledged: u64) -> Result<()> {
-        let opened = || self.log.reader(READINGS, &Positions::new());
+    async fn wait_until_complete(&self, site: &str, acknowledged: u64) -> Result<()> {
+        let opened = || self.log.open_reader(READINGS, &PartitionOffsets::new());
         let mut reader = tokio::task::block_in_place(opened)?;
         let (mut found, began) = (HashSet::new(), Instant::now());
         while (found.len() as u64) < acknowledged {
-            ensure!(began.elapsed() < AGES, "{site}: {} of {acknowledged} in Kafka", found.len());
+            ensure!(
+                began.elapsed() < TEST_TIMEOUT,
+                "{site}: {} of {acknowledged} in Kafka",
+                found.len()
+            );
             for entry in reader.next_batch(10_000, Duration::from_secs(1)).await? {
                 let own = entry.record.key.split_once('/').is_some_and(|(own, _)| own == site);
                 if own {
-                    let report = Report::from_json(&entry.record.payload)?;
+                    let report = SensorReport::from_json(&entry.record.payload)?;
                     found.insert((entry.record.key, report.seq));
                 }
             }

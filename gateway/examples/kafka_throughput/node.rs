@@ -11,44 +11,44 @@ use std::{
 
 use anyhow::{Result, ensure};
 use eventlog::EventLog;
-use gateway::{Settings, Sockets};
+use gateway::{GatewaySettings, GatewaySockets};
 use service::shutdown;
 use tokio::time::sleep;
 
-use super::AGES;
+use super::TEST_TIMEOUT;
 
 /// The first argument of a process that is to be the gateway.
 pub(crate) const ROLE: &str = "as-gateway";
 
 /// Is the gateway, with settings as arguments, until SIGTERM.
-pub(crate) fn run(set: &[String]) -> Result<()> {
-    service::log::init(service::log::Format::default(), "info");
-    let settings = Settings::load(None, set)?;
+pub(crate) fn run_gateway(set: &[String]) -> Result<()> {
+    service::log::init_logging(service::log::LogFormat::default(), "info");
+    let settings = GatewaySettings::load(None, set)?;
     tokio::runtime::Runtime::new()?.block_on(async {
         let bind = |address| {
             let socket = TcpListener::bind(address)?;
             socket.set_nonblocking(true)?;
             Ok::<_, std::io::Error>(socket)
         };
-        let sockets = Sockets {
+        let sockets = GatewaySockets {
             mqtt: Some(bind(settings.mqtt.listen)?),
             rest: Some(bind(settings.rest.listen)?),
         };
         let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
-        Ok(gateway::run(&settings, metrics, log, sockets, shutdown::on_signal()?).await?)
+        Ok(gateway::run(&settings, metrics, log, sockets, shutdown::cancel_on_signal()?).await?)
     })
 }
 
 /// A running gateway; dropping it kills it.
-pub(crate) struct Node {
+pub(crate) struct MeasuredGateway {
     pub(crate) mqtt: u16,
     rest: u16,
     child: Child,
 }
 
-impl Node {
+impl MeasuredGateway {
     /// Over Kafka; as a client of the broker on `broker`, or with its own listener.
-    pub(crate) fn start(dir: &Path, kafka: &str, broker: Option<u16>) -> Result<Self> {
+    pub(crate) fn start_gateway(dir: &Path, kafka: &str, broker: Option<u16>) -> Result<Self> {
         let free =
             || Ok::<_, anyhow::Error>(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
         let (mqtt, rest) = (free()?, free()?);
@@ -70,10 +70,10 @@ impl Node {
         Ok(Self { mqtt, rest, child })
     }
 
-    pub(crate) async fn ready(&self) -> Result<()> {
+    pub(crate) async fn wait_until_ready(&self) -> Result<()> {
         let (url, began) = (format!("http://127.0.0.1:{}/readyz", self.rest), Instant::now());
         while !reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
-            ensure!(began.elapsed() < AGES, "the gateway is not ready");
+            ensure!(began.elapsed() < TEST_TIMEOUT, "the gateway is not ready");
             sleep(Duration::from_millis(50)).await;
         }
         Ok(())
@@ -90,15 +90,15 @@ impl Node {
 
     /// How long messages waited for their acknowledgement; `None` where the
     /// gateway does not measure it.
-    pub(crate) async fn lag(&self) -> Result<Option<Lag>> {
+    pub(crate) async fn read_lag(&self) -> Result<Option<LagHistogram>> {
         let url = format!("http://127.0.0.1:{}/metrics", self.rest);
         let page = reqwest::get(&url).await?.text().await?;
-        let buckets: Vec<(f64, u64)> = page.lines().filter_map(bucket).collect();
-        Ok((!buckets.is_empty()).then_some(Lag(buckets)))
+        let buckets: Vec<(f64, u64)> = page.lines().filter_map(parse_bucket).collect();
+        Ok((!buckets.is_empty()).then_some(LagHistogram(buckets)))
     }
 }
 
-impl Drop for Node {
+impl Drop for MeasuredGateway {
     fn drop(&mut self) {
         // It may have ended.
         let _ = self.child.kill();
@@ -107,24 +107,24 @@ impl Drop for Node {
 }
 
 /// A histogram: upper bound in seconds, messages up to it.
-pub(crate) struct Lag(Vec<(f64, u64)>);
+pub(crate) struct LagHistogram(Vec<(f64, u64)>);
 
-fn bucket(line: &str) -> Option<(f64, u64)> {
+fn parse_bucket(line: &str) -> Option<(f64, u64)> {
     let rest = line.strip_prefix("microclimate_gateway_acknowledgement_seconds_bucket{le=\"")?;
     let (bound, count) = rest.split_once("\"} ")?;
     let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? };
     Some((bound, count.parse().ok()?))
 }
 
-impl Lag {
+impl LagHistogram {
     /// What came after `before`.
-    pub(crate) fn since(&self, before: &Self) -> Self {
+    pub(crate) fn difference_from(&self, before: &Self) -> Self {
         let pairs = self.0.iter().zip(&before.0);
         Self(pairs.map(|((bound, now), (_, then))| (*bound, now - then)).collect())
     }
 
     /// The bound that this share of messages did not exceed, ms.
-    pub(crate) fn at_most_ms(&self, share: f64) -> f64 {
+    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
         let all = self.0.last().map_or(0, |(_, count)| *count) as f64;
         let found = self.0.iter().find(|(_, count)| *count as f64 >= all * share);
         found.map_or(f64::NAN, |(bound, _)| bound * 1e3)

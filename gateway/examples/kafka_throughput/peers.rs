@@ -15,18 +15,18 @@ use tokio::{
 };
 
 use super::{
-    load::{Load, payload},
-    mqtt::{self, Framer, PUBLISH, SUBACK, Version},
+    load::{LoadPlan, build_payload},
+    mqtt::{self, PUBLISH, PacketFramer, ProtocolLevel, SUBACK},
 };
 
 /// Messages a second of a plain producer into a topic of its own, with the
 /// gateway's settings.
-pub(crate) async fn produce(brokers: &str, seconds: u64) -> Result<f64> {
+pub(crate) async fn measure_producer(brokers: &str, seconds: u64) -> Result<f64> {
     const TOPIC: &str = "peer";
     // As the gateway does: its log creates the topic.
-    let log = eventlog::EventLog::open(&eventlog::Settings::kafka(brokers))?;
+    let log = eventlog::EventLog::open(&eventlog::EventLogConfig::for_kafka(brokers))?;
     let count = || -> Result<i64> {
-        let bounds = tokio::task::block_in_place(|| log.bounds(TOPIC))?;
+        let bounds = tokio::task::block_in_place(|| log.offset_bounds(TOPIC))?;
         Ok(bounds.values().map(|offsets| offsets.end).sum())
     };
     count()?;
@@ -40,7 +40,7 @@ pub(crate) async fn produce(brokers: &str, seconds: u64) -> Result<f64> {
     let began = Instant::now();
     let mut seq = 0_u64;
     while began.elapsed() < Duration::from_secs(seconds) {
-        let (key, payload) = (format!("farm/bay-{}", seq % 12), payload(seq));
+        let (key, payload) = (format!("farm/bay-{}", seq % 12), build_payload(seq));
         let record = BaseRecord::to(TOPIC).key(&key).payload(&payload);
         match producer.send(record) {
             Ok(()) => seq += 1,
@@ -50,7 +50,7 @@ pub(crate) async fn produce(brokers: &str, seconds: u64) -> Result<f64> {
             Err((error, _)) => return Err(anyhow!("cannot produce: {error}")),
         }
     }
-    tokio::task::block_in_place(|| producer.flush(super::AGES))?;
+    tokio::task::block_in_place(|| producer.flush(super::TEST_TIMEOUT))?;
     let took_s = began.elapsed().as_secs_f64();
     ensure!(count()? == seq as i64, "{} of {seq} are in Kafka", count()?);
     Ok(seq as f64 / took_s)
@@ -58,12 +58,12 @@ pub(crate) async fn produce(brokers: &str, seconds: u64) -> Result<f64> {
 
 /// Messages a second through Mosquitto to a subscriber that acknowledges at
 /// once.
-pub(crate) async fn relay(load: &Load, seconds: u64) -> Result<f64> {
+pub(crate) async fn measure_relay(load: &LoadPlan, seconds: u64) -> Result<f64> {
     let mut stream = TcpStream::connect(("127.0.0.1", load.port)).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(&mqtt::connect(Version::V3, "subscriber", 0)).await?;
-    stream.write_all(&mqtt::subscribe(Version::V3, "sensors/#")).await?;
-    let (mut framer, mut incoming) = (Framer::default(), vec![0; 64 * 1024]);
+    stream.write_all(&mqtt::encode_connect(ProtocolLevel::V3, "subscriber", 0)).await?;
+    stream.write_all(&mqtt::encode_subscribe(ProtocolLevel::V3, "sensors/#")).await?;
+    let (mut framer, mut incoming) = (PacketFramer::default(), vec![0; 64 * 1024]);
     let (mut outgoing, mut received) = (Vec::new(), 0_u64);
     let mut running = None;
     let mut began = Instant::now();
@@ -75,12 +75,12 @@ pub(crate) async fn relay(load: &Load, seconds: u64) -> Result<f64> {
         while let Some(packet) = framer.next() {
             match packet.kind() {
                 SUBACK => {
-                    running = Some(load.start());
+                    running = Some(load.start_load());
                     began = Instant::now();
                 }
                 PUBLISH => {
-                    let id = packet.publish(Version::V3).and_then(|publish| publish.id);
-                    outgoing.extend(id.map(mqtt::puback).into_iter().flatten());
+                    let id = packet.parse_publish(ProtocolLevel::V3).and_then(|publish| publish.id);
+                    outgoing.extend(id.map(mqtt::encode_puback).into_iter().flatten());
                     received += 1;
                 }
                 _ => {}
@@ -90,7 +90,7 @@ pub(crate) async fn relay(load: &Load, seconds: u64) -> Result<f64> {
     }
     let took_s = began.elapsed().as_secs_f64();
     if let Some(running) = running {
-        running.finish().await?;
+        running.finish_load().await?;
     }
     Ok(received as f64 / took_s)
 }

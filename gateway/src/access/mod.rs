@@ -28,10 +28,10 @@ use service::attempts::{AttemptLimiter, address_block};
 use telemetry::SmolStr;
 use tokio::sync::Semaphore;
 
-use crate::{blocking::blocking, settings::Mqtt};
+use crate::{blocking::run_blocking, settings::MqttSettings};
 use password_hash::is_password_of;
 use topic_rights::TopicRights;
-use users_file::{UserEntry, Users, UsersFileError};
+use users_file::{UserEntry, UsersByName, UsersFileError};
 
 pub use password_hash::generate_password;
 
@@ -45,7 +45,7 @@ pub fn users_file_line(
     rights: &[String],
 ) -> Result<String, String> {
     let hash = password.map(password_hash::hash_password).transpose()?;
-    users_file::line(name, hash.as_deref(), rights)
+    users_file::format_user_line(name, hash.as_deref(), rights)
 }
 
 /// Verifications at once; each needs a core and some megabytes.
@@ -74,7 +74,7 @@ pub(crate) struct AccessRules {
     user: String,
     password: service::Secret,
     /// Those of `mqtt.users_file`; none where there is no file.
-    users: Option<Users>,
+    users: Option<UsersByName>,
 }
 
 /// Why a client is not let in.
@@ -90,7 +90,7 @@ pub(crate) enum AccessRefusal {
 
 /// Who a client is.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct ClientIdentity {
     /// Empty for nobody in particular.
     name: SmolStr,
     kind: IdentityKind,
@@ -142,7 +142,7 @@ struct VerifiedPassword {
 
 /// What a client shows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Credentials<'a> {
+pub(crate) struct ClientCredentials<'a> {
     pub(crate) address: IpAddr,
     pub(crate) user: Option<&'a str>,
     pub(crate) password: Option<&'a [u8]>,
@@ -152,67 +152,69 @@ pub(crate) struct Credentials<'a> {
 
 impl AccessRules {
     /// Reads the users file, where there is one.
-    pub(crate) fn load(mqtt: &Mqtt) -> Result<Self, UsersFileError> {
+    pub(crate) fn load(mqtt: &MqttSettings) -> Result<Self, UsersFileError> {
         let has_file = !mqtt.users_file.as_os_str().is_empty();
-        let users = has_file.then(|| users_file::load(&mqtt.users_file)).transpose()?;
+        let users = has_file.then(|| users_file::load_users(&mqtt.users_file)).transpose()?;
         Ok(Self { user: mqtt.user.clone(), password: mqtt.password.clone(), users })
     }
 
     /// Whether there is nobody to be.
     fn is_open(&self) -> bool {
-        self.user.is_empty() && self.password.reveal().is_none() && self.users.is_none()
+        self.user.is_empty() && self.password.expose_secret().is_none() && self.users.is_none()
     }
 
     /// Whether this is the user of `mqtt.user`, by name alone where it has no password.
     fn is_main_user(&self, user: &str, password: &[u8]) -> bool {
-        let is_configured = !self.user.is_empty() || self.password.reveal().is_some();
+        let is_configured = !self.user.is_empty() || self.password.expose_secret().is_some();
         let password = std::str::from_utf8(password).unwrap_or_default();
         is_configured
             && user == self.user
-            && (self.password.reveal().is_none() || self.password.matches(password))
+            && (self.password.expose_secret().is_none() || self.password.matches(password))
     }
 
     /// The password of `mqtt.password`, where this is its user.
     fn password_of(&self, user: &str) -> Option<&str> {
-        (user == self.user).then(|| self.password.reveal()).flatten()
+        (user == self.user).then(|| self.password.expose_secret()).flatten()
     }
 
-    fn main_identity(&self) -> Identity {
+    fn main_identity(&self) -> ClientIdentity {
         let kind = IdentityKind::Main(self.password.clone());
-        Identity { name: self.user.as_str().into(), kind }
+        ClientIdentity { name: self.user.as_str().into(), kind }
     }
 
-    fn user(&self, name: &str) -> Option<&Arc<UserEntry>> {
+    fn find_user(&self, name: &str) -> Option<&Arc<UserEntry>> {
         self.users.as_ref()?.get(name)
     }
 
     /// Whether these rules know the client as the earlier ones did.
-    pub(crate) fn still_hold(&self, identity: &Identity) -> bool {
+    pub(crate) fn is_still_valid(&self, identity: &ClientIdentity) -> bool {
         match &identity.kind {
             IdentityKind::Anybody => self.is_open(),
             IdentityKind::Main(password) => {
                 identity.name == self.user && *password == self.password && !self.is_open()
             }
-            IdentityKind::Listed(entry) => self.user(&entry.name) == Some(entry),
+            IdentityKind::Listed(entry) => self.find_user(&entry.name) == Some(entry),
         }
     }
 }
 
-impl Identity {
+impl ClientIdentity {
     /// The user's name; empty for nobody in particular.
     pub(crate) fn name(&self) -> &SmolStr {
         &self.name
     }
 
     /// What it may do on a connection of this name.
-    pub(crate) fn rights(&self, client: &str) -> TopicRights {
+    pub(crate) fn topic_rights(&self, client: &str) -> TopicRights {
         match &self.kind {
-            IdentityKind::Listed(entry) => TopicRights::resolve(&entry.rights, &entry.name, client),
+            IdentityKind::Listed(entry) => {
+                TopicRights::from_patterns(&entry.rights, &entry.name, client)
+            }
             IdentityKind::Anybody | IdentityKind::Main(_) => TopicRights::unlimited(),
         }
     }
 
-    fn listed(entry: &Arc<UserEntry>) -> Self {
+    fn from_entry(entry: &Arc<UserEntry>) -> Self {
         Self { name: entry.name.clone(), kind: IdentityKind::Listed(entry.clone()) }
     }
 }
@@ -235,26 +237,26 @@ impl AccessControl {
     pub(crate) async fn authenticate(
         &self,
         rules: &AccessRules,
-        shown: Credentials<'_>,
-    ) -> Result<Identity, AccessRefusal> {
+        shown: ClientCredentials<'_>,
+    ) -> Result<ClientIdentity, AccessRefusal> {
         let name = shown.user.unwrap_or_default();
         if rules.is_open() {
-            return Ok(Identity { name: SmolStr::default(), kind: IdentityKind::Anybody });
+            return Ok(ClientIdentity { name: SmolStr::default(), kind: IdentityKind::Anybody });
         }
         // A certificate is proof enough, unless the client asks to be somebody else.
-        let by_certificate = shown.certificate_names.iter().find_map(|name| rules.user(name));
+        let by_certificate = shown.certificate_names.iter().find_map(|name| rules.find_user(name));
         if let Some(entry) = by_certificate.filter(|entry| name.is_empty() || name == entry.name) {
-            return Ok(Identity::listed(entry));
+            return Ok(ClientIdentity::from_entry(entry));
         }
         let Some(password) = shown.password else {
             // Nothing was shown that could be a guess.
-            return if rules.is_main_user(name, b"") && rules.password.reveal().is_none() {
+            return if rules.is_main_user(name, b"") && rules.password.expose_secret().is_none() {
                 Ok(rules.main_identity())
             } else {
                 Err(AccessRefusal::BadCredentials)
             };
         };
-        let entry = rules.user(name);
+        let entry = rules.find_user(name);
         let hash = entry.and_then(|entry| entry.password_hash.as_deref());
         let guess = PasswordGuess {
             key: (address_block(shown.address), self.hasher.hash_one(name)),
@@ -266,20 +268,20 @@ impl AccessControl {
         let is_main = rules.is_main_user(name, password);
         if let Err(refusal) = self.check_pace(&guess.key) {
             // A neighbour's guesses do not keep out who was let in before.
-            if !self.remembers_while_slowed(&guess) {
+            if !self.is_remembered_while_slowed(&guess) {
                 return Err(refusal);
             }
         } else {
             if is_main {
-                self.remember(&guess);
+                self.remember_password(&guess);
             } else {
-                self.verify(&guess, hash, password).await?;
+                self.verify_password(&guess, hash, password).await?;
             }
-            self.guesses_of_user.succeeded(&guess.key);
+            self.guesses_of_user.note_success(&guess.key);
         }
         match entry {
             _ if is_main => Ok(rules.main_identity()),
-            Some(entry) => Ok(Identity::listed(entry)),
+            Some(entry) => Ok(ClientIdentity::from_entry(entry)),
             None => Err(AccessRefusal::BadCredentials),
         }
     }
@@ -299,29 +301,30 @@ impl AccessControl {
     fn check_pace(&self, key: &GuesserKey) -> Result<(), AccessRefusal> {
         let now = Instant::now();
         let too_many = |_| AccessRefusal::TooManyAttempts;
-        self.guesses_of_user.check(key, now).map_err(too_many)?;
-        if self.remembered().contains_key(key) {
+        self.guesses_of_user.check_allowed(key, now).map_err(too_many)?;
+        if self.lock_remembered().contains_key(key) {
             return Ok(());
         }
-        self.guesses_of_address.check(&key.0, now).map_err(too_many)
+        self.guesses_of_address.check_allowed(&key.0, now).map_err(too_many)
     }
 
     /// Verifies a password, and counts it where it is wrong.
-    async fn verify(
+    async fn verify_password(
         &self,
         guess: &PasswordGuess,
         hash: Option<&str>,
         password: &[u8],
     ) -> Result<(), AccessRefusal> {
         let Some(hash) = hash else { return Err(self.count_wrong(guess)) };
-        if self.remembers(guess) {
+        if self.is_remembered(guess) {
             return Ok(());
         }
-        let _place = WaitingPlace::take(&self.waiting, guess.key.0).ok_or(AccessRefusal::Busy)?;
+        let _place =
+            WaitingPlace::try_acquire(&self.waiting, guess.key.0).ok_or(AccessRefusal::Busy)?;
         let _turn = self.verifications.acquire().await.map_err(|_| AccessRefusal::Busy)?;
         // Other connections with the same password, or other guesses of the same client, may
         // have been looked at meanwhile.
-        if self.remembers(guess) {
+        if self.is_remembered(guess) {
             return Ok(());
         }
         if self.is_known_wrong(guess) {
@@ -329,10 +332,10 @@ impl AccessControl {
         }
         self.check_pace(&guess.key)?;
         let (hash, password) = (hash.to_owned(), password.to_vec());
-        if !blocking(move || is_password_of(&hash, &password)).await {
+        if !run_blocking(move || is_password_of(&hash, &password)).await {
             return Err(self.count_wrong(guess));
         }
-        self.remember(guess);
+        self.remember_password(guess);
         Ok(())
     }
 
@@ -342,21 +345,21 @@ impl AccessControl {
 
     fn count_wrong(&self, guess: &PasswordGuess) -> AccessRefusal {
         let now = Instant::now();
-        self.guesses_of_address.failed(&guess.key.0, guess.digest, now);
-        self.guesses_of_user.failed(&guess.key, guess.digest, now);
+        self.guesses_of_address.note_failure(&guess.key.0, guess.digest, now);
+        self.guesses_of_user.note_failure(&guess.key, guess.digest, now);
         AccessRefusal::BadCredentials
     }
 
-    fn remembers(&self, guess: &PasswordGuess) -> bool {
-        let mut remembered = self.remembered();
+    fn is_remembered(&self, guess: &PasswordGuess) -> bool {
+        let mut remembered = self.lock_remembered();
         remembered.get_mut(&guess.key).is_some_and(|one| one.is_met_by(guess))
     }
 
     /// Whether this is the password that was verified lately, for a client whose user and
     /// address are slowed down. At a bounded rate, for it tells a guesser as much as a
     /// verification.
-    fn remembers_while_slowed(&self, guess: &PasswordGuess) -> bool {
-        let mut remembered = self.remembered();
+    fn is_remembered_while_slowed(&self, guess: &PasswordGuess) -> bool {
+        let mut remembered = self.lock_remembered();
         let Some(one) = remembered.get_mut(&guess.key) else { return false };
         if one.compared_while_slowed.is_some_and(|last| last.elapsed() < SLOWED_COMPARE_EVERY) {
             return false;
@@ -365,8 +368,8 @@ impl AccessControl {
         one.is_met_by(guess)
     }
 
-    fn remember(&self, guess: &PasswordGuess) {
-        let mut remembered = self.remembered();
+    fn remember_password(&self, guess: &PasswordGuess) {
+        let mut remembered = self.lock_remembered();
         if remembered.len() >= REMEMBERED_MAX {
             remembered.retain(|_, one| one.last_used.elapsed() < REMEMBERED_FOR);
         }
@@ -380,7 +383,7 @@ impl AccessControl {
         remembered.insert(key, one);
     }
 
-    fn remembered(&self) -> MutexGuard<'_, HashMap<GuesserKey, VerifiedPassword>> {
+    fn lock_remembered(&self) -> MutexGuard<'_, HashMap<GuesserKey, VerifiedPassword>> {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -410,7 +413,7 @@ struct WaitingPlace<'a> {
 }
 
 impl<'a> WaitingPlace<'a> {
-    fn take(waiting: &'a Mutex<WaitingClients>, address: IpAddr) -> Option<Self> {
+    fn try_acquire(waiting: &'a Mutex<WaitingClients>, address: IpAddr) -> Option<Self> {
         let mut state = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = state.by_address.get(&address).copied().unwrap_or_default();
         if state.all >= WAITING_MAX || of_address >= WAITING_OF_ADDRESS_MAX {
@@ -441,39 +444,41 @@ mod tests {
     use crate::access::password_hash::hash_password;
     use futures_util::future::join_all;
 
-    fn rules(main: (&str, &str), lines: Option<&str>) -> AccessRules {
+    fn build_rules(main: (&str, &str), lines: Option<&str>) -> AccessRules {
         let dir = tempfile::tempdir().unwrap();
         let users = lines.map(|lines| {
             let file = dir.path().join("users");
             std::fs::write(&file, lines).unwrap();
-            users_file::load(&file).unwrap()
+            users_file::load_users(&file).unwrap()
         });
         AccessRules { user: main.0.to_owned(), password: main.1.into(), users }
     }
 
-    fn shown<'a>(
+    fn build_credentials<'a>(
         address: &str,
         user: Option<&'a str>,
         password: Option<&'a str>,
         certificate_names: &'a [String],
-    ) -> Credentials<'a> {
+    ) -> ClientCredentials<'a> {
         let password = password.map(str::as_bytes);
-        Credentials { address: address.parse().unwrap(), user, password, certificate_names }
+        ClientCredentials { address: address.parse().unwrap(), user, password, certificate_names }
     }
 
     #[tokio::test]
     async fn who_shows_what_is_who() {
         let hash = hash_password("one").unwrap();
         let file = format!("bay-1 {hash}\nprobe-7 -\n");
-        let both = rules(("admin", "s3cret"), Some(&file));
+        let both = build_rules(("admin", "s3cret"), Some(&file));
         let check = async |rules: &AccessRules, user, password, certificate: &str, expect| {
             let names = [certificate.to_owned()];
             let access = AccessControl::default();
-            let found = access.authenticate(rules, shown("10.0.0.1", user, password, &names)).await;
+            let found = access
+                .authenticate(rules, build_credentials("10.0.0.1", user, password, &names))
+                .await;
             let found = found.map(|identity| identity.name.to_string()).ok();
             assert_eq!(found.as_deref(), expect, "{user:?} {password:?} {certificate}");
         };
-        let open = rules(("", ""), None);
+        let open = build_rules(("", ""), None);
         check(&open, None, None, "", Some("")).await;
         check(&open, Some("x"), Some("y"), "", Some("")).await;
         check(&both, None, None, "", None).await;
@@ -489,15 +494,15 @@ mod tests {
         check(&both, Some("bay-1"), None, "probe-7", None).await;
         check(&both, Some("bay-1"), Some("one"), "probe-7", Some("bay-1")).await;
         check(&both, None, None, "unknown", None).await;
-        let name_only = rules(("bay", ""), None);
+        let name_only = build_rules(("bay", ""), None);
         check(&name_only, Some("bay"), None, "", Some("bay")).await;
         check(&name_only, Some("bay"), Some("x"), "", Some("bay")).await;
         check(&name_only, Some("bat"), None, "", None).await;
-        let password_only = rules(("", "s3cret"), None);
+        let password_only = build_rules(("", "s3cret"), None);
         check(&password_only, None, Some("s3cret"), "", Some("")).await;
         check(&password_only, None, Some(""), "", None).await;
         // A file without users lets nobody in.
-        check(&rules(("", ""), Some("")), None, None, "", None).await;
+        check(&build_rules(("", ""), Some("")), None, None, "", None).await;
     }
 
     #[tokio::test]
@@ -505,29 +510,30 @@ mod tests {
         let hash = hash_password("one").unwrap();
         let file = format!("bay-1 {hash} publish:a\n");
         let check = async |old: &AccessRules, who: (&str, &str), new: &AccessRules, expect| {
-            let shown = shown("10.0.0.1", Some(who.0), Some(who.1), &[]);
+            let shown = build_credentials("10.0.0.1", Some(who.0), Some(who.1), &[]);
             let identity = AccessControl::default().authenticate(old, shown).await.unwrap();
-            assert_eq!(new.still_hold(&identity), expect, "{who:?} {new:?}");
+            assert_eq!(new.is_still_valid(&identity), expect, "{who:?} {new:?}");
         };
-        let (open, main) = (rules(("", ""), None), rules(("admin", "s3cret"), Some(&file)));
+        let (open, main) =
+            (build_rules(("", ""), None), build_rules(("admin", "s3cret"), Some(&file)));
         check(&open, ("", ""), &open, true).await;
         check(&open, ("", ""), &main, false).await;
         check(&main, ("admin", "s3cret"), &main, true).await;
-        check(&main, ("admin", "s3cret"), &rules(("admin", "other"), None), false).await;
+        check(&main, ("admin", "s3cret"), &build_rules(("admin", "other"), None), false).await;
         check(&main, ("admin", "s3cret"), &open, false).await;
-        check(&main, ("bay-1", "one"), &rules(("", ""), Some(&file)), true).await;
+        check(&main, ("bay-1", "one"), &build_rules(("", ""), Some(&file)), true).await;
         let wider = format!("bay-1 {hash} publish:b\n");
-        check(&main, ("bay-1", "one"), &rules(("", ""), Some(&wider)), false).await;
-        check(&main, ("bay-1", "one"), &rules(("", ""), Some("")), false).await;
+        check(&main, ("bay-1", "one"), &build_rules(("", ""), Some(&wider)), false).await;
+        check(&main, ("bay-1", "one"), &build_rules(("", ""), Some("")), false).await;
     }
 
     #[tokio::test]
     async fn a_guesser_waits_and_disturbs_nobody_else() {
         let hash = hash_password("one").unwrap();
-        let rules = rules(("", ""), Some(&format!("bay-1 {hash}\nbay-2 {hash}\n")));
+        let rules = build_rules(("", ""), Some(&format!("bay-1 {hash}\nbay-2 {hash}\n")));
         let access = AccessControl::default();
         let try_as = async |address: &str, user: &str, password: &str| {
-            let shown = shown(address, Some(user), Some(password), &[]);
+            let shown = build_credentials(address, Some(user), Some(password), &[]);
             access.authenticate(&rules, shown).await.map(|_| ())
         };
         assert_eq!(try_as("10.0.0.1", "bay-2", "one").await, Ok(()));
@@ -552,11 +558,14 @@ mod tests {
     #[tokio::test]
     async fn guesses_at_the_same_time_are_slowed_like_one_after_the_other() {
         let hash = hash_password("one").unwrap();
-        let rules = rules(("", ""), Some(&format!("bay-1 {hash}\n")));
+        let rules = build_rules(("", ""), Some(&format!("bay-1 {hash}\n")));
         let access = AccessControl::default();
         let passwords: Vec<String> = (0..40).map(|i| i.to_string()).collect();
         let guesses = passwords.iter().map(|password| {
-            access.authenticate(&rules, shown("10.0.0.1", Some("bay-1"), Some(password), &[]))
+            access.authenticate(
+                &rules,
+                build_credentials("10.0.0.1", Some("bay-1"), Some(password), &[]),
+            )
         });
         let found = join_all(guesses).await;
         let is_looked_at = |one: &&_| matches!(one, Err(AccessRefusal::BadCredentials));
@@ -568,13 +577,14 @@ mod tests {
     async fn one_address_does_not_take_all_places_of_those_that_wait() {
         let hash = hash_password("one").unwrap();
         let users: String = (0..=WAITING_MAX).map(|i| format!("bay-{i} {hash}\n")).collect();
-        let rules = rules(("", ""), Some(&users));
+        let rules = build_rules(("", ""), Some(&users));
         let access = AccessControl::default();
         let names: Vec<String> = (0..WAITING_MAX).map(|i| format!("bay-{i}")).collect();
-        let of_one = names
-            .iter()
-            .map(|name| access.authenticate(&rules, shown("10.0.0.1", Some(name), Some("x"), &[])));
-        let other = access.authenticate(&rules, shown("10.0.0.2", Some("bay-0"), Some("one"), &[]));
+        let of_one = names.iter().map(|name| {
+            access.authenticate(&rules, build_credentials("10.0.0.1", Some(name), Some("x"), &[]))
+        });
+        let other = access
+            .authenticate(&rules, build_credentials("10.0.0.2", Some("bay-0"), Some("one"), &[]));
         let (found, other) = tokio::join!(join_all(of_one), other);
         let busy = found.iter().filter(|one| matches!(one, Err(AccessRefusal::Busy))).count();
         assert_eq!(busy, WAITING_MAX - WAITING_OF_ADDRESS_MAX);
@@ -585,10 +595,10 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_password_is_verified_once_until_the_users_are_others() {
         let hash = hash_password("new").unwrap();
-        let rules = |hash: &str| rules(("admin", "s3cret"), Some(&format!("bay-1 {hash}\n")));
+        let rules = |hash: &str| build_rules(("admin", "s3cret"), Some(&format!("bay-1 {hash}\n")));
         let (before, after) = (rules(&hash_password("old").unwrap()), rules(&hash));
         let access = AccessControl::default();
-        let shown = shown("10.0.0.1", Some("bay-1"), Some("new"), &[]);
+        let shown = build_credentials("10.0.0.1", Some("bay-1"), Some("new"), &[]);
         let began = Instant::now();
         assert!(access.authenticate(&before, shown).await.is_err());
         let once = began.elapsed();
@@ -606,10 +616,10 @@ mod tests {
         for (main, file) in
             [(("", ""), format!("bay-1 {hash}\n")), (("bay-1", "one"), String::new())]
         {
-            let rules = rules(main, Some(&file));
+            let rules = build_rules(main, Some(&file));
             let access = AccessControl::default();
             let try_with = async |password: &str| {
-                let shown = shown("10.0.0.1", Some("bay-1"), Some(password), &[]);
+                let shown = build_credentials("10.0.0.1", Some("bay-1"), Some(password), &[]);
                 access.authenticate(&rules, shown).await.map(|_| ())
             };
             assert_eq!(try_with("one").await, Ok(()));
@@ -626,10 +636,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_guesser_of_other_users_does_not_slow_the_main_user() {
-        let rules = rules(("main", "one"), None);
+        let rules = build_rules(("main", "one"), None);
         let access = AccessControl::default();
         let try_as = async |user: &str, password: &str| {
-            let shown = shown("10.0.0.1", Some(user), Some(password), &[]);
+            let shown = build_credentials("10.0.0.1", Some(user), Some(password), &[]);
             access.authenticate(&rules, shown).await.map(|_| ())
         };
         assert_eq!(try_as("main", "one").await, Ok(()));
@@ -645,25 +655,29 @@ mod tests {
     #[tokio::test]
     async fn an_outdated_password_is_refused_and_slows_nobody() {
         let hash = hash_password("new").unwrap();
-        let rules = rules(("", ""), Some(&format!("bay-1 {hash}\n")));
+        let rules = build_rules(("", ""), Some(&format!("bay-1 {hash}\n")));
         let access = AccessControl::default();
         for _ in 0..30 {
             let refused = access
-                .authenticate(&rules, shown("10.0.0.1", Some("bay-1"), Some("old"), &[]))
+                .authenticate(
+                    &rules,
+                    build_credentials("10.0.0.1", Some("bay-1"), Some("old"), &[]),
+                )
                 .await;
             assert_eq!(refused.err(), Some(AccessRefusal::BadCredentials));
         }
-        let admitted =
-            access.authenticate(&rules, shown("10.0.0.1", Some("bay-1"), Some("new"), &[])).await;
+        let admitted = access
+            .authenticate(&rules, build_credentials("10.0.0.1", Some("bay-1"), Some("new"), &[]))
+            .await;
         assert!(admitted.is_ok());
     }
 
     #[tokio::test]
     async fn ten_thousand_reconnections_cost_one_verification() {
         let hash = hash_password("one").unwrap();
-        let rules = rules(("", ""), Some(&format!("bay-1 {hash}\n")));
+        let rules = build_rules(("", ""), Some(&format!("bay-1 {hash}\n")));
         let access = AccessControl::default();
-        let shown = shown("10.0.0.1", Some("bay-1"), Some("one"), &[]);
+        let shown = build_credentials("10.0.0.1", Some("bay-1"), Some("one"), &[]);
         let began = Instant::now();
         access.authenticate(&rules, shown).await.unwrap();
         let once = began.elapsed();

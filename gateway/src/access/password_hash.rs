@@ -23,7 +23,7 @@ const PASSWORD_BYTES: usize = 24;
 /// Hashes a new password.
 pub(crate) fn hash_password(password: &str) -> Result<String, String> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|e| e.to_string())?;
-    let salt = SaltString::encode_b64(&random::<SALT_BYTES>()?).map_err(|e| e.to_string())?;
+    let salt = SaltString::encode_b64(&random_bytes::<SALT_BYTES>()?).map_err(|e| e.to_string())?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password(password.as_bytes(), &salt).map_err(|e| e.to_string())?;
     Ok(hash.to_string())
@@ -34,7 +34,7 @@ pub(crate) fn hash_password(password: &str) -> Result<String, String> {
 /// # Errors
 /// Where the system has no random numbers.
 pub fn generate_password() -> Result<String, String> {
-    Ok(random::<PASSWORD_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(random_bytes::<PASSWORD_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Refuses a text that is no hash, or one that costs too much.
@@ -60,7 +60,7 @@ pub(crate) fn is_password_of(hash: &str, password: &[u8]) -> bool {
         .is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
 }
 
-fn random<const N: usize>() -> Result<[u8; N], String> {
+fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     let secure = ring::default_provider().secure_random;
     secure.fill(&mut bytes).map_err(|_| "the system has no random numbers".to_owned())?;

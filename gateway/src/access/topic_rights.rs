@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::downlink::is_match;
+use crate::downlink::is_filter_match;
 
 /// The user's name in a filter of the users file.
 const USER: &str = "{user}";
@@ -11,7 +11,7 @@ const CLIENT: &str = "{client}";
 
 /// What a right permits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Verb {
+pub(crate) enum TopicAction {
     /// To publish to the topics.
     Publish,
     /// To publish to them with the retain flag, on topics that are passed on.
@@ -24,7 +24,7 @@ pub(crate) enum Verb {
 /// `{client}` in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RightPattern {
-    pub(super) verb: Verb,
+    pub(super) verb: TopicAction,
     pub(super) filter: String,
 }
 
@@ -36,9 +36,9 @@ impl RightPattern {
             return Err(format!("`{text}` is no right: {expected}"));
         };
         let verb = match verb {
-            "publish" => Verb::Publish,
-            "retain" => Verb::Retain,
-            "subscribe" => Verb::Subscribe,
+            "publish" => TopicAction::Publish,
+            "retain" => TopicAction::Retain,
+            "subscribe" => TopicAction::Subscribe,
             other => return Err(format!("`{other}` is no right: {expected}")),
         };
         if !is_filter(filter) {
@@ -49,7 +49,7 @@ impl RightPattern {
     }
 
     /// The filter for one connection; none where a name would widen it.
-    fn resolve(&self, user: &str, client: &str) -> Option<String> {
+    fn resolve_filter(&self, user: &str, client: &str) -> Option<String> {
         let mut filter = self.filter.clone();
         for (placeholder, name) in [(USER, user), (CLIENT, client)] {
             if filter.contains(placeholder) {
@@ -80,14 +80,14 @@ impl TopicRights {
     }
 
     /// The rights of `user`, connected as `client`.
-    pub(crate) fn resolve(patterns: &[RightPattern], user: &str, client: &str) -> Self {
+    pub(crate) fn from_patterns(patterns: &[RightPattern], user: &str, client: &str) -> Self {
         let mut rights = Self::default();
         for pattern in patterns {
-            let Some(filter) = pattern.resolve(user, client) else { continue };
+            let Some(filter) = pattern.resolve_filter(user, client) else { continue };
             match pattern.verb {
-                Verb::Publish => rights.publish.push(filter),
-                Verb::Retain => rights.retain.push(filter),
-                Verb::Subscribe => rights.subscribe.push(filter),
+                TopicAction::Publish => rights.publish.push(filter),
+                TopicAction::Retain => rights.retain.push(filter),
+                TopicAction::Subscribe => rights.subscribe.push(filter),
             }
         }
         rights
@@ -95,21 +95,21 @@ impl TopicRights {
 
     /// Whether a message may be published to `topic`.
     pub(crate) fn may_publish(&self, topic: &str) -> bool {
-        self.is_unlimited || self.publish.iter().any(|filter| is_match(filter, topic))
+        self.is_unlimited || self.publish.iter().any(|filter| is_filter_match(filter, topic))
     }
 
     /// Whether a message may be kept for later subscribers of `topic`.
     pub(crate) fn may_retain(&self, topic: &str) -> bool {
-        self.is_unlimited || self.retain.iter().any(|filter| is_match(filter, topic))
+        self.is_unlimited || self.retain.iter().any(|filter| is_filter_match(filter, topic))
     }
 
     /// Whether `filter` covers only topics that may be read.
     pub(crate) fn may_subscribe(&self, filter: &str) -> bool {
-        self.is_unlimited || self.subscribe.iter().any(|right| covers(right, filter))
+        self.is_unlimited || self.subscribe.iter().any(|right| covers_filter(right, filter))
     }
 }
 
-impl fmt::Display for Verb {
+impl fmt::Display for TopicAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Publish => "publish",
@@ -135,7 +135,7 @@ pub(crate) fn is_filter(text: &str) -> bool {
 }
 
 /// Whether every topic that `narrow` matches is matched by `wide`.
-fn covers(wide: &str, narrow: &str) -> bool {
+fn covers_filter(wide: &str, narrow: &str) -> bool {
     if narrow.starts_with('$') && wide.starts_with(['#', '+']) {
         return false;
     }
@@ -185,7 +185,7 @@ mod tests {
         .iter()
         .map(|text| RightPattern::parse(text).unwrap())
         .collect();
-        let rights = TopicRights::resolve(&patterns, "bay-1", "probe");
+        let rights = TopicRights::from_patterns(&patterns, "bay-1", "probe");
         let check = |found: bool, expect: bool, what: &str| assert_eq!(found, expect, "{what}");
         let publish = |topic, expect| check(rights.may_publish(topic), expect, topic);
         publish("sensors/farm/bay-1/probe/temperature", true);
@@ -212,18 +212,18 @@ mod tests {
     fn a_name_with_wildcards_gives_no_right() {
         let patterns = [RightPattern::parse("publish:status/{client}").unwrap()];
         for client in ["#", "+", "a/b", ""] {
-            let rights = TopicRights::resolve(&patterns, "u", client);
+            let rights = TopicRights::from_patterns(&patterns, "u", client);
             assert_eq!(rights, TopicRights::default(), "{client}");
         }
     }
 
-    fn level() -> impl Strategy<Value = String> {
+    fn any_level() -> impl Strategy<Value = String> {
         prop_oneof![Just("a"), Just("b"), Just(""), Just("$x"), Just("+")]
             .prop_map(ToOwned::to_owned)
     }
 
-    fn filter() -> impl Strategy<Value = String> {
-        let levels = (prop::collection::vec(level(), 1..4), any::<bool>());
+    fn any_filter() -> impl Strategy<Value = String> {
+        let levels = (prop::collection::vec(any_level(), 1..4), any::<bool>());
         let filter = levels.prop_map(|(mut levels, all)| {
             if all {
                 levels.push("#".to_owned());
@@ -233,7 +233,7 @@ mod tests {
         filter.prop_filter("no filter is empty", |filter| !filter.is_empty())
     }
 
-    fn topic() -> impl Strategy<Value = String> {
+    fn any_topic() -> impl Strategy<Value = String> {
         let level = prop_oneof![Just("a"), Just("b"), Just("c"), Just(""), Just("$x")];
         prop::collection::vec(level, 1..5).prop_map(|levels| levels.join("/"))
     }
@@ -243,17 +243,17 @@ mod tests {
 
         #[test]
         fn what_is_covered_shows_no_other_topic(
-            wide in filter(), narrow in filter(), topic in topic(),
+            wide in any_filter(), narrow in any_filter(), topic in any_topic(),
         ) {
             prop_assert!(is_filter(&wide) && is_filter(&narrow));
-            if covers(&wide, &narrow) && is_match(&narrow, &topic) {
-                prop_assert!(is_match(&wide, &topic), "{wide} {narrow} {topic}");
+            if covers_filter(&wide, &narrow) && is_filter_match(&narrow, &topic) {
+                prop_assert!(is_filter_match(&wide, &topic), "{wide} {narrow} {topic}");
             }
         }
 
         #[test]
-        fn a_filter_covers_itself(filter in filter()) {
-            prop_assert!(covers(&filter, &filter));
+        fn a_filter_covers_itself(filter in any_filter()) {
+            prop_assert!(covers_filter(&filter, &filter));
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct UserEntry {
 }
 
 /// All users, by name.
-pub(crate) type Users = HashMap<SmolStr, Arc<UserEntry>>;
+pub(crate) type UsersByName = HashMap<SmolStr, Arc<UserEntry>>;
 
 /// A users file that cannot be used, with every mistake in it.
 #[derive(Debug, thiserror::Error)]
@@ -46,23 +46,23 @@ pub struct UsersFileError {
 }
 
 /// Reads a users file.
-pub(crate) fn load(file: &Path) -> Result<Users, UsersFileError> {
+pub(crate) fn load_users(file: &Path) -> Result<UsersByName, UsersFileError> {
     let failed = |mistakes| UsersFileError { file: file.to_owned(), mistakes };
     let io_failed = |error| failed(format!(": cannot be read: {error}"));
     let bytes = fs::metadata(file).map_err(io_failed)?.len();
     if bytes > FILE_BYTES_MAX {
         return Err(failed(format!(": {bytes} bytes: expected at most {FILE_BYTES_MAX}")));
     }
-    parse(&fs::read_to_string(file).map_err(io_failed)?).map_err(|mistakes| {
+    parse_users(&fs::read_to_string(file).map_err(io_failed)?).map_err(|mistakes| {
         let prefix = format!("\n{}:", file.display());
         failed(format!(":{}", mistakes.join(&prefix)))
     })
 }
 
 /// Reads the text of a users file; mistakes are `LINE: what`.
-fn parse(text: &str) -> Result<Users, Vec<String>> {
+fn parse_users(text: &str) -> Result<UsersByName, Vec<String>> {
     let mut groups: HashMap<&str, Vec<RightPattern>> = HashMap::new();
-    let mut users = Users::new();
+    let mut users = UsersByName::new();
     let mut mistakes = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let mut words = line.split_whitespace();
@@ -95,7 +95,7 @@ fn parse(text: &str) -> Result<Users, Vec<String>> {
             }
             continue;
         }
-        match user(name, &mut words).and_then(|hash| Ok((hash, rights_of(words)?))) {
+        match parse_user_hash(name, &mut words).and_then(|hash| Ok((hash, rights_of(words)?))) {
             Ok(_) if users.contains_key(name) => mistake(format!("the user {name} is there twice")),
             Ok((password_hash, rights)) => {
                 let name = SmolStr::from(name);
@@ -109,7 +109,10 @@ fn parse(text: &str) -> Result<Users, Vec<String>> {
 }
 
 /// The password's hash of a user's line.
-fn user(name: &str, words: &mut std::str::SplitWhitespace<'_>) -> Result<Option<String>, String> {
+fn parse_user_hash(
+    name: &str,
+    words: &mut std::str::SplitWhitespace<'_>,
+) -> Result<Option<String>, String> {
     check_name(name)?;
     let hash =
         words.next().ok_or_else(|| format!("the user {name} has no hash: expected one, or -"))?;
@@ -135,7 +138,11 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// A user's line of the file.
-pub(crate) fn line(name: &str, hash: Option<&str>, rights: &[String]) -> Result<String, String> {
+pub(crate) fn format_user_line(
+    name: &str,
+    hash: Option<&str>,
+    rights: &[String],
+) -> Result<String, String> {
     check_name(name)?;
     for right in rights {
         if !right.starts_with('@') {
@@ -157,20 +164,20 @@ mod tests {
             "# comment\n\n@sensors publish:sensors/farm/{{user}}/#\n\
              bay-1 {hash} @sensors subscribe:a\nprobe-7 - @sensors\n"
         );
-        let users = parse(&text).unwrap();
+        let users = parse_users(&text).unwrap();
         assert_eq!(users.len(), 2);
         let bay = &users["bay-1"];
         assert_eq!(bay.password_hash.as_ref(), Some(&hash));
-        let rights = TopicRights::resolve(&bay.rights, "bay-1", "");
+        let rights = TopicRights::from_patterns(&bay.rights, "bay-1", "");
         assert!(rights.may_publish("sensors/farm/bay-1/x") && rights.may_subscribe("a"));
         assert_eq!(users["probe-7"].password_hash, None);
-        assert!(parse("").unwrap().is_empty());
+        assert!(parse_users("").unwrap().is_empty());
     }
 
     #[test]
     fn every_mistake_is_named_with_its_line() {
         let refuse = |text: &str, expect: &[&str]| {
-            let mistakes = parse(text).unwrap_err();
+            let mistakes = parse_users(text).unwrap_err();
             assert_eq!(mistakes.len(), expect.len(), "{mistakes:?}");
             for (found, expect) in mistakes.iter().zip(expect) {
                 assert!(found.starts_with(expect), "{found}: {expect}");
@@ -188,9 +195,9 @@ mod tests {
     #[test]
     fn a_line_is_read_as_it_was_written() {
         let rights = ["publish:a/{user}".to_owned()];
-        let text = line("bay", None, &rights).unwrap();
-        assert_eq!(parse(&text).unwrap()["bay"].rights[0].filter, "a/{user}");
-        assert!(line("b/y", None, &rights).is_err());
-        assert!(line("bay", None, &["read:x".to_owned()]).is_err());
+        let text = format_user_line("bay", None, &rights).unwrap();
+        assert_eq!(parse_users(&text).unwrap()["bay"].rights[0].filter, "a/{user}");
+        assert!(format_user_line("b/y", None, &rights).is_err());
+        assert!(format_user_line("bay", None, &["read:x".to_owned()]).is_err());
     }
 }

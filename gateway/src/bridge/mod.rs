@@ -10,8 +10,8 @@
 //! the process ends first, counted: a message of QoS 0 exists nowhere else. When
 //! the log is behind, the connection is not read, and TCP holds the broker back.
 
-mod gate;
-mod session;
+mod read_gate;
+mod session_store;
 
 use std::{
     collections::VecDeque,
@@ -36,16 +36,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use gate::Gate;
-use session::NothingUnderWay;
+use read_gate::ReadGate;
+use session_store::EmptySessionStore;
 
 use crate::{
     GatewayError,
     downlink::Downlink,
-    inlet::{Done, Inlet},
+    ingest_queue::{IngestOutcome, IngestQueue},
     ledger::Ledger,
-    message::{Message, now_ms},
-    settings::Mqtt,
+    message::{InboundMessage, now_ms},
+    settings::MqttSettings,
     tls,
 };
 
@@ -66,33 +66,33 @@ const ACKS_AT_ONCE: usize = 64;
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// A message on its way to the log; without `ack` it is QoS 0.
-struct Slot {
+struct InFlightMessage {
     ack: Option<ManualAck>,
     /// None once it is durable.
-    durable: Option<oneshot::Receiver<Done>>,
+    durable: Option<oneshot::Receiver<IngestOutcome>>,
 }
 
 /// A message that waits for room; without `ack` it is QoS 0.
 struct HeldMessage {
     ack: Option<ManualAck>,
-    message: Message,
+    message: InboundMessage,
 }
 
-pub(crate) struct Bridge<'a> {
-    mqtt: &'a Mqtt,
-    inlet: Inlet,
+pub(crate) struct MqttBridge<'a> {
+    mqtt: &'a MqttSettings,
+    ingest_queue: IngestQueue,
     ledger: Arc<Ledger>,
     is_connected: Arc<AtomicBool>,
     client: AsyncClient,
     /// Messages on their way to the log in the order of arrival. Receive Maximum
     /// bounds it where the broker keeps to it; where not, and at QoS 0, `gate` does.
-    ring: VecDeque<Slot>,
+    ring: VecDeque<InFlightMessage>,
     /// Messages for which `limits.in_flight_bytes_max` leaves no room yet: at most
     /// what the client library had read when the gate was shut.
     held: VecDeque<HeldMessage>,
     /// Acknowledgements that the client library has not written yet.
     unwritten_acks: usize,
-    gate: Gate,
+    gate: ReadGate,
     /// Filters of settings before, which the session still has.
     dropped_filters: Vec<String>,
     /// Whether this process had a session before.
@@ -100,15 +100,15 @@ pub(crate) struct Bridge<'a> {
     backoff: Duration,
 }
 
-impl<'a> Bridge<'a> {
+impl<'a> MqttBridge<'a> {
     pub(crate) fn new(
-        mqtt: &'a Mqtt,
-        inlet: Inlet,
+        mqtt: &'a MqttSettings,
+        inlet: IngestQueue,
         ledger: Arc<Ledger>,
         is_connected: Arc<AtomicBool>,
         dropped_filters: Vec<String>,
     ) -> Result<(Self, EventLoop), GatewayError> {
-        let mut options = options(mqtt, &mqtt.client_id)?;
+        let mut options = mqtt_options(mqtt, &mqtt.client_id)?;
         options
             .set_ack_mode(AckMode::Manual)
             .set_clean_start(false)
@@ -117,31 +117,31 @@ impl<'a> Bridge<'a> {
             // Acknowledgements go out together, not each in a packet of its own.
             .set_max_request_batch(ACKS_AT_ONCE);
         if mqtt.tls.enabled {
-            // Below TLS, `Guarded` cannot keep the end of a connection out of a batch.
+            // Below TLS, `GatedStream` cannot keep the end of a connection out of a batch.
             options.set_read_batch_size(1);
         }
-        let session = NothingUnderWay {
+        let session = EmptySessionStore {
             session_expiry_s: mqtt.session_expiry_s.max(1),
             outgoing_inflight_max: options.get_outgoing_inflight_upper_limit(),
         };
         options.set_session_store(session);
-        let gate = Gate::default();
+        let gate = ReadGate::default();
         let (guard, speaks_mqtt) = (gate.clone(), !mqtt.tls.enabled);
         options.set_socket_connector(move |host, network| {
             let guard = guard.clone();
             async move {
                 let stream = rumqttc::default_socket_connect(host, network).await?;
-                Ok(guard.guard(stream, speaks_mqtt))
+                Ok(guard.wrap_stream(stream, speaks_mqtt))
             }
         });
         let capacity = usize::from(mqtt.receive_maximum) + REQUESTS_SPARE;
         let (client, events) = AsyncClient::builder(options)
             .capacity(capacity)
             .try_build()
-            .map_err(|e| ended(e.to_string()))?;
+            .map_err(|e| bridge_error(e.to_string()))?;
         let bridge = Self {
             mqtt,
-            inlet,
+            ingest_queue: inlet,
             ledger,
             is_connected,
             client,
@@ -172,85 +172,87 @@ impl<'a> Bridge<'a> {
                 loop {
                     if shutdown.is_cancelled() {
                         if !self.is_connected.load(Ordering::Relaxed) {
-                            return self.finish().await;
+                            return self.wait_until_all_durable().await;
                         }
                         if leave_by.is_none() && self.is_all_acknowledged() {
                             // Answered behind all that the broker has queued for this
                             // connection, and would drop at its end.
-                            self.subscribe();
+                            self.subscribe_filters();
                             leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                         }
                     }
                     tokio::select! {
                         biased;
-                        durable = head(&mut self.ring), if has_room => {
-                            durable.map_err(|_| ended("the log failed"))?;
-                            has_room = self.acknowledge();
+                        durable = wait_for_oldest_durable(&mut self.ring), if has_room => {
+                            durable.map_err(|_| bridge_error("the log failed"))?;
+                            has_room = self.acknowledge_oldest();
                         }
-                        () = room(&self.inlet, &self.held) => self.submit_held(),
+                        () = wait_for_held_room(&self.ingest_queue, &self.held) => self.submit_held(),
                         event = &mut poll => break event,
                         () = shutdown.cancelled(), if !shutdown.is_cancelled() => {}
-                        () = at(leave_by), if !self.gate.is_leaving() => {
-                            self.gate.leave();
+                        () = wait_until(leave_by), if !self.gate.is_leaving() => {
+                            self.gate.leave_broker();
                             leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                         }
-                        () = at(leave_by), if self.gate.is_leaving() => {
+                        () = wait_until(leave_by), if self.gate.is_leaving() => {
                             warn!("the broker does not close the connection; leaving it");
-                            self.disconnected();
-                            return self.finish().await;
+                            self.on_disconnected();
+                            return self.wait_until_all_durable().await;
                         }
                     }
                 }
             };
             match event {
-                Ok(Event::Incoming(Incoming::ConnAck(ack))) => self.connected(ack.session_present),
+                Ok(Event::Incoming(Incoming::ConnAck(ack))) => {
+                    self.on_connected(ack.session_present)
+                }
                 Ok(Event::Incoming(Incoming::Publish(publish))) => {
                     let ack = self.client.prepare_ack(&publish);
                     // At the end nothing new is acknowledged: the broker keeps it for the
                     // next start. QoS 0 it does not keep.
                     if ack.is_none() || !shutdown.is_cancelled() {
-                        self.take(ack, message(&publish));
+                        self.accept_message(ack, message_from_publish(&publish));
                     }
                 }
                 Ok(Event::Incoming(Incoming::SubAck(_))) if leave_by.is_some() => {
-                    self.gate.leave();
+                    self.gate.leave_broker();
                     leave_by = Some(Instant::now() + LEAVE_TIME_MAX);
                 }
-                Ok(Event::Incoming(Incoming::SubAck(ack))) => self.subscribed(&ack.return_codes),
+                Ok(Event::Incoming(Incoming::SubAck(ack))) => self.on_subscribed(&ack.return_codes),
                 Ok(Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_))) => {
                     self.unwritten_acks = self.unwritten_acks.saturating_sub(1);
                 }
                 Ok(_) => {}
                 Err(_) if self.gate.is_leaving() => {
-                    self.disconnected();
-                    return self.finish().await;
+                    self.on_disconnected();
+                    return self.wait_until_all_durable().await;
                 }
                 Err(error) => {
-                    let Mqtt { host, port, .. } = self.mqtt;
+                    let MqttSettings { host, port, .. } = self.mqtt;
                     warn!(host, port, %error, "no connection to the broker; trying again");
-                    self.disconnected();
+                    self.on_disconnected();
                     self.back_off(&shutdown).await;
                 }
             }
-            if self.gate.is_shut() && events.state.await_pingresp() {
+            if self.gate.is_paused() && events.state.await_pingresp() {
                 // The broker's answer may be in what is not read; without it the
                 // library would give up a connection on which QoS 0 is on the way.
                 let answer = events.state.handle_incoming_packet(Incoming::PingResp);
-                answer.map_err(|error| ended(error.to_string()))?;
+                answer.map_err(|error| bridge_error(error.to_string()))?;
             }
         }
     }
 
     /// Waits until all that was read is durable, whoever may still acknowledge it.
-    async fn finish(mut self) -> Result<(), GatewayError> {
+    async fn wait_until_all_durable(mut self) -> Result<(), GatewayError> {
         while !self.ring.is_empty() || !self.held.is_empty() {
             tokio::select! {
                 biased;
-                durable = head(&mut self.ring) => {
-                    durable.map_err(|_| ended("the log failed"))?;
+                durable = wait_for_oldest_durable(&mut self.ring) => {
+                    durable.map_err(|_| bridge_error("the log failed"))?;
                     self.ring.pop_front();
                 }
-                () = room(&self.inlet, &self.held) => self.submit_held(),
+                () = wait_for_held_room(&self.ingest_queue, &self.held) => self.submit_held(),
             }
         }
         Ok(())
@@ -264,11 +266,11 @@ impl<'a> Bridge<'a> {
             && !self.held.iter().any(|held| is_open(&held.ack))
     }
 
-    fn connected(&mut self, session_present: bool) {
-        let Mqtt { host, port, client_id, .. } = self.mqtt;
+    fn on_connected(&mut self, session_present: bool) {
+        let MqttSettings { host, port, client_id, .. } = self.mqtt;
         info!(host, port, client_id, session_present, "connected to the broker");
         if self.had_session && !session_present {
-            self.ledger.lost_session();
+            self.ledger.count_lost_session();
             warn!(
                 host,
                 port, client_id, "the broker lost the session, and with it perhaps messages"
@@ -280,12 +282,12 @@ impl<'a> Bridge<'a> {
                 error!(filter, %error, "cannot unsubscribe");
             }
         }
-        self.subscribe();
+        self.subscribe_filters();
         self.is_connected.store(true, Ordering::Relaxed);
-        self.shut_gate_if_behind();
+        self.pause_reads_if_behind();
     }
 
-    fn subscribe(&self) {
+    fn subscribe_filters(&self) {
         let filters = self.mqtt.filters.iter().map(|filter| SubscribeFilter {
             // A stored last value is worth having once, not at each connection.
             retain_forward_rule: RetainForwardRule::OnNewSubscribe,
@@ -297,7 +299,7 @@ impl<'a> Bridge<'a> {
     }
 
     /// Says which filters the broker refused.
-    fn subscribed(&self, codes: &[SubscribeReasonCode]) {
+    fn on_subscribed(&self, codes: &[SubscribeReasonCode]) {
         for (filter, code) in self.mqtt.filters.iter().zip(codes) {
             if !matches!(code, SubscribeReasonCode::Success(_)) {
                 error!(
@@ -309,7 +311,7 @@ impl<'a> Bridge<'a> {
         }
     }
 
-    fn disconnected(&mut self) {
+    fn on_disconnected(&mut self) {
         // What is in the ring goes on to the log, but its acknowledgements
         // belong to a connection that is gone. The broker sends it again; not
         // QoS 0, which is waited for.
@@ -317,7 +319,7 @@ impl<'a> Bridge<'a> {
         self.held.retain(|held| held.ack.is_none());
         self.unwritten_acks = 0;
         // For the next connection's handshake.
-        self.gate.open();
+        self.gate.resume_reads();
         self.is_connected.store(false, Ordering::Relaxed);
     }
 
@@ -328,30 +330,30 @@ impl<'a> Bridge<'a> {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    fn take(&mut self, ack: Option<ManualAck>, message: Message) {
+    fn accept_message(&mut self, ack: Option<ManualAck>, message: InboundMessage) {
         self.held.push_back(HeldMessage { ack, message });
         self.submit_held();
-        self.shut_gate_if_behind();
+        self.pause_reads_if_behind();
     }
 
     /// Hands in, in the order of arrival, what there is room for.
     fn submit_held(&mut self) {
         while let Some(HeldMessage { ack, message }) = self.held.front() {
-            let Ok(durable) = self.inlet.submit(message.clone()) else { break };
-            self.ring.push_back(Slot { ack: ack.clone(), durable: Some(durable) });
+            let Ok(durable) = self.ingest_queue.submit_message(message.clone()) else { break };
+            self.ring.push_back(InFlightMessage { ack: ack.clone(), durable: Some(durable) });
             self.held.pop_front();
         }
     }
 
-    fn shut_gate_if_behind(&self) {
+    fn pause_reads_if_behind(&self) {
         if !self.held.is_empty() || self.ring.len() >= self.waiting_max() {
-            self.gate.shut();
+            self.gate.pause_reads();
         }
     }
 
-    fn open_gate_if_caught_up(&self) {
+    fn resume_reads_if_caught_up(&self) {
         if self.held.is_empty() && self.ring.len() <= self.waiting_max() / 2 {
-            self.gate.open();
+            self.gate.resume_reads();
         }
     }
 
@@ -361,7 +363,7 @@ impl<'a> Bridge<'a> {
 
     /// Acknowledges the oldest message, which is durable. Returns whether the
     /// client's queue had room; if not, it has once the connection was polled.
-    fn acknowledge(&mut self) -> bool {
+    fn acknowledge_oldest(&mut self) -> bool {
         let Some(slot) = self.ring.front_mut() else { return true };
         slot.durable = None;
         if let Some(ack) = &slot.ack {
@@ -371,12 +373,12 @@ impl<'a> Bridge<'a> {
             self.unwritten_acks += 1;
         }
         self.ring.pop_front();
-        self.open_gate_if_caught_up();
+        self.resume_reads_if_caught_up();
         true
     }
 }
 
-impl Drop for Bridge<'_> {
+impl Drop for MqttBridge<'_> {
     /// At the end of `limits.drain_s`.
     fn drop(&mut self) {
         let dropped: Vec<_> = self.held.iter().filter(|held| held.ack.is_none()).collect();
@@ -390,7 +392,7 @@ impl Drop for Bridge<'_> {
 }
 
 /// When there is room for the oldest message that waits for it; never, if there is none.
-async fn room(inlet: &Inlet, held: &VecDeque<HeldMessage>) {
+async fn wait_for_held_room(inlet: &IngestQueue, held: &VecDeque<HeldMessage>) {
     match held.front() {
         Some(HeldMessage { message, .. }) => inlet.wait_for_room(message).await,
         None => std::future::pending().await,
@@ -398,7 +400,7 @@ async fn room(inlet: &Inlet, held: &VecDeque<HeldMessage>) {
 }
 
 /// When it is this time; never, if it is none.
-async fn at(time: Option<Instant>) {
+async fn wait_until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
@@ -406,17 +408,19 @@ async fn at(time: Option<Instant>) {
 }
 
 /// When the oldest message is durable; never, if there is none.
-async fn head(ring: &mut VecDeque<Slot>) -> Result<(), oneshot::error::RecvError> {
+async fn wait_for_oldest_durable(
+    ring: &mut VecDeque<InFlightMessage>,
+) -> Result<(), oneshot::error::RecvError> {
     match ring.front_mut() {
-        Some(Slot { durable: Some(durable), .. }) => durable.await.map(|_| ()),
-        Some(Slot { durable: None, .. }) => Ok(()),
+        Some(InFlightMessage { durable: Some(durable), .. }) => durable.await.map(|_| ()),
+        Some(InFlightMessage { durable: None, .. }) => Ok(()),
         None => std::future::pending().await,
     }
 }
 
 /// A PUBLISH that has just come.
-pub(crate) fn message(publish: &Publish) -> Message {
-    Message {
+pub(crate) fn message_from_publish(publish: &Publish) -> InboundMessage {
+    InboundMessage {
         topic: SmolStr::from(String::from_utf8_lossy(&publish.topic)),
         payload: publish.payload.clone(),
         is_retained: publish.retain,
@@ -425,24 +429,24 @@ pub(crate) fn message(publish: &Publish) -> Message {
     }
 }
 
-pub(crate) fn ended(what: impl Into<String>) -> GatewayError {
+pub(crate) fn bridge_error(what: impl Into<String>) -> GatewayError {
     GatewayError::Bridge { what: what.into() }
 }
 
 /// Passes on what the process publishes, by a client of its own: the queue of
 /// acknowledgements must not wait behind messages that a broker is slow to
 /// take.
-pub(crate) async fn publish(
-    mqtt: &Mqtt,
+pub(crate) async fn forward_downlink(
+    mqtt: &MqttSettings,
     downlink: &Downlink,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
-    let options = options(mqtt, &format!("{}-downlink", mqtt.client_id))?;
+    let options = mqtt_options(mqtt, &format!("{}-downlink", mqtt.client_id))?;
     let (client, mut events) = AsyncClient::builder(options)
         .capacity(REQUESTS_SPARE)
         .try_build()
-        .map_err(|e| ended(e.to_string()))?;
-    let (_subscription, mut outgoing) = downlink.join_all();
+        .map_err(|e| bridge_error(e.to_string()))?;
+    let (_subscription, mut outgoing) = downlink.add_full_subscriber();
     let send = async {
         while let Some(message) = outgoing.recv().await {
             let topic = message.topic.to_string();
@@ -469,7 +473,10 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-pub(crate) fn options(mqtt: &Mqtt, client_id: &str) -> Result<MqttOptions, GatewayError> {
+pub(crate) fn mqtt_options(
+    mqtt: &MqttSettings,
+    client_id: &str,
+) -> Result<MqttOptions, GatewayError> {
     let mut options = MqttOptions::new(client_id, (mqtt.host.as_str(), mqtt.port));
     options
         .set_keep_alive(mqtt.keep_alive_s)
@@ -478,11 +485,11 @@ pub(crate) fn options(mqtt: &Mqtt, client_id: &str) -> Result<MqttOptions, Gatew
         // allow they take 20 MB a client.
         .set_outgoing_inflight_upper_limit(OUTGOING_MAX);
     if mqtt.tls.enabled {
-        let config = TlsConfiguration::Rustls(tls::client(&mqtt.tls)?);
+        let config = TlsConfiguration::Rustls(tls::load_client_tls(&mqtt.tls)?);
         options.set_transport(Transport::tls_with_config(config));
     }
     if !mqtt.user.is_empty() {
-        let password = mqtt.password.reveal().unwrap_or_default().to_owned();
+        let password = mqtt.password.expose_secret().unwrap_or_default().to_owned();
         options.set_credentials(mqtt.user.clone(), password);
     }
     Ok(options)

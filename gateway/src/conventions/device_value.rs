@@ -12,7 +12,7 @@
 //! | 999, 1000 °C | an add-on without its probe | Shelly, `temperature.tC` |
 
 /// Words that stand before `temperature` in the name of a board's own temperature.
-const OWN_PARTS: &[&str] = &[
+const DEVICE_PART_WORDS: &[&str] = &[
     "board",
     "chip",
     "controller",
@@ -31,7 +31,7 @@ const OWN_PARTS: &[&str] = &[
     "soc",
 ];
 /// Those that no room or probe is called by.
-const NEVER_A_PLACE: &[&str] = &["chip", "cpu", "gpu", "mcu", "processor", "soc"];
+const UNAMBIGUOUS_PART_WORDS: &[&str] = &["chip", "cpu", "gpu", "mcu", "processor", "soc"];
 
 /// Whether the last level of a name, of a value of that metric or device class, is about the
 /// device itself.
@@ -40,12 +40,13 @@ pub(super) fn is_of_device(name: &str, metric: &str) -> bool {
         return false;
     }
     let level = name.rsplit('/').next().unwrap_or_default();
-    let words = words(level);
+    let words = split_words(level);
     let is_temperature = |word: &str| matches!(word, "temp" | "temperature");
     let is_part = |parts: &[&str], word: &String| parts.contains(&word.as_str());
-    let is_named_so =
-        words.windows(2).any(|pair| is_part(OWN_PARTS, &pair[0]) && is_temperature(&pair[1]));
-    is_named_so || matches!(&words[..], [word] if is_part(NEVER_A_PLACE, word))
+    let is_named_so = words
+        .windows(2)
+        .any(|pair| is_part(DEVICE_PART_WORDS, &pair[0]) && is_temperature(&pair[1]));
+    is_named_so || matches!(&words[..], [word] if is_part(UNAMBIGUOUS_PART_WORDS, word))
 }
 
 /// Whether a value says that there is none, in °C.
@@ -62,7 +63,7 @@ pub(super) fn is_sentinel(metric: &str, names: &[&str], value: f64) -> bool {
 }
 
 /// The words of a name, in lower case: `cpuTemp`, `CPU temperature`, `cpu_temperature`.
-fn words(name: &str) -> Vec<String> {
+fn split_words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut is_new = true;
     let mut before = ' ';

@@ -28,7 +28,7 @@ impl std::iter::Sum for EntityCounts {
 /// Values by name, each with a weight, of which all together are at most `weight_max`.
 #[derive(Debug)]
 pub(super) struct EntityStore<V> {
-    by_name: HashMap<SmolStr, Entry<V>>,
+    by_name: HashMap<SmolStr, StoredEntity<V>>,
     /// Names in the order of their last use.
     by_use: BTreeMap<u64, SmolStr>,
     uses: u64,
@@ -38,7 +38,7 @@ pub(super) struct EntityStore<V> {
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct StoredEntity<V> {
     value: V,
     weight: usize,
     last_use: u64,
@@ -50,7 +50,7 @@ impl<V> EntityStore<V> {
         Self { by_name, by_use, uses: 0, weight: 0, weight_max, evicted: 0 }
     }
 
-    pub(super) fn counts(&self) -> EntityCounts {
+    pub(super) fn entity_counts(&self) -> EntityCounts {
         EntityCounts { remembered: self.weight as u64, evicted: self.evicted }
     }
 
@@ -79,43 +79,48 @@ impl<V> EntityStore<V> {
         self.remove(name);
         self.uses += 1;
         self.by_use.insert(self.uses, name.clone());
-        self.by_name.insert(name.clone(), Entry { value, weight, last_use: self.uses });
+        self.by_name.insert(name.clone(), StoredEntity { value, weight, last_use: self.uses });
         self.weight += weight;
-        self.evict()
+        self.evict_unused()
     }
 
     /// Remembers a value in the place of that of the same name, without its being used with
     /// that; a new one is as good as used. Returns what goes for it.
-    pub(super) fn update(&mut self, name: &SmolStr, value: V, weight: usize) -> Vec<(SmolStr, V)> {
+    pub(super) fn insert_unused(
+        &mut self,
+        name: &SmolStr,
+        value: V,
+        weight: usize,
+    ) -> Vec<(SmolStr, V)> {
         match self.by_name.get_mut(name) {
             Some(entry) => entry.value = value,
             None => return self.insert(name, value, weight),
         }
-        self.reweigh(name, weight)
+        self.update_weight(name, weight)
     }
 
     /// Notes that a value has grown or shrunk. Returns what goes for it.
-    pub(super) fn reweigh(&mut self, name: &str, weight: usize) -> Vec<(SmolStr, V)> {
+    pub(super) fn update_weight(&mut self, name: &str, weight: usize) -> Vec<(SmolStr, V)> {
         if let Some(entry) = self.by_name.get_mut(name) {
             self.weight = self.weight - entry.weight + weight;
             entry.weight = weight;
         }
-        self.evict()
+        self.evict_unused()
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Option<V> {
-        let Entry { value, weight, last_use } = self.by_name.remove(name)?;
+        let StoredEntity { value, weight, last_use } = self.by_name.remove(name)?;
         self.by_use.remove(&last_use);
         self.weight -= weight;
         Some(value)
     }
 
     /// Counts what was not taken at all.
-    pub(super) fn refuse(&mut self, weight: usize) {
+    pub(super) fn count_refused(&mut self, weight: usize) {
         self.count_evicted(weight as u64);
     }
 
-    fn evict(&mut self) -> Vec<(SmolStr, V)> {
+    fn evict_unused(&mut self) -> Vec<(SmolStr, V)> {
         let mut gone = Vec::new();
         while self.weight > self.weight_max {
             let Some((_, name)) = self.by_use.pop_first() else { break };
@@ -171,16 +176,16 @@ mod tests {
         // The same again takes no more room.
         assert!(store.insert(&"e".into(), (), 2).is_empty());
         assert!(store.get("d").is_some());
-        assert_eq!(names(store.reweigh("d", 2)), ["e"]);
+        assert_eq!(names(store.update_weight("d", 2)), ["e"]);
         assert!(store.insert(&"g".into(), (), 1).is_empty());
         // What is told again of one that is not used goes before what is.
-        assert!(store.update(&"d".into(), (), 2).is_empty());
-        assert_eq!(names(store.update(&"h".into(), (), 1)), ["d"]);
-        assert_eq!(names(store.update(&"h".into(), (), 3)), ["g"]);
+        assert!(store.insert_unused(&"d".into(), (), 2).is_empty());
+        assert_eq!(names(store.insert_unused(&"h".into(), (), 1)), ["d"]);
+        assert_eq!(names(store.insert_unused(&"h".into(), (), 3)), ["g"]);
         // What is over the ceiling alone is not kept.
         assert_eq!(names(store.insert(&"f".into(), (), 4)), ["h", "f"]);
         let evicted = 1 + 2 + 2 + 2 + 1 + 3 + 4;
-        assert_eq!(store.counts(), EntityCounts { remembered: 0, evicted });
+        assert_eq!(store.entity_counts(), EntityCounts { remembered: 0, evicted });
         assert_eq!(store.names().count(), 0);
     }
 
@@ -199,7 +204,7 @@ mod tests {
                         if let Some(value) = store.get(&name) {
                             *value = weight;
                         }
-                        store.reweigh(&name, weight);
+                        store.update_weight(&name, weight);
                     }
                     _ => drop(store.remove(&name)),
                 }

@@ -9,56 +9,57 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use telemetry::{MetricTable, Reading, SmolStr};
+use telemetry::{MetricTable, SensorReading, SmolStr};
 use tracing::{info, warn};
 
 use super::{
-    Context, Convention, Refusal, Taken, base, below,
+    Convention, DecodeContext, MappedMessage, ReadingRefusal,
     entity_store::{EntityCounts, EntityStore},
-    place::{Places, tidy},
-    quantity::{Builtin, Found, Quantities, is, no},
-    settings::Mapping,
-    taken::Origin,
-    value,
+    mapped_message::ReadingOrigin,
+    payload_value,
+    quantity::{BuiltinName, FoundValue, QuantityRules, metric_named, not_a_reading},
+    settings::MappingSettings,
+    strip_base, topic_base,
+    zone_resolver::{ZoneResolver, sanitize_name},
 };
-use crate::message::Message;
+use crate::message::InboundMessage;
 
 /// Property ids that are common; Homie fixes none of them. Units must have
 /// been told, where more than one is common.
-const BUILTIN: &[Builtin] = &[
-    is("temperature", "temperature", None),
-    is("humidity", "humidity", Some("%")),
-    is("co2", "co2", Some("ppm")),
-    is("illuminance", "light", Some("lx")),
-    is("light-level", "light", Some("lx")),
-    is("lux", "light", Some("lx")),
-    is("soil-moisture", "soil_moisture", Some("%")),
-    is("soil-temperature", "soil_temperature", None),
-    is("pressure", "pressure", None),
-    is("wind-speed", "wind_speed", None),
-    is("wind-direction", "wind_direction", Some("°")),
-    is("ec", "ec", None),
-    is("conductivity", "ec", None),
-    is("ph", "ph", Some("pH")),
-    is("par", "par", Some("µmol/m²/s")),
-    is("ppfd", "par", Some("µmol/m²/s")),
-    is("irradiance", "irradiance", Some("W/m²")),
-    is("solar-radiation", "irradiance", Some("W/m²")),
-    is("rain", "rain", None),
-    is("rain-rate", "rain_rate", None),
-    is("leaf-wetness", "leaf_wetness", Some("%")),
-    is("motion", "motion", Some("count")),
-    no("battery"),
-    no("battery-level"),
-    no("rssi"),
-    no("signal"),
-    no("uptime"),
-    no("interval"),
+const BUILTIN: &[BuiltinName] = &[
+    metric_named("temperature", "temperature", None),
+    metric_named("humidity", "humidity", Some("%")),
+    metric_named("co2", "co2", Some("ppm")),
+    metric_named("illuminance", "light", Some("lx")),
+    metric_named("light-level", "light", Some("lx")),
+    metric_named("lux", "light", Some("lx")),
+    metric_named("soil-moisture", "soil_moisture", Some("%")),
+    metric_named("soil-temperature", "soil_temperature", None),
+    metric_named("pressure", "pressure", None),
+    metric_named("wind-speed", "wind_speed", None),
+    metric_named("wind-direction", "wind_direction", Some("°")),
+    metric_named("ec", "ec", None),
+    metric_named("conductivity", "ec", None),
+    metric_named("ph", "ph", Some("pH")),
+    metric_named("par", "par", Some("µmol/m²/s")),
+    metric_named("ppfd", "par", Some("µmol/m²/s")),
+    metric_named("irradiance", "irradiance", Some("W/m²")),
+    metric_named("solar-radiation", "irradiance", Some("W/m²")),
+    metric_named("rain", "rain", None),
+    metric_named("rain-rate", "rain_rate", None),
+    metric_named("leaf-wetness", "leaf_wetness", Some("%")),
+    metric_named("motion", "motion", Some("count")),
+    not_a_reading("battery"),
+    not_a_reading("battery-level"),
+    not_a_reading("rssi"),
+    not_a_reading("signal"),
+    not_a_reading("uptime"),
+    not_a_reading("interval"),
 ];
 
 /// What is known of a property.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Property {
+struct HomieProperty {
     datatype: Option<SmolStr>,
     unit: Option<SmolStr>,
 }
@@ -69,24 +70,24 @@ const TEXT_BYTES_MAX: usize = 64;
 const NAMES_BYTES_MAX: usize = 512;
 
 /// Node and property.
-type Path = (SmolStr, SmolStr);
+type PropertyPath = (SmolStr, SmolStr);
 
 #[derive(Debug)]
-pub(super) struct Homie {
+pub(super) struct HomieConvention {
     base: String,
-    places: Places,
-    quantities: Quantities,
+    places: ZoneResolver,
+    quantities: QuantityRules,
     /// Properties by device.
-    devices: EntityStore<BTreeMap<Path, Property>>,
+    devices: EntityStore<BTreeMap<PropertyPath, HomieProperty>>,
     entities_max: usize,
 }
 
-impl Homie {
-    pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
+impl HomieConvention {
+    pub(super) fn new(mapping: &MappingSettings, metrics: &MetricTable) -> Result<Self, String> {
         Ok(Self {
-            base: base(mapping, "homie")?,
-            places: Places::new(mapping)?,
-            quantities: Quantities::new(mapping, BUILTIN, metrics)?,
+            base: topic_base(mapping, "homie")?,
+            places: ZoneResolver::new(mapping)?,
+            quantities: QuantityRules::new(mapping, BUILTIN, metrics)?,
             devices: EntityStore::new(mapping.entities_max),
             entities_max: mapping.entities_max,
         })
@@ -98,39 +99,53 @@ impl Homie {
         if payload.is_empty() {
             return; // The device is gone.
         }
-        let description: Description = match serde_json::from_slice(payload) {
+        let description: HomieDescription = match serde_json::from_slice(payload) {
             Ok(description) => description,
             Err(error) => {
                 warn!(device, %error, "$description cannot be read: units are not known");
                 return;
             }
         };
-        for (node, Node { properties }) in description.nodes {
+        for (node, DescribedNode { properties }) in description.nodes {
             for (property, described) in properties {
-                let Described { datatype, unit } = described;
+                let DescribedProperty { datatype, unit } = described;
                 let path = (node.clone(), property);
-                self.learn(device, path, |known| {
-                    *known = Property { datatype: datatype.map(short), unit: unit.map(short) };
+                self.learn_property(device, path, |known| {
+                    *known = HomieProperty {
+                        datatype: datatype.map(truncate_text),
+                        unit: unit.map(truncate_text),
+                    };
                 });
             }
         }
     }
 
     /// Homie 3 and 4: an attribute has a topic of its own.
-    fn learn_attribute(&mut self, device: &str, path: Path, attribute: &str, payload: &[u8]) {
+    fn learn_attribute(
+        &mut self,
+        device: &str,
+        path: PropertyPath,
+        attribute: &str,
+        payload: &[u8],
+    ) {
         if !matches!(attribute, "$datatype" | "$unit") {
             return;
         }
-        let Ok(text) = value::text(payload) else { return };
-        let text = (!text.is_empty()).then(|| short(text));
-        self.learn(device, path, |known| match attribute {
+        let Ok(text) = payload_value::payload_text(payload) else { return };
+        let text = (!text.is_empty()).then(|| truncate_text(text));
+        self.learn_property(device, path, |known| match attribute {
             "$datatype" => known.datatype = text,
             _ => known.unit = text,
         });
     }
 
     /// Notes what a message says of a property.
-    fn learn(&mut self, device: &str, path: Path, note: impl FnOnce(&mut Property)) {
+    fn learn_property(
+        &mut self,
+        device: &str,
+        path: PropertyPath,
+        note: impl FnOnce(&mut HomieProperty),
+    ) {
         if device.len() + path.0.len() + path.1.len() > NAMES_BYTES_MAX {
             return;
         }
@@ -140,27 +155,27 @@ impl Homie {
         }
         let Some(properties) = self.devices.get(&device) else { return };
         if !properties.contains_key(&path) && properties.len() >= self.entities_max {
-            return self.devices.refuse(1);
+            return self.devices.count_refused(1);
         }
         note(properties.entry(path).or_default());
         let weight = properties.len();
-        self.devices.reweigh(&device, weight);
+        self.devices.update_weight(&device, weight);
     }
 
-    fn reading(
+    fn decode_reading(
         &mut self,
         device: &str,
-        path: &Path,
-        message: &Message,
-        context: &Context<'_>,
-    ) -> Result<Taken, Refusal> {
+        path: &PropertyPath,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Result<MappedMessage, ReadingRefusal> {
         context.check_size(&message.payload)?;
         let (node, property) = path;
         let known = self.devices.get(device).and_then(|known| known.get(path)).cloned();
         let datatype = known.as_ref().and_then(|known| known.datatype.as_deref());
         let in_node = format!("{node}/{property}");
         let full = format!("{device}/{in_node}");
-        let found = Found {
+        let found = FoundValue {
             names: &[&full, &in_node, property],
             builtin: property,
             unit: known.as_ref().and_then(|known| known.unit.as_deref()),
@@ -168,39 +183,47 @@ impl Homie {
         let is_number = match datatype {
             Some(datatype) => {
                 matches!(datatype, "integer" | "float" | "percent")
-                    || (datatype == "boolean" && self.quantities.wants(&found))
+                    || (datatype == "boolean" && self.quantities.is_metric(&found))
             }
             // Its attributes have not come, or it has none.
-            None => self.quantities.wants(&found),
+            None => self.quantities.is_metric(&found),
         };
         if !is_number && !self.quantities.is_ruled(&found) {
-            return Ok(Taken::nothing());
+            return Ok(MappedMessage::without_readings());
         }
-        let Some(zone) = self.places.zone(&[&format!("{device}/{node}"), device])? else {
-            return Ok(Taken::nothing());
+        let Some(zone) = self.places.find_zone(&[&format!("{device}/{node}"), device])? else {
+            return Ok(MappedMessage::without_readings());
         };
-        let owner = tidy(device);
-        let mut taken = Taken::nothing().owned_by(&zone, &owner);
-        let read = value::text(&message.payload)
-            .and_then(|text| value::words_and_unit(&full, text))
-            .and_then(|value| self.quantities.read_with_unit(&found, value, context.metrics));
+        let owner = sanitize_name(device);
+        let mut taken = MappedMessage::without_readings().with_owner(&zone, &owner);
+        let read = payload_value::payload_text(&message.payload)
+            .and_then(|text| payload_value::parse_text_quantity(&full, text))
+            .and_then(|value| self.quantities.read_quantity(&found, value, context.metrics));
         match read {
             Ok(Some((metric, value))) => {
                 // A node may be one of several thermometers of its device.
-                let origin = Origin::live(zone, tidy(&format!("{device}.{node}")), message);
-                let reading = Reading { metric, event_ms: message.received_ms, value };
-                taken.add(&origin, reading, message, context.limits.readings_max);
+                let origin = ReadingOrigin::from_message(
+                    zone,
+                    sanitize_name(&format!("{device}.{node}")),
+                    message,
+                );
+                let reading = SensorReading { metric, event_ms: message.received_ms, value };
+                taken.add_reading(&origin, reading, message, context.limits.readings_max);
             }
             Ok(None) => {}
-            Err(refusal) => taken.left_out.push(refusal),
+            Err(refusal) => taken.rejected_readings.push(refusal),
         }
         Ok(taken)
     }
 }
 
-impl Convention for Homie {
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
-        let levels = below(&message.topic, &self.base)?;
+impl Convention for HomieConvention {
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
+        let levels = strip_base(&message.topic, &self.base)?;
         // Version 5 is a level of its own; no device id of it may be "5" alone.
         let levels = levels.strip_prefix("5/").unwrap_or(levels);
         let levels: Vec<&str> = levels.split('/').take(5).collect();
@@ -222,17 +245,17 @@ impl Convention for Homie {
                     && !payload.is_empty() =>
             {
                 let path = (SmolStr::new(node), SmolStr::new(property));
-                let taken = self.reading(device, &path, message, context);
-                return Some(taken.unwrap_or_else(Taken::refused));
+                let taken = self.decode_reading(device, &path, message, context);
+                return Some(taken.unwrap_or_else(MappedMessage::from_refusal));
             }
             // `$state`, `$nodes`, `$stats/…`, `$broadcast/…`, `…/set`.
             _ => {}
         }
-        Some(Taken::nothing())
+        Some(MappedMessage::without_readings())
     }
 
-    fn entities(&self) -> EntityCounts {
-        self.devices.counts()
+    fn entity_counts(&self) -> EntityCounts {
+        self.devices.entity_counts()
     }
 
     #[cfg(fuzzing)]
@@ -252,24 +275,24 @@ impl Convention for Homie {
 
 /// A device's `$description`, as far as it matters here.
 #[derive(Debug, Deserialize)]
-struct Description {
+struct HomieDescription {
     #[serde(default)]
-    nodes: BTreeMap<SmolStr, Node>,
+    nodes: BTreeMap<SmolStr, DescribedNode>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Node {
+struct DescribedNode {
     #[serde(default)]
-    properties: BTreeMap<SmolStr, Described>,
+    properties: BTreeMap<SmolStr, DescribedProperty>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Described {
+struct DescribedProperty {
     datatype: Option<SmolStr>,
     unit: Option<SmolStr>,
 }
 
-fn short(text: impl AsRef<str>) -> SmolStr {
+fn truncate_text(text: impl AsRef<str>) -> SmolStr {
     let text = text.as_ref();
     SmolStr::new(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
 }

@@ -30,60 +30,64 @@
 use std::fmt;
 
 use service::config::ConfigError;
-use telemetry::{MetricTable, Reason, payload};
+use telemetry::{DeadLetterReason, MetricTable, payload};
 
-use crate::message::Message;
+use crate::message::InboundMessage;
 pub use entity_store::EntityCounts;
-pub(crate) use ignore::{IgnoreList, is_about_the_device};
-use settings::{Mapping, Name};
-pub(crate) use taken::{Publication, Taken};
+pub(crate) use ignore_list::{IgnoreList, is_device_field};
+pub(crate) use mapped_message::{MappedMessage, ReplyMessage};
+use settings::{ConventionName, MappingSettings};
 
 mod device_value;
 mod entity_store;
 mod home_assistant;
 mod homie;
-mod ignore;
+mod ignore_list;
+mod mapped_message;
+mod name_pattern;
 mod name_template;
-mod pattern;
-mod place;
+mod payload_value;
 mod presets;
 mod quantity;
 mod records;
 pub mod settings;
 mod sparkplug;
-mod taken;
 mod tasmota;
 mod template;
 mod topic_index;
-mod value;
 mod zigbee2mqtt;
+mod zone_resolver;
 
 /// Why a reading, or a whole message, was left out.
-type Refusal = (Reason, String);
+type ReadingRefusal = (DeadLetterReason, String);
 
 /// What decoding needs to know beside the message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Context<'a> {
+pub(crate) struct DecodeContext<'a> {
     pub(crate) metrics: &'a MetricTable,
-    pub(crate) limits: payload::Limits,
+    pub(crate) limits: payload::PayloadLimits,
 }
 
-impl Context<'_> {
+impl DecodeContext<'_> {
     /// Refuses a payload with readings that is over the limit; metadata is
     /// limited by the size of an MQTT packet.
-    fn check_size(&self, payload: &[u8]) -> Result<(), Refusal> {
+    fn check_size(&self, payload: &[u8]) -> Result<(), ReadingRefusal> {
         let (len, max) = (payload.len(), self.limits.payload_bytes_max);
         if len <= max {
             return Ok(());
         }
-        Err((Reason::Oversized, format!("{len} bytes, at most {max} are taken")))
+        Err((DeadLetterReason::Oversized, format!("{len} bytes, at most {max} are taken")))
     }
 }
 
 /// One way of naming topics and writing payloads.
 trait Convention: fmt::Debug + Send {
     /// What a message says; `None` where its topic is of another convention.
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken>;
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage>;
 
     /// Filters of the topics whose retained messages tell what the values of
     /// others mean. Needed anew after each start.
@@ -92,7 +96,7 @@ trait Convention: fmt::Debug + Send {
     }
 
     /// How much it remembers.
-    fn entities(&self) -> EntityCounts {
+    fn entity_counts(&self) -> EntityCounts {
         EntityCounts::default()
     }
 
@@ -103,10 +107,10 @@ trait Convention: fmt::Debug + Send {
 
 /// All mappings, in order, with what they have learnt.
 #[derive(Debug, Default)]
-pub(crate) struct Conventions(Vec<Mapped>);
+pub(crate) struct Conventions(Vec<MappedConvention>);
 
 #[derive(Debug)]
-struct Mapped {
+struct MappedConvention {
     convention: Box<dyn Convention>,
     ignore: IgnoreList,
 }
@@ -116,8 +120,12 @@ impl Conventions {
     ///
     /// # Errors
     /// What is wrong with each mapping that is, by its place.
-    pub(crate) fn new(mappings: &[Mapping], metrics: &MetricTable) -> Result<Self, ConfigError> {
-        let built: Vec<_> = mappings.iter().map(|mapping| build(mapping, metrics)).collect();
+    pub(crate) fn new(
+        mappings: &[MappingSettings],
+        metrics: &MetricTable,
+    ) -> Result<Self, ConfigError> {
+        let built: Vec<_> =
+            mappings.iter().map(|mapping| build_convention(mapping, metrics)).collect();
         let wrong: Vec<String> = built
             .iter()
             .enumerate()
@@ -134,18 +142,22 @@ impl Conventions {
     }
 
     /// What a message says; `None` where no mapping claims its topic.
-    pub(crate) fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
-        self.0.iter_mut().find_map(|Mapped { convention, ignore }| {
+    pub(crate) fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
+        self.0.iter_mut().find_map(|MappedConvention { convention, ignore }| {
             if ignore.is_match(&message.topic) {
-                return Some(Taken::nothing());
+                return Some(MappedMessage::without_readings());
             }
-            convention.take(message, context)
+            convention.decode_message(message, context)
         })
     }
 
     /// How much they remember, all together.
-    pub(crate) fn entities(&self) -> EntityCounts {
-        self.0.iter().map(|mapped| mapped.convention.entities()).sum()
+    pub(crate) fn entity_counts(&self) -> EntityCounts {
+        self.0.iter().map(|mapped| mapped.convention.entity_counts()).sum()
     }
 
     /// Forgets what messages told.
@@ -164,35 +176,44 @@ impl Conventions {
     }
 }
 
-fn build(mapping: &Mapping, metrics: &MetricTable) -> Result<Mapped, String> {
+fn build_convention(
+    mapping: &MappingSettings,
+    metrics: &MetricTable,
+) -> Result<MappedConvention, String> {
     refuse_foreign_keys(mapping)?;
     let ignore = IgnoreList::new(&mapping.ignore)?;
     let convention: Box<dyn Convention> = match mapping.convention {
-        Name::Template => Box::new(template::convention(mapping, metrics)?),
-        Name::Zigbee2mqtt => Box::new(zigbee2mqtt::Zigbee2Mqtt::new(mapping, metrics)?),
-        Name::Tasmota => Box::new(tasmota::Tasmota::new(mapping, metrics)?),
-        Name::HomeAssistant => Box::new(home_assistant::HomeAssistant::new(mapping, metrics)?),
-        Name::Homie => Box::new(homie::Homie::new(mapping, metrics)?),
-        Name::Sparkplug => Box::new(sparkplug::Sparkplug::new(mapping, metrics)?),
-        Name::Chirpstack
-        | Name::Esphome
-        | Name::Openmqttgateway
-        | Name::Rtl433
-        | Name::Senml
-        | Name::Shelly
-        | Name::TheThingsStack
-        | Name::Thingsboard => Box::new(presets::convention(mapping, metrics)?),
+        ConventionName::Template => Box::new(template::build_template(mapping, metrics)?),
+        ConventionName::Zigbee2mqtt => {
+            Box::new(zigbee2mqtt::Zigbee2MqttConvention::new(mapping, metrics)?)
+        }
+        ConventionName::Tasmota => Box::new(tasmota::TasmotaConvention::new(mapping, metrics)?),
+        ConventionName::HomeAssistant => {
+            Box::new(home_assistant::HomeAssistantConvention::new(mapping, metrics)?)
+        }
+        ConventionName::Homie => Box::new(homie::HomieConvention::new(mapping, metrics)?),
+        ConventionName::Sparkplug => {
+            Box::new(sparkplug::SparkplugConvention::new(mapping, metrics)?)
+        }
+        ConventionName::Chirpstack
+        | ConventionName::Esphome
+        | ConventionName::Openmqttgateway
+        | ConventionName::Rtl433
+        | ConventionName::Senml
+        | ConventionName::Shelly
+        | ConventionName::TheThingsStack
+        | ConventionName::Thingsboard => Box::new(presets::build_preset(mapping, metrics)?),
     };
-    Ok(Mapped { convention, ignore })
+    Ok(MappedConvention { convention, ignore })
 }
 
 /// A key that the convention does not read is a mistake, not a comment.
-fn refuse_foreign_keys(mapping: &Mapping) -> Result<(), String> {
-    use Name::{
+fn refuse_foreign_keys(mapping: &MappingSettings) -> Result<(), String> {
+    use ConventionName::{
         Chirpstack, Esphome, HomeAssistant, Homie, Openmqttgateway, Rtl433, Senml, Shelly,
         Sparkplug, Tasmota, Template, TheThingsStack, Thingsboard, Zigbee2mqtt,
     };
-    let with_base: &[Name] = &[
+    let with_base: &[ConventionName] = &[
         Zigbee2mqtt,
         HomeAssistant,
         Homie,
@@ -205,7 +226,7 @@ fn refuse_foreign_keys(mapping: &Mapping) -> Result<(), String> {
         TheThingsStack,
         Thingsboard,
     ];
-    let of_records: &[Name] = &[
+    let of_records: &[ConventionName] = &[
         Template,
         Chirpstack,
         Esphome,
@@ -216,10 +237,10 @@ fn refuse_foreign_keys(mapping: &Mapping) -> Result<(), String> {
         TheThingsStack,
         Thingsboard,
     ];
-    let with_time_zone: &[Name] = &[Template, Tasmota, Rtl433, Thingsboard];
-    let with_device: &[Name] =
+    let with_time_zone: &[ConventionName] = &[Template, Tasmota, Rtl433, Thingsboard];
+    let with_device: &[ConventionName] =
         &[Template, Chirpstack, Openmqttgateway, Rtl433, TheThingsStack, Thingsboard];
-    let keys: [(&str, bool, &[Name]); 13] = [
+    let keys: [(&str, bool, &[ConventionName]); 13] = [
         ("base", mapping.base.is_some(), with_base),
         ("topic", mapping.topic.is_some(), &[Template, Tasmota, Senml]),
         ("time_zone", mapping.time_zone.is_some(), with_time_zone),
@@ -242,12 +263,12 @@ fn refuse_foreign_keys(mapping: &Mapping) -> Result<(), String> {
 }
 
 /// The levels after `base/`; `None` where the topic does not begin with it.
-fn below<'t>(topic: &'t str, base: &str) -> Option<&'t str> {
+fn strip_base<'t>(topic: &'t str, base: &str) -> Option<&'t str> {
     topic.strip_prefix(base)?.strip_prefix('/')
 }
 
 /// The `base` of a mapping, or the convention's usual one.
-fn base(mapping: &Mapping, usual: &str) -> Result<String, String> {
+fn topic_base(mapping: &MappingSettings, usual: &str) -> Result<String, String> {
     let base = mapping.base.as_deref().unwrap_or(usual);
     let is_filter = base.contains(['+', '#']);
     if base.is_empty() || base.starts_with('/') || base.ends_with('/') || is_filter {

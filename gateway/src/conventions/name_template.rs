@@ -6,16 +6,16 @@ use serde_json::Value;
 /// or a JSON pointer into the record or else the message. Alternatives stand after `|`. A
 /// hole for which there is nothing takes the text before it with it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct NameTemplate(Vec<Piece>);
+pub(super) struct NameTemplate(Vec<TemplatePiece>);
 
 #[derive(Clone, Debug, PartialEq)]
-enum Piece {
+enum TemplatePiece {
     Literal(String),
-    Hole(Vec<Source>),
+    Hole(Vec<HoleSource>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Source {
+enum HoleSource {
     Captured(String),
     Pointer(String),
 }
@@ -31,13 +31,13 @@ impl NameTemplate {
             let Some(hole) = hole.strip_prefix('{') else { return Err(wrong("`}` has no `{`")) };
             let (sources, after) = hole.split_once('}').ok_or_else(|| wrong("`{` has no `}`"))?;
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(literal.to_owned()));
+                pieces.push(TemplatePiece::Literal(literal.to_owned()));
             }
             let sources = sources.split('|').map(|source| {
                 if source.starts_with('/') {
-                    Ok(Source::Pointer(source.to_owned()))
+                    Ok(HoleSource::Pointer(source.to_owned()))
                 } else if captures.contains(&source) {
-                    Ok(Source::Captured(source.to_owned()))
+                    Ok(HoleSource::Captured(source.to_owned()))
                 } else {
                     Err(wrong(&format!(
                         "`{{{source}}}` is neither a JSON pointer, as in {{/{source}}}, nor one of {{{}}}",
@@ -45,11 +45,11 @@ impl NameTemplate {
                     )))
                 }
             });
-            pieces.push(Piece::Hole(sources.collect::<Result<_, _>>()?));
+            pieces.push(TemplatePiece::Hole(sources.collect::<Result<_, _>>()?));
             rest = after;
         }
         if !rest.is_empty() {
-            pieces.push(Piece::Literal(rest.to_owned()));
+            pieces.push(TemplatePiece::Literal(rest.to_owned()));
         }
         if pieces.is_empty() {
             return Err(wrong("expected a name, as in \"{device}\" or \"{/id}\""));
@@ -58,13 +58,16 @@ impl NameTemplate {
     }
 
     /// Whether it needs something that only the topic or the path of a record gives.
-    pub(super) fn uses(&self, capture: &str) -> bool {
-        let is = |source: &Source| matches!(source, Source::Captured(name) if name == capture);
-        self.0.iter().any(|piece| matches!(piece, Piece::Hole(sources) if sources.iter().any(is)))
+    pub(super) fn uses_capture(&self, capture: &str) -> bool {
+        let is =
+            |source: &HoleSource| matches!(source, HoleSource::Captured(name) if name == capture);
+        self.0
+            .iter()
+            .any(|piece| matches!(piece, TemplatePiece::Hole(sources) if sources.iter().any(is)))
     }
 
     /// The name; `None` where there is nothing for any of its holes.
-    pub(super) fn render<'v>(
+    pub(super) fn render_name<'v>(
         &self,
         captured: impl Fn(&str) -> Option<&'v str>,
         at: impl Fn(&str) -> Option<&'v Value>,
@@ -75,13 +78,13 @@ impl NameTemplate {
         let mut is_filled = false;
         for (i, piece) in self.0.iter().enumerate() {
             match piece {
-                Piece::Literal(text) if i == 0 => name.push_str(text),
-                Piece::Literal(text) => literal = text,
-                Piece::Hole(sources) => {
+                TemplatePiece::Literal(text) if i == 0 => name.push_str(text),
+                TemplatePiece::Literal(text) => literal = text,
+                TemplatePiece::Hole(sources) => {
                     has_hole = true;
                     let found = sources.iter().find_map(|source| match source {
-                        Source::Captured(name) => captured(name).map(str::to_owned),
-                        Source::Pointer(pointer) => text_of(at(pointer)?),
+                        HoleSource::Captured(name) => captured(name).map(str::to_owned),
+                        HoleSource::Pointer(pointer) => name_part(at(pointer)?),
                     });
                     if let Some(found) = found {
                         // Text between two holes needs both of them.
@@ -101,7 +104,7 @@ impl NameTemplate {
 }
 
 /// A text or a number as a part of a name.
-pub(super) fn text_of(value: &Value) -> Option<String> {
+pub(super) fn name_part(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
         Value::Number(number) => Some(number.to_string()),
@@ -115,12 +118,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn names() {
+    fn names_come_from_topic_and_payload() {
         let document = json!({"model": "WH51", "id": 7, "channel": "", "deep": {"eui": "0a"}});
         let check = |text: &str, expect: Option<&str>| {
             let template = NameTemplate::parse(text, &["device", "zone"]).unwrap();
             let captured = |name: &str| (name == "device").then_some("gw");
-            let got = template.render(captured, |at| document.pointer(at));
+            let got = template.render_name(captured, |at| document.pointer(at));
             assert_eq!(got.as_deref(), expect, "{text}");
         };
         check("{device}", Some("gw"));
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn bad_templates_are_refused() {
         let refuse = |text: &str, expect: &str| {
             let error = NameTemplate::parse(text, &["device"]).unwrap_err();
             assert!(error.contains(expect), "{error}");

@@ -6,14 +6,14 @@
 use telemetry::MetricTable;
 
 use super::{
-    quantity::{Builtin, Quantities, is, is_of, no},
-    records::{FieldReading, LayoutText, RecordConvention},
-    settings::{Mapping, Name, Unknown},
+    quantity::{BuiltinName, QuantityRules, metric_named, metric_of_part, not_a_reading},
+    records::{FieldSelection, LayoutText, RecordConvention},
+    settings::{ConventionName, MappingSettings, UnknownValuePolicy},
 };
 
 /// A convention as a table.
 #[derive(Debug)]
-struct Preset {
+struct ConventionPreset {
     /// Stands for `{base}` in the topics where the mapping says no other; none, where topics
     /// begin with the device.
     base: &'static str,
@@ -21,149 +21,149 @@ struct Preset {
     /// Topics that carry no readings.
     silent: &'static [&'static str],
     /// Names of fields beside those in [`COMMON`], before which they come.
-    fields: &'static [Builtin],
+    fields: &'static [BuiltinName],
     /// What becomes of numbers that nothing knows: where the air is full of other people's
     /// devices, or messages of all that a device is, they are no readings.
-    unknown: Unknown,
-    reading: FieldReading,
+    unknown: UnknownValuePolicy,
+    reading: FieldSelection,
 }
 
-impl Preset {
+impl ConventionPreset {
     const EMPTY: Self = Self {
         base: "",
         layouts: &[],
         silent: &[],
         fields: &[],
-        unknown: Unknown::DeadLetter,
-        reading: FieldReading::Known,
+        unknown: UnknownValuePolicy::DeadLetter,
+        reading: FieldSelection::Known,
     };
 }
 
 /// Names of fields that firmwares and payload decoders of all kinds have, with the unit that
 /// is in the name or that nobody writes otherwise. Of two names of one quantity the first
 /// counts.
-const COMMON: &[Builtin] = &[
-    is("tempc", "temperature", Some("°C")),
-    is("temperature_C", "temperature", Some("°C")),
-    is("temp_c", "temperature", Some("°C")),
-    is("tempc_sht", "temperature", Some("°C")),
+const COMMON: &[BuiltinName] = &[
+    metric_named("tempc", "temperature", Some("°C")),
+    metric_named("temperature_C", "temperature", Some("°C")),
+    metric_named("temp_c", "temperature", Some("°C")),
+    metric_named("tempc_sht", "temperature", Some("°C")),
     // A probe on a line, beside the sensor in the box.
-    is_of("ds18b20", "tempc_ds", "temperature", Some("°C")),
-    is_of("ds18b20", "tempc_ds18b20", "temperature", Some("°C")),
-    is_of("ds18b20", "temp_ds18b20", "temperature", Some("°C")),
-    is("temperature", "temperature", Some("°C")),
-    is("temp", "temperature", Some("°C")),
-    is("air_temperature", "temperature", Some("°C")),
-    is("airtemperature", "temperature", Some("°C")),
-    is("ambient_temperature", "temperature", Some("°C")),
-    is("tempc#", "temperature", Some("°C")),
-    is("temperature_#_C", "temperature", Some("°C")),
-    is("temperature_#", "temperature", Some("°C")),
-    is("temperature#", "temperature", Some("°C")),
-    is("tempf", "temperature", Some("°F")),
-    is("temperature_F", "temperature", Some("°F")),
-    is("tempf#", "temperature", Some("°F")),
-    is("temperature_#_F", "temperature", Some("°F")),
-    is("hum", "humidity", Some("%")),
-    is("humidity", "humidity", Some("%")),
-    is("rh", "humidity", Some("%")),
-    is("hum_sht", "humidity", Some("%")),
-    is("relative_humidity", "humidity", Some("%")),
-    is("relativehumidity", "humidity", Some("%")),
-    is("air_humidity", "humidity", Some("%")),
-    is("airhumidity", "humidity", Some("%")),
-    is("humidity_#", "humidity", Some("%")),
-    is("relative_humidity_#", "humidity", Some("%")),
-    is("soil_temperature", "soil_temperature", Some("°C")),
-    is("soiltemperature", "soil_temperature", Some("°C")),
-    is("soil_temp", "soil_temperature", Some("°C")),
-    is("temp_soil", "soil_temperature", Some("°C")),
-    is("soil_temperature_#", "soil_temperature", Some("°C")),
-    is("moi", "soil_moisture", Some("%")),
-    is("soil_moisture", "soil_moisture", Some("%")),
-    is("soilmoisture", "soil_moisture", Some("%")),
-    is("soil_humidity", "soil_moisture", Some("%")),
-    is("water_soil", "soil_moisture", Some("%")),
-    is("moisture", "soil_moisture", Some("%")),
-    is("soil_moisture_#", "soil_moisture", Some("%")),
-    is("moisture_#", "soil_moisture", Some("%")),
-    is("co2", "co2", Some("ppm")),
-    is("co2_ppm", "co2", Some("ppm")),
-    is("carbon_dioxide", "co2", Some("ppm")),
-    is("lux", "light", Some("lx")),
-    is("light_lux", "light", Some("lx")),
-    is("illuminance", "light", Some("lx")),
-    is("illuminance_lx", "light", Some("lx")),
-    is("ill_lx", "light", Some("lx")),
-    is("luminosity", "light", Some("lx")),
-    is("luminosity_#", "light", Some("lx")),
-    is("light_klx", "light", Some("klx")),
-    is("pres", "pressure", Some("hPa")),
-    is("pressure_hPa", "pressure", Some("hPa")),
-    is("pressure", "pressure", Some("hPa")),
-    is("barometric_pressure", "pressure", Some("hPa")),
-    is("barometer", "pressure", Some("hPa")),
-    is("air_pressure", "pressure", Some("hPa")),
-    is("barometric_pressure_#", "pressure", Some("hPa")),
-    is("wind_avg_m_s", "wind_speed", Some("m/s")),
-    is("wind_avg_km_h", "wind_speed", Some("km/h")),
-    is("wind_avg_mi_h", "wind_speed", Some("mph")),
-    is("wind_spd_km_h", "wind_speed", Some("km/h")),
+    metric_of_part("ds18b20", "tempc_ds", "temperature", Some("°C")),
+    metric_of_part("ds18b20", "tempc_ds18b20", "temperature", Some("°C")),
+    metric_of_part("ds18b20", "temp_ds18b20", "temperature", Some("°C")),
+    metric_named("temperature", "temperature", Some("°C")),
+    metric_named("temp", "temperature", Some("°C")),
+    metric_named("air_temperature", "temperature", Some("°C")),
+    metric_named("airtemperature", "temperature", Some("°C")),
+    metric_named("ambient_temperature", "temperature", Some("°C")),
+    metric_named("tempc#", "temperature", Some("°C")),
+    metric_named("temperature_#_C", "temperature", Some("°C")),
+    metric_named("temperature_#", "temperature", Some("°C")),
+    metric_named("temperature#", "temperature", Some("°C")),
+    metric_named("tempf", "temperature", Some("°F")),
+    metric_named("temperature_F", "temperature", Some("°F")),
+    metric_named("tempf#", "temperature", Some("°F")),
+    metric_named("temperature_#_F", "temperature", Some("°F")),
+    metric_named("hum", "humidity", Some("%")),
+    metric_named("humidity", "humidity", Some("%")),
+    metric_named("rh", "humidity", Some("%")),
+    metric_named("hum_sht", "humidity", Some("%")),
+    metric_named("relative_humidity", "humidity", Some("%")),
+    metric_named("relativehumidity", "humidity", Some("%")),
+    metric_named("air_humidity", "humidity", Some("%")),
+    metric_named("airhumidity", "humidity", Some("%")),
+    metric_named("humidity_#", "humidity", Some("%")),
+    metric_named("relative_humidity_#", "humidity", Some("%")),
+    metric_named("soil_temperature", "soil_temperature", Some("°C")),
+    metric_named("soiltemperature", "soil_temperature", Some("°C")),
+    metric_named("soil_temp", "soil_temperature", Some("°C")),
+    metric_named("temp_soil", "soil_temperature", Some("°C")),
+    metric_named("soil_temperature_#", "soil_temperature", Some("°C")),
+    metric_named("moi", "soil_moisture", Some("%")),
+    metric_named("soil_moisture", "soil_moisture", Some("%")),
+    metric_named("soilmoisture", "soil_moisture", Some("%")),
+    metric_named("soil_humidity", "soil_moisture", Some("%")),
+    metric_named("water_soil", "soil_moisture", Some("%")),
+    metric_named("moisture", "soil_moisture", Some("%")),
+    metric_named("soil_moisture_#", "soil_moisture", Some("%")),
+    metric_named("moisture_#", "soil_moisture", Some("%")),
+    metric_named("co2", "co2", Some("ppm")),
+    metric_named("co2_ppm", "co2", Some("ppm")),
+    metric_named("carbon_dioxide", "co2", Some("ppm")),
+    metric_named("lux", "light", Some("lx")),
+    metric_named("light_lux", "light", Some("lx")),
+    metric_named("illuminance", "light", Some("lx")),
+    metric_named("illuminance_lx", "light", Some("lx")),
+    metric_named("ill_lx", "light", Some("lx")),
+    metric_named("luminosity", "light", Some("lx")),
+    metric_named("luminosity_#", "light", Some("lx")),
+    metric_named("light_klx", "light", Some("klx")),
+    metric_named("pres", "pressure", Some("hPa")),
+    metric_named("pressure_hPa", "pressure", Some("hPa")),
+    metric_named("pressure", "pressure", Some("hPa")),
+    metric_named("barometric_pressure", "pressure", Some("hPa")),
+    metric_named("barometer", "pressure", Some("hPa")),
+    metric_named("air_pressure", "pressure", Some("hPa")),
+    metric_named("barometric_pressure_#", "pressure", Some("hPa")),
+    metric_named("wind_avg_m_s", "wind_speed", Some("m/s")),
+    metric_named("wind_avg_km_h", "wind_speed", Some("km/h")),
+    metric_named("wind_avg_mi_h", "wind_speed", Some("mph")),
+    metric_named("wind_spd_km_h", "wind_speed", Some("km/h")),
     // Of these the unit must be told.
-    is("wind_speed", "wind_speed", None),
-    is("windspeed", "wind_speed", None),
-    is("wind_dir_deg", "wind_direction", Some("°")),
-    is("wind_direction", "wind_direction", Some("°")),
-    is("winddirection", "wind_direction", Some("°")),
-    is("rain_mm", "rain", Some("mm")),
-    is("rain_in", "rain", Some("in")),
-    is("rain_rate_mm_h", "rain_rate", Some("mm/h")),
-    is("rain_rate_in_h", "rain_rate", Some("in/h")),
-    is("fer", "ec", Some("µS/cm")),
-    is("conduct_soil", "ec", Some("µS/cm")),
-    is("ec", "ec", None),
-    is("soil_ec", "ec", None),
-    is("conductivity", "ec", None),
-    is("soil_conductivity", "ec", None),
-    is("ph", "ph", Some("pH")),
-    is("ph_soil", "ph", Some("pH")),
-    is("ph1_soil", "ph", Some("pH")),
-    is("ppfd", "par", Some("µmol/m²/s")),
-    is("par", "par", Some("µmol/m²/s")),
-    is("irradiance", "irradiance", Some("W/m²")),
-    is("solar_radiation", "irradiance", Some("W/m²")),
-    is("solarradiation", "irradiance", Some("W/m²")),
-    is("leaf_wetness", "leaf_wetness", Some("%")),
-    is("leafwetness", "leaf_wetness", Some("%")),
-    is("leaf_moisture", "leaf_wetness", Some("%")),
-    is("motion", "motion", Some("count")),
-    is("occupancy", "motion", Some("count")),
-    is("presence", "motion", Some("count")),
-    is("pir", "motion", Some("count")),
-    is("volt", "battery", Some("V")),
-    is("battery_V", "battery", Some("V")),
-    is("battery_mV", "battery", Some("mV")),
-    is("batv", "battery", Some("V")),
-    is("bat", "battery", None),
-    is("bat_v", "battery", Some("V")),
-    is("battery_voltage", "battery", Some("V")),
-    is("batteryvoltage", "battery", Some("V")),
+    metric_named("wind_speed", "wind_speed", None),
+    metric_named("windspeed", "wind_speed", None),
+    metric_named("wind_dir_deg", "wind_direction", Some("°")),
+    metric_named("wind_direction", "wind_direction", Some("°")),
+    metric_named("winddirection", "wind_direction", Some("°")),
+    metric_named("rain_mm", "rain", Some("mm")),
+    metric_named("rain_in", "rain", Some("in")),
+    metric_named("rain_rate_mm_h", "rain_rate", Some("mm/h")),
+    metric_named("rain_rate_in_h", "rain_rate", Some("in/h")),
+    metric_named("fer", "ec", Some("µS/cm")),
+    metric_named("conduct_soil", "ec", Some("µS/cm")),
+    metric_named("ec", "ec", None),
+    metric_named("soil_ec", "ec", None),
+    metric_named("conductivity", "ec", None),
+    metric_named("soil_conductivity", "ec", None),
+    metric_named("ph", "ph", Some("pH")),
+    metric_named("ph_soil", "ph", Some("pH")),
+    metric_named("ph1_soil", "ph", Some("pH")),
+    metric_named("ppfd", "par", Some("µmol/m²/s")),
+    metric_named("par", "par", Some("µmol/m²/s")),
+    metric_named("irradiance", "irradiance", Some("W/m²")),
+    metric_named("solar_radiation", "irradiance", Some("W/m²")),
+    metric_named("solarradiation", "irradiance", Some("W/m²")),
+    metric_named("leaf_wetness", "leaf_wetness", Some("%")),
+    metric_named("leafwetness", "leaf_wetness", Some("%")),
+    metric_named("leaf_moisture", "leaf_wetness", Some("%")),
+    metric_named("motion", "motion", Some("count")),
+    metric_named("occupancy", "motion", Some("count")),
+    metric_named("presence", "motion", Some("count")),
+    metric_named("pir", "motion", Some("count")),
+    metric_named("volt", "battery", Some("V")),
+    metric_named("battery_V", "battery", Some("V")),
+    metric_named("battery_mV", "battery", Some("mV")),
+    metric_named("batv", "battery", Some("V")),
+    metric_named("bat", "battery", None),
+    metric_named("bat_v", "battery", Some("V")),
+    metric_named("battery_voltage", "battery", Some("V")),
+    metric_named("batteryvoltage", "battery", Some("V")),
     // A share of the charge, as often as volts.
-    no("battery"),
+    not_a_reading("battery"),
     // Of a battery, or of the mains.
-    no("voltage"),
-    no("dew_point"),
-    no("dewpoint"),
-    no("power"),
-    no("current"),
-    no("energy"),
-    no("uvi"),
-    no("uv"),
+    not_a_reading("voltage"),
+    not_a_reading("dew_point"),
+    not_a_reading("dewpoint"),
+    not_a_reading("power"),
+    not_a_reading("current"),
+    not_a_reading("energy"),
+    not_a_reading("uvi"),
+    not_a_reading("uv"),
 ];
 
 /// Source: <https://www.chirpstack.io/docs/chirpstack/integrations/events.html>; of version 3
 /// <https://www.chirpstack.io/application-server/integrations/events/>.
-const CHIRPSTACK: Preset = Preset {
+const CHIRPSTACK: ConventionPreset = ConventionPreset {
     base: "application",
     layouts: &[LayoutText {
         topic: "{base}/+/device/{device}/event/up",
@@ -188,18 +188,18 @@ const CHIRPSTACK: Preset = Preset {
     silent: &["{base}/#"],
     // Cayenne's low-power payload, as version 3 and its successors decode it.
     fields: &[
-        is("temperatureSensor/#", "temperature", Some("°C")),
-        is("humiditySensor/#", "humidity", Some("%")),
-        is("illuminanceSensor/#", "light", Some("lx")),
-        is("barometer/#", "pressure", Some("hPa")),
-        is("presenceSensor/#", "motion", Some("count")),
+        metric_named("temperatureSensor/#", "temperature", Some("°C")),
+        metric_named("humiditySensor/#", "humidity", Some("%")),
+        metric_named("illuminanceSensor/#", "light", Some("lx")),
+        metric_named("barometer/#", "pressure", Some("hPa")),
+        metric_named("presenceSensor/#", "motion", Some("count")),
     ],
-    ..Preset::EMPTY
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: <https://www.thethingsindustries.com/docs/integrations/data-formats/>; topics
 /// <https://www.thethingsindustries.com/docs/integrations/other-integrations/mqtt/>.
-const THE_THINGS_STACK: Preset = Preset {
+const THE_THINGS_STACK: ConventionPreset = ConventionPreset {
     base: "v3",
     layouts: &[LayoutText {
         topic: "{base}/+/devices/{device}/up",
@@ -216,13 +216,13 @@ const THE_THINGS_STACK: Preset = Preset {
         ..LayoutText::EMPTY
     }],
     silent: &["{base}/#"],
-    ..Preset::EMPTY
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: <https://shelly-api-docs.shelly.cloud/gen2/General/Notifications> and
 /// `/gen2/ComponentsAndServices/`. A channel (`temperature:100`) is a sensor: the number names
 /// it, so that the humidity of a sensor is that of its temperature.
-const SHELLY: Preset = Preset {
+const SHELLY: ConventionPreset = ConventionPreset {
     layouts: &[
         LayoutText {
             topic: "{base}/{device}/events/rpc",
@@ -245,22 +245,22 @@ const SHELLY: Preset = Preset {
         "{base}/+/command/#",
     ],
     fields: &[
-        is("temperature/tC", "temperature", Some("°C")),
-        is("temperature/tF", "temperature", Some("°F")),
-        is("humidity/rh", "humidity", Some("%")),
-        is("illuminance/lux", "light", Some("lx")),
-        is("devicepower/battery/V", "battery", Some("V")),
+        metric_named("temperature/tC", "temperature", Some("°C")),
+        metric_named("temperature/tF", "temperature", Some("°F")),
+        metric_named("humidity/rh", "humidity", Some("%")),
+        metric_named("illuminance/lux", "light", Some("lx")),
+        metric_named("devicepower/battery/V", "battery", Some("V")),
         // Of a relay, a meter or a dimmer itself.
-        no("tC"),
-        no("tF"),
+        not_a_reading("tC"),
+        not_a_reading("tF"),
     ],
-    unknown: Unknown::Ignore,
-    ..Preset::EMPTY
+    unknown: UnknownValuePolicy::Ignore,
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: `docs/DATA_FORMAT.md` and `src/output_mqtt.c` of merbanan/rtl_433. `rain_mm` counts
 /// since the gauge was last reset.
-const RTL_433: Preset = Preset {
+const RTL_433: ConventionPreset = ConventionPreset {
     base: "rtl_433",
     layouts: &[
         LayoutText {
@@ -276,20 +276,20 @@ const RTL_433: Preset = Preset {
     silent: &["{base}/#"],
     fields: &[
         // Mostly of tyres.
-        no("pressure_kPa"),
-        no("pressure_PSI"),
+        not_a_reading("pressure_kPa"),
+        not_a_reading("pressure_PSI"),
         // What a gauge calls so is its own count.
-        no("rain"),
-        no("light"),
+        not_a_reading("rain"),
+        not_a_reading("light"),
     ],
-    unknown: Unknown::Ignore,
-    ..Preset::EMPTY
+    unknown: UnknownValuePolicy::Ignore,
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: <https://docs.openmqttgateway.com/use/ble.html> and `/use/rf.html`; fields of
 /// Bluetooth devices <https://decoder.theengs.io/>, of radio devices those of rtl_433.
 /// Theengs gateway: <https://gateway.theengs.io/use/use.html>.
-const OPENMQTTGATEWAY: Preset = Preset {
+const OPENMQTTGATEWAY: ConventionPreset = ConventionPreset {
     base: "home",
     layouts: &[
         LayoutText {
@@ -326,14 +326,20 @@ const OPENMQTTGATEWAY: Preset = Preset {
         "{base}/+/undecoded/#",
         "{base}/+/commands/#",
     ],
-    fields: &[no("tempc2_dp"), no("tempf2_dp"), no("pressure_kPa"), no("pressure_PSI"), no("rain")],
-    unknown: Unknown::Ignore,
-    ..Preset::EMPTY
+    fields: &[
+        not_a_reading("tempc2_dp"),
+        not_a_reading("tempf2_dp"),
+        not_a_reading("pressure_kPa"),
+        not_a_reading("pressure_PSI"),
+        not_a_reading("rain"),
+    ],
+    unknown: UnknownValuePolicy::Ignore,
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: <https://esphome.io/components/mqtt.html>, `topic_prefix`; the id is the name of the
 /// sensor in small letters.
-const ESPHOME: Preset = Preset {
+const ESPHOME: ConventionPreset = ConventionPreset {
     layouts: &[
         LayoutText { topic: "{base}/{device}/sensor/{metric}/state", ..LayoutText::EMPTY },
         LayoutText { topic: "{base}/{device}/binary_sensor/{metric}/state", ..LayoutText::EMPTY },
@@ -357,13 +363,13 @@ const ESPHOME: Preset = Preset {
         "{base}/+/update/#",
         "{base}/+/valve/#",
     ],
-    fields: &[is("wind_speed", "wind_speed", Some("km/h"))],
-    reading: FieldReading::KnownByEnd,
-    ..Preset::EMPTY
+    fields: &[metric_named("wind_speed", "wind_speed", Some("km/h"))],
+    reading: FieldSelection::KnownByEnd,
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: <https://thingsboard.io/docs/reference/mqtt-api/> and `/gateway-mqtt-api/`.
-const THINGSBOARD: Preset = Preset {
+const THINGSBOARD: ConventionPreset = ConventionPreset {
     base: "v1",
     layouts: &[
         LayoutText {
@@ -381,41 +387,41 @@ const THINGSBOARD: Preset = Preset {
         },
     ],
     silent: &["{base}/#"],
-    ..Preset::EMPTY
+    ..ConventionPreset::EMPTY
 };
 
 /// Source: RFC 8428, <https://www.rfc-editor.org/rfc/rfc8428>. The topic is the user's.
-const SENML: Preset = Preset {
+const SENML: ConventionPreset = ConventionPreset {
     layouts: &[LayoutText { topic: "", is_senml: true, ..LayoutText::EMPTY }],
-    ..Preset::EMPTY
+    ..ConventionPreset::EMPTY
 };
 
 /// The table of a convention that is one.
-fn preset(name: Name) -> Option<&'static Preset> {
+fn find_preset(name: ConventionName) -> Option<&'static ConventionPreset> {
     match name {
-        Name::Chirpstack => Some(&CHIRPSTACK),
-        Name::Esphome => Some(&ESPHOME),
-        Name::Openmqttgateway => Some(&OPENMQTTGATEWAY),
-        Name::Rtl433 => Some(&RTL_433),
-        Name::Senml => Some(&SENML),
-        Name::Shelly => Some(&SHELLY),
-        Name::TheThingsStack => Some(&THE_THINGS_STACK),
-        Name::Thingsboard => Some(&THINGSBOARD),
+        ConventionName::Chirpstack => Some(&CHIRPSTACK),
+        ConventionName::Esphome => Some(&ESPHOME),
+        ConventionName::Openmqttgateway => Some(&OPENMQTTGATEWAY),
+        ConventionName::Rtl433 => Some(&RTL_433),
+        ConventionName::Senml => Some(&SENML),
+        ConventionName::Shelly => Some(&SHELLY),
+        ConventionName::TheThingsStack => Some(&THE_THINGS_STACK),
+        ConventionName::Thingsboard => Some(&THINGSBOARD),
         _ => None,
     }
 }
 
 /// The convention of a mapping that names a preset.
-pub(super) fn convention(
-    mapping: &Mapping,
+pub(super) fn build_preset(
+    mapping: &MappingSettings,
     metrics: &MetricTable,
 ) -> Result<RecordConvention, String> {
-    let Some(preset) = preset(mapping.convention) else {
+    let Some(preset) = find_preset(mapping.convention) else {
         return Err("no preset of this convention".to_owned());
     };
     let base = match mapping.base.as_deref() {
         None => preset.base.to_owned(),
-        Some(_) => super::base(mapping, "home")?,
+        Some(_) => super::topic_base(mapping, "home")?,
     };
     let with_base = |topic: &str| match base.as_str() {
         "" => topic.trim_start_matches("{base}/").to_owned(),
@@ -446,27 +452,27 @@ pub(super) fn convention(
         })
         .collect();
     let silent: Vec<String> = preset.silent.iter().map(|topic| with_base(topic)).collect();
-    let quantities = Quantities::new(mapping, preset.fields, metrics)?
-        .and_builtin(COMMON)
-        .or_unknown(mapping, preset.unknown);
+    let quantities = QuantityRules::new(mapping, preset.fields, metrics)?
+        .with_builtin(COMMON)
+        .with_unknown(mapping, preset.unknown);
     RecordConvention::new(mapping, (&layouts, &topics), &silent, quantities, preset.reading)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conventions::quantity::Meaning;
+    use crate::conventions::quantity::NameMeaning;
 
     #[test]
     fn built_in_names_are_of_known_metrics_and_units() {
         let metrics = MetricTable::default();
         let tables = [&CHIRPSTACK, &ESPHOME, &OPENMQTTGATEWAY, &RTL_433, &SENML, &SHELLY];
         let fields = tables.iter().flat_map(|preset| preset.fields).chain(COMMON);
-        for Builtin { name, meaning, .. } in fields {
-            let Meaning::Metric(metric, unit) = meaning else { continue };
+        for BuiltinName { name, meaning, .. } in fields {
+            let NameMeaning::Metric(metric, unit) = meaning else { continue };
             let known = metrics.get(metric).unwrap_or_else(|| panic!("{name}: {metric}"));
             if let Some(unit) = unit {
-                telemetry::unit::convert(1.0, unit, &known.unit)
+                telemetry::unit::convert_unit(1.0, unit, &known.unit)
                     .unwrap_or_else(|e| panic!("{name}: {e}"));
             }
         }

@@ -8,7 +8,7 @@ use telemetry::SmolStr;
 /// Whose topics and payloads a mapping understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Name {
+pub enum ConventionName {
     /// Topics of the user's own design.
     Template,
     /// ChirpStack 4 and 3: `application/<id>/device/<EUI>/event/up`.
@@ -44,8 +44,8 @@ pub enum Name {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // each key is explained in docs/conventions.md
-pub struct Mapping {
-    pub convention: Name,
+pub struct MappingSettings {
+    pub convention: ConventionName,
     pub base: Option<String>,
     pub topic: Option<String>,
     pub site: SmolStr,
@@ -55,7 +55,7 @@ pub struct Mapping {
     #[serde(default)]
     pub metrics: BTreeMap<SmolStr, MetricRule>,
     #[serde(default)]
-    pub unknown: Option<Unknown>,
+    pub unknown: Option<UnknownValuePolicy>,
     #[serde(default)]
     pub ignore: Vec<String>,
     pub time_zone: Option<String>,
@@ -130,7 +130,7 @@ pub enum MetricRule {
     /// sender declares.
     Metric(SmolStr),
     /// A metric, and how the value becomes one.
-    Full(FullRule),
+    Full(MetricConversion),
 }
 
 /// The long form of a [`MetricRule`]: metric = value · scale + offset, in
@@ -138,7 +138,7 @@ pub enum MetricRule {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // named by the struct's sentence
-pub struct FullRule {
+pub struct MetricConversion {
     pub metric: SmolStr,
     pub unit: Option<SmolStr>,
     #[serde(default = "one")]
@@ -150,7 +150,7 @@ pub struct FullRule {
 /// What becomes of a number that no rule and no built-in name knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Unknown {
+pub enum UnknownValuePolicy {
     /// Kept among the dead letters, with the rule to add.
     #[default]
     DeadLetter,

@@ -5,56 +5,56 @@
 //! `PressureUnit` SetOption24), and the payloads on each sensor's page.
 
 use serde_json::{Map, Value};
-use telemetry::{MetricTable, Reading, Reason, SmolStr, TimeParser, ZoneId};
+use telemetry::{DeadLetterReason, MetricTable, SensorReading, SmolStr, TimeParser, ZoneId};
 
 use super::{
-    Context, Convention, Refusal, Taken,
-    pattern::Pattern,
-    place::{Places, shorten, tidy},
-    quantity::{Builtin, Found, Quantities, is, no},
-    settings::Mapping,
-    taken::Origin,
-    value,
+    Convention, DecodeContext, MappedMessage, ReadingRefusal,
+    mapped_message::ReadingOrigin,
+    name_pattern::NamePattern,
+    payload_value,
+    quantity::{BuiltinName, FoundValue, QuantityRules, metric_named, not_a_reading},
+    settings::MappingSettings,
+    zone_resolver::{ZoneResolver, sanitize_name, shorten_text},
 };
-use crate::message::Message;
+use crate::message::InboundMessage;
 
 /// Names within a sensor's object, with Tasmota's unit.
-const BUILTIN: &[Builtin] = &[
-    is("Temperature", "temperature", Some("°C")),
-    is("Humidity", "humidity", Some("%")),
-    is("Pressure", "pressure", Some("hPa")),
-    is("Illuminance", "light", Some("lx")),
-    is("CarbonDioxide", "co2", Some("ppm")),
-    is("Moisture", "soil_moisture", Some("%")),
-    is("Fertility", "ec", Some("µS/cm")),
-    is("pH", "ph", Some("pH")),
-    is("EC", "ec", None),
+const BUILTIN: &[BuiltinName] = &[
+    metric_named("Temperature", "temperature", Some("°C")),
+    metric_named("Humidity", "humidity", Some("%")),
+    metric_named("Pressure", "pressure", Some("hPa")),
+    metric_named("Illuminance", "light", Some("lx")),
+    metric_named("CarbonDioxide", "co2", Some("ppm")),
+    metric_named("Moisture", "soil_moisture", Some("%")),
+    metric_named("Fertility", "ec", Some("µS/cm")),
+    metric_named("pH", "ph", Some("pH")),
+    metric_named("EC", "ec", None),
     // Of the capacitance of a Chirp!, and of its light the less the brighter: both are raw.
-    no(RAW_VALUE),
-    no("Darkness"),
+    not_a_reading(RAW_VALUE),
+    not_a_reading("Darkness"),
     // An analog input that is no sensor by itself.
-    no("A#"),
-    is("Temperature#", "temperature", Some("°C")),
-    is("Illuminance#", "light", Some("lx")),
-    no("Range#"),
-    no("DewPoint"),
-    no("HeatIndex"),
-    no("SeaPressure"),
-    no("QNH"),
-    no("eCO2"),
-    no("TVOC"),
-    no("Gas"),
+    not_a_reading("A#"),
+    metric_named("Temperature#", "temperature", Some("°C")),
+    metric_named("Illuminance#", "light", Some("lx")),
+    not_a_reading("Range#"),
+    not_a_reading("DewPoint"),
+    not_a_reading("HeatIndex"),
+    not_a_reading("SeaPressure"),
+    not_a_reading("QNH"),
+    not_a_reading("eCO2"),
+    not_a_reading("TVOC"),
+    not_a_reading("Gas"),
     // In per cent, of sensors over Bluetooth.
-    no("Battery"),
-    no("RSSI"),
-    no("Id"),
-    no("Address"),
-    no("Range"),
-    no("Counter"),
+    not_a_reading("Battery"),
+    not_a_reading("RSSI"),
+    not_a_reading("Id"),
+    not_a_reading("Address"),
+    not_a_reading("Range"),
+    not_a_reading("Counter"),
     // Its own processor, and the mains.
-    no("ESP32"),
-    no("ESP8266"),
-    no("ENERGY"),
+    not_a_reading("ESP32"),
+    not_a_reading("ESP8266"),
+    not_a_reading("ENERGY"),
 ];
 
 /// What a raw value is called here: no sensor can name it so.
@@ -64,20 +64,21 @@ const RAW_VALUE: &str = "(raw)";
 const DEPTH_MAX: usize = 3;
 
 #[derive(Debug)]
-pub(super) struct Tasmota {
-    sensor: Pattern,
+pub(super) struct TasmotaConvention {
+    sensor: NamePattern,
     /// The same topic with any other last level: `STATE`, `LWT`, `INFO1`.
-    other: Pattern,
-    places: Places,
-    quantities: Quantities,
+    other: NamePattern,
+    places: ZoneResolver,
+    quantities: QuantityRules,
     time_parser: TimeParser,
 }
 
-impl Tasmota {
-    pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
+impl TasmotaConvention {
+    pub(super) fn new(mapping: &MappingSettings, metrics: &MetricTable) -> Result<Self, String> {
         let topic = mapping.topic.as_deref().unwrap_or("tele/{device}/SENSOR");
-        let pattern =
-            |text: &str| Pattern::parse(text, &["device"]).map_err(|what| format!("topic: {what}"));
+        let pattern = |text: &str| {
+            NamePattern::parse(text, &["device"]).map_err(|what| format!("topic: {what}"))
+        };
         let (Some(before), true) = (topic.strip_suffix("SENSOR"), topic.contains("{device}"))
         else {
             return Err(format!(
@@ -87,33 +88,33 @@ impl Tasmota {
         Ok(Self {
             sensor: pattern(topic)?,
             other: pattern(&format!("{before}*"))?,
-            places: Places::new(mapping)?,
-            quantities: Quantities::new(mapping, BUILTIN, metrics)?,
-            time_parser: value::time_parser(mapping.time_zone.as_deref())?,
+            places: ZoneResolver::new(mapping)?,
+            quantities: QuantityRules::new(mapping, BUILTIN, metrics)?,
+            time_parser: payload_value::build_time_parser(mapping.time_zone.as_deref())?,
         })
     }
 
-    fn readings(
+    fn decode_readings(
         &self,
         zone: &ZoneId,
         device: &SmolStr,
-        message: &Message,
-        context: &Context<'_>,
-    ) -> Result<Taken, Refusal> {
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Result<MappedMessage, ReadingRefusal> {
         context.check_size(&message.payload)?;
-        let Value::Object(fields) = value::document(&message.payload)? else {
+        let Value::Object(fields) = payload_value::parse_document(&message.payload)? else {
             let what = format!(
                 "{} is not an object of sensors",
-                shorten(&String::from_utf8_lossy(&message.payload))
+                shorten_text(&String::from_utf8_lossy(&message.payload))
             );
-            return Err((Reason::NotAReading, what));
+            return Err((DeadLetterReason::NotAReading, what));
         };
         let event_ms = match fields.get("Time") {
-            Some(stamp) => value::event_ms("Time", stamp, &self.time_parser, message)?,
+            Some(stamp) => payload_value::event_ms("Time", stamp, &self.time_parser, message)?,
             None => message.received_ms,
         };
         let unit = |key: &str| fields.get(key).and_then(Value::as_str);
-        let mut reader = Reader {
+        let mut reader = TasmotaReader {
             tasmota: self,
             units: [("Temperature", unit("TempUnit")), ("Pressure", unit("PressureUnit"))],
             zone,
@@ -121,63 +122,67 @@ impl Tasmota {
             event_ms,
             message,
             context,
-            taken: Taken::nothing(),
+            taken: MappedMessage::without_readings(),
         };
-        reader.object("", &fields, DEPTH_MAX);
+        reader.read_object("", &fields, DEPTH_MAX);
         Ok(reader.taken)
     }
 }
 
-impl Convention for Tasmota {
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
+impl Convention for TasmotaConvention {
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
         let Some(found) = self.sensor.captures(&message.topic) else {
-            return self.other.is_match(&message.topic).then(Taken::nothing);
+            return self.other.is_match(&message.topic).then(MappedMessage::without_readings);
         };
         if message.payload.is_empty() {
-            return Some(Taken::nothing());
+            return Some(MappedMessage::without_readings());
         }
         let device = found.name("device").map_or("", |level| level.as_str());
-        let taken = self.places.zone(&[device]).map(|zone| {
-            let Some(zone) = zone else { return Taken::nothing() };
-            let device = tidy(device);
-            let taken = self.readings(&zone, &device, message, context);
-            taken.unwrap_or_else(Taken::refused).owned_by(&zone, &device)
+        let taken = self.places.find_zone(&[device]).map(|zone| {
+            let Some(zone) = zone else { return MappedMessage::without_readings() };
+            let device = sanitize_name(device);
+            let taken = self.decode_readings(&zone, &device, message, context);
+            taken.unwrap_or_else(MappedMessage::from_refusal).with_owner(&zone, &device)
         });
-        Some(taken.unwrap_or_else(Taken::refused))
+        Some(taken.unwrap_or_else(MappedMessage::from_refusal))
     }
 }
 
-struct Reader<'a> {
-    tasmota: &'a Tasmota,
+struct TasmotaReader<'a> {
+    tasmota: &'a TasmotaConvention,
     units: [(&'static str, Option<&'a str>); 2],
     zone: &'a ZoneId,
     device: &'a SmolStr,
     event_ms: i64,
-    message: &'a Message,
-    context: &'a Context<'a>,
-    taken: Taken,
+    message: &'a InboundMessage,
+    context: &'a DecodeContext<'a>,
+    taken: MappedMessage,
 }
 
-impl Reader<'_> {
+impl TasmotaReader<'_> {
     /// Reads a sensor's object; `path` names it, as in `ANALOG.A1`.
-    fn object(&mut self, path: &str, fields: &Map<String, Value>, depth: usize) {
-        let identity = identity(path, fields);
+    fn read_object(&mut self, path: &str, fields: &Map<String, Value>, depth: usize) {
+        let identity = sensor_identity(path, fields);
         for (key, value) in fields {
             let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match value {
                 Value::Object(fields) if depth > 0 => {
-                    let found = Found { names: &[&full, key], builtin: key, unit: None };
+                    let found = FoundValue { names: &[&full, key], builtin: key, unit: None };
                     // ENERGY, ESP32: all of it at once, where no rule names one.
                     let is_known = BUILTIN.iter().any(|builtin| builtin.name == key);
                     if is_known
-                        && !self.tasmota.quantities.wants(&found)
+                        && !self.tasmota.quantities.is_metric(&found)
                         && !self.is_ruled(&full, fields)
                     {
                         continue;
                     }
-                    self.object(&full, fields, depth - 1);
+                    self.read_object(&full, fields, depth - 1);
                 }
-                value => self.value(path, identity.as_deref(), key, &full, value),
+                value => self.read_value(path, identity.as_deref(), key, &full, value),
             }
         }
     }
@@ -185,12 +190,16 @@ impl Reader<'_> {
     fn is_ruled(&self, path: &str, fields: &Map<String, Value>) -> bool {
         fields.keys().any(|key| {
             let full = format!("{path}.{key}");
-            self.tasmota.quantities.is_ruled(&Found { names: &[&full], builtin: "", unit: None })
+            self.tasmota.quantities.is_ruled(&FoundValue {
+                names: &[&full],
+                builtin: "",
+                unit: None,
+            })
         })
     }
 
     /// A value of a sensor; `identity` names the sensor where it says who it is.
-    fn value(
+    fn read_value(
         &mut self,
         sensor: &str,
         identity: Option<&str>,
@@ -205,22 +214,22 @@ impl Reader<'_> {
         // `CHIRP0`, `CHIRP1`: what it calls moisture is a capacitance.
         let is_raw = key == "Moisture" && sensor.starts_with("CHIRP");
         let builtin = if is_raw { RAW_VALUE } else { key };
-        let found = Found { names: &names, builtin, unit };
+        let found = FoundValue { names: &names, builtin, unit };
         let quantities = &self.tasmota.quantities;
         // Names and states at the top (`"Switch1": "OFF"`) are no readings,
         // unless a rule says so.
         let is_wanted = if sensor.is_empty() {
             quantities.is_ruled(&found)
         } else {
-            value.is_number() || quantities.wants(&found)
+            value.is_number() || quantities.is_metric(&found)
         };
         if !is_wanted {
             return;
         }
-        let read = value::number_and_unit(full, value)
-            .and_then(|value| quantities.read_with_unit(&found, value, self.context.metrics));
+        let read = payload_value::parse_json_quantity(full, value)
+            .and_then(|value| quantities.read_quantity(&found, value, self.context.metrics));
         // `ANALOG` has `Temperature1` and `Temperature2`: two probes.
-        let known = quantities.builtin_of(key).filter(|own| own.unit().is_some());
+        let known = quantities.find_builtin(key).filter(|own| own.unit().is_some());
         let channel = known.map_or("", |own| own.channel);
         match read {
             Ok(Some((metric, value))) => {
@@ -228,14 +237,19 @@ impl Reader<'_> {
                 // thermometers, and one of them may fail.
                 let device = match identity.unwrap_or(sensor) {
                     "" => self.device.clone(),
-                    sensor => tidy(&format!("{}.{sensor}{channel}", self.device)),
+                    sensor => sanitize_name(&format!("{}.{sensor}{channel}", self.device)),
                 };
-                let origin = Origin::live(self.zone.clone(), device, self.message);
-                let reading = Reading { metric, event_ms: self.event_ms, value };
-                self.taken.add(&origin, reading, self.message, self.context.limits.readings_max);
+                let origin = ReadingOrigin::from_message(self.zone.clone(), device, self.message);
+                let reading = SensorReading { metric, event_ms: self.event_ms, value };
+                self.taken.add_reading(
+                    &origin,
+                    reading,
+                    self.message,
+                    self.context.limits.readings_max,
+                );
             }
             Ok(None) => {}
-            Err(refusal) => self.taken.left_out.push(refusal),
+            Err(refusal) => self.taken.rejected_readings.push(refusal),
         }
     }
 }
@@ -244,7 +258,7 @@ impl Reader<'_> {
 /// `DS18B20-3C01F0964F8D`. The number in `DS18B20-2` is a place in the order of the bus: when a
 /// probe fails or is added, the ones behind it move
 /// (<https://tasmota.github.io/docs/DS18x20/>).
-fn identity(path: &str, fields: &Map<String, Value>) -> Option<String> {
+fn sensor_identity(path: &str, fields: &Map<String, Value>) -> Option<String> {
     let id = ["Id", "ID"].into_iter().find_map(|key| fields.get(key)?.as_str());
     let id = id.map(str::trim).filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX)?;
     let kind = match path.rsplit_once('-') {

@@ -12,14 +12,14 @@
 use telemetry::MetricTable;
 
 use super::{
-    quantity::Quantities,
-    records::{FieldReading, LayoutText, RecordConvention},
-    settings::Mapping,
+    quantity::QuantityRules,
+    records::{FieldSelection, LayoutText, RecordConvention},
+    settings::MappingSettings,
 };
 
 /// The convention of a mapping that says all of it itself.
-pub(super) fn convention(
-    mapping: &Mapping,
+pub(super) fn build_template(
+    mapping: &MappingSettings,
     metrics: &MetricTable,
 ) -> Result<RecordConvention, String> {
     let topic = mapping.topic.as_deref().ok_or(
@@ -41,10 +41,11 @@ pub(super) fn convention(
         unit: mapping.unit.as_deref(),
         ..LayoutText::EMPTY
     };
-    let quantities = Quantities::new(mapping, &[], metrics)?;
+    let quantities = QuantityRules::new(mapping, &[], metrics)?;
     let topics = [topic.to_owned()];
     let layouts = (&[layout][..], &topics[..]);
-    let convention = RecordConvention::new(mapping, layouts, &[], quantities, FieldReading::Ruled)?;
+    let convention =
+        RecordConvention::new(mapping, layouts, &[], quantities, FieldSelection::Ruled)?;
     if mapping.metrics.is_empty() && !names_metric {
         return Err(
             "`metrics` is empty; it says which fields are which metrics, unless the topic has a {metric} or `metric` points to its name".to_owned(),

@@ -8,16 +8,16 @@ use telemetry::SmolStr;
 /// costs no more for all the filters beside it.
 #[derive(Debug, Default)]
 pub(super) struct TopicIndex {
-    root: Node,
+    root: TopicNode,
 }
 
 #[derive(Debug, Default)]
-struct Node {
-    below: HashMap<SmolStr, Node>,
+struct TopicNode {
+    below: HashMap<SmolStr, TopicNode>,
     keys: BTreeSet<SmolStr>,
 }
 
-impl Node {
+impl TopicNode {
     fn is_empty(&self) -> bool {
         self.below.is_empty() && self.keys.is_empty()
     }
@@ -35,7 +35,12 @@ impl Node {
         }
     }
 
-    fn find<'i>(&'i self, levels: &[&str], is_first: bool, found: &mut BTreeSet<&'i SmolStr>) {
+    fn collect_keys<'i>(
+        &'i self,
+        levels: &[&str],
+        is_first: bool,
+        found: &mut BTreeSet<&'i SmolStr>,
+    ) {
         // Wildcards at the beginning are not for topics of brokers (4.7.2).
         let has_wildcards = !(is_first && levels[0].starts_with('$'));
         if has_wildcards && let Some(any) = self.below.get("#") {
@@ -46,13 +51,13 @@ impl Node {
             return;
         };
         if let Some(node) = self.below.get(*level) {
-            node.find(deeper, false, found);
+            node.collect_keys(deeper, false, found);
         }
         if has_wildcards
             && *level != "+"
             && let Some(node) = self.below.get("+")
         {
-            node.find(deeper, false, found);
+            node.collect_keys(deeper, false, found);
         }
     }
 }
@@ -72,33 +77,33 @@ impl TopicIndex {
     }
 
     /// The keys of all filters that a topic matches.
-    pub(super) fn find(&self, topic: &str) -> BTreeSet<&SmolStr> {
+    pub(super) fn find_keys(&self, topic: &str) -> BTreeSet<&SmolStr> {
         let levels: Vec<&str> = topic.split('/').collect();
         let mut found = BTreeSet::new();
-        self.root.find(&levels, true, &mut found);
+        self.root.collect_keys(&levels, true, &mut found);
         found
     }
 
     #[cfg(fuzzing)]
     pub(super) fn clear(&mut self) {
-        self.root = Node::default();
+        self.root = TopicNode::default();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::downlink::is_match;
+    use crate::downlink::is_filter_match;
     use proptest::prelude::*;
 
     #[test]
-    fn filters() {
+    fn filters_are_found_by_topic() {
         let mut index = TopicIndex::default();
         for filter in ["+/+/BTtoMQTT/A4C1", "home/gw/BTtoMQTT/A4C1", "home/#", "x/y", "#", "+"] {
             index.insert(filter, &filter.into());
         }
         let check = |index: &TopicIndex, topic: &str, expect: &[&str]| {
-            let got: Vec<&str> = index.find(topic).into_iter().map(SmolStr::as_str).collect();
+            let got: Vec<&str> = index.find_keys(topic).into_iter().map(SmolStr::as_str).collect();
             assert_eq!(got, expect, "{topic}");
         };
         check(
@@ -130,9 +135,9 @@ mod tests {
             for filter in &filters {
                 index.insert(filter, &filter.as_str().into());
             }
-            let got: Vec<&str> = index.find(&topic).into_iter().map(SmolStr::as_str).collect();
+            let got: Vec<&str> = index.find_keys(&topic).into_iter().map(SmolStr::as_str).collect();
             let expect: Vec<&str> =
-                filters.iter().map(String::as_str).filter(|own| is_match(own, &topic)).collect();
+                filters.iter().map(String::as_str).filter(|own| is_filter_match(own, &topic)).collect();
             prop_assert_eq!(got, expect);
         }
     }

@@ -9,120 +9,121 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use telemetry::{MetricTable, Reading, SmolStr, TimeParser, TimeUsage};
+use telemetry::{MetricTable, SensorReading, SmolStr, TimeParser, TimeUsage};
 use tracing::warn;
 
 use super::{
-    Context, Convention, Refusal, Taken, base, below,
+    Convention, DecodeContext, MappedMessage, ReadingRefusal,
     entity_store::{EntityCounts, EntityStore},
-    place::{Places, tidy},
-    quantity::{Builtin, Found, Quantities, is, no},
-    settings::Mapping,
-    taken::Origin,
-    value,
+    mapped_message::ReadingOrigin,
+    payload_value,
+    quantity::{BuiltinName, FoundValue, QuantityRules, metric_named, not_a_reading},
+    settings::MappingSettings,
+    strip_base, topic_base,
+    zone_resolver::{ZoneResolver, sanitize_name},
 };
-use crate::message::Message;
+use crate::message::InboundMessage;
 
 /// Properties, with the unit that Zigbee2MQTT's converters give them where a
 /// device does not say another.
-const BUILTIN: &[Builtin] = &[
-    is("temperature", "temperature", Some("°C")),
-    is("local_temperature", "temperature", Some("°C")),
-    is("soil_temperature", "soil_temperature", Some("°C")),
-    is("humidity", "humidity", Some("%")),
-    is("soil_moisture", "soil_moisture", Some("%")),
-    is("co2", "co2", Some("ppm")),
-    is("humidity_soil", "soil_moisture", Some("%")),
-    is("temperature_soil", "soil_temperature", Some("°C")),
+const BUILTIN: &[BuiltinName] = &[
+    metric_named("temperature", "temperature", Some("°C")),
+    metric_named("local_temperature", "temperature", Some("°C")),
+    metric_named("soil_temperature", "soil_temperature", Some("°C")),
+    metric_named("humidity", "humidity", Some("%")),
+    metric_named("soil_moisture", "soil_moisture", Some("%")),
+    metric_named("co2", "co2", Some("ppm")),
+    metric_named("humidity_soil", "soil_moisture", Some("%")),
+    metric_named("temperature_soil", "soil_temperature", Some("°C")),
     // Since version 2, `illuminance` is in lux; before, `illuminance_lux` was.
-    is("illuminance", "light", Some("lx")),
-    is("illuminance_lux", "light", Some("lx")),
-    no(RAW_ILLUMINANCE),
-    is("soil_fertility", "ec", Some("µS/cm")),
-    is("fertility", "ec", Some("µS/cm")),
-    is("ec", "ec", Some("µS/cm")),
-    is("ph", "ph", Some("pH")),
-    is("external_temperature", "temperature", Some("°C")),
-    is("temperature_external", "temperature", Some("°C")),
-    is("temperature_probe", "temperature", Some("°C")),
-    is("wind_direction", "wind_direction", Some("°")),
-    is("precipitation", "rain", Some("mm")),
-    is("rain_intensity", "rain_rate", None),
-    is("leaf_wetness", "leaf_wetness", Some("%")),
-    is("pressure", "pressure", Some("hPa")),
-    is("occupancy", "motion", Some("count")),
-    is("presence", "motion", Some("count")),
-    is("wind_speed", "wind_speed", Some("m/s")),
-    is("pi_heating_demand", "heater", Some("%")),
+    metric_named("illuminance", "light", Some("lx")),
+    metric_named("illuminance_lux", "light", Some("lx")),
+    not_a_reading(RAW_ILLUMINANCE),
+    metric_named("soil_fertility", "ec", Some("µS/cm")),
+    metric_named("fertility", "ec", Some("µS/cm")),
+    metric_named("ec", "ec", Some("µS/cm")),
+    metric_named("ph", "ph", Some("pH")),
+    metric_named("external_temperature", "temperature", Some("°C")),
+    metric_named("temperature_external", "temperature", Some("°C")),
+    metric_named("temperature_probe", "temperature", Some("°C")),
+    metric_named("wind_direction", "wind_direction", Some("°")),
+    metric_named("precipitation", "rain", Some("mm")),
+    metric_named("rain_intensity", "rain_rate", None),
+    metric_named("leaf_wetness", "leaf_wetness", Some("%")),
+    metric_named("pressure", "pressure", Some("hPa")),
+    metric_named("occupancy", "motion", Some("count")),
+    metric_named("presence", "motion", Some("count")),
+    metric_named("wind_speed", "wind_speed", Some("m/s")),
+    metric_named("pi_heating_demand", "heater", Some("%")),
     // Of a battery in mV, of the mains in V: the unit must have been told.
-    is("voltage", "battery", None),
-    no(MAINS_VOLTAGE),
+    metric_named("voltage", "battery", None),
+    not_a_reading(MAINS_VOLTAGE),
     // A share of the charge, not volts.
-    no("battery"),
-    no("linkquality"),
-    no("device_temperature"),
-    no("last_seen"),
-    no("brightness"),
-    no("color_temp"),
-    no("color_temp_startup"),
-    no("power"),
-    no("power_factor"),
-    no("current"),
-    no("energy"),
-    no("ac_frequency"),
-    no("power_outage_count"),
-    no("trigger_count"),
-    no("position"),
-    no("occupied_heating_setpoint"),
-    no("occupied_cooling_setpoint"),
-    no("current_heating_setpoint"),
-    no("local_temperature_calibration"),
-    no("temperature_calibration"),
-    no("humidity_calibration"),
-    no("occupancy_timeout"),
-    no("illuminance_raw"),
-    no("no_occupancy_since"),
+    not_a_reading("battery"),
+    not_a_reading("linkquality"),
+    not_a_reading("device_temperature"),
+    not_a_reading("last_seen"),
+    not_a_reading("brightness"),
+    not_a_reading("color_temp"),
+    not_a_reading("color_temp_startup"),
+    not_a_reading("power"),
+    not_a_reading("power_factor"),
+    not_a_reading("current"),
+    not_a_reading("energy"),
+    not_a_reading("ac_frequency"),
+    not_a_reading("power_outage_count"),
+    not_a_reading("trigger_count"),
+    not_a_reading("position"),
+    not_a_reading("occupied_heating_setpoint"),
+    not_a_reading("occupied_cooling_setpoint"),
+    not_a_reading("current_heating_setpoint"),
+    not_a_reading("local_temperature_calibration"),
+    not_a_reading("temperature_calibration"),
+    not_a_reading("humidity_calibration"),
+    not_a_reading("occupancy_timeout"),
+    not_a_reading("illuminance_raw"),
+    not_a_reading("no_occupancy_since"),
     // Of the air, and of a pool; no metrics of ours.
-    no("dew_point"),
-    no("voc"),
-    no("voc_index"),
-    no("eco2"),
-    no("formaldehyd"),
-    no("pm1"),
-    no("pm10"),
-    no("pm25"),
-    no("aqi"),
-    no("uv_index"),
-    no("tds"),
-    no("orp"),
-    no("salinity"),
-    no("free_chlorine"),
-    no("noise"),
+    not_a_reading("dew_point"),
+    not_a_reading("voc"),
+    not_a_reading("voc_index"),
+    not_a_reading("eco2"),
+    not_a_reading("formaldehyd"),
+    not_a_reading("pm1"),
+    not_a_reading("pm10"),
+    not_a_reading("pm25"),
+    not_a_reading("aqi"),
+    not_a_reading("uv_index"),
+    not_a_reading("tds"),
+    not_a_reading("orp"),
+    not_a_reading("salinity"),
+    not_a_reading("free_chlorine"),
+    not_a_reading("noise"),
     // Settings, and what devices count.
-    no("action_duration"),
-    no("battery_low"),
-    no("countdown"),
-    no("detection_distance"),
-    no("detection_interval"),
-    no("illuminance_calibration"),
-    no("illuminance_sampling"),
-    no("measurement_interval"),
-    no("radar_sensitivity"),
-    no("motion_sensitivity"),
-    no("presence_timeout"),
-    no("soil_calibration"),
-    no("soil_sampling"),
-    no("soil_warning"),
-    no("target_distance"),
-    no("temperature_sampling"),
-    no("humidity_sampling"),
-    no("temperature_sensitivity"),
-    no("humidity_sensitivity"),
-    no("min_temperature_limit"),
-    no("max_temperature_limit"),
-    no("valve_opening_degree"),
-    no("running_time"),
-    no("produced_energy"),
+    not_a_reading("action_duration"),
+    not_a_reading("battery_low"),
+    not_a_reading("countdown"),
+    not_a_reading("detection_distance"),
+    not_a_reading("detection_interval"),
+    not_a_reading("illuminance_calibration"),
+    not_a_reading("illuminance_sampling"),
+    not_a_reading("measurement_interval"),
+    not_a_reading("radar_sensitivity"),
+    not_a_reading("motion_sensitivity"),
+    not_a_reading("presence_timeout"),
+    not_a_reading("soil_calibration"),
+    not_a_reading("soil_sampling"),
+    not_a_reading("soil_warning"),
+    not_a_reading("target_distance"),
+    not_a_reading("temperature_sampling"),
+    not_a_reading("humidity_sampling"),
+    not_a_reading("temperature_sensitivity"),
+    not_a_reading("humidity_sensitivity"),
+    not_a_reading("min_temperature_limit"),
+    not_a_reading("max_temperature_limit"),
+    not_a_reading("valve_opening_degree"),
+    not_a_reading("running_time"),
+    not_a_reading("produced_energy"),
 ];
 
 /// What the illuminance of version 1 is called here: 10 000 · log₁₀(lux) + 1 (Zigbee cluster
@@ -139,30 +140,30 @@ const DEPTH_MAX: usize = 4;
 type ExposedUnits = HashMap<SmolStr, Option<SmolStr>>;
 
 #[derive(Debug)]
-pub(super) struct Zigbee2Mqtt {
+pub(super) struct Zigbee2MqttConvention {
     base: String,
-    places: Places,
-    quantities: Quantities,
+    places: ZoneResolver,
+    quantities: QuantityRules,
     /// The units of properties that are exposed, by friendly name.
     units: EntityStore<ExposedUnits>,
     time_parser: TimeParser,
     entities_max: usize,
 }
 
-impl Zigbee2Mqtt {
-    pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
+impl Zigbee2MqttConvention {
+    pub(super) fn new(mapping: &MappingSettings, metrics: &MetricTable) -> Result<Self, String> {
         Ok(Self {
-            base: base(mapping, "zigbee2mqtt")?,
-            places: Places::new(mapping)?,
-            quantities: Quantities::new(mapping, BUILTIN, metrics)?,
+            base: topic_base(mapping, "zigbee2mqtt")?,
+            places: ZoneResolver::new(mapping)?,
+            quantities: QuantityRules::new(mapping, BUILTIN, metrics)?,
             units: EntityStore::new(mapping.entities_max),
             time_parser: TimeParser::new(TimeUsage::Live),
             entities_max: mapping.entities_max,
         })
     }
 
-    fn learn(&mut self, payload: &[u8]) {
-        let devices: Vec<Device> = match serde_json::from_slice(payload) {
+    fn learn_units(&mut self, payload: &[u8]) {
+        let devices: Vec<Zigbee2MqttDevice> = match serde_json::from_slice(payload) {
             Ok(devices) => devices,
             Err(error) => {
                 warn!(base = self.base, %error, "bridge/devices cannot be read; units stay as they were");
@@ -174,7 +175,7 @@ impl Zigbee2Mqtt {
         let gone: Vec<SmolStr> =
             self.units.names().filter(|name| !listed.contains(name)).cloned().collect();
         gone.iter().for_each(|name| drop(self.units.remove(name)));
-        for Device { friendly_name, definition } in devices {
+        for Zigbee2MqttDevice { friendly_name, definition } in devices {
             let mut units = HashMap::new();
             let mut left = self.entities_max;
             for exposed in definition.into_iter().flat_map(|definition| definition.exposes) {
@@ -182,29 +183,31 @@ impl Zigbee2Mqtt {
             }
             if !units.is_empty() {
                 let weight = units.len();
-                self.units.update(&friendly_name, units, weight);
+                self.units.insert_unused(&friendly_name, units, weight);
             }
         }
     }
 
     /// The readings of one device.
-    fn readings(
+    fn decode_readings(
         &mut self,
         name: &str,
         properties: &Map<String, Value>,
-        message: &Message,
-        context: &Context<'_>,
-    ) -> Result<Taken, Refusal> {
-        let Some(zone) = self.places.zone(&[name])? else { return Ok(Taken::nothing()) };
-        let device = tidy(name);
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Result<MappedMessage, ReadingRefusal> {
+        let Some(zone) = self.places.find_zone(&[name])? else {
+            return Ok(MappedMessage::without_readings());
+        };
+        let device = sanitize_name(name);
         let event_ms = match properties.get("last_seen") {
             None => message.received_ms,
             // `last_seen: ISO_8601_local` carries its offset.
-            Some(stamp) => value::event_ms("last_seen", stamp, &self.time_parser, message)?,
+            Some(stamp) => payload_value::event_ms("last_seen", stamp, &self.time_parser, message)?,
         };
         let units = self.units.get(name).cloned();
-        let mut taken = Taken::nothing().owned_by(&zone, &device);
-        let origin = Origin::live(zone, device, message);
+        let mut taken = MappedMessage::without_readings().with_owner(&zone, &device);
+        let origin = ReadingOrigin::from_message(zone, device, message);
         for (property, value) in properties {
             let exposed = units.as_ref().and_then(|units| units.get(property.as_str()));
             let unit = exposed.and_then(|unit| unit.as_deref());
@@ -217,55 +220,61 @@ impl Zigbee2Mqtt {
                 property => property,
             };
             let path = format!("{name}/{property}");
-            let found = Found { names: &[&path, property], builtin, unit };
+            let found = FoundValue { names: &[&path, property], builtin, unit };
             // A state (`"ON"`), an action, an update is no reading, unless a
             // rule or a built-in name says so.
-            if !value.is_number() && !self.quantities.wants(&found) {
+            if !value.is_number() && !self.quantities.is_metric(&found) {
                 continue;
             }
-            let read = value::number_and_unit(property, value)
-                .and_then(|value| self.quantities.read_with_unit(&found, value, context.metrics));
+            let read = payload_value::parse_json_quantity(property, value)
+                .and_then(|value| self.quantities.read_quantity(&found, value, context.metrics));
             match read {
                 Ok(Some((metric, value))) => {
-                    let reading = Reading { metric, event_ms, value };
-                    taken.add(&origin, reading, message, context.limits.readings_max);
+                    let reading = SensorReading { metric, event_ms, value };
+                    taken.add_reading(&origin, reading, message, context.limits.readings_max);
                 }
                 Ok(None) => {}
-                Err(refusal) => taken.left_out.push(refusal),
+                Err(refusal) => taken.rejected_readings.push(refusal),
             }
         }
         Ok(taken)
     }
 }
 
-impl Convention for Zigbee2Mqtt {
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
-        let name = below(&message.topic, &self.base)?;
+impl Convention for Zigbee2MqttConvention {
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
+        let name = strip_base(&message.topic, &self.base)?;
         if name == "bridge/devices" {
-            self.learn(&message.payload);
-            return Some(Taken::nothing());
+            self.learn_units(&message.payload);
+            return Some(MappedMessage::without_readings());
         }
         if is_not_a_reading(name) || message.payload.is_empty() {
-            return Some(Taken::nothing());
+            return Some(MappedMessage::without_readings());
         }
         let taken = context.check_size(&message.payload).and_then(|()| {
-            match value::document(&message.payload)? {
-                Value::Object(properties) => self.readings(name, &properties, message, context),
+            match payload_value::parse_document(&message.payload)? {
+                Value::Object(properties) => {
+                    self.decode_readings(name, &properties, message, context)
+                }
                 // `advanced.output: attribute`: a property a topic.
                 value => match name.rsplit_once('/') {
                     Some((name, property)) => {
                         let properties = Map::from_iter([(property.to_owned(), value)]);
-                        self.readings(name, &properties, message, context)
+                        self.decode_readings(name, &properties, message, context)
                     }
-                    None => Ok(Taken::nothing()),
+                    None => Ok(MappedMessage::without_readings()),
                 },
             }
         });
-        Some(taken.unwrap_or_else(Taken::refused))
+        Some(taken.unwrap_or_else(MappedMessage::from_refusal))
     }
 
-    fn entities(&self) -> EntityCounts {
-        self.units.counts()
+    fn entity_counts(&self) -> EntityCounts {
+        self.units.entity_counts()
     }
 
     #[cfg(fuzzing)]
@@ -292,28 +301,28 @@ fn is_not_a_reading(name: &str) -> bool {
 
 /// One of the list in `bridge/devices`.
 #[derive(Debug, Deserialize)]
-struct Device {
+struct Zigbee2MqttDevice {
     friendly_name: SmolStr,
     /// None for a device that Zigbee2MQTT does not know.
-    definition: Option<Definition>,
+    definition: Option<Zigbee2MqttDefinition>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Definition {
+struct Zigbee2MqttDefinition {
     #[serde(default)]
-    exposes: Vec<Exposed>,
+    exposes: Vec<ExposedFeature>,
 }
 
 /// A capability, or several of them.
 #[derive(Debug, Deserialize)]
-struct Exposed {
+struct ExposedFeature {
     property: Option<SmolStr>,
     unit: Option<SmolStr>,
     #[serde(default)]
-    features: Vec<Exposed>,
+    features: Vec<ExposedFeature>,
 }
 
-impl Exposed {
+impl ExposedFeature {
     fn collect_units(self, depth: usize, left: &mut usize, units: &mut ExposedUnits) {
         if let Some(property) = self.property
             && (self.unit.is_some() || property == "illuminance")

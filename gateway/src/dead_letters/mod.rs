@@ -5,8 +5,8 @@
 //! - `reinject`: hands letters in again
 //! - `repeats`: faults that repeat are counted, not stored each time
 
-mod reinject;
-mod repeats;
+mod reinjection;
+mod repeated_faults;
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -14,16 +14,16 @@ use std::{
     time::Duration,
 };
 
-use eventlog::{Entry, EventLog, LogError, Positions};
+use eventlog::{EventLog, LogError, PartitionOffsets, StoredRecord};
 use serde::{Deserialize, Serialize};
-use telemetry::{DeadLetter, Reason, topic::DEAD_LETTERS};
+use telemetry::{DeadLetter, DeadLetterReason, topic::DEAD_LETTERS};
 
-pub use reinject::{Outcome, Selection};
-use repeats::{RepeatCounts, RepeatedFaults};
+pub use reinjection::{DeadLetterSelection, ReinjectOutcome};
+use repeated_faults::{RepeatCounts, RepeatedFaults};
 
 use crate::{
-    blocking::blocking,
-    record::{Letter, letter_id},
+    blocking::run_blocking,
+    log_records::{DeadLetterRecord, dead_letter_id},
 };
 
 /// Bytes of a payload that are shown.
@@ -31,13 +31,13 @@ const SHOWN_BYTES: usize = 1024;
 
 /// A dead letter as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct DeadLetterSummary {
     /// Names it.
     pub id: String,
     /// When the gateway received it, UTC milliseconds.
     pub received_ms: i64,
     /// Why.
-    pub reason: Reason,
+    pub reason: DeadLetterReason,
     /// What was found and what was expected.
     pub detail: String,
     /// The MQTT topic.
@@ -48,11 +48,11 @@ pub struct Shown {
     pub payload_bytes: usize,
 }
 
-impl From<&DeadLetter> for Shown {
+impl From<&DeadLetter> for DeadLetterSummary {
     fn from(letter: &DeadLetter) -> Self {
         let beginning = &letter.payload[..letter.payload.len().min(SHOWN_BYTES)];
         Self {
-            id: format!("{:016x}", letter_id(letter)),
+            id: format!("{:016x}", dead_letter_id(letter)),
             received_ms: letter.received_ms,
             reason: letter.reason,
             detail: letter.detail.clone(),
@@ -64,41 +64,45 @@ impl From<&DeadLetter> for Shown {
 }
 
 #[derive(Debug)]
-pub(crate) struct DeadLetters {
+pub(crate) struct RecentDeadLetters {
     shown_max: usize,
-    state: Mutex<State>,
+    state: Mutex<DeadLetterState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    latest: VecDeque<Shown>,
-    by_reason: BTreeMap<Reason, u64>,
+struct DeadLetterState {
+    latest: VecDeque<DeadLetterSummary>,
+    by_reason: BTreeMap<DeadLetterReason, u64>,
     reinjected: u64,
     repeats: RepeatedFaults,
     /// Letters that were counted and not stored.
     repeated: RepeatCounts,
 }
 
-impl DeadLetters {
+impl RecentDeadLetters {
     pub(crate) fn new(shown_max: usize) -> Self {
         Self { shown_max, state: Mutex::default() }
     }
 
     /// Takes the latest of the log, from before this process.
-    pub(crate) async fn load(&self, log: &EventLog) -> Result<(), LogError> {
-        let mut found: Vec<Shown> = Vec::new();
+    pub(crate) async fn load_latest(&self, log: &EventLog) -> Result<(), LogError> {
+        let mut found: Vec<DeadLetterSummary> = Vec::new();
         let mut mended = HashSet::new();
-        read(log, Some(self.shown_max), |entry| match Letter::read(&entry.record) {
-            Some(Letter::Dead(letter)) => found.push(Shown::from(&letter)),
-            Some(Letter::Reinjected(id)) => {
-                mended.insert(format!("{id:016x}"));
+        read_dead_letters(log, Some(self.shown_max), |entry| {
+            match DeadLetterRecord::from_record(&entry.record) {
+                Some(DeadLetterRecord::Dead(letter)) => {
+                    found.push(DeadLetterSummary::from(&letter))
+                }
+                Some(DeadLetterRecord::Reinjected(id)) => {
+                    mended.insert(format!("{id:016x}"));
+                }
+                None => {}
             }
-            None => {}
         })
         .await?;
         found.retain(|letter| !mended.contains(&letter.id));
         found.sort_by_key(|letter| letter.received_ms);
-        let mut state = self.state();
+        let mut state = self.lock_state();
         // Those of this process came after.
         found.reverse();
         state.latest.extend(found);
@@ -106,16 +110,16 @@ impl DeadLetters {
         Ok(())
     }
 
-    pub(crate) fn add(&self, letter: &DeadLetter) {
-        let mut state = self.state();
+    pub(crate) fn add_dead_letter(&self, letter: &DeadLetter) {
+        let mut state = self.lock_state();
         *state.by_reason.entry(letter.reason).or_default() += 1;
-        state.latest.push_front(Shown::from(letter));
+        state.latest.push_front(DeadLetterSummary::from(letter));
         state.latest.truncate(self.shown_max);
     }
 
     /// Whether a letter only repeats what is stored; it is counted then.
     pub(crate) fn is_repeated(&self, letter: &DeadLetter) -> bool {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         let is_repeated = state.repeats.is_repeated(letter);
         if is_repeated {
             *state.repeated.entry(letter.reason).or_default() += 1;
@@ -124,55 +128,55 @@ impl DeadLetters {
     }
 
     /// Letters since the start of the process that repeated others and were not stored.
-    pub(crate) fn repeated(&self) -> RepeatCounts {
-        self.state().repeated.clone()
+    pub(crate) fn repeat_counts(&self) -> RepeatCounts {
+        self.lock_state().repeated.clone()
     }
 
     /// The letter with this id became readings.
-    pub(crate) fn reinjected(&self, id: u64) {
+    pub(crate) fn mark_reinjected(&self, id: u64) {
         let id = format!("{id:016x}");
-        let mut state = self.state();
+        let mut state = self.lock_state();
         state.reinjected += 1;
         state.latest.retain(|letter| letter.id != id);
     }
 
     /// The latest, newest first.
-    pub(crate) fn latest(&self, limit: usize) -> Vec<Shown> {
-        self.state().latest.iter().take(limit).cloned().collect()
+    pub(crate) fn latest_summaries(&self, limit: usize) -> Vec<DeadLetterSummary> {
+        self.lock_state().latest.iter().take(limit).cloned().collect()
     }
 
     /// Messages since the start of the process.
-    pub(crate) fn by_reason(&self) -> BTreeMap<Reason, u64> {
-        self.state().by_reason.clone()
+    pub(crate) fn counts_by_reason(&self) -> BTreeMap<DeadLetterReason, u64> {
+        self.lock_state().by_reason.clone()
     }
 
     /// Letters that became readings since the start of the process.
     pub(crate) fn reinjected_total(&self) -> u64 {
-        self.state().reinjected
+        self.lock_state().reinjected
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, DeadLetterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads the topic up to its present end, each partition's last `latest`
 /// records or all.
-async fn read(
+async fn read_dead_letters(
     log: &EventLog,
     latest: Option<usize>,
-    mut visit: impl FnMut(&Entry),
+    mut visit: impl FnMut(&StoredRecord),
 ) -> Result<(), LogError> {
     let log = log.clone();
     let latest = latest.map_or(i64::MAX, |count| i64::try_from(count).unwrap_or(i64::MAX));
     // Kafka's brokers are asked here, which takes its time.
-    let opened = blocking(move || {
-        let bounds = log.bounds(DEAD_LETTERS)?;
+    let opened = run_blocking(move || {
+        let bounds = log.offset_bounds(DEAD_LETTERS)?;
         let have: i64 = bounds.values().map(|have| (have.end - have.start).min(latest)).sum();
         let from =
             bounds.iter().map(|(p, have)| (*p, have.end.saturating_sub(latest).max(have.start)));
-        let from: Positions = from.collect();
-        Ok::<_, LogError>((log.reader(DEAD_LETTERS, &from)?, have))
+        let from: PartitionOffsets = from.collect();
+        Ok::<_, LogError>((log.open_reader(DEAD_LETTERS, &from)?, have))
     });
     let (mut reader, have) = opened.await?;
     let mut left = usize::try_from(have).unwrap_or(0);

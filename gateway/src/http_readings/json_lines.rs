@@ -6,17 +6,20 @@
 
 use serde_json::{Map, Value};
 
-use super::{Place, RefusedLine, place_topic};
+use super::{RefusedLine, ZoneDefaults, device_topic};
 
 /// Largest topic of MQTT, bytes.
 const TOPIC_BYTES_MAX: usize = 65_535;
 
 /// Topic and payload of one line.
-pub(crate) fn parse_json_line(line: &str, place: &Place) -> Result<(String, String), RefusedLine> {
+pub(crate) fn parse_json_line(
+    line: &str,
+    place: &ZoneDefaults,
+) -> Result<(String, String), RefusedLine> {
     let value: Value = serde_json::from_str(line)
         .map_err(|error| RefusedLine::new(format!("not JSON: {error}")))?;
     let Value::Object(mut members) = value else {
-        return Err(RefusedLine::new("not an object").hint(EXAMPLE));
+        return Err(RefusedLine::new("not an object").with_hint(EXAMPLE));
     };
     let topic = match take_text(&mut members, "topic")? {
         Some(topic) => checked_topic(topic)?,
@@ -24,13 +27,13 @@ pub(crate) fn parse_json_line(line: &str, place: &Place) -> Result<(String, Stri
             let mut text = |key| take_text(&mut members, key);
             let (site, zone) = (text("site")?, text("zone")?);
             let device = text("device")?
-                .ok_or_else(|| RefusedLine::new("no device is named").hint(EXAMPLE))?;
+                .ok_or_else(|| RefusedLine::new("no device is named").with_hint(EXAMPLE))?;
             let metric = text("metric")?;
-            let place = Place {
+            let place = ZoneDefaults {
                 site: site.or_else(|| place.site.clone()),
                 zone: zone.or_else(|| place.zone.clone()),
             };
-            place_topic(&place, &device, metric.as_deref())?
+            device_topic(&place, &device, metric.as_deref())?
         }
     };
     let payload = match members.remove("payload") {
@@ -70,22 +73,22 @@ fn checked_topic(topic: String) -> Result<String, RefusedLine> {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<(String, String), String> {
-        let place = Place { site: Some("farm".into()), zone: None };
+    fn parse_with_farm(line: &str) -> Result<(String, String), String> {
+        let place = ZoneDefaults { site: Some("farm".into()), zone: None };
         parse_json_line(line, &place).map_err(|refused| refused.to_string())
     }
 
     fn check(line: &str, topic: &str, payload: &str) {
-        assert_eq!(parse(line), Ok((topic.to_owned(), payload.to_owned())), "{line}");
+        assert_eq!(parse_with_farm(line), Ok((topic.to_owned(), payload.to_owned())), "{line}");
     }
 
     fn refuse(line: &str, expect: &str) {
-        let text = parse(line).unwrap_err();
+        let text = parse_with_farm(line).unwrap_err();
         assert!(text.contains(expect), "{line}: {text}");
     }
 
     #[test]
-    fn lines() {
+    fn lines_become_topics_and_payloads() {
         check(
             r#"{"topic": "a/b", "temperature": 21.5, "zone": "z"}"#,
             "a/b",
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn bad_lines_are_refused() {
         refuse("{", "not JSON: EOF");
         refuse("[1]", "not an object");
         refuse(r#"{"temperature": 1}"#, "no device is named");

@@ -10,7 +10,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
 
-use super::{Place, RefusedLine, place_topic};
+use super::{RefusedLine, ZoneDefaults, device_topic};
 
 /// The unit of timestamps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -65,7 +65,7 @@ impl TimestampPrecision {
                 "the timestamp {stamp} is no time from 1973 to 2099 in {}",
                 self.name()
             ))
-            .hint(format!("it is one with ?precision={}", other.name()))),
+            .with_hint(format!("it is one with ?precision={}", other.name()))),
             None if ms < FIRST_STAMP_MS => Ok(0),
             None => Err(RefusedLine::new(format!("the timestamp {stamp} is after 2099"))),
         }
@@ -75,16 +75,16 @@ impl TimestampPrecision {
 /// Topic and payload of one line.
 pub(crate) fn parse_line_protocol(
     line: &str,
-    place: &Place,
+    place: &ZoneDefaults,
     precision: TimestampPrecision,
 ) -> Result<(String, String), RefusedLine> {
     let mut rest = line;
     let measurement = take_name(&mut rest, &[',', ' ']);
     if measurement.is_empty() {
-        return Err(expected("a measurement", rest));
+        return Err(syntax_error("a measurement", rest));
     }
     let (mut place, mut device, mut host) = (place.clone(), None, None);
-    while take(&mut rest, ',') {
+    while take_char(&mut rest, ',') {
         let (key, value) = take_tag(&mut rest)?;
         match key.as_str() {
             "site" => place.site = Some(value),
@@ -94,48 +94,48 @@ pub(crate) fn parse_line_protocol(
             _ => {}
         }
     }
-    if !take(&mut rest, ' ') {
-        return Err(expected("a space and fields", rest));
+    if !take_char(&mut rest, ' ') {
+        return Err(syntax_error("a space and fields", rest));
     }
     rest = rest.trim_start_matches(' ');
     let mut payload = Map::new();
     loop {
         let key = take_name(&mut rest, &['=', ',', ' ']);
-        if key.is_empty() || !take(&mut rest, '=') {
-            return Err(expected("`field=value`", rest));
+        if key.is_empty() || !take_char(&mut rest, '=') {
+            return Err(syntax_error("`field=value`", rest));
         }
         let value = take_field_value(&mut rest)?;
         let key = if key == "value" { measurement.clone() } else { key };
         if payload.insert(key.clone(), value).is_some() {
             return Err(RefusedLine::new(format!("the field `{key}` is there twice")));
         }
-        if !take(&mut rest, ',') {
+        if !take_char(&mut rest, ',') {
             break;
         }
     }
     let stamp = rest.trim_matches(' ');
     if !stamp.is_empty() {
-        let stamp: i64 = stamp.parse().map_err(|_| expected("a timestamp in digits", stamp))?;
+        let stamp: i64 = stamp.parse().map_err(|_| syntax_error("a timestamp in digits", stamp))?;
         let event_ms = precision.event_ms(stamp)?;
         if payload.insert("ts".to_owned(), event_ms.into()).is_some() {
             return Err(RefusedLine::new("both a field `ts` and a timestamp")
-                .hint("the timestamp is enough"));
+                .with_hint("the timestamp is enough"));
         }
     }
     let device = device.or(host).ok_or_else(|| {
-        RefusedLine::new("no device is named").hint("add the tag `device`, or `host`")
+        RefusedLine::new("no device is named").with_hint("add the tag `device`, or `host`")
     })?;
-    Ok((place_topic(&place, &device, None)?, Value::Object(payload).to_string()))
+    Ok((device_topic(&place, &device, None)?, Value::Object(payload).to_string()))
 }
 
 fn take_tag(rest: &mut &str) -> Result<(String, String), RefusedLine> {
     let key = take_name(rest, &['=', ',', ' ']);
-    if key.is_empty() || !take(rest, '=') {
-        return Err(expected("`tag=value`", rest));
+    if key.is_empty() || !take_char(rest, '=') {
+        return Err(syntax_error("`tag=value`", rest));
     }
     let value = take_name(rest, &['=', ',', ' ']);
     if value.is_empty() {
-        return Err(expected(&format!("a value of the tag `{key}`"), rest));
+        return Err(syntax_error(&format!("a value of the tag `{key}`"), rest));
     }
     Ok((key, value))
 }
@@ -160,7 +160,7 @@ fn take_name(rest: &mut &str, ends: &[char]) -> String {
 }
 
 fn take_field_value(rest: &mut &str) -> Result<Value, RefusedLine> {
-    if take(rest, '"') {
+    if take_char(rest, '"') {
         return take_text(rest).map(Value::String);
     }
     let end = rest.find([',', ' ']).unwrap_or(rest.len());
@@ -174,7 +174,7 @@ fn take_field_value(rest: &mut &str) -> Result<Value, RefusedLine> {
         _ => text.parse().ok().and_then(Number::from_f64),
     };
     number.map(Value::Number).ok_or_else(|| {
-        expected("a number, `1i`, `1u`, true, false or a text in double quotes", text)
+        syntax_error("a number, `1i`, `1u`, true, false or a text in double quotes", text)
     })
 }
 
@@ -191,16 +191,16 @@ fn take_text(rest: &mut &str) -> Result<String, RefusedLine> {
             _ => text.push(next),
         }
     }
-    Err(expected("a closing double quote", ""))
+    Err(syntax_error("a closing double quote", ""))
 }
 
-fn take(rest: &mut &str, first: char) -> bool {
+fn take_char(rest: &mut &str, first: char) -> bool {
     let after = rest.strip_prefix(first);
     *rest = after.unwrap_or(rest);
     after.is_some()
 }
 
-fn expected(what: &str, found: &str) -> RefusedLine {
+fn syntax_error(what: &str, found: &str) -> RefusedLine {
     const FOUND_CHARS_MAX: usize = 40;
     let found: String = found.chars().take(FOUND_CHARS_MAX).collect();
     let found =
@@ -214,24 +214,27 @@ mod tests {
 
     use super::*;
 
-    fn parse(line: &str, precision: TimestampPrecision) -> Result<(String, String), String> {
-        let place = Place { site: Some("farm".into()), zone: Some("bay-1".into()) };
+    fn parse_with_place(
+        line: &str,
+        precision: TimestampPrecision,
+    ) -> Result<(String, String), String> {
+        let place = ZoneDefaults { site: Some("farm".into()), zone: Some("bay-1".into()) };
         parse_line_protocol(line, &place, precision).map_err(|refused| refused.to_string())
     }
 
     /// Topic and payload.
     fn check(line: &str, topic: &str, payload: &str) {
-        let got = parse(line, TimestampPrecision::Ns);
+        let got = parse_with_place(line, TimestampPrecision::Ns);
         assert_eq!(got, Ok((topic.to_owned(), payload.to_owned())), "{line}");
     }
 
     fn refuse(line: &str, expect: &str) {
-        let text = parse(line, TimestampPrecision::Ns).unwrap_err();
+        let text = parse_with_place(line, TimestampPrecision::Ns).unwrap_err();
         assert!(text.contains(expect), "{line}: {text}");
     }
 
     #[test]
-    fn lines() {
+    fn lines_become_topics_and_payloads() {
         let probe = "sensors/farm/bay-1/probe";
         check("climate,device=probe temperature=21.5", probe, r#"{"temperature":21.5}"#);
         check("climate,host=probe co2=412i,light=3u", probe, r#"{"co2":412,"light":3}"#);
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals() {
+    fn bad_lines_are_refused() {
         refuse("climate temperature=21.5", "add the tag `device`");
         refuse("climate,device=probe", "expected a space and fields, found the end of the line");
         refuse("climate,device= t=1", "a value of the tag `device`, found ` t=1`");
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn precisions() {
+    fn timestamps_follow_the_precision() {
         let check = |stamp: i64, precision: TimestampPrecision, expect: Option<i64>| {
             assert_eq!(precision.event_ms(stamp).ok(), expect, "{stamp} {precision:?}");
         };
@@ -296,7 +299,7 @@ mod tests {
         /// Whatever comes is read or refused.
         #[test]
         fn any_line_is_read_or_refused(line in "\\PC*") {
-            let _ = parse(&line, TimestampPrecision::Ns);
+            let _ = parse_with_place(&line, TimestampPrecision::Ns);
         }
 
         /// What is escaped as InfluxDB's documentation has it comes back as it was.
@@ -309,7 +312,7 @@ mod tests {
             };
             let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
             let line = format!("m,device={} {}=\"{quoted}\"", name(&device), name(&field));
-            let (topic, payload) = parse(&line, TimestampPrecision::Ns).unwrap();
+            let (topic, payload) = parse_with_place(&line, TimestampPrecision::Ns).unwrap();
             prop_assert_eq!(topic, format!("sensors/farm/bay-1/{device}"));
             let payload: Value = serde_json::from_str(&payload).unwrap();
             let field = if field == "value" { "m".to_owned() } else { field };

@@ -21,7 +21,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use service::rest::Problem;
-use telemetry::{Address, Reason, ZoneId, topic::check_level};
+use telemetry::{DeadLetterReason, DeviceAddress, ZoneId, topic::check_level};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
@@ -29,8 +29,8 @@ use tokio::{
 
 use crate::{
     gateway::Gateway,
-    inlet::{Done, DurableOutcome},
-    message::{Message, now_ms},
+    ingest_queue::{DurableOutcome, IngestOutcome},
+    message::{InboundMessage, now_ms},
 };
 use json_lines::parse_json_line;
 use line_protocol::{TimestampPrecision, parse_line_protocol};
@@ -47,9 +47,9 @@ const BODIES_AT_ONCE: usize = 4;
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// `POST /v1/readings`.
-pub(crate) fn routes(gateway: Gateway) -> Router {
+pub(crate) fn readings_routes(gateway: Gateway) -> Router {
     let bodies = Arc::new(Semaphore::new(BODIES_AT_ONCE));
-    let state = ReadingsDoor { gateway, bodies };
+    let state = ReadingsEndpoint { gateway, bodies };
     Router::new()
         .route("/v1/readings", post(post_readings))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -57,7 +57,7 @@ pub(crate) fn routes(gateway: Gateway) -> Router {
 }
 
 #[derive(Clone)]
-struct ReadingsDoor {
+struct ReadingsEndpoint {
     gateway: Gateway,
     bodies: Arc<Semaphore>,
 }
@@ -83,17 +83,21 @@ struct ReadingsQuery {
 
 /// Where lines belong that do not say so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ZoneDefaults {
     pub(crate) site: Option<String>,
     pub(crate) zone: Option<String>,
 }
 
 /// The topic of a device in the gateway's own convention.
-fn place_topic(place: &Place, device: &str, metric: Option<&str>) -> Result<String, RefusedLine> {
+fn device_topic(
+    place: &ZoneDefaults,
+    device: &str,
+    metric: Option<&str>,
+) -> Result<String, RefusedLine> {
     let level = |name: &str, value: Option<&str>| {
         let value = value.ok_or_else(|| {
             RefusedLine::new(format!("no {name} is named"))
-                .hint(format!("add `{name}` to the line, or ?{name}=… for all lines"))
+                .with_hint(format!("add `{name}` to the line, or ?{name}=… for all lines"))
         })?;
         check_level(value).map_err(|what| RefusedLine::new(format!("{name}: {what}")))?;
         Ok::<_, RefusedLine>(value.to_owned())
@@ -102,7 +106,7 @@ fn place_topic(place: &Place, device: &str, metric: Option<&str>) -> Result<Stri
         ZoneId::new(&level("site", place.site.as_deref())?, &level("zone", place.zone.as_deref())?);
     let device = level("device", Some(device))?.into();
     let metric = metric.map(|metric| level("metric", Some(metric))).transpose()?;
-    Ok(Address { zone, device, metric: metric.map(Into::into) }.topic())
+    Ok(DeviceAddress { zone, device, metric: metric.map(Into::into) }.to_topic())
 }
 
 /// A line that is no message.
@@ -117,7 +121,7 @@ impl RefusedLine {
         Self { message: message.into(), hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -175,35 +179,35 @@ struct LineProblem {
     line: usize,
     outcome: LineOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<DeadLetterReason>,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
 /// A line on its way to the log.
-type SubmittedLine = (usize, oneshot::Receiver<Done>);
+type SubmittedLine = (usize, oneshot::Receiver<IngestOutcome>);
 
 async fn post_readings(
-    State(door): State<ReadingsDoor>,
+    State(door): State<ReadingsEndpoint>,
     query: Result<Query<ReadingsQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| {
         Problem::bad_request(error.body_text())
-            .coded("bad_query")
-            .hint("as in ?format=influx&precision=ms&site=farm&zone=bay-1")
+            .with_code("bad_query")
+            .with_hint("as in ?format=influx&precision=ms&site=farm&zone=bay-1")
     })?;
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
         return Err(Problem::bad_request("the body is compressed")
-            .coded("unsupported_encoding")
-            .hint("send it as it is, without Content-Encoding"));
+            .with_code("unsupported_encoding")
+            .with_hint("send it as it is, without Content-Encoding"));
     }
     // Closed never.
     let _permit = door.bodies.acquire().await;
     let body = read_body(request).await?;
-    let answer = door.take_lines(&body, &query).await?;
+    let answer = door.ingest_lines(&body, &query).await?;
     let status = match &answer {
         ReadingsAnswer { error: None, .. } => StatusCode::OK,
         answer if answer.is_incomplete() => StatusCode::SERVICE_UNAVAILABLE,
@@ -216,14 +220,14 @@ async fn read_body(request: Request) -> Result<Bytes, Problem> {
     Bytes::from_request(request, &()).await.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let what = format!("the body is above {BODY_BYTES_MAX} bytes");
-            return Problem::too_large(what).hint("send it in parts");
+            return Problem::too_large(what).with_hint("send it in parts");
         }
-        Problem::bad_request(rejection.body_text()).coded("bad_body")
+        Problem::bad_request(rejection.body_text()).with_code("bad_body")
     })
 }
 
-impl ReadingsDoor {
-    async fn take_lines(
+impl ReadingsEndpoint {
+    async fn ingest_lines(
         &self,
         body: &[u8],
         query: &ReadingsQuery,
@@ -231,18 +235,18 @@ impl ReadingsDoor {
         let text = std::str::from_utf8(body).map_err(|error| {
             let line = body[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
             Problem::bad_request(format!("line {line} is not UTF-8; nothing was taken"))
-                .coded("bad_body")
+                .with_code("bad_body")
         })?;
         if text.lines().count() > LINES_MAX {
             return Err(Problem::too_large(format!(
                 "more than {LINES_MAX} lines; nothing was taken"
             ))
-            .hint("send them in parts"));
+            .with_hint("send them in parts"));
         }
         let is_json = text.trim_start().starts_with('{');
         let format =
             query.format.unwrap_or(if is_json { BodyFormat::Json } else { BodyFormat::Influx });
-        let place = Place { site: query.site.clone(), zone: query.zone.clone() };
+        let place = ZoneDefaults { site: query.site.clone(), zone: query.zone.clone() };
         let deadline = Instant::now() + ANSWER_TIME_MAX;
         let mut answer = ReadingsAnswer::default();
         let mut submitted = VecDeque::new();
@@ -256,7 +260,7 @@ impl ReadingsDoor {
                 BodyFormat::Influx => parse_line_protocol(text, &place, query.precision),
             });
             match parsed {
-                Ok((topic, payload)) => match self.submit(topic, payload, deadline).await {
+                Ok((topic, payload)) => match self.submit_line(topic, payload, deadline).await {
                     Some(durable) => submitted.push_back((line, durable)),
                     None => {
                         answer.lines -= 1;
@@ -264,43 +268,43 @@ impl ReadingsDoor {
                         break;
                     }
                 },
-                Err(refused) => answer.refuse(line, refused),
+                Err(refused) => answer.add_refused_line(line, refused),
             }
             answer.settle_ready(&mut submitted);
         }
         answer.settle_all(submitted, deadline).await;
         answer.problems.sort_by_key(|problem| problem.line);
-        answer.error = answer.conclusion();
+        answer.error = answer.to_problem();
         Ok(answer)
     }
 
     /// A line is bounded as a packet of MQTT is, so that what it becomes fits the log.
     fn check_length(&self, line: &str) -> Result<(), RefusedLine> {
-        let bytes_max = self.gateway.0.settings().mqtt.packet_bytes_max as usize;
+        let bytes_max = self.gateway.0.current_settings().mqtt.packet_bytes_max as usize;
         if line.len() > bytes_max {
             let what = format!("{} bytes, at most {bytes_max} are taken", line.len());
-            return Err(RefusedLine::new(what).hint("raise mqtt.packet_bytes_max"));
+            return Err(RefusedLine::new(what).with_hint("raise mqtt.packet_bytes_max"));
         }
         Ok(())
     }
 
     /// Hands a message in; none where there is no room for it in time.
-    async fn submit(
+    async fn submit_line(
         &self,
         topic: String,
         payload: String,
         deadline: Instant,
-    ) -> Option<oneshot::Receiver<Done>> {
-        let message = Message {
+    ) -> Option<oneshot::Receiver<IngestOutcome>> {
+        let message = InboundMessage {
             topic: topic.into(),
             payload: payload.into(),
             is_retained: false,
             is_redelivery: false,
             received_ms: now_ms(),
         };
-        let inlet = &self.gateway.0.inlet;
+        let inlet = &self.gateway.0.ingest_queue;
         loop {
-            if let Ok(durable) = inlet.submit(message.clone()) {
+            if let Ok(durable) = inlet.submit_message(message.clone()) {
                 return Some(durable);
             }
             timeout_at(deadline, inlet.wait_for_room(&message)).await.ok()?;
@@ -309,14 +313,14 @@ impl ReadingsDoor {
 }
 
 impl ReadingsAnswer {
-    fn refuse(&mut self, line: usize, RefusedLine { message, hint }: RefusedLine) {
+    fn add_refused_line(&mut self, line: usize, RefusedLine { message, hint }: RefusedLine) {
         let outcome = LineOutcome::Refused;
         self.problems.push(LineProblem { line, outcome, reason: None, message, hint });
     }
 
-    fn settle(&mut self, line: usize, done: Option<Done>) {
+    fn settle_line(&mut self, line: usize, done: Option<IngestOutcome>) {
         let (outcome, reason, message) = match done {
-            Some(Done::Durable(DurableOutcome { tally, dead_letter })) => {
+            Some(IngestOutcome::Durable(DurableOutcome { tally, dead_letter })) => {
                 self.readings.logged += tally.logged;
                 self.readings.dead_lettered += tally.dead_lettered;
                 self.readings.duplicates += tally.duplicates;
@@ -330,7 +334,7 @@ impl ReadingsAnswer {
                 }
             }
             // The second is of dead letters alone, which do not come this way.
-            None | Some(Done::StillDead(..)) => {
+            None | Some(IngestOutcome::StillDead(..)) => {
                 (LineOutcome::Unknown, None, "not durable yet; it may still become so".to_owned())
             }
         };
@@ -345,7 +349,7 @@ impl ReadingsAnswer {
                 done => {
                     let line = *line;
                     submitted.pop_front();
-                    self.settle(line, done.ok());
+                    self.settle_line(line, done.ok());
                 }
             }
         }
@@ -354,29 +358,29 @@ impl ReadingsAnswer {
     async fn settle_all(&mut self, submitted: VecDeque<SubmittedLine>, deadline: Instant) {
         for (line, durable) in submitted {
             let done = timeout_at(deadline, durable).await;
-            self.settle(line, done.ok().and_then(Result::ok));
+            self.settle_line(line, done.ok().and_then(Result::ok));
         }
     }
 
-    fn has(&self, outcome: LineOutcome) -> bool {
+    fn has_outcome(&self, outcome: LineOutcome) -> bool {
         self.problems.iter().any(|problem| problem.outcome == outcome)
     }
 
     /// Whether lines were not taken, or not durable in time.
     fn is_incomplete(&self) -> bool {
-        self.next_line.is_some() || self.has(LineOutcome::Unknown)
+        self.next_line.is_some() || self.has_outcome(LineOutcome::Unknown)
     }
 
-    fn conclusion(&self) -> Option<Problem> {
+    fn to_problem(&self) -> Option<Problem> {
         if self.is_incomplete() {
             let what = "the log is too far behind: not all lines are durable";
             let hint = "send the lines from `next_line` on again, and those with the outcome \
                         `unknown`, of which there may then be two";
-            return Some(Problem::unavailable(what).coded("not_durable").hint(hint));
+            return Some(Problem::unavailable(what).with_code("not_durable").with_hint(hint));
         }
-        self.has(LineOutcome::Refused).then(|| {
+        self.has_outcome(LineOutcome::Refused).then(|| {
             let what = "lines were refused; all others are durable";
-            Problem::bad_request(what).coded("lines_refused").hint("see `problems`")
+            Problem::bad_request(what).with_code("lines_refused").with_hint("see `problems`")
         })
     }
 }

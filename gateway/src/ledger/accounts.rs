@@ -1,10 +1,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
-use telemetry::{Address, SequenceCheck, SmolStr, ZoneId};
+use telemetry::{DeviceAddress, SequenceCheck, SmolStr, ZoneId};
 
-use super::{Counts, Line, Tally};
-use crate::{clock::ClockOffset, intake::Intake, message::Message, sequence::DeviceSequence};
+use super::{LedgerCounts, LedgerLine, ReadingTally};
+use crate::{
+    clock_offset::DeviceClockOffset, message::InboundMessage, message_decoder::DecodedMessage,
+    sequence::DeviceSequence,
+};
 
 /// What the ledger keeps at most.
 #[derive(Clone, Copy, Debug)]
@@ -33,13 +36,13 @@ const WINDOW_MIN: usize = 16;
 pub(crate) struct AccountId(usize);
 
 /// The account of messages that name no device, and of devices that have none of their own.
-const OTHERS: usize = 0;
+const OTHERS_INDEX: usize = 0;
 
 /// One account for each device that was heard last, and one for all others.
 #[derive(Debug)]
-pub(super) struct Accounts {
+pub(super) struct DeviceAccounts {
     limits: AccountLimits,
-    accounts: Vec<Account>,
+    accounts: Vec<DeviceAccount>,
     by_device: HashMap<(ZoneId, SmolStr), usize>,
     /// Accounts of devices in the order in which they were heard, the least recently first.
     by_recency: BTreeMap<u64, usize>,
@@ -51,14 +54,14 @@ pub(super) struct Accounts {
 }
 
 #[derive(Debug, Default)]
-struct Account {
+struct DeviceAccount {
     device: Option<(ZoneId, SmolStr)>,
     received: u64,
     in_flight: u64,
     dropped: u64,
-    settled: Tally,
+    settled: ReadingTally,
     sequence: DeviceSequence,
-    clock: ClockOffset,
+    clock: DeviceClockOffset,
     /// When it was heard, as a place in `by_recency`.
     recency: u64,
     remembered: usize,
@@ -78,11 +81,11 @@ pub(super) struct AccountRecord {
     resets: u64,
 }
 
-impl Accounts {
+impl DeviceAccounts {
     pub(super) fn new(limits: AccountLimits) -> Self {
         Self {
             limits,
-            accounts: vec![Account::default()],
+            accounts: vec![DeviceAccount::default()],
             by_device: HashMap::new(),
             by_recency: BTreeMap::new(),
             with_messages: BTreeMap::new(),
@@ -93,31 +96,31 @@ impl Accounts {
     }
 
     /// Devices that lost their account to others.
-    pub(super) fn evicted(&self) -> u64 {
+    pub(super) fn evicted_count(&self) -> u64 {
         self.evicted
     }
 
     /// A message was decoded. Says what its number tells, where it has one.
-    pub(super) fn receive(
+    pub(super) fn count_received(
         &mut self,
-        intake: &Intake,
-        message: &Message,
+        intake: &DecodedMessage,
+        message: &InboundMessage,
     ) -> (AccountId, Option<SequenceCheck>) {
-        let Message { received_ms, is_redelivery, .. } = *message;
+        let InboundMessage { received_ms, is_redelivery, .. } = *message;
         let index = match &intake.address {
-            Some(Address { zone, device, .. }) => self.index_of(zone, device),
-            None => OTHERS,
+            Some(DeviceAddress { zone, device, .. }) => self.index_of(zone, device),
+            None => OTHERS_INDEX,
         };
-        let window = self.window();
+        let window = self.history_window();
         let account = &mut self.accounts[index];
-        account.received += intake.readings();
-        account.in_flight += intake.readings();
-        if let Some(stamped_ms) = intake.stamped_ms(received_ms) {
-            account.clock.note(received_ms, stamped_ms);
+        account.received += intake.reading_count();
+        account.in_flight += intake.reading_count();
+        if let Some(stamped_ms) = intake.device_time_ms(received_ms) {
+            account.clock.add_sample(received_ms, stamped_ms);
         }
-        let stamp = intake.stamp.as_ref().filter(|_| index != OTHERS);
-        let check =
-            stamp.map(|stamp| account.sequence.check(stamp, received_ms, is_redelivery, window));
+        let stamp = intake.stamp.as_ref().filter(|_| index != OTHERS_INDEX);
+        let check = stamp
+            .map(|stamp| account.sequence.check_message(stamp, received_ms, is_redelivery, window));
         if check.is_some() {
             self.count_remembered(index);
             self.forget_messages();
@@ -125,17 +128,17 @@ impl Accounts {
         (AccountId(index), check)
     }
 
-    pub(super) fn settle(&mut self, AccountId(index): AccountId, tally: Tally) {
+    pub(super) fn settle_readings(&mut self, AccountId(index): AccountId, tally: ReadingTally) {
         let account = &mut self.accounts[index];
-        account.in_flight -= tally.readings();
-        account.settled = account.settled.plus(tally);
+        account.in_flight -= tally.reading_count();
+        account.settled = account.settled.combined_with(tally);
     }
 
     /// A reading was received and is lost.
-    pub(super) fn drop_reading(&mut self, address: Option<&Address>) {
+    pub(super) fn drop_reading(&mut self, address: Option<&DeviceAddress>) {
         let index = match address {
-            Some(Address { zone, device, .. }) => self.index_of(zone, device),
-            None => OTHERS,
+            Some(DeviceAddress { zone, device, .. }) => self.index_of(zone, device),
+            None => OTHERS_INDEX,
         };
         let account = &mut self.accounts[index];
         account.received += 1;
@@ -144,7 +147,8 @@ impl Accounts {
 
     /// Readings that were counted as logged are dead letters.
     pub(super) fn move_to_dead_letters(&mut self, zone: &ZoneId, device: &SmolStr, readings: u64) {
-        let index = self.by_device.get(&(zone.clone(), device.clone())).copied().unwrap_or(OTHERS);
+        let index =
+            self.by_device.get(&(zone.clone(), device.clone())).copied().unwrap_or(OTHERS_INDEX);
         let account = &mut self.accounts[index];
         let moved = readings.min(account.settled.logged);
         account.settled.logged -= moved;
@@ -154,38 +158,39 @@ impl Accounts {
     }
 
     /// Counts what the log has and no account.
-    pub(super) fn add_settled(&mut self, device: Option<(&ZoneId, &SmolStr)>, tally: Tally) {
-        let index = device.map_or(OTHERS, |(zone, device)| self.index_of(zone, device));
+    pub(super) fn add_settled(&mut self, device: Option<(&ZoneId, &SmolStr)>, tally: ReadingTally) {
+        let index = device.map_or(OTHERS_INDEX, |(zone, device)| self.index_of(zone, device));
         let account = &mut self.accounts[index];
-        account.received += tally.readings();
-        account.settled = account.settled.plus(tally);
+        account.received += tally.reading_count();
+        account.settled = account.settled.combined_with(tally);
     }
 
     /// Each device, in the order of zones and names.
-    pub(super) fn lines(&self) -> Vec<Line> {
-        let mut lines: Vec<Line> = self.accounts.iter().filter_map(Account::line).collect();
+    pub(super) fn ledger_lines(&self) -> Vec<LedgerLine> {
+        let mut lines: Vec<LedgerLine> =
+            self.accounts.iter().filter_map(DeviceAccount::ledger_line).collect();
         lines.sort_by(|a, b| (&a.zone, &a.device).cmp(&(&b.zone, &b.device)));
         lines
     }
 
     /// All accounts, the least recently heard first, without what is in flight.
-    pub(super) fn records(&self) -> Vec<AccountRecord> {
-        let own = [OTHERS].into_iter().chain(self.by_recency.values().copied());
-        own.map(|index| self.accounts[index].record()).collect()
+    pub(super) fn account_records(&self) -> Vec<AccountRecord> {
+        let own = [OTHERS_INDEX].into_iter().chain(self.by_recency.values().copied());
+        own.map(|index| self.accounts[index].to_record()).collect()
     }
 
-    pub(super) fn restore(&mut self, records: Vec<AccountRecord>, evicted: u64) {
+    pub(super) fn restore_accounts(&mut self, records: Vec<AccountRecord>, evicted: u64) {
         for record in records {
             let AccountRecord { zone, device, logged, dead_lettered, duplicates, .. } = record;
-            let tally = Tally { logged, dead_lettered, duplicates };
+            let tally = ReadingTally { logged, dead_lettered, duplicates };
             let index = match (&zone, &device) {
                 (Some(zone), Some(device)) => self.index_of(zone, device),
-                _ => OTHERS,
+                _ => OTHERS_INDEX,
             };
             let account = &mut self.accounts[index];
-            account.received += tally.readings() + record.dropped;
+            account.received += tally.reading_count() + record.dropped;
             account.dropped += record.dropped;
-            account.settled = account.settled.plus(tally);
+            account.settled = account.settled.combined_with(tally);
             account.sequence.restore_counts(record.sequence_gaps, record.resets);
         }
         self.evicted = evicted;
@@ -205,13 +210,16 @@ impl Accounts {
             }
             return index;
         }
-        let account =
-            Account { device: Some(key.clone()), recency: self.heard, ..Account::default() };
+        let account = DeviceAccount {
+            device: Some(key.clone()),
+            recency: self.heard,
+            ..DeviceAccount::default()
+        };
         let index = if self.by_device.len() < self.limits.devices_max {
             self.accounts.push(account);
             self.accounts.len() - 1
         } else {
-            let Some(index) = self.evict() else { return OTHERS };
+            let Some(index) = self.evict_oldest() else { return OTHERS_INDEX };
             self.accounts[index] = account;
             index
         };
@@ -222,7 +230,7 @@ impl Accounts {
 
     /// Gives up the account that was heard least recently, unless messages of it are in flight;
     /// its counts go to the others.
-    fn evict(&mut self) -> Option<usize> {
+    fn evict_oldest(&mut self) -> Option<usize> {
         /// Those with messages in flight are few and were heard just now.
         const TRIES: usize = 16;
         let oldest = self.by_recency.iter().take(TRIES).map(|(recency, index)| (*recency, *index));
@@ -235,25 +243,25 @@ impl Accounts {
         if let Some(device) = &account.device {
             self.by_device.remove(device);
         }
-        let others = &mut self.accounts[OTHERS];
+        let others = &mut self.accounts[OTHERS_INDEX];
         others.received += account.received;
         others.dropped += account.dropped;
-        others.settled = others.settled.plus(account.settled);
-        let (gaps, resets) = (account.sequence.gaps(), account.sequence.resets);
+        others.settled = others.settled.combined_with(account.settled);
+        let (gaps, resets) = (account.sequence.gap_count(), account.sequence.resets);
         others.sequence.restore_counts(gaps, resets);
         self.evicted += 1;
         Some(index)
     }
 
     /// How many messages of one topic are remembered: the more devices, the fewer.
-    fn window(&self) -> usize {
+    fn history_window(&self) -> usize {
         let share = self.limits.messages_max / self.with_messages.len().max(1);
         share.max(WINDOW_MIN).min(self.limits.window)
     }
 
     fn count_remembered(&mut self, index: usize) {
         let account = &mut self.accounts[index];
-        let remembered = account.sequence.remembered();
+        let remembered = account.sequence.remembered_count();
         self.remembered = self.remembered + remembered - account.remembered;
         account.remembered = remembered;
         self.with_messages.insert(account.recency, index);
@@ -270,14 +278,14 @@ impl Accounts {
     }
 }
 
-impl Account {
-    fn line(&self) -> Option<Line> {
+impl DeviceAccount {
+    fn ledger_line(&self) -> Option<LedgerLine> {
         if self.received == 0 {
             return None;
         }
-        let Tally { logged, dead_lettered, duplicates } = self.settled;
-        let accounted = self.settled.readings() + self.dropped + self.in_flight;
-        let counts = Counts {
+        let ReadingTally { logged, dead_lettered, duplicates } = self.settled;
+        let accounted = self.settled.reading_count() + self.dropped + self.in_flight;
+        let counts = LedgerCounts {
             received: self.received,
             logged,
             dead_lettered,
@@ -285,15 +293,15 @@ impl Account {
             dropped: self.dropped,
             in_flight: self.in_flight,
             unaccounted: self.received.wrapping_sub(accounted).cast_signed(),
-            sequence_gaps: self.sequence.gaps(),
+            sequence_gaps: self.sequence.gap_count(),
             resets: self.sequence.resets,
         };
         let (zone, device) = self.device.clone().unzip();
-        Some(Line { zone, device, counts, clock_offset_ms: self.clock.estimate_ms() })
+        Some(LedgerLine { zone, device, counts, clock_offset_ms: self.clock.estimate_ms() })
     }
 
-    fn record(&self) -> AccountRecord {
-        let Tally { logged, dead_lettered, duplicates } = self.settled;
+    fn to_record(&self) -> AccountRecord {
+        let ReadingTally { logged, dead_lettered, duplicates } = self.settled;
         let (zone, device) = self.device.clone().unzip();
         AccountRecord {
             zone,
@@ -302,14 +310,14 @@ impl Account {
             dead_lettered,
             duplicates,
             dropped: self.dropped,
-            sequence_gaps: self.sequence.gaps(),
+            sequence_gaps: self.sequence.gap_count(),
             resets: self.sequence.resets,
         }
     }
 }
 
-impl Tally {
-    fn plus(self, other: Self) -> Self {
+impl ReadingTally {
+    fn combined_with(self, other: Self) -> Self {
         Self {
             logged: self.logged + other.logged,
             dead_lettered: self.dead_lettered + other.dead_lettered,
@@ -324,21 +332,26 @@ mod tests {
     use telemetry::{MetricTable, payload};
 
     use super::*;
-    use crate::intake::Decoder;
+    use crate::message_decoder::MessageDecoder;
 
     /// A numbered message of a device.
-    fn receive(accounts: &mut Accounts, device: u64, number: u64) -> (AccountId, u64) {
-        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
-        let message = Message {
+    fn receive_numbered(
+        accounts: &mut DeviceAccounts,
+        device: u64,
+        number: u64,
+    ) -> (AccountId, u64) {
+        let decoder =
+            MessageDecoder::new(MetricTable::default(), payload::PayloadLimits::default());
+        let message = InboundMessage {
             topic: format!("sensors/farm/bay-1/probe-{device}").into(),
             payload: format!(r#"{{"temperature": 1, "boot": "a", "seq": {number}}}"#).into(),
             is_retained: false,
             is_redelivery: false,
             received_ms: 1_700_000_000_000 + number as i64,
         };
-        let intake = decoder.take(&message);
-        let (account, _) = accounts.receive(&intake, &message);
-        (account, intake.readings())
+        let intake = decoder.decode_message(&message);
+        let (account, _) = accounts.count_received(&intake, &message);
+        (account, intake.reading_count())
     }
 
     proptest! {
@@ -348,25 +361,25 @@ mod tests {
             heard in proptest::collection::vec((0_u64..60, 0_usize..4), 1..400),
         ) {
             let limits = AccountLimits { devices_max: 8, window: 32, messages_max: 128 };
-            let mut accounts = Accounts::new(limits);
+            let mut accounts = DeviceAccounts::new(limits);
             let mut open = std::collections::VecDeque::new();
             let mut received = 0;
             for (number, (device, open_max)) in (0_u64..).zip(heard) {
-                let (account, readings) = receive(&mut accounts, device, number);
+                let (account, readings) = receive_numbered(&mut accounts, device, number);
                 received += readings;
                 open.push_back(account);
                 while open.len() > open_max {
                     let account = open.pop_front().unwrap();
-                    accounts.settle(account, Tally { logged: 1, ..Tally::default() });
+                    accounts.settle_readings(account, ReadingTally { logged: 1, ..ReadingTally::default() });
                 }
                 prop_assert!(accounts.by_device.len() <= limits.devices_max);
                 prop_assert!(accounts.accounts.len() <= limits.devices_max + 1);
                 prop_assert!(accounts.remembered <= 2 * limits.messages_max + limits.window);
-                let remembered = accounts.accounts.iter().map(|own| own.sequence.remembered());
+                let remembered = accounts.accounts.iter().map(|own| own.sequence.remembered_count());
                 prop_assert_eq!(accounts.remembered, remembered.sum::<usize>());
                 prop_assert_eq!(accounts.by_recency.len(), accounts.by_device.len());
             }
-            let lines = accounts.lines();
+            let lines = accounts.ledger_lines();
             prop_assert_eq!(lines.iter().map(|line| line.counts.received).sum::<u64>(), received);
             prop_assert!(lines.iter().all(|line| line.counts.unaccounted == 0));
         }
@@ -375,23 +388,27 @@ mod tests {
     #[test]
     fn accounts_are_restored_as_they_were() {
         let mut accounts =
-            Accounts::new(AccountLimits { devices_max: 3, ..AccountLimits::default() });
+            DeviceAccounts::new(AccountLimits { devices_max: 3, ..AccountLimits::default() });
         for (device, number) in [(1, 0), (2, 0), (3, 5), (4, 0), (1, 9), (4, 7)] {
-            let (account, readings) = receive(&mut accounts, device, number);
-            accounts.settle(account, Tally { logged: readings, ..Tally::default() });
+            let (account, readings) = receive_numbered(&mut accounts, device, number);
+            accounts.settle_readings(
+                account,
+                ReadingTally { logged: readings, ..ReadingTally::default() },
+            );
         }
         let mut restored =
-            Accounts::new(AccountLimits { devices_max: 3, ..AccountLimits::default() });
-        restored.restore(accounts.records(), accounts.evicted());
-        let known = |accounts: &Accounts| -> Vec<Line> {
-            let lines = accounts.lines().into_iter();
-            lines.map(|line| Line { clock_offset_ms: None, ..line }).collect()
+            DeviceAccounts::new(AccountLimits { devices_max: 3, ..AccountLimits::default() });
+        restored.restore_accounts(accounts.account_records(), accounts.evicted_count());
+        let known = |accounts: &DeviceAccounts| -> Vec<LedgerLine> {
+            let lines = accounts.ledger_lines().into_iter();
+            lines.map(|line| LedgerLine { clock_offset_ms: None, ..line }).collect()
         };
         assert_eq!(known(&restored), known(&accounts));
         // The least recently heard goes first, as before.
         for accounts in [&mut accounts, &mut restored] {
-            let (account, _) = receive(accounts, 9, 0);
-            accounts.settle(account, Tally { logged: 1, ..Tally::default() });
+            let (account, _) = receive_numbered(accounts, 9, 0);
+            accounts
+                .settle_readings(account, ReadingTally { logged: 1, ..ReadingTally::default() });
         }
         assert_eq!(known(&restored), known(&accounts));
     }

@@ -4,15 +4,15 @@ use std::{
     time::Duration,
 };
 
-use eventlog::{EventLog, LogError, Positions};
+use eventlog::{EventLog, LogError, PartitionOffsets};
 use serde::{Deserialize, Serialize};
-use telemetry::{Report, topic};
+use telemetry::{SensorReport, topic};
 use tracing::{info, warn};
 
-use super::{Ledger, Tally, accounts::AccountRecord, kafka::KafkaComparison};
+use super::{Ledger, ReadingTally, accounts::AccountRecord, kafka_comparison::KafkaComparison};
 use crate::{
-    blocking::blocking,
-    record::{self, Letter},
+    blocking::run_blocking,
+    log_records::{self, DeadLetterRecord},
 };
 
 /// The file, in the folder of the log or of the spool.
@@ -22,7 +22,7 @@ const RECOUNTED_MAX: usize = 1_000_000;
 
 /// The counts on disk.
 #[derive(Debug, Serialize, Deserialize)]
-struct Checkpoint {
+struct LedgerCheckpoint {
     version: u32,
     since_ms: i64,
     messages: u64,
@@ -52,9 +52,9 @@ impl LedgerFile {
         let path = dir.map(|dir| dir.join(FILE));
         let mut written = String::new();
         match path.as_ref().map(fs::read_to_string) {
-            Some(Ok(text)) => match serde_json::from_str::<Checkpoint>(&text) {
+            Some(Ok(text)) => match serde_json::from_str::<LedgerCheckpoint>(&text) {
                 Ok(checkpoint) if checkpoint.version == VERSION => {
-                    ledger.restore(checkpoint);
+                    ledger.restore_checkpoint(checkpoint);
                     written = text;
                 }
                 found => {
@@ -77,9 +77,9 @@ impl LedgerFile {
     }
 
     /// Writes the counts if they have changed. Blocks for a moment.
-    pub(crate) fn write(&mut self, ledger: &Ledger) {
+    pub(crate) fn write_if_changed(&mut self, ledger: &Ledger) {
         let Some(path) = &self.path else { return };
-        let text = serde_json::to_string(&ledger.checkpoint()).expect("counts are JSON");
+        let text = serde_json::to_string(&ledger.to_checkpoint()).expect("counts are JSON");
         if text == self.written {
             return;
         }
@@ -102,28 +102,28 @@ impl LedgerFile {
 }
 
 impl Ledger {
-    fn checkpoint(&self) -> Checkpoint {
-        let state = self.state();
+    fn to_checkpoint(&self) -> LedgerCheckpoint {
+        let state = self.lock_state();
         let offsets = state.counted_offsets.iter();
-        Checkpoint {
+        LedgerCheckpoint {
             version: VERSION,
             since_ms: state.since_ms,
             messages: state.messages,
             lost_sessions: state.lost_sessions,
-            evicted_devices: state.accounts.evicted(),
+            evicted_devices: state.accounts.evicted_count(),
             counted_offsets: offsets.map(|(topic, at)| ((*topic).to_owned(), *at)).collect(),
             kafka: state.kafka.clone(),
-            accounts: state.accounts.records(),
+            accounts: state.accounts.account_records(),
         }
     }
 
-    fn restore(&self, checkpoint: Checkpoint) {
-        let mut state = self.state();
+    fn restore_checkpoint(&self, checkpoint: LedgerCheckpoint) {
+        let mut state = self.lock_state();
         state.since_ms = checkpoint.since_ms;
         state.messages = checkpoint.messages;
         state.lost_sessions = checkpoint.lost_sessions;
         state.kafka = checkpoint.kafka;
-        state.accounts.restore(checkpoint.accounts, checkpoint.evicted_devices);
+        state.accounts.restore_accounts(checkpoint.accounts, checkpoint.evicted_devices);
         for topic in [topic::READINGS, topic::DEAD_LETTERS] {
             let known = checkpoint.counted_offsets.iter().find(|(own, _)| own == topic);
             state.counted_offsets.extend(known.map(|(_, offset)| (topic, *offset)));
@@ -135,21 +135,22 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the log cannot be read.
-    pub(crate) async fn recount(&self, log: &EventLog) -> Result<(), LogError> {
+    pub(crate) async fn recount_from_log(&self, log: &EventLog) -> Result<(), LogError> {
         for topic in [topic::READINGS, topic::DEAD_LETTERS] {
-            let end = log.bounds(topic)?.get(&0).map_or(0, |there| there.end);
-            let known = self.state().counted_offsets.iter().find(|(own, _)| *own == topic).copied();
+            let end = log.offset_bounds(topic)?.get(&0).map_or(0, |there| there.end);
+            let known =
+                self.lock_state().counted_offsets.iter().find(|(own, _)| *own == topic).copied();
             let Some((_, from)) = known.filter(|(_, from)| *from < end) else {
-                self.state().set_counted(topic, end);
+                self.lock_state().set_counted(topic, end);
                 continue;
             };
             let mut reader = {
                 let log = log.clone();
-                let from = Positions::from([(0, from)]);
-                match blocking(move || log.reader(topic, &from)).await {
+                let from = PartitionOffsets::from([(0, from)]);
+                match run_blocking(move || log.open_reader(topic, &from)).await {
                     // Retention was faster.
                     Err(LogError::OutOfRange { .. }) => {
-                        self.state().set_counted(topic, end);
+                        self.lock_state().set_counted(topic, end);
                         continue;
                     }
                     opened => opened?,
@@ -169,22 +170,25 @@ impl Ledger {
                 records = next - from,
                 "counted from the log: the last process was killed"
             );
-            self.state().set_counted(topic, end);
+            self.lock_state().set_counted(topic, end);
         }
         Ok(())
     }
 
     fn count_record(&self, topic: &str, record: &eventlog::Record) {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         if topic == topic::READINGS {
-            let Ok(report) = Report::from_json(&record.payload) else { return };
-            let tally = Tally { logged: report.readings.len() as u64, ..Tally::default() };
-            state.accounts.add_settled(Some((&report.zone, &report.device)), tally);
-        } else if let Some(Letter::Dead(letter)) = Letter::read(record) {
-            let address = telemetry::Address::parse(&letter.topic).ok();
-            let device = address.as_ref().map(|address| (&address.zone, &address.device));
+            let Ok(report) = SensorReport::from_json(&record.payload) else { return };
             let tally =
-                Tally { dead_lettered: record::dead_letter_readings(record), ..Tally::default() };
+                ReadingTally { logged: report.readings.len() as u64, ..ReadingTally::default() };
+            state.accounts.add_settled(Some((&report.zone, &report.device)), tally);
+        } else if let Some(DeadLetterRecord::Dead(letter)) = DeadLetterRecord::from_record(record) {
+            let address = telemetry::DeviceAddress::parse(&letter.topic).ok();
+            let device = address.as_ref().map(|address| (&address.zone, &address.device));
+            let tally = ReadingTally {
+                dead_lettered: log_records::dead_letter_readings(record),
+                ..ReadingTally::default()
+            };
             state.accounts.add_settled(device, tally);
         }
         state.messages += 1;

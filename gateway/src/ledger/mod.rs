@@ -12,27 +12,27 @@
 
 mod accounts;
 mod checkpoint;
-mod kafka;
+mod kafka_comparison;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use telemetry::{Address, SequenceCheck, SmolStr, ZoneId};
+use telemetry::{DeviceAddress, SequenceCheck, SmolStr, ZoneId};
 use tokio::sync::watch;
 
 use crate::{
     conventions::EntityCounts,
-    intake::Intake,
-    message::{Message, now_ms},
+    message::{InboundMessage, now_ms},
+    message_decoder::DecodedMessage,
 };
-use accounts::Accounts;
+use accounts::DeviceAccounts;
 pub(crate) use accounts::{AccountId, AccountLimits};
 pub(crate) use checkpoint::LedgerFile;
-pub use kafka::KafkaComparison;
+pub use kafka_comparison::KafkaComparison;
 
 /// What became of readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct LedgerCounts {
     /// Readings that came.
     pub received: u64,
     /// Durable in the log.
@@ -56,14 +56,14 @@ pub struct Counts {
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct LedgerLine {
     /// Site and zone; none for messages whose topic names no device.
     pub zone: Option<ZoneId>,
     /// The device.
     pub device: Option<SmolStr>,
     /// What became of its readings.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: LedgerCounts,
     /// By how much its clock is behind, milliseconds, the shortest way of a
     /// message included; negative where it is ahead. None for a device that
     /// sends no times.
@@ -73,7 +73,7 @@ pub struct Line {
 
 /// The whole ledger at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub struct LedgerSnapshot {
     /// Since when it counts, UTC milliseconds.
     pub since_ms: i64,
     /// Messages that came, by MQTT or HTTP.
@@ -85,7 +85,7 @@ pub struct Snapshot {
     #[serde(default)]
     pub entities: EntityCounts,
     /// All devices together.
-    pub totals: Counts,
+    pub totals: LedgerCounts,
     /// Devices that have no line any more, because others were heard since: their counts are in
     /// the line without a name.
     #[serde(default)]
@@ -94,42 +94,42 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "KafkaComparison::is_empty")]
     pub kafka: KafkaComparison,
     /// Each device, in the order of zones and names.
-    pub devices: Vec<Line>,
+    pub devices: Vec<LedgerLine>,
 }
 
 /// What a message's readings become once it is settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct ReadingTally {
     pub(crate) logged: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) duplicates: u64,
 }
 
-impl Tally {
-    fn readings(self) -> u64 {
+impl ReadingTally {
+    fn reading_count(self) -> u64 {
         self.logged + self.dead_lettered + self.duplicates
     }
 }
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
     /// Messages received and not settled.
     in_flight: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LedgerState {
     since_ms: i64,
     messages: u64,
     lost_sessions: u64,
-    accounts: Accounts,
+    accounts: DeviceAccounts,
     /// The next record of each topic of the embedded log that is not counted.
     counted_offsets: Vec<(&'static str, i64)>,
     kafka: KafkaComparison,
 }
 
-impl State {
+impl LedgerState {
     /// All of a topic of the embedded log below `offset` is counted.
     fn set_counted(&mut self, topic: &'static str, offset: i64) {
         match self.counted_offsets.iter_mut().find(|(own, _)| *own == topic) {
@@ -141,11 +141,11 @@ impl State {
 
 impl Ledger {
     pub(crate) fn new(limits: AccountLimits) -> Self {
-        let state = State {
+        let state = LedgerState {
             since_ms: now_ms(),
             messages: 0,
             lost_sessions: 0,
-            accounts: Accounts::new(limits),
+            accounts: DeviceAccounts::new(limits),
             counted_offsets: Vec::new(),
             kafka: KafkaComparison::default(),
         };
@@ -153,93 +153,95 @@ impl Ledger {
     }
 
     /// A message was taken from the network. Every call is followed by one of
-    /// [`Ledger::received`] and one of [`Ledger::settled`], or by
-    /// [`Ledger::left`].
-    pub(crate) fn arrived(&self) {
+    /// [`Ledger::count_received`] and one of [`Ledger::settle_message`], or by
+    /// [`Ledger::end_message`].
+    pub(crate) fn begin_message(&self) {
         self.in_flight.send_modify(|count| *count += 1);
     }
 
     /// A message was decoded. Says what its number tells, where it has one.
-    pub(crate) fn received(
+    pub(crate) fn count_received(
         &self,
-        intake: &Intake,
-        message: &Message,
+        intake: &DecodedMessage,
+        message: &InboundMessage,
     ) -> (AccountId, Option<SequenceCheck>) {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         state.messages += 1;
-        state.accounts.receive(intake, message)
+        state.accounts.count_received(intake, message)
     }
 
     /// A message is durable, or a duplicate of one that is; `written` are the topics and offsets
     /// of its records in the embedded log, which are counted with it.
-    pub(crate) fn settled(
+    pub(crate) fn settle_message(
         &self,
         account: AccountId,
-        tally: Tally,
+        tally: ReadingTally,
         written: &[(&'static str, i64)],
     ) {
-        let mut state = self.state();
-        state.accounts.settle(account, tally);
+        let mut state = self.lock_state();
+        state.accounts.settle_readings(account, tally);
         for (topic, offset) in written {
             state.set_counted(topic, offset + 1);
         }
         drop(state);
-        self.left();
+        self.end_message();
     }
 
     /// Readings that were counted as logged are dead letters: Kafka refuses them.
-    pub(crate) fn refused(&self, zone: &ZoneId, device: &SmolStr, readings: u64) {
-        self.state().accounts.move_to_dead_letters(zone, device, readings);
+    pub(crate) fn move_refused_readings(&self, zone: &ZoneId, device: &SmolStr, readings: u64) {
+        self.lock_state().accounts.move_to_dead_letters(zone, device, readings);
     }
 
     /// A message that was looked at and not taken.
-    pub(crate) fn left(&self) {
+    pub(crate) fn end_message(&self) {
         self.in_flight.send_modify(|count| *count -= 1);
     }
 
     /// A message of QoS 0 was read and could not be kept. It was not decoded, so it counts as one
     /// reading.
-    pub(crate) fn count_dropped(&self, message: &Message) {
-        let mut state = self.state();
+    pub(crate) fn count_dropped(&self, message: &InboundMessage) {
+        let mut state = self.lock_state();
         state.messages += 1;
-        state.accounts.drop_reading(Address::parse(&message.topic).ok().as_ref());
+        state.accounts.drop_reading(DeviceAddress::parse(&message.topic).ok().as_ref());
     }
 
     /// A broker had lost this client's session.
-    pub(crate) fn lost_session(&self) {
-        self.state().lost_sessions += 1;
+    pub(crate) fn count_lost_session(&self) {
+        self.lock_state().lost_sessions += 1;
     }
 
     /// Waits until no message is in flight.
-    pub(crate) async fn drained(&self) {
+    pub(crate) async fn wait_until_drained(&self) {
         // Fails only when the sender, which is in `self`, is gone.
         let _ = self.in_flight.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let state = self.state();
-        let devices = state.accounts.lines();
-        let totals = devices.iter().fold(Counts::default(), |sum, line| sum.plus(&line.counts));
-        Snapshot {
+    pub(crate) fn snapshot(&self) -> LedgerSnapshot {
+        let state = self.lock_state();
+        let devices = state.accounts.ledger_lines();
+        let totals = devices
+            .iter()
+            .fold(LedgerCounts::default(), |sum, line| sum.saturating_add(&line.counts));
+        LedgerSnapshot {
             since_ms: state.since_ms,
             messages: state.messages,
             lost_sessions: state.lost_sessions,
             // Who has the decoder fills it in.
             entities: EntityCounts::default(),
             totals,
-            evicted_devices: state.accounts.evicted(),
+            evicted_devices: state.accounts.evicted_count(),
             kafka: state.kafka.clone(),
             devices,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Counts {
-    fn plus(&self, other: &Self) -> Self {
+impl LedgerCounts {
+    fn saturating_add(&self, other: &Self) -> Self {
         Self {
             received: self.received.saturating_add(other.received),
             logged: self.logged.saturating_add(other.logged),
@@ -259,35 +261,36 @@ mod tests {
     use telemetry::{MetricTable, payload};
 
     use super::*;
-    use crate::intake::Decoder;
+    use crate::message_decoder::MessageDecoder;
 
-    fn message(topic: &str, payload: &str) -> Message {
+    fn test_message(topic: &str, payload: &str) -> InboundMessage {
         let payload = payload.to_owned().into();
         let topic = topic.into();
-        Message { topic, payload, is_retained: false, is_redelivery: false, received_ms: 1 }
+        InboundMessage { topic, payload, is_retained: false, is_redelivery: false, received_ms: 1 }
     }
 
     /// Receives a message, and settles it if it `is_durable`.
-    fn take(ledger: &Ledger, topic: &str, payload: &str, is_durable: bool) {
-        let decoder = Decoder::new(MetricTable::default(), payload::Limits::default());
-        let message = message(topic, payload);
-        let intake = decoder.take(&message);
-        ledger.arrived();
-        let (account, check) = ledger.received(&intake, &message);
+    fn receive_message(ledger: &Ledger, topic: &str, payload: &str, is_durable: bool) {
+        let decoder =
+            MessageDecoder::new(MetricTable::default(), payload::PayloadLimits::default());
+        let message = test_message(topic, payload);
+        let intake = decoder.decode_message(&message);
+        ledger.begin_message();
+        let (account, check) = ledger.count_received(&intake, &message);
         let tally = if check.is_some_and(SequenceCheck::is_copy) {
-            Tally { duplicates: intake.readings(), ..Tally::default() }
+            ReadingTally { duplicates: intake.reading_count(), ..ReadingTally::default() }
         } else {
-            let (logged, dead_lettered) = (intake.logged(), intake.dead_lettered);
-            Tally { logged, dead_lettered, duplicates: 0 }
+            let (logged, dead_lettered) = (intake.logged_count(), intake.dead_lettered);
+            ReadingTally { logged, dead_lettered, duplicates: 0 }
         };
         if is_durable {
-            ledger.settled(account, tally, &[]);
+            ledger.settle_message(account, tally, &[]);
         }
     }
 
     /// Received, logged, dead-lettered, duplicates, in flight.
-    fn check(counts: &Counts, expect: [u64; 5]) {
-        let Counts { received, logged, dead_lettered, duplicates, in_flight, .. } = *counts;
+    fn check_counts(counts: &LedgerCounts, expect: [u64; 5]) {
+        let LedgerCounts { received, logged, dead_lettered, duplicates, in_flight, .. } = *counts;
         assert_eq!([received, logged, dead_lettered, duplicates, in_flight], expect);
         assert_eq!(counts.unaccounted, 0);
     }
@@ -296,22 +299,22 @@ mod tests {
     fn every_reading_is_in_one_place() {
         let ledger = Ledger::new(AccountLimits { devices_max: 10, ..AccountLimits::default() });
         let both = r#"{"temperature": 1, "humidity": 2, "warmth": 3, "boot": "a", "seq": 0}"#;
-        take(&ledger, "sensors/farm/bay-1/probe", both, true);
-        check(&ledger.snapshot().totals, [3, 2, 1, 0, 0]);
-        take(&ledger, "sensors/farm/bay-1/probe", both, true);
-        check(&ledger.snapshot().totals, [6, 2, 1, 3, 0]);
-        take(&ledger, "sensors/farm/bay-1/probe", "{", true);
-        take(&ledger, "tele/x/SENSOR", "1", true);
-        take(&ledger, "sensors/farm/bay-2/probe", r#"{"temperature": 1}"#, false);
-        let Snapshot { messages, totals, devices, .. } = ledger.snapshot();
+        receive_message(&ledger, "sensors/farm/bay-1/probe", both, true);
+        check_counts(&ledger.snapshot().totals, [3, 2, 1, 0, 0]);
+        receive_message(&ledger, "sensors/farm/bay-1/probe", both, true);
+        check_counts(&ledger.snapshot().totals, [6, 2, 1, 3, 0]);
+        receive_message(&ledger, "sensors/farm/bay-1/probe", "{", true);
+        receive_message(&ledger, "tele/x/SENSOR", "1", true);
+        receive_message(&ledger, "sensors/farm/bay-2/probe", r#"{"temperature": 1}"#, false);
+        let LedgerSnapshot { messages, totals, devices, .. } = ledger.snapshot();
         assert_eq!(messages, 5);
-        check(&totals, [9, 2, 3, 3, 1]);
+        check_counts(&totals, [9, 2, 3, 3, 1]);
         let names: Vec<_> =
             devices.iter().map(|l| l.zone.as_ref().map(ToString::to_string)).collect();
         assert_eq!(names, [None, Some("farm/bay-1".to_owned()), Some("farm/bay-2".to_owned())]);
-        check(&devices[0].counts, [1, 0, 1, 0, 0]);
-        check(&devices[1].counts, [7, 2, 2, 3, 0]);
-        check(&devices[2].counts, [1, 0, 0, 0, 1]);
+        check_counts(&devices[0].counts, [1, 0, 1, 0, 0]);
+        check_counts(&devices[1].counts, [7, 2, 2, 3, 0]);
+        check_counts(&devices[2].counts, [1, 0, 0, 0, 1]);
     }
 
     #[test]
@@ -319,7 +322,7 @@ mod tests {
         let ledger = Ledger::new(AccountLimits { devices_max: 2, ..AccountLimits::default() });
         let hear = |device: usize, is_durable| {
             let topic = format!("sensors/farm/bay-1/probe-{device}");
-            take(&ledger, &topic, r#"{"temperature": 1}"#, is_durable);
+            receive_message(&ledger, &topic, r#"{"temperature": 1}"#, is_durable);
         };
         let lines = || -> Vec<(Option<String>, u64)> {
             let devices = ledger.snapshot().devices;
@@ -338,36 +341,41 @@ mod tests {
         (100..200).for_each(|device| hear(device, true));
         hear(0, true);
         assert_eq!(lines(), [line("", 103), line("probe-0", 1), line("probe-199", 1)]);
-        check(&ledger.snapshot().totals, [105, 105, 0, 0, 0]);
+        check_counts(&ledger.snapshot().totals, [105, 105, 0, 0, 0]);
         // A device with messages in flight keeps its line; a further one has none.
         let ledger = Ledger::new(AccountLimits { devices_max: 2, ..AccountLimits::default() });
         for device in 0..3 {
             let topic = format!("sensors/farm/bay-1/probe-{device}");
-            take(&ledger, &topic, r#"{"temperature": 1}"#, false);
+            receive_message(&ledger, &topic, r#"{"temperature": 1}"#, false);
         }
         let devices = ledger.snapshot().devices;
         assert_eq!(devices.len(), 3);
-        check(&devices[0].counts, [1, 0, 0, 0, 1]);
+        check_counts(&devices[0].counts, [1, 0, 0, 0, 1]);
     }
 
     #[test]
     fn readings_that_kafka_refuses_later_are_dead_letters() {
         let ledger = Ledger::new(AccountLimits::default());
-        take(&ledger, "sensors/farm/bay-1/probe", r#"{"temperature": 1, "co2": 2}"#, true);
-        ledger.refused(&"farm/bay-1".parse().unwrap(), &"probe".into(), 2);
-        check(&ledger.snapshot().totals, [2, 0, 2, 0, 0]);
+        receive_message(
+            &ledger,
+            "sensors/farm/bay-1/probe",
+            r#"{"temperature": 1, "co2": 2}"#,
+            true,
+        );
+        ledger.move_refused_readings(&"farm/bay-1".parse().unwrap(), &"probe".into(), 2);
+        check_counts(&ledger.snapshot().totals, [2, 0, 2, 0, 0]);
         // One that this ledger does not know counts as a whole.
-        ledger.refused(&"farm/bay-1".parse().unwrap(), &"other".into(), 1);
-        check(&ledger.snapshot().totals, [3, 0, 3, 0, 0]);
+        ledger.move_refused_readings(&"farm/bay-1".parse().unwrap(), &"other".into(), 1);
+        check_counts(&ledger.snapshot().totals, [3, 0, 3, 0, 0]);
     }
 
     #[test]
     fn what_was_dropped_is_in_the_equation() {
         let ledger = Ledger::new(AccountLimits::default());
-        ledger.count_dropped(&message("sensors/farm/bay-1/probe", r#"{"temperature": 1}"#));
-        ledger.count_dropped(&message("tele/x/SENSOR", "1"));
-        let Snapshot { messages, totals, devices, .. } = ledger.snapshot();
+        ledger.count_dropped(&test_message("sensors/farm/bay-1/probe", r#"{"temperature": 1}"#));
+        ledger.count_dropped(&test_message("tele/x/SENSOR", "1"));
+        let LedgerSnapshot { messages, totals, devices, .. } = ledger.snapshot();
         assert_eq!((messages, totals.dropped, devices.len()), (2, 2, 2));
-        check(&totals, [2, 0, 0, 0, 0]);
+        check_counts(&totals, [2, 0, 0, 0, 0]);
     }
 }

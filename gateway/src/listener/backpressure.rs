@@ -8,12 +8,12 @@ use ntex::{
 };
 use ntex_mqtt::Control;
 
-use super::session::{Refused, Session, requeue};
+use super::client_session::{ClientSession, ConnectionAborted, yield_to_queue};
 
 /// Where a protocol version keeps the session of a connection.
 pub(super) trait HasSession {
     /// The session.
-    fn session(&self) -> &Rc<Session>;
+    fn session(&self) -> &Rc<ClientSession>;
 }
 
 /// Puts [`PausingService`] before the packets' handlers.
@@ -23,7 +23,7 @@ pub(super) struct PublishBackpressure;
 /// Is ready when the session may take a message more.
 #[derive(Debug)]
 pub(super) struct PausingService<S> {
-    session: Rc<Session>,
+    session: Rc<ClientSession>,
     service: S,
 }
 
@@ -40,7 +40,7 @@ impl<S: Service<R>, R> Service<R> for PausingService<S> {
     type Error = S::Error;
 
     async fn ready(&self, ctx: ServiceCtx<'_, Self>) -> Result<(), S::Error> {
-        self.session.may_read_on().await;
+        self.session.wait_until_may_read().await;
         ctx.ready(&self.service).await
     }
 
@@ -61,7 +61,7 @@ impl<S: Service<R>, R> Service<R> for PausingService<S> {
 /// client is gone, throws away the parts of the message that is not whole yet.
 #[derive(Debug)]
 pub(super) struct ConnectionControl<Packet> {
-    session: Rc<Session>,
+    session: Rc<ClientSession>,
     packet: PhantomData<Packet>,
 }
 
@@ -69,26 +69,26 @@ pub(super) struct ConnectionControl<Packet> {
 #[allow(clippy::unused_async)] // a factory of ntex is async
 pub(super) async fn connection_control<St: HasSession, Packet>(
     shared: St,
-) -> Result<ConnectionControl<Packet>, Refused> {
+) -> Result<ConnectionControl<Packet>, ConnectionAborted> {
     Ok(ConnectionControl { session: shared.session().clone(), packet: PhantomData })
 }
 
-impl<Packet> Service<Control<Refused>> for ConnectionControl<Packet> {
+impl<Packet> Service<Control<ConnectionAborted>> for ConnectionControl<Packet> {
     type Response = Option<Packet>;
-    type Error = Refused;
+    type Error = ConnectionAborted;
 
-    async fn ready(&self, _: ServiceCtx<'_, Self>) -> Result<(), Refused> {
+    async fn ready(&self, _: ServiceCtx<'_, Self>) -> Result<(), ConnectionAborted> {
         if self.session.is_client_gone() {
-            requeue().await;
+            yield_to_queue().await;
         }
         Ok(())
     }
 
     async fn call(
         &self,
-        _: Control<Refused>,
+        _: Control<ConnectionAborted>,
         _: ServiceCtx<'_, Self>,
-    ) -> Result<Self::Response, Refused> {
+    ) -> Result<Self::Response, ConnectionAborted> {
         Ok(None)
     }
 }

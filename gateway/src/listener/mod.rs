@@ -15,12 +15,12 @@
 
 mod backpressure;
 mod certificate_names;
-mod clients;
-mod connections;
-mod counts;
-mod session;
+mod client_session;
+mod connected_clients;
+mod connection_table;
+mod listener_counts;
 mod stored_sessions;
-mod unfinished;
+mod unfinished_packets;
 mod v3;
 mod v5;
 
@@ -41,8 +41,8 @@ use std::{
 
 use backpressure::{PublishBackpressure, connection_control};
 use certificate_names::certificate_names;
-use clients::ConnectedClients;
-use connections::{ConnectionGuard, ConnectionTable, SWEEP_EVERY};
+use connected_clients::ConnectedClients;
+use connection_table::{ConnectionGuard, ConnectionTable, SWEEP_EVERY};
 use ntex::{
     Pipeline, Service, ServiceFactory, SharedCfg,
     io::{IoBoxed, IoConfig},
@@ -52,21 +52,21 @@ use ntex::{
 };
 use ntex_mqtt::{MqttServer, MqttServiceConfig, QoS};
 use ntex_tls::rustls::{PeerCert, TlsServerFilter};
-use service::{descriptors, rest::is_of_one_connection, tls::CurrentTls};
+use service::{descriptors, rest::is_connection_error, tls::CurrentTls};
 use stored_sessions::StoredSessions;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use unfinished::{ConnectionContext, UnfinishedPackets};
+use unfinished_packets::{ConnectionContext, UnfinishedPackets};
 
-pub(crate) use counts::{CutReason, ListenerCounts};
+pub(crate) use listener_counts::{CutReason, ListenerCounts};
 
 use crate::{
     GatewayError,
     access::{AccessControl, AccessRefusal, AccessRules},
-    downlink::{Downlink, is_match},
-    inlet::Inlet,
-    settings::Settings,
+    downlink::{Downlink, is_filter_match},
+    ingest_queue::IngestQueue,
+    settings::GatewaySettings,
 };
 
 /// A client has this long to say who it is, TLS and CONNECT together; so have protocol
@@ -90,13 +90,13 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// What every connection needs.
 #[derive(Debug)]
-pub(crate) struct Frontend {
-    pub(crate) inlet: Inlet,
+pub(crate) struct ListenerContext {
+    pub(crate) ingest_queue: IngestQueue,
     pub(crate) downlink: Downlink,
     /// From here on nothing is handed in; what came before is answered.
     pub(crate) is_draining: AtomicBool,
     pub(crate) connections: Arc<AtomicUsize>,
-    settings: watch::Receiver<Arc<Settings>>,
+    settings: watch::Receiver<Arc<GatewaySettings>>,
     access: Arc<AccessControl>,
     rules: watch::Receiver<Arc<AccessRules>>,
     counts: Arc<ListenerCounts>,
@@ -106,49 +106,57 @@ pub(crate) struct Frontend {
     closing: CancellationToken,
     /// Connections at once.
     capacity: usize,
-    warned: WarnTimes,
+    warned: LastWarnings,
 }
 
 /// When the log said last that something happened that clients can make happen as often as
 /// they like; one of each kind.
 #[derive(Debug, Default)]
-struct WarnTimes {
-    limit: WarnTime,
-    refusal: WarnTime,
-    will: WarnTime,
-    lost_will: WarnTime,
-    denied: WarnTime,
-    denied_filter: WarnTime,
-    malformed: WarnTime,
-    closed: WarnTime,
+struct LastWarnings {
+    limit: LastWarning,
+    refusal: LastWarning,
+    will: LastWarning,
+    lost_will: LastWarning,
+    denied: LastWarning,
+    denied_filter: LastWarning,
+    malformed: LastWarning,
+    closed: LastWarning,
 }
 
-type WarnTime = Mutex<Option<Instant>>;
+type LastWarning = Mutex<Option<Instant>>;
 
 /// What a frontend is made of.
 #[derive(Debug)]
-pub(crate) struct FrontendParts {
-    pub(crate) inlet: Inlet,
+pub(crate) struct ListenerContextParts {
+    pub(crate) ingest_queue: IngestQueue,
     pub(crate) downlink: Downlink,
     pub(crate) connections: Arc<AtomicUsize>,
-    pub(crate) settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) settings: watch::Receiver<Arc<GatewaySettings>>,
     pub(crate) access: Arc<AccessControl>,
     pub(crate) rules: watch::Receiver<Arc<AccessRules>>,
     pub(crate) counts: Arc<ListenerCounts>,
 }
 
-impl Frontend {
-    pub(crate) fn new(parts: FrontendParts) -> Arc<Self> {
-        let FrontendParts { inlet, downlink, connections, settings, access, rules, counts } = parts;
+impl ListenerContext {
+    pub(crate) fn new(parts: ListenerContextParts) -> Arc<Self> {
+        let ListenerContextParts {
+            ingest_queue: inlet,
+            downlink,
+            connections,
+            settings,
+            access,
+            rules,
+            counts,
+        } = parts;
         let (sessions, capacity) = {
             let settings = settings.borrow();
             let dir = settings.log.state_dir().map(Path::to_path_buf);
             let sessions_max = settings.mqtt.sessions_max;
             let sessions = StoredSessions::open(dir.as_deref(), sessions_max, counts.clone());
-            (sessions, capacity(&settings, descriptors::limit()))
+            (sessions, connection_limit(&settings, descriptors::current_limit()))
         };
         Arc::new(Self {
-            inlet,
+            ingest_queue: inlet,
             downlink,
             is_draining: AtomicBool::new(false),
             connections,
@@ -160,26 +168,26 @@ impl Frontend {
             sessions,
             closing: CancellationToken::new(),
             capacity,
-            warned: WarnTimes::default(),
+            warned: LastWarnings::default(),
         })
     }
 
     /// Whether messages on this topic are passed on to subscribers, not logged.
-    fn forwards(&self, topic: &str) -> bool {
-        self.settings.borrow().mqtt.forward.iter().any(|filter| is_match(filter, topic))
+    fn is_forwarded(&self, topic: &str) -> bool {
+        self.settings.borrow().mqtt.forward.iter().any(|filter| is_filter_match(filter, topic))
     }
 
     fn warn_of_limit(&self, client: &str) {
-        if is_due(&self.warned.limit) {
-            let client = shortened(client);
-            let (limit, open_files_max) = (self.capacity, descriptors::limit());
+        if is_warning_due(&self.warned.limit) {
+            let client = shorten_for_log(client);
+            let (limit, open_files_max) = (self.capacity, descriptors::current_limit());
             warn!(client, limit, open_files_max, "connection refused: too many clients");
         }
     }
 
     fn warn_of_denied(&self, client: &str, user: &str, topic: &str, retain: bool) {
-        if is_due(&self.warned.denied) {
-            let [client, user, topic] = [client, user, topic].map(shortened);
+        if is_warning_due(&self.warned.denied) {
+            let [client, user, topic] = [client, user, topic].map(shorten_for_log);
             warn!(client, user, topic, retain, "message refused: not its user's to publish");
         }
     }
@@ -191,55 +199,56 @@ impl Frontend {
         address: IpAddr,
         refusal: AccessRefusal,
     ) {
-        if is_due(&self.warned.refusal) {
-            let (client, user) = (shortened(client), user.map(shortened));
+        if is_warning_due(&self.warned.refusal) {
+            let (client, user) = (shorten_for_log(client), user.map(shorten_for_log));
             warn!(client, user, %address, ?refusal, "connection refused");
         }
     }
 
     fn warn_of_will(&self, client: &str, user: Option<&str>, topic: &str) {
-        if is_due(&self.warned.will) {
-            let (client, user, topic) = (shortened(client), user.map(shortened), shortened(topic));
+        if is_warning_due(&self.warned.will) {
+            let (client, user, topic) =
+                (shorten_for_log(client), user.map(shorten_for_log), shorten_for_log(topic));
             warn!(client, user, topic, "connection refused: its user may not publish its will");
         }
     }
 
     fn warn_of_lost_will(&self, client: &str, topic: &str, error: impl Display) {
-        if is_due(&self.warned.lost_will) {
-            let [client, topic] = [client, topic].map(shortened);
+        if is_warning_due(&self.warned.lost_will) {
+            let [client, topic] = [client, topic].map(shorten_for_log);
             warn!(client, topic, %error, "a will is lost");
         }
     }
 
     fn warn_of_denied_filter(&self, client: &str, user: &str, filter: &str) {
-        if is_due(&self.warned.denied_filter) {
-            let [client, user, filter] = [client, user, filter].map(shortened);
+        if is_warning_due(&self.warned.denied_filter) {
+            let [client, user, filter] = [client, user, filter].map(shorten_for_log);
             warn!(client, user, filter, "subscription refused: not its user's to read");
         }
     }
 
     fn warn_of_malformed(&self, client: &str, packet_bytes: u32) {
-        if is_due(&self.warned.malformed) {
-            let client = shortened(client);
+        if is_warning_due(&self.warned.malformed) {
+            let client = shorten_for_log(client);
             warn!(client, packet_bytes, "connection closed: a malformed PUBLISH");
         }
     }
 
     fn warn_of_closed(&self, client: &str, topic: &str, error: impl Display) {
-        if is_due(&self.warned.closed) {
-            let [client, topic] = [client, topic].map(shortened);
+        if is_warning_due(&self.warned.closed) {
+            let [client, topic] = [client, topic].map(shorten_for_log);
             warn!(client, topic, %error, "connection closed");
         }
     }
 }
 
 /// A name or topic for the log: a client chooses it, and it may have 65,535 bytes.
-fn shortened(name: &str) -> &str {
+fn shorten_for_log(name: &str) -> &str {
     name.char_indices().nth(LOGGED_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
 }
 
 /// Whether it is time for another line of the log.
-fn is_due(last: &Mutex<Option<Instant>>) -> bool {
+fn is_warning_due(last: &Mutex<Option<Instant>>) -> bool {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     let is_due = last.is_none_or(|last| last.elapsed() > WARN_EVERY);
     if is_due {
@@ -249,7 +258,7 @@ fn is_due(last: &Mutex<Option<Instant>>) -> bool {
 }
 
 /// Connections at once, as configured and as the system allows.
-fn capacity(settings: &Settings, open_files_max: u64) -> usize {
+fn connection_limit(settings: &GatewaySettings, open_files_max: u64) -> usize {
     let wanted = settings.mqtt.connections_max;
     let capacity = descriptors::clients_max(wanted, settings.rest.connections_max, open_files_max);
     if capacity < wanted {
@@ -265,10 +274,10 @@ fn capacity(settings: &Settings, open_files_max: u64) -> usize {
 }
 
 /// Serves `socket` until `shutdown`, then closes every connection.
-pub(crate) async fn serve(
+pub(crate) async fn serve_listener(
     socket: TcpListener,
     tls: Option<CurrentTls>,
-    frontend: Arc<Frontend>,
+    frontend: Arc<ListenerContext>,
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let address = socket.local_addr().ok();
@@ -278,7 +287,7 @@ pub(crate) async fn serve(
         let result = system.block_on(async move {
             let socket = tokio::net::TcpListener::from_std(socket)?;
             info!(address = address.map(tracing::field::display), "MQTT listener is up");
-            accept(socket, tls, frontend, shutdown).await;
+            accept_connections(socket, tls, frontend, shutdown).await;
             Ok::<(), std::io::Error>(())
         });
         // The receiver is gone only when nobody waits for the end any more.
@@ -293,7 +302,7 @@ pub(crate) async fn serve(
 }
 
 /// How ntex is to treat a connection.
-fn connection_config(settings: &Settings) -> SharedCfg {
+fn connection_config(settings: &GatewaySettings) -> SharedCfg {
     let mqtt = &settings.mqtt;
     let protocol = MqttServiceConfig::new()
         // MQTT 3.1.1 has no way to say that QoS 2 is not taken; MQTT 5 is told so.
@@ -314,10 +323,10 @@ fn connection_config(settings: &Settings) -> SharedCfg {
 }
 
 /// Accepts connections until `shutdown`, and then gives them a moment to end.
-async fn accept(
+async fn accept_connections(
     socket: tokio::net::TcpListener,
     tls: Option<CurrentTls>,
-    frontend: Arc<Frontend>,
+    frontend: Arc<ListenerContext>,
     shutdown: CancellationToken,
 ) {
     let (config, held_bytes_max) = {
@@ -327,12 +336,12 @@ async fn accept(
     let table = ConnectionTable::new(frontend.capacity, held_bytes_max, frontend.counts.clone());
     let (for_v3, for_v5) = (frontend.clone(), frontend.clone());
     let protocols = MqttServer::new()
-        .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open(for_v3.clone(), it))
+        .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open_session(for_v3.clone(), it))
             .replace_middlewares(PublishBackpressure)
             .control(fn_factory_with_config(connection_control))
             .protocol(fn_factory_with_config(v3::protocol_service))
             .publish(fn_factory_with_config(v3::publish_service)))
-        .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open(for_v5.clone(), it))
+        .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open_session(for_v5.clone(), it))
             .replace_middlewares(PublishBackpressure)
             .control(fn_factory_with_config(connection_control))
             .protocol(fn_factory_with_config(v5::protocol_service))
@@ -348,7 +357,7 @@ async fn accept(
         async move {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
-                table.sweep();
+                table.cut_stalled();
             }
         }
     });
@@ -360,7 +369,7 @@ async fn accept(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) if is_connection_error(&error) => continue,
             Err(error) => {
                 if !is_warned.replace(true) {
                     warn!(%error, "cannot accept connections; will retry");
@@ -370,7 +379,7 @@ async fn accept(
             }
         };
         is_warned.set(false);
-        let Some(guard) = table.enter(peer.ip(), Instant::now()) else {
+        let Some(guard) = table.admit_connection(peer.ip(), Instant::now()) else {
             frontend.warn_of_limit("");
             continue;
         };
@@ -388,7 +397,7 @@ async fn accept(
             let is_late = async {
                 tokio::time::sleep(limit).await;
                 if connection.is_half_open() || connection.is_refused {
-                    table.cut(&connection, CutReason::HalfOpen);
+                    table.cut_connection(&connection, CutReason::HalfOpen);
                 }
                 pending::<()>().await;
             };
@@ -460,7 +469,7 @@ mod tests {
 
     #[test]
     fn names_in_the_log_are_short() {
-        let check = |name: &str, expect| assert_eq!(shortened(name).chars().count(), expect);
+        let check = |name: &str, expect| assert_eq!(shorten_for_log(name).chars().count(), expect);
         check("", 0);
         check("probe", 5);
         check(&"é".repeat(64), 64);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use telemetry::SmolStr;
 use tracing::warn;
 
-use super::{clients::ClientKey, counts::ListenerCounts};
+use super::{connected_clients::ClientKey, listener_counts::ListenerCounts};
 
 /// The journal's name in the folder of the log.
 const FILE_NAME: &str = "mqtt-sessions";
@@ -53,7 +53,7 @@ pub(super) struct StoredSession {
 /// A line of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum JournalLine {
+enum SessionJournalLine {
     Ended { user: SmolStr, client: SmolStr, ended: bool },
     Stored(StoredSession),
 }
@@ -63,21 +63,21 @@ enum JournalLine {
 pub(super) struct StoredSessions {
     sessions_max: usize,
     counts: Arc<ListenerCounts>,
-    state: Mutex<State>,
+    state: Mutex<StoredSessionsState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    sessions: HashMap<ClientKey, Remembered>,
+struct StoredSessionsState {
+    sessions: HashMap<ClientKey, RememberedSession>,
     bytes: usize,
     /// None where there is no folder, or the disk refuses: then in memory only.
-    journal: Option<Journal>,
+    journal: Option<SessionJournal>,
     /// Where the journal is to be, and since when the disk has refused it.
     refused: Option<(PathBuf, Instant)>,
 }
 
 #[derive(Debug)]
-struct Remembered {
+struct RememberedSession {
     session: StoredSession,
     bytes: usize,
     /// The end of the last connection; none while it is connected. After a restart, that.
@@ -85,7 +85,7 @@ struct Remembered {
 }
 
 #[derive(Debug)]
-struct Journal {
+struct SessionJournal {
     path: PathBuf,
     file: File,
     bytes: u64,
@@ -98,18 +98,18 @@ impl StoredSessions {
         sessions_max: usize,
         counts: Arc<ListenerCounts>,
     ) -> Self {
-        let mut state = State::default();
+        let mut state = StoredSessionsState::default();
         if let Some(dir) = dir.filter(|_| sessions_max > 0) {
             let path = dir.join(FILE_NAME);
             match fs::read_to_string(&path) {
-                Ok(text) => state.replay(&text),
+                Ok(text) => state.replay_journal(&text),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => warn!(path = %path.display(), %error, "sessions are not known"),
             }
-            state.compact(&path);
+            state.compact_journal(&path);
         }
         let stored = Self { sessions_max, counts, state: Mutex::new(state) };
-        stored.make_room(&mut stored.state());
+        stored.make_room(&mut stored.lock_state());
         stored
     }
 
@@ -126,7 +126,7 @@ impl StoredSessions {
     /// A client connects. Returns the session that it had, where it wants that one
     /// (`is_clean` is false) and it has not expired. From now on it has one where `expiry_s`
     /// is above 0.
-    pub(super) fn connect(
+    pub(super) fn connect_client(
         &self,
         user: &SmolStr,
         client: &str,
@@ -134,18 +134,18 @@ impl StoredSessions {
         expiry_s: u32,
     ) -> Option<StoredSession> {
         let key = (user.clone(), SmolStr::from(client));
-        let mut state = self.state();
+        let mut state = self.lock_state();
         let earlier = state.sessions.get(&key);
         let earlier = earlier.filter(|one| !is_clean && !one.has_expired());
         let earlier = earlier.map(|one| one.session.clone());
         if expiry_s == 0 || !self.is_enabled() {
             // It lives on until the end of this connection, which the client need not ask for.
-            state.forget(&key);
+            state.forget_session(&key);
         } else {
             let filters = earlier.as_ref().map(|one| one.filters.clone()).unwrap_or_default();
             let session =
                 StoredSession { user: key.0.clone(), client: key.1.clone(), expiry_s, filters };
-            state.store(key, session);
+            state.store_session(key, session);
             self.make_room(&mut state);
         }
         self.counts.sessions.store(state.sessions.len() as u64, Ordering::Relaxed);
@@ -153,58 +153,63 @@ impl StoredSessions {
     }
 
     /// A connected client has other subscriptions now.
-    pub(super) fn subscribed(&self, user: &SmolStr, client: &str, filters: Vec<(SmolStr, bool)>) {
+    pub(super) fn store_filters(
+        &self,
+        user: &SmolStr,
+        client: &str,
+        filters: Vec<(SmolStr, bool)>,
+    ) {
         let key = (user.clone(), SmolStr::from(client));
-        let mut state = self.state();
+        let mut state = self.lock_state();
         if let Some(one) = state.sessions.get(&key) {
             let session = StoredSession { filters, ..one.session.clone() };
-            state.store(key, session);
+            state.store_session(key, session);
             self.make_room(&mut state);
         }
     }
 
     /// The client's connection has ended; its session lives on.
-    pub(super) fn disconnected(&self, user: &SmolStr, client: &str) {
+    pub(super) fn mark_disconnected(&self, user: &SmolStr, client: &str) {
         let key = (user.clone(), SmolStr::from(client));
-        if let Some(one) = self.state().sessions.get_mut(&key) {
+        if let Some(one) = self.lock_state().sessions.get_mut(&key) {
             one.since = Some(Instant::now());
         }
     }
 
     /// The client's session has ended.
-    pub(super) fn end(&self, user: &SmolStr, client: &str) {
-        let mut state = self.state();
-        state.forget(&(user.clone(), client.into()));
+    pub(super) fn end_session(&self, user: &SmolStr, client: &str) {
+        let mut state = self.lock_state();
+        state.forget_session(&(user.clone(), client.into()));
         self.counts.sessions.store(state.sessions.len() as u64, Ordering::Relaxed);
     }
 
     /// Forgets those that have expired, and then those that were away longest, until there is
     /// room.
-    fn make_room(&self, state: &mut State) {
-        let is_over = |state: &State| {
+    fn make_room(&self, state: &mut StoredSessionsState) {
+        let is_over = |state: &StoredSessionsState| {
             state.sessions.len() > self.sessions_max || state.bytes > SESSIONS_BYTES_MAX
         };
         if is_over(state) {
             let expired = state.sessions.iter().filter(|(_, one)| one.has_expired());
             let expired: Vec<_> = expired.map(|(key, _)| key.clone()).collect();
-            expired.iter().for_each(|key| state.forget(key));
+            expired.iter().for_each(|key| state.forget_session(key));
         }
         while is_over(state) {
             // Who is connected goes last.
             let oldest =
                 state.sessions.iter().min_by_key(|(_, one)| (one.since.is_none(), one.since));
             let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { return };
-            state.forget(&oldest);
+            state.forget_session(&oldest);
             self.counts.sessions_evicted.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, StoredSessionsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Remembered {
+impl RememberedSession {
     fn has_expired(&self) -> bool {
         let expiry_s = self.session.expiry_s;
         let expiry = Duration::from_secs(expiry_s.into());
@@ -212,25 +217,27 @@ impl Remembered {
     }
 }
 
-impl State {
+impl StoredSessionsState {
     /// What a journal says. A line that a crash cut off says nothing.
-    fn replay(&mut self, text: &str) {
+    fn replay_journal(&mut self, text: &str) {
         for line in text.lines() {
             match serde_json::from_str(line) {
-                Ok(JournalLine::Stored(session)) => {
+                Ok(SessionJournalLine::Stored(session)) => {
                     let key = (session.user.clone(), session.client.clone());
-                    self.store(key.clone(), session);
+                    self.store_session(key.clone(), session);
                     if let Some(one) = self.sessions.get_mut(&key) {
                         one.since = Some(Instant::now());
                     }
                 }
-                Ok(JournalLine::Ended { user, client, .. }) => self.forget(&(user, client)),
+                Ok(SessionJournalLine::Ended { user, client, .. }) => {
+                    self.forget_session(&(user, client))
+                }
                 Err(error) => warn!(%error, "a line of the sessions' journal says nothing"),
             }
         }
     }
 
-    fn store(&mut self, key: ClientKey, session: StoredSession) {
+    fn store_session(&mut self, key: ClientKey, session: StoredSession) {
         if let Some(one) = self.sessions.get_mut(&key)
             && one.session == session
         {
@@ -238,46 +245,46 @@ impl State {
             return;
         }
         let line = serde_json::to_string(&session).unwrap_or_default();
-        let one = Remembered { session, bytes: line.len() + 1, since: None };
+        let one = RememberedSession { session, bytes: line.len() + 1, since: None };
         self.bytes += one.bytes;
         if let Some(before) = self.sessions.insert(key, one) {
             self.bytes -= before.bytes;
         }
-        self.write(&line);
+        self.write_line(&line);
     }
 
-    fn forget(&mut self, key: &ClientKey) {
+    fn forget_session(&mut self, key: &ClientKey) {
         let Some(one) = self.sessions.remove(key) else { return };
         self.bytes -= one.bytes;
         let (user, client) = key.clone();
-        let line = JournalLine::Ended { user, client, ended: true };
-        self.write(&serde_json::to_string(&line).unwrap_or_default());
+        let line = SessionJournalLine::Ended { user, client, ended: true };
+        self.write_line(&serde_json::to_string(&line).unwrap_or_default());
     }
 
-    fn write(&mut self, line: &str) {
+    fn write_line(&mut self, line: &str) {
         let Some(journal) = &mut self.journal else {
             if let Some((path, _)) =
                 self.refused.take_if(|(_, since)| since.elapsed() > JOURNAL_RETRY)
             {
                 // Writes this line too.
-                self.compact(&path);
+                self.compact_journal(&path);
             }
             return;
         };
         if let Err(error) = journal.file.write_all(format!("{line}\n").as_bytes()) {
             let path = journal.path.clone();
-            self.give_up(path, &error);
+            self.abandon_journal(path, &error);
             return;
         }
         journal.bytes += line.len() as u64 + 1;
         if journal.bytes > 2 * self.bytes as u64 + JOURNAL_SLACK_BYTES {
             let path = journal.path.clone();
-            self.compact(&path);
+            self.compact_journal(&path);
         }
     }
 
     /// Writes the journal anew, with what holds now.
-    fn compact(&mut self, path: &Path) {
+    fn compact_journal(&mut self, path: &Path) {
         let new = path.with_extension("new");
         let lines =
             self.sessions.values().filter_map(|one| serde_json::to_string(&one.session).ok());
@@ -286,14 +293,16 @@ impl State {
             .and_then(|()| fs::rename(&new, path))
             .and_then(|()| OpenOptions::new().append(true).open(path));
         self.journal = match written {
-            Ok(file) => Some(Journal { path: path.to_owned(), file, bytes: text.len() as u64 }),
-            Err(error) => return self.give_up(path.to_owned(), &error),
+            Ok(file) => {
+                Some(SessionJournal { path: path.to_owned(), file, bytes: text.len() as u64 })
+            }
+            Err(error) => return self.abandon_journal(path.to_owned(), &error),
         };
     }
 
     /// The disk refuses the journal. What is in it is soon not true any more: a session that has
     /// ended would be back after a restart. So it is removed, and written again later.
-    fn give_up(&mut self, path: PathBuf, error: &io::Error) {
+    fn abandon_journal(&mut self, path: PathBuf, error: &io::Error) {
         warn!(path = %path.display(), %error, "sessions will be unknown after a restart; will retry");
         self.journal = None;
         match fs::remove_file(&path) {
@@ -311,28 +320,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn open(dir: &Path, sessions_max: usize) -> StoredSessions {
+    fn open_sessions(dir: &Path, sessions_max: usize) -> StoredSessions {
         StoredSessions::open(Some(dir), sessions_max, Arc::default())
     }
 
-    fn user() -> SmolStr {
+    fn test_user() -> SmolStr {
         SmolStr::default()
     }
 
     #[test]
     fn a_session_is_there_when_it_was_kept_and_only_for_its_user() {
         let dir = tempfile::tempdir().unwrap();
-        let sessions = open(dir.path(), 10);
+        let sessions = open_sessions(dir.path(), 10);
         let connect = |client: &str, is_clean, expiry_s| {
-            sessions.connect(&user(), client, is_clean, expiry_s).is_some()
+            sessions.connect_client(&test_user(), client, is_clean, expiry_s).is_some()
         };
         assert!(!connect("a", false, 60));
         assert!(connect("a", false, 60));
         assert!(!connect("a", true, 60), "clean start");
         assert!(connect("a", false, 0), "the earlier one, for the last time");
         assert!(!connect("a", false, 60));
-        assert!(sessions.connect(&"other".into(), "a", false, 60).is_none());
-        sessions.end(&user(), "a");
+        assert!(sessions.connect_client(&"other".into(), "a", false, 60).is_none());
+        sessions.end_session(&test_user(), "a");
         assert!(!connect("a", false, 60));
     }
 
@@ -341,67 +350,71 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let filters = vec![("commands/#".into(), true)];
         {
-            let sessions = open(dir.path(), 10);
-            sessions.connect(&user(), "kept", true, 60);
-            sessions.subscribed(&user(), "kept", filters.clone());
-            sessions.connect(&user(), "ended", true, 60);
-            sessions.end(&user(), "ended");
+            let sessions = open_sessions(dir.path(), 10);
+            sessions.connect_client(&test_user(), "kept", true, 60);
+            sessions.store_filters(&test_user(), "kept", filters.clone());
+            sessions.connect_client(&test_user(), "ended", true, 60);
+            sessions.end_session(&test_user(), "ended");
         }
         let mut file = OpenOptions::new().append(true).open(dir.path().join(FILE_NAME)).unwrap();
         file.write_all(b"{\"user\":\"\",\"cli").unwrap();
-        let sessions = open(dir.path(), 10);
-        let kept = sessions.connect(&user(), "kept", false, 60).unwrap();
+        let sessions = open_sessions(dir.path(), 10);
+        let kept = sessions.connect_client(&test_user(), "kept", false, 60).unwrap();
         assert_eq!(kept.filters, filters);
-        assert!(sessions.connect(&user(), "ended", false, 60).is_none());
+        assert!(sessions.connect_client(&test_user(), "ended", false, 60).is_none());
     }
 
     #[test]
     fn who_was_away_longest_is_forgotten_first_and_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let sessions = open(dir.path(), 3);
+        let sessions = open_sessions(dir.path(), 3);
         for client in ["a", "b", "c"] {
-            sessions.connect(&user(), client, true, 60);
+            sessions.connect_client(&test_user(), client, true, 60);
         }
-        sessions.disconnected(&user(), "b");
-        sessions.connect(&user(), "d", true, 60);
+        sessions.mark_disconnected(&test_user(), "b");
+        sessions.connect_client(&test_user(), "d", true, 60);
         assert_eq!(sessions.counts.sessions_evicted.load(Ordering::Relaxed), 1);
-        assert!(sessions.connect(&user(), "b", false, 0).is_none());
-        assert!(sessions.connect(&user(), "a", false, 60).is_some());
+        assert!(sessions.connect_client(&test_user(), "b", false, 0).is_none());
+        assert!(sessions.connect_client(&test_user(), "a", false, 60).is_some());
     }
 
     #[test]
     fn sessions_that_ended_while_the_disk_refused_do_not_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
-        let sessions = open(dir.path(), 10);
-        sessions.connect(&user(), "ended", true, 60);
+        let sessions = open_sessions(dir.path(), 10);
+        sessions.connect_client(&test_user(), "ended", true, 60);
         // A file that cannot be written to.
-        sessions.state().journal.as_mut().unwrap().file = File::open(&path).unwrap();
-        sessions.end(&user(), "ended");
-        assert!(open(dir.path(), 10).connect(&user(), "ended", false, 0).is_none());
+        sessions.lock_state().journal.as_mut().unwrap().file = File::open(&path).unwrap();
+        sessions.end_session(&test_user(), "ended");
+        assert!(
+            open_sessions(dir.path(), 10).connect_client(&test_user(), "ended", false, 0).is_none()
+        );
         // The disk is fine again.
-        sessions.state().refused.as_mut().unwrap().1 -= 2 * JOURNAL_RETRY;
-        sessions.connect(&user(), "kept", true, 60);
+        sessions.lock_state().refused.as_mut().unwrap().1 -= 2 * JOURNAL_RETRY;
+        sessions.connect_client(&test_user(), "kept", true, 60);
         drop(sessions);
-        assert!(open(dir.path(), 10).connect(&user(), "kept", false, 0).is_some());
+        assert!(
+            open_sessions(dir.path(), 10).connect_client(&test_user(), "kept", false, 0).is_some()
+        );
     }
 
     #[test]
     fn a_client_with_a_very_long_name_has_no_session() {
         let dir = tempfile::tempdir().unwrap();
-        let sessions = open(dir.path(), 10);
+        let sessions = open_sessions(dir.path(), 10);
         for (bytes, expect) in [(1, true), (256, true), (257, false)] {
             assert_eq!(sessions.may_store(&"x".repeat(bytes)), expect, "{bytes}");
         }
-        assert!(!open(dir.path(), 0).may_store("x"));
+        assert!(!open_sessions(dir.path(), 0).may_store("x"));
     }
 
     #[test]
     fn the_journal_does_not_grow_without_end() {
         let dir = tempfile::tempdir().unwrap();
-        let sessions = open(dir.path(), 10);
+        let sessions = open_sessions(dir.path(), 10);
         for turn in 0..20_000_u32 {
-            sessions.connect(&user(), "a", true, 60 + turn % 2);
+            sessions.connect_client(&test_user(), "a", true, 60 + turn % 2);
         }
         let bytes = fs::metadata(dir.path().join(FILE_NAME)).unwrap().len();
         assert!(bytes <= JOURNAL_SLACK_BYTES + 1024, "{bytes}");
@@ -415,20 +428,20 @@ mod tests {
             steps in prop::collection::vec((0..5_u8, 0..4_u8, any::<bool>(), 0..3_u32), 1..40),
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let sessions = open(dir.path(), 4);
+            let sessions = open_sessions(dir.path(), 4);
             for (client, what, is_clean, expiry) in steps {
                 let client = client.to_string();
                 match what {
-                    0 => sessions.end(&user(), &client),
-                    1 => sessions.subscribed(&user(), &client, vec![("x".into(), is_clean)]),
+                    0 => sessions.end_session(&test_user(), &client),
+                    1 => sessions.store_filters(&test_user(), &client, vec![("x".into(), is_clean)]),
                     _ => {
-                        sessions.connect(&user(), &client, is_clean, expiry * 1000);
+                        sessions.connect_client(&test_user(), &client, is_clean, expiry * 1000);
                     }
                 }
-                prop_assert!(sessions.state().sessions.len() <= 4);
+                prop_assert!(sessions.lock_state().sessions.len() <= 4);
             }
             let of = |sessions: &StoredSessions| {
-                let state = sessions.state();
+                let state = sessions.lock_state();
                 let mut all: Vec<_> =
                     state.sessions.values().map(|one| format!("{:?}", one.session)).collect();
                 all.sort();
@@ -436,7 +449,7 @@ mod tests {
             };
             let before = of(&sessions);
             drop(sessions);
-            prop_assert_eq!(before, of(&open(dir.path(), 4)));
+            prop_assert_eq!(before, of(&open_sessions(dir.path(), 4)));
         }
     }
 }

@@ -19,27 +19,28 @@ use ntex_mqtt::{
 use telemetry::SmolStr;
 
 use super::{
-    Frontend,
+    ListenerContext,
     backpressure::HasSession,
-    session::{
-        ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused, Session,
-        SubscribeOutcome, Will, outlive_connection, requeue, writable,
+    client_session::{
+        ClientSession, ConnectRefusal, ConnectRequest, ConnectionAborted, GOODBYE_TIME_MAX,
+        LastWill, PublishFlags, PublishOutcome, SubscribeOutcome, outlive_connection,
+        wait_until_writable, yield_to_queue,
     },
     stored_sessions::NEVER_EXPIRES,
-    unfinished::ConnectionContext,
+    unfinished_packets::ConnectionContext,
 };
 
 /// A session, and where its bytes go.
 #[derive(Clone, Debug)]
 pub(super) struct V3Session {
-    session: Rc<Session>,
+    session: Rc<ClientSession>,
     io: IoRef,
 }
 
-type Shared = Of<V3Session>;
+type V3SessionHandle = Of<V3Session>;
 
-impl HasSession for Shared {
-    fn session(&self) -> &Rc<Session> {
+impl HasSession for V3SessionHandle {
+    fn session(&self) -> &Rc<ClientSession> {
         &self.session
     }
 }
@@ -47,35 +48,37 @@ impl HasSession for Shared {
 /// Takes a session's SUBSCRIBE, DISCONNECT and the like.
 #[allow(clippy::unused_async)] // a factory of ntex is async
 pub(super) async fn protocol_service(
-    session: Shared,
-) -> Result<impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = Refused>, Refused>
-{
+    session: V3SessionHandle,
+) -> Result<
+    impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = ConnectionAborted>,
+    ConnectionAborted,
+> {
     send_outgoing(&session);
-    Ok(fn_service(async move |message| Ok(protocol(&session, message).await)))
+    Ok(fn_service(async move |message| Ok(handle_protocol(&session, message).await)))
 }
 
 /// Takes a session's PUBLISH packets.
 #[allow(clippy::unused_async)] // a factory of ntex is async
 pub(super) async fn publish_service(
-    session: Shared,
-) -> Result<impl Service<Publish, Response = (), Error = Refused>, Refused> {
+    session: V3SessionHandle,
+) -> Result<impl Service<Publish, Response = (), Error = ConnectionAborted>, ConnectionAborted> {
     Ok(fn_service(async move |message| {
-        match outlive_connection(publish(session.clone(), message)).await? {
+        match outlive_connection(handle_publish(session.clone(), message)).await? {
             PublishOutcome::ShuttingDown => pending().await,
-            PublishOutcome::Taken | PublishOutcome::NotAuthorized => Ok(()),
+            PublishOutcome::Accepted | PublishOutcome::NotAuthorized => Ok(()),
         }
     }))
 }
 
 /// Answers CONNECT.
-pub(super) async fn open(
-    frontend: Arc<Frontend>,
+pub(super) async fn open_session(
+    frontend: Arc<ListenerContext>,
     handshake: Handshake,
-) -> Result<HandshakeAck<V3Session>, Refused> {
+) -> Result<HandshakeAck<V3Session>, ConnectionAborted> {
     let io = handshake.io().get_ref();
-    let context = io.query::<ConnectionContext>().as_ref().cloned().ok_or(Refused)?;
+    let context = io.query::<ConnectionContext>().as_ref().cloned().ok_or(ConnectionAborted)?;
     let connect = handshake.packet();
-    let will = connect.last_will.as_ref().map(|will| Will {
+    let will = connect.last_will.as_ref().map(|will| LastWill {
         topic: will.topic.as_str().into(),
         payload: Bytes::copy_from_slice(&will.message),
         retain: will.retain,
@@ -89,9 +92,9 @@ pub(super) async fn open(
         // 3.1.1 has no expiry: a session lasts until there is no room for it.
         expiry_s: if connect.clean_session { 0 } else { NEVER_EXPIRES },
     };
-    Ok(match Session::open(&frontend, context, request).await {
+    Ok(match ClientSession::open_session(&frontend, context, request).await {
         Ok((session, is_present)) => {
-            let (closing, sink) = (session.closing(), handshake.sink());
+            let (closing, sink) = (session.wait_for_close(), handshake.sink());
             ntex::rt::spawn(async move {
                 closing.await;
                 // What is answered already goes out first.
@@ -109,16 +112,20 @@ pub(super) async fn open(
     })
 }
 
-async fn publish(shared: Shared, message: Publish) -> Result<PublishOutcome, Refused> {
+async fn handle_publish(
+    shared: V3SessionHandle,
+    message: Publish,
+) -> Result<PublishOutcome, ConnectionAborted> {
     let session = &shared.session;
-    let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
+    let order =
+        session.acquire_publish_order(message.payload_size(), message.packet_size()).await?;
     // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
-    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
+    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| ConnectionAborted)?);
     if payload.len() != message.payload_size() {
         // The connection ended within the message.
-        return Err(Refused);
+        return Err(ConnectionAborted);
     }
-    let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
+    let flags = PublishFlags { retain: message.retain(), is_redelivery: message.dup() };
     let (topic, qos) = (SmolStr::from(message.publish_topic()), message.qos());
     if qos == QoS::ExactlyOnce {
         // An exchange of QoS 2 that a broken connection interrupts is not remembered.
@@ -126,40 +133,40 @@ async fn publish(shared: Shared, message: Publish) -> Result<PublishOutcome, Ref
     }
     // Its bytes are not needed any more.
     drop(message);
-    let outcome = session.publish(order, topic, payload, flags).await?;
+    let outcome = session.handle_publish(order, topic, payload, flags).await?;
     if outcome == PublishOutcome::NotAuthorized && qos != QoS::AtMostOnce {
         // 3.1.1 has no negative acknowledgement, and a positive one would be untrue (3.3.5-2).
         session.cut_for_rights();
-        return Err(Refused);
+        return Err(ConnectionAborted);
     }
     Ok(outcome)
 }
 
-async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+async fn handle_protocol(shared: &V3SessionHandle, message: ProtocolMessage) -> ProtocolMessageAck {
     let session = &shared.session;
-    session.packet_came();
+    session.count_packet();
     match message {
         ProtocolMessage::Subscribe(mut subscribe) => {
             for (index, mut filter) in (&mut subscribe).into_iter().enumerate() {
                 let qos = filter.qos().min(QoS::AtLeastOnce);
-                match session.subscribe(index, filter.topic(), qos == QoS::AtLeastOnce) {
+                match session.subscribe_filter(index, filter.topic(), qos == QoS::AtLeastOnce) {
                     SubscribeOutcome::Accepted => filter.confirm(qos),
                     _ => filter.fail(),
                 }
             }
-            session.subscriptions_changed();
+            session.update_subscriptions();
             // One who sends one SUBSCRIBE after the other waits behind everybody else.
-            requeue().await;
+            yield_to_queue().await;
             send_outgoing(shared);
             subscribe.ack()
         }
         ProtocolMessage::Unsubscribe(unsubscribe) => {
-            unsubscribe.iter().for_each(|filter| session.unsubscribe(filter));
-            session.subscriptions_changed();
+            unsubscribe.iter().for_each(|filter| session.unsubscribe_filter(filter));
+            session.update_subscriptions();
             unsubscribe.ack()
         }
         ProtocolMessage::Disconnect(disconnect) => {
-            session.goodbye();
+            session.discard_will();
             disconnect.ack()
         }
         other => other.ack(),
@@ -167,17 +174,17 @@ async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageA
 }
 
 /// Begins to send what the client has subscribed to, where that has not begun.
-fn send_outgoing(shared: &Shared) {
-    let Some(mut outgoing) = shared.session.outgoing() else { return };
+fn send_outgoing(shared: &V3SessionHandle) {
+    let Some(mut outgoing) = shared.session.take_outgoing() else { return };
     let (sink, io) = (shared.sink().clone(), shared.io.clone());
     ntex::rt::spawn(async move {
         while let Some(message) = outgoing.recv().await {
-            if !writable(&io).await {
+            if !wait_until_writable(&io).await {
                 return;
             }
-            send(&sink, &message).await;
+            send_message(&sink, &message).await;
             // Until its bytes are on their way, it counts as waiting.
-            let is_open = writable(&io).await;
+            let is_open = wait_until_writable(&io).await;
             drop(message);
             if !is_open {
                 return;
@@ -187,7 +194,7 @@ fn send_outgoing(shared: &Shared) {
 }
 
 /// What does not reach a client that is gone is not kept for it.
-async fn send(sink: &MqttSink, message: &crate::downlink::Outgoing) {
+async fn send_message(sink: &MqttSink, message: &crate::downlink::OutgoingMessage) {
     let mut packet = sink.publish(message.topic.as_str());
     if message.retain {
         packet = packet.retain();

@@ -23,35 +23,36 @@ use ntex_mqtt::{
 use telemetry::SmolStr;
 
 use super::{
-    Frontend,
+    ListenerContext,
     backpressure::HasSession,
-    session::{
-        Closing, ConnectRefusal, ConnectRequest, Flags, GOODBYE_TIME_MAX, PublishOutcome, Refused,
-        Session, SubscribeOutcome, Will, assign_client_id, outlive_connection, requeue, writable,
+    client_session::{
+        ClientSession, CloseReason, ConnectRefusal, ConnectRequest, ConnectionAborted,
+        GOODBYE_TIME_MAX, LastWill, PublishFlags, PublishOutcome, SubscribeOutcome,
+        assign_client_id, outlive_connection, wait_until_writable, yield_to_queue,
     },
-    unfinished::ConnectionContext,
+    unfinished_packets::ConnectionContext,
 };
 
 /// A session, and where its bytes go.
 #[derive(Clone, Debug)]
 pub(super) struct V5Session {
-    session: Rc<Session>,
+    session: Rc<ClientSession>,
     io: IoRef,
 }
 
-type Shared = Of<V5Session>;
+type V5SessionHandle = Of<V5Session>;
 
-impl HasSession for Shared {
-    fn session(&self) -> &Rc<Session> {
+impl HasSession for V5SessionHandle {
+    fn session(&self) -> &Rc<ClientSession> {
         &self.session
     }
 }
 
-impl TryFrom<Refused> for PublishAck {
-    type Error = Refused;
+impl TryFrom<ConnectionAborted> for PublishAck {
+    type Error = ConnectionAborted;
 
     /// No acknowledgement, not even a negative one: the client keeps the message.
-    fn try_from(refused: Refused) -> Result<Self, Refused> {
+    fn try_from(refused: ConnectionAborted) -> Result<Self, ConnectionAborted> {
         Err(refused)
     }
 }
@@ -59,22 +60,27 @@ impl TryFrom<Refused> for PublishAck {
 /// Takes a session's SUBSCRIBE, DISCONNECT and the like.
 #[allow(clippy::unused_async)] // a factory of ntex is async
 pub(super) async fn protocol_service(
-    session: Shared,
-) -> Result<impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = Refused>, Refused>
-{
+    session: V5SessionHandle,
+) -> Result<
+    impl Service<ProtocolMessage, Response = ProtocolMessageAck, Error = ConnectionAborted>,
+    ConnectionAborted,
+> {
     send_outgoing(&session);
-    Ok(fn_service(async move |message| Ok(protocol(&session, message).await)))
+    Ok(fn_service(async move |message| Ok(handle_protocol(&session, message).await)))
 }
 
 /// Takes a session's PUBLISH packets.
 #[allow(clippy::unused_async)] // a factory of ntex is async
 pub(super) async fn publish_service(
-    session: Shared,
-) -> Result<impl Service<Publish, Response = PublishAck, Error = Refused>, Refused> {
+    session: V5SessionHandle,
+) -> Result<
+    impl Service<Publish, Response = PublishAck, Error = ConnectionAborted>,
+    ConnectionAborted,
+> {
     Ok(fn_service(async move |message| {
-        let (outcome, ack) = outlive_connection(publish(session.clone(), message)).await?;
+        let (outcome, ack) = outlive_connection(handle_publish(session.clone(), message)).await?;
         Ok(match outcome {
-            PublishOutcome::Taken => ack,
+            PublishOutcome::Accepted => ack,
             PublishOutcome::NotAuthorized => ack.reason_code(PublishAckReason::NotAuthorized),
             PublishOutcome::ShuttingDown => pending().await,
         })
@@ -82,14 +88,14 @@ pub(super) async fn publish_service(
 }
 
 /// Answers CONNECT.
-pub(super) async fn open(
-    frontend: Arc<Frontend>,
+pub(super) async fn open_session(
+    frontend: Arc<ListenerContext>,
     handshake: Handshake,
-) -> Result<HandshakeAck<V5Session>, Refused> {
+) -> Result<HandshakeAck<V5Session>, ConnectionAborted> {
     let io = handshake.io().get_ref();
-    let context = io.query::<ConnectionContext>().as_ref().cloned().ok_or(Refused)?;
+    let context = io.query::<ConnectionContext>().as_ref().cloned().ok_or(ConnectionAborted)?;
     let connect = handshake.packet();
-    let will = connect.last_will.as_ref().map(|will| Will {
+    let will = connect.last_will.as_ref().map(|will| LastWill {
         topic: will.topic.as_str().into(),
         payload: Bytes::copy_from_slice(&will.message),
         retain: will.retain,
@@ -106,14 +112,14 @@ pub(super) async fn open(
         is_clean: connect.clean_start,
         expiry_s: connect.session_expiry_interval_secs,
     };
-    Ok(match Session::open(&frontend, context, request).await {
+    Ok(match ClientSession::open_session(&frontend, context, request).await {
         Ok((session, is_present)) => {
-            let (closing, sink) = (session.closing(), handshake.sink());
+            let (closing, sink) = (session.wait_for_close(), handshake.sink());
             ntex::rt::spawn(async move {
                 let reason = match closing.await {
-                    Closing::TakenOver => DisconnectReasonCode::SessionTakenOver,
-                    Closing::ShuttingDown => DisconnectReasonCode::ServerShuttingDown,
-                    Closing::RightsChanged => DisconnectReasonCode::NotAuthorized,
+                    CloseReason::TakenOver => DisconnectReasonCode::SessionTakenOver,
+                    CloseReason::ShuttingDown => DisconnectReasonCode::ServerShuttingDown,
+                    CloseReason::RightsChanged => DisconnectReasonCode::NotAuthorized,
                 };
                 sink.close_with_reason(Disconnect::new(reason));
                 sleep(GOODBYE_TIME_MAX).await;
@@ -140,37 +146,38 @@ pub(super) async fn open(
     })
 }
 
-async fn publish(
-    shared: Shared,
+async fn handle_publish(
+    shared: V5SessionHandle,
     message: Publish,
-) -> Result<(PublishOutcome, PublishAck), Refused> {
+) -> Result<(PublishOutcome, PublishAck), ConnectionAborted> {
     let session = &shared.session;
-    let order = session.publish_order(message.payload_size(), message.packet_size()).await?;
+    let order =
+        session.acquire_publish_order(message.payload_size(), message.packet_size()).await?;
     // A copy, for the bytes themselves are a part of a read buffer, which they would hold.
-    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| Refused)?);
+    let payload = Bytes::copy_from_slice(&message.read_all().await.map_err(|_| ConnectionAborted)?);
     if payload.len() != message.payload_size() {
         // The connection ended within the message.
-        return Err(Refused);
+        return Err(ConnectionAborted);
     }
-    let flags = Flags { retain: message.retain(), is_redelivery: message.dup() };
+    let flags = PublishFlags { retain: message.retain(), is_redelivery: message.dup() };
     let topic = SmolStr::from(message.publish_topic());
     if let Some(alias) = message.packet().properties.topic_alias {
-        session.alias_came(alias.get(), topic.len());
+        session.count_alias(alias.get(), topic.len());
     }
     // Its bytes are not needed any more.
     let ack = message.ack();
-    Ok((session.publish(order, topic, payload, flags).await?, ack))
+    Ok((session.handle_publish(order, topic, payload, flags).await?, ack))
 }
 
-async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageAck {
+async fn handle_protocol(shared: &V5SessionHandle, message: ProtocolMessage) -> ProtocolMessageAck {
     let session = &shared.session;
-    session.packet_came();
+    session.count_packet();
     match message {
         ProtocolMessage::Auth(auth) => auth.ack(Auth::default()),
         ProtocolMessage::Subscribe(mut subscribe) => {
             for (index, mut filter) in (&mut subscribe).into_iter().enumerate() {
                 let qos = filter.options().qos.min(QoS::AtLeastOnce);
-                match session.subscribe(index, filter.topic(), qos == QoS::AtLeastOnce) {
+                match session.subscribe_filter(index, filter.topic(), qos == QoS::AtLeastOnce) {
                     SubscribeOutcome::Accepted => filter.confirm(qos),
                     SubscribeOutcome::NotAuthorized => {
                         filter.fail(SubscribeAckReason::NotAuthorized);
@@ -181,24 +188,24 @@ async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageA
                     }
                 }
             }
-            session.subscriptions_changed();
+            session.update_subscriptions();
             // One who sends one SUBSCRIBE after the other waits behind everybody else.
-            requeue().await;
+            yield_to_queue().await;
             send_outgoing(shared);
             subscribe.ack()
         }
         ProtocolMessage::Unsubscribe(mut unsubscribe) => {
             for mut filter in &mut unsubscribe {
-                session.unsubscribe(filter.topic());
+                session.unsubscribe_filter(filter.topic());
                 filter.success();
             }
-            session.subscriptions_changed();
+            session.update_subscriptions();
             unsubscribe.ack()
         }
         ProtocolMessage::Disconnect(disconnect) => {
             let packet = disconnect.packet();
             if packet.reason_code != DisconnectReasonCode::DisconnectWithWillMessage {
-                session.goodbye();
+                session.discard_will();
             }
             if packet.session_expiry_interval_secs == Some(0) {
                 session.end_session();
@@ -210,17 +217,17 @@ async fn protocol(shared: &Shared, message: ProtocolMessage) -> ProtocolMessageA
 }
 
 /// Begins to send what the client has subscribed to, where that has not begun.
-fn send_outgoing(shared: &Shared) {
-    let Some(mut outgoing) = shared.session.outgoing() else { return };
+fn send_outgoing(shared: &V5SessionHandle) {
+    let Some(mut outgoing) = shared.session.take_outgoing() else { return };
     let (sink, io) = (shared.sink().clone(), shared.io.clone());
     ntex::rt::spawn(async move {
         while let Some(message) = outgoing.recv().await {
-            if !writable(&io).await {
+            if !wait_until_writable(&io).await {
                 return;
             }
-            send(&sink, &message).await;
+            send_message(&sink, &message).await;
             // Until its bytes are on their way, it counts as waiting.
-            let is_open = writable(&io).await;
+            let is_open = wait_until_writable(&io).await;
             drop(message);
             if !is_open {
                 return;
@@ -230,7 +237,7 @@ fn send_outgoing(shared: &Shared) {
 }
 
 /// What does not reach a client that is gone is not kept for it.
-async fn send(sink: &MqttSink, message: &crate::downlink::Outgoing) {
+async fn send_message(sink: &MqttSink, message: &crate::downlink::OutgoingMessage) {
     let packet = sink.publish(message.topic.as_str()).retain(message.retain);
     let payload = util::Bytes::copy_from_slice(&message.payload);
     if message.at_least_once {

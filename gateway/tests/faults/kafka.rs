@@ -13,42 +13,42 @@ use nix::{
     unistd::Pid,
 };
 
-use super::skip::Skip;
+use super::skip::MissingTool;
 
 /// What `scripts/kafka` says where Java or Maven is missing.
 const EXIT_MISSING: i32 = 3;
 
 /// A running Kafka; dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Kafka {
+pub(crate) struct KafkaProcess {
     pub(crate) port: u16,
     /// The port that it tells its clients to use.
     advertised: u16,
     dir: PathBuf,
 }
 
-impl Kafka {
+impl KafkaProcess {
     /// Starts one with its data in `dir`, which tells clients to use port
     /// `advertised` where that is given. Blocks for some seconds.
     ///
     /// # Errors
-    /// [`Skip`] where Java or Maven is missing.
-    pub(crate) fn start(dir: &Path, advertised: Option<u16>) -> Result<Self> {
+    /// [`MissingTool`] where Java or Maven is missing.
+    pub(crate) fn start_kafka(dir: &Path, advertised: Option<u16>) -> Result<Self> {
         let port = two_free_ports();
         let advertised = advertised.unwrap_or(port);
         let kafka = Self { port, advertised, dir: dir.to_owned() };
-        kafka.run("start")?;
+        kafka.run_script("start")?;
         Ok(kafka)
     }
 
     /// As it is configured for clients.
-    pub(crate) fn brokers(&self) -> String {
+    pub(crate) fn broker_address(&self) -> String {
         format!("127.0.0.1:{}", self.advertised)
     }
 
     /// SIGKILL: no goodbye, no clean end of its log.
     pub(crate) fn kill(&self) {
-        self.signal(Signal::SIGKILL);
+        self.send_signal(Signal::SIGKILL);
         // Else its port would still be taken when it is started again.
         while self.is_running() {
             std::thread::yield_now();
@@ -61,19 +61,19 @@ impl Kafka {
 
     /// Starts it again over the same data.
     pub(crate) fn restart(&self) -> Result<()> {
-        self.run("start")
+        self.run_script("start")
     }
 
     /// SIGSTOP: connections stay, nothing is answered.
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.send_signal(Signal::SIGSTOP);
     }
 
     pub(crate) fn thaw(&self) {
-        self.signal(Signal::SIGCONT);
+        self.send_signal(Signal::SIGCONT);
     }
 
-    fn run(&self, verb: &str) -> Result<()> {
+    fn run_script(&self, verb: &str) -> Result<()> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka");
         let mut command = Command::new(&script);
         command.arg(verb).arg(self.port.to_string()).arg(&self.dir);
@@ -82,12 +82,12 @@ impl Kafka {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         match output.status.code() {
             Some(0) => Ok(()),
-            Some(EXIT_MISSING) => bail!(Skip(said)),
+            Some(EXIT_MISSING) => bail!(MissingTool(said)),
             _ => bail!("{} {verb}: {said}", script.display()),
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn send_signal(&self, signal: Signal) {
         // One that is gone already needs no signal.
         let _ = kill(self.pid(), signal);
     }
@@ -104,9 +104,9 @@ impl Kafka {
     }
 }
 
-impl Drop for Kafka {
+impl Drop for KafkaProcess {
     fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.send_signal(Signal::SIGKILL);
     }
 }
 

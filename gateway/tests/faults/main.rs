@@ -22,32 +22,32 @@
 //! - `verdict`, `table`: is it in the log; the results
 //! - `scenarios`: the faults
 
-mod bench;
+mod delivery_evidence;
+mod fault_bench;
+mod fault_proxy;
+mod fault_scene;
+mod fleet_traffic;
+mod gateway_process;
 mod kafka;
 mod mosquitto;
 mod mqtt;
-mod process;
-mod proxy;
+mod packet_tap;
+mod result_table;
 mod scenarios;
-mod scene;
 mod sender;
 mod skip;
-mod table;
-mod tap;
-mod traffic;
-mod verdict;
 
 use std::{path::Path, time::Duration};
 
-use bench::Bench;
+use fault_bench::FaultBench;
 use libtest_mimic::{Arguments, Failed, Trial};
-use scenarios::Scenario;
-use skip::Skip;
-use table::Row;
+use result_table::ResultRow;
+use scenarios::FaultScenario;
+use skip::MissingTool;
 use tokio::runtime::Runtime;
 
 /// Longer than anything here takes; a test that waits so long has failed.
-pub(crate) const AGES: Duration = Duration::from_secs(90);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// Scenarios wait more than they work, so there may be more than cores.
 const AT_ONCE: usize = 4;
 
@@ -56,13 +56,15 @@ fn main() -> anyhow::Result<()> {
     args.test_threads.get_or_insert(AT_ONCE);
     // Both live as long as the process: trials want them for ever.
     let runtime: &Runtime = Box::leak(Box::new(Runtime::new()?));
-    let bench: &Bench = Box::leak(Box::new(Bench::new()?));
-    let trials = scenarios::all().into_iter().map(|scenario| trial(scenario, runtime, bench));
+    let bench: &FaultBench = Box::leak(Box::new(FaultBench::new()?));
+    let trials = scenarios::all_scenarios()
+        .into_iter()
+        .map(|scenario| build_trial(scenario, runtime, bench));
     let conclusion = libtest_mimic::run(&args, trials.collect());
-    bench.close();
+    bench.kill_all();
     let rows = bench.rows();
     if !rows.is_empty() {
-        let table = table::markdown(&rows);
+        let table = result_table::format_markdown(&rows);
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder");
         std::fs::write(target.join("fault-bench.md"), &table)?;
         println!("{table}");
@@ -70,18 +72,22 @@ fn main() -> anyhow::Result<()> {
     conclusion.exit()
 }
 
-fn trial(scenario: Scenario, runtime: &'static Runtime, bench: &'static Bench) -> Trial {
-    let Scenario { name, is_long, run } = scenario;
+fn build_trial(
+    scenario: FaultScenario,
+    runtime: &'static Runtime,
+    bench: &'static FaultBench,
+) -> Trial {
+    let FaultScenario { name, is_long, run } = scenario;
     let test = {
         let name = name.clone();
         move || match runtime.block_on(run(bench)) {
-            Err(error) if error.is::<Skip>() && !Skip::is_failure() => {
+            Err(error) if error.is::<MissingTool>() && !MissingTool::is_failure() => {
                 eprintln!("skipped: {name}: {error}");
                 Ok(())
             }
             Err(error) => {
                 let note = format!("FAILED: {}", error.to_string().lines().next().unwrap_or(""));
-                bench.note(Row { fault: name, note, ..Row::default() });
+                bench.add_row(ResultRow { fault: name, note, ..ResultRow::default() });
                 Err(Failed::from(format!("{error:#}")))
             }
             Ok(()) => Ok(()),

@@ -14,28 +14,28 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{AGES, skip::Skip};
+use super::{TEST_TIMEOUT, skip::MissingTool};
 
 /// A running Mosquitto; dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Mosquitto {
+pub(crate) struct MosquittoProcess {
     pub(crate) port: u16,
     program: PathBuf,
     dir: PathBuf,
     child: Child,
 }
 
-impl Mosquitto {
+impl MosquittoProcess {
     /// Starts one. With `keeps` it writes its sessions to `dir` when it ends in
     /// the orderly way; without, every end loses them.
     ///
     /// # Errors
-    /// [`Skip`] where Mosquitto is not installed.
-    pub(crate) fn start(dir: &Path, keeps: bool) -> Result<Self> {
+    /// [`MissingTool`] where Mosquitto is not installed.
+    pub(crate) fn start_mosquitto(dir: &Path, keeps: bool) -> Result<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
         let Some(program) = dirs.map(|dir| dir.join("mosquitto")).find(|path| path.exists()) else {
-            bail!(Skip("the program `mosquitto` in PATH or /usr/sbin".to_owned()));
+            bail!(MissingTool("the program `mosquitto` in PATH or /usr/sbin".to_owned()));
         };
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         // `user`: as root, Mosquitto would give up the right to its own folder.
@@ -47,9 +47,9 @@ impl Mosquitto {
         );
         fs::create_dir_all(dir)?;
         fs::write(dir.join("mosquitto.conf"), config)?;
-        let child = spawn(&program, dir)?;
+        let child = spawn_mosquitto(&program, dir)?;
         let broker = Self { port, program, dir: dir.to_owned(), child };
-        broker.answers()?;
+        broker.wait_until_listening()?;
         Ok(broker)
     }
 
@@ -68,28 +68,28 @@ impl Mosquitto {
     }
 
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.child = spawn(&self.program, &self.dir)?;
-        self.answers()
+        self.child = spawn_mosquitto(&self.program, &self.dir)?;
+        self.wait_until_listening()
     }
 
-    fn answers(&self) -> Result<()> {
+    fn wait_until_listening(&self) -> Result<()> {
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            ensure!(began.elapsed() < AGES, "mosquitto does not listen on {}", self.port);
+            ensure!(began.elapsed() < TEST_TIMEOUT, "mosquitto does not listen on {}", self.port);
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
 }
 
-impl Drop for Mosquitto {
+impl Drop for MosquittoProcess {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.kill();
     }
 }
 
-fn spawn(program: &Path, dir: &Path) -> Result<Child> {
+fn spawn_mosquitto(program: &Path, dir: &Path) -> Result<Child> {
     let mut command = Command::new(program);
     command.arg("-c").arg(dir.join("mosquitto.conf"));
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// MQTT 3.1.1 or 5, by its protocol level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum ProtocolLevel {
     V3 = 4,
     V5 = 5,
 }
@@ -18,39 +18,39 @@ pub(crate) const SUBACK: u8 = 9;
 
 /// A packet: type and flags, then what follows the length.
 #[derive(Clone, Debug)]
-pub(crate) struct Packet {
+pub(crate) struct RawPacket {
     pub(crate) first: u8,
     pub(crate) body: Bytes,
 }
 
-impl Packet {
+impl RawPacket {
     pub(crate) fn kind(&self) -> u8 {
         self.first >> 4
     }
 
     /// The packet identifier of a PUBACK; `None` where it is cut.
-    pub(crate) fn acknowledged(&self) -> Option<u16> {
+    pub(crate) fn acknowledged_id(&self) -> Option<u16> {
         self.body.clone().try_get_u16().ok()
     }
 
     /// A PUBLISH; `None` where it is cut.
-    pub(crate) fn publish(&self, version: Version) -> Option<Publish> {
+    pub(crate) fn parse_publish(&self, version: ProtocolLevel) -> Option<PublishPacket> {
         let mut body = self.body.clone();
         let len = usize::from(body.try_get_u16().ok()?);
         let topic = (len <= body.len()).then(|| body.split_to(len))?;
         let id = if self.first & 0b110 == 0 { None } else { Some(body.try_get_u16().ok()?) };
-        if version == Version::V5 {
-            let len = length(&mut body)?;
+        if version == ProtocolLevel::V5 {
+            let len = read_length(&mut body)?;
             (len <= body.len()).then(|| body.advance(len))?;
         }
         let topic = String::from_utf8(topic.to_vec()).ok()?;
-        Some(Publish { topic, id, payload: body })
+        Some(PublishPacket { topic, id, payload: body })
     }
 }
 
 /// What a PUBLISH says; without an identifier it is QoS 0.
 #[derive(Clone, Debug)]
-pub(crate) struct Publish {
+pub(crate) struct PublishPacket {
     pub(crate) topic: String,
     pub(crate) id: Option<u16>,
     pub(crate) payload: Bytes,
@@ -58,29 +58,29 @@ pub(crate) struct Publish {
 
 /// Cuts a stream of bytes into packets.
 #[derive(Debug, Default)]
-pub(crate) struct Framer(BytesMut);
+pub(crate) struct PacketFramer(BytesMut);
 
-impl Framer {
+impl PacketFramer {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
     /// The next whole packet.
-    pub(crate) fn next(&mut self) -> Option<Packet> {
+    pub(crate) fn next(&mut self) -> Option<RawPacket> {
         let mut rest = &self.0[..];
         let first = rest.try_get_u8().ok()?;
-        let len = length(&mut rest)?;
+        let len = read_length(&mut rest)?;
         let header = self.0.len() - rest.len();
         if rest.len() < len {
             return None;
         }
         self.0.advance(header);
-        Some(Packet { first, body: self.0.split_to(len).freeze() })
+        Some(RawPacket { first, body: self.0.split_to(len).freeze() })
     }
 }
 
 /// A variable byte integer, 1.5.5; `None` where it is not all there.
-fn length(from: &mut impl Buf) -> Option<usize> {
+fn read_length(from: &mut impl Buf) -> Option<usize> {
     let mut value = 0;
     for shift in [0, 7, 14, 21] {
         let byte = from.try_get_u8().ok()?;
@@ -93,27 +93,27 @@ fn length(from: &mut impl Buf) -> Option<usize> {
 }
 
 /// CONNECT of a device that keeps no session.
-pub(crate) fn connect(version: Version, client_id: &str, keep_alive_s: u8) -> Vec<u8> {
+pub(crate) fn encode_connect(version: ProtocolLevel, client_id: &str, keep_alive_s: u8) -> Vec<u8> {
     let clean = 0b10;
-    let mut body = [text(b"MQTT"), vec![version as u8, clean, 0, keep_alive_s]].concat();
+    let mut body = [encode_text(b"MQTT"), vec![version as u8, clean, 0, keep_alive_s]].concat();
     body.extend(no_properties(version));
-    body.extend(text(client_id.as_bytes()));
-    packet(0x10, &body)
+    body.extend(encode_text(client_id.as_bytes()));
+    encode_packet(0x10, &body)
 }
 
 /// PUBLISH with QoS 1.
-pub(crate) fn publish(
-    version: Version,
+pub(crate) fn encode_publish(
+    version: ProtocolLevel,
     flags: u8,
     topic: &[u8],
     id: u16,
     payload: &[u8],
 ) -> Vec<u8> {
-    let mut body = text(topic);
+    let mut body = encode_text(topic);
     body.extend(id.to_be_bytes());
     body.extend(no_properties(version));
     body.extend(payload);
-    packet(0x32 | flags, &body)
+    encode_packet(0x32 | flags, &body)
 }
 
 /// Flags of a PUBLISH, 3.3.1.
@@ -122,30 +122,30 @@ pub(crate) const RETAIN: u8 = 0b0001;
 
 /// PUBACK, for a subscriber that acknowledges at once.
 #[allow(dead_code)] // the throughput example is one
-pub(crate) fn puback(id: u16) -> Vec<u8> {
-    packet(0x40, &id.to_be_bytes())
+pub(crate) fn encode_puback(id: u16) -> Vec<u8> {
+    encode_packet(0x40, &id.to_be_bytes())
 }
 
 /// SUBSCRIBE to one filter with QoS 1.
 #[allow(dead_code)] // the throughput example does
-pub(crate) fn subscribe(version: Version, filter: &str) -> Vec<u8> {
+pub(crate) fn encode_subscribe(version: ProtocolLevel, filter: &str) -> Vec<u8> {
     let mut body = vec![0, 1];
     body.extend(no_properties(version));
-    body.extend(text(filter.as_bytes()));
+    body.extend(encode_text(filter.as_bytes()));
     body.push(1);
-    packet(0x82, &body)
+    encode_packet(0x82, &body)
 }
 
-fn no_properties(version: Version) -> &'static [u8] {
-    if version == Version::V5 { &[0] } else { &[] }
+fn no_properties(version: ProtocolLevel) -> &'static [u8] {
+    if version == ProtocolLevel::V5 { &[0] } else { &[] }
 }
 
-fn text(text: &[u8]) -> Vec<u8> {
+fn encode_text(text: &[u8]) -> Vec<u8> {
     let len = u16::try_from(text.len()).expect("topics of tests are short");
     [&len.to_be_bytes()[..], text].concat()
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+fn encode_packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
     let mut len = body.len();
     loop {

@@ -20,9 +20,9 @@ use tokio::{
 };
 
 use super::{
-    AGES,
-    mqtt::{self, CONNACK, DUP, Framer, PUBACK, Packet, Version},
-    traffic::{SERIAL, Traffic},
+    TEST_TIMEOUT,
+    fleet_traffic::{FleetTraffic, SERIAL},
+    mqtt::{self, CONNACK, DUP, PUBACK, PacketFramer, ProtocolLevel, RawPacket},
 };
 
 /// Between attempts to connect.
@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 
 /// What the devices of a fleet do.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct FleetPlan {
     /// Each with a connection of its own; half of them speak MQTT 3.1.1.
     pub(crate) devices: u64,
     pub(crate) zones: u64,
@@ -48,7 +48,7 @@ pub(crate) struct Plan {
     pub(crate) flags: u8,
 }
 
-impl Default for Plan {
+impl Default for FleetPlan {
     fn default() -> Self {
         Self {
             devices: 6,
@@ -57,19 +57,19 @@ impl Default for Plan {
             every: Duration::from_millis(2),
             patience: Duration::from_secs(3),
             messages: None,
-            payload,
+            payload: default_payload,
             flags: 0,
         }
     }
 }
 
 /// What a device says by default.
-pub(crate) fn payload(serial: u64) -> String {
+pub(crate) fn default_payload(serial: u64) -> String {
     format!(r#"{{"seq": {serial}, "boot": "b1", "temperature": 21.5, "{SERIAL}": {serial}}}"#)
 }
 
 #[derive(Debug)]
-struct Shared {
+struct FleetState {
     sent: AtomicU64,
     acknowledged: AtomicU64,
     is_over: watch::Sender<bool>,
@@ -77,89 +77,93 @@ struct Shared {
 
 /// Devices at work.
 #[derive(Debug)]
-pub(crate) struct Fleet {
-    shared: Arc<Shared>,
-    devices: JoinSet<Traffic>,
+pub(crate) struct DeviceFleet {
+    shared: Arc<FleetState>,
+    devices: JoinSet<FleetTraffic>,
 }
 
-impl Fleet {
+impl DeviceFleet {
     /// Devices of `site` that connect to `port`.
-    pub(crate) fn start(port: u16, site: &str, plan: &Plan) -> Self {
+    pub(crate) fn start_fleet(port: u16, site: &str, plan: &FleetPlan) -> Self {
         let is_over = watch::Sender::new(false);
         let (sent, acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { sent, acknowledged, is_over });
+        let shared = Arc::new(FleetState { sent, acknowledged, is_over });
         let mut devices = JoinSet::new();
         for n in 0..plan.devices {
             let name = format!("bay-{}/probe-{n}", n % plan.zones);
-            let device = Device {
+            let device = FleetDevice {
                 port,
-                version: if n % 2 == 0 { Version::V3 } else { Version::V5 },
+                version: if n % 2 == 0 { ProtocolLevel::V3 } else { ProtocolLevel::V5 },
                 client_id: format!("{site}-probe-{n}"),
                 topic: format!("sensors/{site}/{name}"),
                 name,
                 plan: plan.clone(),
                 shared: shared.clone(),
-                traffic: Traffic::default(),
+                traffic: FleetTraffic::default(),
                 open: VecDeque::new(),
                 serial: 0,
                 id: 0,
                 due: Instant::now(),
             };
-            devices.spawn(device.run());
+            devices.spawn(device.run_device());
         }
         Self { shared, devices }
     }
 
-    pub(crate) fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged_count(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Waits until so many more messages are acknowledged.
-    pub(crate) async fn more(&self, messages: u64) {
-        let (wanted, began) = (self.acknowledged() + messages, Instant::now());
-        while self.acknowledged() < wanted {
-            let (have, sent) = (self.acknowledged(), self.shared.sent.load(Ordering::Relaxed));
-            assert!(began.elapsed() < AGES, "{have} of {sent} acknowledged, waited for {wanted}");
+    pub(crate) async fn wait_for_more(&self, messages: u64) {
+        let (wanted, began) = (self.acknowledged_count() + messages, Instant::now());
+        while self.acknowledged_count() < wanted {
+            let (have, sent) =
+                (self.acknowledged_count(), self.shared.sent.load(Ordering::Relaxed));
+            assert!(
+                began.elapsed() < TEST_TIMEOUT,
+                "{have} of {sent} acknowledged, waited for {wanted}"
+            );
             sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// No new messages but those of a limited plan; waits until all are
     /// acknowledged.
-    pub(crate) async fn finish(mut self) -> Traffic {
+    pub(crate) async fn finish_fleet(mut self) -> FleetTraffic {
         self.shared.is_over.send_replace(true);
-        let mut traffic = Traffic::default();
+        let mut traffic = FleetTraffic::default();
         let all = async {
             while let Some(device) = self.devices.join_next().await {
-                traffic.absorb(device.expect("a device does not panic"));
+                traffic.merge(device.expect("a device does not panic"));
             }
         };
-        if timeout(AGES, all).await.is_err() {
+        if timeout(TEST_TIMEOUT, all).await.is_err() {
             let sent = self.shared.sent.load(Ordering::Relaxed);
-            panic!("{} of {sent} messages acknowledged, and then none", self.acknowledged());
+            panic!("{} of {sent} messages acknowledged, and then none", self.acknowledged_count());
         }
         traffic
     }
 }
 
 /// A message without acknowledgement.
-struct Open {
+struct UnacknowledgedMessage {
     id: u16,
     serial: u64,
     payload: String,
     since: Instant,
 }
 
-struct Device {
+struct FleetDevice {
     port: u16,
-    version: Version,
+    version: ProtocolLevel,
     client_id: String,
     name: String,
     topic: String,
-    plan: Plan,
-    shared: Arc<Shared>,
-    traffic: Traffic,
-    open: VecDeque<Open>,
+    plan: FleetPlan,
+    shared: Arc<FleetState>,
+    traffic: FleetTraffic,
+    open: VecDeque<UnacknowledgedMessage>,
     /// Of the next message.
     serial: u64,
     /// Of the last packet. It goes on over connections, so that an
@@ -168,12 +172,12 @@ struct Device {
     due: Instant,
 }
 
-impl Device {
-    async fn run(mut self) -> Traffic {
+impl FleetDevice {
+    async fn run_device(mut self) -> FleetTraffic {
         loop {
             if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await {
                 // Whatever ended the connection, the next one makes up for it.
-                let _ = stream.set_nodelay(true).and(self.talk(&mut stream).await);
+                let _ = stream.set_nodelay(true).and(self.run_connection(&mut stream).await);
             }
             if self.is_done() {
                 return self.traffic;
@@ -195,15 +199,15 @@ impl Device {
     }
 
     /// One connection.
-    async fn talk(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
+    async fn run_connection(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         let Self { version, client_id, .. } = self;
-        stream.write_all(&mqtt::connect(*version, client_id, 0)).await?;
-        let mut framer = Framer::default();
-        let welcome = timeout(self.plan.patience, next(stream, &mut framer)).await??;
+        stream.write_all(&mqtt::encode_connect(*version, client_id, 0)).await?;
+        let mut framer = PacketFramer::default();
+        let welcome = timeout(self.plan.patience, next_packet(stream, &mut framer)).await??;
         if welcome.kind() != CONNACK || welcome.body.get(1) != Some(&0) {
             return Err(std::io::Error::other("not welcome"));
         }
-        self.repeat(stream).await?;
+        self.resend_open(stream).await?;
         let mut is_over = self.shared.is_over.subscribe();
         loop {
             self.send_due(stream).await?;
@@ -211,7 +215,7 @@ impl Device {
                 return stream.write_all(&[0xE0, 0]).await; // DISCONNECT
             }
             while let Some(packet) = framer.next() {
-                self.receive(&packet);
+                self.receive_packet(&packet);
             }
             let silent_at = self.open.front().map(|open| open.since + self.plan.patience);
             if silent_at.is_some_and(|at| at < Instant::now()) {
@@ -231,20 +235,22 @@ impl Device {
                 _ = is_over.changed() => {}
             }
             while let Some(packet) = framer.next() {
-                self.receive(&packet);
+                self.receive_packet(&packet);
             }
         }
     }
 
     /// Sends again what was not acknowledged, with new identifiers.
-    async fn repeat(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
+    async fn resend_open(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         for at in 0..self.open.len() {
             let id = self.next_id();
             let open = &mut self.open[at];
             (open.id, open.since) = (id, Instant::now());
             let (topic, payload) = (self.topic.as_bytes(), open.payload.as_bytes());
             let flags = self.plan.flags | DUP;
-            stream.write_all(&mqtt::publish(self.version, flags, topic, id, payload)).await?;
+            stream
+                .write_all(&mqtt::encode_publish(self.version, flags, topic, id, payload))
+                .await?;
             self.traffic.repeats += 1;
         }
         Ok(())
@@ -255,8 +261,8 @@ impl Device {
             let (id, serial, since) = (self.next_id(), self.serial, Instant::now());
             let payload = (self.plan.payload)(serial);
             let (topic, bytes) = (self.topic.as_bytes(), payload.as_bytes());
-            let packet = mqtt::publish(self.version, self.plan.flags, topic, id, bytes);
-            self.open.push_back(Open { id, serial, payload, since });
+            let packet = mqtt::encode_publish(self.version, self.plan.flags, topic, id, bytes);
+            self.open.push_back(UnacknowledgedMessage { id, serial, payload, since });
             (self.serial, self.due) = (serial + 1, self.due.max(since) + self.plan.every);
             self.traffic.sent += 1;
             self.shared.sent.fetch_add(1, Ordering::Relaxed);
@@ -265,11 +271,11 @@ impl Device {
         Ok(())
     }
 
-    fn receive(&mut self, packet: &Packet) {
+    fn receive_packet(&mut self, packet: &RawPacket) {
         if packet.kind() != PUBACK {
             return;
         }
-        let id = packet.acknowledged().unwrap_or_default();
+        let id = packet.acknowledged_id().unwrap_or_default();
         let code = packet.body.get(2).copied().unwrap_or_default();
         let at = self.open.iter().position(|open| open.id == id);
         let (name, oldest) = (&self.name, self.open.front().map(|open| open.id));
@@ -300,7 +306,10 @@ impl Device {
 }
 
 /// The next packet of a connection.
-pub(crate) async fn next(stream: &mut TcpStream, framer: &mut Framer) -> std::io::Result<Packet> {
+pub(crate) async fn next_packet(
+    stream: &mut TcpStream,
+    framer: &mut PacketFramer,
+) -> std::io::Result<RawPacket> {
     loop {
         if let Some(packet) = framer.next() {
             return Ok(packet);
@@ -315,7 +324,7 @@ pub(crate) async fn next(stream: &mut TcpStream, framer: &mut Framer) -> std::io
 
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum DeliveryAnswer {
     Acknowledged,
     Closed,
     /// Nothing for some seconds.
@@ -323,23 +332,28 @@ pub(crate) enum Answer {
 }
 
 /// Sends one message over a connection of its own.
-pub(crate) async fn deliver(port: u16, topic: &str, payload: &[u8]) -> std::io::Result<Answer> {
-    deliver_bytes(port, &mqtt::publish(Version::V3, 0, topic.as_bytes(), 1, payload)).await
+pub(crate) async fn deliver_message(
+    port: u16,
+    topic: &str,
+    payload: &[u8],
+) -> std::io::Result<DeliveryAnswer> {
+    deliver_bytes(port, &mqtt::encode_publish(ProtocolLevel::V3, 0, topic.as_bytes(), 1, payload))
+        .await
 }
 
 /// Sends bytes, whatever they are, over a connection of its own.
-pub(crate) async fn deliver_bytes(port: u16, bytes: &[u8]) -> std::io::Result<Answer> {
+pub(crate) async fn deliver_bytes(port: u16, bytes: &[u8]) -> std::io::Result<DeliveryAnswer> {
     /// For an answer that may never come.
     const PATIENCE: Duration = Duration::from_secs(5);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(&mqtt::connect(Version::V3, "single", 0)).await?;
-    let mut framer = Framer::default();
-    next(&mut stream, &mut framer).await?;
+    stream.write_all(&mqtt::encode_connect(ProtocolLevel::V3, "single", 0)).await?;
+    let mut framer = PacketFramer::default();
+    next_packet(&mut stream, &mut framer).await?;
     // It may be closed before all is written.
     let _ = stream.write_all(bytes).await;
-    match timeout(PATIENCE, next(&mut stream, &mut framer)).await {
-        Ok(Ok(packet)) if packet.kind() == PUBACK => Ok(Answer::Acknowledged),
-        Ok(_) => Ok(Answer::Closed),
-        Err(_) => Ok(Answer::Nothing),
+    match timeout(PATIENCE, next_packet(&mut stream, &mut framer)).await {
+        Ok(Ok(packet)) if packet.kind() == PUBACK => Ok(DeliveryAnswer::Acknowledged),
+        Ok(_) => Ok(DeliveryAnswer::Closed),
+        Err(_) => Ok(DeliveryAnswer::Nothing),
     }
 }

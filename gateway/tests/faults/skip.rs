@@ -3,9 +3,9 @@
 /// What is missing. With `MICROCLIMATE_BROKERS=required` that is a failure.
 #[derive(Debug, thiserror::Error)]
 #[error("needs {0}")]
-pub(crate) struct Skip(pub(crate) String);
+pub(crate) struct MissingTool(pub(crate) String);
 
-impl Skip {
+impl MissingTool {
     pub(crate) fn is_failure() -> bool {
         std::env::var("MICROCLIMATE_BROKERS").is_ok_and(|text| text == "required")
     }

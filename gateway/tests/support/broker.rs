@@ -8,20 +8,20 @@ use std::{
 };
 
 use super::{
-    Running, start,
-    wire::{Device, Version},
-    within,
+    RunningGateway, start_gateway,
+    wire::{ProtocolVersion, WireDevice},
+    within_timeout,
 };
 
 /// A Mosquitto with a store on disk; dropping it kills it.
-pub(crate) struct Broker {
+pub(crate) struct MosquittoFixture {
     program: PathBuf,
     dir: PathBuf,
     port: u16,
     child: Child,
 }
 
-impl Broker {
+impl MosquittoFixture {
     /// None where Mosquitto is not installed; in CI that is a failure.
     pub(crate) fn start(dir: &Path) -> Option<Self> {
         Self::start_with(dir, "")
@@ -46,13 +46,13 @@ impl Broker {
             dir.display()
         );
         fs::write(dir.join("mosquitto.conf"), config).unwrap();
-        let child = spawn(&program, &dir);
+        let child = spawn_mosquitto(&program, &dir);
         Some(Self { program, dir, port, child })
     }
 
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.child = spawn(&self.program, &self.dir);
+        self.child = spawn_mosquitto(&self.program, &self.dir);
     }
 
     pub(crate) fn kill(&mut self) {
@@ -61,32 +61,32 @@ impl Broker {
         self.child.wait().unwrap();
     }
 
-    pub(crate) async fn device(&self) -> Device {
+    pub(crate) async fn connect_device(&self) -> WireDevice {
         let address = ([127, 0, 0, 1], self.port).into();
         let answers = async {
             while std::net::TcpStream::connect(address).is_err() {
                 tokio::task::yield_now().await;
             }
         };
-        within(answers).await;
-        Device::connect(address, Version::V5).await
+        within_timeout(answers).await;
+        WireDevice::connect(address, ProtocolVersion::V5).await
     }
 
     /// A gateway that is connected to this broker.
-    pub(crate) async fn gateway(&self, dir: &Path, set: &[&str]) -> Running {
+    pub(crate) async fn start_gateway(&self, dir: &Path, set: &[&str]) -> RunningGateway {
         let port = format!("mqtt.port={}", self.port);
-        let gateway = start(dir, &[&["mqtt.mode=bridge", port.as_str()], set].concat());
+        let gateway = start_gateway(dir, &[&["mqtt.mode=bridge", port.as_str()], set].concat());
         let connected = async {
-            while !gateway.gateway.metrics().contains("gateway_ready 1") {
+            while !gateway.gateway.render_metrics().contains("gateway_ready 1") {
                 tokio::task::yield_now().await;
             }
         };
-        within(connected).await;
+        within_timeout(connected).await;
         gateway
     }
 }
 
-impl Drop for Broker {
+impl Drop for MosquittoFixture {
     fn drop(&mut self) {
         self.kill();
     }
@@ -96,7 +96,7 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn spawn(program: &Path, dir: &Path) -> Child {
+fn spawn_mosquitto(program: &Path, dir: &Path) -> Child {
     let mut command = Command::new(program);
     command.arg("-c").arg(dir.join("mosquitto.conf"));
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()

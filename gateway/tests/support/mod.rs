@@ -7,109 +7,113 @@ pub(crate) mod wire;
 
 use std::{net::SocketAddr, net::TcpListener, path::Path, time::Duration};
 
-use eventlog::{Entry, EventLog, Faults, Positions};
+use eventlog::{EventLog, FaultInjector, PartitionOffsets, StoredRecord};
 use gateway::{
-    Gateway, GatewayError, Settings, Sockets,
-    ledger::{Counts, Snapshot},
+    Gateway, GatewayError, GatewaySettings, GatewaySockets,
+    ledger::{LedgerCounts, LedgerSnapshot},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes; a test that waits so long has failed.
-pub(crate) const AGES: Duration = Duration::from_mins(1);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-pub(crate) struct Running {
+pub(crate) struct RunningGateway {
     pub(crate) gateway: Gateway,
-    pub(crate) settings: Settings,
+    pub(crate) settings: GatewaySettings,
     pub(crate) mqtt: SocketAddr,
     pub(crate) rest: SocketAddr,
     pub(crate) log: EventLog,
-    pub(crate) faults: Faults,
+    pub(crate) faults: FaultInjector,
     pub(crate) shutdown: CancellationToken,
     task: JoinHandle<Result<(), GatewayError>>,
 }
 
 /// Starts a gateway over the log in `dir`.
-pub(crate) fn start(dir: &Path, set: &[&str]) -> Running {
-    try_start(dir, set).unwrap()
+pub(crate) fn start_gateway(dir: &Path, set: &[&str]) -> RunningGateway {
+    try_start_gateway(dir, set).unwrap()
 }
 
 /// Starts a gateway over the log in `dir`, where its files can be used.
-pub(crate) fn try_start(dir: &Path, set: &[&str]) -> Result<Running, GatewayError> {
+pub(crate) fn try_start_gateway(dir: &Path, set: &[&str]) -> Result<RunningGateway, GatewayError> {
     let mut set: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
     set.push(format!("log.dir={}", dir.display()));
-    let settings = Settings::load(None, &set).unwrap();
-    let faults = Faults::default();
-    let log = EventLog::open_with(&settings.log, faults.clone()).unwrap();
+    let settings = GatewaySettings::load(None, &set).unwrap();
+    let faults = FaultInjector::default();
+    let log = EventLog::open_with_faults(&settings.log, faults.clone()).unwrap();
     let gateway = Gateway::new(&settings, settings.metric_table().unwrap(), log.clone())?;
-    let (mqtt_socket, mqtt) = socket();
-    let (rest_socket, rest) = socket();
-    let sockets = Sockets { mqtt: Some(mqtt_socket), rest: Some(rest_socket) };
+    let (mqtt_socket, mqtt) = bind_socket();
+    let (rest_socket, rest) = bind_socket();
+    let sockets = GatewaySockets { mqtt: Some(mqtt_socket), rest: Some(rest_socket) };
     let shutdown = CancellationToken::new();
     let task = tokio::spawn({
         let (gateway, shutdown) = (gateway.clone(), shutdown.clone());
         async move { gateway.run(sockets, shutdown).await }
     });
-    Ok(Running { gateway, settings, mqtt, rest, log, faults, shutdown, task })
+    Ok(RunningGateway { gateway, settings, mqtt, rest, log, faults, shutdown, task })
 }
 
-fn socket() -> (TcpListener, SocketAddr) {
+fn bind_socket() -> (TcpListener, SocketAddr) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
 
-impl Running {
+impl RunningGateway {
     /// Waits until the gateway has ended.
-    pub(crate) async fn ended(&mut self) -> Result<(), GatewayError> {
-        within(&mut self.task).await.unwrap()
+    pub(crate) async fn wait_until_ended(&mut self) -> Result<(), GatewayError> {
+        within_timeout(&mut self.task).await.unwrap()
     }
 
     /// Ends it in the orderly way.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop_gateway(mut self) {
         self.shutdown.cancel();
-        self.ended().await.unwrap();
+        self.wait_until_ended().await.unwrap();
     }
 
     /// Waits until the ledger is as wanted.
-    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    pub(crate) async fn wait_until(
+        &self,
+        what: &str,
+        is_so: impl Fn(&LedgerSnapshot) -> bool,
+    ) -> LedgerSnapshot {
         let wait = async {
             loop {
-                let ledger = self.gateway.ledger();
+                let ledger = self.gateway.ledger_snapshot();
                 if is_so(&ledger) {
                     return ledger;
                 }
                 tokio::task::yield_now().await;
             }
         };
-        let found = tokio::time::timeout(AGES, wait).await;
-        found.unwrap_or_else(|_| panic!("not {what}: {:?}", self.gateway.ledger()))
+        let found = tokio::time::timeout(TEST_TIMEOUT, wait).await;
+        found.unwrap_or_else(|_| panic!("not {what}: {:?}", self.gateway.ledger_snapshot()))
     }
 
     /// Readings that were received, logged, dead-lettered, duplicates; all
     /// accounted for.
-    pub(crate) fn check(&self, expect: [u64; 4]) {
-        let totals = self.gateway.ledger().totals;
-        let Counts { received, logged, dead_lettered, duplicates, in_flight, .. } = totals;
+    pub(crate) fn check_totals(&self, expect: [u64; 4]) {
+        let totals = self.gateway.ledger_snapshot().totals;
+        let LedgerCounts { received, logged, dead_lettered, duplicates, in_flight, .. } = totals;
         assert_eq!([received, logged, dead_lettered, duplicates], expect, "{totals:?}");
         assert_eq!((in_flight, totals.unaccounted), (0, 0), "{totals:?}");
     }
 
     /// Everything in a topic of the log.
-    pub(crate) async fn read(&self, topic: &str) -> Vec<Entry> {
-        read(&self.log, topic).await
+    pub(crate) async fn read_topic(&self, topic: &str) -> Vec<StoredRecord> {
+        read_log(&self.log, topic).await
     }
 
     /// GET, as JSON.
-    pub(crate) async fn get(&self, path: &str) -> serde_json::Value {
+    pub(crate) async fn get_json(&self, path: &str) -> serde_json::Value {
         let url = format!("http://{}{path}", self.rest);
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         serde_json::from_str(&text).unwrap()
     }
 
     /// POST of JSON, answered as JSON.
-    pub(crate) async fn post(&self, path: &str, body: &str) -> serde_json::Value {
+    pub(crate) async fn post_json(&self, path: &str, body: &str) -> serde_json::Value {
         let url = format!("http://{}{path}", self.rest);
         let request = reqwest::Client::new().post(url).body(body.to_owned());
         let answer = request.header("content-type", "application/json").send().await.unwrap();
@@ -117,25 +121,25 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGateway {
     /// A held disk would hold the end of a failed test too.
     fn drop(&mut self) {
-        self.faults.release();
+        self.faults.release_syncs();
     }
 }
 
 /// Everything in a topic of a log.
-pub(crate) async fn read(log: &EventLog, topic: &str) -> Vec<Entry> {
-    let end: i64 = log.bounds(topic).unwrap().values().map(|offsets| offsets.end).sum();
-    let mut reader = log.reader(topic, &Positions::new()).unwrap();
+pub(crate) async fn read_log(log: &EventLog, topic: &str) -> Vec<StoredRecord> {
+    let end: i64 = log.offset_bounds(topic).unwrap().values().map(|offsets| offsets.end).sum();
+    let mut reader = log.open_reader(topic, &PartitionOffsets::new()).unwrap();
     let mut entries = Vec::new();
     while entries.len() < usize::try_from(end).unwrap() {
-        entries.extend(reader.next_batch(10_000, AGES).await.unwrap());
+        entries.extend(reader.next_batch(10_000, TEST_TIMEOUT).await.unwrap());
     }
     entries
 }
 
 /// The result of something that takes no time worth speaking of.
-pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(AGES, work).await.expect("an end")
+pub(crate) async fn within_timeout<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST_TIMEOUT, work).await.expect("an end")
 }

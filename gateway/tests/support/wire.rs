@@ -14,14 +14,14 @@ use tokio::{
 
 /// MQTT 3.1.1 or 5, by its protocol level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum ProtocolVersion {
     V3 = 4,
     V5 = 5,
 }
 
 /// What CONNECT says.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hello<'a> {
+pub(crate) struct ConnectPacket<'a> {
     /// The client identifier; none for one that no other connection has.
     pub(crate) client: Option<&'a str>,
     pub(crate) credentials: Option<(&'a str, &'a str)>,
@@ -34,7 +34,7 @@ pub(crate) struct Hello<'a> {
 
 /// A packet of the server that a test waits for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Packet {
+pub(crate) enum ServerPacket {
     /// CONNACK with its code.
     Connected(u8),
     /// CONNACK that says that the session is still there.
@@ -53,57 +53,58 @@ pub(crate) enum Packet {
 
 static CLIENTS: AtomicU64 = AtomicU64::new(0);
 
-pub(crate) struct Device {
+pub(crate) struct WireDevice {
     stream: TcpStream,
-    version: Version,
+    version: ProtocolVersion,
 }
 
-impl Device {
+impl WireDevice {
     /// Connects; returns what CONNACK says too.
-    pub(crate) async fn open(
+    pub(crate) async fn open_connection(
         address: SocketAddr,
-        version: Version,
-        hello: Hello<'_>,
-    ) -> (Self, Packet) {
+        version: ProtocolVersion,
+        hello: ConnectPacket<'_>,
+    ) -> (Self, ServerPacket) {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut device = Self { stream, version };
         let unique = || format!("device-{}", CLIENTS.fetch_add(1, Ordering::Relaxed));
         let client = hello.client.map_or_else(unique, str::to_owned);
-        let (mut flags, mut fields) = (if hello.keeps_session { 0 } else { 0b10 }, text(&client));
+        let (mut flags, mut fields) =
+            (if hello.keeps_session { 0 } else { 0b10 }, encode_text(&client));
         if let Some((topic, payload)) = hello.will {
             flags |= if hello.retains_will { 0b10_0100 } else { 0b100 };
-            fields.extend(device.properties());
-            fields.extend([text(topic), text(payload)].concat());
+            fields.extend(device.empty_properties());
+            fields.extend([encode_text(topic), encode_text(payload)].concat());
         }
         if let Some((user, password)) = hello.credentials {
             flags |= 0b1100_0000;
-            fields.extend([text(user), text(password)].concat());
+            fields.extend([encode_text(user), encode_text(password)].concat());
         }
-        let mut body = [text("MQTT"), vec![version as u8, flags, 0, 60]].concat();
-        if hello.keeps_session && version == Version::V5 {
+        let mut body = [encode_text("MQTT"), vec![version as u8, flags, 0, 60]].concat();
+        if hello.keeps_session && version == ProtocolVersion::V5 {
             // Session Expiry Interval, 3.1.2.11.2.
             body.extend([5, 0x11, 0, 0, 0x0E, 0x10]);
         } else {
-            body.extend(device.properties());
+            body.extend(device.empty_properties());
         }
         body.extend(fields);
         // The server may have closed the connection already.
-        let _ = device.send(0x10, &body).await;
-        let answer = device.next().await;
+        let _ = device.send_packet(0x10, &body).await;
+        let answer = device.next_packet().await;
         (device, answer)
     }
 
     /// Subscribes to a filter with QoS 0; returns SUBACK's code.
     pub(crate) async fn subscribe(&mut self, filter: &str) -> u8 {
         let mut body = vec![0, 9];
-        body.extend(self.properties());
-        body.extend(text(filter));
+        body.extend(self.empty_properties());
+        body.extend(encode_text(filter));
         body.push(0);
-        self.send(0x82, &body).await.unwrap();
+        self.send_packet(0x82, &body).await.unwrap();
         loop {
-            match self.next().await {
-                Packet::Subscribed(code) => return code,
-                Packet::Message(..) => {}
+            match self.next_packet().await {
+                ServerPacket::Subscribed(code) => return code,
+                ServerPacket::Message(..) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -111,22 +112,25 @@ impl Device {
 
     /// Subscribes to many filters at once; returns SUBACK's codes.
     pub(crate) async fn subscribe_all(&mut self, filters: &[&str]) -> Vec<u8> {
-        let mut body = [&[0, 9], self.properties()].concat();
+        let mut body = [&[0, 9], self.empty_properties()].concat();
         for filter in filters {
-            body.extend(text(filter));
+            body.extend(encode_text(filter));
             body.push(0);
         }
-        self.send(0x82, &body).await.unwrap();
+        self.send_packet(0x82, &body).await.unwrap();
         assert_eq!(self.stream.read_u8().await.unwrap(), 0x90, "SUBACK");
         let mut answer = vec![0; self.read_length().await.unwrap()];
         self.stream.read_exact(&mut answer).await.unwrap();
-        answer.split_off(2 + self.properties().len())
+        answer.split_off(2 + self.empty_properties().len())
     }
 
     /// Sends QoS 0 messages and a goodbye in one go, and closes.
-    pub(crate) async fn say_and_leave(mut self, topic: &str, payloads: &[String]) {
+    pub(crate) async fn send_all_and_leave(mut self, topic: &str, payloads: &[String]) {
         let message = |payload: &String| {
-            packet(0x30, &[&text(topic), self.properties(), payload.as_bytes()].concat())
+            encode_packet(
+                0x30,
+                &[&encode_text(topic), self.empty_properties(), payload.as_bytes()].concat(),
+            )
         };
         let mut bytes = payloads.iter().flat_map(message).collect::<Vec<u8>>();
         bytes.extend([0xE0, 0]);
@@ -135,33 +139,39 @@ impl Device {
     }
 
     /// Sends a QoS 0 message.
-    pub(crate) async fn say(&mut self, topic: &str, payload: &str, retain: bool) -> io::Result<()> {
-        let mut body = text(topic);
-        body.extend(self.properties());
+    pub(crate) async fn send_qos0(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        retain: bool,
+    ) -> io::Result<()> {
+        let mut body = encode_text(topic);
+        body.extend(self.empty_properties());
         body.extend(payload.as_bytes());
-        self.send(0x30 | u8::from(retain), &body).await
+        self.send_packet(0x30 | u8::from(retain), &body).await
     }
 
     /// Says goodbye; the session stays as CONNECT said.
-    pub(crate) async fn goodbye(mut self) {
-        self.send(0xE0, &[]).await.unwrap();
-        assert_eq!(self.next().await, Packet::End);
+    pub(crate) async fn disconnect(mut self) {
+        self.send_packet(0xE0, &[]).await.unwrap();
+        assert_eq!(self.next_packet().await, ServerPacket::End);
     }
 
     /// A QoS 1 message as it would be sent.
     pub(crate) fn packet_of(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
-        packet(0x32, &self.publication(id, topic, payload))
+        encode_packet(0x32, &self.publish_packet(id, topic, payload))
     }
 
     /// Sends bytes as they are.
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
     /// Connects as a device that is welcome.
-    pub(crate) async fn connect(address: SocketAddr, version: Version) -> Self {
-        let (device, answer) = Self::open(address, version, Hello::default()).await;
-        assert_eq!(answer, Packet::Connected(0));
+    pub(crate) async fn connect(address: SocketAddr, version: ProtocolVersion) -> Self {
+        let (device, answer) =
+            Self::open_connection(address, version, ConnectPacket::default()).await;
+        assert_eq!(answer, ServerPacket::Connected(0));
         device
     }
 
@@ -172,8 +182,8 @@ impl Device {
 
     /// Sends a QoS 0 message: nobody answers.
     pub(crate) async fn send_unacknowledged(&mut self, topic: &str, payload: &str) {
-        let body = [&text(topic), self.properties(), payload.as_bytes()].concat();
-        self.send(0x30, &body).await.unwrap();
+        let body = [&encode_text(topic), self.empty_properties(), payload.as_bytes()].concat();
+        self.send_packet(0x30, &body).await.unwrap();
     }
 
     /// Sends a QoS 1 message that a broker is to keep.
@@ -184,15 +194,15 @@ impl Device {
     /// Sends a QoS 1 message once more, flagged as such.
     pub(crate) async fn publish_again(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish_as(0x3A, id, topic, payload).await.unwrap();
-        assert_eq!(self.next().await, Packet::Acknowledged(id, 0));
+        assert_eq!(self.next_packet().await, ServerPacket::Acknowledged(id, 0));
     }
 
     /// Sends a QoS 2 message and goes through its whole exchange.
     pub(crate) async fn deliver_exactly_once(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish_as(0x34, id, topic, payload).await.unwrap();
-        assert_eq!(self.next().await, Packet::Other(5), "PUBREC");
-        self.send(0x62, &id.to_be_bytes()).await.unwrap();
-        assert_eq!(self.next().await, Packet::Other(7), "PUBCOMP");
+        assert_eq!(self.next_packet().await, ServerPacket::Other(5), "PUBREC");
+        self.send_packet(0x62, &id.to_be_bytes()).await.unwrap();
+        assert_eq!(self.next_packet().await, ServerPacket::Other(7), "PUBCOMP");
     }
 
     async fn publish_as(
@@ -202,14 +212,14 @@ impl Device {
         topic: &str,
         payload: &str,
     ) -> io::Result<()> {
-        let body = self.publication(id, topic, payload);
-        self.send(first, &body).await
+        let body = self.publish_packet(id, topic, payload);
+        self.send_packet(first, &body).await
     }
 
-    fn publication(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
-        let mut body = text(topic);
+    fn publish_packet(&self, id: u16, topic: &str, payload: &str) -> Vec<u8> {
+        let mut body = encode_text(topic);
         body.extend(id.to_be_bytes());
-        body.extend(self.properties());
+        body.extend(self.empty_properties());
         body.extend(payload.as_bytes());
         body
     }
@@ -224,8 +234,8 @@ impl Device {
         pause: impl Future,
     ) {
         let messages = (1..).zip(payloads);
-        let packets =
-            messages.map(|(id, payload)| packet(0x32, &self.publication(id, topic, payload)));
+        let packets = messages
+            .map(|(id, payload)| encode_packet(0x32, &self.publish_packet(id, topic, payload)));
         let bytes = packets.collect::<Vec<_>>().concat();
         self.stream.write_all(&bytes[..first_bytes]).await.unwrap();
         pause.await;
@@ -233,45 +243,45 @@ impl Device {
     }
 
     /// Sends a message and waits for its acknowledgement.
-    pub(crate) async fn deliver(&mut self, id: u16, topic: &str, payload: &str) {
+    pub(crate) async fn deliver_message(&mut self, id: u16, topic: &str, payload: &str) {
         self.publish(id, topic, payload).await.unwrap();
         // 16: taken, though nobody has subscribed (MQTT 5, 3.4.2.1).
-        let answer = self.next().await;
-        let expect = [0, 16].map(|code| Packet::Acknowledged(id, code));
+        let answer = self.next_packet().await;
+        let expect = [0, 16].map(|code| ServerPacket::Acknowledged(id, code));
         assert!(expect.contains(&answer), "{topic} {payload}: {answer:?}");
     }
 
     /// Asks whether the server is there, and waits for the answer.
     pub(crate) async fn ping(&mut self) {
-        self.send(0xC0, &[]).await.unwrap();
-        assert_eq!(self.next().await, Packet::Other(13));
+        self.send_packet(0xC0, &[]).await.unwrap();
+        assert_eq!(self.next_packet().await, ServerPacket::Other(13));
     }
 
     /// The next packet, whenever it comes.
-    pub(crate) async fn next(&mut self) -> Packet {
-        let Ok(first) = self.stream.read_u8().await else { return Packet::End };
-        let Ok(len) = self.read_length().await else { return Packet::End };
+    pub(crate) async fn next_packet(&mut self) -> ServerPacket {
+        let Ok(first) = self.stream.read_u8().await else { return ServerPacket::End };
+        let Ok(len) = self.read_length().await else { return ServerPacket::End };
         let mut body = vec![0; len];
         if self.stream.read_exact(&mut body).await.is_err() {
-            return Packet::End;
+            return ServerPacket::End;
         }
         match first >> 4 {
-            2 if body[0] == 1 => Packet::Resumed,
-            2 => Packet::Connected(body[1]),
+            2 if body[0] == 1 => ServerPacket::Resumed,
+            2 => ServerPacket::Connected(body[1]),
             3 => {
                 let len = usize::from(u16::from_be_bytes([body[0], body[1]]));
                 let (topic, rest) = body[2..].split_at(len);
                 // QoS 0 only; MQTT 5 has properties here, of which the server sends none.
-                let payload = if self.version == Version::V5 { &rest[1..] } else { rest };
+                let payload = if self.version == ProtocolVersion::V5 { &rest[1..] } else { rest };
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-                Packet::Message(text(topic), text(payload))
+                ServerPacket::Message(text(topic), text(payload))
             }
-            9 => Packet::Subscribed(*body.last().unwrap()),
+            9 => ServerPacket::Subscribed(*body.last().unwrap()),
             4 => {
                 let id = u16::from_be_bytes([body[0], body[1]]);
-                Packet::Acknowledged(id, body.get(2).copied().unwrap_or(0))
+                ServerPacket::Acknowledged(id, body.get(2).copied().unwrap_or(0))
             }
-            other => Packet::Other(other),
+            other => ServerPacket::Other(other),
         }
     }
 
@@ -295,16 +305,16 @@ impl Device {
     }
 
     /// MQTT 5 has properties; here there are none.
-    fn properties(&self) -> &'static [u8] {
-        if self.version == Version::V5 { &[0] } else { &[] }
+    fn empty_properties(&self) -> &'static [u8] {
+        if self.version == ProtocolVersion::V5 { &[0] } else { &[] }
     }
 
-    async fn send(&mut self, first: u8, body: &[u8]) -> io::Result<()> {
-        self.stream.write_all(&packet(first, body)).await
+    async fn send_packet(&mut self, first: u8, body: &[u8]) -> io::Result<()> {
+        self.stream.write_all(&encode_packet(first, body)).await
     }
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+fn encode_packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![first];
     let mut len = body.len();
     loop {
@@ -319,7 +329,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn text(text: &str) -> Vec<u8> {
+fn encode_text(text: &str) -> Vec<u8> {
     let len = u16::try_from(text.len()).unwrap();
     [&len.to_be_bytes()[..], text.as_bytes()].concat()
 }

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use crate::support::{program, root};
+use crate::support::{program_path, workspace_root};
 
 /// The commands and environments of our services, as the file has them.
-fn services() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
-    let text = std::fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+fn read_compose_services() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
+    let text = std::fs::read_to_string(workspace_root().join("docker-compose.yml")).unwrap();
     let (mut services, mut name): (BTreeMap<String, (Vec<String>, Vec<String>)>, _) =
         (BTreeMap::new(), String::new());
     for line in text.lines() {
@@ -28,18 +28,18 @@ fn services() -> BTreeMap<String, (Vec<String>, Vec<String>)> {
 }
 
 #[test]
-fn its_commands_configurations_and_variables_are_ones_the_programs_take() {
-    let services = services();
+fn programs_accept_its_commands_configurations_and_variables() {
+    let services = read_compose_services();
     let names: Vec<&str> = services.keys().map(String::as_str).collect();
     assert_eq!(names, ["feature-store", "firmware-sim", "gateway", "trainer"]);
     for (name, (command, variables)) in &services {
         let [binary, verb, flag, config] = command.as_slice() else { panic!("{command:?}") };
         assert_eq!((binary, flag.as_str()), (name, "--config"));
-        let help = Command::new(program(binary)).args([verb, "--help"]).output().unwrap();
+        let help = Command::new(program_path(binary)).args([verb, "--help"]).output().unwrap();
         assert!(help.status.success(), "{binary} has no command `{verb}`");
-        let config = root().join("deploy").join(config.rsplit('/').next().unwrap());
+        let config = workspace_root().join("deploy").join(config.rsplit('/').next().unwrap());
         // `defaults` loads the whole configuration and starts nothing.
-        let mut load = Command::new(program(binary));
+        let mut load = Command::new(program_path(binary));
         load.arg("--config").arg(&config).arg("defaults");
         load.envs(variables.iter().map(|name| (name, "a-token")));
         let loaded = load.output().unwrap();

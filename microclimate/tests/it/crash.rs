@@ -12,45 +12,45 @@ use std::{
 use eventlog::EventLog;
 
 use crate::{
-    history::{self, Dice, Plan},
-    support::{Broker, Running, program},
+    history::{self, HistoryPlan, HistoryRng},
+    support::{ChildProcess, ScriptedBroker, program_path},
 };
 
 /// How often each log's feature store is killed, unless the environment says.
-const CRASHES: usize = 12;
-const CRASHES_KEY: &str = "MICROCLIMATE_CRASHES";
+const CRASH_COUNT: usize = 12;
+const CRASH_COUNT_VARIABLE: &str = "MICROCLIMATE_CRASHES";
 /// Longest time for anything to happen.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[test]
 fn killed_anywhere_over_the_embedded_log_it_ends_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = eventlog::Settings::embedded(&dir.path().join("log"));
-    fill(&settings);
+    let settings = eventlog::EventLogConfig::for_embedded(&dir.path().join("log"));
+    fill_log(&settings);
     let set = vec![format!("log.dir={}", settings.dir.display())];
-    println!("{}", Bench { dir: dir.path(), set, log: "embedded" }.run());
+    println!("{}", CrashTest { dir: dir.path(), set, log: "embedded" }.run_crashes());
 }
 
 #[test]
 fn killed_anywhere_over_kafka_it_ends_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(kafka) = Broker::start("kafka", &["java", "mvn"], dir.path()) else { return };
+    let Some(kafka) = ScriptedBroker::start("kafka", &["java", "mvn"], dir.path()) else { return };
     let brokers = format!("127.0.0.1:{}", kafka.port);
-    fill(&eventlog::Settings::kafka(&brokers));
+    fill_log(&eventlog::EventLogConfig::for_kafka(&brokers));
     let set = vec!["log.kind=kafka".to_owned(), format!("log.kafka.brokers={brokers}")];
-    println!("{}", Bench { dir: dir.path(), set, log: "Kafka" }.run());
+    println!("{}", CrashTest { dir: dir.path(), set, log: "Kafka" }.run_crashes());
 }
 
-fn fill(settings: &eventlog::Settings) {
-    let records = history::records(&Plan { zones: 6, days: 2, seed: 7 });
+fn fill_log(settings: &eventlog::EventLogConfig) {
+    let records = history::generate_records(&HistoryPlan { zones: 6, days: 2, seed: 7 });
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        history::append(&EventLog::open(settings).unwrap(), &records).await;
+        history::append_records(&EventLog::open(settings).unwrap(), &records).await;
     });
 }
 
 /// One log, read by one feature store after the other.
-struct Bench<'a> {
+struct CrashTest<'a> {
     dir: &'a Path,
     set: Vec<String>,
     log: &'static str,
@@ -58,32 +58,32 @@ struct Bench<'a> {
 
 /// Where a program was when it was killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum At {
+enum CrashPoint {
     Start,
     Commit,
-    Between,
+    BetweenCommits,
 }
 
 /// What came of it.
 #[derive(Default)]
-struct Outcome {
+struct CrashStatistics {
     log: &'static str,
-    at: Vec<At>,
+    at: Vec<CrashPoint>,
     rounds: usize,
     took: Duration,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for CrashStatistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |at: At| self.at.iter().filter(|own| **own == at).count();
+        let count = |at: CrashPoint| self.at.iter().filter(|own| **own == at).count();
         write!(
             f,
             "| {} | {} | {} | {} | {} | {} | 0 | {:.0} s |",
             self.log,
             self.at.len(),
-            count(At::Start),
-            count(At::Commit),
-            count(At::Between),
+            count(CrashPoint::Start),
+            count(CrashPoint::Commit),
+            count(CrashPoint::BetweenCommits),
             self.rounds,
             self.took.as_secs_f64()
         )
@@ -92,40 +92,41 @@ impl fmt::Display for Outcome {
 
 /// When to kill.
 #[derive(Clone, Copy)]
-enum Aim {
+enum KillTime {
     /// So long after the start.
-    Time(Duration),
+    AfterStart(Duration),
     /// So long after that many commits.
-    Commits(u64, Duration),
+    AfterCommits(u64, Duration),
 }
 
-impl Bench<'_> {
-    fn run(&self) -> Outcome {
-        let crashes = std::env::var(CRASHES_KEY).map_or(CRASHES, |n| n.parse().unwrap());
+impl CrashTest<'_> {
+    fn run_crashes(&self) -> CrashStatistics {
+        let crashes =
+            std::env::var(CRASH_COUNT_VARIABLE).map_or(CRASH_COUNT, |n| n.parse().unwrap());
         let start = Instant::now();
         let whole = self.dir.join("whole.duckdb");
-        assert!(self.start(&whole).live(None).is_none(), "it is left alone");
+        assert!(self.start_store(&whole).run_until_killed(None).is_none(), "it is left alone");
         history::check_consistent(&whole);
-        let expect = history::state(&whole);
-        let mut dice = Dice(20_250_602);
-        let mut outcome = Outcome { log: self.log, ..Outcome::default() };
+        let expect = history::read_store_state(&whole);
+        let mut dice = HistoryRng(20_250_602);
+        let mut outcome = CrashStatistics { log: self.log, ..CrashStatistics::default() };
         while outcome.at.len() < crashes {
             let path = self.dir.join(format!("round-{}.duckdb", outcome.rounds));
             loop {
                 let left = crashes - outcome.at.len();
-                let aim = (left > 0).then(|| aim(&mut dice));
-                let Some(at) = self.start(&path).live(aim) else { break };
+                let aim = (left > 0).then(|| choose_kill_time(&mut dice));
+                let Some(at) = self.start_store(&path).run_until_killed(aim) else { break };
                 outcome.at.push(at);
                 println!("{}: kill {} {at:?}", self.log, outcome.at.len());
                 // Not always: to look replays the write-ahead log, which the
                 // next start is to do.
-                if dice.below(2) == 0 && path.exists() && at != At::Start {
+                if dice.next_below(2) == 0 && path.exists() && at != CrashPoint::Start {
                     history::check_consistent(&path);
                 }
             }
             outcome.rounds += 1;
             history::check_consistent(&path);
-            let state = history::state(&path);
+            let state = history::read_store_state(&path);
             for (key, value) in &expect {
                 assert_eq!(state.get(key), Some(value), "{key:?}");
             }
@@ -136,8 +137,8 @@ impl Bench<'_> {
         outcome
     }
 
-    fn start(&self, path: &Path) -> Program {
-        let mut command = Command::new(program("feature-store"));
+    fn start_store(&self, path: &Path) -> StoreProcess {
+        let mut command = Command::new(program_path("feature-store"));
         command.arg("run").current_dir(self.dir).env("RUST_LOG", "warn,feature_store=debug");
         let own = [
             format!("store.path={}", path.display()),
@@ -157,45 +158,48 @@ impl Bench<'_> {
                 }
             }
         });
-        Program { path: path.to_owned(), running: Running(child), lines }
+        StoreProcess { path: path.to_owned(), running: ChildProcess(child), lines }
     }
 }
 
-fn aim(dice: &mut Dice) -> Aim {
-    if dice.below(2) == 0 {
-        Aim::Time(Duration::from_micros(dice.below(900_000)))
+fn choose_kill_time(dice: &mut HistoryRng) -> KillTime {
+    if dice.next_below(2) == 0 {
+        KillTime::AfterStart(Duration::from_micros(dice.next_below(900_000)))
     } else {
-        Aim::Commits(1 + dice.below(12), Duration::from_micros(dice.below(30_000)))
+        KillTime::AfterCommits(
+            1 + dice.next_below(12),
+            Duration::from_micros(dice.next_below(30_000)),
+        )
     }
 }
 
 /// A feature store that tells what it does.
-struct Program {
+struct StoreProcess {
     path: PathBuf,
-    running: Running,
+    running: ChildProcess,
     lines: Receiver<String>,
 }
 
-impl Program {
+impl StoreProcess {
     /// Lives until it is killed, and tells where that was; or until it has
     /// taken in the whole log and ended in peace.
-    fn live(mut self, aim: Option<Aim>) -> Option<At> {
-        let (mut at, mut commits, mut said) = (At::Start, 0, String::new());
+    fn run_until_killed(mut self, aim: Option<KillTime>) -> Option<CrashPoint> {
+        let (mut at, mut commits, mut said) = (CrashPoint::Start, 0, String::new());
         let start = Instant::now();
         let mut end = match aim {
-            Some(Aim::Time(after)) => Some(start + after),
+            Some(KillTime::AfterStart(after)) => Some(start + after),
             _ => None,
         };
         loop {
-            let patience = end.unwrap_or(start + PATIENCE);
+            let patience = end.unwrap_or(start + TEST_TIMEOUT);
             match self.lines.recv_timeout(patience.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains("caught up") => break,
                 Ok(line) => {
                     if line.contains(" committing ") {
-                        at = At::Commit;
+                        at = CrashPoint::Commit;
                     } else if line.contains(" committed ") {
-                        (at, commits) = (At::Between, commits + 1);
-                        if let Some(Aim::Commits(wanted, after)) = aim
+                        (at, commits) = (CrashPoint::BetweenCommits, commits + 1);
+                        if let Some(KillTime::AfterCommits(wanted, after)) = aim
                             && commits == wanted
                         {
                             end = Some(Instant::now() + after);

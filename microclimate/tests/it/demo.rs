@@ -7,10 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::program;
+use crate::support::program_path;
 
-fn demo(dir: &std::path::Path, args: &[&str]) -> Output {
-    Command::new(program("microclimate"))
+fn run_demo(dir: &std::path::Path, args: &[&str]) -> Output {
+    Command::new(program_path("microclimate"))
         .args(["demo", "--once", "--json", "--data-dir"])
         .arg(dir)
         .args(["--set", "gateway.mqtt.listen=127.0.0.1:0", "--set", "rest.listen=127.0.0.1:0"])
@@ -22,7 +22,7 @@ fn demo(dir: &std::path::Path, args: &[&str]) -> Output {
 #[test]
 fn two_simulated_days_become_leaderboards_and_predictions() {
     let dir = tempfile::tempdir().unwrap();
-    let ran = demo(&dir.path().join("data"), &["--days", "2"]);
+    let ran = run_demo(&dir.path().join("data"), &["--days", "2"]);
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let summary: Value = serde_json::from_slice(&ran.stdout).expect("one JSON on stdout, no more");
     let readings = &summary["readings"];
@@ -66,7 +66,7 @@ fn recorded_rooms_without_soil_say_so_and_the_rest_goes_on() {
     temperature += "nonsense\n";
     std::fs::write(room.join("temperature.csv"), temperature).unwrap();
     let replay = dir.path().display().to_string();
-    let ran = demo(
+    let ran = run_demo(
         &dir.path().join("data"),
         &["--replay", &replay, "--layout", "keti", "--rooms", "413"],
     );
@@ -81,10 +81,10 @@ fn recorded_rooms_without_soil_say_so_and_the_rest_goes_on() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_place_and_hint() {
+fn invalid_arguments_are_refused_with_place_and_hint() {
     let dir = tempfile::tempdir().unwrap();
     let check = |args: &[&str], parts: &[&str]| {
-        let ran = demo(&dir.path().join("data"), args);
+        let ran = run_demo(&dir.path().join("data"), args);
         let said = String::from_utf8_lossy(&ran.stderr);
         assert!(!ran.status.success(), "{args:?}");
         for part in parts {

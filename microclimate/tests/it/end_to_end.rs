@@ -4,16 +4,21 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Broker, Running, free_port, get, program, wait_for, wait_ready};
+use crate::support::{
+    ChildProcess, ScriptedBroker, free_port, get_json, program_path, wait_for_json,
+    wait_until_ready,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(mosquitto) = Broker::start("mosquitto", &["mosquitto"], dir.path()) else { return };
-    let Some(kafka) = Broker::start("kafka", &["java", "mvn"], dir.path()) else { return };
+    let Some(mosquitto) = ScriptedBroker::start("mosquitto", &["mosquitto"], dir.path()) else {
+        return;
+    };
+    let Some(kafka) = ScriptedBroker::start("kafka", &["java", "mvn"], dir.path()) else { return };
     let log = ["log.kind=kafka".to_owned(), format!("log.kafka.brokers=127.0.0.1:{}", kafka.port)];
     let command = |name: &str, verb: &str, set: &[String]| {
-        let mut command = Command::new(program(name));
+        let mut command = Command::new(program_path(name));
         command.current_dir(dir.path()).arg(verb);
         command.args(set.iter().flat_map(|set| ["--set", set]));
         command
@@ -23,14 +28,14 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     let listen = |port: u16| format!("rest.listen=127.0.0.1:{port}");
     let mqtt = ["mqtt.mode=bridge".to_owned(), format!("mqtt.port={}", mosquitto.port)];
     let of_gateway = [&mqtt[..], &log, &[listen(gateway_port)]].concat();
-    let _gateway = Running::start(&mut command("gateway", "run", &of_gateway));
+    let _gateway = ChildProcess::start(&mut command("gateway", "run", &of_gateway));
     let path = format!("store.path={}", dir.path().join("store.duckdb").display());
     let lateness = "engine.lateness_s=600".to_owned();
     let of_store = [&log[..], &[listen(store_port), path, lateness]].concat();
-    let mut store = Running::start(&mut command("feature-store", "run", &of_store));
+    let mut store = ChildProcess::start(&mut command("feature-store", "run", &of_store));
     let gateway_url = format!("http://127.0.0.1:{gateway_port}");
     let store_url = format!("http://127.0.0.1:{store_port}");
-    wait_ready(&format!("{gateway_url}/readyz")).await;
+    wait_until_ready(&format!("{gateway_url}/readyz")).await;
 
     // A day and a half of twelve devices, faults and all.
     let of_sim = [
@@ -47,7 +52,7 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     // Mosquitto acknowledges malformed messages too; they are its client's.
     assert_eq!(sent["readings_acknowledged"], sent["readings_published"], "{sent}");
 
-    let ledger = wait_for(&format!("{gateway_url}/ledger"), "everything received", |ledger| {
+    let ledger = wait_for_json(&format!("{gateway_url}/ledger"), "everything received", |ledger| {
         let totals = &ledger["totals"];
         totals["received"].as_u64() >= Some(published) && totals["in_flight"] == 0
     })
@@ -59,9 +64,9 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     // Killed in the middle of its work, it goes on where the last commit was.
     store.kill();
     drop(store);
-    let mut store = Running::start(&mut command("feature-store", "run", &of_store));
+    let mut store = ChildProcess::start(&mut command("feature-store", "run", &of_store));
     let logged = totals["logged"].as_u64().unwrap();
-    let counts = wait_for(&format!("{store_url}/v1/counts"), "everything stored", |counts| {
+    let counts = wait_for_json(&format!("{store_url}/v1/counts"), "everything stored", |counts| {
         counts["readings"].as_u64() >= Some(logged)
     })
     .await;
@@ -76,18 +81,19 @@ async fn from_mosquitto_over_kafka_to_a_served_prediction() {
     let leaderboard = comparison["tasks"][0]["leaderboard"].as_array().unwrap();
     assert!(leaderboard.len() >= 5, "{comparison}");
 
-    let mut trainer = Running::start(&mut command("trainer", "serve", &of_trainer));
+    let mut trainer = ChildProcess::start(&mut command("trainer", "serve", &of_trainer));
     let url =
         format!("http://127.0.0.1:{trainer_port}/v1/predict/temperature-10m?zone=house/room-1");
-    let said = wait_for(&url, "a prediction", |said| said["value"].is_number()).await;
+    let said = wait_for_json(&url, "a prediction", |said| said["value"].is_number()).await;
     let latest =
         format!("{store_url}/v1/features/latest?zones=house/room-1&names=temperature_last");
-    let now =
-        get(&latest).await.unwrap()["rows"][0]["features"]["temperature_last"].as_f64().unwrap();
+    let now = get_json(&latest).await.unwrap()["rows"][0]["features"]["temperature_last"]
+        .as_f64()
+        .unwrap();
     let (value, interval) = (said["value"].as_f64().unwrap(), &said["interval"]);
     assert!((value - now).abs() < 3.0, "{value} in ten minutes, {now} now");
     assert!(interval[0].as_f64() <= Some(value) && Some(value) <= interval[1].as_f64(), "{said}");
-    let unknown = get(&url.replace("house/room-1", "house/attic")).await.unwrap_err();
+    let unknown = get_json(&url.replace("house/room-1", "house/attic")).await.unwrap_err();
     assert!(unknown.contains("404") && unknown.contains("house/attic"), "{unknown}");
 
     assert!(trainer.terminate().success() && store.terminate().success(), "both drain on SIGTERM");

@@ -5,24 +5,24 @@ use std::{collections::BTreeMap, path::Path};
 
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
-use telemetry::{Reading, Report, SmolStr, Source, ZoneId, topic::READINGS};
+use telemetry::{ReportSource, SensorReading, SensorReport, SmolStr, ZoneId, topic::READINGS};
 
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
 
 /// How the history is laid out.
-pub(crate) struct Plan {
+pub(crate) struct HistoryPlan {
     pub(crate) zones: u32,
     pub(crate) days: i64,
     pub(crate) seed: u64,
 }
 
 /// Small, fast and the same everywhere: xorshift64*.
-pub(crate) struct Dice(pub(crate) u64);
+pub(crate) struct HistoryRng(pub(crate) u64);
 
-impl Dice {
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+impl HistoryRng {
+    pub(crate) fn next_below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -30,15 +30,15 @@ impl Dice {
     }
 
     fn once_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
+        self.next_below(times) == 0
     }
 }
 
 /// Log records, in the order in which they arrive: two devices a zone, a report
 /// every two minutes; some out of order, some twice, some hours late, some after
 /// all corrections, some wrong, some no reports at all.
-pub(crate) fn records(plan: &Plan) -> Vec<Record> {
-    let mut dice = Dice(plan.seed);
+pub(crate) fn generate_records(plan: &HistoryPlan) -> Vec<Record> {
+    let mut dice = HistoryRng(plan.seed);
     let mut sent: Vec<(i64, Record)> = Vec::new();
     for zone in 0..plan.zones {
         for device in 0..2_u32 {
@@ -47,20 +47,30 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
                 let event_ms = START_MS + tick * 2 * MINUTE_MS + i64::from(zone) * 1700;
                 // The second device of each third zone is offline for five hours a day.
                 let offline = zone % 3 == 0 && device == 1 && (300..450).contains(&(tick % 720));
-                let late_ms = match dice.below(400) {
-                    0..20 => dice.below(40 * 60_000) as i64,
+                let late_ms = match dice.next_below(400) {
+                    0..20 => dice.next_below(40 * 60_000) as i64,
                     20..22 => 3 * 60 * MINUTE_MS,
                     _ if offline => (450 - tick % 720) * 2 * MINUTE_MS,
-                    _ => dice.below(3000) as i64,
+                    _ => dice.next_below(3000) as i64,
                 };
-                let report =
-                    report(zone, &name, tick, event_ms, event_ms + late_ms, offline, &mut dice);
+                let report = generate_report(
+                    zone,
+                    &name,
+                    tick,
+                    event_ms,
+                    event_ms + late_ms,
+                    offline,
+                    &mut dice,
+                );
                 let key = report.zone.to_string();
                 let mut record = Record::new(key, report.to_json(), report.arrival_ms);
                 if dice.once_in(50) {
-                    sent.push((event_ms + late_ms + dice.below(600_000) as i64, record.clone()));
+                    sent.push((
+                        event_ms + late_ms + dice.next_below(600_000) as i64,
+                        record.clone(),
+                    ));
                 }
-                match dice.below(300) {
+                match dice.next_below(300) {
                     0 => record.payload = record.payload.slice(..record.payload.len() / 2),
                     1 => "farm/elsewhere".clone_into(&mut record.key),
                     _ => {}
@@ -73,17 +83,17 @@ pub(crate) fn records(plan: &Plan) -> Vec<Record> {
     sent.into_iter().map(|(_, record)| record).collect()
 }
 
-fn report(
+fn generate_report(
     zone: u32,
     device: &str,
     tick: i64,
     event_ms: i64,
     arrival_ms: i64,
     offline: bool,
-    dice: &mut Dice,
-) -> Report {
+    dice: &mut HistoryRng,
+) -> SensorReport {
     let hours = tick as f64 / 30.0;
-    let noise = |dice: &mut Dice| dice.below(100) as f64 / 100.0;
+    let noise = |dice: &mut HistoryRng| dice.next_below(100) as f64 / 100.0;
     let mut values = vec![
         ("temperature", 20.0 + 4.0 * (hours / 3.8).sin() + noise(dice)),
         ("humidity", 55.0 + 10.0 * (hours / 5.0).cos() + noise(dice)),
@@ -92,31 +102,31 @@ fn report(
         0 => values.push(("soil_moisture", 40.0 - (hours % 24.0) / 2.0 + noise(dice))),
         _ => values.push(("co2", (420.0 + 80.0 * noise(dice)).round())),
     }
-    match dice.below(250) {
+    match dice.next_below(250) {
         0 => values[0].1 = 579.0,
         1 => values[1].1 = f64::NAN,
         _ => {}
     }
-    let readings = values.into_iter().map(|(metric, value)| Reading {
+    let readings = values.into_iter().map(|(metric, value)| SensorReading {
         metric: metric.into(),
         event_ms,
         value: (value * 100.0).round() / 100.0,
     });
-    Report {
+    SensorReport {
         zone: ZoneId::new("farm", format!("bay-{zone}")),
         device: device.into(),
         // A new run each day.
         boot: Some(SmolStr::from(format!("run-{}", tick / 720))),
         seq: Some((tick % 720) as u64),
         arrival_ms,
-        source: if offline { Source::Backfill } else { Source::Replay },
+        source: if offline { ReportSource::Backfill } else { ReportSource::Replay },
         readings: readings.collect(),
     }
 }
 
 /// Appends records, and waits until they are durable.
-pub(crate) async fn append(log: &EventLog, records: &[Record]) {
-    let writer = log.writer(READINGS).unwrap();
+pub(crate) async fn append_records(log: &EventLog, records: &[Record]) {
+    let writer = log.open_writer(READINGS).unwrap();
     let mut receipts = Vec::new();
     for record in records {
         receipts.push(writer.append(record.clone()).await.unwrap());
@@ -127,12 +137,12 @@ pub(crate) async fn append(log: &EventLog, records: &[Record]) {
 }
 
 /// For each zone and layer: how many rows, and the sum of their hashes.
-pub(crate) type State = BTreeMap<(String, &'static str), (u64, String)>;
+pub(crate) type StoreState = BTreeMap<(String, &'static str), (u64, String)>;
 
 /// Everything that a file holds, so that any difference shows; by zone.
-pub(crate) fn state(path: &Path) -> State {
+pub(crate) fn read_store_state(path: &Path) -> StoreState {
     let connection = Connection::open(path).unwrap();
-    let mut state = State::new();
+    let mut state = StoreState::new();
     let mut add = |layer: &'static str, zone: &str, from: &str, columns: &str| {
         let sql = format!(
             "SELECT {zone}, count(*), sum(hash({columns})::HUGEINT)::VARCHAR FROM {from} GROUP BY 1"

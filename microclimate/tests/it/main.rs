@@ -1,10 +1,10 @@
 //! The programs as users run them. One binary, so that it links once.
 
 mod compose;
+mod consumer_group;
 mod crash;
 mod demo;
 mod end_to_end;
-mod group;
 mod history;
 mod support;
 mod up;

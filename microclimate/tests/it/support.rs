@@ -10,13 +10,13 @@ use std::{
 use serde_json::Value;
 
 /// The workspace's folder.
-pub(crate) fn root() -> &'static Path {
+pub(crate) fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
 /// A program of this workspace. Each has an integration test of its own, so
 /// `cargo test --workspace` builds them all.
-pub(crate) fn program(name: &str) -> PathBuf {
+pub(crate) fn program_path(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_microclimate")).with_file_name(name);
     assert!(path.is_file(), "{} is missing: run `cargo test --workspace`", path.display());
     path
@@ -34,9 +34,9 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A child that does not outlive the test.
-pub(crate) struct Running(pub(crate) Child);
+pub(crate) struct ChildProcess(pub(crate) Child);
 
-impl Running {
+impl ChildProcess {
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdout(Stdio::null()).spawn().unwrap())
     }
@@ -55,7 +55,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -63,13 +63,13 @@ impl Drop for Running {
 }
 
 /// A broker that one of `scripts/` starts and stops.
-pub(crate) struct Broker {
+pub(crate) struct ScriptedBroker {
     script: PathBuf,
     pub(crate) port: u16,
     dir: PathBuf,
 }
 
-impl Broker {
+impl ScriptedBroker {
     /// None, with the reason printed, where what it needs is missing; a
     /// failure where the environment says that it must be there.
     pub(crate) fn start(name: &str, needs: &[&str], dir: &Path) -> Option<Self> {
@@ -83,13 +83,17 @@ impl Broker {
             println!("skipped: {name} needs `{missing}`, which is not installed");
             return None;
         }
-        let (script, port) = (root().join("scripts").join(name), free_port());
+        let (script, port) = (workspace_root().join("scripts").join(name), free_port());
         let broker = Self { script, port, dir: dir.join(name) };
         // Not `output`: the broker would hold the pipe open.
         let log = dir.join(format!("{name}.start.log"));
         let to = std::fs::File::create(&log).unwrap();
-        let started =
-            broker.run("start").stdout(to.try_clone().unwrap()).stderr(to).status().unwrap();
+        let started = broker
+            .script_command("start")
+            .stdout(to.try_clone().unwrap())
+            .stderr(to)
+            .status()
+            .unwrap();
         if !started.success() {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             assert!(!required, "{name} is required here, and does not start: {said}");
@@ -99,25 +103,25 @@ impl Broker {
         Some(broker)
     }
 
-    fn run(&self, verb: &str) -> Command {
+    fn script_command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.script);
         command.args([verb, &self.port.to_string()]).arg(&self.dir);
         command
     }
 }
 
-impl Drop for Broker {
+impl Drop for ScriptedBroker {
     fn drop(&mut self) {
-        let _ = self.run("stop").status();
+        let _ = self.script_command("stop").status();
     }
 }
 
 /// The JSON at a URL, once it is there and `accept` accepts it.
-pub(crate) async fn wait_for(url: &str, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn wait_for_json(url: &str, what: &str, accept: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     let mut last = String::from("no answer");
     while start.elapsed() < Duration::from_secs(120) {
-        match get(url).await {
+        match get_json(url).await {
             Ok(answer) if accept(&answer) => return answer,
             Ok(answer) => last = answer.to_string(),
             Err(error) => last = error,
@@ -127,7 +131,7 @@ pub(crate) async fn wait_for(url: &str, what: &str, accept: impl Fn(&Value) -> b
     panic!("{url}: {what} did not come true in 120 s; last: {}", &last[..last.len().min(2000)]);
 }
 
-pub(crate) async fn get(url: &str) -> Result<Value, String> {
+pub(crate) async fn get_json(url: &str) -> Result<Value, String> {
     let answer = reqwest::get(url).await.map_err(|error| error.to_string())?;
     let (status, text) = (answer.status(), answer.text().await.map_err(|e| e.to_string())?);
     if status.is_success() {
@@ -138,7 +142,7 @@ pub(crate) async fn get(url: &str) -> Result<Value, String> {
 }
 
 /// Waits until a URL answers that all is well.
-pub(crate) async fn wait_ready(url: &str) {
+pub(crate) async fn wait_until_ready(url: &str) {
     for _ in 0..300 {
         if reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success()) {
             return;

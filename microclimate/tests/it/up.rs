@@ -2,23 +2,23 @@
 
 use std::process::Command;
 
-use crate::support::{Running, free_port, program, wait_ready};
+use crate::support::{ChildProcess, free_port, program_path, wait_until_ready};
 
 /// A house that takes messages as `mqtt` says, and its URL.
-fn up(dir: &std::path::Path, mqtt: &[String]) -> (Running, String) {
+fn start_microclimate(dir: &std::path::Path, mqtt: &[String]) -> (ChildProcess, String) {
     let rest = format!("127.0.0.1:{}", free_port());
-    let mut command = Command::new(program("microclimate"));
+    let mut command = Command::new(program_path("microclimate"));
     command.args(["up", "--data-dir"]).arg(dir).args(["--set", &format!("rest.listen={rest}")]);
     command.args(mqtt.iter().flat_map(|set| ["--set", set]));
-    (Running::start(&mut command), format!("http://{rest}"))
+    (ChildProcess::start(&mut command), format!("http://{rest}"))
 }
 
 #[tokio::test]
-async fn it_is_ready_when_it_takes_messages_and_only_then() {
+async fn it_is_ready_only_while_it_accepts_messages() {
     let dir = tempfile::tempdir().unwrap();
     let own = [format!("gateway.mqtt.listen=127.0.0.1:{}", free_port())];
-    let (_open, url) = up(&dir.path().join("open"), &own);
-    wait_ready(&format!("{url}/readyz")).await;
+    let (_open, url) = start_microclimate(&dir.path().join("open"), &own);
+    wait_until_ready(&format!("{url}/readyz")).await;
     let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap();
     assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4");
     let metrics = metrics.text().await.unwrap();
@@ -29,8 +29,8 @@ async fn it_is_ready_when_it_takes_messages_and_only_then() {
     // Of a broker that is not there it takes nothing.
     let none =
         ["gateway.mqtt.mode=bridge".to_owned(), format!("gateway.mqtt.port={}", free_port())];
-    let (_deaf, url) = up(&dir.path().join("deaf"), &none);
-    wait_ready(&format!("{url}/healthz")).await;
+    let (_deaf, url) = start_microclimate(&dir.path().join("deaf"), &none);
+    wait_until_ready(&format!("{url}/healthz")).await;
     let refused = reqwest::get(format!("{url}/readyz")).await.unwrap();
     assert_eq!(refused.status(), 503);
     let said = refused.text().await.unwrap();

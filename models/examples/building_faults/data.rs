@@ -20,7 +20,7 @@ pub(crate) const METRICS: [(&str, &str); 5] = [
 ];
 
 /// One metric of one room.
-pub(crate) struct Series {
+pub(crate) struct BuildingSeries {
     pub(crate) room: String,
     pub(crate) metric: &'static str,
     /// The newest reading of each minute, NaN where none is fresh; only
@@ -32,20 +32,20 @@ pub(crate) struct Series {
     pub(crate) implausible: usize,
 }
 
-impl Series {
+impl BuildingSeries {
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.room, self.metric)
     }
 }
 
 /// All series, and the minute (of the epoch) in which they begin.
-pub(crate) struct Building {
-    pub(crate) series: Vec<Series>,
+pub(crate) struct BuildingRecording {
+    pub(crate) series: Vec<BuildingSeries>,
     pub(crate) first_min: i64,
 }
 
-impl Building {
-    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
+impl BuildingRecording {
+    pub(crate) fn read_folder(folder: &Path) -> io::Result<Self> {
         let metrics = MetricTable::default();
         let mut rooms: Vec<PathBuf> =
             fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
@@ -72,12 +72,18 @@ impl Building {
             .map(|(room, metric, all)| {
                 let known = metrics.get(metric).expect("a metric that is built in");
                 let minutes = || first_min..last_min + 1;
-                let raw = furthest(&all, minutes());
+                let raw = furthest_per_minute(&all, minutes());
                 let readings = all.len();
                 let plausible: Vec<(i64, f64)> =
                     all.into_iter().filter(|(_, value)| known.is_plausible(*value)).collect();
                 let implausible = readings - plausible.len();
-                Series { room, metric, plausible: newest(&plausible, minutes()), raw, implausible }
+                BuildingSeries {
+                    room,
+                    metric,
+                    plausible: newest_per_minute(&plausible, minutes()),
+                    raw,
+                    implausible,
+                }
             })
             .collect();
         Ok(Self { series, first_min })
@@ -85,13 +91,13 @@ impl Building {
 
     /// The number of the minute at which a day of August 2013 begins, UTC; 32
     /// is the first of September.
-    pub(crate) fn day(&self, day: i64) -> usize {
+    pub(crate) fn first_minute_of_day(&self, day: i64) -> usize {
         // 2013-08-01 is day 15,918 of the epoch.
         (((15_917 + day) * 1440) - self.first_min).max(0) as usize
     }
 
     /// As `29 Aug 14:05`.
-    pub(crate) fn say(&self, minute: usize) -> String {
+    pub(crate) fn format_minute(&self, minute: usize) -> String {
         let all = self.first_min + minute as i64;
         let (day, rest) = (all.div_euclid(1440) - 15_917, all.rem_euclid(1440));
         let (day, month) = if day > 31 { (day - 31, "Sep") } else { (day, "Aug") };
@@ -99,7 +105,7 @@ impl Building {
     }
 }
 
-fn newest(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
+fn newest_per_minute(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
     let mut next = 0;
     minutes
         .map(|minute| {
@@ -115,7 +121,7 @@ fn newest(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
         .collect()
 }
 
-fn furthest(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
+fn furthest_per_minute(readings: &[(i64, f64)], minutes: Range<i64>) -> Vec<f64> {
     let of_minute = |minute: i64| {
         let at = minute * 60;
         let from = readings.partition_point(|(own, _)| *own <= at - 60);

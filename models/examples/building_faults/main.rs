@@ -7,14 +7,14 @@
 //! 29th on, with others put in. Nothing is learnt from the days that are judged.
 
 mod data;
-mod real;
+mod real_faults;
 
 use std::{env, path::PathBuf, time::Instant};
 
-use data::Building;
+use data::BuildingRecording;
 use models::detect::{
-    ConformalTails, Detector, FittedDetector,
-    minutes::{self, Judged, Kind, Usual, Verdict},
+    AnomalyDetector, ConformalTails, FittedDetector,
+    sensor_faults::{self, FaultEvaluation, FaultKind, FaultedSeries, NormalProfile},
 };
 use ndarray::{ArrayView1, Axis, concatenate};
 use rayon::prelude::*;
@@ -26,25 +26,26 @@ const TEST: i64 = 29;
 const SEED: u64 = 1;
 
 /// Parts of all series that can be judged.
-struct Parts {
+struct JudgedParts {
     names: Vec<usize>,
     learn: ndarray::Array2<f64>,
-    choice: Vec<Judged>,
-    test: Vec<Judged>,
+    choice: Vec<FaultedSeries>,
+    test: Vec<FaultedSeries>,
 }
 
-fn parts(building: &Building) -> Parts {
+fn split_parts(building: &BuildingRecording) -> JudgedParts {
     let minutes = building.series[0].plausible.len();
-    let [detectors, choice, test] = [DETECTORS, CHOICE, TEST].map(|day| building.day(day));
+    let [detectors, choice, test] =
+        [DETECTORS, CHOICE, TEST].map(|day| building.first_minute_of_day(day));
     // Motion and other switches are stuck most of the time by nature.
     let judged: Vec<_> = (building.series.par_iter().enumerate())
         .filter(|(_, series)| series.metric != "motion")
         .filter_map(|(number, series)| {
             let values = &series.plausible;
-            let usual = Usual::of(&values[..detectors])?;
+            let usual = NormalProfile::from_values(&values[..detectors])?;
             let part = |range, seed: Option<u64>| {
                 let seed = seed.map(|seed| 1_000_000 * seed + number as u64);
-                Judged::of(values, range, &usual, seed)
+                FaultedSeries::from_series(values, range, &usual, seed)
             };
             Some((
                 number,
@@ -62,21 +63,21 @@ fn parts(building: &Building) -> Parts {
         choice.push(first);
         test.push(second);
     }
-    Parts { names, learn, choice, test }
+    JudgedParts { names, learn, choice, test }
 }
 
-fn scores(fitted: &FittedDetector, parts: &[Judged]) -> Vec<Vec<f64>> {
-    parts.par_iter().map(|own| fitted.score(own.rows.view()).to_vec()).collect()
+fn score_parts(fitted: &FittedDetector, parts: &[FaultedSeries]) -> Vec<Vec<f64>> {
+    parts.par_iter().map(|own| fitted.score_rows(own.rows.view()).to_vec()).collect()
 }
 
-fn say_kinds(verdict: &Verdict) {
+fn print_kinds(verdict: &FaultEvaluation) {
     println!("\nof each kind, with one false alarm a day and series:");
     println!(
         "{:8} {:>7} {:>6} {:>6} {:>10}  called",
         "kind", "PR-AUC", "faults", "found", "delay min"
     );
     for of in &verdict.kinds {
-        let called: Vec<String> = Kind::ALL
+        let called: Vec<String> = FaultKind::ALL
             .iter()
             .zip(of.called)
             .filter(|(_, times)| *times > 0)
@@ -99,12 +100,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(words.next().ok_or("expected the folder of the KETI data")?);
     let only: Vec<String> = words.collect();
     let start = Instant::now();
-    let building = Building::read(&folder)?;
+    let building = BuildingRecording::read_folder(&folder)?;
     println!("read {} series in {:.1} s", building.series.len(), start.elapsed().as_secs_f64());
     let start = Instant::now();
-    let parts = parts(&building);
+    let parts = split_parts(&building);
     let minutes: usize = parts.test.iter().map(|own| own.known.len()).sum();
-    let known = parts.test.iter().flat_map(|own| own.kinds().into_iter().zip(own.known.clone()));
+    let known =
+        parts.test.iter().flat_map(|own| own.minute_kinds().into_iter().zip(own.known.clone()));
     let known: Vec<bool> =
         known.filter(|(_, known)| *known).map(|(kind, _)| kind.is_some()).collect();
     let share = known.iter().filter(|label| **label).count() as f64 / known.len() as f64;
@@ -128,24 +130,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "fit s",
         "µs a row"
     );
-    let kinds = minutes::detectors().into_iter().find(|own| own.name() == ConformalTails::NAME);
+    let kinds =
+        sensor_faults::all_detectors().into_iter().find(|own| own.name() == ConformalTails::NAME);
     let kinds = kinds.ok_or("no detector tells channels apart")?.fit(parts.learn.view(), SEED)?;
-    let parts_of = |row: ArrayView1<f64>| kinds.parts(row).expect("it does").to_vec();
-    let mut best: Option<(f64, Vec<Vec<f64>>, Verdict, Box<dyn Detector>, FittedDetector)> = None;
-    for detector in minutes::detectors() {
+    let parts_of = |row: ArrayView1<f64>| kinds.input_scores(row).expect("it does").to_vec();
+    let mut best: Option<(
+        f64,
+        Vec<Vec<f64>>,
+        FaultEvaluation,
+        Box<dyn AnomalyDetector>,
+        FittedDetector,
+    )> = None;
+    for detector in sensor_faults::all_detectors() {
         if !only.is_empty() && !only.iter().any(|word| detector.name().contains(word)) {
             continue;
         }
         let start = Instant::now();
         let fitted = detector.fit(parts.learn.view(), SEED)?;
         let fit_s = start.elapsed().as_secs_f64();
-        let chosen = Verdict::of(&parts.choice, &scores(&fitted, &parts.choice), &parts_of).pr_auc;
+        let chosen = FaultEvaluation::from_scores(
+            &parts.choice,
+            &score_parts(&fitted, &parts.choice),
+            &parts_of,
+        )
+        .pr_auc;
         let start = Instant::now();
-        let said = scores(&fitted, &parts.test);
+        let said = score_parts(&fitted, &parts.test);
         let row_us = start.elapsed().as_secs_f64() * 1e6 / minutes as f64;
-        let verdict = Verdict::of(&parts.test, &said, &parts_of);
+        let verdict = FaultEvaluation::from_scores(&parts.test, &said, &parts_of);
         let recall =
-            |recall: Option<models::stats::events::Recall>| recall.map_or(0.0, |r| r.events);
+            |recall: Option<models::stats::events::EventRecall>| recall.map_or(0.0, |r| r.events);
         println!(
             "{:26} {chosen:6.3} {:6.3} {:6.3} {:9.3} {:9.3} {:9.1} {fit_s:7.2} {row_us:8.2}",
             detector.name(),
@@ -161,7 +175,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let (_, said, verdict, detector, _) = best.ok_or("no such detector")?;
     println!("\nchosen: {}", detector.name());
-    say_kinds(&verdict);
+    print_kinds(&verdict);
     println!("\nof each metric:");
     for (_, metric) in data::METRICS {
         let own: Vec<usize> = (0..parts.names.len())
@@ -170,11 +184,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if own.is_empty() {
             continue;
         }
-        let judged: Vec<Judged> = own.iter().map(|i| parts.test[*i].clone()).collect();
+        let judged: Vec<FaultedSeries> = own.iter().map(|i| parts.test[*i].clone()).collect();
         let scores: Vec<Vec<f64>> = own.iter().map(|i| said[*i].clone()).collect();
-        let verdict = Verdict::of(&judged, &scores, &parts_of);
+        let verdict = FaultEvaluation::from_scores(&judged, &scores, &parts_of);
         println!("{metric:12} PR-AUC {:.3}, VUS-PR {:.3}", verdict.pr_auc, verdict.vus_pr);
     }
-    real::say(&building);
+    real_faults::print_real_faults(&building);
     Ok(())
 }

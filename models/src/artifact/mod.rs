@@ -1,36 +1,36 @@
 //! A model in a file, checked when it is read.
 //!
 //! # Layout
-//! - [`Artifact`]: a model, and the [`Card`] that says what it was learnt from and
+//! - [`ModelArtifact`]: a model, and the [`ModelCard`] that says what it was learnt from and
 //!   how good it was
 //! - [`facts`]: where it comes from: data, libraries, settings
 //! - [`profile`]: what its inputs looked like in training
 //! - [`golden`]: rows that it is asked again whenever it is read
 //! - `file`: the file's form
 
-pub mod facts;
-mod file;
-pub mod golden;
-pub mod profile;
+mod file_format;
+pub mod golden_rows;
+pub mod input_profile;
+pub mod provenance;
 
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use crate::{Fitted, Schema, classify::FittedClassifier, detect::FittedDetector};
+use crate::{FeatureSchema, FittedRegressor, classify::FittedClassifier, detect::FittedDetector};
 
-pub use facts::Facts;
-pub use file::BYTES_MAX;
-pub use golden::Golden;
-pub use profile::{Profile, Strangeness};
+pub use file_format::BYTES_MAX;
+pub use golden_rows::GoldenRows;
+pub use input_profile::{InputDeviation, InputProfile};
+pub use provenance::ModelProvenance;
 
 /// What a model says, in one of three ways.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Predictor {
     /// Numbers.
-    Regressor(Fitted),
+    Regressor(FittedRegressor),
     /// Classes, with their probabilities.
     Classifier(FittedClassifier),
     /// How unusual a row is.
@@ -44,33 +44,33 @@ impl Predictor {
     pub fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
             Self::Regressor(fitted) => fitted.predict(x),
-            Self::Classifier(fitted) => fitted.mean_class(x),
-            Self::Detector(fitted) => fitted.score(x),
+            Self::Classifier(fitted) => fitted.predict_mean_class(x),
+            Self::Detector(fitted) => fitted.score_rows(x),
         }
     }
 
     /// rows × classes, of a classifier, or of a regressor that learnt classes.
     #[must_use]
-    pub fn probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
+    pub fn predict_probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
         match self {
-            Self::Classifier(fitted) => Some(fitted.probabilities(x)),
-            Self::Regressor(fitted) => fitted.probabilities(x),
+            Self::Classifier(fitted) => Some(fitted.predict_probabilities(x)),
+            Self::Regressor(fitted) => fitted.predict_probabilities(x),
             Self::Detector(_) => None,
         }
     }
 
-    /// Whether it says [`Predictor::probabilities`].
+    /// Whether it says [`Predictor::predict_probabilities`].
     #[must_use]
     pub const fn has_probabilities(&self) -> bool {
-        matches!(self, Self::Classifier(_) | Self::Regressor(Fitted::Classes(_)))
+        matches!(self, Self::Classifier(_) | Self::Regressor(FittedRegressor::Classes(_)))
     }
 
     /// Levels and the quantiles at them, of a model that learns a distribution;
-    /// see [`Fitted::quantiles`].
+    /// see [`FittedRegressor::predict_quantiles`].
     #[must_use]
-    pub fn quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
+    pub fn predict_quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
         match self {
-            Self::Regressor(fitted) => fitted.quantiles(x),
+            Self::Regressor(fitted) => fitted.predict_quantiles(x),
             Self::Classifier(_) | Self::Detector(_) => None,
         }
     }
@@ -78,13 +78,13 @@ impl Predictor {
 
 /// What an artifact says of its model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Card {
+pub struct ModelCard {
     /// The task.
     pub task: String,
     /// The model's name in leaderboards.
     pub model: String,
     /// Its inputs.
-    pub schema: Schema,
+    pub schema: FeatureSchema,
     /// Of predictions.
     pub unit: String,
     /// First and last event time that it was learnt from, UTC ms.
@@ -98,18 +98,18 @@ pub struct Card {
     /// Of this program.
     pub code_version: String,
     /// Where it comes from.
-    pub facts: Facts,
+    pub facts: ModelProvenance,
     /// What the serving side keeps with it.
     pub serving: serde_json::Value,
 }
 
 /// A model, what it was learnt from, and how good it was.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Artifact {
+pub struct ModelArtifact {
     /// What it says of itself.
-    pub card: Card,
+    pub card: ModelCard,
     /// Some inputs and what the model said to them.
-    pub golden: Golden,
+    pub golden: GoldenRows,
     /// The model itself.
     pub predictor: Predictor,
 }

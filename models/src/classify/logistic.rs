@@ -3,8 +3,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 use serde::{Deserialize, Serialize};
 
-use super::{Classifier, FittedClassifier, Labelled};
-use crate::{FitError, Missing, fill::Scaler, linalg};
+use super::{Classifier, FittedClassifier, LabelledDataset};
+use crate::{FitError, MissingPolicy, linalg, scaling::FeatureScaler};
 
 /// Multinomial logistic regression on standardised inputs, with the penalty
 /// ‖w‖²/2 on the weights: D. R. Cox, JRSS B 20(2), 1958. Fitted by steps that
@@ -24,8 +24,8 @@ const TOLERANCE: f64 = 1e-5;
 
 /// Weights of standardised inputs, inputs × classes.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Logistic {
-    scaler: Scaler,
+pub struct FittedLogistic {
+    scaler: FeatureScaler,
     weights: Array2<f64>,
     intercepts: Array1<f64>,
     shares: Vec<f64>,
@@ -40,33 +40,36 @@ impl Classifier for LogisticRegression {
         20_000
     }
 
-    fn missing(&self) -> Missing {
-        Missing::MedianAndFlag
+    fn missing_policy(&self) -> MissingPolicy {
+        MissingPolicy::MedianAndFlag
     }
 
-    fn fit(&self, data: &Labelled, _: u64) -> Result<FittedClassifier, FitError> {
-        data.several_classes()?;
-        let scaler = Scaler::with_flags(data.x.view());
-        let truth = Array2::from_shape_fn((data.rows(), data.classes.len()), |(row, class)| {
-            f64::from(u8::from(data.y[row] == class))
-        });
+    fn fit(&self, data: &LabelledDataset, _: u64) -> Result<FittedClassifier, FitError> {
+        data.require_several_classes()?;
+        let scaler = FeatureScaler::fit_with_flags(data.x.view());
+        let truth =
+            Array2::from_shape_fn((data.row_count(), data.classes.len()), |(row, class)| {
+                f64::from(u8::from(data.y[row] == class))
+            });
         let weights =
-            climb(scaler.apply(data.x.view()), &truth).ok_or_else(|| FitError::Library {
-                model: self.name(),
-                what: "the equations of a step have no solution".to_owned(),
+            maximise_likelihood(scaler.scale_rows(data.x.view()), &truth).ok_or_else(|| {
+                FitError::Library {
+                    model: self.name(),
+                    what: "the equations of a step have no solution".to_owned(),
+                }
             })?;
         let (intercepts, weights) = weights.view().split_at(Axis(0), 1);
-        Ok(FittedClassifier::Logistic(Logistic {
+        Ok(FittedClassifier::Logistic(FittedLogistic {
             scaler,
             weights: weights.to_owned(),
             intercepts: intercepts.row(0).to_owned(),
-            shares: data.shares(),
+            shares: data.class_shares(),
         }))
     }
 }
 
 /// The most likely weights, a row of intercepts and one row an input.
-fn climb(x: Array2<f64>, truth: &Array2<f64>) -> Option<Array2<f64>> {
+fn maximise_likelihood(x: Array2<f64>, truth: &Array2<f64>) -> Option<Array2<f64>> {
     let x = concatenate![Axis(1), Array2::ones((x.nrows(), 1)), x];
     let mut penalty = Array1::from_elem(x.ncols(), PENALTY);
     // Intercepts are free, but for what keeps them from drifting together.
@@ -82,7 +85,10 @@ fn climb(x: Array2<f64>, truth: &Array2<f64>) -> Option<Array2<f64>> {
         let pull = x.t().dot(&(truth - &softmax(x.dot(&ahead)))) - &ahead * &column;
         let mut next = ahead.clone();
         for (mut next, pull) in next.columns_mut().into_iter().zip(pull.columns()) {
-            next += &linalg::backward(&factor, linalg::forward(&factor, pull.to_owned()));
+            next += &linalg::back_substitute(
+                &factor,
+                linalg::forward_substitute(&factor, pull.to_owned()),
+            );
         }
         let moved = &next - &weights;
         let uphill = (&pull * &moved).sum() >= 0.0;
@@ -112,10 +118,10 @@ fn softmax(mut sums: Array2<f64>) -> Array2<f64> {
     sums
 }
 
-impl Logistic {
-    pub(super) fn probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
-        let said = softmax(self.scaler.apply(x).dot(&self.weights) + &self.intercepts);
-        super::normalised(said, &self.shares)
+impl FittedLogistic {
+    pub(super) fn predict_probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
+        let said = softmax(self.scaler.scale_rows(x).dot(&self.weights) + &self.intercepts);
+        super::normalise_rows(said, &self.shares)
     }
 }
 
@@ -124,7 +130,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::Schema;
+    use crate::FeatureSchema;
 
     #[test]
     fn is_that_of_scikit_learn() {
@@ -135,9 +141,9 @@ mod tests {
             usize::from(sum > -0.7) + usize::from(sum > 0.9)
         };
         let names = ["cool", "hold", "heat"].map(str::to_owned).to_vec();
-        let schema = Schema { features: ["a", "b", "c"].map(str::to_owned).to_vec() };
+        let schema = FeatureSchema { features: ["a", "b", "c"].map(str::to_owned).to_vec() };
         let y = (0..120).map(class).collect();
-        let data = Labelled::new(Arc::new(schema), x.clone(), y, names).unwrap();
+        let data = LabelledDataset::new(Arc::new(schema), x.clone(), y, names).unwrap();
         let fitted = LogisticRegression.fit(&data, 0).unwrap();
         let asked = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
         // scikit-learn 1.6.1: LogisticRegression(C=1.0, tol=1e-12) after StandardScaler
@@ -146,7 +152,7 @@ mod tests {
             [0.927_891, 0.071_706, 0.000_403],
             [0.175_721, 0.602_212, 0.222_066],
         ];
-        let gaps = fitted.probabilities(asked.view()) - Array2::from(expect.to_vec());
+        let gaps = fitted.predict_probabilities(asked.view()) - Array2::from(expect.to_vec());
         assert!(gaps.iter().all(|gap| gap.abs() < 1e-4), "{gaps}");
     }
 }

@@ -7,21 +7,21 @@
 //! - [`calibrate`]: probabilities that come true as often as they say
 
 pub mod boosting;
-pub mod calibrate;
-pub mod labelled;
+pub mod calibration;
+pub mod class_priors;
+pub mod labelled_dataset;
 pub mod logistic;
-pub mod numbered;
 pub mod one_vs_rest;
-pub mod shares;
+pub mod ordinal;
 
 use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use crate::{FitError, Missing, ROWS_MIN, zoo};
-use calibrate::{Calibrated, Method};
-pub use labelled::Labelled;
-pub use numbered::Numbered;
+use crate::{FitError, MissingPolicy, ROWS_MIN, regressors};
+use calibration::{CalibratedClassifier, CalibrationMethod};
+pub use labelled_dataset::LabelledDataset;
 use one_vs_rest::OneVsRest;
+pub use ordinal::OrdinalRegressor;
 
 /// A way to learn classes from rows. The same rows and seed give the same
 /// model, whatever the number of threads.
@@ -35,38 +35,38 @@ pub trait Classifier: Send + Sync {
     }
 
     /// What it does where an input is missing (NaN).
-    fn missing(&self) -> Missing;
+    fn missing_policy(&self) -> MissingPolicy;
 
     /// Learns from `data`, which is left as it is.
     ///
     /// # Errors
     /// See [`FitError`]; [`FitError::OneClass`] where there is nothing to tell
     /// apart.
-    fn fit(&self, data: &Labelled, seed: u64) -> Result<FittedClassifier, FitError>;
+    fn fit(&self, data: &LabelledDataset, seed: u64) -> Result<FittedClassifier, FitError>;
 }
 
 /// Every classifier, the baseline first.
 #[must_use]
-pub fn classifiers() -> Vec<Box<dyn Classifier>> {
+pub fn all_classifiers() -> Vec<Box<dyn Classifier>> {
     let one = |name, estimator| -> Box<dyn Classifier> { Box::new(OneVsRest { name, estimator }) };
     vec![
-        Box::new(shares::ClassShares),
+        Box::new(class_priors::PriorClassifier),
         Box::new(logistic::LogisticRegression),
-        one("nearest neighbours", Box::new(zoo::neighbours::Neighbours)),
-        one("neural net", Box::new(zoo::neural::NeuralNet)),
-        one("decision tree", Box::new(zoo::trees::DecisionTree)),
-        one("random forest", Box::new(zoo::trees::RandomForest)),
-        one("extra trees", Box::new(zoo::trees::ExtraTrees)),
-        Box::new(boosting::GradientBoosting),
-        Box::new(Calibrated {
+        one("nearest neighbours", Box::new(regressors::neighbours::NearestNeighbours)),
+        one("neural net", Box::new(regressors::neural::NeuralNet)),
+        one("decision tree", Box::new(regressors::trees::DecisionTree)),
+        one("random forest", Box::new(regressors::trees::RandomForest)),
+        one("extra trees", Box::new(regressors::trees::ExtraTrees)),
+        Box::new(boosting::GradientBoostingClassifier),
+        Box::new(CalibratedClassifier {
             name: "logistic regression, Platt",
             inner: Box::new(logistic::LogisticRegression),
-            method: Method::Platt,
+            method: CalibrationMethod::Platt,
         }),
-        Box::new(Calibrated {
+        Box::new(CalibratedClassifier {
             name: "gradient boosting, isotonic",
-            inner: Box::new(boosting::GradientBoosting),
-            method: Method::Isotonic,
+            inner: Box::new(boosting::GradientBoostingClassifier),
+            method: CalibrationMethod::Isotonic,
         }),
     ]
 }
@@ -74,7 +74,7 @@ pub fn classifiers() -> Vec<Box<dyn Classifier>> {
 /// The classifier of that name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
-    classifiers().into_iter().find(|classifier| classifier.name() == name)
+    all_classifiers().into_iter().find(|classifier| classifier.name() == name)
 }
 
 /// Fits after thinning; also returns the number of rows that were used.
@@ -84,13 +84,13 @@ pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use models::{Schema, classify::{self, Labelled}};
+/// use models::{FeatureSchema, classify::{self, LabelledDataset}};
 /// use ndarray::Array2;
 ///
-/// let schema = Arc::new(Schema { features: vec!["temperature".to_owned()] });
+/// let schema = Arc::new(FeatureSchema { features: vec!["temperature".to_owned()] });
 /// let x = Array2::from_shape_fn((90, 1), |(row, _)| 15.0 + (row % 10) as f64);
 /// let y = x.column(0).iter().map(|t| usize::from(*t >= 19.0)).collect();
-/// let data = Labelled::new(schema, x, y, vec!["heat".into(), "hold".into()])?;
+/// let data = LabelledDataset::new(schema, x, y, vec!["heat".into(), "hold".into()])?;
 /// let logistic = classify::by_name("logistic regression").unwrap();
 /// let (fitted, rows) = classify::fit(logistic.as_ref(), &data, 1)?;
 /// assert_eq!(rows, 90);
@@ -98,16 +98,16 @@ pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
 /// assert!(p[(0, 0)] > 0.9 && p[(1, 1)] > 0.9);
 /// # Ok::<(), models::FitError>(())
 /// ```
-pub fn fit(
+pub fn fit_classifier(
     classifier: &dyn Classifier,
-    data: &Labelled,
+    data: &LabelledDataset,
     seed: u64,
 ) -> Result<(FittedClassifier, usize), FitError> {
-    if data.rows() < ROWS_MIN {
-        return Err(FitError::FewRows { rows: data.rows() });
+    if data.row_count() < ROWS_MIN {
+        return Err(FitError::FewRows { rows: data.row_count() });
     }
-    let thinned = data.thinned(classifier.rows_max());
-    Ok((classifier.fit(&thinned, seed)?, thinned.rows()))
+    let thinned = data.subsample_rows(classifier.rows_max());
+    Ok((classifier.fit(&thinned, seed)?, thinned.row_count()))
 }
 
 /// What was learnt; can be written and read back.
@@ -115,15 +115,15 @@ pub fn fit(
 #[serde(rename_all = "snake_case")]
 pub enum FittedClassifier {
     /// Always the same shares.
-    Shares(shares::Shares),
+    Shares(class_priors::ClassPriors),
     /// Weighted sums of standardised inputs.
-    Logistic(logistic::Logistic),
+    Logistic(logistic::FittedLogistic),
     /// Boosted trees.
     Boosting(boosting::BoostedClasses),
     /// One regressor a class.
-    OneVsRest(one_vs_rest::PerClass),
+    OneVsRest(one_vs_rest::FittedOneVsRest),
     /// Another classifier, put right.
-    Calibrated(calibrate::Corrected),
+    Calibrated(calibration::FittedCalibration),
 }
 
 impl FittedClassifier {
@@ -133,40 +133,40 @@ impl FittedClassifier {
     /// # Panics
     /// Where `x` has another number of columns than the model was fitted on.
     #[must_use]
-    pub fn probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
+    pub fn predict_probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
         match self {
-            Self::Shares(model) => model.probabilities(x),
-            Self::Logistic(model) => model.probabilities(x),
-            Self::Boosting(model) => model.probabilities(x),
-            Self::OneVsRest(model) => model.probabilities(x),
-            Self::Calibrated(model) => model.probabilities(x),
+            Self::Shares(model) => model.predict_probabilities(x),
+            Self::Logistic(model) => model.predict_probabilities(x),
+            Self::Boosting(model) => model.predict_probabilities(x),
+            Self::OneVsRest(model) => model.predict_probabilities(x),
+            Self::Calibrated(model) => model.predict_probabilities(x),
         }
     }
 
     /// The most probable class of each row; the first of equal ones.
     ///
     /// # Panics
-    /// As [`FittedClassifier::probabilities`].
+    /// As [`FittedClassifier::predict_probabilities`].
     #[must_use]
-    pub fn classes(&self, x: ArrayView2<f64>) -> Vec<usize> {
+    pub fn predict_classes(&self, x: ArrayView2<f64>) -> Vec<usize> {
         let likely = |row: ndarray::ArrayView1<f64>| {
             (0..row.len()).reduce(|a, b| if row[b] > row[a] { b } else { a }).unwrap_or_default()
         };
-        self.probabilities(x).rows().into_iter().map(likely).collect()
+        self.predict_probabilities(x).rows().into_iter().map(likely).collect()
     }
 
     /// The mean class number of each row: with two classes the probability of
     /// the second.
     #[must_use]
-    pub fn mean_class(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let probabilities = self.probabilities(x);
+    pub fn predict_mean_class(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let probabilities = self.predict_probabilities(x);
         probabilities.dot(&Array1::from_iter((0..probabilities.ncols()).map(|class| class as f64)))
     }
 }
 
 /// Cuts to [0, 1] and divides by the sum, so that rows add up to 1; rows
 /// without any probability take `shares`.
-fn normalised(mut rows: Array2<f64>, shares: &[f64]) -> Array2<f64> {
+fn normalise_rows(mut rows: Array2<f64>, shares: &[f64]) -> Array2<f64> {
     for mut row in rows.rows_mut() {
         row.mapv_inplace(|p| if p.is_nan() { 0.0 } else { p.clamp(0.0, 1.0) });
         let sum = row.sum();

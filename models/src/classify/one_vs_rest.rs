@@ -6,8 +6,8 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Classifier, FittedClassifier, Labelled};
-use crate::{Dataset, Estimator, FitError, Fitted, Missing};
+use super::{Classifier, FittedClassifier, LabelledDataset};
+use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy};
 
 /// Learns for each class a regression of "is it this one" (0 or 1), whose mean
 /// is its probability: J. D. Malley et al., "Probability machines", Methods
@@ -21,8 +21,8 @@ pub struct OneVsRest {
 
 /// One regressor a class; with two classes that of the second alone.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct PerClass {
-    regressors: Vec<Fitted>,
+pub struct FittedOneVsRest {
+    regressors: Vec<FittedRegressor>,
     shares: Vec<f64>,
 }
 
@@ -35,27 +35,27 @@ impl Classifier for OneVsRest {
         self.estimator.rows_max()
     }
 
-    fn missing(&self) -> Missing {
-        self.estimator.missing()
+    fn missing_policy(&self) -> MissingPolicy {
+        self.estimator.missing_policy()
     }
 
-    fn fit(&self, data: &Labelled, seed: u64) -> Result<FittedClassifier, FitError> {
-        data.several_classes()?;
+    fn fit(&self, data: &LabelledDataset, seed: u64) -> Result<FittedClassifier, FitError> {
+        data.require_several_classes()?;
         let first = usize::from(data.classes.len() == 2);
         let fit = |class: usize| {
             let (schema, x) = (Arc::clone(&data.schema), data.x.clone());
-            let rows = Dataset::new(schema, x, data.indicator(class))?;
+            let rows = Dataset::new(schema, x, data.class_indicator(class))?;
             self.estimator.fit(&rows, seed)
         };
-        let regressors: Result<Vec<Fitted>, FitError> =
+        let regressors: Result<Vec<FittedRegressor>, FitError> =
             (first..data.classes.len()).into_par_iter().map(fit).collect();
-        let model = PerClass { regressors: regressors?, shares: data.shares() };
+        let model = FittedOneVsRest { regressors: regressors?, shares: data.class_shares() };
         Ok(FittedClassifier::OneVsRest(model))
     }
 }
 
-impl PerClass {
-    pub(super) fn probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
+impl FittedOneVsRest {
+    pub(super) fn predict_probabilities(&self, x: ArrayView2<f64>) -> Array2<f64> {
         let mut rows = Array2::zeros((x.nrows(), self.shares.len()));
         let first = self.shares.len() - self.regressors.len();
         for (class, regressor) in self.regressors.iter().enumerate() {
@@ -65,6 +65,6 @@ impl PerClass {
             let second = rows.column(1).mapv(|p| 1.0 - p.clamp(0.0, 1.0));
             rows.column_mut(0).assign(&second);
         }
-        super::normalised(rows, &self.shares)
+        super::normalise_rows(rows, &self.shares)
     }
 }

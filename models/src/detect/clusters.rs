@@ -4,21 +4,21 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rand_xoshiro::{Xoshiro256Plus, rand_core::SeedableRng};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough, remembered};
-use crate::{FitError, fill::Scaler, linalg};
+use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
+use crate::{FitError, linalg, scaling::FeatureScaler};
 
 /// Distance from the nearest of 8 centres in standardised inputs, in the mean
 /// distance of that centre's own rows: S. Lloyd, "Least squares quantization in
 /// PCM", IEEE Trans. Inf. Theory 28(2), 1982, begun as by D. Arthur, S.
 /// Vassilvitskii, "k-means++", SODA 2007; fitted by linfa. At most 5,000 rows.
 #[derive(Clone, Copy, Debug)]
-pub struct KMeans;
+pub struct KMeansDetector;
 
 /// How unlikely a row is in a mixture of 4 normal distributions: ln of the
 /// largest possible density over its own. G. McLachlan, D. Peel, "Finite
 /// Mixture Models", 2000; fitted by linfa. At most 5,000 rows.
 #[derive(Clone, Copy, Debug)]
-pub struct Mixture;
+pub struct MixtureDetector;
 
 const CENTRES: usize = 8;
 const NORMALS: usize = 4;
@@ -26,23 +26,23 @@ const ROWS_MAX: usize = 5000;
 
 /// Centres in standardised inputs, and how near their rows usually are.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Centres {
-    scaler: Scaler,
+pub struct FittedCentres {
+    scaler: FeatureScaler,
     centres: Array2<f64>,
     usual: Vec<f64>,
 }
 
 /// Weighted normal distributions of standardised inputs.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Normals {
-    scaler: Scaler,
-    normals: Vec<Normal>,
+pub struct FittedMixture {
+    scaler: FeatureScaler,
+    normals: Vec<MixtureNormal>,
     /// ln of the sum of the densities at their own means.
     highest: f64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Normal {
+struct MixtureNormal {
     mean: Array1<f64>,
     /// The Cholesky factor of the covariance.
     factor: Array2<f64>,
@@ -50,12 +50,12 @@ struct Normal {
     peak: f64,
 }
 
-fn some_scaled(x: ArrayView2<f64>) -> (Scaler, DatasetBase<Array2<f64>, Array1<()>>) {
-    let (scaler, rows) = remembered(x, ROWS_MAX);
+fn subsample_dataset(x: ArrayView2<f64>) -> (FeatureScaler, DatasetBase<Array2<f64>, Array1<()>>) {
+    let (scaler, rows) = scale_subsample(x, ROWS_MAX);
     (scaler, DatasetBase::from(rows))
 }
 
-impl Detector for KMeans {
+impl AnomalyDetector for KMeansDetector {
     fn name(&self) -> &'static str {
         "k-means"
     }
@@ -65,8 +65,8 @@ impl Detector for KMeans {
     }
 
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let (scaler, rows) = some_scaled(x);
+        require_rows(x)?;
+        let (scaler, rows) = subsample_dataset(x);
         let rng = Xoshiro256Plus::seed_from_u64(seed);
         let model = linfa_clustering::KMeans::params_with_rng(CENTRES, rng)
             .n_runs(3)
@@ -75,10 +75,10 @@ impl Detector for KMeans {
             .fit(&rows)
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         let mut model =
-            Centres { scaler, centres: model.centroids().clone(), usual: vec![1.0; CENTRES] };
+            FittedCentres { scaler, centres: model.centroids().clone(), usual: vec![1.0; CENTRES] };
         let mut sums = vec![(0.0, 0.0); CENTRES];
         for row in rows.records().rows() {
-            let (centre, distance) = model.nearest(row);
+            let (centre, distance) = model.nearest_centre(row);
             sums[centre].0 += distance;
             sums[centre].1 += 1.0;
         }
@@ -90,24 +90,24 @@ impl Detector for KMeans {
     }
 }
 
-impl Centres {
-    fn nearest(&self, row: ndarray::ArrayView1<f64>) -> (usize, f64) {
+impl FittedCentres {
+    fn nearest_centre(&self, row: ndarray::ArrayView1<f64>) -> (usize, f64) {
         let squared = |centre| linalg::squared_distance(centre, row);
         let all = self.centres.rows().into_iter().map(squared).enumerate();
         let (centre, squared) = all.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or_default();
         (centre, squared.sqrt())
     }
 
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row| {
-            let (centre, distance) = self.nearest(row);
+            let (centre, distance) = self.nearest_centre(row);
             distance / self.usual[centre]
         };
-        self.scaler.apply(x).rows().into_iter().map(of_row).collect()
+        self.scaler.scale_rows(x).rows().into_iter().map(of_row).collect()
     }
 }
 
-impl Detector for Mixture {
+impl AnomalyDetector for MixtureDetector {
     fn name(&self) -> &'static str {
         "gaussian mixture"
     }
@@ -117,9 +117,9 @@ impl Detector for Mixture {
     }
 
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
+        require_rows(x)?;
         let library = |what: String| FitError::Library { model: "gaussian mixture", what };
-        let (scaler, rows) = some_scaled(x);
+        let (scaler, rows) = subsample_dataset(x);
         let rng = Xoshiro256Plus::seed_from_u64(seed);
         // The floor of variances keeps a normal from closing in on rows that
         // are all the same.
@@ -137,23 +137,23 @@ impl Detector for Mixture {
                 .ok_or_else(|| library("a covariance is not positive definite".to_owned()))?;
             let volume: f64 = factor.diag().iter().map(|own| own.ln()).sum();
             let constant = mean.len() as f64 / 2.0 * std::f64::consts::TAU.ln();
-            normals.push(Normal { peak: weight.ln() - volume - constant, mean, factor });
+            normals.push(MixtureNormal { peak: weight.ln() - volume - constant, mean, factor });
         }
         let highest = log_sum_exp(normals.iter().map(|normal| normal.peak));
-        Ok(FittedDetector::Mixture(Normals { scaler, normals, highest }))
+        Ok(FittedDetector::Mixture(FittedMixture { scaler, normals, highest }))
     }
 }
 
-impl Normals {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+impl FittedMixture {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row: ndarray::ArrayView1<f64>| {
             let each = self.normals.iter().map(|normal| {
-                let whitened = linalg::forward(&normal.factor, &row - &normal.mean);
+                let whitened = linalg::forward_substitute(&normal.factor, &row - &normal.mean);
                 normal.peak - whitened.dot(&whitened) / 2.0
             });
             (self.highest - log_sum_exp(each)).max(0.0)
         };
-        self.scaler.apply(x).rows().into_iter().map(of_row).collect()
+        self.scaler.scale_rows(x).rows().into_iter().map(of_row).collect()
     }
 }
 

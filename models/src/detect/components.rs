@@ -5,8 +5,8 @@ use linfa_linalg::{
 use ndarray::{Array1, Array2, ArrayView2, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, fill::Scaler};
+use super::{AnomalyDetector, FittedDetector, require_rows};
+use crate::{FitError, scaling::FeatureScaler};
 
 /// What the principal components that explain 90 % of the variance leave over,
 /// each further component in its own spread: rows that break how inputs usually
@@ -19,21 +19,21 @@ const EXPLAINED: f64 = 0.9;
 
 /// The minor components of standardised inputs.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Components {
-    scaler: Scaler,
+pub struct MinorComponents {
+    scaler: FeatureScaler,
     /// inputs × minor components, each over its spread.
     minor: Array2<f64>,
 }
 
-impl Detector for PrincipalComponents {
+impl AnomalyDetector for PrincipalComponents {
     fn name(&self) -> &'static str {
         "principal components"
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let scaler = Scaler::watchful(x);
-        let scaled = scaler.apply(x);
+        require_rows(x)?;
+        let scaler = FeatureScaler::keep_constant_columns(x);
+        let scaled = scaler.scale_rows(x);
         let covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
         let found = covariance.eigh().map(|found| found.sort_eig(Order::Largest));
         let (variances, directions) = found
@@ -53,13 +53,13 @@ impl Detector for PrincipalComponents {
             // Inputs that always say the same leave exactly nothing over.
             direction /= variance.max(1e-6).sqrt();
         }
-        Ok(FittedDetector::Components(Components { scaler, minor }))
+        Ok(FittedDetector::Components(MinorComponents { scaler, minor }))
     }
 }
 
-impl Components {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let left = self.scaler.apply(x).dot(&self.minor);
+impl MinorComponents {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let left = self.scaler.scale_rows(x).dot(&self.minor);
         left.rows().into_iter().map(|row| row.dot(&row).sqrt()).collect()
     }
 }

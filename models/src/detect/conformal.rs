@@ -1,11 +1,11 @@
 use ndarray::{Array1, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, Rarity, enough};
-use crate::{FitError, fill::median};
+use super::{AnomalyDetector, FittedDetector, RarityScale, require_rows};
+use crate::{FitError, scaling::finite_median};
 
 /// How rare each input's distance from its median is among the training rows,
-/// as −log₁₀ of a conformal p-value ([`Rarity`]); of these, by their weights,
+/// as −log₁₀ of a conformal p-value ([`RarityScale`]); of these, by their weights,
 /// the cube root of the sum of cubes. That is little more than the largest, so
 /// that one odd input among many is enough, and several count for more: a
 /// generalised mean, as in V. Vovk, R. Wang, "Combining p-values via
@@ -25,43 +25,48 @@ impl ConformalTails {
 
 /// What is known of each input.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Conformal(Vec<Input>);
+pub struct FittedConformalTails(Vec<ConformalInput>);
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Input {
+struct ConformalInput {
     median: f64,
     weight: f64,
-    rarity: Rarity,
+    rarity: RarityScale,
 }
 
-impl Detector for ConformalTails {
+impl AnomalyDetector for ConformalTails {
     fn name(&self) -> &'static str {
         Self::NAME
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
+        require_rows(x)?;
         let input = |(number, column): (usize, ArrayView1<f64>)| {
-            let median = median(column.iter().copied());
-            let rarity = Rarity::of(column.iter().map(|value| (value - median).abs()));
-            Input { median, weight: self.weights.get(number).copied().unwrap_or(1.0), rarity }
+            let median = finite_median(column.iter().copied());
+            let rarity =
+                RarityScale::from_values(column.iter().map(|value| (value - median).abs()));
+            ConformalInput {
+                median,
+                weight: self.weights.get(number).copied().unwrap_or(1.0),
+                rarity,
+            }
         };
         let inputs = x.columns().into_iter().enumerate().map(input).collect();
-        Ok(FittedDetector::Conformal(Conformal(inputs)))
+        Ok(FittedDetector::Conformal(FittedConformalTails(inputs)))
     }
 }
 
-impl Conformal {
+impl FittedConformalTails {
     /// The rarity of each input of a row, weighted.
-    pub(super) fn parts(&self, row: ArrayView1<f64>) -> Array1<f64> {
-        let part = |(value, own): (&f64, &Input)| {
-            own.weight * own.rarity.score((value - own.median).abs())
+    pub(super) fn input_scores(&self, row: ArrayView1<f64>) -> Array1<f64> {
+        let part = |(value, own): (&f64, &ConformalInput)| {
+            own.weight * own.rarity.score_value((value - own.median).abs())
         };
         row.iter().zip(&self.0).map(part).collect()
     }
 
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let of_row = |row| self.parts(row).mapv(|part| part.powi(POWER)).sum().cbrt();
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let of_row = |row| self.input_scores(row).mapv(|part| part.powi(POWER)).sum().cbrt();
         x.rows().into_iter().map(of_row).collect()
     }
 }
@@ -77,7 +82,7 @@ mod tests {
         let asked = array![[500.0, 500.0, 500.0], [500.0, 5000.0, 500.0], [5000.0, 500.0, 5000.0]];
         let check = |weights: &'static [f64], rising: bool| {
             let fitted = ConformalTails { weights }.fit(usual.view(), 0).unwrap();
-            let said = fitted.score(asked.view());
+            let said = fitted.score_rows(asked.view());
             assert!(said[0] < 0.1 && said[1] > 3.0, "{said}");
             assert_eq!(said[2] > said[1], rising, "{said}");
         };

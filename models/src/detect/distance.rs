@@ -1,8 +1,8 @@
 use ndarray::{Array1, Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough, remembered};
-use crate::{FitError, fill::Scaler, linalg};
+use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
+use crate::{FitError, linalg, scaling::FeatureScaler};
 
 /// Distance from the mean, measured in the data's covariance: P. C.
 /// Mahalanobis, "On the generalised distance in statistics", 1936.
@@ -12,34 +12,34 @@ pub struct Mahalanobis;
 /// Distance from the 10th nearest of at most 1,000 rows: S. Ramaswamy, R.
 /// Rastogi, K. Shim, "Efficient algorithms for mining outliers", SIGMOD 2000.
 #[derive(Clone, Copy, Debug)]
-pub struct Neighbours;
+pub struct NeighbourDistance;
 
 const NEIGHBOUR: usize = 10;
 const ROWS_MAX: usize = 1000;
 
 /// The covariance of standardised features, as its Cholesky factor.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Ellipsoid {
-    scaler: Scaler,
+pub struct FittedMahalanobis {
+    scaler: FeatureScaler,
     factor: Array2<f64>,
 }
 
 /// The rows that are remembered, standardised.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Memory {
-    scaler: Scaler,
+pub struct FittedNeighbourDistance {
+    scaler: FeatureScaler,
     rows: Array2<f64>,
 }
 
-impl Detector for Mahalanobis {
+impl AnomalyDetector for Mahalanobis {
     fn name(&self) -> &'static str {
         "mahalanobis"
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let scaler = Scaler::watchful(x);
-        let scaled = scaler.apply(x);
+        require_rows(x)?;
+        let scaler = FeatureScaler::keep_constant_columns(x);
+        let scaled = scaler.scale_rows(x);
         let mut covariance = scaled.t().dot(&scaled) / scaled.nrows() as f64;
         // Features that say the same make it singular.
         covariance.diag_mut().mapv_inplace(|own| own + 1e-6);
@@ -47,22 +47,22 @@ impl Detector for Mahalanobis {
             model: "mahalanobis",
             what: "the covariance is not positive definite".to_owned(),
         })?;
-        Ok(FittedDetector::Mahalanobis(Ellipsoid { scaler, factor }))
+        Ok(FittedDetector::Mahalanobis(FittedMahalanobis { scaler, factor }))
     }
 }
 
-impl Ellipsoid {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let scaled = self.scaler.apply(x);
+impl FittedMahalanobis {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let scaled = self.scaler.scale_rows(x);
         let distance = |row: ndarray::ArrayView1<f64>| {
-            let whitened = linalg::forward(&self.factor, row.to_owned());
+            let whitened = linalg::forward_substitute(&self.factor, row.to_owned());
             whitened.dot(&whitened).sqrt()
         };
         scaled.rows().into_iter().map(distance).collect()
     }
 }
 
-impl Detector for Neighbours {
+impl AnomalyDetector for NeighbourDistance {
     fn name(&self) -> &'static str {
         "nearest neighbours"
     }
@@ -72,15 +72,15 @@ impl Detector for Neighbours {
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let (scaler, rows) = remembered(x, ROWS_MAX);
-        Ok(FittedDetector::Neighbours(Memory { scaler, rows }))
+        require_rows(x)?;
+        let (scaler, rows) = scale_subsample(x, ROWS_MAX);
+        Ok(FittedDetector::Neighbours(FittedNeighbourDistance { scaler, rows }))
     }
 }
 
-impl Memory {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
-        let scaled = self.scaler.apply(x);
+impl FittedNeighbourDistance {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
+        let scaled = self.scaler.scale_rows(x);
         let mut distances = Vec::with_capacity(self.rows.nrows());
         let mut score = |row: ndarray::ArrayView1<f64>| {
             distances.clear();

@@ -2,10 +2,10 @@ use ndarray::{Array1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Detector, FittedDetector, IsolationForest, LocalOutlierFactor, Mahalanobis,
-    PrincipalComponents, RobustZ, enough,
+    AnomalyDetector, FittedDetector, IsolationForest, LocalOutlierFactor, Mahalanobis,
+    PrincipalComponents, RobustZScore, require_rows,
 };
-use crate::{FitError, dataset::spread};
+use crate::{FitError, dataset::evenly_spaced_rows};
 
 /// The mean rarity of what robust z-score, principal components, Mahalanobis
 /// distance, local outlier factor and isolation forest say: −ln of the share of
@@ -21,41 +21,46 @@ const ROWS: usize = 1000;
 
 /// The members, each with scores of training rows.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Members(Vec<(FittedDetector, Vec<f64>)>);
+pub struct RankedMembers(Vec<(FittedDetector, Vec<f64>)>);
 
-impl Detector for RankEnsemble {
+impl AnomalyDetector for RankEnsemble {
     fn name(&self) -> &'static str {
         "rank ensemble"
     }
 
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let members: [&dyn Detector; 5] =
-            [&RobustZ, &PrincipalComponents, &Mahalanobis, &LocalOutlierFactor, &IsolationForest];
-        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS));
-        let fit = |member: &dyn Detector| {
+        require_rows(x)?;
+        let members: [&dyn AnomalyDetector; 5] = [
+            &RobustZScore,
+            &PrincipalComponents,
+            &Mahalanobis,
+            &LocalOutlierFactor,
+            &IsolationForest,
+        ];
+        let kept = x.select(Axis(0), &evenly_spaced_rows(x.nrows(), ROWS));
+        let fit = |member: &dyn AnomalyDetector| {
             let fitted = member.fit(x, seed)?;
-            let mut scores = fitted.score(kept.view()).to_vec();
+            let mut scores = fitted.score_rows(kept.view()).to_vec();
             scores.sort_unstable_by(f64::total_cmp);
             Ok((fitted, scores))
         };
         let fitted: Result<Vec<_>, FitError> = members.into_iter().map(fit).collect();
-        Ok(FittedDetector::Ensemble(Members(fitted?)))
+        Ok(FittedDetector::Ensemble(RankedMembers(fitted?)))
     }
 }
 
-impl Members {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+impl RankedMembers {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let mut sum = Array1::zeros(x.nrows());
         for (member, known) in &self.0 {
-            sum += &member.score(x).mapv_into(|score| rarity(score, known));
+            sum += &member.score_rows(x).mapv_into(|score| score_rarity(score, known));
         }
         sum / self.0.len() as f64
     }
 }
 
 /// Of a score among those of training rows, which rise.
-fn rarity(score: f64, known: &[f64]) -> f64 {
+fn score_rarity(score: f64, known: &[f64]) -> f64 {
     let at_least = known.len() - known.partition_point(|own| *own < score);
     let share = (1 + at_least) as f64 / (1 + known.len()) as f64;
     let (middle, most) = (known[known.len() / 2], known[known.len() - 1]);
@@ -73,12 +78,12 @@ mod tests {
     fn rarer_is_more() {
         let known = [1.0, 2.0, 3.0, 5.0];
         let check = |score: f64, expect: f64| {
-            assert!((rarity(score, &known) - expect).abs() < 1e-12, "{score}");
+            assert!((score_rarity(score, &known) - expect).abs() < 1e-12, "{score}");
         };
         check(0.0, 0.0);
         check(3.0, -(0.6_f64.ln()));
         check(5.0, -(0.4_f64.ln()));
         check(7.0, -(0.2_f64.ln()) + 0.5);
-        assert!(rarity(1e9, &known) > rarity(1e6, &known));
+        assert!(score_rarity(1e9, &known) > score_rarity(1e6, &known));
     }
 }

@@ -3,8 +3,8 @@ use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, fill::Scaler};
+use super::{AnomalyDetector, FittedDetector, require_rows};
+use crate::{FitError, scaling::FeatureScaler};
 
 /// How few random cuts set a row apart: F. T. Liu, K. M. Ting, Z.-H. Zhou,
 /// "Isolation forest", ICDM 2008. 100 trees of 256 rows each, as there. (The
@@ -17,16 +17,16 @@ const ROWS: usize = 256;
 
 /// The trees.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Isolation {
-    scaler: Scaler,
-    trees: Vec<Vec<Node>>,
+pub struct FittedIsolationForest {
+    scaler: FeatureScaler,
+    trees: Vec<Vec<IsolationNode>>,
     /// The depth that a tree of this many rows has on average.
     usual_depth: f64,
 }
 
 /// A node; `below` is the node right after it, `above` the index of the other.
 #[derive(Debug, Serialize, Deserialize)]
-enum Node {
+enum IsolationNode {
     Cut {
         feature: usize,
         at: f64,
@@ -38,15 +38,15 @@ enum Node {
     },
 }
 
-impl Detector for IsolationForest {
+impl AnomalyDetector for IsolationForest {
     fn name(&self) -> &'static str {
         "isolation forest"
     }
 
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let scaler = Scaler::watchful(x);
-        let filled = scaler.fill(x);
+        require_rows(x)?;
+        let scaler = FeatureScaler::keep_constant_columns(x);
+        let filled = scaler.fill_missing(x);
         let rows = ROWS.min(x.nrows());
         let depth_max = (rows as f64).log2().ceil();
         let mut all: Vec<usize> = (0..x.nrows()).collect();
@@ -54,22 +54,22 @@ impl Detector for IsolationForest {
         let grow = |_| {
             let (some, _) = all.partial_shuffle(&mut rng, rows);
             let mut nodes = Vec::new();
-            grow(filled.view(), some, 0.0, depth_max, &mut rng, &mut nodes);
+            grow_tree(filled.view(), some, 0.0, depth_max, &mut rng, &mut nodes);
             nodes
         };
         let trees = (0..TREES).map(grow).collect();
         let usual_depth = average_depth(rows);
-        Ok(FittedDetector::Forest(Isolation { scaler, trees, usual_depth }))
+        Ok(FittedDetector::Forest(FittedIsolationForest { scaler, trees, usual_depth }))
     }
 }
 
-fn grow(
+fn grow_tree(
     x: ArrayView2<f64>,
     rows: &mut [usize],
     depth: f64,
     depth_max: f64,
     rng: &mut Pcg64,
-    nodes: &mut Vec<Node>,
+    nodes: &mut Vec<IsolationNode>,
 ) {
     let feature = rng.random_range(0..x.ncols());
     let values = rows.iter().map(|row| x[(*row, feature)]);
@@ -77,7 +77,7 @@ fn grow(
         (low.min(value), high.max(value))
     });
     if rows.len() <= 1 || depth >= depth_max || low >= high {
-        nodes.push(Node::Leaf { depth: depth + average_depth(rows.len()) });
+        nodes.push(IsolationNode::Leaf { depth: depth + average_depth(rows.len()) });
         return;
     }
     let at = rng.random_range(low..high);
@@ -85,10 +85,10 @@ fn grow(
     let below = rows.partition_point(|row| x[(*row, feature)] <= at);
     let (below, above) = rows.split_at_mut(below);
     let own = nodes.len();
-    nodes.push(Node::Leaf { depth });
-    grow(x, below, depth + 1.0, depth_max, rng, nodes);
-    nodes[own] = Node::Cut { feature, at, above: nodes.len() };
-    grow(x, above, depth + 1.0, depth_max, rng, nodes);
+    nodes.push(IsolationNode::Leaf { depth });
+    grow_tree(x, below, depth + 1.0, depth_max, rng, nodes);
+    nodes[own] = IsolationNode::Cut { feature, at, above: nodes.len() };
+    grow_tree(x, above, depth + 1.0, depth_max, rng, nodes);
 }
 
 /// c(n), equation 1 of the paper: the mean depth of an unsuccessful search in
@@ -103,23 +103,23 @@ fn average_depth(rows: usize) -> f64 {
     }
 }
 
-impl Isolation {
+impl FittedIsolationForest {
     /// 2^(−E(h)/c): 1 is set apart at once, 0.5 and below is usual.
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row: ArrayView1<f64>| {
-            let total: f64 = self.trees.iter().map(|tree| depth(tree, row)).sum();
+            let total: f64 = self.trees.iter().map(|tree| isolation_depth(tree, row)).sum();
             2_f64.powf(-total / self.trees.len() as f64 / self.usual_depth)
         };
-        self.scaler.fill(x).rows().into_iter().map(of_row).collect()
+        self.scaler.fill_missing(x).rows().into_iter().map(of_row).collect()
     }
 }
 
-fn depth(tree: &[Node], row: ArrayView1<f64>) -> f64 {
+fn isolation_depth(tree: &[IsolationNode], row: ArrayView1<f64>) -> f64 {
     let mut at_node = 0;
     loop {
         match &tree[at_node] {
-            Node::Leaf { depth } => return *depth,
-            Node::Cut { feature, at, above } => {
+            IsolationNode::Leaf { depth } => return *depth,
+            IsolationNode::Cut { feature, at, above } => {
                 at_node = if row[*feature] <= *at { at_node + 1 } else { *above };
             }
         }

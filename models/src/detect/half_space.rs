@@ -3,8 +3,8 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, dataset::spread, fill::Scaler};
+use super::{AnomalyDetector, FittedDetector, require_rows};
+use crate::{FitError, dataset::evenly_spaced_rows, scaling::FeatureScaler};
 
 /// How few of the last rows share its half-spaces, in 25 trees of random cuts
 /// of depth 8: a streaming detector, whose [`FittedDetector::learn`] takes one
@@ -27,9 +27,9 @@ const SHARE_MIN: f64 = 0.1;
 
 /// Trees of cuts, and how many rows passed each node.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct HalfSpaces {
-    scaler: Scaler,
-    trees: Vec<Tree>,
+pub struct FittedHalfSpaceTrees {
+    scaler: FeatureScaler,
+    trees: Vec<HalfSpaceTree>,
     window: usize,
     /// Rows of the window that is being filled.
     seen: usize,
@@ -37,7 +37,7 @@ pub struct HalfSpaces {
 
 /// Node n has the children 2n + 1 and 2n + 2.
 #[derive(Debug, Serialize, Deserialize)]
-struct Tree {
+struct HalfSpaceTree {
     /// Input and place of each inner node's cut.
     cuts: Vec<(usize, f64)>,
     /// Rows of the last window that passed each node.
@@ -46,7 +46,7 @@ struct Tree {
     latest: Vec<u32>,
 }
 
-impl Detector for HalfSpaceTrees {
+impl AnomalyDetector for HalfSpaceTrees {
     fn name(&self) -> &'static str {
         "half-space trees"
     }
@@ -56,18 +56,23 @@ impl Detector for HalfSpaceTrees {
     }
 
     fn fit(&self, x: ArrayView2<f64>, seed: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
+        require_rows(x)?;
         let mut rng = Pcg64::seed_from_u64(seed);
-        let trees = (0..TREES).map(|_| Tree::at_random(x.ncols(), &mut rng)).collect();
-        let kept = x.select(Axis(0), &spread(x.nrows(), ROWS_MAX));
+        let trees = (0..TREES).map(|_| HalfSpaceTree::at_random(x.ncols(), &mut rng)).collect();
+        let kept = x.select(Axis(0), &evenly_spaced_rows(x.nrows(), ROWS_MAX));
         let window = WINDOW.min(kept.nrows() / 4);
-        let mut model = HalfSpaces { scaler: Scaler::watchful(x), trees, window, seen: 0 };
-        kept.rows().into_iter().for_each(|row| model.learn(row));
+        let mut model = FittedHalfSpaceTrees {
+            scaler: FeatureScaler::keep_constant_columns(x),
+            trees,
+            window,
+            seen: 0,
+        };
+        kept.rows().into_iter().for_each(|row| model.learn_row(row));
         Ok(FittedDetector::HalfSpaces(model))
     }
 }
 
-impl Tree {
+impl HalfSpaceTree {
     fn at_random(inputs: usize, rng: &mut Pcg64) -> Self {
         // Around a random place of the range, twice as far as its further end.
         let work: Vec<(f64, f64)> = (0..inputs)
@@ -80,11 +85,11 @@ impl Tree {
         let (inner, all) = ((1 << DEPTH) - 1, (1 << (DEPTH + 1)) - 1);
         let mut tree =
             Self { cuts: vec![(0, 0.0); inner], reference: vec![0; all], latest: vec![0; all] };
-        tree.cut(0, work, rng);
+        tree.cut_node(0, work, rng);
         tree
     }
 
-    fn cut(&mut self, node: usize, mut work: Vec<(f64, f64)>, rng: &mut Pcg64) {
+    fn cut_node(&mut self, node: usize, mut work: Vec<(f64, f64)>, rng: &mut Pcg64) {
         if node >= self.cuts.len() {
             return;
         }
@@ -95,20 +100,20 @@ impl Tree {
         let mut below = work.clone();
         below[input] = (low, middle);
         work[input] = (middle, high);
-        self.cut(2 * node + 1, below, rng);
-        self.cut(2 * node + 2, work, rng);
+        self.cut_node(2 * node + 1, below, rng);
+        self.cut_node(2 * node + 2, work, rng);
     }
 
     /// The child that holds a row; none below a leaf.
-    fn child(&self, node: usize, row: ArrayView1<f64>) -> Option<usize> {
+    fn child_holding(&self, node: usize, row: ArrayView1<f64>) -> Option<usize> {
         let (input, at) = self.cuts.get(node)?;
         Some(if row[*input] < *at { 2 * node + 1 } else { 2 * node + 2 })
     }
 
     /// The rows that would be in the whole range if all of it were as dense.
-    fn mass(&self, row: ArrayView1<f64>, least: f64) -> f64 {
+    fn relative_mass(&self, row: ArrayView1<f64>, least: f64) -> f64 {
         let (mut node, mut depth) = (0, 0);
-        while let Some(child) = self.child(node, row) {
+        while let Some(child) = self.child_holding(node, row) {
             if f64::from(self.reference[node]) <= least {
                 break;
             }
@@ -118,18 +123,18 @@ impl Tree {
     }
 }
 
-impl HalfSpaces {
-    fn scaled(&self, x: ArrayView2<f64>) -> ndarray::Array2<f64> {
-        self.scaler.apply(x).mapv_into(|value| value.clamp(-RANGE, RANGE))
+impl FittedHalfSpaceTrees {
+    fn scale_and_clamp(&self, x: ArrayView2<f64>) -> ndarray::Array2<f64> {
+        self.scaler.scale_rows(x).mapv_into(|value| value.clamp(-RANGE, RANGE))
     }
 
-    pub(super) fn learn(&mut self, row: ArrayView1<f64>) {
-        let scaled = self.scaled(row.insert_axis(Axis(0)));
+    pub(super) fn learn_row(&mut self, row: ArrayView1<f64>) {
+        let scaled = self.scale_and_clamp(row.insert_axis(Axis(0)));
         for tree in &mut self.trees {
             let mut node = Some(0);
             while let Some(own) = node {
                 tree.latest[own] += 1;
-                node = tree.child(own, scaled.row(0));
+                node = tree.child_holding(own, scaled.row(0));
             }
         }
         self.seen += 1;
@@ -143,14 +148,14 @@ impl HalfSpaces {
     }
 
     /// log₂ of the largest possible mass over the mean mass of the trees.
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let least = SHARE_MIN * self.window as f64;
         let most = self.window as f64 * 2_f64.powi(DEPTH as i32);
         let of_row = |row: ArrayView1<f64>| {
-            let sum: f64 = self.trees.iter().map(|tree| tree.mass(row, least)).sum();
+            let sum: f64 = self.trees.iter().map(|tree| tree.relative_mass(row, least)).sum();
             ((1.0 + most) / (1.0 + sum / TREES as f64)).log2()
         };
-        self.scaled(x).rows().into_iter().map(of_row).collect()
+        self.scale_and_clamp(x).rows().into_iter().map(of_row).collect()
     }
 }
 
@@ -165,13 +170,13 @@ mod tests {
         let usual = Array2::from_shape_simple_fn((2000, 2), || rng.random_range(-1.0..1.0));
         let mut fitted = HalfSpaceTrees.fit(usual.view(), 1).unwrap();
         let asked = ndarray::array![[0.0, 0.0], [2.2, 2.2]];
-        let before = fitted.score(asked.view());
+        let before = fitted.score_rows(asked.view());
         assert!(before[1] > before[0], "{before}");
         for _ in 0..1000 {
             let row = Array1::from_shape_simple_fn(2, || 2.2 + rng.random_range(-0.2..0.2));
-            assert!(fitted.learn(row.view()));
+            assert!(fitted.learn_row(row.view()));
         }
-        let after = fitted.score(asked.view());
+        let after = fitted.score_rows(asked.view());
         assert!(after[1] < after[0], "{after}");
     }
 }

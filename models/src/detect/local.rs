@@ -2,8 +2,8 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough, remembered};
-use crate::{FitError, fill::Scaler, linalg};
+use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
+use crate::{FitError, linalg, scaling::FeatureScaler};
 
 /// How much thinner rows lie around it than around its 20 nearest neighbours;
 /// 1 is as thin. M. M. Breunig et al., "LOF: identifying density-based local
@@ -18,8 +18,8 @@ const ROWS_MAX: usize = 2000;
 
 /// The rows that are remembered, standardised, and how dense they lie.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Densities {
-    scaler: Scaler,
+pub struct LocalDensities {
+    scaler: FeatureScaler,
     rows: Array2<f64>,
     /// From each row to its 20th neighbour.
     reach: Vec<f64>,
@@ -27,7 +27,7 @@ pub struct Densities {
     density: Vec<f64>,
 }
 
-impl Detector for LocalOutlierFactor {
+impl AnomalyDetector for LocalOutlierFactor {
     fn name(&self) -> &'static str {
         "local outlier factor"
     }
@@ -37,13 +37,13 @@ impl Detector for LocalOutlierFactor {
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let (scaler, rows) = remembered(x, ROWS_MAX);
+        require_rows(x)?;
+        let (scaler, rows) = scale_subsample(x, ROWS_MAX);
         let (reach, density) = (Vec::new(), Vec::new());
-        let mut model = Densities { scaler, rows, reach, density };
+        let mut model = LocalDensities { scaler, rows, reach, density };
         let near: Vec<Vec<(f64, usize)>> = (0..model.rows.nrows())
             .into_par_iter()
-            .map(|row| model.nearest(model.rows.row(row), Some(row)))
+            .map(|row| model.nearest_rows(model.rows.row(row), Some(row)))
             .collect();
         model.reach = near.iter().map(|near| near[near.len() - 1].0).collect();
         model.density = near.iter().map(|near| model.density_among(near)).collect();
@@ -51,9 +51,9 @@ impl Detector for LocalOutlierFactor {
     }
 }
 
-impl Densities {
+impl LocalDensities {
     /// The distances of the nearest rows but `own`, and their numbers.
-    fn nearest(&self, row: ArrayView1<f64>, own: Option<usize>) -> Vec<(f64, usize)> {
+    fn nearest_rows(&self, row: ArrayView1<f64>, own: Option<usize>) -> Vec<(f64, usize)> {
         let squared = |(number, known): (usize, ArrayView1<f64>)| {
             (linalg::squared_distance(known, row), number)
         };
@@ -77,13 +77,13 @@ impl Densities {
         1.0 / (sum / near.len() as f64 + 1e-10)
     }
 
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row: ArrayView1<f64>| {
-            let near = self.nearest(row, None);
+            let near = self.nearest_rows(row, None);
             let around: f64 = near.iter().map(|(_, row)| self.density[*row]).sum();
             around / near.len() as f64 / self.density_among(&near)
         };
-        self.scaler.apply(x).rows().into_iter().map(of_row).collect()
+        self.scaler.scale_rows(x).rows().into_iter().map(of_row).collect()
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
         // scikit-learn 1.6.1: -LocalOutlierFactor(n_neighbors=20, novelty=True).score_samples,
         // after StandardScaler
         let expect = [0.905_410_391_648, 1.649_604_934_26, 1.017_696_137_971];
-        for (got, expect) in fitted.score(asked.view()).iter().zip(expect) {
+        for (got, expect) in fitted.score_rows(asked.view()).iter().zip(expect) {
             assert!((got - expect).abs() < 1e-9, "{got} is not {expect}");
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// detection in streams with extreme value theory", KDD 2017), by at most 6.
 /// Five values a power of ten are kept, and what lies between is interpolated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rarity {
+pub struct RarityScale {
     /// A value and how rare it is, both rising.
     knots: Vec<(f64, f64)>,
     /// The mean excess.
@@ -25,11 +25,11 @@ const BEYOND_MAX: f64 = 6.0;
 /// this is little.
 const EXCESS_MIN: f64 = 0.05;
 
-impl Rarity {
+impl RarityScale {
     /// Learns from values; those that are not finite are passed over. With
     /// fewer than 30 nothing is rare.
     #[must_use]
-    pub fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub fn from_values(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
         if values.len() < VALUES_MIN {
             return Self::default();
@@ -59,7 +59,7 @@ impl Rarity {
 
     /// 0 where at least as usual as the smallest, or where it is not finite.
     #[must_use]
-    pub fn score(&self, value: f64) -> f64 {
+    pub fn score_value(&self, value: f64) -> f64 {
         let after = self.knots.partition_point(|(own, _)| *own <= value);
         if after == 0 || !value.is_finite() {
             return 0.0;
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn is_the_share_of_values_at_least_as_large() {
-        let rarity = Rarity::of((0..10_000).map(|i| f64::from(i) / 1e4));
+        let rarity = RarityScale::from_values((0..10_000).map(|i| f64::from(i) / 1e4));
         let check = |value: f64, share: f64| {
-            let got = 10_f64.powf(-rarity.score(value));
+            let got = 10_f64.powf(-rarity.score_value(value));
             assert!((got / share - 1.0).abs() < 0.12, "{value}: {got} is not {share}");
         };
         check(0.0, 1.0);
@@ -92,19 +92,19 @@ mod tests {
         check(0.9, 0.1);
         check(0.99, 0.01);
         check(0.999, 0.001);
-        assert_eq!(rarity.score(-1.0), 0.0);
-        assert_eq!(rarity.score(f64::NAN), 0.0);
-        assert_eq!(rarity.score(f64::INFINITY), 0.0);
-        assert!(rarity.score(1.1) > rarity.score(1.05));
-        assert!(rarity.score(1e9) < 4.0 + BEYOND_MAX);
+        assert_eq!(rarity.score_value(-1.0), 0.0);
+        assert_eq!(rarity.score_value(f64::NAN), 0.0);
+        assert_eq!(rarity.score_value(f64::INFINITY), 0.0);
+        assert!(rarity.score_value(1.1) > rarity.score_value(1.05));
+        assert!(rarity.score_value(1e9) < 4.0 + BEYOND_MAX);
     }
 
     #[test]
     fn equal_values_and_few_of_them() {
-        let equal = Rarity::of([3.0; 50].into_iter());
-        assert_eq!(equal.score(3.0), 0.0);
-        assert!(equal.score(3.5) > 3.0, "it never moved before");
-        assert_eq!(Rarity::of([1.0; 29].into_iter()).score(9.0), 0.0);
+        let equal = RarityScale::from_values([3.0; 50].into_iter());
+        assert_eq!(equal.score_value(3.0), 0.0);
+        assert!(equal.score_value(3.5) > 3.0, "it never moved before");
+        assert_eq!(RarityScale::from_values([1.0; 29].into_iter()).score_value(9.0), 0.0);
     }
 
     proptest! {
@@ -113,9 +113,9 @@ mod tests {
             values in prop::collection::vec(-1e3..1e3_f64, 30..400),
             mut asked in prop::collection::vec(-2e3..2e3_f64, 2..20),
         ) {
-            let rarity = Rarity::of(values.into_iter());
+            let rarity = RarityScale::from_values(values.into_iter());
             asked.sort_by(f64::total_cmp);
-            let said: Vec<f64> = asked.iter().map(|value| rarity.score(*value)).collect();
+            let said: Vec<f64> = asked.iter().map(|value| rarity.score_value(*value)).collect();
             prop_assert!(said.is_sorted(), "{said:?}");
         }
     }

@@ -1,18 +1,18 @@
 use ndarray::{Array1, ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
-use crate::{FitError, fill::median};
+use super::{AnomalyDetector, FittedDetector, require_rows};
+use crate::{FitError, scaling::finite_median};
 
 /// The largest distance of a feature from its median, in median absolute
 /// deviations: B. Iglewicz, D. Hoaglin, "How to Detect and Handle Outliers",
 /// ASQC, 1993. The baseline.
 #[derive(Clone, Copy, Debug)]
-pub struct RobustZ;
+pub struct RobustZScore;
 
 /// Medians and spreads.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Robust {
+pub struct FittedRobustZScore {
     median: Vec<f64>,
     spread: Vec<f64>,
 }
@@ -21,34 +21,36 @@ pub struct Robust {
 /// deviation: 1 / Φ⁻¹(3/4).
 const NORMAL: f64 = 1.4826;
 
-impl Detector for RobustZ {
+impl AnomalyDetector for RobustZScore {
     fn name(&self) -> &'static str {
         "robust z-score"
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
+        require_rows(x)?;
         let (mut medians, mut spreads) = (Vec::new(), Vec::new());
         for column in x.columns() {
-            let middle = median(column.iter().copied());
-            let deviation = NORMAL * median(column.iter().map(|value| (value - middle).abs()));
+            let middle = finite_median(column.iter().copied());
+            let deviation =
+                NORMAL * finite_median(column.iter().map(|value| (value - middle).abs()));
             // More than half of the values may be one and the same.
-            let spread = if deviation > 1e-9 { deviation } else { spread(column).max(1e-9) };
+            let spread =
+                if deviation > 1e-9 { deviation } else { standard_deviation(column).max(1e-9) };
             medians.push(middle);
             spreads.push(spread);
         }
-        Ok(FittedDetector::Robust(Robust { median: medians, spread: spreads }))
+        Ok(FittedDetector::Robust(FittedRobustZScore { median: medians, spread: spreads }))
     }
 }
 
 /// The standard deviation of the values that are there.
-fn spread(column: ArrayView1<f64>) -> f64 {
+fn standard_deviation(column: ArrayView1<f64>) -> f64 {
     let there: Array1<f64> = column.iter().copied().filter(|value| value.is_finite()).collect();
     if there.is_empty() { 0.0 } else { there.std(0.0) }
 }
 
-impl Robust {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+impl FittedRobustZScore {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row: ndarray::ArrayView1<f64>| {
             let each = row.iter().zip(&self.median).zip(&self.spread);
             each.filter(|((value, _), _)| value.is_finite())

@@ -6,22 +6,22 @@
 //! `window`, `seasonal`, `profile` hold what the larger ones remember; the others
 //! are here.
 //!
-//! Levels that move with the hour make [`Ewma`] and [`Cusum`] raise alarms all
+//! Levels that move with the hour make [`EwmaDetector`] and [`CusumDetector`] raise alarms all
 //! day: give them what a forecast left over. A missing value (NaN) scores 0
 //! and changes nothing; how long a series is silent is for its owner to watch.
 
-mod profile;
+mod gaussian_window;
+mod matrix_profile;
 mod seasonal;
-mod window;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FitError, ROWS_MIN, fill::median};
-pub use profile::Profile;
-pub use seasonal::Season;
-pub use window::Window;
+use crate::{FitError, ROWS_MIN, scaling::finite_median};
+pub use gaussian_window::GaussianWindowState;
+pub use matrix_profile::MatrixProfileState;
+pub use seasonal::SeasonalState;
 
 /// A way to learn what is usual of a series.
 pub trait SeriesDetector: Send + Sync {
@@ -33,21 +33,21 @@ pub trait SeriesDetector: Send + Sync {
     ///
     /// # Errors
     /// [`FitError::FewRows`] with fewer than 30 values that are there.
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError>;
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError>;
 }
 
 /// Every detector of series.
 #[must_use]
-pub fn detectors() -> Vec<Box<dyn SeriesDetector>> {
+pub fn all_detectors() -> Vec<Box<dyn SeriesDetector>> {
     vec![
-        Box::new(Hampel),
-        Box::new(Ewma),
-        Box::new(Cusum),
-        Box::new(Unchanged),
-        Box::new(Step),
+        Box::new(HampelDetector),
+        Box::new(EwmaDetector),
+        Box::new(CusumDetector),
+        Box::new(FlatLineDetector),
+        Box::new(StepDetector),
         Box::new(GaussianWindow),
-        Box::new(Likelihood),
-        Box::new(Seasonal::default()),
+        Box::new(AnomalyLikelihood),
+        Box::new(SeasonalDetector::default()),
         Box::new(MatrixProfile),
     ]
 }
@@ -55,7 +55,7 @@ pub fn detectors() -> Vec<Box<dyn SeriesDetector>> {
 /// The detector of series of that name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<Box<dyn SeriesDetector>> {
-    detectors().into_iter().find(|detector| detector.name() == name)
+    all_detectors().into_iter().find(|detector| detector.name() == name)
 }
 
 /// Distance from the median of the last 60 values, in their median absolute
@@ -64,31 +64,31 @@ pub fn by_name(name: &str) -> Option<Box<dyn SeriesDetector>> {
 /// estimation", JASA 69, 1974; R. K. Pearson, IEEE Trans. Control Syst. Technol.
 /// 10(1), 2002. For spikes.
 #[derive(Clone, Copy, Debug)]
-pub struct Hampel;
+pub struct HampelDetector;
 
 /// Distance of an exponentially weighted mean (λ = 0.2) from the usual level,
 /// in its own standard deviations: S. W. Roberts, "Control chart tests based on
 /// geometric moving averages", Technometrics 1(3), 1959. For small shifts.
 #[derive(Clone, Copy, Debug)]
-pub struct Ewma;
+pub struct EwmaDetector;
 
 /// The larger of the two cumulative sums of deviations beyond half a spread
 /// from the usual level, in spreads: E. S. Page, "Continuous inspection
 /// schemes", Biometrika 41, 1954. It forgets beyond 100. For drifts.
 #[derive(Clone, Copy, Debug)]
-pub struct Cusum;
+pub struct CusumDetector;
 
 /// How long the value has been one and the same, in the longest usual run (of
 /// all values, 99.9 % lie in runs as long or shorter): the flat line test of
 /// the manual for real-time quality control of data, U.S. IOOS QARTOD. For
 /// stuck sensors.
 #[derive(Clone, Copy, Debug)]
-pub struct Unchanged;
+pub struct FlatLineDetector;
 
 /// The change since the last value, in the usual size of changes: the rate of
 /// change test of the same manual. For steps and spikes.
 #[derive(Clone, Copy, Debug)]
-pub struct Step;
+pub struct StepDetector;
 
 /// Distance from the mean of the last 6,400 values, in their standard
 /// deviations: the windowed Gaussian that the Numenta Anomaly Benchmark brings
@@ -102,7 +102,7 @@ pub struct GaussianWindow;
 /// Neurocomputing 262, 2017, with persistence for a forecast and without its
 /// last step, which turns deviations into probabilities. For unrest.
 #[derive(Clone, Copy, Debug)]
-pub struct Likelihood;
+pub struct AnomalyLikelihood;
 
 /// How rare the distance from the median of the same time of the last seven
 /// days is among the last 2,000 such distances: a conformal p-value (R.
@@ -110,12 +110,12 @@ pub struct Likelihood;
 /// trajectories", IEEE TPAMI 36(6), 2014). For values that are odd at their
 /// hour.
 #[derive(Clone, Copy, Debug)]
-pub struct Seasonal {
+pub struct SeasonalDetector {
     /// Values of a day; of the default, a minute each.
     pub period: usize,
 }
 
-impl Default for Seasonal {
+impl Default for SeasonalDetector {
     fn default() -> Self {
         Self { period: 1440 }
     }
@@ -147,15 +147,15 @@ const CHANGES: usize = 10;
 /// What is usual of a series, and the state of watching it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Watch {
-    /// See [`Hampel`].
+pub enum SeriesMonitor {
+    /// See [`HampelDetector`].
     Hampel {
         /// The least spread, in the series' unit.
         spread_min: f64,
         /// The last values.
         window: VecDeque<f64>,
     },
-    /// See [`Ewma`].
+    /// See [`EwmaDetector`].
     Ewma {
         /// The usual level.
         level: f64,
@@ -164,7 +164,7 @@ pub enum Watch {
         /// The weighted mean.
         mean: f64,
     },
-    /// See [`Cusum`].
+    /// See [`CusumDetector`].
     Cusum {
         /// The usual level.
         level: f64,
@@ -173,14 +173,14 @@ pub enum Watch {
         /// The sums of deviations upwards and downwards.
         sums: (f64, f64),
     },
-    /// See [`Unchanged`].
+    /// See [`FlatLineDetector`].
     Unchanged {
         /// The longest usual run.
         usual: f64,
         /// The last value and its run.
         run: Option<(f64, f64)>,
     },
-    /// See [`Step`].
+    /// See [`StepDetector`].
     Step {
         /// The usual size of changes.
         usual: f64,
@@ -188,23 +188,23 @@ pub enum Watch {
         last: Option<f64>,
     },
     /// See [`GaussianWindow`].
-    Gaussian(Window),
-    /// See [`Likelihood`].
+    Gaussian(GaussianWindowState),
+    /// See [`AnomalyLikelihood`].
     Likelihood {
         /// Of sizes of changes.
-        window: Window,
+        window: GaussianWindowState,
         /// The last of them.
         changes: VecDeque<f64>,
         /// The last value.
         last: Option<f64>,
     },
-    /// See [`Seasonal`].
-    Season(Season),
+    /// See [`SeasonalDetector`].
+    Season(SeasonalState),
     /// See [`MatrixProfile`].
-    Profile(Profile),
+    Profile(MatrixProfileState),
 }
 
-impl Watch {
+impl SeriesMonitor {
     /// Takes the next value and says how unusual it is, 0 or more.
     pub fn push(&mut self, value: f64) -> f64 {
         if !value.is_finite() {
@@ -215,7 +215,7 @@ impl Watch {
                 let score = if window.len() < WINDOW_MIN {
                     0.0
                 } else {
-                    let (middle, spread) = robust(window.iter().copied());
+                    let (middle, spread) = robust_level_and_spread(window.iter().copied());
                     (value - middle).abs() / spread.max(*spread_min)
                 };
                 if window.len() == WINDOW {
@@ -248,7 +248,7 @@ impl Watch {
                 change / *usual
             }
             Self::Gaussian(window) => {
-                let score = window.deviation(value).abs();
+                let score = window.deviation_from_mean(value).abs();
                 window.push(value);
                 score
             }
@@ -259,7 +259,7 @@ impl Watch {
                 }
                 changes.push_back((value - before).abs());
                 let mean = changes.iter().sum::<f64>() / changes.len() as f64;
-                let score = window.deviation(mean).max(0.0);
+                let score = window.deviation_from_mean(mean).max(0.0);
                 window.push((value - before).abs());
                 score
             }
@@ -270,70 +270,71 @@ impl Watch {
 
     /// The scores of `values` that follow; the watch itself stays as it is.
     #[must_use]
-    pub fn scores(&self, values: &[f64]) -> Vec<f64> {
+    pub fn score_series(&self, values: &[f64]) -> Vec<f64> {
         let mut watch = self.clone();
         values.iter().map(|value| watch.push(*value)).collect()
     }
 }
 
 /// The median and the median absolute deviation, as a standard deviation.
-fn robust(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let middle = median(values.clone());
-    (middle, NORMAL * median(values.map(|value| (value - middle).abs())))
+fn robust_level_and_spread(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let middle = finite_median(values.clone());
+    (middle, NORMAL * finite_median(values.map(|value| (value - middle).abs())))
 }
 
 /// The values that are there; their robust level and spread, which is above 0.
-fn usual(values: &[f64]) -> Result<(Vec<f64>, f64, f64), FitError> {
+fn robust_baseline(values: &[f64]) -> Result<(Vec<f64>, f64, f64), FitError> {
     let there: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
     if there.len() < ROWS_MIN {
         return Err(FitError::FewRows { rows: there.len() });
     }
-    let (level, spread) = robust(there.iter().copied());
+    let (level, spread) = robust_level_and_spread(there.iter().copied());
     Ok((there, level, spread.max(1e-9)))
 }
 
-impl SeriesDetector for Hampel {
+impl SeriesDetector for HampelDetector {
     fn name(&self) -> &'static str {
         "hampel"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        let (there, ..) = usual(values)?;
-        let spreads = there.chunks(WINDOW).map(|chunk| robust(chunk.iter().copied()).1);
-        let spread_min = (median(spreads) / 10.0).max(1e-9);
-        Ok(Watch::Hampel { spread_min, window: VecDeque::new() })
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        let (there, ..) = robust_baseline(values)?;
+        let spreads =
+            there.chunks(WINDOW).map(|chunk| robust_level_and_spread(chunk.iter().copied()).1);
+        let spread_min = (finite_median(spreads) / 10.0).max(1e-9);
+        Ok(SeriesMonitor::Hampel { spread_min, window: VecDeque::new() })
     }
 }
 
-impl SeriesDetector for Ewma {
+impl SeriesDetector for EwmaDetector {
     fn name(&self) -> &'static str {
         "ewma"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        let (_, level, spread) = usual(values)?;
-        Ok(Watch::Ewma { level, spread, mean: level })
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        let (_, level, spread) = robust_baseline(values)?;
+        Ok(SeriesMonitor::Ewma { level, spread, mean: level })
     }
 }
 
-impl SeriesDetector for Cusum {
+impl SeriesDetector for CusumDetector {
     fn name(&self) -> &'static str {
         "cusum"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        let (_, level, spread) = usual(values)?;
-        Ok(Watch::Cusum { level, spread, sums: (0.0, 0.0) })
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        let (_, level, spread) = robust_baseline(values)?;
+        Ok(SeriesMonitor::Cusum { level, spread, sums: (0.0, 0.0) })
     }
 }
 
-impl SeriesDetector for Unchanged {
+impl SeriesDetector for FlatLineDetector {
     fn name(&self) -> &'static str {
         "unchanged"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        let (there, ..) = usual(values)?;
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        let (there, ..) = robust_baseline(values)?;
         let mut runs: Vec<usize> = there.chunk_by(|a, b| a == b).map(<[f64]>::len).collect();
         runs.sort_unstable();
         let most = 0.999 * there.len() as f64;
@@ -343,21 +344,21 @@ impl SeriesDetector for Unchanged {
             passed as f64 >= most
         });
         let usual = longest.copied().unwrap_or(1) as f64;
-        Ok(Watch::Unchanged { usual, run: None })
+        Ok(SeriesMonitor::Unchanged { usual, run: None })
     }
 }
 
-impl SeriesDetector for Step {
+impl SeriesDetector for StepDetector {
     fn name(&self) -> &'static str {
         "step"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        let (there, ..) = usual(values)?;
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        let (there, ..) = robust_baseline(values)?;
         // Where most values are as before, the others tell the size.
         let changes = there.windows(2).map(|pair| (pair[1] - pair[0]).abs());
-        let usual = NORMAL * median(changes.filter(|change| *change > 0.0));
-        Ok(Watch::Step { usual: usual.max(1e-9), last: None })
+        let usual = NORMAL * finite_median(changes.filter(|change| *change > 0.0));
+        Ok(SeriesMonitor::Step { usual: usual.max(1e-9), last: None })
     }
 }
 
@@ -366,32 +367,32 @@ impl SeriesDetector for GaussianWindow {
         "gaussian window"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        usual(values)?;
-        Ok(Watch::Gaussian(Window::default()))
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        robust_baseline(values)?;
+        Ok(SeriesMonitor::Gaussian(GaussianWindowState::default()))
     }
 }
 
-impl SeriesDetector for Likelihood {
+impl SeriesDetector for AnomalyLikelihood {
     fn name(&self) -> &'static str {
         "anomaly likelihood"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        usual(values)?;
-        let window = Window::default();
-        Ok(Watch::Likelihood { window, changes: VecDeque::new(), last: None })
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        robust_baseline(values)?;
+        let window = GaussianWindowState::default();
+        Ok(SeriesMonitor::Likelihood { window, changes: VecDeque::new(), last: None })
     }
 }
 
-impl SeriesDetector for Seasonal {
+impl SeriesDetector for SeasonalDetector {
     fn name(&self) -> &'static str {
         "seasonal residual"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        usual(values)?;
-        Ok(Watch::Season(Season::new(self.period)))
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        robust_baseline(values)?;
+        Ok(SeriesMonitor::Season(SeasonalState::new(self.period)))
     }
 }
 
@@ -400,8 +401,8 @@ impl SeriesDetector for MatrixProfile {
         "matrix profile"
     }
 
-    fn fit(&self, values: &[f64]) -> Result<Watch, FitError> {
-        let (_, _, spread) = usual(values)?;
-        Ok(Watch::Profile(Profile::new(spread / 10.0)))
+    fn fit(&self, values: &[f64]) -> Result<SeriesMonitor, FitError> {
+        let (_, _, spread) = robust_baseline(values)?;
+        Ok(SeriesMonitor::Profile(MatrixProfileState::new(spread / 10.0)))
     }
 }

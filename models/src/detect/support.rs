@@ -3,10 +3,10 @@ use linfa_svm::Svm;
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough, remembered};
+use super::{AnomalyDetector, FittedDetector, require_rows, scale_subsample};
 use crate::{
     FitError,
-    zoo::support::{KernelSum, width_squared},
+    regressors::support::{KernelSum, width_squared},
 };
 
 /// How unlike the support vectors it is that surround 95 % of the rows: −ln of
@@ -25,9 +25,9 @@ const ROWS_MAX: usize = 2000;
 /// The weighted similarity to the support vectors.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Surrounded(KernelSum);
+pub struct FittedOneClassSupport(KernelSum);
 
-impl Detector for OneClassSupport {
+impl AnomalyDetector for OneClassSupport {
     fn name(&self) -> &'static str {
         "one-class support vectors"
     }
@@ -37,8 +37,8 @@ impl Detector for OneClassSupport {
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
-        let (scaler, rows) = remembered(x, ROWS_MAX);
+        require_rows(x)?;
+        let (scaler, rows) = scale_subsample(x, ROWS_MAX);
         let width = width_squared(rows.view());
         let targets = Array1::from_elem(rows.nrows(), ());
         let model = Svm::<f64, Pr>::params()
@@ -49,13 +49,13 @@ impl Detector for OneClassSupport {
             .map_err(|error| FitError::Library { model: self.name(), what: error.to_string() })?;
         let total: f64 = model.alpha.iter().sum();
         let weights: Vec<f64> = model.alpha.iter().map(|weight| weight / total).collect();
-        let sum = KernelSum::of(scaler, rows.view(), &weights, 0.0, width);
-        Ok(FittedDetector::Support(Surrounded(sum)))
+        let sum = KernelSum::from_weights(scaler, rows.view(), &weights, 0.0, width);
+        Ok(FittedDetector::Support(FittedOneClassSupport(sum)))
     }
 }
 
-impl Surrounded {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+impl FittedOneClassSupport {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         self.0.predict(x).mapv_into(|alike| -alike.clamp(f64::MIN_POSITIVE, 1.0).ln())
     }
 }

@@ -1,7 +1,7 @@
 use ndarray::{Array1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, FittedDetector, enough};
+use super::{AnomalyDetector, FittedDetector, require_rows};
 use crate::FitError;
 
 /// How rare each input is, on the side where it is rarer: −ln of the share of
@@ -18,15 +18,15 @@ const QUANTILES: usize = 400;
 
 /// Quantiles of each column, rising.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Tails(Vec<Vec<f64>>);
+pub struct FittedEmpiricalTails(Vec<Vec<f64>>);
 
-impl Detector for EmpiricalTails {
+impl AnomalyDetector for EmpiricalTails {
     fn name(&self) -> &'static str {
         "empirical tails"
     }
 
     fn fit(&self, x: ArrayView2<f64>, _: u64) -> Result<FittedDetector, FitError> {
-        enough(x)?;
+        require_rows(x)?;
         let quantiles = |column: ndarray::ArrayView1<f64>| {
             let mut values: Vec<f64> = column.iter().copied().filter(|v| v.is_finite()).collect();
             values.sort_unstable_by(f64::total_cmp);
@@ -34,20 +34,22 @@ impl Detector for EmpiricalTails {
             let kept = values.len().min(QUANTILES);
             (0..kept).map(|i| values[i * last / (kept - 1).max(1)]).collect()
         };
-        Ok(FittedDetector::Tails(Tails(x.columns().into_iter().map(quantiles).collect())))
+        Ok(FittedDetector::Tails(FittedEmpiricalTails(
+            x.columns().into_iter().map(quantiles).collect(),
+        )))
     }
 }
 
-impl Tails {
-    pub(super) fn score(&self, x: ArrayView2<f64>) -> Array1<f64> {
+impl FittedEmpiricalTails {
+    pub(super) fn score_rows(&self, x: ArrayView2<f64>) -> Array1<f64> {
         let of_row = |row: ndarray::ArrayView1<f64>| {
-            row.iter().zip(&self.0).map(|(value, quantiles)| surprise(*value, quantiles)).sum()
+            row.iter().zip(&self.0).map(|(value, quantiles)| tail_surprise(*value, quantiles)).sum()
         };
         x.rows().into_iter().map(of_row).collect()
     }
 }
 
-fn surprise(value: f64, quantiles: &[f64]) -> f64 {
+fn tail_surprise(value: f64, quantiles: &[f64]) -> f64 {
     let (Some(first), Some(last)) = (quantiles.first(), quantiles.last()) else { return 0.0 };
     if !value.is_finite() {
         return 0.0;
@@ -70,7 +72,7 @@ mod tests {
     fn rarer_is_more() {
         let quantiles: Vec<f64> = (0..100).map(f64::from).collect();
         let check = |value: f64, expect: f64| {
-            let got = surprise(value, &quantiles);
+            let got = tail_surprise(value, &quantiles);
             assert!((got - expect).abs() < 1e-12, "{value}: {got} is not {expect}");
         };
         check(50.0, 0.0);
@@ -78,8 +80,8 @@ mod tests {
         check(0.0, -(0.02_f64.ln()));
         check(f64::NAN, 0.0);
         check(198.0, 100.0_f64.ln() * 2.0);
-        assert_eq!(surprise(3.0, &[]), 0.0);
-        assert!(surprise(1.1, &[1.0; 50]) > 100.0, "it never moved before");
-        assert_eq!(surprise(1.0, &[1.0; 50]), 0.0);
+        assert_eq!(tail_surprise(3.0, &[]), 0.0);
+        assert!(tail_surprise(1.1, &[1.0; 50]) > 100.0, "it never moved before");
+        assert_eq!(tail_surprise(1.0, &[1.0; 50]), 0.0);
     }
 }

@@ -1,4 +1,4 @@
-use super::Verdict;
+use super::GateVerdict;
 
 /// Why the registry could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub enum RegistryError {
         /// The version.
         version: u64,
         /// What the gate said, if it was asked.
-        verdict: Option<Box<Verdict>>,
+        verdict: Option<Box<GateVerdict>>,
     },
     /// Others wrote again and again.
     #[error("{task}: other processes changed it {tries} times in a row\nhint: try again")]

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::dm::{diebold_mariano, p_text};
+use crate::stats::diebold_mariano::{diebold_mariano, p_value_text};
 
 /// What is asked of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Gate {
+pub struct PromotionGate {
     /// The highest probability that a gain is chance, 0 to 1.
     pub p_max: f64,
     /// Longest time of one prediction, 99th percentile, µs.
@@ -18,7 +18,7 @@ pub struct Gate {
 
 /// A version and its rival on the same held-out rows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Trial {
+pub struct ChampionTrial {
     /// The rival's version; none where it is the task's baseline, because there
     /// is no champion yet.
     pub against: Option<u64>,
@@ -44,18 +44,18 @@ pub struct Trial {
 
 /// What the gate says of a version, and what it was shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct GateVerdict {
     /// Whether it may be served.
     pub passed: bool,
     /// Why not.
     pub reasons: Vec<String>,
-    /// See [`Trial::against`].
+    /// See [`ChampionTrial::against`].
     pub against: Option<u64>,
-    /// See [`Trial::rival`].
+    /// See [`ChampionTrial::rival`].
     pub rival: String,
-    /// See [`Trial::loss_name`].
+    /// See [`ChampionTrial::loss_name`].
     pub loss_name: String,
-    /// See [`Trial::span_ms`].
+    /// See [`ChampionTrial::span_ms`].
     pub span_ms: (i64, i64),
     /// Rows.
     pub rows: usize,
@@ -71,19 +71,19 @@ pub struct Verdict {
     /// The difference in its standard errors, below 0 where the version is
     /// better.
     pub statistic: Option<f64>,
-    /// See [`Trial::latency_p99_us`].
+    /// See [`ChampionTrial::latency_p99_us`].
     pub latency_p99_us: f64,
-    /// See [`Trial::size_bytes`].
+    /// See [`ChampionTrial::size_bytes`].
     pub size_bytes: usize,
 }
 
-/// The [`Trial::rival`] of a first model whose task has no baseline.
-pub const NOTHING: &str = "nothing";
+/// The [`ChampionTrial::rival`] of a first model whose task has no baseline.
+pub const NO_RIVAL: &str = "nothing";
 
-impl Verdict {
+impl GateVerdict {
     /// The share of the rival's loss that is avoided.
     #[must_use]
-    pub fn gain(&self) -> Option<f64> {
+    pub fn relative_gain(&self) -> Option<f64> {
         let (loss, rival) = (self.loss?, self.rival_loss?);
         (rival > 0.0).then(|| 1.0 - loss / rival)
     }
@@ -94,19 +94,19 @@ impl Verdict {
         if !self.reasons.is_empty() {
             return self.reasons.join("; ");
         }
-        if self.rival == NOTHING {
+        if self.rival == NO_RIVAL {
             return "the first of its task, which has nothing to be compared with".to_owned();
         }
-        let gain = self.gain().filter(|gain| *gain > 0.0).map_or(String::new(), |gain| {
+        let gain = self.relative_gain().filter(|gain| *gain > 0.0).map_or(String::new(), |gain| {
             format!(" by {:.1} % of its {}", 100.0 * gain, self.loss_name)
         });
-        let p = self.p_value.map_or(String::new(), |p| format!(", {}", p_text(p)));
+        let p = self.p_value.map_or(String::new(), |p| format!(", {}", p_value_text(p)));
         let how = if gain.is_empty() { "no worse than" } else { "better than" };
         format!("{how} {}{gain}{p} on {} held-out rows", self.rival, self.rows)
     }
 }
 
-impl Gate {
+impl PromotionGate {
     /// Judges a version.
     ///
     /// One that would follow a champion must have a smaller loss on the same
@@ -115,8 +115,8 @@ impl Gate {
     /// ([`diebold_mariano`]); a first one must not be worse than the
     /// baseline: what is simpler needs no proof. Either must be fast and small enough.
     #[must_use]
-    pub fn judge(&self, trial: &Trial) -> Verdict {
-        let Trial { losses, rival_losses, rival, .. } = trial;
+    pub fn judge_trial(&self, trial: &ChampionTrial) -> GateVerdict {
+        let ChampionTrial { losses, rival_losses, rival, .. } = trial;
         let mean = |all: &[f64]| {
             let mean = all.iter().sum::<f64>() / all.len() as f64;
             mean.is_finite().then_some(mean)
@@ -128,7 +128,7 @@ impl Gate {
         let is_worse = !matches!((loss, rival_loss), (Some(own), Some(rival)) if own <= rival);
         let is_significant = test.is_some_and(|test| test.p_value < self.p_max);
         let named = || trial.against.map_or(rival.clone(), |v| format!("{rival}, version {v},"));
-        let p = || test.map_or("p is unknown".to_owned(), |test| p_text(test.p_value));
+        let p = || test.map_or("p is unknown".to_owned(), |test| p_value_text(test.p_value));
         match trial.against {
             Some(_) if !is_better => {
                 let named = named();
@@ -158,7 +158,7 @@ impl Gate {
             let (size, most) = (trial.size_bytes, self.size_bytes_max);
             reasons.push(format!("it has {size} bytes, expected at most {most}"));
         }
-        Verdict {
+        GateVerdict {
             passed: reasons.is_empty(),
             reasons,
             against: trial.against,
@@ -181,13 +181,14 @@ impl Gate {
 mod tests {
     use super::*;
 
-    const GATE: Gate = Gate { p_max: 0.05, latency_p99_us_max: 1000.0, size_bytes_max: 1 << 20 };
+    const GATE: PromotionGate =
+        PromotionGate { p_max: 0.05, latency_p99_us_max: 1000.0, size_bytes_max: 1 << 20 };
 
     /// 200 times: the rival loses 1 and some noise, the version `better` less
     /// and some other noise.
-    fn trial(against: Option<u64>, better: f64) -> Trial {
+    fn trial(against: Option<u64>, better: f64) -> ChampionTrial {
         let noise = |i: usize, of: usize| (i * 7919 % of) as f64 / of as f64 - 0.5;
-        Trial {
+        ChampionTrial {
             against,
             rival: "ridge".to_owned(),
             loss_name: "squared error".to_owned(),
@@ -201,8 +202,8 @@ mod tests {
         }
     }
 
-    fn check(trial: Trial, expect: Option<&str>) {
-        let verdict = GATE.judge(&trial);
+    fn check(trial: ChampionTrial, expect: Option<&str>) {
+        let verdict = GATE.judge_trial(&trial);
         match expect {
             None => assert!(verdict.passed, "{verdict:?}"),
             Some(part) => {
@@ -219,9 +220,16 @@ mod tests {
         let mut same = trial(Some(1), 0.0);
         same.losses = same.rival_losses.clone();
         check(same, Some("not below"));
-        let few = Trial { losses: vec![0.1; 9], rival_losses: vec![1.0; 9], ..trial(Some(1), 0.5) };
+        let few = ChampionTrial {
+            losses: vec![0.1; 9],
+            rival_losses: vec![1.0; 9],
+            ..trial(Some(1), 0.5)
+        };
         check(few, Some("p is unknown"));
-        check(Trial { losses: vec![f64::NAN; 200], ..trial(Some(1), 0.5) }, Some("not below"));
+        check(
+            ChampionTrial { losses: vec![f64::NAN; 200], ..trial(Some(1), 0.5) },
+            Some("not below"),
+        );
     }
 
     #[test]
@@ -232,13 +240,19 @@ mod tests {
         let mut same = trial(None, 0.0);
         same.losses = same.rival_losses.clone();
         check(same, None);
-        check(Trial { losses: vec![], rival_losses: vec![], ..trial(None, 0.0) }, Some("worse"));
+        check(
+            ChampionTrial { losses: vec![], rival_losses: vec![], ..trial(None, 0.0) },
+            Some("worse"),
+        );
     }
 
     #[test]
     fn it_must_be_fast_and_small() {
-        check(Trial { latency_p99_us: 1001.0, ..trial(Some(1), 0.5) }, Some("takes 1001 µs"));
-        check(Trial { latency_p99_us: f64::NAN, ..trial(None, 0.5) }, Some("takes"));
-        check(Trial { size_bytes: 2 << 20, ..trial(None, 0.5) }, Some("2097152 bytes"));
+        check(
+            ChampionTrial { latency_p99_us: 1001.0, ..trial(Some(1), 0.5) },
+            Some("takes 1001 µs"),
+        );
+        check(ChampionTrial { latency_p99_us: f64::NAN, ..trial(None, 0.5) }, Some("takes"));
+        check(ChampionTrial { size_bytes: 2 << 20, ..trial(None, 0.5) }, Some("2097152 bytes"));
     }
 }

@@ -17,9 +17,9 @@
 //! - [`gate`]: what a version must show before it is served
 //! - `error`: what can go wrong, and what to do
 
+pub mod decision_log;
 mod error;
 pub mod gate;
-pub mod log;
 pub mod store;
 
 use std::{
@@ -31,21 +31,21 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    Artifact,
-    artifact::{BYTES_MAX, Card},
-    dataset::hex,
+    ModelArtifact,
+    artifact::{BYTES_MAX, ModelCard},
+    dataset::encode_hex,
 };
+pub use decision_log::{DecisionKind, DecisionRecord, ModelAliases, VersionRef};
 pub use error::RegistryError;
-pub use gate::{Gate, Trial, Verdict};
-pub use log::{Aliases, Entry, Slot, What};
-use store::{Folder, Store};
+pub use gate::{ChampionTrial, GateVerdict, PromotionGate};
+use store::{FolderStore, RegistryStore};
 
 /// Attempts at a decision while others decide too.
 const TRIES_MAX: usize = 20;
 
 /// Who decides, and why.
 #[derive(Clone, Copy, Debug)]
-pub struct By<'a> {
+pub struct DecisionAuthor<'a> {
     /// As in `anna@greenhouse` or `trainer watch`.
     pub who: &'a str,
     /// For people.
@@ -54,20 +54,20 @@ pub struct By<'a> {
 
 /// A registry. Clones share it; so do processes.
 #[derive(Clone, Debug)]
-pub struct Registry {
-    store: Arc<dyn Store>,
+pub struct ModelRegistry {
+    store: Arc<dyn RegistryStore>,
 }
 
-impl Registry {
+impl ModelRegistry {
     /// The registry in the folder `dir`, which is made with the first artifact.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self::in_store(Arc::new(Folder::new(dir)))
+        Self::in_store(Arc::new(FolderStore::new(dir)))
     }
 
     /// The registry in `store`.
     #[must_use]
-    pub fn in_store(store: Arc<dyn Store>) -> Self {
+    pub fn in_store(store: Arc<dyn RegistryStore>) -> Self {
         Self { store }
     }
 
@@ -75,8 +75,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::Io`].
-    pub fn tasks(&self) -> Result<Vec<String>, RegistryError> {
-        let mut tasks = self.store.list("").map_err(|source| self.io("", source))?;
+    pub fn list_tasks(&self) -> Result<Vec<String>, RegistryError> {
+        let mut tasks = self.store.list_names("").map_err(|source| self.io_error("", source))?;
         tasks.retain(|name| check_task(name).is_ok());
         tasks.sort_unstable();
         Ok(tasks)
@@ -88,19 +88,23 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Unwritable`], [`RegistryError::BadTask`],
     /// [`RegistryError::Busy`], [`RegistryError::Io`].
-    pub fn keep(&self, artifact: &Artifact, by: By) -> Result<u64, RegistryError> {
+    pub fn add_version(
+        &self,
+        artifact: &ModelArtifact,
+        by: DecisionAuthor,
+    ) -> Result<u64, RegistryError> {
         let task = &artifact.card.task;
         check_task(task)?;
         let unwritable = |source| RegistryError::Unwritable { task: task.clone(), source };
         let bytes = artifact.to_bytes().map_err(unwritable)?;
         for _ in 0..TRIES_MAX {
-            let there = self.versions(task)?.last().copied().unwrap_or_default();
-            let version = self.aliases(task)?.newest.max(there) + 1;
+            let there = self.list_versions(task)?.last().copied().unwrap_or_default();
+            let version = self.current_aliases(task)?.newest.max(there) + 1;
             let key = model_key(task, version);
-            if !self.store.create(&key, &bytes).map_err(|source| self.io(&key, source))? {
+            if !self.store.create_new(&key, &bytes).map_err(|source| self.io_error(&key, source))? {
                 continue;
             }
-            self.decide(task, version, What::Kept, by, None, |aliases| {
+            self.append_decision(task, version, DecisionKind::Kept, by, None, |aliases| {
                 aliases.newest = aliases.newest.max(version);
                 Ok(())
             })?;
@@ -113,9 +117,9 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError::Io`], [`RegistryError::BadTask`].
-    pub fn versions(&self, task: &str) -> Result<Vec<u64>, RegistryError> {
+    pub fn list_versions(&self, task: &str) -> Result<Vec<u64>, RegistryError> {
         check_task(task)?;
-        let names = self.store.list(task).map_err(|source| self.io(task, source))?;
+        let names = self.store.list_names(task).map_err(|source| self.io_error(task, source))?;
         let number = |name: &String| name.strip_suffix(".model")?.parse().ok();
         let mut versions: Vec<u64> = names.iter().filter_map(number).collect();
         versions.sort_unstable();
@@ -127,15 +131,17 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::NoVersion`], [`RegistryError::Refused`],
     /// [`RegistryError::Io`].
-    pub fn load(&self, task: &str, version: u64) -> Result<Artifact, RegistryError> {
-        let bytes = self.bytes(task, version)?;
-        let refuse = |why| RegistryError::Refused { key: self.at(&model_key(task, version)), why };
-        let artifact = Artifact::from_bytes(&bytes).map_err(refuse)?;
+    pub fn load_artifact(&self, task: &str, version: u64) -> Result<ModelArtifact, RegistryError> {
+        let bytes = self.read_version_bytes(task, version)?;
+        let refuse =
+            |why| RegistryError::Refused { key: self.describe_key(&model_key(task, version)), why };
+        let artifact = ModelArtifact::from_bytes(&bytes).map_err(refuse)?;
         if artifact.card.task != task {
             return Err(refuse(format!("it is of the task {}", artifact.card.task)));
         }
-        let expected = self.aliases(task)?.slot(version).map(|slot| slot.sha256.clone());
-        let found = sha256(&bytes);
+        let expected =
+            self.current_aliases(task)?.find_version(version).map(|slot| slot.sha256.clone());
+        let found = sha256_hex(&bytes);
         match expected.filter(|expected| *expected != found) {
             Some(expected) => Err(refuse(format!(
                 "it is another model than the one that was chosen: SHA-256 {found}, expected {expected}"
@@ -147,36 +153,37 @@ impl Registry {
     /// Reads what an artifact says of itself, without the model.
     ///
     /// # Errors
-    /// As [`Registry::load`].
-    pub fn card(&self, task: &str, version: u64) -> Result<(Card, usize), RegistryError> {
-        let bytes = self.bytes(task, version)?;
-        let refuse = |why| RegistryError::Refused { key: self.at(&model_key(task, version)), why };
-        Card::from_bytes(&bytes).map(|card| (card, bytes.len())).map_err(refuse)
+    /// As [`ModelRegistry::load_artifact`].
+    pub fn load_card(&self, task: &str, version: u64) -> Result<(ModelCard, usize), RegistryError> {
+        let bytes = self.read_version_bytes(task, version)?;
+        let refuse =
+            |why| RegistryError::Refused { key: self.describe_key(&model_key(task, version)), why };
+        ModelCard::from_bytes(&bytes).map(|card| (card, bytes.len())).map_err(refuse)
     }
 
     /// For messages.
-    fn at(&self, key: &str) -> String {
-        format!("{}/{key}", self.store.place())
+    fn describe_key(&self, key: &str) -> String {
+        format!("{}/{key}", self.store.location())
     }
 
-    fn io(&self, key: &str, source: std::io::Error) -> RegistryError {
-        RegistryError::Io { key: self.at(key), source }
+    fn io_error(&self, key: &str, source: std::io::Error) -> RegistryError {
+        RegistryError::Io { key: self.describe_key(key), source }
     }
 
     /// The bytes of a version's file.
-    fn bytes(&self, task: &str, version: u64) -> Result<Vec<u8>, RegistryError> {
+    fn read_version_bytes(&self, task: &str, version: u64) -> Result<Vec<u8>, RegistryError> {
         check_task(task)?;
         let key = model_key(task, version);
-        match self.store.get(&key).map_err(|source| self.io(&key, source))? {
+        match self.store.get(&key).map_err(|source| self.io_error(&key, source))? {
             Some(bytes) if bytes.len() <= BYTES_MAX => Ok(bytes),
             Some(bytes) => {
                 let why = format!("{} bytes, expected at most {BYTES_MAX}", bytes.len());
-                Err(RegistryError::Refused { key: self.at(&key), why })
+                Err(RegistryError::Refused { key: self.describe_key(&key), why })
             }
             None => Err(RegistryError::NoVersion {
                 task: task.to_owned(),
                 version,
-                known: self.versions(task)?,
+                known: self.list_versions(task)?,
             }),
         }
     }
@@ -186,43 +193,53 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Log`], [`RegistryError::Io`],
     /// [`RegistryError::BadTask`].
-    pub fn aliases(&self, task: &str) -> Result<Aliases, RegistryError> {
-        Ok(self.newest(task)?.map(|entry| entry.aliases).unwrap_or_default())
+    pub fn current_aliases(&self, task: &str) -> Result<ModelAliases, RegistryError> {
+        Ok(self.newest_decision(task)?.map(|entry| entry.aliases).unwrap_or_default())
     }
 
     /// The version that is served, if there is one.
     ///
     /// # Errors
-    /// As [`Registry::aliases`].
-    pub fn champion(&self, task: &str) -> Result<Option<u64>, RegistryError> {
-        Ok(self.aliases(task)?.champion.map(|slot| slot.version))
+    /// As [`ModelRegistry::current_aliases`].
+    pub fn champion_version(&self, task: &str) -> Result<Option<u64>, RegistryError> {
+        Ok(self.current_aliases(task)?.champion.map(|slot| slot.version))
     }
 
     /// The last `most` decisions, newest first.
     ///
     /// # Errors
-    /// As [`Registry::aliases`].
-    pub fn log(&self, task: &str, most: usize) -> Result<Vec<Entry>, RegistryError> {
-        let newest = self.newest(task)?.map_or(0, |entry| entry.number);
+    /// As [`ModelRegistry::current_aliases`].
+    pub fn recent_decisions(
+        &self,
+        task: &str,
+        most: usize,
+    ) -> Result<Vec<DecisionRecord>, RegistryError> {
+        let newest = self.newest_decision(task)?.map_or(0, |entry| entry.number);
         let numbers = (1..=newest).rev().take(most);
-        numbers.filter_map(|number| self.entry(task, number).transpose()).collect()
+        numbers.filter_map(|number| self.read_decision(task, number).transpose()).collect()
     }
 
-    fn newest(&self, task: &str) -> Result<Option<Entry>, RegistryError> {
+    fn newest_decision(&self, task: &str) -> Result<Option<DecisionRecord>, RegistryError> {
         check_task(task)?;
         let folder = format!("{task}/log");
-        let names = self.store.list(&folder).map_err(|source| self.io(&folder, source))?;
+        let names =
+            self.store.list_names(&folder).map_err(|source| self.io_error(&folder, source))?;
         let numbers = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
-        numbers.max().map_or(Ok(None), |number| self.entry(task, number))
+        numbers.max().map_or(Ok(None), |number| self.read_decision(task, number))
     }
 
-    fn entry(&self, task: &str, number: u64) -> Result<Option<Entry>, RegistryError> {
+    fn read_decision(
+        &self,
+        task: &str,
+        number: u64,
+    ) -> Result<Option<DecisionRecord>, RegistryError> {
         let key = log_key(task, number);
-        let Some(bytes) = self.store.get(&key).map_err(|source| self.io(&key, source))? else {
+        let Some(bytes) = self.store.get(&key).map_err(|source| self.io_error(&key, source))?
+        else {
             return Ok(None);
         };
-        let refuse = |why| RegistryError::Log { key: self.at(&key), why };
-        let entry: Entry =
+        let refuse = |why| RegistryError::Log { key: self.describe_key(&key), why };
+        let entry: DecisionRecord =
             serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
         match entry.number == number {
             true => Ok(Some(entry)),
@@ -231,24 +248,24 @@ impl Registry {
     }
 
     /// Adds a decision; `change` is asked again where another came first.
-    fn decide(
+    fn append_decision(
         &self,
         task: &str,
         version: u64,
-        what: What,
-        by: By,
-        evidence: Option<&Verdict>,
-        change: impl Fn(&mut Aliases) -> Result<(), RegistryError>,
-    ) -> Result<Entry, RegistryError> {
+        what: DecisionKind,
+        by: DecisionAuthor,
+        evidence: Option<&GateVerdict>,
+        change: impl Fn(&mut ModelAliases) -> Result<(), RegistryError>,
+    ) -> Result<DecisionRecord, RegistryError> {
         for _ in 0..TRIES_MAX {
-            let last = self.newest(task)?;
+            let last = self.newest_decision(task)?;
             let number = last.as_ref().map_or(0, |entry| entry.number) + 1;
             let mut aliases = last.map(|entry| entry.aliases).unwrap_or_default();
             change(&mut aliases)?;
             if evidence.is_some() {
-                aliases.judge(version, number);
+                aliases.note_verdict(version, number);
             }
-            let entry = Entry {
+            let entry = DecisionRecord {
                 number,
                 at_ms: now_ms(),
                 who: by.who.to_owned(),
@@ -260,17 +277,17 @@ impl Registry {
             };
             let json = serde_json::to_vec_pretty(&entry).expect("an entry has a JSON form");
             let key = log_key(task, number);
-            if self.store.create(&key, &json).map_err(|source| self.io(&key, source))? {
+            if self.store.create_new(&key, &json).map_err(|source| self.io_error(&key, source))? {
                 return Ok(entry);
             }
         }
         Err(RegistryError::Busy { task: task.to_owned(), tries: TRIES_MAX })
     }
 
-    fn slot(&self, task: &str, version: u64) -> Result<Slot, RegistryError> {
+    fn checked_version_ref(&self, task: &str, version: u64) -> Result<VersionRef, RegistryError> {
         // It must be whole, and say what it said.
-        self.load(task, version)?;
-        Ok(Slot { version, sha256: sha256(&self.bytes(task, version)?) })
+        self.load_artifact(task, version)?;
+        Ok(VersionRef { version, sha256: sha256_hex(&self.read_version_bytes(task, version)?) })
     }
 
     /// Does as the gate says: a version that passed becomes champion, another
@@ -278,25 +295,32 @@ impl Registry {
     /// is none any more.
     ///
     /// # Errors
-    /// As [`Registry::load`] and [`Registry::aliases`]; the champion stays then.
-    pub fn propose(
+    /// As [`ModelRegistry::load_artifact`] and [`ModelRegistry::current_aliases`]; the champion stays then.
+    pub fn propose_version(
         &self,
         task: &str,
         version: u64,
-        verdict: &Verdict,
+        verdict: &GateVerdict,
         who: &str,
-    ) -> Result<Entry, RegistryError> {
-        let slot = self.slot(task, version)?;
+    ) -> Result<DecisionRecord, RegistryError> {
+        let slot = self.checked_version_ref(task, version)?;
         if verdict.passed {
-            let by = By { who, why: &verdict.reason() };
-            let moved = |aliases: &mut Aliases| {
-                if !self.was_rival(task, aliases, verdict) {
-                    return Err(shut(task, version, Some(verdict.clone())));
+            let by = DecisionAuthor { who, why: &verdict.reason() };
+            let moved = |aliases: &mut ModelAliases| {
+                if !self.is_against_champion(task, aliases, verdict) {
+                    return Err(gate_closed_error(task, version, Some(verdict.clone())));
                 }
-                aliases.promote(slot.clone());
+                aliases.promote_version(slot.clone());
                 Ok(())
             };
-            match self.decide(task, version, What::Promoted, by, Some(verdict), moved) {
+            match self.append_decision(
+                task,
+                version,
+                DecisionKind::Promoted,
+                by,
+                Some(verdict),
+                moved,
+            ) {
                 Err(RegistryError::Gate { .. }) => {}
                 done => return done,
             }
@@ -305,35 +329,43 @@ impl Registry {
             true => "the champion changed during the comparison".to_owned(),
             false => verdict.reason(),
         };
-        self.decide(task, version, What::Held, By { who, why: &why }, Some(verdict), |aliases| {
-            aliases.challenger = Some(slot.clone());
-            Ok(())
-        })
+        self.append_decision(
+            task,
+            version,
+            DecisionKind::Held,
+            DecisionAuthor { who, why: &why },
+            Some(verdict),
+            |aliases| {
+                aliases.challenger = Some(slot.clone());
+                Ok(())
+            },
+        )
     }
 
     /// Makes a version champion that passed the gate against the present one;
     /// with `force` any that is whole, which is recorded as such.
     ///
     /// # Errors
-    /// [`RegistryError::Gate`] with what the gate said last, or as
-    /// [`Registry::load`] and [`Registry::aliases`]; the champion stays then.
-    pub fn promote(
+    /// [`RegistryError::PromotionGate`] with what the gate said last, or as
+    /// [`ModelRegistry::load_artifact`] and [`ModelRegistry::current_aliases`]; the champion stays then.
+    pub fn promote_version(
         &self,
         task: &str,
         version: u64,
-        by: By,
+        by: DecisionAuthor,
         force: bool,
-    ) -> Result<Entry, RegistryError> {
-        let slot = self.slot(task, version)?;
-        let verdict = self.verdict(task, version)?;
-        let what = if force { What::Forced } else { What::Promoted };
-        self.decide(task, version, what, by, verdict.as_ref(), |aliases| {
-            let passed = |own: &Verdict| own.passed && self.was_rival(task, aliases, own);
+    ) -> Result<DecisionRecord, RegistryError> {
+        let slot = self.checked_version_ref(task, version)?;
+        let verdict = self.last_verdict(task, version)?;
+        let what = if force { DecisionKind::Forced } else { DecisionKind::Promoted };
+        self.append_decision(task, version, what, by, verdict.as_ref(), |aliases| {
+            let passed =
+                |own: &GateVerdict| own.passed && self.is_against_champion(task, aliases, own);
             if !force && !verdict.as_ref().is_some_and(passed) {
                 let verdict = verdict.clone().filter(|own| !own.passed);
-                return Err(shut(task, version, verdict));
+                return Err(gate_closed_error(task, version, verdict));
             }
-            aliases.promote(slot.clone());
+            aliases.promote_version(slot.clone());
             Ok(())
         })
     }
@@ -341,21 +373,30 @@ impl Registry {
     /// What the gate said last of a version, if it was asked.
     ///
     /// # Errors
-    /// As [`Registry::aliases`].
-    pub fn verdict(&self, task: &str, version: u64) -> Result<Option<Verdict>, RegistryError> {
-        let aliases = self.aliases(task)?;
+    /// As [`ModelRegistry::current_aliases`].
+    pub fn last_verdict(
+        &self,
+        task: &str,
+        version: u64,
+    ) -> Result<Option<GateVerdict>, RegistryError> {
+        let aliases = self.current_aliases(task)?;
         let number = aliases.judged.iter().find(|judged| judged.version == version);
-        let entry = number.map_or(Ok(None), |judged| self.entry(task, judged.entry))?;
+        let entry = number.map_or(Ok(None), |judged| self.read_decision(task, judged.entry))?;
         Ok(entry.and_then(|entry| entry.evidence))
     }
 
     /// Whether a verdict was made against the present champion. One that is
     /// damaged holds nobody back.
-    fn was_rival(&self, task: &str, aliases: &Aliases, verdict: &Verdict) -> bool {
+    fn is_against_champion(
+        &self,
+        task: &str,
+        aliases: &ModelAliases,
+        verdict: &GateVerdict,
+    ) -> bool {
         let champion = aliases.champion.as_ref().map(|slot| slot.version);
         let is_damaged = |version| {
             matches!(
-                self.load(task, version),
+                self.load_artifact(task, version),
                 Err(RegistryError::Refused { .. } | RegistryError::NoVersion { .. })
             )
         };
@@ -365,31 +406,38 @@ impl Registry {
     /// Makes the champion before this one champion again; returns its version.
     ///
     /// # Errors
-    /// [`RegistryError::NoHistory`], or as [`Registry::load`] and
-    /// [`Registry::aliases`]; the champion stays then.
-    pub fn rollback(&self, task: &str, by: By) -> Result<u64, RegistryError> {
+    /// [`RegistryError::NoHistory`], or as [`ModelRegistry::load_artifact`] and
+    /// [`ModelRegistry::current_aliases`]; the champion stays then.
+    pub fn rollback_champion(&self, task: &str, by: DecisionAuthor) -> Result<u64, RegistryError> {
         let none = || RegistryError::NoHistory { task: task.to_owned() };
-        let before = self.aliases(task)?.before.pop().ok_or_else(none)?;
-        self.load(task, before.version)?;
-        self.decide(task, before.version, What::RolledBack, by, None, |aliases| {
-            match aliases.before.pop() {
-                Some(slot) if slot == before => aliases.champion = Some(slot),
-                // Another process went back first.
-                _ => return Err(none()),
-            }
-            Ok(())
-        })?;
+        let before = self.current_aliases(task)?.before.pop().ok_or_else(none)?;
+        self.load_artifact(task, before.version)?;
+        self.append_decision(
+            task,
+            before.version,
+            DecisionKind::RolledBack,
+            by,
+            None,
+            |aliases| {
+                match aliases.before.pop() {
+                    Some(slot) if slot == before => aliases.champion = Some(slot),
+                    // Another process went back first.
+                    _ => return Err(none()),
+                }
+                Ok(())
+            },
+        )?;
         Ok(before.version)
     }
 
-    /// The versions that [`Registry::remove`] may take: all but the champion,
+    /// The versions that [`ModelRegistry::remove`] may take: all but the champion,
     /// the challenger, the last `keep` champions and the newest `keep`.
     ///
     /// # Errors
-    /// As [`Registry::aliases`].
-    pub fn surplus(&self, task: &str, keep: usize) -> Result<Vec<u64>, RegistryError> {
-        let aliases = self.aliases(task)?;
-        let mut versions = self.versions(task)?;
+    /// As [`ModelRegistry::current_aliases`].
+    pub fn surplus_versions(&self, task: &str, keep: usize) -> Result<Vec<u64>, RegistryError> {
+        let aliases = self.current_aliases(task)?;
+        let mut versions = self.list_versions(task)?;
         versions.truncate(versions.len().saturating_sub(keep));
         let before = aliases.before.iter().rev().take(keep);
         let kept: Vec<u64> = aliases
@@ -407,27 +455,35 @@ impl Registry {
     /// Champion and challenger stay, even where they became so meanwhile.
     ///
     /// # Errors
-    /// As [`Registry::aliases`].
-    pub fn remove(&self, task: &str, versions: &[u64], by: By) -> Result<(), RegistryError> {
+    /// As [`ModelRegistry::current_aliases`].
+    pub fn remove_versions(
+        &self,
+        task: &str,
+        versions: &[u64],
+        by: DecisionAuthor,
+    ) -> Result<(), RegistryError> {
         for version in versions {
             let version = *version;
-            let is_gone = |slot: &Slot| slot.version == version;
-            let decided = self.decide(task, version, What::Removed, by, None, |aliases| {
-                if aliases.champion.iter().chain(&aliases.challenger).any(is_gone) {
-                    return Err(shut(task, version, None));
-                }
-                aliases.before.retain(|slot| !is_gone(slot));
-                Ok(())
-            });
+            let is_gone = |slot: &VersionRef| slot.version == version;
+            let decided =
+                self.append_decision(task, version, DecisionKind::Removed, by, None, |aliases| {
+                    if aliases.champion.iter().chain(&aliases.challenger).any(is_gone) {
+                        return Err(gate_closed_error(task, version, None));
+                    }
+                    aliases.before.retain(|slot| !is_gone(slot));
+                    Ok(())
+                });
             match decided {
                 Err(RegistryError::Gate { .. }) => continue,
                 decided => decided?,
             };
             let key = model_key(task, version);
-            self.store.remove(&key).map_err(|source| self.io(&key, source))?;
+            self.store.remove_key(&key).map_err(|source| self.io_error(&key, source))?;
         }
         for folder in [task.to_owned(), format!("{task}/log")] {
-            self.store.tidy(&folder).map_err(|source| self.io(&folder, source))?;
+            self.store
+                .remove_unfinished(&folder)
+                .map_err(|source| self.io_error(&folder, source))?;
         }
         Ok(())
     }
@@ -450,8 +506,8 @@ fn check_task(task: &str) -> Result<(), RegistryError> {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+fn sha256_hex(bytes: &[u8]) -> String {
+    encode_hex(&Sha256::digest(bytes))
 }
 
 fn now_ms() -> i64 {
@@ -459,6 +515,6 @@ fn now_ms() -> i64 {
 }
 
 /// The gate did not open.
-fn shut(task: &str, version: u64, verdict: Option<Verdict>) -> RegistryError {
+fn gate_closed_error(task: &str, version: u64, verdict: Option<GateVerdict>) -> RegistryError {
     RegistryError::Gate { task: task.to_owned(), version, verdict: verdict.map(Box::new) }
 }

@@ -16,9 +16,9 @@ const PREFIX: &str = ".unfinished-";
 /// Named objects that are there whole or not at all, and never change. Keys are
 /// `folder/name`. One operation is enough for everything: to create what was
 /// not there before. S3 has it (`If-None-Match: *`), and so have files.
-pub trait Store: Debug + Send + Sync {
+pub trait RegistryStore: Debug + Send + Sync {
     /// Where it is, for messages: a path or an address, ending in no slash.
-    fn place(&self) -> String;
+    fn location(&self) -> String;
 
     /// What lies under `key`, if anything does.
     ///
@@ -31,61 +31,61 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// # Errors
     /// Where it cannot be written; it may be there or not then.
-    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool>;
+    fn create_new(&self, key: &str, bytes: &[u8]) -> Result<bool>;
 
     /// The names of objects and folders directly in `folder` (`""` for the
     /// root), in no order; nothing where there is no such folder.
     ///
     /// # Errors
     /// Where it cannot be listed.
-    fn list(&self, folder: &str) -> Result<Vec<String>>;
+    fn list_names(&self, folder: &str) -> Result<Vec<String>>;
 
     /// Removes `key` if it is there.
     ///
     /// # Errors
     /// Where it cannot be removed.
-    fn remove(&self, key: &str) -> Result<()>;
+    fn remove_key(&self, key: &str) -> Result<()>;
 
     /// Removes what was begun in `folder` and not finished; says how many.
     ///
     /// # Errors
     /// Where it cannot be removed.
-    fn tidy(&self, folder: &str) -> Result<usize>;
+    fn remove_unfinished(&self, folder: &str) -> Result<usize>;
 }
 
 /// A local folder.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub struct FolderStore {
     dir: PathBuf,
 }
 
-impl Folder {
+impl FolderStore {
     /// The folder `dir`, which is made with the first object.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    fn path(&self, key: &str) -> PathBuf {
+    fn key_path(&self, key: &str) -> PathBuf {
         self.dir.join(key)
     }
 }
 
-impl Store for Folder {
-    fn place(&self) -> String {
+impl RegistryStore for FolderStore {
+    fn location(&self) -> String {
         self.dir.display().to_string()
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.path(key)) {
+        match fs::read(self.key_path(key)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
-        let path = self.path(key);
+    fn create_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        let path = self.key_path(key);
         let folder = path.parent().ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
         make_folder(folder)?;
         let mut file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
@@ -98,8 +98,8 @@ impl Store for Folder {
         }
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let entries = match fs::read_dir(self.path(folder)) {
+    fn list_names(&self, folder: &str) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(self.key_path(folder)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -111,8 +111,8 @@ impl Store for Folder {
         Ok(names.into_iter().filter(|name| !name.starts_with('.')).collect())
     }
 
-    fn remove(&self, key: &str) -> Result<()> {
-        let path = self.path(key);
+    fn remove_key(&self, key: &str) -> Result<()> {
+        let path = self.key_path(key);
         match fs::remove_file(&path) {
             Ok(()) => File::open(path.parent().unwrap_or(&self.dir))?.sync_all(),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -120,8 +120,8 @@ impl Store for Folder {
         }
     }
 
-    fn tidy(&self, folder: &str) -> Result<usize> {
-        let Ok(entries) = fs::read_dir(self.path(folder)) else { return Ok(0) };
+    fn remove_unfinished(&self, folder: &str) -> Result<usize> {
+        let Ok(entries) = fs::read_dir(self.key_path(folder)) else { return Ok(0) };
         let mut removed = 0;
         for entry in entries.flatten() {
             if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
@@ -171,21 +171,21 @@ mod tests {
     #[test]
     fn objects_are_created_once_and_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Folder::new(&dir.path().join("a/b"));
+        let store = FolderStore::new(&dir.path().join("a/b"));
         assert_eq!(store.get("t/1").unwrap(), None);
-        assert!(store.list("t").unwrap().is_empty());
-        assert!(store.create("t/1", b"one").unwrap());
-        assert!(!store.create("t/1", b"two").unwrap(), "it is there already");
+        assert!(store.list_names("t").unwrap().is_empty());
+        assert!(store.create_new("t/1", b"one").unwrap());
+        assert!(!store.create_new("t/1", b"two").unwrap(), "it is there already");
         assert_eq!(store.get("t/1").unwrap().unwrap(), b"one");
         let unfinished = dir.path().join("a/b/t/.unfinished-x");
         fs::write(&unfinished, b"ha").unwrap();
-        assert_eq!(store.list("t").unwrap(), ["1"]);
-        assert_eq!(store.tidy("t").unwrap(), 0, "someone may be writing it");
+        assert_eq!(store.list_names("t").unwrap(), ["1"]);
+        assert_eq!(store.remove_unfinished("t").unwrap(), 0, "someone may be writing it");
         let long_ago = SystemTime::now() - 2 * UNFINISHED;
         File::options().append(true).open(&unfinished).unwrap().set_modified(long_ago).unwrap();
-        assert_eq!(store.tidy("t").unwrap(), 1);
-        store.remove("t/1").unwrap();
-        store.remove("t/1").unwrap();
+        assert_eq!(store.remove_unfinished("t").unwrap(), 1);
+        store.remove_key("t/1").unwrap();
+        store.remove_key("t/1").unwrap();
         assert_eq!(store.get("t/1").unwrap(), None);
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 /// How blocks are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocks {
+pub enum BlockScheme {
     /// Anywhere between the first and the last row; those at the ends come up
     /// less often. H. R. Künsch, Ann. Statist. 17(3), 1989.
     Moving,
@@ -20,7 +20,7 @@ pub enum Blocks {
 #[derive(Clone, Copy, Debug)]
 pub struct BlockBootstrap {
     /// How blocks are cut.
-    pub blocks: Blocks,
+    pub blocks: BlockScheme,
     /// Rows of a block: at least as many as are like one another.
     pub length: usize,
     /// How often rows are drawn.
@@ -35,9 +35,9 @@ impl BlockBootstrap {
     /// `horizon`, which predictions overlap. P. Hall, J. L. Horowitz, B.-Y.
     /// Jing, Biometrika 82(3), 1995.
     #[must_use]
-    pub fn of(rows: usize, horizon: usize, seed: u64) -> Self {
+    pub fn for_rows(rows: usize, horizon: usize, seed: u64) -> Self {
         let length = ((rows as f64).cbrt().ceil() as usize).max(horizon).max(1);
-        Self { blocks: Blocks::Circular, length, draws: 1000, seed }
+        Self { blocks: BlockScheme::Circular, length, draws: 1000, seed }
     }
 
     /// The interval between the quantiles (1 ± `level`)/2 of `statistic` over
@@ -55,7 +55,7 @@ impl BlockBootstrap {
     /// assert!(low < 4.5 && 4.5 < high && high - low < 0.5);
     /// ```
     #[must_use]
-    pub fn interval(
+    pub fn percentile_interval(
         &self,
         rows: usize,
         level: f64,
@@ -66,7 +66,7 @@ impl BlockBootstrap {
         }
         let draws: Vec<f64> = (0..self.draws as u64)
             .into_par_iter()
-            .map(|draw| statistic(&self.draw(rows, draw)))
+            .map(|draw| statistic(&self.draw_rows(rows, draw)))
             .collect();
         let mut draws: Vec<f64> = draws.into_iter().filter(|value| value.is_finite()).collect();
         draws.sort_unstable_by(f64::total_cmp);
@@ -78,12 +78,12 @@ impl BlockBootstrap {
     }
 
     /// As many row numbers as there are rows, in blocks.
-    fn draw(&self, rows: usize, draw: u64) -> Vec<usize> {
+    fn draw_rows(&self, rows: usize, draw: u64) -> Vec<usize> {
         let mut rng = Pcg64::seed_from_u64(self.seed ^ draw.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = self.length.clamp(1, rows);
         let starts = match self.blocks {
-            Blocks::Moving => rows - length + 1,
-            Blocks::Circular => rows,
+            BlockScheme::Moving => rows - length + 1,
+            BlockScheme::Circular => rows,
         };
         let mut drawn = Vec::with_capacity(rows + length);
         while drawn.len() < rows {
@@ -103,20 +103,20 @@ mod tests {
     #[test]
     fn rows_come_in_blocks() {
         let check = |blocks, rows: usize, length: usize| {
-            let drawn = BlockBootstrap { blocks, length, draws: 1, seed: 3 }.draw(rows, 0);
+            let drawn = BlockBootstrap { blocks, length, draws: 1, seed: 3 }.draw_rows(rows, 0);
             assert_eq!(drawn.len(), rows);
             assert!(drawn.iter().all(|row| *row < rows));
             for block in drawn.chunks(length) {
                 for pair in block.windows(2) {
                     let next = pair[0] + 1;
-                    assert!(pair[1] == next || (blocks == Blocks::Circular && next == rows));
+                    assert!(pair[1] == next || (blocks == BlockScheme::Circular && next == rows));
                 }
             }
         };
-        check(Blocks::Moving, 20, 6);
-        check(Blocks::Circular, 20, 6);
-        check(Blocks::Moving, 3, 3);
-        check(Blocks::Circular, 1, 1);
+        check(BlockScheme::Moving, 20, 6);
+        check(BlockScheme::Circular, 20, 6);
+        check(BlockScheme::Moving, 3, 3);
+        check(BlockScheme::Circular, 1, 1);
     }
 
     #[test]
@@ -125,11 +125,11 @@ mod tests {
         let mean = |rows: &[usize]| rows.iter().map(|i| values[*i]).sum::<f64>();
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| BlockBootstrap::of(200, 5, 1).interval(200, 0.9, mean))
+            pool.install(|| BlockBootstrap::for_rows(200, 5, 1).percentile_interval(200, 0.9, mean))
         };
         assert!(on(1).is_some());
         assert_eq!(on(1), on(4));
-        assert_eq!(BlockBootstrap::of(200, 5, 1).interval(0, 0.9, mean), None);
+        assert_eq!(BlockBootstrap::for_rows(200, 5, 1).percentile_interval(0, 0.9, mean), None);
     }
 
     /// Autoregressive noise with coefficient 0.8: single rows promise too much.
@@ -148,8 +148,9 @@ mod tests {
             .collect();
             let mean = |rows: &[usize]| rows.iter().map(|i| values[*i]).sum::<f64>();
             let covers = |length| {
-                let own = BlockBootstrap { blocks: Blocks::Circular, length, draws: 200, seed };
-                let (low, high) = own.interval(400, 0.9, mean).unwrap();
+                let own =
+                    BlockBootstrap { blocks: BlockScheme::Circular, length, draws: 200, seed };
+                let (low, high) = own.percentile_interval(400, 0.9, mean).unwrap();
                 usize::from(low <= 0.0 && 0.0 <= high)
             };
             by_blocks += covers(25);

@@ -3,7 +3,7 @@
 use ndarray::ArrayView2;
 use serde::Serialize;
 
-use crate::metrics::Ranking;
+use crate::metrics::ScoreRanking;
 pub use crate::metrics::average_precision;
 
 /// Area under the receiver operating characteristic: the probability that a
@@ -17,7 +17,7 @@ pub use crate::metrics::average_precision;
 /// ```
 #[must_use]
 pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
-    Ranking::of(scores, labels).roc_auc(|_| 1.0)
+    ScoreRanking::from_scores(scores, labels).roc_auc(|_| 1.0)
 }
 
 /// The mean F1 score (harmonic mean of precision and recall) of the classes
@@ -66,7 +66,7 @@ pub fn weighted_macro_f1(
 /// Monthly Weather Review 78(1), 1950. For two classes it is twice
 /// scikit-learn's `brier_score_loss`.
 #[must_use]
-pub fn brier(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
+pub fn brier_score(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
     let of_row = |(row, class): (ndarray::ArrayView1<f64>, &usize)| -> f64 {
         let came = |own| f64::from(u8::from(own == *class));
         row.iter().enumerate().map(|(own, p)| (p - came(own)).powi(2)).sum()
@@ -84,7 +84,7 @@ pub fn log_loss(probabilities: ArrayView2<f64>, truth: &[usize]) -> f64 {
 
 /// Rows whose probability of a class is about the same.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Calibration {
+pub struct CalibrationBin {
     /// How many.
     pub rows: usize,
     /// Their mean probability.
@@ -98,7 +98,11 @@ pub struct Calibration {
 /// "Reliability of subjective probability forecasts", Applied Statistics
 /// 26(1), 1977.
 #[must_use]
-pub fn calibration(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<Calibration> {
+pub fn calibration_table(
+    probabilities: &[f64],
+    labels: &[bool],
+    bins: usize,
+) -> Vec<CalibrationBin> {
     let mut sums = vec![(0_usize, 0.0, 0.0); bins.max(1)];
     for (p, label) in probabilities.iter().zip(labels) {
         let bin = ((p * sums.len() as f64) as usize).min(sums.len() - 1);
@@ -107,7 +111,7 @@ pub fn calibration(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<C
         *predicted += p;
         *observed += f64::from(u8::from(*label));
     }
-    let mean = |(rows, predicted, observed): (usize, f64, f64)| Calibration {
+    let mean = |(rows, predicted, observed): (usize, f64, f64)| CalibrationBin {
         rows,
         predicted: predicted / rows as f64,
         observed: observed / rows as f64,
@@ -119,9 +123,9 @@ pub fn calibration(probabilities: &[f64], labels: &[bool], bins: usize) -> Vec<C
 /// [`calibration`] table, weighted by rows. M. P. Naeini, G. Cooper, M.
 /// Hauskrecht, "Obtaining well calibrated probabilities", AAAI 2015.
 #[must_use]
-pub fn calibration_error(table: &[Calibration]) -> f64 {
+pub fn calibration_error(table: &[CalibrationBin]) -> f64 {
     let rows: usize = table.iter().map(|group| group.rows).sum();
-    let gap = |group: &Calibration| group.rows as f64 * (group.predicted - group.observed).abs();
+    let gap = |group: &CalibrationBin| group.rows as f64 * (group.predicted - group.observed).abs();
     table.iter().map(gap).sum::<f64>() / rows as f64
 }
 
@@ -159,7 +163,7 @@ mod tests {
     fn probabilities_are_scored() {
         let said = array![[0.8, 0.2], [0.4, 0.6], [1.0, 0.0]];
         // scikit-learn 1.6.1: 2 * brier_score_loss([0, 1, 0], [0.2, 0.6, 0.0])
-        assert!((brier(said.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
+        assert!((brier_score(said.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
         // scikit-learn 1.6.1: log_loss([0, 1, 0], said)
         let expect = -(0.8_f64.ln() + 0.6_f64.ln()) / 3.0;
         assert!((log_loss(said.view(), &[0, 1, 0]) - expect).abs() < 1e-12);
@@ -169,10 +173,10 @@ mod tests {
     #[test]
     fn what_is_said_is_set_beside_what_came() {
         let said = [0.05, 0.15, 0.15, 1.0];
-        let table = calibration(&said, &[false, true, false, true], 10);
+        let table = calibration_table(&said, &[false, true, false, true], 10);
         assert_eq!(table.len(), 3);
-        assert_eq!(table[1], Calibration { rows: 2, predicted: 0.15, observed: 0.5 });
-        assert_eq!(table[2], Calibration { rows: 1, predicted: 1.0, observed: 1.0 });
+        assert_eq!(table[1], CalibrationBin { rows: 2, predicted: 0.15, observed: 0.5 });
+        assert_eq!(table[2], CalibrationBin { rows: 1, predicted: 1.0, observed: 1.0 });
         assert!((calibration_error(&table) - (0.05 + 2.0 * 0.35) / 4.0).abs() < 1e-12);
     }
 }

@@ -29,7 +29,7 @@ pub fn quantile_margin(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> 
 
 /// The share of truths within [`low`, `high`]; NaN without rows.
 #[must_use]
-pub fn coverage(low: &[f64], high: &[f64], truth: &[f64]) -> f64 {
+pub fn interval_coverage(low: &[f64], high: &[f64], truth: &[f64]) -> f64 {
     let within = low.iter().zip(high).zip(truth).filter(|((low, high), y)| *low <= y && y <= high);
     within.count() as f64 / truth.len() as f64
 }
@@ -55,17 +55,17 @@ pub fn interval_score(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> f
 /// "Adaptive conformal inference under distribution shift", NeurIPS 2021. The
 /// share that it allows outside falls after a miss and rises after a hit, so
 /// that in the long run it misses as promised whatever comes. Truths come
-/// late: [`Adaptive::learn`] is called once they have.
+/// late: [`AdaptiveConformal::learn`] is called once they have.
 ///
 /// ```
-/// let mut adaptive = models::stats::conformal::Adaptive::new(0.9, &[1.0; 50]);
+/// let mut adaptive = models::stats::conformal::AdaptiveConformal::new(0.9, &[1.0; 50]);
 /// assert_eq!(adaptive.half_width(), 1.0);
 /// // the errors double, and so does the interval
 /// (0..300).for_each(|_| adaptive.learn(adaptive.half_width(), 2.0));
 /// assert_eq!(adaptive.half_width(), 2.0);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Adaptive {
+pub struct AdaptiveConformal {
     level: f64,
     /// The share that may lie outside now.
     outside: f64,
@@ -73,7 +73,7 @@ pub struct Adaptive {
     errors: VecDeque<f64>,
 }
 
-impl Adaptive {
+impl AdaptiveConformal {
     /// How much one truth changes the share; as in the paper.
     const STEP: f64 = 0.005;
     /// Errors that are remembered.
@@ -100,7 +100,7 @@ impl Adaptive {
 
     /// The truth came: a prediction with an interval of `half_width` was
     /// `error` off.
-    pub fn learn(&mut self, half_width: f64, error: f64) {
+    pub fn observe_error(&mut self, half_width: f64, error: f64) {
         let error = error.abs();
         let missed = if error > half_width { 1.0 } else { 0.0 };
         self.outside += Self::STEP * (1.0 - self.level - missed);
@@ -135,12 +135,12 @@ mod tests {
         let fixed = conformal_quantile(known, 0.9).unwrap();
         let within = |half_width: f64, error: f64| f64::from(u8::from(error <= half_width));
         let by_fixed: f64 = new.iter().map(|error| within(fixed, *error)).sum();
-        let mut adaptive = Adaptive::new(0.9, known);
+        let mut adaptive = AdaptiveConformal::new(0.9, known);
         let mut by_adaptive = 0.0;
         for error in new {
             let half_width = adaptive.half_width();
             by_adaptive += within(half_width, *error);
-            adaptive.learn(half_width, *error);
+            adaptive.observe_error(half_width, *error);
         }
         let (by_fixed, by_adaptive) = (by_fixed / 5000.0, by_adaptive / 5000.0);
         assert!((by_adaptive - 0.9).abs() < 0.01, "{by_adaptive}");
@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn edges() {
-        assert_eq!(Adaptive::new(0.9, &[]).half_width(), f64::INFINITY);
-        assert_eq!(coverage(&[0.0, 0.0], &[1.0, 1.0], &[1.0, 2.0]), 0.5);
+        assert_eq!(AdaptiveConformal::new(0.9, &[]).half_width(), f64::INFINITY);
+        assert_eq!(interval_coverage(&[0.0, 0.0], &[1.0, 1.0], &[1.0, 2.0]), 0.5);
         assert_eq!(quantile_margin(&[0.0], &[1.0], &[0.5], 0.9), None);
         assert_eq!(quantile_margin(&[0.0], &[4.0], &[1.0], 0.5), Some(-1.0), "it may be narrower");
     }

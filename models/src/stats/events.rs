@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// What a detector finds if it may raise so many false alarms.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Recall {
+pub struct EventRecall {
     /// The score from which it raises alarms.
     pub threshold: f64,
     /// The share of events with an alarm within.
@@ -21,7 +21,7 @@ pub struct Recall {
 
 /// Rows that follow one another and are labelled.
 #[must_use]
-pub fn events(labels: &[bool]) -> Vec<Range<usize>> {
+pub fn labelled_events(labels: &[bool]) -> Vec<Range<usize>> {
     let mut events: Vec<Range<usize>> = Vec::new();
     for row in (0..labels.len()).filter(|row| labels[*row]) {
         match events.last_mut() {
@@ -34,18 +34,18 @@ pub fn events(labels: &[bool]) -> Vec<Range<usize>> {
 
 /// A series, what was said of it, and the events that it has.
 #[derive(Clone, Copy, Debug)]
-pub struct Scored<'a> {
+pub struct ScoredSeries<'a> {
     /// Of each row; NaN is no alarm.
     pub scores: &'a [f64],
     /// Rows that are faulty, in the order of time and apart from one another.
     pub events: &'a [Range<usize>],
 }
 
-impl Scored<'_> {
+impl ScoredSeries<'_> {
     /// From the beginning of each event to its first alarm, in rows; none where
     /// there is none.
     #[must_use]
-    pub fn delays(&self, threshold: f64) -> Vec<Option<usize>> {
+    pub fn alarm_delays(&self, threshold: f64) -> Vec<Option<usize>> {
         let delay =
             |event: &Range<usize>| event.clone().position(|row| self.scores[row] >= threshold);
         self.events.iter().map(delay).collect()
@@ -74,17 +74,17 @@ impl Scored<'_> {
 /// benchmark", ICMLA 2015, counts alarms likewise. None without an event.
 #[must_use]
 pub fn recall_at(
-    series: &[Scored],
+    series: &[ScoredSeries],
     rows_per_day: f64,
     false_alarms_per_day: f64,
-) -> Option<Recall> {
+) -> Option<EventRecall> {
     let events = series.iter().map(|own| own.events.len()).sum::<usize>();
     if events == 0 {
         return None;
     }
     let days = series.iter().map(|own| own.scores.len()).sum::<usize>() as f64 / rows_per_day;
     let (mut starts, mut ends) = (Vec::new(), Vec::new());
-    for (from, to) in series.iter().flat_map(Scored::false_alarms) {
+    for (from, to) in series.iter().flat_map(ScoredSeries::false_alarms) {
         starts.push(to);
         ends.push(from);
     }
@@ -104,8 +104,8 @@ pub fn recall_at(
     let threshold = thresholds.iter().take_while(allowed).last().copied();
     let threshold = threshold.unwrap_or(f64::INFINITY);
     let delays: Vec<usize> =
-        series.iter().flat_map(|own| own.delays(threshold)).flatten().collect();
-    Some(Recall {
+        series.iter().flat_map(|own| own.alarm_delays(threshold)).flatten().collect();
+    Some(EventRecall {
         threshold,
         events: delays.len() as f64 / events as f64,
         delay_rows: delays.iter().sum::<usize>() as f64 / delays.len() as f64,
@@ -125,7 +125,7 @@ const THRESHOLDS: usize = 250;
 /// where the shapes differ.
 #[must_use]
 pub fn vus_pr(scores: &[f64], labels: &[bool], window_max: usize) -> Option<f64> {
-    let events = events(labels);
+    let events = labelled_events(labels);
     if events.is_empty() || scores.len() != labels.len() {
         return None;
     }
@@ -139,20 +139,21 @@ pub fn vus_pr(scores: &[f64], labels: &[bool], window_max: usize) -> Option<f64>
             (threshold, order.partition_point(|row| scores[*row] >= threshold))
         })
         .collect();
-    let areas = (0..=window_max).map(|window| area(scores, &events, window, &order, &alarms));
+    let areas =
+        (0..=window_max).map(|window| window_area(scores, &events, window, &order, &alarms));
     Some(areas.sum::<f64>() / (window_max + 1) as f64)
 }
 
 /// Under the curve of one window.
-fn area(
+fn window_area(
     scores: &[f64],
     events: &[Range<usize>],
     window: usize,
     order: &[usize],
     alarms: &[(f64, usize)],
 ) -> f64 {
-    let weights = reaching_out(scores.len(), events, window);
-    let highest: Vec<f64> = joined(scores.len(), events, window)
+    let weights = buffered_weights(scores.len(), events, window);
+    let highest: Vec<f64> = merged_events(scores.len(), events, window)
         .into_iter()
         .map(|reach| scores[reach].iter().copied().fold(f64::NEG_INFINITY, f64::max))
         .collect();
@@ -177,7 +178,7 @@ fn area(
 }
 
 /// 1 within events, and √(1 − distance/window) up to half a window beside them.
-fn reaching_out(rows: usize, events: &[Range<usize>], window: usize) -> Vec<f64> {
+fn buffered_weights(rows: usize, events: &[Range<usize>], window: usize) -> Vec<f64> {
     let mut weights = vec![0.0; rows];
     for event in events {
         weights[event.clone()].fill(1.0);
@@ -196,7 +197,7 @@ fn reaching_out(rows: usize, events: &[Range<usize>], window: usize) -> Vec<f64>
 }
 
 /// Events with what they reach out to; those that meet are one.
-fn joined(rows: usize, events: &[Range<usize>], window: usize) -> Vec<Range<usize>> {
+fn merged_events(rows: usize, events: &[Range<usize>], window: usize) -> Vec<Range<usize>> {
     let mut joined: Vec<Range<usize>> = Vec::new();
     for event in events {
         let reach = event.start.saturating_sub(window / 2)..(event.end + window / 2).min(rows);
@@ -243,10 +244,10 @@ mod tests {
         //            0    1    2    3    4    5    6    7    8    9
         let scores = [0.1, 0.9, 0.1, 0.2, 0.8, 0.1, 0.3, 0.7, 0.7, 0.1];
         let labels: Vec<bool> = (0..10).map(|row| [3, 4, 6].contains(&row)).collect();
-        let events = events(&labels);
+        let events = labelled_events(&labels);
         assert_eq!(events, [3..5, 6..7]);
-        let one = [Scored { scores: &scores, events: &events }];
-        let check = |series: &[Scored], allowed: f64, expect: (f64, f64, f64)| {
+        let one = [ScoredSeries { scores: &scores, events: &events }];
+        let check = |series: &[ScoredSeries], allowed: f64, expect: (f64, f64, f64)| {
             let got = recall_at(series, 10.0, allowed).unwrap();
             assert_eq!((got.threshold, got.events, got.false_alarms_per_day), expect);
         };
@@ -255,9 +256,9 @@ mod tests {
         // What begins in row 6 and goes on is no false alarm; all rows are one.
         check(&one, 2.0, (0.1, 1.0, 1.0));
         assert_eq!(recall_at(&one, 10.0, 1.0).unwrap().delay_rows, 1.0);
-        assert_eq!(one[0].delays(0.3), [Some(1), Some(0)]);
+        assert_eq!(one[0].alarm_delays(0.3), [Some(1), Some(0)]);
         let quiet = [0.0, 0.85, f64::NAN, 0.85, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
-        let two = [one[0], Scored { scores: &quiet, events: &[] }];
+        let two = [one[0], ScoredSeries { scores: &quiet, events: &[] }];
         check(&two, 0.5, (0.9, 0.0, 0.5));
         check(&two, 1.5, (0.8, 0.5, 1.5));
         assert_eq!(recall_at(&two[1..], 10.0, 1.0), None);

@@ -6,11 +6,11 @@ use rand_pcg::Pcg64;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{bootstrap::BlockBootstrap, ranks};
+use super::{bootstrap::BlockBootstrap, mean_ranks};
 
 /// How much a model needs some inputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Importance {
+pub struct InputImportance {
     /// Columns that were shuffled together.
     pub inputs: Vec<usize>,
     /// By how much the mean squared error rises, in squares of the truths'
@@ -22,7 +22,7 @@ pub struct Importance {
 
 /// How [`permutation`] shuffles and judges.
 #[derive(Clone, Copy, Debug)]
-pub struct Shuffling {
+pub struct PermutationSettings {
     /// How often each group is shuffled.
     pub repeats: usize,
     /// The same seed gives the same numbers.
@@ -33,7 +33,7 @@ pub struct Shuffling {
     pub level: f64,
 }
 
-impl Default for Shuffling {
+impl Default for PermutationSettings {
     fn default() -> Self {
         Self { repeats: 5, seed: 0, horizon: 1, level: 0.95 }
     }
@@ -47,13 +47,13 @@ impl Default for Shuffling {
 /// should be of a time that was not learnt from. Inputs that say the same
 /// stand in for one another: put them in one group, see [`groups`].
 #[must_use]
-pub fn permutation(
+pub fn permutation_importance(
     predict: impl Fn(ArrayView2<f64>) -> ndarray::Array1<f64> + Sync,
     x: ArrayView2<f64>,
     truth: ArrayView1<f64>,
     groups: &[Vec<usize>],
-    shuffling: Shuffling,
-) -> Vec<Importance> {
+    shuffling: PermutationSettings,
+) -> Vec<InputImportance> {
     let rows = x.nrows();
     let squares = |x: ArrayView2<f64>| (predict(x) - truth).mapv(|error| error * error);
     let whole = squares(x);
@@ -76,9 +76,9 @@ pub fn permutation(
         }
         let mean =
             |rows: &[usize]| rows.iter().map(|row| rise[*row]).sum::<f64>() / rows.len() as f64;
-        let bootstrap = BlockBootstrap::of(rows, shuffling.horizon, shuffling.seed);
-        let interval = bootstrap.interval(rows, shuffling.level, mean);
-        Importance {
+        let bootstrap = BlockBootstrap::for_rows(rows, shuffling.horizon, shuffling.seed);
+        let interval = bootstrap.percentile_interval(rows, shuffling.level, mean);
+        InputImportance {
             inputs: inputs.clone(),
             rise: rise.mean().unwrap_or(f64::NAN),
             interval: interval.unwrap_or((f64::NAN, f64::NAN)),
@@ -99,7 +99,7 @@ pub fn permutation(
 /// assert_eq!(groups, [vec![0, 1], vec![2]]);
 /// ```
 #[must_use]
-pub fn groups(x: ArrayView2<f64>, correlation: f64) -> Vec<Vec<usize>> {
+pub fn correlated_groups(x: ArrayView2<f64>, correlation: f64) -> Vec<Vec<usize>> {
     let width = x.ncols();
     let pairs: Vec<(usize, usize)> =
         (0..width).flat_map(|a| (a + 1..width).map(move |b| (a, b))).collect();
@@ -135,7 +135,7 @@ pub fn groups(x: ArrayView2<f64>, correlation: f64) -> Vec<Vec<usize>> {
 fn rank_correlation(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
     let both = a.iter().zip(b).filter(|(a, b)| a.is_finite() && b.is_finite());
     let (a, b): (Vec<f64>, Vec<f64>) = both.map(|(a, b)| (*a, *b)).unzip();
-    let (a, b) = (ranks(&a), ranks(&b));
+    let (a, b) = (mean_ranks(&a), mean_ranks(&b));
     let middle = f64::midpoint(1.0, a.len() as f64);
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
     for (a, b) in a.iter().zip(&b) {
@@ -162,12 +162,18 @@ mod tests {
             x.rows().into_iter().map(|row| row[0] + row[1] + row[3]).collect()
         };
         let truth = predict(x.view());
-        let groups = groups(x.view(), 0.9);
+        let groups = correlated_groups(x.view(), 0.9);
         assert_eq!(groups, [vec![0, 3], vec![1], vec![2]]);
-        let found = permutation(predict, x.view(), truth.view(), &groups, Shuffling::default());
+        let found = permutation_importance(
+            predict,
+            x.view(),
+            truth.view(),
+            &groups,
+            PermutationSettings::default(),
+        );
         // The error of a shuffled uniform input times w is 2·w²/3.
         let check = |group: usize, expect: f64| {
-            let Importance { rise, interval: (low, high), .. } = found[group].clone();
+            let InputImportance { rise, interval: (low, high), .. } = found[group].clone();
             assert!((rise - expect).abs() <= 0.15 * expect, "{rise} is not {expect}");
             assert!(low <= rise && rise <= high && (high - low) <= 0.5 * expect);
         };

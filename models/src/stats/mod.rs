@@ -16,7 +16,7 @@
 pub mod bootstrap;
 pub mod classes;
 pub mod conformal;
-pub mod dm;
+pub mod diebold_mariano;
 pub mod events;
 pub mod importance;
 pub mod nab;
@@ -24,7 +24,7 @@ pub mod quantile;
 pub mod survival;
 
 /// Ranks from 1, equal values sharing their mean rank.
-pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
+pub(crate) fn mean_ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut ranks = vec![0.0; values.len()];
@@ -41,7 +41,7 @@ pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
 mod tests {
     #[test]
     fn equal_values_share_their_rank() {
-        let check = |values: &[f64], expect: &[f64]| assert_eq!(super::ranks(values), expect);
+        let check = |values: &[f64], expect: &[f64]| assert_eq!(super::mean_ranks(values), expect);
         check(&[], &[]);
         check(&[3.0, 1.0, 2.0], &[3.0, 1.0, 2.0]);
         check(&[5.0, 1.0, 5.0, 5.0], &[3.0, 1.0, 3.0, 3.0]);

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 /// What alarms earn and cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Profile {
+pub struct NabProfile {
     /// As in NAB's configuration.
     pub name: &'static str,
     /// Earned by a window that is found at once.
@@ -26,15 +26,15 @@ pub struct Profile {
 }
 
 /// NAB's three profiles, the standard one first.
-pub const PROFILES: [Profile; 3] = [
-    Profile { name: "standard", true_positive: 1.0, false_positive: 0.11, false_negative: 1.0 },
-    Profile {
+pub const PROFILES: [NabProfile; 3] = [
+    NabProfile { name: "standard", true_positive: 1.0, false_positive: 0.11, false_negative: 1.0 },
+    NabProfile {
         name: "reward_low_FP_rate",
         true_positive: 1.0,
         false_positive: 0.22,
         false_negative: 1.0,
     },
-    Profile {
+    NabProfile {
         name: "reward_low_FN_rate",
         true_positive: 1.0,
         false_positive: 0.11,
@@ -44,7 +44,7 @@ pub const PROFILES: [Profile; 3] = [
 
 /// A series of the corpus, and what a detector said of it.
 #[derive(Clone, Debug)]
-pub struct Series<'a> {
+pub struct NabSeries<'a> {
     /// Of each row, higher is more unusual; NaN never raises an alarm.
     pub scores: &'a [f64],
     /// The labelled rows, in the order of time.
@@ -53,7 +53,7 @@ pub struct Series<'a> {
 
 /// The score of a corpus.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Score {
+pub struct NabScore {
     /// 0 without alarms, 100 if perfect; below 0 if alarms do harm.
     pub normalised: f64,
     /// The threshold: rows with at least this score are alarms. Infinite where
@@ -69,7 +69,7 @@ const PROBATION_ROWS_MAX: f64 = 5000.0;
 
 /// Rows at the beginning of a series that are not scored.
 #[must_use]
-pub fn probation(rows: usize) -> usize {
+pub fn probation_rows(rows: usize) -> usize {
     // NAB rounds down the share, but compares with the limit as it is.
     let limit = PROBATION * PROBATION_ROWS_MAX;
     (PROBATION * rows as f64).floor().min(limit).ceil() as usize
@@ -77,45 +77,45 @@ pub fn probation(rows: usize) -> usize {
 
 /// The score at the best threshold for this profile.
 #[must_use]
-pub fn score(corpus: &[Series], profile: Profile) -> Score {
-    let mut rows: Vec<(f64, usize, Row)> = Vec::new();
+pub fn best_score(corpus: &[NabSeries], profile: NabProfile) -> NabScore {
+    let mut rows: Vec<(f64, usize, AlarmValue)> = Vec::new();
     for (number, series) in corpus.iter().enumerate() {
-        let weighed = weigh(series, profile).into_iter().zip(series.scores);
+        let weighed = weigh_alarms(series, profile).into_iter().zip(series.scores);
         rows.extend(weighed.filter(|(_, s)| !s.is_nan()).map(|(row, s)| (*s, number, row)));
     }
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut tally = Tally::new(corpus, profile);
+    let mut tally = AlarmTally::new(corpus, profile);
     let (mut best, mut threshold) = (tally.total, f64::INFINITY);
     for equal in rows.chunk_by(|a, b| a.0 == b.0) {
-        equal.iter().for_each(|(_, series, row)| tally.alarm(*series, *row));
+        equal.iter().for_each(|(_, series, row)| tally.count_alarm(*series, *row));
         if tally.total > best {
             (best, threshold) = (tally.total, equal[0].0);
         }
     }
-    at(corpus, profile, threshold)
+    score_at(corpus, profile, threshold)
 }
 
 /// The score at a given threshold.
 #[must_use]
-pub fn at(corpus: &[Series], profile: Profile, threshold: f64) -> Score {
-    let mut tally = Tally::new(corpus, profile);
+pub fn score_at(corpus: &[NabSeries], profile: NabProfile, threshold: f64) -> NabScore {
+    let mut tally = AlarmTally::new(corpus, profile);
     for (number, series) in corpus.iter().enumerate() {
-        for (row, score) in weigh(series, profile).into_iter().zip(series.scores) {
+        for (row, score) in weigh_alarms(series, profile).into_iter().zip(series.scores) {
             if *score >= threshold {
-                tally.alarm(number, row);
+                tally.count_alarm(number, row);
             }
         }
     }
     let windows = corpus.iter().map(|series| series.windows.len()).sum::<usize>() as f64;
     let (none, perfect) = (-profile.false_negative * windows, profile.true_positive * windows);
-    let of_series = tally.of_series();
+    let of_series = tally.series_scores();
     let total: f64 = of_series.iter().sum();
-    Score { normalised: 100.0 * (total - none) / (perfect - none), threshold, of_series }
+    NabScore { normalised: 100.0 * (total - none) / (perfect - none), threshold, of_series }
 }
 
 /// What an alarm in a row means.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Row {
+enum AlarmValue {
     Probation,
     /// The number of the window, and what is earned.
     Within(usize, f64),
@@ -124,8 +124,8 @@ enum Row {
 }
 
 /// What an alarm in each row would earn or cost.
-fn weigh(series: &Series, profile: Profile) -> Vec<Row> {
-    let probation = probation(series.scores.len());
+fn weigh_alarms(series: &NabSeries, profile: NabProfile) -> Vec<AlarmValue> {
+    let probation = probation_rows(series.scores.len());
     let mut window = 0;
     let of_row = |row: usize| {
         while series.windows.get(window).is_some_and(|own| own.end <= row) {
@@ -134,17 +134,17 @@ fn weigh(series: &Series, profile: Profile) -> Vec<Row> {
         let within = series.windows.get(window).filter(|own| own.contains(&row));
         let last = window.checked_sub(1).map(|last| &series.windows[last]);
         match (within, last) {
-            _ if row < probation => Row::Probation,
+            _ if row < probation => AlarmValue::Probation,
             (Some(own), _) => {
                 let position = -((own.end - row) as f64) / own.len() as f64;
                 let earned = profile.true_positive * sigmoid(position) / sigmoid(-1.0);
-                Row::Within(window, earned)
+                AlarmValue::Within(window, earned)
             }
             (None, Some(last)) => {
                 let position = (row + 1 - last.end) as f64 / (last.len() - 1).max(1) as f64;
-                Row::Outside(profile.false_positive * sigmoid(position))
+                AlarmValue::Outside(profile.false_positive * sigmoid(position))
             }
-            (None, None) => Row::Outside(-profile.false_positive),
+            (None, None) => AlarmValue::Outside(-profile.false_positive),
         }
     };
     (0..series.scores.len()).map(of_row).collect()
@@ -157,7 +157,7 @@ fn sigmoid(position: f64) -> f64 {
 }
 
 /// What the alarms so far come to.
-struct Tally {
+struct AlarmTally {
     /// Of each window of each series.
     windows: Vec<Vec<f64>>,
     /// Of the false alarms of each series.
@@ -165,24 +165,24 @@ struct Tally {
     total: f64,
 }
 
-impl Tally {
-    fn new(corpus: &[Series], profile: Profile) -> Self {
-        let missed = |series: &Series| vec![-profile.false_negative; series.windows.len()];
+impl AlarmTally {
+    fn new(corpus: &[NabSeries], profile: NabProfile) -> Self {
+        let missed = |series: &NabSeries| vec![-profile.false_negative; series.windows.len()];
         let windows: Vec<Vec<f64>> = corpus.iter().map(missed).collect();
         let total = windows.iter().flatten().sum();
         Self { windows, outside: vec![0.0; corpus.len()], total }
     }
 
-    fn alarm(&mut self, series: usize, row: Row) {
+    fn count_alarm(&mut self, series: usize, row: AlarmValue) {
         let gain = match row {
-            Row::Probation => 0.0,
-            Row::Within(window, earned) => {
+            AlarmValue::Probation => 0.0,
+            AlarmValue::Within(window, earned) => {
                 let own = &mut self.windows[series][window];
                 let gain = (earned - *own).max(0.0);
                 *own += gain;
                 gain
             }
-            Row::Outside(cost) => {
+            AlarmValue::Outside(cost) => {
                 self.outside[series] += cost;
                 cost
             }
@@ -190,7 +190,7 @@ impl Tally {
         self.total += gain;
     }
 
-    fn of_series(&self) -> Vec<f64> {
+    fn series_scores(&self) -> Vec<f64> {
         let each = self.windows.iter().zip(&self.outside);
         each.map(|(windows, outside)| windows.iter().sum::<f64>() + outside).collect()
     }
@@ -200,7 +200,7 @@ impl Tally {
 mod tests {
     use super::*;
 
-    const STANDARD: Profile = PROFILES[0];
+    const STANDARD: NabProfile = PROFILES[0];
 
     /// 1 in these rows of 1,000, and 0 elsewhere.
     fn alarms(rows: &[usize]) -> Vec<f64> {
@@ -209,8 +209,8 @@ mod tests {
 
     fn check(windows: &[Range<usize>], rows: &[usize], expect: f64) {
         let scores = alarms(rows);
-        let series = [Series { scores: &scores, windows }];
-        let got = at(&series, STANDARD, 1.0).of_series[0];
+        let series = [NabSeries { scores: &scores, windows }];
+        let got = score_at(&series, STANDARD, 1.0).of_series[0];
         assert!((got - expect).abs() < 1e-9, "{rows:?}: {got} is not {expect}");
     }
 
@@ -235,7 +235,8 @@ mod tests {
     fn nothing_is_0_and_all_at_once_is_100() {
         let windows = [300..400, 700..751];
         for profile in PROFILES {
-            let say = |scores: &[f64]| score(&[Series { scores, windows: &windows }], profile);
+            let say =
+                |scores: &[f64]| best_score(&[NabSeries { scores, windows: &windows }], profile);
             let never = say(&[0.5; 1000]);
             assert_eq!((never.normalised, never.threshold), (0.0, f64::INFINITY));
             let perfect = say(&alarms(&[300, 700]));
@@ -254,10 +255,10 @@ mod tests {
         bad[200..250].fill(0.5);
         let window = [300..400, 700..751];
         let corpus = [
-            Series { scores: &good, windows: &window[..1] },
-            Series { scores: &bad, windows: &window[..1] },
+            NabSeries { scores: &good, windows: &window[..1] },
+            NabSeries { scores: &bad, windows: &window[..1] },
         ];
-        let said = score(&corpus, STANDARD);
+        let said = best_score(&corpus, STANDARD);
         assert_eq!((said.threshold, said.of_series[0]), (0.9, 1.0));
         assert!((said.of_series[1] + 1.11).abs() < 1e-12, "{said:?}");
         assert!((said.normalised - 100.0 * 1.89 / 4.0).abs() < 1e-9);
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn probation_is_a_share_up_to_a_limit() {
-        let check = |rows, expect| assert_eq!(probation(rows), expect, "{rows}");
+        let check = |rows, expect| assert_eq!(probation_rows(rows), expect, "{rows}");
         check(100, 15);
         check(1882, 282);
         check(5000, 750);

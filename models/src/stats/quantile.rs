@@ -12,7 +12,7 @@ use ndarray::ArrayView2;
 /// assert!((got - 1.0 / 3.0).abs() < 1e-12);
 /// ```
 #[must_use]
-pub fn pinball(predicted: &[f64], truth: &[f64], level: f64) -> f64 {
+pub fn pinball_loss(predicted: &[f64], truth: &[f64], level: f64) -> f64 {
     let each = predicted.iter().zip(truth).map(|(q, y)| {
         let error = y - q;
         (level * error).max((level - 1.0) * error)
@@ -35,7 +35,7 @@ pub fn crps(quantiles: ArrayView2<f64>, levels: &[f64], truth: &[f64]) -> f64 {
     let losses: Vec<f64> = levels
         .iter()
         .zip(quantiles.columns())
-        .map(|(level, column)| pinball(&column.to_vec(), truth, *level))
+        .map(|(level, column)| pinball_loss(&column.to_vec(), truth, *level))
         .collect();
     let (Some(first), Some(last)) = (levels.first(), levels.last()) else { return f64::NAN };
     let inner = levels.windows(2).zip(losses.windows(2));

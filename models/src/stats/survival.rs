@@ -14,7 +14,7 @@
 /// assert_eq!(concordance(&[9.0, 4.0, 1.0], &[2.0, 5.0, 8.0], &[false, true, false]), 0.0);
 /// ```
 #[must_use]
-pub fn concordance(predicted: &[f64], time: &[f64], censored: &[bool]) -> f64 {
+pub fn concordance_index(predicted: &[f64], time: &[f64], censored: &[bool]) -> f64 {
     let (mut agreeing, mut pairs) = (0.0, 0.0);
     for early in (0..time.len()).filter(|row| !censored[*row]) {
         for late in 0..time.len() {
@@ -40,13 +40,13 @@ pub fn concordance(predicted: &[f64], time: &[f64], censored: &[bool]) -> f64 {
 /// Meier estimate of being censored later, of these same rows). E. Graf, C.
 /// Schmoor, W. Sauerbrei, M. Schumacher, Statistics in Medicine 18, 1999.
 #[must_use]
-pub fn brier(lasting: &[f64], time: &[f64], censored: &[bool], until: f64) -> f64 {
-    let uncensored = Steps::of_censoring(time, censored);
+pub fn survival_brier_score(lasting: &[f64], time: &[f64], censored: &[bool], until: f64) -> f64 {
+    let uncensored = CensoringCurve::from_censoring(time, censored);
     let each = lasting.iter().zip(time).zip(censored).map(|((p, time), censored)| {
         if *time <= until && !censored {
-            p * p / uncensored.at(*time)
+            p * p / uncensored.probability_at(*time)
         } else if *time > until {
-            (1.0 - p) * (1.0 - p) / uncensored.at(until)
+            (1.0 - p) * (1.0 - p) / uncensored.probability_at(until)
         } else {
             0.0
         }
@@ -56,10 +56,10 @@ pub fn brier(lasting: &[f64], time: &[f64], censored: &[bool], until: f64) -> f6
 
 /// The probability of being censored later than a time: E. L. Kaplan, P. Meier,
 /// JASA 53, 1958.
-struct Steps(Vec<(f64, f64)>);
+struct CensoringCurve(Vec<(f64, f64)>);
 
-impl Steps {
-    fn of_censoring(time: &[f64], censored: &[bool]) -> Self {
+impl CensoringCurve {
+    fn from_censoring(time: &[f64], censored: &[bool]) -> Self {
         let mut rows: Vec<(f64, bool)> =
             time.iter().copied().zip(censored.iter().copied()).collect();
         rows.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -77,7 +77,7 @@ impl Steps {
         Self(steps)
     }
 
-    fn at(&self, time: f64) -> f64 {
+    fn probability_at(&self, time: f64) -> f64 {
         let passed = self.0.partition_point(|(step, _)| *step <= time);
         passed.checked_sub(1).map_or(1.0, |last| self.0[last].1)
     }
@@ -97,12 +97,12 @@ mod tests {
     fn scores_are_those_of_scikit_survival() {
         let (predicted, time, censored) = rows();
         // scikit-survival 0.28.0: concordance_index_censored(~censored, time, -predicted)[0]
-        let got = concordance(&predicted, &time, &censored);
+        let got = concordance_index(&predicted, &time, &censored);
         assert!((got - 0.888_675_623_800_384).abs() < 1e-12, "{got}");
         // scikit-survival 0.28.0: brier_score(rows, rows, exp(-until / predicted), until)[1][0]
         let check = |until: f64, expect: f64| {
             let lasting: Vec<f64> = predicted.iter().map(|p| (-until / p).exp()).collect();
-            let got = brier(&lasting, &time, &censored, until);
+            let got = survival_brier_score(&lasting, &time, &censored, until);
             assert!((got - expect).abs() < 1e-12, "{until}: {got} is not {expect}");
         };
         check(4.5, 0.067_571_476_710_289);
@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn without_censoring_it_is_the_plain_score() {
-        let got = brier(&[0.9, 0.2, 0.5], &[5.0, 1.0, 2.0], &[false; 3], 3.0);
+        let got = survival_brier_score(&[0.9, 0.2, 0.5], &[5.0, 1.0, 2.0], &[false; 3], 3.0);
         assert!((got - (0.01 + 0.04 + 0.25) / 3.0).abs() < 1e-15);
-        assert!(concordance(&[1.0, 2.0], &[1.0, 2.0], &[true, true]).is_nan());
+        assert!(concordance_index(&[1.0, 2.0], &[1.0, 2.0], &[true, true]).is_nan());
     }
 }

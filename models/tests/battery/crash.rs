@@ -11,8 +11,8 @@ use std::{
 };
 
 use models::{
-    Registry,
-    registry::store::{Folder, Store},
+    ModelRegistry,
+    registry::store::{FolderStore, RegistryStore},
 };
 use tempfile::TempDir;
 
@@ -25,7 +25,7 @@ const DIES_AT: &str = "REGISTRY_CRASH_AT";
 /// A folder in which the process dies before or after one operation.
 #[derive(Debug)]
 struct Mortal {
-    folder: Folder,
+    folder: FolderStore,
     left: AtomicUsize,
 }
 
@@ -44,29 +44,29 @@ impl Mortal {
     }
 }
 
-impl Store for Mortal {
-    fn place(&self) -> String {
-        self.folder.place()
+impl RegistryStore for Mortal {
+    fn location(&self) -> String {
+        self.folder.location()
     }
 
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         self.between(|| self.folder.get(key))
     }
 
-    fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
-        self.between(|| self.folder.create(key, bytes))
+    fn create_new(&self, key: &str, bytes: &[u8]) -> Result<bool> {
+        self.between(|| self.folder.create_new(key, bytes))
     }
 
-    fn list(&self, folder: &str) -> Result<Vec<String>> {
-        self.between(|| self.folder.list(folder))
+    fn list_names(&self, folder: &str) -> Result<Vec<String>> {
+        self.between(|| self.folder.list_names(folder))
     }
 
-    fn remove(&self, key: &str) -> Result<()> {
-        self.between(|| self.folder.remove(key))
+    fn remove_key(&self, key: &str) -> Result<()> {
+        self.between(|| self.folder.remove_key(key))
     }
 
-    fn tidy(&self, folder: &str) -> Result<usize> {
-        self.between(|| self.folder.tidy(folder))
+    fn remove_unfinished(&self, folder: &str) -> Result<usize> {
+        self.between(|| self.folder.remove_unfinished(folder))
     }
 }
 
@@ -77,19 +77,20 @@ impl Store for Mortal {
 fn decides_until_it_dies() {
     let Ok(dir) = std::env::var(DIR) else { return };
     let left = std::env::var(DIES_AT).map_or(usize::MAX, |at| at.parse().unwrap());
-    let folder = Folder::new(Path::new(&dir));
-    let registry = Registry::in_store(Arc::new(Mortal { folder, left: AtomicUsize::new(left) }));
+    let folder = FolderStore::new(Path::new(&dir));
+    let registry =
+        ModelRegistry::in_store(Arc::new(Mortal { folder, left: AtomicUsize::new(left) }));
     for round in 0.. {
-        registry.promote("test", 1 + round % 2, BY, true).unwrap();
+        registry.promote_version("test", 1 + round % 2, BY, true).unwrap();
         println!("promoted");
         if round % 3 == 2 {
             // Of several processes, another may have gone back first.
-            let _ = registry.rollback("test", BY);
+            let _ = registry.rollback_champion("test", BY);
         }
         if round % 5 == 4 {
-            registry.keep(&artifact("ridge"), BY).unwrap();
-            let surplus = registry.surplus("test", 2).unwrap();
-            registry.remove("test", &surplus, BY).unwrap();
+            registry.add_version(&artifact("ridge"), BY).unwrap();
+            let surplus = registry.surplus_versions("test", 2).unwrap();
+            registry.remove_versions("test", &surplus, BY).unwrap();
         }
     }
 }
@@ -103,24 +104,24 @@ fn child(dir: &Path, dies_at: Option<usize>) -> Child {
     command.env(DIR, dir).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn two_versions() -> (TempDir, Registry) {
+fn two_versions() -> (TempDir, ModelRegistry) {
     let dir = TempDir::new().unwrap();
-    let registry = Registry::new(dir.path());
+    let registry = ModelRegistry::new(dir.path());
     for version in 1..=2 {
-        assert_eq!(registry.keep(&artifact("ridge"), BY).unwrap(), version);
+        assert_eq!(registry.add_version(&artifact("ridge"), BY).unwrap(), version);
     }
-    registry.promote("test", 1, BY, true).unwrap();
+    registry.promote_version("test", 1, BY, true).unwrap();
     (dir, registry)
 }
 
 /// Whatever happened, there is a champion, it loads, and the log has no gap.
-fn check(registry: &Registry, what: &str) {
-    let champion = registry.champion("test").unwrap().expect(what);
-    assert_eq!(registry.load("test", champion).unwrap().card.model, "ridge", "{what}");
-    let log = registry.log("test", usize::MAX).unwrap();
+fn check(registry: &ModelRegistry, what: &str) {
+    let champion = registry.champion_version("test").unwrap().expect(what);
+    assert_eq!(registry.load_artifact("test", champion).unwrap().card.model, "ridge", "{what}");
+    let log = registry.recent_decisions("test", usize::MAX).unwrap();
     assert!(log.windows(2).all(|pair| pair[0].number == pair[1].number + 1), "{what}");
-    for version in registry.versions("test").unwrap() {
-        registry.load("test", version).unwrap();
+    for version in registry.list_versions("test").unwrap() {
+        registry.load_artifact("test", version).unwrap();
     }
 }
 
@@ -133,8 +134,8 @@ fn dying_between_any_two_steps_leaves_a_champion() {
         check(&registry, &format!("after dying at step {at}"));
     }
     // It can go on.
-    registry.promote("test", 2, BY, true).unwrap();
-    assert_eq!(registry.champion("test").unwrap(), Some(2));
+    registry.promote_version("test", 2, BY, true).unwrap();
+    assert_eq!(registry.champion_version("test").unwrap(), Some(2));
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! What models must have learnt.
 
 use models::{
-    FitError, Missing, Predictor, classify, detect, fit, metrics,
+    FitError, MissingPolicy, Predictor, classify, detect, fit_regressor, metrics, regressors,
     stats::{classes, quantile, survival},
-    zoo,
 };
 use ndarray::{Array1, Array2, array};
 
@@ -33,8 +32,9 @@ fn regressors_learn_more_than_the_mean() {
 fn a_constant_truth_is_learnt_exactly() {
     let rows = Rows::of(300, 3);
     let data = rows.dataset(Array1::from_elem(300, 4.25));
-    for estimator in zoo::regressors().into_iter().chain(zoo::of_amounts()) {
-        let said = fit(estimator.as_ref(), &data, 1).unwrap().0.predict(rows.x.view());
+    for estimator in regressors::all_regressors().into_iter().chain(regressors::amount_regressors())
+    {
+        let said = fit_regressor(estimator.as_ref(), &data, 1).unwrap().0.predict(rows.x.view());
         let off = said.iter().find(|value| (*value - 4.25).abs() > 1e-3);
         assert_eq!(off, None, "{}", estimator.name());
     }
@@ -51,13 +51,17 @@ fn that_a_sensor_is_silent_tells_something() {
     }
     let y = (0..2000).map(|row| if silent(row) { 2.0 } else { 0.0 }).collect();
     let all = rows.dataset(y);
-    let part = |rows: std::ops::Range<usize>| all.select(&rows.collect::<Vec<_>>());
+    let part = |rows: std::ops::Range<usize>| all.select_rows(&rows.collect::<Vec<_>>());
     let (train, test) = (part(0..1500), part(1500..2000));
-    for estimator in zoo::regressors().into_iter().chain(zoo::of_amounts()) {
-        let said = fit(estimator.as_ref(), &train, 1).unwrap().0.predict(test.x.view());
+    for estimator in regressors::all_regressors().into_iter().chain(regressors::amount_regressors())
+    {
+        let said = fit_regressor(estimator.as_ref(), &train, 1).unwrap().0.predict(test.x.view());
         let rmse = metrics::rmse(said.view(), test.y.view());
         let learnt = rmse < 0.5 * test.y.std(0.0);
-        let stated = matches!(estimator.missing(), Missing::MedianAndFlag | Missing::Branch);
+        let stated = matches!(
+            estimator.missing_policy(),
+            MissingPolicy::MedianAndFlag | MissingPolicy::Branch
+        );
         assert_eq!(learnt, stated, "{}: {rmse}", estimator.name());
     }
 }
@@ -65,9 +69,10 @@ fn that_a_sensor_is_silent_tells_something() {
 #[test]
 fn amounts_below_0_are_refused() {
     let rows = Rows::of(100, 3);
-    for estimator in zoo::of_amounts() {
-        let refused = fit(estimator.as_ref(), &rows.dataset(rows.y.clone()), 1).unwrap_err();
-        assert!(matches!(refused, FitError::Negative { .. }), "{refused}");
+    for estimator in regressors::amount_regressors() {
+        let refused =
+            fit_regressor(estimator.as_ref(), &rows.dataset(rows.y.clone()), 1).unwrap_err();
+        assert!(matches!(refused, FitError::NegativeTarget { .. }), "{refused}");
     }
 }
 
@@ -76,9 +81,9 @@ fn ridge_and_partial_least_squares_are_least_squares_where_there_is_much_to_lear
     let rows = Rows::of(20_000, 3);
     let asked: Array2<f64> = Array2::eye(4);
     for name in ["ridge", "partial least squares"] {
-        let estimator = zoo::by_name(name).unwrap();
+        let estimator = regressors::by_name(name).unwrap();
         let data = rows.dataset(rows.y.clone());
-        let said = fit(estimator.as_ref(), &data, 1).unwrap().0.predict(asked.view());
+        let said = fit_regressor(estimator.as_ref(), &data, 1).unwrap().0.predict(asked.view());
         for (said, truth) in said.iter().zip([3.0, -2.0, 0.0, 0.0]) {
             assert!((said - truth).abs() < 5e-3, "{name}: {said} is not {truth}");
         }
@@ -91,30 +96,33 @@ fn an_online_model_follows_the_world() {
     let data = rows.dataset(rows.y.clone());
     let asked = array![[1.0, 0.0, 0.0, 0.0]];
     let mut online =
-        fit(zoo::by_name("recursive least squares").unwrap().as_ref(), &data, 1).unwrap().0;
+        fit_regressor(regressors::by_name("recursive least squares").unwrap().as_ref(), &data, 1)
+            .unwrap()
+            .0;
     assert!((online.predict(asked.view())[0] - 3.0).abs() < 0.02);
     // From now on a counts for nothing.
     for row in Rows::of(60_000, 4).x.rows() {
-        assert!(online.learn(row, -2.0 * row[1]));
+        assert!(online.learn_row(row, -2.0 * row[1]));
     }
     assert!(online.predict(asked.view())[0].abs() < 0.05, "{}", online.predict(asked.view()));
     let before = online.predict(asked.view());
-    assert!(online.learn(rows.x.row(0), f64::NAN), "no truth, nothing to learn");
+    assert!(online.learn_row(rows.x.row(0), f64::NAN), "no truth, nothing to learn");
     assert_eq!(online.predict(asked.view()), before);
-    let mut ridge = fit(zoo::by_name("ridge").unwrap().as_ref(), &data, 1).unwrap().0;
-    assert!(!ridge.learn(rows.x.row(0), 1.0), "it does not learn online");
+    let mut ridge =
+        fit_regressor(regressors::by_name("ridge").unwrap().as_ref(), &data, 1).unwrap().0;
+    assert!(!ridge.learn_row(rows.x.row(0), 1.0), "it does not learn online");
 }
 
 #[test]
 fn quantiles_cover_what_they_say() {
     let all = Rows::of(4000, 3);
     let (train, test) = (all.select(0..3000), all.select(3000..4000));
-    let fitted = fit(
-        zoo::by_name("quantile boosting").unwrap().as_ref(),
+    let fitted = fit_regressor(
+        regressors::by_name("quantile boosting").unwrap().as_ref(),
         &train.dataset(train.y.clone()),
         1,
     );
-    let (levels, said) = fitted.unwrap().0.quantiles(test.x.view()).unwrap();
+    let (levels, said) = fitted.unwrap().0.predict_quantiles(test.x.view()).unwrap();
     for (level, column) in levels.iter().zip(said.columns()) {
         let below = column.iter().zip(&test.y).filter(|(q, y)| y <= q).count() as f64 / 1000.0;
         assert!((below - level).abs() < 0.12, "{below} of the truths are below {level}");
@@ -132,15 +140,15 @@ fn survival_boosting_learns_from_what_was_cut_short() {
     let censored: Vec<bool> = (0..4000).map(|row| times.y[row] > cut(row)).collect();
     let seen: Array1<f64> = (0..4000).map(|row| times.y[row].min(cut(row))).collect();
     let train: Vec<usize> = (0..3000).collect();
-    let blind = all.dataset(seen).select(&train);
+    let blind = all.dataset(seen).select_rows(&train);
     let told = blind.clone().with_censored(censored[..3000].to_vec()).unwrap();
-    let boosting = zoo::by_name("survival boosting").unwrap();
+    let boosting = regressors::by_name("survival boosting").unwrap();
     let test = all.select(3000..4000).x;
     let truth = times.y.to_vec().split_off(3000);
     let error = |data| {
-        let fitted = fit(boosting.as_ref(), data, 1).unwrap().0;
+        let fitted = fit_regressor(boosting.as_ref(), data, 1).unwrap().0;
         let said = fitted.predict(test.view());
-        let order = survival::concordance(&said.to_vec(), &truth, &[false; 1000]);
+        let order = survival::concordance_index(&said.to_vec(), &truth, &[false; 1000]);
         let log = said.iter().zip(&truth).map(|(s, t)| (s.max(1e-9) / t).ln().abs()).sum::<f64>();
         (log / 1000.0, order)
     };
@@ -154,16 +162,17 @@ fn classifiers_learn_more_than_the_shares() {
     let all = Rows::of(2300, 3);
     let (train, test) = (all.select(0..2000), all.select(2000..2300).labelled());
     let shares = classify::by_name("class shares").unwrap();
-    let (shares, _) = classify::fit(shares.as_ref(), &train.labelled(), 1).unwrap();
-    let worst = classes::log_loss(shares.probabilities(test.x.view()).view(), &test.y);
-    for classifier in classify::classifiers().into_iter().skip(1) {
+    let (shares, _) = classify::fit_classifier(shares.as_ref(), &train.labelled(), 1).unwrap();
+    let worst = classes::log_loss(shares.predict_probabilities(test.x.view()).view(), &test.y);
+    for classifier in classify::all_classifiers().into_iter().skip(1) {
         let name = classifier.name();
-        let (fitted, _) = classify::fit(classifier.as_ref(), &train.labelled(), 1).unwrap();
-        let said = fitted.probabilities(test.x.view());
+        let (fitted, _) =
+            classify::fit_classifier(classifier.as_ref(), &train.labelled(), 1).unwrap();
+        let said = fitted.predict_probabilities(test.x.view());
         assert!(said.sum_axis(ndarray::Axis(1)).iter().all(|sum| (sum - 1.0).abs() < 1e-9));
         let loss = classes::log_loss(said.view(), &test.y);
         assert!(loss < 0.6 * worst, "{name}: {loss} against {worst}");
-        let f1 = classes::macro_f1(&fitted.classes(test.x.view()), &test.y);
+        let f1 = classes::macro_f1(&fitted.predict_classes(test.x.view()), &test.y);
         assert!(f1 > 0.75, "{name}: {f1}");
     }
 }
@@ -172,8 +181,8 @@ fn classifiers_learn_more_than_the_shares() {
 fn one_class_teaches_nothing() {
     let mut rows = Rows::of(100, 3).labelled();
     rows.y.fill(1);
-    for classifier in classify::classifiers().into_iter().skip(1) {
-        let refused = classify::fit(classifier.as_ref(), &rows, 1).unwrap_err();
+    for classifier in classify::all_classifiers().into_iter().skip(1) {
+        let refused = classify::fit_classifier(classifier.as_ref(), &rows, 1).unwrap_err();
         assert_eq!(refused.to_string().split('`').nth(1), Some("hold"), "{}", classifier.name());
     }
 }
@@ -182,8 +191,8 @@ fn one_class_teaches_nothing() {
 fn detectors_find_what_stands_out() {
     let usual = Rows::of(1500, 3).x.mapv(|value| value * value * value);
     let asked = array![[0.0, 0.1, 0.0, -0.1], [0.1, 4.0, 0.0, -4.0], [0.1, 2.0, 0.0, -2.0]];
-    for detector in detect::detectors() {
-        let scores = detector.fit(usual.view(), 7).unwrap().score(asked.view());
+    for detector in detect::all_detectors() {
+        let scores = detector.fit(usual.view(), 7).unwrap().score_rows(asked.view());
         assert!(scores[1] > 1.1 * scores[0], "{}: {scores}", detector.name());
         assert!(scores[1] >= scores[2], "{}: further is no less: {scores}", detector.name());
         assert!(scores.iter().all(|score| *score >= 0.0), "{}: {scores}", detector.name());

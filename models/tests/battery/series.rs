@@ -1,6 +1,6 @@
 //! Every detector of series must pass all of this.
 
-use models::detect::series::{SeriesDetector, Watch, by_name, detectors};
+use models::detect::series::{SeriesDetector, SeriesMonitor, all_detectors, by_name};
 use rand::{RngExt, SeedableRng};
 
 /// Noise of ±0.5 around 20 in steps of 0.1.
@@ -10,7 +10,7 @@ fn usual(rows: usize) -> Vec<f64> {
 }
 
 fn each(check: impl Fn(&str, &dyn SeriesDetector)) {
-    let all = detectors();
+    let all = all_detectors();
     assert_eq!(all.len(), 9);
     all.iter().for_each(|detector| check(detector.name(), detector.as_ref()));
 }
@@ -20,10 +20,10 @@ fn each_finds_its_fault() {
     let clean = usual(3000);
     let check = |name: &str, fault: &dyn Fn(usize, f64) -> f64, at: usize| {
         let watch = by_name(name).unwrap().fit(&clean).unwrap();
-        let most = watch.scores(&clean).into_iter().fold(0.0, f64::max);
+        let most = watch.score_series(&clean).into_iter().fold(0.0, f64::max);
         let faulty: Vec<f64> =
             clean.iter().enumerate().map(|(row, value)| fault(row, *value)).collect();
-        let scores = watch.scores(&faulty);
+        let scores = watch.score_series(&faulty);
         assert!(scores[at] > 1.5 * most, "{name}: {} against {most}", scores[at]);
         assert!(scores[..500].iter().all(|score| *score <= most), "{name}: before the fault");
     };
@@ -49,13 +49,13 @@ fn value_by_value_is_as_a_whole_and_never_looks_ahead() {
     let values = usual(400);
     each(|name, detector| {
         let watch = detector.fit(&values).unwrap();
-        let whole = watch.scores(&values);
-        assert_eq!(watch.scores(&values[..150]), whole[..150], "{name}");
+        let whole = watch.score_series(&values);
+        assert_eq!(watch.score_series(&values[..150]), whole[..150], "{name}");
         let mut live = watch;
         for (value, score) in values.iter().zip(&whole) {
             // Written and read between any two values.
             let json = serde_json::to_string(&live).unwrap();
-            live = serde_json::from_str::<Watch>(&json).unwrap();
+            live = serde_json::from_str::<SeriesMonitor>(&json).unwrap();
             assert_eq!(live.push(*value), *score, "{name}");
         }
     });
@@ -70,7 +70,7 @@ fn missing_values_constant_series_and_short_ones() {
         let mut with_gap = watch.clone();
         assert_eq!(with_gap.push(f64::NAN), 0.0, "{name}");
         assert_eq!(with_gap, watch, "{name}: a gap changes nothing");
-        let still = detector.fit(&[3.0; 100]).unwrap().scores(&[3.0, 3.0, 4.0]);
+        let still = detector.fit(&[3.0; 100]).unwrap().score_series(&[3.0, 3.0, 4.0]);
         assert!(still.iter().all(|score| score.is_finite() && *score >= 0.0), "{name}: {still:?}");
         assert!(detector.fit(&[1.0; 29]).is_err(), "{name}");
     });

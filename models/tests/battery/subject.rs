@@ -3,7 +3,8 @@
 use std::{ops::Range, sync::Arc};
 
 use models::{
-    Dataset, FitError, Predictor, Schema, classify, classify::Labelled, detect, fit, zoo,
+    Dataset, FeatureSchema, FitError, Predictor, classify, classify::LabelledDataset, detect,
+    fit_regressor, regressors,
 };
 use ndarray::{Array1, Array2, Axis};
 use rand::{RngExt, SeedableRng};
@@ -35,13 +36,13 @@ impl Rows {
     }
 
     pub(crate) fn thinned(&self, rows_max: usize) -> Self {
-        let thinned = self.dataset(self.y.clone()).thinned(rows_max);
+        let thinned = self.dataset(self.y.clone()).subsample_rows(rows_max);
         Self { x: thinned.x, y: thinned.y }
     }
 
-    pub(crate) fn schema(&self) -> Arc<Schema> {
+    pub(crate) fn schema(&self) -> Arc<FeatureSchema> {
         let features = (0..self.x.ncols()).map(|number| format!("x{number}")).collect();
-        Arc::new(Schema { features })
+        Arc::new(FeatureSchema { features })
     }
 
     pub(crate) fn dataset(&self, y: Array1<f64>) -> Dataset {
@@ -54,11 +55,11 @@ impl Rows {
     }
 
     /// Three classes of y: below −1, to 1, above.
-    pub(crate) fn labelled(&self) -> Labelled {
+    pub(crate) fn labelled(&self) -> LabelledDataset {
         let class = |y: &f64| usize::from(*y > -1.0) + usize::from(*y > 1.0);
         let names = ["cool", "hold", "heat"].map(str::to_owned).to_vec();
         let y = self.y.iter().map(class).collect();
-        Labelled::new(self.schema(), self.x.clone(), y, names).unwrap()
+        LabelledDataset::new(self.schema(), self.x.clone(), y, names).unwrap()
     }
 }
 
@@ -122,43 +123,45 @@ fn subject(name: &str, kind: Kind, rows_max: usize, fit: Fit) -> Subject {
 
 pub(crate) fn subjects() -> Vec<Subject> {
     let mut all = Vec::new();
-    for estimator in zoo::regressors() {
+    for estimator in regressors::all_regressors() {
         let (name, rows_max) = (estimator.name(), estimator.rows_max());
         all.push(subject(
             name,
             Kind::Regressor,
             rows_max,
             Box::new(move |rows, seed| {
-                let (fitted, used) = fit(estimator.as_ref(), &rows.dataset(rows.y.clone()), seed)?;
+                let (fitted, used) =
+                    fit_regressor(estimator.as_ref(), &rows.dataset(rows.y.clone()), seed)?;
                 Ok((Predictor::Regressor(fitted), used))
             }),
         ));
     }
-    for estimator in zoo::of_amounts() {
+    for estimator in regressors::amount_regressors() {
         let (name, rows_max) = (estimator.name(), estimator.rows_max());
         all.push(subject(
             name,
             Kind::OfAmounts,
             rows_max,
             Box::new(move |rows, seed| {
-                let (fitted, used) = fit(estimator.as_ref(), &rows.amounts(), seed)?;
+                let (fitted, used) = fit_regressor(estimator.as_ref(), &rows.amounts(), seed)?;
                 Ok((Predictor::Regressor(fitted), used))
             }),
         ));
     }
-    for classifier in classify::classifiers() {
+    for classifier in classify::all_classifiers() {
         let (name, rows_max) = (classifier.name(), classifier.rows_max());
         all.push(subject(
             name,
             Kind::Classifier,
             rows_max,
             Box::new(move |rows, seed| {
-                let (fitted, used) = classify::fit(classifier.as_ref(), &rows.labelled(), seed)?;
+                let (fitted, used) =
+                    classify::fit_classifier(classifier.as_ref(), &rows.labelled(), seed)?;
                 Ok((Predictor::Classifier(fitted), used))
             }),
         ));
     }
-    for detector in detect::detectors() {
+    for detector in detect::all_detectors() {
         let (name, rows_max) = (detector.name(), detector.rows_max());
         all.push(subject(
             name,

@@ -6,9 +6,9 @@
 //! - `framed`: what stands before every route: host, token, size, time
 //! - this file: errors and inputs of handlers
 
-mod framed;
+mod config;
+mod middleware;
 mod server;
-mod settings;
 
 use axum::{
     Json,
@@ -19,9 +19,9 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use utoipa::ToSchema;
 
-pub use framed::framed;
-pub use server::{PeerAddress, is_of_one_connection, serve};
-pub use settings::{RestSettings, RestTls, ServeOptions};
+pub use config::{RestConfig, RestTlsConfig, ServeOptions};
+pub use middleware::with_middleware;
+pub use server::{PeerAddress, is_connection_error, serve_routes};
 
 /// Largest body of a request, bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -88,14 +88,14 @@ impl Problem {
 
     /// The same with a code of its own, for programs.
     #[must_use]
-    pub const fn coded(mut self, code: &'static str) -> Self {
+    pub const fn with_code(mut self, code: &'static str) -> Self {
         self.code = code;
         self
     }
 
     /// The same with a way to mend it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -109,24 +109,26 @@ impl IntoResponse for Problem {
 
 /// The query of a request; what is wrong with it is a [`Problem`].
 #[derive(Clone, Copy, Debug)]
-pub struct Params<T>(pub T);
+pub struct QueryParams<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Self(params)),
-            Err(rejection) => Err(Problem::bad_request(rejection.body_text()).coded("bad_query")),
+            Err(rejection) => {
+                Err(Problem::bad_request(rejection.body_text()).with_code("bad_query"))
+            }
         }
     }
 }
 
 /// The JSON body of a request; what is wrong with it is a [`Problem`].
 #[derive(Clone, Copy, Debug)]
-pub struct Body<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -135,7 +137,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Err(Problem::too_large(format!("the body is above {BODY_BYTES_MAX} bytes")))
             }
-            Err(rejection) => Err(Problem::bad_request(rejection.body_text()).coded("bad_body")),
+            Err(rejection) => {
+                Err(Problem::bad_request(rejection.body_text()).with_code("bad_body"))
+            }
         }
     }
 }

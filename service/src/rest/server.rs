@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{ServeOptions, framed::framed};
+use super::{ServeOptions, middleware::with_middleware};
 use crate::{attempts::address_block, tls::CurrentTls};
 
 /// A client has this long for the head of a request, also of the next one on a connection
@@ -64,7 +64,7 @@ pub struct PeerAddress(pub SocketAddr);
 ///
 /// # Errors
 /// Where the socket fails, or a certificate or key cannot be used.
-pub async fn serve(
+pub async fn serve_routes(
     listener: TcpListener,
     routes: Router,
     options: impl Into<ServeOptions>,
@@ -72,8 +72,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let options = options.into();
     let address = listener.local_addr()?;
-    let app = framed(routes, &options, address, shutdown.clone());
-    let tls = options.tls.as_ref().map(|files| files.load().map(CurrentTls::new));
+    let app = with_middleware(routes, &options, address, shutdown.clone());
+    let tls = options.tls.as_ref().map(|files| files.load_config().map(CurrentTls::new));
     let tls = tls.transpose().map_err(io::Error::other)?;
     let _reloading = tls.clone().zip(options.tls.clone()).map(|(current, files)| {
         let stop = CancellationToken::new();
@@ -81,7 +81,7 @@ pub async fn serve(
         stop.drop_guard()
     });
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Places::new(options.connections_max));
+    let places = Arc::new(ConnectionSlots::new(options.connections_max));
     let mut connections = JoinSet::new();
     let mut warned: Option<Instant> = None;
     loop {
@@ -92,7 +92,7 @@ pub async fn serve(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) if is_connection_error(&error) => continue,
             Err(error) => {
                 warn!(%error, "cannot accept connections; will retry");
                 sleep(ACCEPT_WAIT).await;
@@ -103,18 +103,20 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "no TCP_NODELAY");
         }
-        match places.enter(peer.ip()) {
-            Entry::Admitted(place) => {
+        match places.admit_client(peer.ip()) {
+            SlotAdmission::Admitted(place) => {
                 let stream = limit_writes(stream, WRITE_TIME_MAX);
                 let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
                 let (app, shutdown) = (app.clone(), shutdown.clone());
                 connections.spawn(async move {
                     let _place = place;
                     match tls {
-                        None => answer(stream, peer, app, shutdown).await,
+                        None => serve_connection(stream, peer, app, shutdown).await,
                         Some(acceptor) => {
                             match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
-                                Ok(Ok(stream)) => answer(stream, peer, app, shutdown).await,
+                                Ok(Ok(stream)) => {
+                                    serve_connection(stream, peer, app, shutdown).await
+                                }
                                 Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
                                 Err(_) => debug!(%peer, "no TLS handshake in time"),
                             }
@@ -122,7 +124,7 @@ pub async fn serve(
                     }
                 });
             }
-            Entry::Refused(place) => {
+            SlotAdmission::Refused(place) => {
                 if warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
                     warned = Some(Instant::now());
                     let limit = options.connections_max;
@@ -133,7 +135,7 @@ pub async fn serve(
                     connections.spawn(async move {
                         let _place = place;
                         // A client that does not read is not waited for.
-                        let _ = timeout(REFUSAL_TIME_MAX, refuse(stream)).await;
+                        let _ = timeout(REFUSAL_TIME_MAX, send_refusal(stream)).await;
                     });
                 }
             }
@@ -160,7 +162,7 @@ where
 }
 
 /// Answers the requests of one connection.
-async fn answer<S>(stream: S, peer: SocketAddr, app: Router, shutdown: CancellationToken)
+async fn serve_connection<S>(stream: S, peer: SocketAddr, app: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -189,7 +191,7 @@ where
 }
 
 /// Says why, and reads what the client says meanwhile, or it might not see the answer.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+async fn send_refusal(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(REFUSAL).await?;
     stream.shutdown().await?;
     let mut buffer = [0; 1024];
@@ -200,7 +202,7 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
 /// Takes certificates again at each SIGHUP; bad ones change nothing.
 async fn reload_at_hangup(
     current: CurrentTls,
-    files: crate::tls::ServerFiles,
+    files: crate::tls::TlsServerFiles,
     stop: CancellationToken,
 ) {
     let mut hangups = match signal(SignalKind::hangup()) {
@@ -210,9 +212,9 @@ async fn reload_at_hangup(
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(()) = hangups.recv() => match files.load() {
+            Some(()) = hangups.recv() => match files.load_config() {
                 Ok(config) => {
-                    current.replace(config);
+                    current.replace_config(config);
                     info!(cert_file = %files.cert_file.display(), "certificate taken again");
                 }
                 Err(error) => error!(%error, "SIGHUP: the old certificate stays in force"),
@@ -223,7 +225,7 @@ async fn reload_at_hangup(
 
 /// Errors of `accept` that concern one connection only: the next may be fine.
 #[must_use]
-pub fn is_of_one_connection(error: &io::Error) -> bool {
+pub fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionRefused
@@ -235,57 +237,63 @@ pub fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Places for connections: so many at all, three quarters of them for one address.
 #[derive(Debug)]
-struct Places {
-    taken: Mutex<Taken>,
+struct ConnectionSlots {
+    taken: Mutex<SlotCounts>,
     all_max: usize,
     of_one_max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct SlotCounts {
     all: usize,
     refusals: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
-enum Entry {
-    Admitted(Place),
+enum SlotAdmission {
+    Admitted(ConnectionSlot),
     /// With a place to say so, where there is one.
-    Refused(Option<Place>),
+    Refused(Option<ConnectionSlot>),
 }
 
 /// A taken place; dropping it gives it back.
 #[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
+struct ConnectionSlot {
+    places: Arc<ConnectionSlots>,
     /// None for a client that is only told that there is no place.
     address: Option<IpAddr>,
 }
 
-impl Places {
+impl ConnectionSlots {
     fn new(all_max: usize) -> Self {
         let of_one_max = (all_max - all_max / 4).max(1);
         Self { taken: Mutex::default(), all_max, of_one_max }
     }
 
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Entry {
+    fn admit_client(self: &Arc<Self>, address: IpAddr) -> SlotAdmission {
         let address = address_block(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = taken.by_address.get(&address).copied().unwrap_or_default();
         if taken.all < self.all_max && of_one < self.of_one_max {
             taken.all += 1;
             *taken.by_address.entry(address).or_default() += 1;
-            return Entry::Admitted(Place { places: self.clone(), address: Some(address) });
+            return SlotAdmission::Admitted(ConnectionSlot {
+                places: self.clone(),
+                address: Some(address),
+            });
         }
         if taken.refusals < REFUSALS_MAX {
             taken.refusals += 1;
-            return Entry::Refused(Some(Place { places: self.clone(), address: None }));
+            return SlotAdmission::Refused(Some(ConnectionSlot {
+                places: self.clone(),
+                address: None,
+            }));
         }
-        Entry::Refused(None)
+        SlotAdmission::Refused(None)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(address) = self.address else {
@@ -320,7 +328,7 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let peer = "127.0.0.1:1".parse().unwrap();
         let server = limit_writes(server, Duration::from_millis(50));
-        let answered = answer(server, peer, routes, CancellationToken::new());
+        let answered = serve_connection(server, peer, routes, CancellationToken::new());
         timeout(HANDSHAKE_TIME_MAX, answered).await.unwrap();
         let mut got = Vec::new();
         client.read_to_end(&mut got).await.unwrap();
@@ -329,19 +337,19 @@ mod tests {
 
     #[test]
     fn places_are_given_back_and_one_address_cannot_take_all() {
-        let places = Arc::new(Places::new(4));
-        let enter = |address: &str| places.enter(address.parse().unwrap());
+        let places = Arc::new(ConnectionSlots::new(4));
+        let enter = |address: &str| places.admit_client(address.parse().unwrap());
         let mut held = Vec::new();
         for (address, expect) in
             [("10.0.0.1", true), ("10.0.0.1", true), ("10.0.0.1", true), ("10.0.0.1", false)]
         {
             let entry = enter(address);
-            assert_eq!(matches!(entry, Entry::Admitted(_)), expect);
+            assert_eq!(matches!(entry, SlotAdmission::Admitted(_)), expect);
             held.push(entry);
         }
-        assert!(matches!(enter("10.0.0.2"), Entry::Admitted(_)));
+        assert!(matches!(enter("10.0.0.2"), SlotAdmission::Admitted(_)));
         held.push(enter("10.0.0.2"));
-        assert!(matches!(enter("10.0.0.3"), Entry::Refused(Some(_))));
+        assert!(matches!(enter("10.0.0.3"), SlotAdmission::Refused(Some(_))));
         held.clear();
         let taken = places.taken.lock().unwrap();
         assert_eq!((taken.all, taken.refusals, taken.by_address.len()), (0, 0, 0));

@@ -32,7 +32,7 @@ fn copies(boot: Option<&str>, messages: impl IntoIterator<Item = Sent>) -> Vec<u
             is_stamped,
             is_redelivery,
         };
-        history.check(&message, WINDOW).is_copy()
+        history.check_message(&message, WINDOW).is_copy()
     };
     let verdicts: Vec<bool> = messages.into_iter().map(check).collect();
     (0..verdicts.len()).filter(|i| verdicts[*i]).collect()
@@ -152,7 +152,7 @@ fn memory_is_bounded() {
             is_stamped: false,
             is_redelivery: false,
         };
-        assert!(!history.check(&message, WINDOW).is_copy());
+        assert!(!history.check_message(&message, WINDOW).is_copy());
         assert!(history.runs.len() <= RUNS_MAX && history.entries.len() <= MESSAGES_MIN);
     }
 }

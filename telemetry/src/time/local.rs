@@ -33,7 +33,7 @@ pub(super) fn to_instant_ms(
     match zone.to_ambiguous_timestamp(local).offset() {
         AmbiguousOffset::Unambiguous { offset } => at_ms(offset),
         AmbiguousOffset::Fold { before, after } => {
-            decide(at_ms(before)?, at_ms(after)?, arrival_ms, false).ok_or_else(|| {
+            choose_instant_ms(at_ms(before)?, at_ms(after)?, arrival_ms, false).ok_or_else(|| {
                 let expected = format!(
                     "an offset, as in +01:00: clocks of {} were put back, this local time \
                      occurs twice, and no arrival near it decides",
@@ -43,7 +43,7 @@ pub(super) fn to_instant_ms(
             })
         }
         AmbiguousOffset::Gap { before, after } => {
-            decide(at_ms(after)?, at_ms(before)?, arrival_ms, true).ok_or_else(|| {
+            choose_instant_ms(at_ms(after)?, at_ms(before)?, arrival_ms, true).ok_or_else(|| {
                 let expected = format!(
                     "a local time that exists: clocks of {} were put forward over this one",
                     name()
@@ -54,7 +54,12 @@ pub(super) fn to_instant_ms(
     }
 }
 
-fn decide(earlier_ms: i64, later_ms: i64, arrival_ms: Option<i64>, is_gap: bool) -> Option<i64> {
+fn choose_instant_ms(
+    earlier_ms: i64,
+    later_ms: i64,
+    arrival_ms: Option<i64>,
+    is_gap: bool,
+) -> Option<i64> {
     let arrival_ms = arrival_ms?;
     let near_ms_max = (later_ms - earlier_ms) / 2;
     let has_come = later_ms <= arrival_ms.saturating_add(AHEAD_MS_MAX);

@@ -211,7 +211,7 @@ impl TimeParser {
     /// # Errors
     /// What was found and what was expected.
     pub fn parse_text(&self, text: &str, arrival_ms: Option<i64>) -> Result<ParsedTime, TimeError> {
-        text::parse(self, text.trim(), arrival_ms)
+        text::parse_written(self, text.trim(), arrival_ms)
     }
 
     /// Reads a whole number.

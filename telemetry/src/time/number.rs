@@ -20,7 +20,7 @@ const EXPECTED_DAYS: &str = "days since 1899-12-30, of 2001 to 2099";
 
 /// How many of a unit are a second.
 #[derive(Clone, Copy)]
-enum Unit {
+enum EpochUnit {
     Seconds,
     Milliseconds,
     Microseconds,
@@ -28,14 +28,14 @@ enum Unit {
 }
 
 /// The one unit in which a number is a time of 1970 to 2099.
-fn unit_of(number: i128) -> Option<Unit> {
+fn epoch_unit_of(number: i128) -> Option<EpochUnit> {
     let units = [
-        (0, 1, Unit::Seconds),
-        (FIRST_MILLISECOND, 1_000, Unit::Milliseconds),
-        (FIRST_MILLISECOND * 1_000, 1_000_000, Unit::Microseconds),
-        (FIRST_MILLISECOND * 1_000_000, 1_000_000_000, Unit::Nanoseconds),
+        (0, 1, EpochUnit::Seconds),
+        (FIRST_MILLISECOND, 1_000, EpochUnit::Milliseconds),
+        (FIRST_MILLISECOND * 1_000, 1_000_000, EpochUnit::Microseconds),
+        (FIRST_MILLISECOND * 1_000_000, 1_000_000_000, EpochUnit::Nanoseconds),
     ];
-    let is_in = |(first, per_second, _): &(i128, i128, Unit)| {
+    let is_in = |(first, per_second, _): &(i128, i128, EpochUnit)| {
         (*first..END_S * per_second).contains(&number)
     };
     units.into_iter().find(is_in).map(|(_, _, unit)| unit)
@@ -46,11 +46,11 @@ pub(super) fn parse_integer(parser: &TimeParser, number: i128) -> Result<ParsedT
         return parse_days(parser, number as f64);
     }
     let refused = || TimeError::new(&number.to_string(), EXPECTED);
-    let microseconds = match unit_of(number).ok_or_else(refused)? {
-        Unit::Seconds => number * 1_000_000,
-        Unit::Milliseconds => number * 1_000,
-        Unit::Microseconds => number,
-        Unit::Nanoseconds => number / 1_000,
+    let microseconds = match epoch_unit_of(number).ok_or_else(refused)? {
+        EpochUnit::Seconds => number * 1_000_000,
+        EpochUnit::Milliseconds => number * 1_000,
+        EpochUnit::Microseconds => number,
+        EpochUnit::Nanoseconds => number / 1_000,
     };
     check_number(parser, number, microseconds)
 }
@@ -69,11 +69,11 @@ pub(super) fn parse_number(parser: &TimeParser, number: f64) -> Result<ParsedTim
     let whole = number as i128;
     // To the nearest microsecond, as far as the number can tell them apart: 0.123 s
     // are 123 ms and not 122.
-    let microseconds = match unit_of(whole).ok_or_else(refused)? {
-        Unit::Seconds => (number * 1e6).round() as i128,
-        Unit::Milliseconds => (number * 1e3).round() as i128,
-        Unit::Microseconds => whole,
-        Unit::Nanoseconds => whole / 1_000,
+    let microseconds = match epoch_unit_of(whole).ok_or_else(refused)? {
+        EpochUnit::Seconds => (number * 1e6).round() as i128,
+        EpochUnit::Milliseconds => (number * 1e3).round() as i128,
+        EpochUnit::Microseconds => whole,
+        EpochUnit::Nanoseconds => whole / 1_000,
     };
     check_number(parser, whole, microseconds)
 }

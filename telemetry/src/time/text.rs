@@ -18,7 +18,7 @@ const EXPECTED_ORDER: &str = "the year first, as in 2026-11-29 13:00: of another
                               what comes first, by the time format day-first or month-first";
 const EXPECTED_ZONE: &str = "a time zone of the IANA database, as in [Europe/Berlin]";
 
-pub(super) fn parse(
+pub(super) fn parse_written(
     parser: &TimeParser,
     text: &str,
     arrival_ms: Option<i64>,
@@ -37,11 +37,11 @@ pub(super) fn parse(
     if text.starts_with("0000") && !text.bytes().any(|byte| matches!(byte, b'1'..=b'9')) {
         return Ok(ParsedTime::Unset);
     }
-    let written = match reorder(text, parser.format) {
+    let written = match reorder_date(text, parser.format) {
         Some(reordered) => reordered.map_err(|expected| TimeError::new(text, expected))?,
         None => text.to_owned(),
     };
-    let written = normalise(&written, parser.usage);
+    let written = normalise_written(&written, parser.usage);
     let pieces = Pieces::parse(&written).map_err(|_| refused())?;
     let local = DateTime::from_parts(pieces.date(), pieces.time().unwrap_or(Time::midnight()));
     let zone = pieces.to_time_zone().map_err(|_| TimeError::new(text, EXPECTED_ZONE))?;
@@ -53,7 +53,7 @@ pub(super) fn parse(
             if let (PiecesOffset::Numeric(_), Some(zone)) = (written, zone)
                 && zone.to_offset(at) != offset
             {
-                return Err(TimeError::new(text, disagreement(offset, &zone)));
+                return Err(TimeError::new(text, describe_mismatch(offset, &zone)));
             }
             at.as_millisecond()
         }
@@ -65,7 +65,7 @@ pub(super) fn parse(
     Ok(parser.check_set(instant_ms))
 }
 
-fn disagreement(offset: Offset, zone: &TimeZone) -> String {
+fn describe_mismatch(offset: Offset, zone: &TimeZone) -> String {
     format!("an offset of {}, which {offset} was not then", zone.iana_name().unwrap_or("that zone"))
 }
 
@@ -90,7 +90,7 @@ fn parse_as_number(parser: &TimeParser, text: &str) -> Option<Result<ParsedTime,
 
 /// A date with the year last, as one with the year first; `None` where it is
 /// none, an error where the order of day and month is not said.
-fn reorder(text: &str, format: TimeFormat) -> Option<Result<String, &'static str>> {
+fn reorder_date(text: &str, format: TimeFormat) -> Option<Result<String, &'static str>> {
     let (date, time) = match text.split_once([' ', 'T', ',']) {
         Some((date, time)) => (date, Some(time.trim_start())),
         None => (text, None),
@@ -137,7 +137,7 @@ fn to_24_hours(time: &str) -> Option<String> {
 
 /// The forms of RFC 9557 for what others write beside them: `2026/11/29`, a
 /// space before an offset, `UTC` and names of zones without brackets.
-fn normalise(text: &str, usage: TimeUsage) -> String {
+fn normalise_written(text: &str, usage: TimeUsage) -> String {
     let mut text = text.to_owned();
     let bytes = text.as_bytes();
     if bytes.len() >= 10
@@ -158,7 +158,7 @@ fn normalise(text: &str, usage: TimeUsage) -> String {
         // Ruby and Go write both: `+0000 UTC`.
         let has_offset = before.rsplit_once(' ').is_some_and(|(_, own)| own.starts_with('+'));
         let end = if has_offset { "" } else { "Z" };
-        return normalise(&format!("{before}{end}"), usage);
+        return normalise_written(&format!("{before}{end}"), usage);
     }
     if last.starts_with(['+', '-', 'Z', 'z', '[']) {
         return format!("{before}{last}");

@@ -1,9 +1,9 @@
 use std::ops::Range;
 
-use crate::frame::ZoneFrame;
+use crate::feature_frame::ZoneFrame;
 
 /// Metrics that rest or jump by nature: unchanged for hours is usual of them.
-const SWITCHED: [&str; 4] = ["motion", "irrigation", "heater", "battery"];
+const SWITCHED_METRICS: [&str; 4] = ["motion", "irrigation", "heater", "battery"];
 /// A value older than this is no measurement of its minute.
 const AGE_S_MAX: f64 = 120.0;
 const MINUTE_MS: i64 = 60_000;
@@ -13,17 +13,17 @@ const MINUTES_MAX: i64 = 2 * 366 * 1440;
 /// The newest value of each minute, also of those without a row; NaN where
 /// none is fresh.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
+pub struct MinuteSeries {
     /// Event time of the first minute, UTC ms.
     pub first_ms: i64,
     /// One a minute, in the metric's unit.
     pub values: Vec<f64>,
 }
 
-impl Series {
+impl MinuteSeries {
     /// The series of a metric, if the frame has it and it has any value.
     #[must_use]
-    pub fn of(frame: &ZoneFrame, metric: &str) -> Option<Self> {
+    pub fn from_frame(frame: &ZoneFrame, metric: &str) -> Option<Self> {
         let last = frame.column(&format!("{metric}_last"))?;
         let age_s = frame.column(&format!("{metric}_age_s"))?;
         let minute = |at_ms: i64| at_ms.div_euclid(MINUTE_MS);
@@ -41,7 +41,7 @@ impl Series {
 
     /// The numbers of the minutes in [from, to).
     #[must_use]
-    pub fn within(&self, (from_ms, to_ms): (i64, i64)) -> Range<usize> {
+    pub fn minutes_between(&self, (from_ms, to_ms): (i64, i64)) -> Range<usize> {
         let number = |at_ms: i64| {
             let minutes = (at_ms - self.first_ms + MINUTE_MS - 1).div_euclid(MINUTE_MS);
             (minutes.max(0) as usize).min(self.values.len())
@@ -59,10 +59,10 @@ impl Series {
 
 /// The metrics of a frame that the task is about.
 #[must_use]
-pub fn metrics_of(frame: &ZoneFrame) -> Vec<String> {
-    let ages = frame.names().filter_map(|name| name.strip_suffix("_age_s"));
+pub fn anomaly_metrics(frame: &ZoneFrame) -> Vec<String> {
+    let ages = frame.column_names().filter_map(|name| name.strip_suffix("_age_s"));
     let mut metrics: Vec<String> =
-        ages.filter(|metric| !SWITCHED.contains(metric)).map(str::to_owned).collect();
+        ages.filter(|metric| !SWITCHED_METRICS.contains(metric)).map(str::to_owned).collect();
     metrics.sort_unstable();
     metrics
 }
@@ -82,28 +82,31 @@ mod tests {
 
     #[test]
     fn minutes_without_a_row_or_a_fresh_value_are_missing() {
-        let series =
-            Series::of(&frame(&[(3, 1.0, 0.0), (4, 2.0, 121.0), (6, 3.0, 120.0)]), "co2").unwrap();
+        let series = MinuteSeries::from_frame(
+            &frame(&[(3, 1.0, 0.0), (4, 2.0, 121.0), (6, 3.0, 120.0)]),
+            "co2",
+        )
+        .unwrap();
         assert_eq!(series.first_ms, 3 * MINUTE_MS);
         let there: Vec<Option<f64>> =
             series.values.iter().map(|v| Some(*v).filter(|v| v.is_finite())).collect();
         assert_eq!(there, [Some(1.0), None, None, Some(3.0)]);
         let check = |from: i64, to: i64, expect: Range<usize>| {
-            assert_eq!(series.within((from * MINUTE_MS, to * MINUTE_MS)), expect);
+            assert_eq!(series.minutes_between((from * MINUTE_MS, to * MINUTE_MS)), expect);
         };
         check(3, 7, 0..4);
         check(4, 6, 1..3);
         check(0, 100, 0..4);
         check(50, 100, 4..4);
-        assert_eq!(series.within((3 * MINUTE_MS + 1, 6 * MINUTE_MS + 1)), 1..4);
+        assert_eq!(series.minutes_between((3 * MINUTE_MS + 1, 6 * MINUTE_MS + 1)), 1..4);
         assert_eq!(series.at_ms(3), 6 * MINUTE_MS);
     }
 
     #[test]
     fn a_metric_without_values_has_no_series() {
-        assert_eq!(Series::of(&frame(&[(3, f64::NAN, 0.0)]), "co2"), None);
-        assert_eq!(Series::of(&frame(&[(3, 1.0, 500.0)]), "co2"), None);
-        assert_eq!(Series::of(&frame(&[]), "co2"), None);
-        assert_eq!(metrics_of(&frame(&[])), ["co2"]);
+        assert_eq!(MinuteSeries::from_frame(&frame(&[(3, f64::NAN, 0.0)]), "co2"), None);
+        assert_eq!(MinuteSeries::from_frame(&frame(&[(3, 1.0, 500.0)]), "co2"), None);
+        assert_eq!(MinuteSeries::from_frame(&frame(&[]), "co2"), None);
+        assert_eq!(anomaly_metrics(&frame(&[])), ["co2"]);
     }
 }

@@ -2,15 +2,15 @@
 
 use models::{
     Predictor,
-    detect::minutes::{PAST_MIN, Usual, inject},
+    detect::sensor_faults::{NormalProfile, PAST_MIN, inject_faults},
 };
 use ndarray::{Array2, Axis, Slice};
 
-use super::{HISTORY_S, Series, Serving, key, metrics_of};
-use crate::frame::ZoneFrame;
+use super::{AnomalyServing, HISTORY_S, MinuteSeries, anomaly_metrics, series_key};
+use crate::feature_frame::ZoneFrame;
 
 /// The losses of two detectors, minute by minute in the order of time.
-pub(crate) struct Losses {
+pub(crate) struct DetectorLosses {
     pub(crate) at_ms: Vec<i64>,
     pub(crate) own: Vec<f64>,
     pub(crate) rival: Vec<f64>,
@@ -26,20 +26,20 @@ pub(crate) struct Losses {
 ///
 /// # Errors
 /// Says why there is nothing to compare.
-pub(crate) fn losses(
+pub(crate) fn compare_losses(
     frames: &[ZoneFrame],
-    (own, own_model): (&Serving, &Predictor),
-    (rival, rival_model): (&Serving, &Predictor),
+    (own, own_model): (&AnomalyServing, &Predictor),
+    (rival, rival_model): (&AnomalyServing, &Predictor),
     span_ms: (i64, i64),
     seen_ms: i64,
     seed: u64,
-) -> Result<Losses, String> {
+) -> Result<DetectorLosses, String> {
     let mut all = Vec::new();
     for frame in frames {
-        for metric in metrics_of(frame) {
-            let name = key(&frame.zone, &metric);
+        for metric in anomaly_metrics(frame) {
+            let name = series_key(&frame.zone, &metric);
             let scales = own.scales.get(&name).zip(rival.scales.get(&name));
-            if let Some((series, scales)) = Series::of(frame, &metric).zip(scales) {
+            if let Some((series, scales)) = MinuteSeries::from_frame(frame, &metric).zip(scales) {
                 all.push((series, scales));
             }
         }
@@ -51,7 +51,7 @@ pub(crate) fn losses(
     let mut minutes: Vec<(i64, f64, f64)> = Vec::new();
     let mut kept = Array2::zeros((0, 0));
     for (number, (series, (own_scales, rival_scales))) in all.iter().enumerate() {
-        let part = series.within(span_ms);
+        let part = series.minutes_between(span_ms);
         if part.is_empty() {
             continue;
         }
@@ -59,9 +59,9 @@ pub(crate) fn losses(
         let mut values = series.values[part.start - before..part.end].to_vec();
         // Not the seed of any part that was chosen or reported on.
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(1 << 32 | number as u64);
-        let faults = inject(&mut values[before..], own_scales.spread(), seed);
-        let rows = |scales: &Usual| {
-            let mut rows = scales.rows(&values);
+        let faults = inject_faults(&mut values[before..], own_scales.spread(), seed);
+        let rows = |scales: &NormalProfile| {
+            let mut rows = scales.rarity_rows(&values);
             rows.slice_axis_inplace(Axis(0), Slice::from(before..));
             rows
         };
@@ -87,7 +87,7 @@ pub(crate) fn losses(
         kept = x;
     }
     minutes.sort_by_key(|(at_ms, ..)| *at_ms);
-    Ok(Losses {
+    Ok(DetectorLosses {
         at_ms: minutes.iter().map(|minute| minute.0).collect(),
         own: minutes.iter().map(|minute| minute.1).collect(),
         rival: minutes.iter().map(|minute| minute.2).collect(),

@@ -1,57 +1,57 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use models::{
-    Dataset, Estimator, Fitted, Missing, Predictor, fit, metrics,
+    Dataset, Estimator, FittedRegressor, MissingPolicy, Predictor, fit_regressor, metrics,
+    regressors::boosting::LEVELS,
     stats::{
-        classes::{brier, calibration, calibration_error, log_loss},
+        classes::{brier_score, calibration_error, calibration_table, log_loss},
         quantile::crps,
-        survival::concordance,
+        survival::concordance_index,
     },
-    zoo::boosting::LEVELS,
 };
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::{
-    latency::{self, Latency},
-    score::Metric,
-    statistic::{OfFolds, Statistic},
+    error_intervals::ErrorMetric,
+    latency::{self, RowLatency},
+    statistic::{FoldStatistic, RowStatistic},
 };
 use crate::{
-    rows::Rows,
-    settings::Settings,
-    split::Parts,
-    tasks::{Baseline, Task},
+    settings::TrainerSettings,
+    split::DataSplit,
+    tasks::{PredictionTask, TaskBaseline},
+    training_set::LabelledRows,
 };
 
 /// Groups of probabilities that are said to be about the same.
 pub(super) const RELIABILITY_BINS: usize = 10;
 
 /// Everything that candidates of one fold are judged by.
-pub(super) struct Judges<'a> {
-    pub(super) task: &'a dyn Task,
-    pub(super) metric: Metric,
-    pub(super) parts: &'a Parts,
-    pub(super) settings: &'a Settings,
+pub(super) struct FoldEvaluator<'a> {
+    pub(super) task: &'a dyn PredictionTask,
+    pub(super) metric: ErrorMetric,
+    pub(super) parts: &'a DataSplit,
+    pub(super) settings: &'a TrainerSettings,
     pub(super) train: Dataset,
     pub(super) calibration: Dataset,
     pub(super) known: Dataset,
     pub(super) test: Dataset,
     /// What really came in the test part, in the task's unit.
-    pub(super) truth: Array1<f64>,
+    pub(super) actual: Array1<f64>,
 }
 
 /// A model in one fold.
-pub(super) struct Judged {
+pub(super) struct FoldResult {
     /// Kept of the last fold alone.
     pub(super) predictor: Option<Predictor>,
     /// In the task's unit, on the test part.
-    pub(super) said: Array1<f64>,
+    pub(super) predictions: Array1<f64>,
     /// Absolute errors on the calibration part, in the task's unit.
     pub(super) calibration_errors: Vec<f64>,
     /// The same on all rows before the test part, of what has learnt from none of them.
     pub(super) known_errors: Vec<f64>,
     /// Scores of the distributions that it said of the test part.
-    pub(super) of_distributions: Vec<(&'static str, f64)>,
+    pub(super) distribution_scores: Vec<(&'static str, f64)>,
     /// Half the width of the interval, in the task's unit.
     pub(super) half_width: Option<f64>,
     pub(super) fit_s: f64,
@@ -61,137 +61,140 @@ pub(super) struct Judged {
 }
 
 /// A model in all folds.
-pub(super) struct Candidate {
+pub(super) struct ModelCandidate {
     pub(super) name: String,
-    pub(super) baseline: Option<Baseline>,
-    pub(super) missing: Option<Missing>,
-    pub(super) folds: Vec<Judged>,
-    pub(super) latency: Latency,
+    pub(super) baseline: Option<TaskBaseline>,
+    pub(super) missing: Option<MissingPolicy>,
+    pub(super) folds: Vec<FoldResult>,
+    pub(super) latency: RowLatency,
 }
 
-impl<'a> Judges<'a> {
-    pub(super) fn of(
-        task: &'a dyn Task,
-        parts: &'a Parts,
-        settings: &'a Settings,
+impl<'a> FoldEvaluator<'a> {
+    pub(super) fn new(
+        task: &'a dyn PredictionTask,
+        parts: &'a DataSplit,
+        settings: &'a TrainerSettings,
     ) -> Result<Self, String> {
-        let dataset = |rows: &Rows| rows.dataset().map_err(|error| error.to_string());
+        let dataset = |rows: &LabelledRows| rows.to_dataset().map_err(|error| error.to_string());
         let test = dataset(&parts.test)?;
         Ok(Self {
             task,
-            metric: Metric::named(task.about().metric),
+            metric: ErrorMetric::from_name(task.spec().metric),
             parts,
             settings,
             train: dataset(&parts.train)?,
             calibration: dataset(&parts.calibration)?,
             known: dataset(&parts.known)?,
-            truth: parts.test.truth(),
+            actual: parts.test.actual_values(),
             test,
         })
     }
 
     /// Fits twice: on the train part, for the errors on the calibration part; then on both,
     /// as whoever serves a model would not leave out what is newest.
-    pub(super) fn fit(&self, estimator: &dyn Estimator) -> Result<Judged, String> {
+    pub(super) fn fit_and_evaluate(&self, estimator: &dyn Estimator) -> Result<FoldResult, String> {
         let fit = |data: &Dataset| {
-            fit(estimator, data, self.settings.seed).map_err(|error| error.to_string())
+            fit_regressor(estimator, data, self.settings.seed).map_err(|error| error.to_string())
         };
         let (first, _) = fit(&self.train)?;
         let first = Predictor::Regressor(first);
-        let residuals = self.residuals(&first, &self.parts.calibration, &self.calibration)?;
+        let residuals =
+            self.calibration_residuals(&first, &self.parts.calibration, &self.calibration)?;
         let start = Instant::now();
         let (fitted, rows) = fit(&self.known)?;
         let fit_s = start.elapsed().as_secs_f64();
-        self.judge(Predictor::Regressor(fitted), &residuals, rows, fit_s)
+        self.evaluate_model(Predictor::Regressor(fitted), &residuals, rows, fit_s)
     }
 
     /// A model that learns nothing.
-    pub(super) fn judge_baseline(&self, fitted: Fitted) -> Result<Judged, String> {
+    pub(super) fn evaluate_baseline(&self, fitted: FittedRegressor) -> Result<FoldResult, String> {
         let predictor = Predictor::Regressor(fitted);
-        let residuals = self.residuals(&predictor, &self.parts.calibration, &self.calibration)?;
-        let of_known = self.residuals(&predictor, &self.parts.known, &self.known)?;
-        let judged = self.judge(predictor, &residuals, 0, 0.0)?;
-        Ok(Judged { known_errors: absolute(&of_known), ..judged })
+        let residuals =
+            self.calibration_residuals(&predictor, &self.parts.calibration, &self.calibration)?;
+        let of_known = self.calibration_residuals(&predictor, &self.parts.known, &self.known)?;
+        let judged = self.evaluate_model(predictor, &residuals, 0, 0.0)?;
+        Ok(FoldResult { known_errors: absolute_errors(&of_known), ..judged })
     }
 
     /// Truth less what is said, in the task's unit, where the truth is no mere bound.
-    fn residuals(
+    fn calibration_residuals(
         &self,
         predictor: &Predictor,
-        rows: &Rows,
+        rows: &LabelledRows,
         data: &Dataset,
     ) -> Result<Vec<f64>, String> {
-        let errors = &rows.truth() - &self.levels(predictor, rows, data)?;
-        let each = errors.iter().zip(rows.censored());
+        let errors = &rows.actual_values() - &self.predict_levels(predictor, rows, data)?;
+        let each = errors.iter().zip(rows.censored_flags());
         Ok(each.filter_map(|(error, is_bound)| (!is_bound).then_some(*error)).collect())
     }
 
     /// What a model says, in the task's unit.
-    fn levels(
+    fn predict_levels(
         &self,
         predictor: &Predictor,
-        rows: &Rows,
+        rows: &LabelledRows,
         data: &Dataset,
     ) -> Result<Array1<f64>, String> {
-        let levels = rows.levels(&predictor.predict(data.x.view()), self.task.about());
+        let levels = rows.to_levels(&predictor.predict(data.x.view()), self.task.spec());
         let is_finite = levels.iter().all(|level| level.is_finite());
         is_finite.then_some(levels).ok_or_else(|| "it says what is not a number".to_owned())
     }
 
-    fn judge(
+    fn evaluate_model(
         &self,
         predictor: Predictor,
         residuals: &[f64],
         rows: usize,
         fit_s: f64,
-    ) -> Result<Judged, String> {
-        let calibration_errors = absolute(residuals);
-        let said = self.levels(&predictor, &self.parts.test, &self.test)?;
+    ) -> Result<FoldResult, String> {
+        let calibration_errors = absolute_errors(residuals);
+        let said = self.predict_levels(&predictor, &self.parts.test, &self.test)?;
         let level = self.settings.interval.level;
-        Ok(Judged {
-            of_distributions: self.of_distributions(&predictor, &said, residuals.to_vec()),
-            said,
+        Ok(FoldResult {
+            distribution_scores: self.distribution_scores(&predictor, &said, residuals.to_vec()),
+            predictions: said,
             // Of a probability or a class an interval says nothing.
             half_width: metrics::conformal_quantile(&calibration_errors, level)
-                .filter(|_| self.task.about().classes.is_empty()),
+                .filter(|_| self.task.spec().classes.is_empty()),
             calibration_errors,
             known_errors: Vec::new(),
             fit_s,
             size_bytes: serde_json::to_vec(&predictor).map_err(|error| error.to_string())?.len(),
             rows,
-            rows_offered: self.known.rows(),
+            rows_offered: self.known.row_count(),
             predictor: Some(predictor),
         })
     }
 }
 
-impl Judges<'_> {
+impl FoldEvaluator<'_> {
     /// Of probabilities, where there are classes; else the continuous ranked
     /// probability score, of the model's quantiles, or of those that its errors on
     /// the calibration part, `residuals`, make around what it said.
-    fn of_distributions(
+    fn distribution_scores(
         &self,
         predictor: &Predictor,
         said: &Array1<f64>,
         mut residuals: Vec<f64>,
     ) -> Vec<(&'static str, f64)> {
         let x = self.test.x.view();
-        let truth = self.truth.to_vec();
-        if !self.task.about().classes.is_empty() {
-            let Some(probabilities) = predictor.probabilities(x) else { return Vec::new() };
+        let truth = self.actual.to_vec();
+        if !self.task.spec().classes.is_empty() {
+            let Some(probabilities) = predictor.predict_probabilities(x) else { return Vec::new() };
             let came: Vec<usize> = truth.iter().map(|class| class.round() as usize).collect();
             let mut scores = vec![("log_loss", log_loss(probabilities.view(), &came))];
-            if self.task.about().classes.len() > 2 {
-                scores.push(("brier", brier(probabilities.view(), &came)));
+            if self.task.spec().classes.len() > 2 {
+                scores.push(("brier", brier_score(probabilities.view(), &came)));
             }
             return scores;
         }
-        let about = self.task.about();
-        let mut quantiles = match predictor.quantiles(x) {
+        let about = self.task.spec();
+        let mut quantiles = match predictor.predict_quantiles(x) {
             Some((levels, mut said)) => {
                 debug_assert_eq!(levels, LEVELS, "scores of other levels do not compare");
-                for (mut row, anchor) in said.rows_mut().into_iter().zip(&self.parts.test.anchor) {
-                    row.mapv_inplace(|said| about.level(said, *anchor));
+                for (mut row, anchor) in said.rows_mut().into_iter().zip(&self.parts.test.reference)
+                {
+                    row.mapv_inplace(|said| about.to_level(said, *anchor));
                 }
                 said
             }
@@ -212,99 +215,105 @@ impl Judges<'_> {
         vec![("crps", crps(quantiles.view(), &LEVELS, &truth))]
     }
 
-    fn scores(&self, said: &Array1<f64>) -> Vec<(&'static str, Statistic)> {
-        let errors = said - &self.truth;
+    fn point_scores(&self, said: &Array1<f64>) -> Vec<(&'static str, RowStatistic)> {
+        let errors = said - &self.actual;
         let each = |of: fn(f64) -> f64| errors.iter().map(|error| of(*error)).collect();
         let mut scores = vec![
-            ("bias", Statistic::Mean(errors.to_vec())),
-            ("mae", Statistic::Mean(each(f64::abs))),
-            ("rmse", Statistic::RootMean(each(|error| error * error))),
+            ("bias", RowStatistic::Mean(errors.to_vec())),
+            ("mae", RowStatistic::Mean(each(f64::abs))),
+            ("rmse", RowStatistic::RootMean(each(|error| error * error))),
         ];
-        let (said, truth) = (said.to_vec(), self.truth.to_vec());
+        let (said, truth) = (said.to_vec(), self.actual.to_vec());
         // Test rows are those whose truth is known.
         if self.train.censored.is_some() {
-            let found = concordance(&said, &truth, &vec![false; said.len()]);
-            scores.push(("concordance", Statistic::Fixed(found)));
+            let found = concordance_index(&said, &truth, &vec![false; said.len()]);
+            scores.push(("concordance", RowStatistic::Fixed(found)));
         }
-        if self.task.about().classes.len() == 2 {
+        if self.task.spec().classes.len() == 2 {
             let labels: Vec<bool> = truth.iter().map(|class| *class > 0.5).collect();
-            scores.push(("brier", Statistic::Mean(each(|error| error * error))));
-            let table = calibration(&said, &labels, RELIABILITY_BINS);
-            scores.push(("calibration_error", Statistic::Fixed(calibration_error(&table))));
+            scores.push(("brier", RowStatistic::Mean(each(|error| error * error))));
+            let table = calibration_table(&said, &labels, RELIABILITY_BINS);
+            scores.push(("calibration_error", RowStatistic::Fixed(calibration_error(&table))));
         }
-        scores.extend(self.task.scores(&said, &self.parts.test));
+        scores.extend(self.task.extra_scores(&said, &self.parts.test));
         scores
     }
 }
 
-fn absolute(errors: &[f64]) -> Vec<f64> {
+fn absolute_errors(errors: &[f64]) -> Vec<f64> {
     errors.iter().map(|error| error.abs()).collect()
 }
 
-impl Candidate {
-    pub(super) fn of(
+impl ModelCandidate {
+    pub(super) fn new(
         name: &str,
-        baseline: Option<Baseline>,
-        missing: Option<Missing>,
-        folds: Vec<Judged>,
+        baseline: Option<TaskBaseline>,
+        missing: Option<MissingPolicy>,
+        folds: Vec<FoldResult>,
     ) -> Self {
-        let latency = Latency::default();
+        let latency = RowLatency::default();
         Self { name: name.to_owned(), baseline, missing, folds, latency }
     }
 
     /// Of the last fold.
-    pub(super) fn predictor(&self) -> &Predictor {
+    pub(super) fn last_predictor(&self) -> &Predictor {
         let last = self.folds.last().expect("there is a fold");
         last.predictor.as_ref().expect("the last fold's is kept")
     }
 
     /// Measures how long a row takes.
-    pub(super) fn time(&mut self, x: ArrayView2<f64>) {
-        self.latency = latency::of(self.predictor(), x);
+    pub(super) fn measure_latency(&mut self, x: ArrayView2<f64>) {
+        self.latency = latency::measure_latency(self.last_predictor(), x);
     }
 
     /// What it said on the test parts of all folds, one after another.
-    pub(super) fn said(&self) -> impl Iterator<Item = &f64> {
-        self.folds.iter().flat_map(|judged| judged.said.iter())
+    pub(super) fn predictions(&self) -> impl Iterator<Item = &f64> {
+        self.folds.iter().flat_map(|judged| judged.predictions.iter())
     }
 
     /// The error on the calibration parts of all folds.
-    pub(super) fn chosen_by(&self, metric: Metric) -> f64 {
-        self.error(metric, |judged| &judged.calibration_errors)
+    pub(super) fn validation_error(&self, metric: ErrorMetric) -> f64 {
+        self.pooled_error(metric, |judged| &judged.calibration_errors)
     }
 
     /// A baseline's error on all rows before the test parts.
-    pub(super) fn known_by(&self, metric: Metric) -> f64 {
-        self.error(metric, |judged| &judged.known_errors)
+    pub(super) fn pre_test_error(&self, metric: ErrorMetric) -> f64 {
+        self.pooled_error(metric, |judged| &judged.known_errors)
     }
 
-    fn error(&self, metric: Metric, errors: impl Fn(&Judged) -> &Vec<f64>) -> f64 {
+    fn pooled_error(&self, metric: ErrorMetric, errors: impl Fn(&FoldResult) -> &Vec<f64>) -> f64 {
         let all = self.folds.iter().flat_map(errors);
-        metric.error(&all.map(|error| metric.loss(*error, 0.0)).collect::<Vec<_>>())
+        metric.error_from_losses(&all.map(|error| metric.loss(*error, 0.0)).collect::<Vec<_>>())
     }
 
     /// The share of truths within the intervals, where every fold has them.
-    pub(super) fn coverage(&self, judges: &[Judges]) -> Option<f64> {
+    pub(super) fn interval_coverage(&self, judges: &[FoldEvaluator]) -> Option<f64> {
         let (mut within, mut rows) = (0.0, 0.0);
         for (judged, judges) in self.folds.iter().zip(judges) {
-            let count = judges.truth.len() as f64;
-            let truth = judges.truth.view();
-            within += count * metrics::coverage(judged.said.view(), truth, judged.half_width?);
+            let count = judges.actual.len() as f64;
+            let truth = judges.actual.view();
+            within += count
+                * metrics::interval_coverage(judged.predictions.view(), truth, judged.half_width?);
             rows += count;
         }
         Some(within / rows)
     }
 
     /// Other scores of the test part, by name.
-    pub(super) fn scores(&self, judges: &[Judges]) -> BTreeMap<&'static str, OfFolds> {
-        let mut scores: BTreeMap<&'static str, OfFolds> = BTreeMap::new();
+    pub(super) fn test_scores(
+        &self,
+        judges: &[FoldEvaluator],
+    ) -> BTreeMap<&'static str, FoldStatistic> {
+        let mut scores: BTreeMap<&'static str, FoldStatistic> = BTreeMap::new();
         let mut first = 0;
         for (judged, judges) in self.folds.iter().zip(judges) {
-            let rows = first..first + judges.truth.len();
-            let of_distributions = judged.of_distributions.iter();
+            let rows = first..first + judges.actual.len();
+            let of_distributions = judged.distribution_scores.iter();
             let of_distributions =
-                of_distributions.map(|(name, score)| (*name, Statistic::Fixed(*score)));
-            for (name, own) in judges.scores(&judged.said).into_iter().chain(of_distributions) {
+                of_distributions.map(|(name, score)| (*name, RowStatistic::Fixed(*score)));
+            for (name, own) in
+                judges.point_scores(&judged.predictions).into_iter().chain(of_distributions)
+            {
                 scores.entry(name).or_default().push(rows.clone(), own);
             }
             first = rows.end;

@@ -1,43 +1,43 @@
 //! The champion from near: where and when it errs, and whether its intervals
 //! keep their promise.
 
-use models::{metrics::conformal_quantile, stats::classes::Calibration};
+use models::{metrics::conformal_quantile, stats::classes::CalibrationBin};
 use serde::Serialize;
 use telemetry::ZoneId;
 
-use super::score::Metric;
+use super::error_intervals::ErrorMetric;
 
 /// What pictures of a champion show. All of it is of the test part.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Details {
+pub struct ChampionDetails {
     /// The model.
     pub model: String,
     /// The best baseline, which stands beside it.
     pub baseline: String,
     /// Some rows of all zones, evenly over time.
-    pub points: Vec<Point>,
+    pub points: Vec<PredictionPoint>,
     /// Rows of one zone that follow one another.
-    pub trace: Vec<Point>,
+    pub trace: Vec<PredictionPoint>,
     /// The zone of the trace.
     pub trace_zone: Option<ZoneId>,
     /// By hour of the day, UTC.
-    pub by_hour: Vec<Slice>,
+    pub by_hour: Vec<ErrorSlice>,
     /// By the truth, in equal steps: of times that are hours ahead, how far
     /// ahead they were.
-    pub by_truth: Vec<Slice>,
+    pub by_truth: Vec<ErrorSlice>,
     /// How often errors (predicted less true) are of which size.
-    pub residuals: Vec<Bin>,
+    pub residuals: Vec<ErrorBin>,
     /// The mean of predicted less true.
     pub bias: f64,
     /// What intervals promise and what they cover.
-    pub coverage: Vec<Coverage>,
+    pub coverage: Vec<IntervalCoverage>,
     /// What probabilities promise and how often it came, of two classes.
-    pub reliability: Vec<Calibration>,
+    pub reliability: Vec<CalibrationBin>,
 }
 
 /// One row.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Point {
+pub struct PredictionPoint {
     /// Event time, UTC ms.
     pub at_ms: i64,
     /// What came.
@@ -54,7 +54,7 @@ pub struct Point {
 
 /// The error of some rows.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Slice {
+pub struct ErrorSlice {
     /// Where they begin.
     pub from: f64,
     /// How many.
@@ -67,7 +67,7 @@ pub struct Slice {
 
 /// How many errors lie in [from, to).
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Bin {
+pub struct ErrorBin {
     /// In the task's unit.
     pub from: f64,
     /// In the task's unit.
@@ -78,7 +78,7 @@ pub struct Bin {
 
 /// What intervals of a level cover.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Coverage {
+pub struct IntervalCoverage {
     /// The share that they promise.
     pub level: f64,
     /// The share that they cover.
@@ -89,10 +89,10 @@ pub struct Coverage {
 
 /// Everything that is known of the test rows of all folds, in the order of
 /// time.
-pub(crate) struct Seen<'a> {
+pub(crate) struct TestPredictions<'a> {
     pub(crate) at_ms: &'a [i64],
     pub(crate) zone: &'a [ZoneId],
-    pub(crate) truth: &'a [f64],
+    pub(crate) actual: &'a [f64],
     pub(crate) model: &'a [f64],
     pub(crate) baseline: &'a [f64],
     pub(crate) unchanged: &'a [f64],
@@ -107,53 +107,61 @@ pub(crate) struct Seen<'a> {
 const POINTS: usize = 600;
 const TRACE_POINTS: usize = 360;
 const BINS: usize = 41;
-const STEPS: usize = 8;
+const TRUTH_SLICES: usize = 8;
 /// Slices of fewer rows say nothing.
 const SLICE_ROWS_MIN: usize = 10;
 const HOUR_MS: i64 = 3_600_000;
 
-impl Details {
-    pub(crate) fn of(model: &str, baseline: &str, metric: Metric, seen: &Seen) -> Self {
+impl ChampionDetails {
+    pub(crate) fn from_predictions(
+        model: &str,
+        baseline: &str,
+        metric: ErrorMetric,
+        seen: &TestPredictions,
+    ) -> Self {
         let all: Vec<usize> = (0..seen.at_ms.len()).collect();
-        let zone = seen.liveliest_zone();
+        let zone = seen.most_variable_zone();
         let of_zone: Vec<usize> =
             all.iter().copied().filter(|row| Some(&seen.zone[*row]) == zone).collect();
-        let errors: Vec<f64> = seen.model.iter().zip(seen.truth).map(|(m, t)| m - t).collect();
+        let errors: Vec<f64> = seen.model.iter().zip(seen.actual).map(|(m, t)| m - t).collect();
         let hour = |row: usize| (seen.at_ms[row].rem_euclid(24 * HOUR_MS) / HOUR_MS) as usize;
         let (low, high) = seen
-            .truth
+            .actual
             .iter()
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), t| (l.min(*t), h.max(*t)));
-        let step = (high - low) / STEPS as f64;
-        let step_of = |row: usize| (((seen.truth[row] - low) / step) as usize).min(STEPS - 1);
+        let step = (high - low) / TRUTH_SLICES as f64;
+        let step_of =
+            |row: usize| (((seen.actual[row] - low) / step) as usize).min(TRUTH_SLICES - 1);
         Self {
             model: model.to_owned(),
             baseline: baseline.to_owned(),
-            points: seen.points(&evenly(&all, POINTS)),
-            trace: seen.points(&of_zone[of_zone.len().saturating_sub(TRACE_POINTS)..]),
+            points: seen.select_points(&pick_evenly(&all, POINTS)),
+            trace: seen.select_points(&of_zone[of_zone.len().saturating_sub(TRACE_POINTS)..]),
             trace_zone: zone.cloned(),
-            by_hour: seen.slices(metric, 24, hour, |hour| hour as f64),
+            by_hour: seen.error_slices(metric, 24, hour, |hour| hour as f64),
             by_truth: if step > 0.0 {
-                seen.slices(metric, STEPS, step_of, |i| low + step * i as f64)
+                seen.error_slices(metric, TRUTH_SLICES, step_of, |i| low + step * i as f64)
             } else {
                 Vec::new()
             },
-            residuals: histogram(&errors),
+            residuals: error_histogram(&errors),
             bias: errors.iter().sum::<f64>() / errors.len().max(1) as f64,
             reliability: Vec::new(),
-            coverage: (1..=19).filter_map(|i| seen.coverage(f64::from(i) * 0.05)).collect(),
+            coverage: (1..=19)
+                .filter_map(|i| seen.coverage_at_level(f64::from(i) * 0.05))
+                .collect(),
         }
     }
 }
 
-impl Seen<'_> {
+impl TestPredictions<'_> {
     /// The zone whose truths differ most: there is most to see in it.
-    fn liveliest_zone(&self) -> Option<&ZoneId> {
+    fn most_variable_zone(&self) -> Option<&ZoneId> {
         let mut zones: Vec<&ZoneId> = self.zone.iter().collect();
         zones.sort_unstable();
         zones.dedup();
         let spread = |zone: &&ZoneId| {
-            let own = self.zone.iter().zip(self.truth).filter(|(own, _)| own == zone);
+            let own = self.zone.iter().zip(self.actual).filter(|(own, _)| own == zone);
             let own: Vec<f64> = own.map(|(_, truth)| *truth).collect();
             let mean = own.iter().sum::<f64>() / own.len() as f64;
             own.iter().map(|truth| (truth - mean).powi(2)).sum::<f64>() / own.len() as f64
@@ -161,10 +169,10 @@ impl Seen<'_> {
         zones.into_iter().max_by(|a, b| spread(a).total_cmp(&spread(b)))
     }
 
-    fn points(&self, rows: &[usize]) -> Vec<Point> {
-        let point = |row: &usize| Point {
+    fn select_points(&self, rows: &[usize]) -> Vec<PredictionPoint> {
+        let point = |row: &usize| PredictionPoint {
             at_ms: self.at_ms[*row],
-            truth: self.truth[*row],
+            truth: self.actual[*row],
             predicted: self.model[*row],
             baseline: self.baseline[*row],
             unchanged: self.unchanged[*row],
@@ -173,51 +181,51 @@ impl Seen<'_> {
         rows.iter().map(point).collect()
     }
 
-    fn slices(
+    fn error_slices(
         &self,
-        metric: Metric,
+        metric: ErrorMetric,
         count: usize,
         slice_of: impl Fn(usize) -> usize,
         from: impl Fn(usize) -> f64,
-    ) -> Vec<Slice> {
+    ) -> Vec<ErrorSlice> {
         let mut sums = vec![(0_usize, 0.0, 0.0); count];
-        for row in 0..self.truth.len() {
+        for row in 0..self.actual.len() {
             let (rows, model, baseline) = &mut sums[slice_of(row)];
             *rows += 1;
-            *model += metric.loss(self.model[row], self.truth[row]);
-            *baseline += metric.loss(self.baseline[row], self.truth[row]);
+            *model += metric.loss(self.model[row], self.actual[row]);
+            *baseline += metric.loss(self.baseline[row], self.actual[row]);
         }
-        let slice = |(i, (rows, model, baseline)): (usize, (usize, f64, f64))| Slice {
+        let slice = |(i, (rows, model, baseline)): (usize, (usize, f64, f64))| ErrorSlice {
             from: from(i),
             rows,
-            error: metric.of_mean(model / rows as f64),
-            baseline_error: metric.of_mean(baseline / rows as f64),
+            error: metric.error_from_mean_loss(model / rows as f64),
+            baseline_error: metric.error_from_mean_loss(baseline / rows as f64),
         };
         let all = sums.into_iter().enumerate().filter(|(_, (rows, ..))| *rows >= SLICE_ROWS_MIN);
         all.map(slice).collect()
     }
 
-    fn coverage(&self, level: f64) -> Option<Coverage> {
+    fn coverage_at_level(&self, level: f64) -> Option<IntervalCoverage> {
         let widths: Vec<f64> =
             self.calibration.iter().map(|e| conformal_quantile(e, level)).collect::<Option<_>>()?;
-        let rows = self.truth.len() as f64;
+        let rows = self.actual.len() as f64;
         let width = |row: usize| widths[self.fold[row]];
-        let within = |row: &usize| (self.model[*row] - self.truth[*row]).abs() <= width(*row);
-        let covered = (0..self.truth.len()).filter(within).count() as f64 / rows;
-        let half_width = (0..self.truth.len()).map(width).sum::<f64>() / rows;
-        Some(Coverage { level, covered, half_width })
+        let within = |row: &usize| (self.model[*row] - self.actual[*row]).abs() <= width(*row);
+        let covered = (0..self.actual.len()).filter(within).count() as f64 / rows;
+        let half_width = (0..self.actual.len()).map(width).sum::<f64>() / rows;
+        Some(IntervalCoverage { level, covered, half_width })
     }
 }
 
 /// At most `most` of them, evenly.
-pub(crate) fn evenly(rows: &[usize], most: usize) -> Vec<usize> {
+pub(crate) fn pick_evenly(rows: &[usize], most: usize) -> Vec<usize> {
     let kept = rows.len().min(most);
     (0..kept).map(|i| rows[i * rows.len() / kept]).collect()
 }
 
 /// Between the first and the last half percent, 0 in the middle of a bin; what
 /// is beyond lies in the outermost bins.
-fn histogram(errors: &[f64]) -> Vec<Bin> {
+fn error_histogram(errors: &[f64]) -> Vec<ErrorBin> {
     let mut sizes: Vec<f64> = errors.iter().map(|error| error.abs()).collect();
     sizes.sort_unstable_by(f64::total_cmp);
     let Some(most) = sizes.get(sizes.len() * 99 / 100).copied().filter(|most| *most > 0.0) else {
@@ -228,7 +236,7 @@ fn histogram(errors: &[f64]) -> Vec<Bin> {
     for error in errors {
         counts[(((error + most) / width).max(0.0) as usize).min(BINS - 1)] += 1;
     }
-    let bin = |(i, count): (usize, &usize)| Bin {
+    let bin = |(i, count): (usize, &usize)| ErrorBin {
         from: -most + width * i as f64,
         to: -most + width * (i + 1) as f64,
         share: *count as f64 / errors.len() as f64,
@@ -251,10 +259,10 @@ mod tests {
             (0..rows).map(|i| truth[i] + if i < rows / 2 { 1.0 } else { -3.0 }).collect();
         let baseline: Vec<f64> = truth.iter().map(|truth| truth + 2.0).collect();
         let calibration: Vec<f64> = (0..99).map(|i| f64::from(i) / 24.75).collect(); // 0 to 4
-        let seen = Seen {
+        let seen = TestPredictions {
             at_ms: &at_ms,
             zone: &zone,
-            truth: &truth,
+            actual: &truth,
             model: &model,
             baseline: &baseline,
             unchanged: &vec![0.0; rows],
@@ -262,7 +270,7 @@ mod tests {
             half_width: &[Some(1.5)],
             calibration: &[&calibration],
         };
-        let details = Details::of("m", "b", Metric::Mae, &seen);
+        let details = ChampionDetails::from_predictions("m", "b", ErrorMetric::Mae, &seen);
         assert_eq!(details.by_hour.len(), 24);
         let hour =
             |hour: usize| (details.by_hour[hour].error, details.by_hour[hour].baseline_error);

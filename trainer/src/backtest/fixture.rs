@@ -2,30 +2,30 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use models::{Estimator, zoo};
+use models::{Estimator, regressors};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use telemetry::SmolStr;
 
-use super::{Backtest, Depth, Setup};
+use super::{Backtest, BacktestSetup, ComparisonDepth};
 use crate::{
-    folds::{self, Plan},
-    frame::{ZoneFrame, ZoneViews},
-    rows::Rows,
-    settings::Settings,
-    split::Parts,
-    tasks::{self, Task},
-    workers::Limits,
+    feature_frame::{ZoneFrame, ZoneViews},
+    fit_pool::FitLimits,
+    folds::{self, FoldPlan},
+    settings::TrainerSettings,
+    split::DataSplit,
+    tasks::{self, PredictionTask},
+    training_set::LabelledRows,
 };
 
 /// Ten minutes ahead.
-pub(crate) fn task() -> Box<dyn Task> {
-    tasks::all().into_iter().find(|task| task.about().name == "temperature-10m").unwrap()
+pub(crate) fn temperature_task() -> Box<dyn PredictionTask> {
+    tasks::all_tasks().into_iter().find(|task| task.spec().name == "temperature-10m").unwrap()
 }
 
 /// Of few rows, so that tests are quick.
-pub(crate) fn settings() -> Settings {
-    let mut settings = Settings::default();
+pub(crate) fn small_settings() -> TrainerSettings {
+    let mut settings = TrainerSettings::default();
     settings.split.train_rows_max = 1500;
     settings.split.test_rows_max = 1200;
     settings.split.warm_up_s = 3600;
@@ -34,7 +34,7 @@ pub(crate) fn settings() -> Settings {
 
 /// Minutes of a room: a day's wave, a slower one of its own, and noise that
 /// lasts. `leak`: a column that is really the change to come, and light that never changes.
-pub(crate) fn frame(room: u32, minutes: usize, leak: bool) -> ZoneFrame {
+pub(crate) fn room_frame(room: u32, minutes: usize, leak: bool) -> ZoneFrame {
     let mut rng = Pcg64::seed_from_u64(u64::from(room));
     let mut noise = 0.0;
     let wave = |minute: usize, period_min: f64| {
@@ -73,39 +73,41 @@ pub(crate) fn frame(room: u32, minutes: usize, leak: bool) -> ZoneFrame {
 }
 
 /// The rows of three rooms over two days.
-pub(crate) fn rows(leak: bool) -> Rows {
-    let zones: Vec<ZoneViews> =
-        (1..=3).map(|room| ZoneViews::without_late_readings(frame(room, 2880, leak))).collect();
-    let columns: BTreeSet<SmolStr> = zones[0].as_known.names().cloned().collect();
-    let task = task();
-    let inputs = task.inputs(&columns);
-    Rows::of(task.as_ref(), &zones, &inputs, &settings())
+pub(crate) fn room_rows(leak: bool) -> LabelledRows {
+    let zones: Vec<ZoneViews> = (1..=3)
+        .map(|room| ZoneViews::without_late_readings(room_frame(room, 2880, leak)))
+        .collect();
+    let columns: BTreeSet<SmolStr> = zones[0].as_known.column_names().cloned().collect();
+    let task = temperature_task();
+    let inputs = task.input_names(&columns);
+    LabelledRows::from_zones(task.as_ref(), &zones, &inputs, &small_settings())
 }
 
 /// Their parts.
-pub(crate) fn parts(leak: bool, folds: usize) -> Vec<Parts> {
-    let (rows, settings) = (rows(leak), settings());
-    let plan = Plan { folds, ..Plan::default() };
-    folds::folds(&rows, &rows, task().about().horizon_s, &settings.split, &plan).unwrap()
+pub(crate) fn room_splits(leak: bool, folds: usize) -> Vec<DataSplit> {
+    let (rows, settings) = (room_rows(leak), small_settings());
+    let plan = FoldPlan { folds, ..FoldPlan::default() };
+    folds::split_folds(&rows, &rows, temperature_task().spec().horizon_s, &settings.split, &plan)
+        .unwrap()
 }
 
 /// A comparison of these models.
-pub(crate) fn backtest(names: &[&str], leak: bool, folds: usize, threads: usize) -> Backtest {
-    backtest_of(&parts(leak, folds), names, threads)
+pub(crate) fn run_backtest(names: &[&str], leak: bool, folds: usize, threads: usize) -> Backtest {
+    run_backtest_of(&room_splits(leak, folds), names, threads)
 }
 
 /// The same over these folds.
-pub(super) fn backtest_of(parts: &[Parts], names: &[&str], threads: usize) -> Backtest {
-    let settings = settings();
+pub(super) fn run_backtest_of(parts: &[DataSplit], names: &[&str], threads: usize) -> Backtest {
+    let settings = small_settings();
     let models: Vec<Box<dyn Estimator>> =
-        names.iter().map(|name| zoo::by_name(name).unwrap()).collect();
+        names.iter().map(|name| regressors::by_name(name).unwrap()).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let setup = Setup {
+    let setup = BacktestSetup {
         settings: &settings,
-        limits: Limits { threads, memory_bytes: 64 << 20 },
+        limits: FitLimits { threads, memory_bytes: 64 << 20 },
         pool: &pool,
-        depth: Depth::Usual,
+        depth: ComparisonDepth::Usual,
         observe: &|_, step, steps| assert!(step <= steps, "step {step} of {steps}"),
     };
-    super::run(task().as_ref(), parts, &models, &setup).unwrap()
+    super::run_backtest(temperature_task().as_ref(), parts, &models, &setup).unwrap()
 }

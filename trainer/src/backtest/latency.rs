@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 /// How long one row takes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Latency {
+pub(crate) struct RowLatency {
     /// The median of rows, microseconds.
     pub(crate) p50_us: f64,
     /// Of a hundred rows the slowest takes longer, microseconds.
@@ -13,7 +13,7 @@ pub(crate) struct Latency {
 }
 
 /// Rows that are timed, at most.
-const ROWS: usize = 500;
+const TIMED_ROWS_MAX: usize = 500;
 /// How often each of them is.
 const ROUNDS: usize = 5;
 /// Enough for the caches to know the model, and to know how long a row takes.
@@ -23,18 +23,18 @@ const TIME_MAX: Duration = Duration::from_millis(300);
 
 /// Times single rows, as serving predicts them: one after another, on one
 /// thread.
-pub(crate) fn of(predictor: &Predictor, x: ArrayView2<f64>) -> Latency {
+pub(crate) fn measure_latency(predictor: &Predictor, x: ArrayView2<f64>) -> RowLatency {
     if x.nrows() == 0 {
-        return Latency::default();
+        return RowLatency::default();
     }
     let row = |i: usize| x.select(Axis(0), &[i % x.nrows()]);
-    let took_us = |row: &Array2<f64>| timed_us(|| predictor.predict(row.view()));
+    let took_us = |row: &Array2<f64>| time_call_us(|| predictor.predict(row.view()));
     let mut first: Vec<f64> = (0..WARM_UP).map(|i| took_us(&row(i))).collect();
     first.sort_unstable_by(f64::total_cmp);
     let rounds_us = ROUNDS as f64 * first[WARM_UP / 2].max(1e-3);
     let affordable = (TIME_MAX.as_secs_f64() * 1e6 / rounds_us) as usize;
-    let rows: Vec<Array2<f64>> = (0..affordable.clamp(WARM_UP, ROWS)).map(row).collect();
-    undisturbed(rows.len(), |i| took_us(&rows[i]))
+    let rows: Vec<Array2<f64>> = (0..affordable.clamp(WARM_UP, TIMED_ROWS_MAX)).map(row).collect();
+    fastest_of_rounds(rows.len(), |i| took_us(&rows[i]))
 }
 
 /// Takes of each row the quickest of several rounds. What else the machine does
@@ -45,7 +45,7 @@ pub(crate) fn of(predictor: &Predictor, x: ArrayView2<f64>) -> Latency {
 /// have their turn before one comes again, so that none is found in the caches as
 /// its own repetition would be. (The thread's own processor time would leave others
 /// out too, but to read it is a system call that takes longer than a small model.)
-fn undisturbed(rows: usize, mut took_us: impl FnMut(usize) -> f64) -> Latency {
+fn fastest_of_rounds(rows: usize, mut took_us: impl FnMut(usize) -> f64) -> RowLatency {
     let mut least = vec![f64::INFINITY; rows];
     for _ in 0..ROUNDS {
         for (row, least) in least.iter_mut().enumerate() {
@@ -54,10 +54,10 @@ fn undisturbed(rows: usize, mut took_us: impl FnMut(usize) -> f64) -> Latency {
     }
     least.sort_unstable_by(f64::total_cmp);
     let at = |percent: usize| least[rows * percent / 100];
-    Latency { p50_us: at(50), p99_us: at(99) }
+    RowLatency { p50_us: at(50), p99_us: at(99) }
 }
 
-fn timed_us<T>(call: impl FnOnce() -> T) -> f64 {
+fn time_call_us<T>(call: impl FnOnce() -> T) -> f64 {
     let start = Instant::now();
     std::hint::black_box(call());
     start.elapsed().as_secs_f64() * 1e6
@@ -73,7 +73,7 @@ mod tests {
     fn disturbances_do_not_count_and_slow_rows_do() {
         let mut calls = 0;
         let latency = |slow_from: usize, calls: &mut usize| {
-            undisturbed(100, |row| {
+            fastest_of_rounds(100, |row| {
                 *calls += 1;
                 let disturbed = if calls.is_multiple_of(7) { 5000.0 } else { 0.0 };
                 disturbed + if row >= slow_from { 900.0 } else { 3.0 }
@@ -101,7 +101,7 @@ mod tests {
                 let begin = Instant::now();
                 while begin.elapsed() < Duration::from_micros(200) {}
             };
-            let found = undisturbed(200, |_| timed_us(row));
+            let found = fastest_of_rounds(200, |_| time_call_us(row));
             stop.store(true, Ordering::Relaxed);
             found
         });
@@ -110,9 +110,12 @@ mod tests {
 
     #[test]
     fn no_row_takes_no_time() {
-        let model = models::Fitted::Constant(models::zoo::constant::Constant { value: 1.0 });
+        let model =
+            models::FittedRegressor::Constant(models::regressors::constant::ConstantModel {
+                value: 1.0,
+            });
         let model = Predictor::Regressor(model);
-        let latency = |rows| of(&model, Array2::zeros((rows, 2)).view());
+        let latency = |rows| measure_latency(&model, Array2::zeros((rows, 2)).view());
         assert_eq!(latency(0).p99_us, 0.0);
         let one = latency(1);
         assert!(one.p50_us > 0.0 && one.p50_us <= one.p99_us, "{one:?}");

@@ -14,42 +14,42 @@
 
 use std::collections::{HashMap, HashSet};
 
-use models::{Estimator, fit, zoo};
+use models::{Estimator, fit_regressor, regressors};
 use ndarray::Array1;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_pcg::Pcg64;
 use serde::Serialize;
 
 use super::{
-    baseline_model,
-    details::evenly,
-    score::{Clock, Metric, skill},
-    table::Table,
+    build_baseline_model,
+    details::pick_evenly,
+    error_intervals::{ErrorMetric, TimeGroups, skill_against},
+    table::DatasetTable,
 };
-use crate::{split::Parts, tasks::Task};
+use crate::{split::DataSplit, tasks::PredictionTask};
 
 /// What the self-test found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Leakage {
+pub struct LeakageReport {
     /// The model that was fitted again.
     pub model: String,
     /// Its skill in the order of time, as in the leaderboard.
-    pub honest: Skill,
+    pub honest: SkillEstimate,
     /// With rows divided at random.
-    pub random_split: Option<Skill>,
+    pub random_split: Option<SkillEstimate>,
     /// With targets dealt out anew, against their mean: must be about 0.
-    pub dealt_targets: Option<Skill>,
+    pub dealt_targets: Option<SkillEstimate>,
     /// Rows that are in training or calibration and in the test part.
     pub rows_in_both: usize,
     /// Inputs that alone have nearly all of the skill.
-    pub suspects: Vec<Suspect>,
+    pub suspects: Vec<SuspiciousFeature>,
     /// What is to be looked at, for people; empty where all is well.
     pub warnings: Vec<String>,
 }
 
 /// A skill with its interval.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Skill {
+pub struct SkillEstimate {
     /// Share of the best baseline's error that is avoided.
     pub value: f64,
     /// 95 %, where the part is long enough.
@@ -58,7 +58,7 @@ pub struct Skill {
 
 /// An input that knows too much.
 #[derive(Clone, Debug, Serialize)]
-pub struct Suspect {
+pub struct SuspiciousFeature {
     /// Its name.
     pub input: String,
     /// The skill of a straight line through it alone.
@@ -67,48 +67,49 @@ pub struct Suspect {
 
 /// More skill than this against the best baseline is rare where a baseline is
 /// any good.
-const TOO_GOOD: f64 = 0.9;
+const IMPLAUSIBLE_SKILL: f64 = 0.9;
 /// An input that alone has this skill was most likely made from the target.
-const SUSPECT: f64 = 0.8;
+const SUSPICIOUS_SKILL: f64 = 0.8;
 /// Test rows that are asked for dealt-out targets.
-const DEALT_ROWS: usize = 1000;
+const PERMUTED_ROWS_MAX: usize = 1000;
 /// What dealt-out targets may teach by chance.
-const BY_CHANCE: f64 = 0.05;
+const CHANCE_SKILL: f64 = 0.05;
 
 /// Checks a comparison: `parts` of its last fold, with the model that learns
 /// best and its `honest` skill.
 ///
 /// # Errors
 /// Where a model cannot be fitted.
-pub(crate) fn check(
-    task: &dyn Task,
-    parts: &Parts,
+pub(crate) fn check_leakage(
+    task: &dyn PredictionTask,
+    parts: &DataSplit,
     estimator: &dyn Estimator,
-    honest: Skill,
+    honest: SkillEstimate,
     seed: u64,
-) -> Result<Leakage, String> {
+) -> Result<LeakageReport, String> {
     let text = |error: models::FitError| error.to_string();
-    let metric = Metric::named(task.about().metric);
-    let train = Table::of(task, &[&parts.train]).map_err(text)?;
-    let test = Table::of(task, &[&parts.test]).map_err(text)?;
-    let all = Table::of(task, &[&parts.train, &parts.calibration, &parts.test]).map_err(text)?;
+    let metric = ErrorMetric::from_name(task.spec().metric);
+    let train = DatasetTable::from_parts(task, &[&parts.train]).map_err(text)?;
+    let test = DatasetTable::from_parts(task, &[&parts.test]).map_err(text)?;
+    let all = DatasetTable::from_parts(task, &[&parts.train, &parts.calibration, &parts.test])
+        .map_err(text)?;
     // As many rows as the model had that it is compared with.
     let shares = (parts.known.len().min(all.y.len() - test.y.len()), test.y.len());
-    let mut leakage = Leakage {
+    let mut leakage = LeakageReport {
         model: estimator.name().to_owned(),
         honest,
-        random_split: random_split(task, &all, shares, estimator, seed)?,
-        dealt_targets: dealt_targets(task, &train, &test, seed)?,
-        rows_in_both: rows_in_both(parts),
-        suspects: suspects(task, metric, &train, &test),
+        random_split: random_split_skill(task, &all, shares, estimator, seed)?,
+        dealt_targets: permuted_targets_skill(task, &train, &test, seed)?,
+        rows_in_both: count_shared_rows(parts),
+        suspects: find_suspicious_features(task, metric, &train, &test),
         warnings: Vec::new(),
     };
-    leakage.warnings = leakage.judged(parts, task.about().horizon_s);
+    leakage.warnings = leakage.collect_warnings(parts, task.spec().horizon_s);
     Ok(leakage)
 }
 
-impl Leakage {
-    fn judged(&self, parts: &Parts, horizon_s: i64) -> Vec<String> {
+impl LeakageReport {
+    fn collect_warnings(&self, parts: &DataSplit, horizon_s: i64) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.rows_in_both > 0 {
             warnings
@@ -126,20 +127,20 @@ impl Leakage {
         }
         if let Some(dealt) = self.dealt_targets {
             // Without an interval the value must speak for itself.
-            let sure = dealt.interval.map_or(dealt.value - BY_CHANCE, |[low, _]| low);
-            if sure > 0.0 && dealt.value > BY_CHANCE {
+            let sure = dealt.interval.map_or(dealt.value - CHANCE_SKILL, |[low, _]| low);
+            if sure > 0.0 && dealt.value > CHANCE_SKILL {
                 warnings.push(format!(
                     "targets that were dealt out anew are still predicted with a skill of {:.2}: judged rows were learnt from",
                     dealt.value
                 ));
             }
         }
-        for Suspect { input, skill } in &self.suspects {
+        for SuspiciousFeature { input, skill } in &self.suspects {
             warnings.push(format!(
                 "`{input}` alone has a skill of {skill:.2}: is it made from the target, or known only later?"
             ));
         }
-        if self.honest.value > TOO_GOOD {
+        if self.honest.value > IMPLAUSIBLE_SKILL {
             warnings.push(format!(
                 "a skill of {:.2} in the order of time is rarely honest: look for an input that is known only later, \
                  or for a baseline that is no rival",
@@ -150,8 +151,8 @@ impl Leakage {
     }
 }
 
-fn rows_in_both(parts: &Parts) -> usize {
-    let keys = |rows: &crate::rows::Rows| -> Vec<_> {
+fn count_shared_rows(parts: &DataSplit) -> usize {
+    let keys = |rows: &crate::training_set::LabelledRows| -> Vec<_> {
         rows.zone.iter().cloned().zip(rows.at_ms.iter().copied()).collect()
     };
     let learnt: HashSet<_> =
@@ -160,14 +161,14 @@ fn rows_in_both(parts: &Parts) -> usize {
 }
 
 /// The skill when rows are divided at random into parts of the same sizes.
-fn random_split(
-    task: &dyn Task,
-    all: &Table,
+fn random_split_skill(
+    task: &dyn PredictionTask,
+    all: &DatasetTable,
     (train_rows, test_rows): (usize, usize),
     estimator: &dyn Estimator,
     seed: u64,
-) -> Result<Option<Skill>, String> {
-    let metric = Metric::named(task.about().metric);
+) -> Result<Option<SkillEstimate>, String> {
+    let metric = ErrorMetric::from_name(task.spec().metric);
     let mut order: Vec<usize> = (0..all.y.len()).collect();
     order.shuffle(&mut Pcg64::seed_from_u64(seed));
     let sorted = |rows: &[usize]| {
@@ -175,30 +176,31 @@ fn random_split(
         rows.sort_unstable();
         rows
     };
-    let train = all.select(&sorted(&order[..train_rows]));
-    let test = all.select(&sorted(&order[order.len() - test_rows..]));
-    let fitted = train.dataset().and_then(|data| fit(estimator, &data, seed));
+    let train = all.select_rows(&sorted(&order[..train_rows]));
+    let test = all.select_rows(&sorted(&order[order.len() - test_rows..]));
+    let fitted = train.to_dataset().and_then(|data| fit_regressor(estimator, &data, seed));
     let (fitted, _) = fitted.map_err(|error| error.to_string())?;
-    let own = test.losses(metric, &fitted);
+    let own = test.model_losses(metric, &fitted);
     let baselines = task.baselines().into_iter().filter_map(|baseline| {
-        let model = baseline_model(&test.schema, &baseline).ok()?;
-        Some(test.losses(metric, &model))
+        let model = build_baseline_model(&test.schema, &baseline).ok()?;
+        Some(test.model_losses(metric, &model))
     });
-    let best = baselines.min_by(|a, b| metric.error(a).total_cmp(&metric.error(b)));
-    Ok(best.map(|best| of(task, &test, metric, seed, &own, &best)))
+    let best = baselines
+        .min_by(|a, b| metric.error_from_losses(a).total_cmp(&metric.error_from_losses(b)));
+    Ok(best.map(|best| estimate_skill(task, &test, metric, seed, &own, &best)))
 }
 
-fn of(
-    task: &dyn Task,
-    test: &Table,
-    metric: Metric,
+fn estimate_skill(
+    task: &dyn PredictionTask,
+    test: &DatasetTable,
+    metric: ErrorMetric,
     seed: u64,
     own: &[f64],
     other: &[f64],
-) -> Skill {
-    let clock = Clock::of(&test.at_ms, task.about().horizon_s, seed);
-    Skill {
-        value: skill(metric.error(own), metric.error(other)),
+) -> SkillEstimate {
+    let clock = TimeGroups::from_times(&test.at_ms, task.spec().horizon_s, seed);
+    SkillEstimate {
+        value: skill_against(metric.error_from_losses(own), metric.error_from_losses(other)),
         interval: clock.skill_interval(metric, own, other),
     }
 }
@@ -206,12 +208,12 @@ fn of(
 /// The skill against the mean when each zone and time is dealt the target of
 /// another one; by nearest neighbours, who know a row again, so that rows which
 /// are in both parts show. The change is dealt where the task predicts one.
-fn dealt_targets(
-    task: &dyn Task,
-    train: &Table,
-    test: &Table,
+fn permuted_targets_skill(
+    task: &dyn PredictionTask,
+    train: &DatasetTable,
+    test: &DatasetTable,
     seed: u64,
-) -> Result<Option<Skill>, String> {
+) -> Result<Option<SkillEstimate>, String> {
     let mut dealt = HashMap::new();
     let mut targets: Vec<f64> = Vec::new();
     for table in [train, test] {
@@ -224,7 +226,7 @@ fn dealt_targets(
     }
     targets.shuffle(&mut Pcg64::seed_from_u64(seed ^ 0x5eed));
     // Bounds and anchors are of the true targets.
-    let deal = |table: &Table| Table {
+    let deal = |table: &DatasetTable| DatasetTable {
         y: table
             .zone
             .iter()
@@ -234,38 +236,48 @@ fn dealt_targets(
         ..table.clone()
     };
     let all: Vec<usize> = (0..test.y.len()).collect();
-    let (train, test) = (deal(train), deal(test).select(&evenly(&all, DEALT_ROWS)));
-    let data = train.dataset().map_err(|error| error.to_string())?;
-    let remembering = zoo::by_name("nearest neighbours").expect("it is in the zoo");
-    let (fitted, _) = fit(remembering.as_ref(), &data, seed).map_err(|error| error.to_string())?;
+    let (train, test) =
+        (deal(train), deal(test).select_rows(&pick_evenly(&all, PERMUTED_ROWS_MAX)));
+    let data = train.to_dataset().map_err(|error| error.to_string())?;
+    let remembering = regressors::by_name("nearest neighbours").expect("it is in the zoo");
+    let (fitted, _) =
+        fit_regressor(remembering.as_ref(), &data, seed).map_err(|error| error.to_string())?;
     let squares = |said: &Array1<f64>| -> Vec<f64> {
         said.iter().zip(&test.y).map(|(said, y)| (said - y).powi(2)).collect()
     };
     let own = squares(&fitted.predict(test.x.view()));
     let mean = squares(&Array1::from_elem(test.y.len(), data.y.mean().unwrap_or_default()));
     let has_spread = mean.iter().any(|square| *square > 0.0);
-    Ok(has_spread.then(|| of(task, &test, Metric::Rmse, seed, &own, &mean)))
+    Ok(has_spread.then(|| estimate_skill(task, &test, ErrorMetric::Rmse, seed, &own, &mean)))
 }
 
 /// Inputs with which a straight line alone has nearly all there is.
-fn suspects(task: &dyn Task, metric: Metric, train: &Table, test: &Table) -> Vec<Suspect> {
+fn find_suspicious_features(
+    task: &dyn PredictionTask,
+    metric: ErrorMetric,
+    train: &DatasetTable,
+    test: &DatasetTable,
+) -> Vec<SuspiciousFeature> {
     let of_baselines: Vec<&str> = task.baselines().iter().filter_map(|own| own.input).collect();
     let baselines = task.baselines().into_iter().filter_map(|baseline| {
-        let model = baseline_model(&test.schema, &baseline).ok()?;
-        Some(metric.error(&test.losses(metric, &model)))
+        let model = build_baseline_model(&test.schema, &baseline).ok()?;
+        Some(metric.error_from_losses(&test.model_losses(metric, &model)))
     });
     let Some(best) = baselines.min_by(f64::total_cmp) else { return Vec::new() };
-    let mut found: Vec<Suspect> = (0..train.x.ncols())
+    let mut found: Vec<SuspiciousFeature> = (0..train.x.ncols())
         .filter(|input| !of_baselines.contains(&train.schema.features[*input].as_str()))
         .filter_map(|input| {
-            let (slope, level, usual) = line(train.x.column(input).iter(), &train.y)?;
+            let (slope, level, usual) = fit_line(train.x.column(input).iter(), &train.y)?;
             let said = test
                 .x
                 .column(input)
                 .mapv(|x| level + slope * if x.is_finite() { x - usual } else { 0.0 });
-            let skill = skill(metric.error(&test.losses_of(metric, &said)), best);
+            let skill = skill_against(
+                metric.error_from_losses(&test.prediction_losses(metric, &said)),
+                best,
+            );
             let name = &train.schema.features[input];
-            (skill > SUSPECT).then(|| Suspect { input: name.clone(), skill })
+            (skill > SUSPICIOUS_SKILL).then(|| SuspiciousFeature { input: name.clone(), skill })
         })
         .collect();
     found.sort_by(|a, b| b.skill.total_cmp(&a.skill));
@@ -273,7 +285,7 @@ fn suspects(task: &dyn Task, metric: Metric, train: &Table, test: &Table) -> Vec
 }
 
 /// The straight line of least squares: slope, mean of y, mean of x.
-fn line<'a>(x: impl Iterator<Item = &'a f64>, y: &Array1<f64>) -> Option<(f64, f64, f64)> {
+fn fit_line<'a>(x: impl Iterator<Item = &'a f64>, y: &Array1<f64>) -> Option<(f64, f64, f64)> {
     let pairs: Vec<(f64, f64)> =
         x.copied().zip(y.iter().copied()).filter(|(x, _)| x.is_finite()).collect();
     let n = pairs.len() as f64;

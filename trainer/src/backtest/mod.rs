@@ -15,16 +15,16 @@
 //! - `table`: parts as arrays, for what fits models again
 
 mod candidate;
+mod candidate_comparison;
 mod champion;
 pub mod details;
-mod entry;
+pub(crate) mod error_intervals;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod latency;
+mod leaderboard;
 pub mod leakage;
-mod outcome;
-pub(crate) mod score;
 mod statistic;
 pub(crate) mod table;
 #[cfg(test)]
@@ -32,25 +32,28 @@ mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use models::{Estimator, Fitted, Missing, Schema, zoo};
+use models::{Estimator, FeatureSchema, FittedRegressor, MissingPolicy, regressors};
 use rayon::ThreadPool;
 
 use crate::{
+    fit_pool::{self, FitLimits},
     folds::FOLDS_MAX,
-    settings::Settings,
-    split::Parts,
-    tasks::{Baseline, Task},
-    workers::{self, Limits},
+    settings::TrainerSettings,
+    split::DataSplit,
+    tasks::{PredictionTask, TaskBaseline},
 };
-use candidate::{Candidate, Judged, Judges};
-pub use entry::{Backtest, Entry, Facts, Fold, Sample, Serving, Test, ZoneRows};
-use outcome::Outcome;
-pub(crate) use statistic::OfFolds;
-pub use statistic::Statistic;
+use candidate::{FoldEvaluator, FoldResult, ModelCandidate};
+use candidate_comparison::CandidateComparison;
+pub use leaderboard::{
+    Backtest, ComparisonFacts, FoldFacts, LeaderboardEntry, PredictionSample, RegressionServing,
+    SignificanceTest, ZoneRowCounts,
+};
+pub(crate) use statistic::FoldStatistic;
+pub use statistic::RowStatistic;
 
 /// How much is asked of a comparison beside the leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
+pub enum ComparisonDepth {
     /// The leaderboard alone.
     Quick,
     /// The leakage self-test, relevance and the ablation of windows too.
@@ -61,15 +64,15 @@ pub enum Depth {
 }
 
 /// How a comparison is run, beside what is compared.
-pub struct Setup<'a> {
+pub struct BacktestSetup<'a> {
     /// The settings.
-    pub settings: &'a Settings,
+    pub settings: &'a TrainerSettings,
     /// Of the machine.
-    pub limits: Limits,
+    pub limits: FitLimits,
     /// The threads that models are fitted on.
     pub pool: &'a ThreadPool,
     /// How much is asked.
-    pub depth: Depth,
+    pub depth: ComparisonDepth,
     /// Hears of each step that is done, with its number and how many there are.
     pub observe: &'a (dyn Fn(&str, usize, usize) + Sync),
 }
@@ -81,20 +84,20 @@ const STEPS_AFTER: usize = 3;
 ///
 /// # Errors
 /// Says why not even a baseline could be computed.
-pub fn run(
-    task: &dyn Task,
-    folds: &[Parts],
+pub fn run_backtest(
+    task: &dyn PredictionTask,
+    folds: &[DataSplit],
     estimators: &[Box<dyn Estimator>],
-    setup: &Setup,
+    setup: &BacktestSetup,
 ) -> Result<Backtest, String> {
     assert!((1..=FOLDS_MAX).contains(&folds.len()), "{} folds", folds.len());
     let judges = folds
         .iter()
-        .map(|parts| Judges::of(task, parts, setup.settings))
+        .map(|parts| FoldEvaluator::new(task, parts, setup.settings))
         .collect::<Result<Vec<_>, String>>()?;
     let (mut candidates, mut failed) = (Vec::new(), Vec::new());
     for baseline in task.baselines() {
-        match of_baseline(&judges, &baseline) {
+        match evaluate_baseline(&judges, &baseline) {
             Ok(candidate) => candidates.push(candidate),
             Err(why) => failed.push((baseline.name.to_owned(), why)),
         }
@@ -105,7 +108,7 @@ pub fn run(
     let jobs: Vec<(usize, usize)> = (0..estimators.len())
         .flat_map(|model| (0..folds.len()).map(move |fold| (model, fold)))
         .collect();
-    let steps = jobs.len() + if setup.depth == Depth::Quick { 0 } else { STEPS_AFTER };
+    let steps = jobs.len() + if setup.depth == ComparisonDepth::Quick { 0 } else { STEPS_AFTER };
     let done = AtomicUsize::new(0);
     let step = |what: &str| {
         let step = 1 + done.fetch_add(1, Ordering::Relaxed);
@@ -113,11 +116,11 @@ pub fn run(
     };
     let bytes = |(model, fold): &(usize, usize)| {
         let known = &judges[*fold].known;
-        workers::bytes_to_fit(known.rows(), known.x.ncols(), estimators[*model].rows_max())
+        fit_pool::bytes_to_fit(known.row_count(), known.x.ncols(), estimators[*model].rows_max())
     };
-    let results = workers::run(setup.limits, &jobs, bytes, |(model, fold)| {
+    let results = fit_pool::run_jobs(setup.limits, &jobs, bytes, |(model, fold)| {
         let estimator = estimators[*model].as_ref();
-        let mut judged = setup.pool.install(|| judges[*fold].fit(estimator));
+        let mut judged = setup.pool.install(|| judges[*fold].fit_and_evaluate(estimator));
         if let (Ok(judged), true) = (&mut judged, fold + 1 < folds.len()) {
             judged.predictor = None;
         }
@@ -126,34 +129,45 @@ pub fn run(
     });
     let mut results = results.into_iter();
     for estimator in estimators {
-        let of_folds: Result<Vec<Judged>, String> = results.by_ref().take(folds.len()).collect();
+        let of_folds: Result<Vec<FoldResult>, String> =
+            results.by_ref().take(folds.len()).collect();
         match of_folds {
             Ok(of_folds) => {
-                let (name, missing) = (estimator.name(), Some(estimator.missing()));
-                candidates.push(Candidate::of(name, None, missing, of_folds));
+                let (name, missing) = (estimator.name(), Some(estimator.missing_policy()));
+                candidates.push(ModelCandidate::new(name, None, missing, of_folds));
             }
             Err(why) => failed.push((estimator.name().to_owned(), why)),
         }
     }
     // When nothing else is running.
     let x = judges[folds.len() - 1].train.x.view();
-    candidates.iter_mut().for_each(|candidate| candidate.time(x));
-    let outcome = Outcome::of(task, folds, &judges, candidates, setup.settings);
-    outcome.backtest(failed, estimators, setup, &step)
+    candidates.iter_mut().for_each(|candidate| candidate.measure_latency(x));
+    let outcome = CandidateComparison::new(task, folds, &judges, candidates, setup.settings);
+    outcome.into_backtest(failed, estimators, setup, &step)
 }
 
-fn of_baseline(judges: &[Judges], baseline: &Baseline) -> Result<Candidate, String> {
+fn evaluate_baseline(
+    judges: &[FoldEvaluator],
+    baseline: &TaskBaseline,
+) -> Result<ModelCandidate, String> {
     let of_folds = judges
         .iter()
-        .map(|judges| judges.judge_baseline(baseline_model(&judges.train.schema, baseline)?))
-        .collect::<Result<Vec<Judged>, String>>()?;
-    Ok(Candidate::of(baseline.name, Some(baseline.clone()), None::<Missing>, of_folds))
+        .map(|judges| {
+            judges.evaluate_baseline(build_baseline_model(&judges.train.schema, baseline)?)
+        })
+        .collect::<Result<Vec<FoldResult>, String>>()?;
+    Ok(ModelCandidate::new(baseline.name, Some(baseline.clone()), None::<MissingPolicy>, of_folds))
 }
 
-pub(crate) fn baseline_model(schema: &Schema, baseline: &Baseline) -> Result<Fitted, String> {
+pub(crate) fn build_baseline_model(
+    schema: &FeatureSchema,
+    baseline: &TaskBaseline,
+) -> Result<FittedRegressor, String> {
     match baseline.input {
-        Some(input) => zoo::column::Column::of(schema, input, baseline.factor, 0.0)
-            .map_err(|error| error.to_string()),
-        None => Ok(Fitted::Constant(zoo::constant::Constant { value: 0.0 })),
+        Some(input) => {
+            regressors::column::ScaledColumn::from_schema(schema, input, baseline.factor, 0.0)
+                .map_err(|error| error.to_string())
+        }
+        None => Ok(FittedRegressor::Constant(regressors::constant::ConstantModel { value: 0.0 })),
     }
 }

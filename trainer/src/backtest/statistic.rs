@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use models::{metrics::Ranking, stats::classes::weighted_macro_f1};
+use models::{metrics::ScoreRanking, stats::classes::weighted_macro_f1};
 
-use super::score::Clock;
+use super::error_intervals::TimeGroups;
 
 /// A score of rows that can be computed again with other weights, so that the
 /// bootstrap can say how sure it is.
 #[derive(Clone, Debug)]
-pub enum Statistic {
+pub enum RowStatistic {
     /// The mean of what each row adds.
     Mean(Vec<f64>),
     /// The root of such a mean.
     RootMean(Vec<f64>),
     /// See [`roc_auc`](models::stats::classes::roc_auc).
-    RocAuc(Ranking),
+    RocAuc(ScoreRanking),
     /// See [`average_precision`](models::metrics::average_precision).
-    AveragePrecision(Ranking),
+    AveragePrecision(ScoreRanking),
     /// See [`macro_f1`](models::stats::classes::macro_f1).
     MacroF1 {
         /// The class that was said of each row.
@@ -31,7 +31,7 @@ pub enum Statistic {
     Fixed(f64),
 }
 
-impl Statistic {
+impl RowStatistic {
     /// With the rows that come after a row of another class alone, where there is
     /// a `before`: there, staying in the class is no answer.
     #[must_use]
@@ -44,13 +44,13 @@ impl Statistic {
     /// Of all rows alike; not finite where it has no meaning.
     #[must_use]
     pub fn value(&self) -> f64 {
-        self.by(&|_| 1.0)
+        self.evaluate_weighted(&|_| 1.0)
     }
 
     /// Each row counting as its weight, 0 or more.
     #[must_use]
-    pub fn weighted(&self, weight: &[f64]) -> f64 {
-        self.by(&|row| weight[row])
+    pub fn weighted_value(&self, weight: &[f64]) -> f64 {
+        self.evaluate_weighted(&|row| weight[row])
     }
 
     /// Whether other weights make another score.
@@ -59,10 +59,10 @@ impl Statistic {
         !matches!(self, Self::Fixed(_))
     }
 
-    fn by(&self, weight: &impl Fn(usize) -> f64) -> f64 {
+    fn evaluate_weighted(&self, weight: &impl Fn(usize) -> f64) -> f64 {
         match self {
-            Self::Mean(rows) => mean(rows, weight),
-            Self::RootMean(rows) => mean(rows, weight).sqrt(),
+            Self::Mean(rows) => weighted_mean(rows, weight),
+            Self::RootMean(rows) => weighted_mean(rows, weight).sqrt(),
             Self::RocAuc(ranking) => ranking.roc_auc(weight),
             Self::AveragePrecision(ranking) => ranking.average_precision(weight),
             Self::MacroF1 { said, came, counts } => {
@@ -74,7 +74,7 @@ impl Statistic {
     }
 }
 
-fn mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
+fn weighted_mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
     let (mut sum, mut weights) = (0.0, 0.0);
     for (row, value) in rows.iter().enumerate() {
         let weight = weight(row);
@@ -88,37 +88,37 @@ fn mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
 /// rows; any other is the mean of the folds', each counting as its rows. A fold in
 /// which it has no meaning is left out.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OfFolds(Vec<(Range<usize>, Statistic)>);
+pub(crate) struct FoldStatistic(Vec<(Range<usize>, RowStatistic)>);
 
-impl OfFolds {
+impl FoldStatistic {
     /// Adds the fold with these rows.
-    pub(crate) fn push(&mut self, rows: Range<usize>, own: Statistic) {
+    pub(crate) fn push(&mut self, rows: Range<usize>, own: RowStatistic) {
         self.0.push((rows, own));
     }
 
     /// Of all rows alike; not finite where it has no meaning in any fold.
     pub(crate) fn value(&self) -> f64 {
-        self.over(|rows, own| (rows.len() as f64, own.value()))
+        self.average_folds(|rows, own| (rows.len() as f64, own.value()))
     }
 
     /// Its interval, where it has one and there is time enough.
-    pub(crate) fn interval(&self, clock: &Clock) -> Option<[f64; 2]> {
+    pub(crate) fn bootstrap_interval(&self, clock: &TimeGroups) -> Option<[f64; 2]> {
         let has_weights = self.0.iter().any(|(_, own)| own.has_weights());
-        has_weights.then(|| clock.weighted_interval(|weight| self.weighted(weight))).flatten()
+        has_weights.then(|| clock.weighted_interval(|weight| self.weighted_value(weight))).flatten()
     }
 
     /// Each row counting as its weight, 0 or more.
-    pub(crate) fn weighted(&self, weight: &[f64]) -> f64 {
-        self.over(|rows, own| {
+    pub(crate) fn weighted_value(&self, weight: &[f64]) -> f64 {
+        self.average_folds(|rows, own| {
             let weight = &weight[rows.clone()];
-            (weight.iter().sum(), own.weighted(weight))
+            (weight.iter().sum(), own.weighted_value(weight))
         })
     }
 
     /// Of what `fold` says of each fold: how much it counts, and its score.
-    fn over(&self, fold: impl Fn(&Range<usize>, &Statistic) -> (f64, f64)) -> f64 {
+    fn average_folds(&self, fold: impl Fn(&Range<usize>, &RowStatistic) -> (f64, f64)) -> f64 {
         // Roots do not add up; what they are of does.
-        let is_root = self.0.iter().any(|(_, own)| matches!(own, Statistic::RootMean(_)));
+        let is_root = self.0.iter().any(|(_, own)| matches!(own, RowStatistic::RootMean(_)));
         let (mut sum, mut all) = (0.0, 0.0);
         for (rows, own) in &self.0 {
             let (counts, value) = fold(rows, own);
@@ -143,45 +143,45 @@ mod tests {
     fn only_rows_whose_class_changes_count_where_there_is_one_before() {
         let (came, before) = (vec![0, 0, 1, 1], [0, 0, 0, 1]);
         let of = |said: &[usize]| {
-            Statistic::macro_f1(said.to_vec(), came.clone(), Some(&before)).value()
+            RowStatistic::macro_f1(said.to_vec(), came.clone(), Some(&before)).value()
         };
         // As before everywhere: right in three of four rows, at no change.
         assert_eq!((of(&before), of(&came)), (0.0, 1.0));
-        assert!(Statistic::macro_f1(vec![0], vec![0], Some(&[0])).value().is_nan());
-        assert!(Statistic::macro_f1(before.to_vec(), came, None).value() > 0.7);
+        assert!(RowStatistic::macro_f1(vec![0], vec![0], Some(&[0])).value().is_nan());
+        assert!(RowStatistic::macro_f1(before.to_vec(), came, None).value() > 0.7);
     }
 
     #[test]
     fn folds_count_as_their_rows_and_not_where_a_score_has_no_meaning() {
-        let mut folds = OfFolds::default();
-        folds.push(0..1, Statistic::Mean(vec![7.0]));
-        folds.push(1..4, Statistic::Mean(vec![1.0, 2.0, 6.0]));
-        folds.push(4..9, Statistic::Fixed(f64::NAN));
+        let mut folds = FoldStatistic::default();
+        folds.push(0..1, RowStatistic::Mean(vec![7.0]));
+        folds.push(1..4, RowStatistic::Mean(vec![1.0, 2.0, 6.0]));
+        folds.push(4..9, RowStatistic::Fixed(f64::NAN));
         assert_eq!(folds.value(), (7.0 + 3.0 * 3.0) / 4.0);
     }
 
     #[test]
     fn the_root_of_a_mean_over_folds_is_that_of_all_rows() {
         let squares = [9.0, 1.0, 4.0, 16.0];
-        let mut folds = OfFolds::default();
-        folds.push(0..1, Statistic::RootMean(squares[..1].to_vec()));
-        folds.push(1..4, Statistic::RootMean(squares[1..].to_vec()));
-        let of_all = Statistic::RootMean(squares.to_vec());
+        let mut folds = FoldStatistic::default();
+        folds.push(0..1, RowStatistic::RootMean(squares[..1].to_vec()));
+        folds.push(1..4, RowStatistic::RootMean(squares[1..].to_vec()));
+        let of_all = RowStatistic::RootMean(squares.to_vec());
         assert!((folds.value() - of_all.value()).abs() < 1e-12, "{}", folds.value());
         let weight = [2.0, 0.0, 1.0, 1.0];
-        assert!((folds.weighted(&weight) - of_all.weighted(&weight)).abs() < 1e-12);
+        assert!((folds.weighted_value(&weight) - of_all.weighted_value(&weight)).abs() < 1e-12);
     }
 
     /// A row a minute, none like its neighbours: what formulas say of independent
     /// rows must come out.
-    fn check(own: Statistic, rows: usize, expect: f64, standard_error: f64) {
+    fn check(own: RowStatistic, rows: usize, expect: f64, standard_error: f64) {
         let at_ms: Vec<i64> = (0..rows as i64).map(|minute| minute * 60_000).collect();
-        let clock = Clock::of(&at_ms, 60, 3);
-        let mut folds = OfFolds::default();
+        let clock = TimeGroups::from_times(&at_ms, 60, 3);
+        let mut folds = FoldStatistic::default();
         folds.push(0..rows, own);
         let value = folds.value();
         assert!((value - expect).abs() < 3.0 * standard_error, "{value}, expected {expect}");
-        let [low, high] = folds.interval(&clock).unwrap();
+        let [low, high] = folds.bootstrap_interval(&clock).unwrap();
         let found = (high - low) / (2.0 * 1.96);
         assert!(low < value && value < high, "{low} {value} {high}");
         assert!((found / standard_error - 1.0).abs() < 0.15, "{found}, not {standard_error}");
@@ -194,13 +194,13 @@ mod tests {
         let n = rows as f64;
         let uniform: Vec<f64> = (0..rows).map(|_| rng.random_range(0.0..1.0)).collect();
         // Of a uniform value the standard deviation is √(1/12).
-        check(Statistic::Mean(uniform.clone()), rows, 0.5, (1.0 / 12.0 / n).sqrt());
+        check(RowStatistic::Mean(uniform.clone()), rows, 0.5, (1.0 / 12.0 / n).sqrt());
         // Two classes that come as often, each right in 80 %: F1 is 0.8, as the
         // share of what is right, whose standard error is √(pq/n).
         let came: Vec<usize> = (0..rows).map(|row| row % 2).collect();
         let said: Vec<usize> =
             came.iter().zip(&uniform).map(|(c, u)| if *u < 0.8 { *c } else { 1 - *c }).collect();
-        check(Statistic::macro_f1(said, came.clone(), None), rows, 0.8, (0.8 * 0.2 / n).sqrt());
+        check(RowStatistic::macro_f1(said, came.clone(), None), rows, 0.8, (0.8 * 0.2 / n).sqrt());
         // J. A. Hanley, B. J. McNeil, 1982: negative exponential scores, for which
         // Q₁ = A/(2 − A) and Q₂ = 2A²/(1 + A) are exact.
         let scores: Vec<f64> = came
@@ -213,15 +213,16 @@ mod tests {
         let square = area * area;
         let (q1, q2) = (area / (2.0 - area), 2.0 * square / (1.0 + area));
         let variance = area * (1.0 - area) + (each - 1.0) * (q1 + q2 - 2.0 * square);
-        let ranking = Ranking::of(&scores, &labels);
-        check(Statistic::RocAuc(ranking), rows, area, variance.sqrt() / each);
+        let ranking = ScoreRanking::from_scores(&scores, &labels);
+        check(RowStatistic::RocAuc(ranking), rows, area, variance.sqrt() / each);
     }
 
     #[test]
     fn what_is_not_computed_again_has_no_interval() {
-        let clock = Clock::of(&(0..500).map(|i| i * 60_000).collect::<Vec<_>>(), 60, 3);
-        let mut folds = OfFolds::default();
-        folds.push(0..500, Statistic::Fixed(0.3));
-        assert_eq!((folds.value(), folds.interval(&clock)), (0.3, None));
+        let clock =
+            TimeGroups::from_times(&(0..500).map(|i| i * 60_000).collect::<Vec<_>>(), 60, 3);
+        let mut folds = FoldStatistic::default();
+        folds.push(0..500, RowStatistic::Fixed(0.3));
+        assert_eq!((folds.value(), folds.bootstrap_interval(&clock)), (0.3, None));
     }
 }

@@ -1,44 +1,48 @@
 use std::sync::Arc;
 
-use models::{Dataset, FitError, Fitted, Schema};
+use models::{Dataset, FeatureSchema, FitError, FittedRegressor};
 use ndarray::{Array1, Array2, Axis, concatenate};
 use telemetry::ZoneId;
 
-use super::score::Metric;
+use super::error_intervals::ErrorMetric;
 use crate::{
-    rows::{self, Rows},
-    tasks::{About, Task},
+    tasks::{PredictionTask, TaskSpec},
+    training_set::{self, LabelledRows},
 };
 
-fn censored(data: Dataset) -> Vec<bool> {
-    let rows = data.rows();
+fn censored_rows(data: Dataset) -> Vec<bool> {
+    let rows = data.row_count();
     data.censored.unwrap_or_else(|| vec![false; rows])
 }
 
 /// Rows as arrays, of one or several parts.
 #[derive(Clone, Debug)]
-pub(crate) struct Table {
-    pub(crate) schema: Arc<Schema>,
+pub(crate) struct DatasetTable {
+    pub(crate) schema: Arc<FeatureSchema>,
     pub(crate) at_ms: Vec<i64>,
     pub(crate) zone: Vec<ZoneId>,
     pub(crate) x: Array2<f64>,
     /// What models learn.
     pub(crate) y: Array1<f64>,
     /// What levels are made with, beside what they say.
-    pub(crate) anchor: Array1<f64>,
+    pub(crate) reference: Array1<f64>,
     /// What came, in the task's unit.
-    pub(crate) truth: Array1<f64>,
+    pub(crate) actual: Array1<f64>,
     /// Whether a target is only known to be larger.
     pub(crate) censored: Vec<bool>,
-    pub(crate) about: About,
+    pub(crate) spec: TaskSpec,
 }
 
-impl Table {
+impl DatasetTable {
     /// Parts one after another.
-    pub(crate) fn of(task: &dyn Task, parts: &[&Rows]) -> Result<Self, FitError> {
-        let data = parts.iter().map(|rows| rows.dataset()).collect::<Result<Vec<Dataset>, _>>()?;
+    pub(crate) fn from_parts(
+        task: &dyn PredictionTask,
+        parts: &[&LabelledRows],
+    ) -> Result<Self, FitError> {
+        let data =
+            parts.iter().map(|rows| rows.to_dataset()).collect::<Result<Vec<Dataset>, _>>()?;
         let x: Vec<_> = data.iter().map(|data| data.x.view()).collect();
-        let x = concatenate(Axis(0), &x).map_err(|error| FitError::Shape {
+        let x = concatenate(Axis(0), &x).map_err(|error| FitError::ShapeMismatch {
             found: error.to_string(),
             expected: "parts with the same inputs".to_owned(),
         })?;
@@ -48,25 +52,25 @@ impl Table {
             at_ms: parts.iter().flat_map(|rows| rows.at_ms.iter().copied()).collect(),
             zone: parts.iter().flat_map(|rows| rows.zone.iter().cloned()).collect(),
             x,
-            anchor: parts.iter().flat_map(|rows| rows.anchor.iter().copied()).collect(),
-            truth: parts.iter().flat_map(|rows| rows.truth()).collect(),
-            censored: data.into_iter().flat_map(censored).collect(),
-            about: *task.about(),
+            reference: parts.iter().flat_map(|rows| rows.reference.iter().copied()).collect(),
+            actual: parts.iter().flat_map(|rows| rows.actual_values()).collect(),
+            censored: data.into_iter().flat_map(censored_rows).collect(),
+            spec: *task.spec(),
         })
     }
 
     /// These rows.
-    pub(crate) fn select(&self, rows: &[usize]) -> Self {
+    pub(crate) fn select_rows(&self, rows: &[usize]) -> Self {
         Self {
             schema: self.schema.clone(),
             at_ms: rows.iter().map(|row| self.at_ms[*row]).collect(),
             zone: rows.iter().map(|row| self.zone[*row].clone()).collect(),
             x: self.x.select(Axis(0), rows),
             y: self.y.select(Axis(0), rows),
-            anchor: self.anchor.select(Axis(0), rows),
-            truth: self.truth.select(Axis(0), rows),
+            reference: self.reference.select(Axis(0), rows),
+            actual: self.actual.select(Axis(0), rows),
             censored: rows.iter().map(|row| self.censored[*row]).collect(),
-            about: self.about,
+            spec: self.spec,
         }
     }
 
@@ -74,29 +78,34 @@ impl Table {
     pub(crate) fn with_inputs(&self, inputs: &[usize]) -> Self {
         let features = inputs.iter().map(|input| self.schema.features[*input].clone()).collect();
         Self {
-            schema: Arc::new(Schema { features }),
+            schema: Arc::new(FeatureSchema { features }),
             x: self.x.select(Axis(1), inputs),
             ..self.clone()
         }
     }
 
     /// As models take it.
-    pub(crate) fn dataset(&self) -> Result<Dataset, FitError> {
-        rows::dataset(self.schema.clone(), self.x.clone(), self.y.clone(), &self.censored)
+    pub(crate) fn to_dataset(&self) -> Result<Dataset, FitError> {
+        training_set::build_dataset(
+            self.schema.clone(),
+            self.x.clone(),
+            self.y.clone(),
+            &self.censored,
+        )
     }
 
     /// The losses of a model, in the order of rows.
-    pub(crate) fn losses(&self, metric: Metric, model: &Fitted) -> Vec<f64> {
-        self.losses_of(metric, &model.predict(self.x.view()))
+    pub(crate) fn model_losses(&self, metric: ErrorMetric, model: &FittedRegressor) -> Vec<f64> {
+        self.prediction_losses(metric, &model.predict(self.x.view()))
     }
 
     /// The losses of what was said.
-    pub(crate) fn losses_of(&self, metric: Metric, said: &Array1<f64>) -> Vec<f64> {
-        metric.losses(&self.levels(said), &self.truth)
+    pub(crate) fn prediction_losses(&self, metric: ErrorMetric, said: &Array1<f64>) -> Vec<f64> {
+        metric.row_losses(&self.to_levels(said), &self.actual)
     }
 
     /// What was said, in the task's unit.
-    pub(crate) fn levels(&self, said: &Array1<f64>) -> Array1<f64> {
-        self.about.levels(said, &self.anchor)
+    pub(crate) fn to_levels(&self, said: &Array1<f64>) -> Array1<f64> {
+        self.spec.to_levels(said, &self.reference)
     }
 }

@@ -1,16 +1,16 @@
-use models::zoo;
+use models::regressors;
 
 use super::{
     fixture,
-    leakage::{self, Leakage, Skill},
+    leakage::{self, LeakageReport, SkillEstimate},
 };
-use crate::split::Parts;
+use crate::split::DataSplit;
 
 #[test]
 fn a_comparison_is_the_same_on_any_number_of_threads() {
     let of = |threads| {
-        let backtest = fixture::backtest(&["ridge", "decision tree"], false, 2, threads);
-        let line = |own: &super::Entry| {
+        let backtest = fixture::run_backtest(&["ridge", "decision tree"], false, 2, threads);
+        let line = |own: &super::LeaderboardEntry| {
             (own.model.clone(), own.value, own.skill_interval, own.test.map(|test| test.p_value))
         };
         let relevance = backtest.relevance.unwrap();
@@ -22,7 +22,7 @@ fn a_comparison_is_the_same_on_any_number_of_threads() {
 
 #[test]
 fn a_leaderboard_says_what_its_rows_say() {
-    let backtest = fixture::backtest(&["ridge", "support vectors"], false, 1, 2);
+    let backtest = fixture::run_backtest(&["ridge", "support vectors"], false, 1, 2);
     assert!(backtest.failed.is_empty(), "{:?}", backtest.failed);
     assert!(backtest.leaderboard.is_sorted_by(|a, b| a.value <= b.value));
     let named = |name: &str| backtest.leaderboard.iter().find(|own| own.model == name).unwrap();
@@ -55,23 +55,26 @@ fn a_leaderboard_says_what_its_rows_say() {
 }
 
 #[test]
-fn a_baseline_is_chosen_by_all_that_is_known_and_a_model_by_what_it_did_not_learn() {
-    let mut parts = fixture::parts(false, 1);
+fn a_baseline_is_chosen_on_all_rows_before_the_test_and_a_model_on_calibration_rows() {
+    let mut parts = fixture::room_splits(false, 1);
     let calm = &mut parts[0].calibration;
     // A part in which nothing ever changes: there persistence makes no error.
-    calm.anchor = calm.truth().to_vec();
-    let backtest = fixture::backtest_of(&parts, &[], 1);
+    calm.reference = calm.actual_values().to_vec();
+    let backtest = fixture::run_backtest_of(&parts, &[], 1);
     let named = |name: &str| backtest.leaderboard.iter().find(|own| own.model == name).unwrap();
     assert!(named("persistence").chosen_by < named("linear extrapolation").chosen_by);
     assert_eq!(backtest.champion.card.model, "linear extrapolation");
-    let champion = fixture::backtest_of(&fixture::parts(false, 1), &["ridge"], 1).champion;
+    let champion =
+        fixture::run_backtest_of(&fixture::room_splits(false, 1), &["ridge"], 1).champion;
     assert_eq!(champion.card.model, "ridge");
 }
 
 #[test]
 fn several_folds_judge_more_rows_and_keep_the_newest_model() {
-    let (one, three) =
-        (fixture::backtest(&["ridge"], false, 1, 1), fixture::backtest(&["ridge"], false, 3, 1));
+    let (one, three) = (
+        fixture::run_backtest(&["ridge"], false, 1, 1),
+        fixture::run_backtest(&["ridge"], false, 3, 1),
+    );
     assert_eq!(three.facts.folds.len(), 3);
     let until = |backtest: &super::Backtest| backtest.champion.card.trained_ms.1;
     assert!(until(&three) > until(&one), "the last fold is fitted on more");
@@ -79,7 +82,7 @@ fn several_folds_judge_more_rows_and_keep_the_newest_model() {
 
 #[test]
 fn a_window_that_tells_nothing_changes_nothing_when_it_is_left_out() {
-    let whole = fixture::backtest(&["ridge"], true, 1, 1);
+    let whole = fixture::run_backtest(&["ridge"], true, 1, 1);
     let ablation = whole.relevance.unwrap().ablation;
     let without = |name: &str| {
         let all: Vec<&str> = ablation.iter().map(|own| own.without.as_str()).collect();
@@ -93,16 +96,17 @@ fn a_window_that_tells_nothing_changes_nothing_when_it_is_left_out() {
     assert!(all.change.abs() > 0.1, "{}", all.change);
 }
 
-fn leakage_of(parts: &Parts) -> Leakage {
-    let ridge = zoo::by_name("ridge").unwrap();
-    let honest = Skill { value: 0.3, interval: None };
-    leakage::check(fixture::task().as_ref(), parts, ridge.as_ref(), honest, 7).unwrap()
+fn leakage_report_of(parts: &DataSplit) -> LeakageReport {
+    let ridge = regressors::by_name("ridge").unwrap();
+    let honest = SkillEstimate { value: 0.3, interval: None };
+    leakage::check_leakage(fixture::temperature_task().as_ref(), parts, ridge.as_ref(), honest, 7)
+        .unwrap()
 }
 
 #[test]
 fn an_honest_comparison_raises_no_warning() {
-    let parts = fixture::parts(false, 1).remove(0);
-    let found = leakage_of(&parts);
+    let parts = fixture::room_splits(false, 1).remove(0);
+    let found = leakage_report_of(&parts);
     assert!(found.warnings.is_empty(), "{:?}", found.warnings);
     assert_eq!((found.rows_in_both, found.suspects.len()), (0, 0));
     let dealt = found.dealt_targets.unwrap().value;
@@ -111,21 +115,21 @@ fn an_honest_comparison_raises_no_warning() {
 
 #[test]
 fn an_input_that_is_made_from_the_target_is_found_by_name() {
-    let parts = fixture::parts(true, 1).remove(0);
-    let found = leakage_of(&parts);
+    let parts = fixture::room_splits(true, 1).remove(0);
+    let found = leakage_report_of(&parts);
     let names: Vec<&str> = found.suspects.iter().map(|own| own.input.as_str()).collect();
     assert_eq!(names, ["co2_last"]);
     assert!(found.warnings.iter().any(|text| text.contains("`co2_last` alone")));
-    let whole = fixture::backtest(&["ridge"], true, 1, 1);
+    let whole = fixture::run_backtest(&["ridge"], true, 1, 1);
     let warnings = whole.leakage.unwrap().warnings;
     assert!(warnings.iter().any(|text| text.contains("rarely honest")), "{warnings:?}");
 }
 
 #[test]
-fn rows_that_are_learnt_and_judged_are_found() {
-    let mut parts = fixture::parts(false, 1).remove(0);
+fn rows_in_training_and_test_are_found() {
+    let mut parts = fixture::room_splits(false, 1).remove(0);
     parts.train = parts.test.clone();
-    let found = leakage_of(&parts);
+    let found = leakage_report_of(&parts);
     assert_eq!(found.rows_in_both, parts.test.len());
     let dealt = found.dealt_targets.unwrap().value;
     assert!(dealt > 0.05, "neighbours know dealt targets: {dealt}");

@@ -2,23 +2,23 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{Comparison, TaskResult};
+use super::{ModelComparison, TaskResult};
 use crate::tasks;
 
 /// A condition under which a comparison counts as failed, as in
 /// `temperature-10m: skill < 0.1` or `watering, ridge: coverage < 0.8`: of the
 /// task's champion, or of the model that is named.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
+pub struct FailCondition {
     task: String,
     model: Option<String>,
-    quantity: Quantity,
-    compare: Compare,
+    quantity: FailQuantity,
+    compare: Comparator,
     limit: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Quantity {
+enum FailQuantity {
     /// In the task's unit.
     Error,
     /// Share of the best baseline's error that is avoided.
@@ -38,19 +38,19 @@ enum Quantity {
 }
 
 /// As they are written.
-const QUANTITIES: [(&str, Quantity); 8] = [
-    ("error", Quantity::Error),
-    ("skill", Quantity::Skill),
-    ("skill_low", Quantity::SkillLow),
-    ("p", Quantity::P),
-    ("coverage", Quantity::Coverage),
-    ("predict_us_p99", Quantity::PredictUsP99),
-    ("fit_s", Quantity::FitS),
-    ("size_kb", Quantity::SizeKb),
+const QUANTITIES: [(&str, FailQuantity); 8] = [
+    ("error", FailQuantity::Error),
+    ("skill", FailQuantity::Skill),
+    ("skill_low", FailQuantity::SkillLow),
+    ("p", FailQuantity::P),
+    ("coverage", FailQuantity::Coverage),
+    ("predict_us_p99", FailQuantity::PredictUsP99),
+    ("fit_s", FailQuantity::FitS),
+    ("size_kb", FailQuantity::SizeKb),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compare {
+enum Comparator {
     Less,
     LessOrEqual,
     Greater,
@@ -58,16 +58,16 @@ enum Compare {
 }
 
 /// Longer ones first: `<=` begins with `<`.
-const COMPARES: [(&str, Compare); 4] = [
-    ("<=", Compare::LessOrEqual),
-    (">=", Compare::GreaterOrEqual),
-    ("<", Compare::Less),
-    (">", Compare::Greater),
+const COMPARATORS: [(&str, Comparator); 4] = [
+    ("<=", Comparator::LessOrEqual),
+    (">=", Comparator::GreaterOrEqual),
+    ("<", Comparator::Less),
+    (">", Comparator::Greater),
 ];
 
 const EXAMPLE: &str = "expected <task>[, <model>]: <quantity> <, <=, > or >= <number>, as in `temperature-10m: skill < 0.1`";
 
-impl FromStr for Condition {
+impl FromStr for FailCondition {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -81,7 +81,7 @@ impl FromStr for Condition {
         if !tasks::NAMES.contains(&task) {
             return Err(format!("there is no task `{task}`: expected {}", tasks::NAMES.join(", ")));
         }
-        let found = COMPARES.iter().find_map(|(sign, compare)| {
+        let found = COMPARATORS.iter().find_map(|(sign, compare)| {
             rest.split_once(sign).map(|(left, right)| (left.trim(), *compare, right.trim()))
         });
         let (name, compare, limit) =
@@ -99,17 +99,17 @@ impl FromStr for Condition {
     }
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for FailCondition {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let quantity = QUANTITIES.iter().find(|(_, own)| *own == self.quantity);
-        let compare = COMPARES.iter().find(|(_, own)| *own == self.compare);
+        let compare = COMPARATORS.iter().find(|(_, own)| *own == self.compare);
         let (quantity, compare) = (quantity.map_or("", |q| q.0), compare.map_or("", |c| c.0));
         let model = self.model.as_ref().map_or(String::new(), |model| format!(", {model}"));
         write!(f, "{}{model}: {quantity} {compare} {}", self.task, self.limit)
     }
 }
 
-impl Condition {
+impl FailCondition {
     /// The task that it is about.
     #[must_use]
     pub fn task(&self) -> &str {
@@ -119,7 +119,7 @@ impl Condition {
     /// Why a comparison counts as failed, if it does. What cannot be known is a
     /// failure too: a build must not pass because nothing was compared.
     #[must_use]
-    pub fn failure(&self, comparison: &Comparison) -> Option<String> {
+    pub fn failure_reason(&self, comparison: &ModelComparison) -> Option<String> {
         let unknown = |why: &str| Some(format!("{self}: not known, {why}"));
         let Some(task) = comparison.tasks.iter().find(|own| own.task == self.task) else {
             return unknown("the task was not compared");
@@ -130,35 +130,35 @@ impl Condition {
         let Some(model) = self.model.as_ref().or(task.champion.as_ref()) else {
             return unknown("there is no champion");
         };
-        match self.found(task, model) {
-            Some(found) if self.holds(found) => {
-                Some(format!("{self}: {model} has {}", crate::report::number(found)))
+        match self.find_value(task, model) {
+            Some(found) if self.is_met_by(found) => {
+                Some(format!("{self}: {model} has {}", crate::report::format_number(found)))
             }
             Some(_) => None,
             None => unknown(&format!("{model} has no such number")),
         }
     }
 
-    fn found(&self, task: &TaskResult, model: &str) -> Option<f64> {
+    fn find_value(&self, task: &TaskResult, model: &str) -> Option<f64> {
         let entry = task.leaderboard.iter().find(|entry| entry.model == model)?;
         match self.quantity {
-            Quantity::Error => Some(entry.value),
-            Quantity::Skill => Some(entry.skill),
-            Quantity::SkillLow => entry.skill_interval.map(|[low, _]| low),
-            Quantity::P => entry.test.map(|test| test.p_value),
-            Quantity::Coverage => entry.coverage,
-            Quantity::PredictUsP99 => Some(entry.predict_us_p99),
-            Quantity::FitS => Some(entry.fit_s),
-            Quantity::SizeKb => Some(entry.size_bytes as f64 / 1000.0),
+            FailQuantity::Error => Some(entry.value),
+            FailQuantity::Skill => Some(entry.skill),
+            FailQuantity::SkillLow => entry.skill_interval.map(|[low, _]| low),
+            FailQuantity::P => entry.test.map(|test| test.p_value),
+            FailQuantity::Coverage => entry.coverage,
+            FailQuantity::PredictUsP99 => Some(entry.predict_us_p99),
+            FailQuantity::FitS => Some(entry.fit_s),
+            FailQuantity::SizeKb => Some(entry.size_bytes as f64 / 1000.0),
         }
     }
 
-    fn holds(&self, found: f64) -> bool {
+    fn is_met_by(&self, found: f64) -> bool {
         match self.compare {
-            Compare::Less => found < self.limit,
-            Compare::LessOrEqual => found <= self.limit,
-            Compare::Greater => found > self.limit,
-            Compare::GreaterOrEqual => found >= self.limit,
+            Comparator::Less => found < self.limit,
+            Comparator::LessOrEqual => found <= self.limit,
+            Comparator::Greater => found > self.limit,
+            Comparator::GreaterOrEqual => found >= self.limit,
         }
     }
 }
@@ -166,12 +166,12 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backtest::Entry;
+    use crate::backtest::LeaderboardEntry;
 
     #[test]
     fn conditions_are_read_and_written() {
         let check = |text: &str, expect: &str| {
-            assert_eq!(text.parse::<Condition>().unwrap().to_string(), expect);
+            assert_eq!(text.parse::<FailCondition>().unwrap().to_string(), expect);
         };
         check("temperature-10m: skill < 0.1", "temperature-10m: skill < 0.1");
         check(" heating :error>=2", "heating: error >= 2");
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_no_condition_is_refused_with_an_example() {
         let check = |text: &str, expect: &str| {
-            let why = text.parse::<Condition>().unwrap_err();
+            let why = text.parse::<FailCondition>().unwrap_err();
             assert!(why.contains(expect), "{text}: {why}");
         };
         check("skill < 0.1", "has no colon");
@@ -195,24 +195,25 @@ mod tests {
 
     #[test]
     fn a_comparison_fails_on_what_holds_and_on_what_is_not_known() {
-        let entry = Entry {
+        let entry = LeaderboardEntry {
             model: "ridge".to_owned(),
             skill: 0.2,
             coverage: Some(0.9),
-            ..Entry::default()
+            ..LeaderboardEntry::default()
         };
         let heating = TaskResult {
             leaderboard: vec![entry],
             champion: Some("ridge".to_owned()),
-            ..TaskResult::named("heating")
+            ..TaskResult::empty_for_task("heating")
         };
         let light = TaskResult {
             not_applicable: Some("too dark".to_owned().into()),
-            ..TaskResult::named("light")
+            ..TaskResult::empty_for_task("light")
         };
-        let comparison = Comparison { tasks: vec![heating, light], ..Comparison::default() };
+        let comparison =
+            ModelComparison { tasks: vec![heating, light], ..ModelComparison::default() };
         let check = |text: &str, expect: Option<&str>| {
-            let failure = text.parse::<Condition>().unwrap().failure(&comparison);
+            let failure = text.parse::<FailCondition>().unwrap().failure_reason(&comparison);
             match (failure, expect) {
                 (Some(failure), Some(expect)) => assert!(failure.contains(expect), "{failure}"),
                 (failure, expect) => assert_eq!(failure.as_deref(), expect, "{text}"),

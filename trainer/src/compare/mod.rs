@@ -12,29 +12,32 @@ mod request;
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 
 use feature_store::Mode;
-use models::{detect, registry::By};
+use models::{detect, registry::DecisionAuthor};
 use rayon::ThreadPool;
 use serde::Serialize;
 use telemetry::{SmolStr, ZoneId};
 
 use crate::{
     anomaly,
-    backtest::{self, Backtest, Entry, Facts, Sample, Setup, details::Details, leakage::Leakage},
+    backtest::{
+        self, Backtest, BacktestSetup, ComparisonFacts, LeaderboardEntry, PredictionSample,
+        details::ChampionDetails, leakage::LeakageReport,
+    },
     error::TrainError,
+    feature_frame::{ZoneFrame, ZoneViews},
     folds,
-    frame::{ZoneFrame, ZoneViews},
-    gate::{Decision, Outcome, trial, units},
-    relevance::Relevance,
+    gate::{GateDecision, TrialOutcome, trial, units},
+    relevance::RelevanceReport,
     report,
-    rows::Rows,
     serve::{Champion, Trainer},
-    settings::Settings,
-    split::Spans,
-    tasks::{self, NotApplicable, Task},
+    settings::TrainerSettings,
+    split::SplitSpans,
+    tasks::{self, NotApplicable, PredictionTask},
+    training_set::LabelledRows,
 };
-pub use condition::Condition;
-use query::Queries;
-pub use request::{Progress, Request, Run};
+pub use condition::FailCondition;
+use query::TaskQueries;
+pub use request::{CompareProgress, CompareRequest, RunDescription};
 
 /// What came of one task.
 #[derive(Debug, Default, Serialize)]
@@ -49,13 +52,13 @@ pub struct TaskResult {
     #[serde(flatten)]
     pub not_applicable: Option<NotApplicable>,
     /// Best on the test part first.
-    pub leaderboard: Vec<Entry>,
+    pub leaderboard: Vec<LeaderboardEntry>,
     /// The name of the model that was best on the calibration part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub champion: Option<String>,
     /// What the registry made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub offered: Option<Decision>,
+    pub offered: Option<GateDecision>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
     /// Why there are no intervals and no tests, if there are none.
@@ -63,39 +66,39 @@ pub struct TaskResult {
     pub no_intervals: Option<String>,
     /// The champion's predictions on the test part.
     #[serde(skip)]
-    pub sample: Sample,
+    pub sample: PredictionSample,
     /// What was compared.
-    pub facts: Facts,
+    pub facts: ComparisonFacts,
     /// The champion from near.
     #[serde(skip)]
-    pub details: Option<Details>,
+    pub details: Option<ChampionDetails>,
     /// Whether the comparison knows what it should not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub leakage: Option<Leakage>,
+    pub leakage: Option<LeakageReport>,
     /// What the best model that learns rests on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub relevance: Option<Relevance>,
+    pub relevance: Option<RelevanceReport>,
     /// How long it took, seconds.
     pub took_s: f64,
 }
 
 /// What came of all tasks.
 #[derive(Debug, Default, Serialize)]
-pub struct Comparison {
+pub struct ModelComparison {
     /// Names the run's folder.
     pub run_id: String,
     /// The run's folder.
     pub dir: PathBuf,
     /// What was asked, and with what.
-    pub run: Run,
+    pub run: RunDescription,
     /// In the order of [`tasks::NAMES`].
     pub tasks: Vec<TaskResult>,
 }
 
 impl TaskResult {
     /// An empty one.
-    pub(crate) fn named(name: &str) -> Self {
-        let (title, unit) = facts(name);
+    pub(crate) fn empty_for_task(name: &str) -> Self {
+        let (title, unit) = title_and_unit(name);
         Self {
             task: name.to_owned(),
             title: title.to_owned(),
@@ -106,7 +109,7 @@ impl TaskResult {
 
     /// The champion's line.
     #[must_use]
-    pub fn champion_entry(&self) -> Option<&Entry> {
+    pub fn champion_entry(&self) -> Option<&LeaderboardEntry> {
         let champion = self.champion.as_deref()?;
         self.leaderboard.iter().find(|entry| entry.model == champion)
     }
@@ -121,7 +124,7 @@ impl TaskResult {
 
     /// The line of the best baseline.
     #[must_use]
-    pub fn baseline_entry(&self) -> Option<&Entry> {
+    pub fn baseline_entry(&self) -> Option<&LeaderboardEntry> {
         self.leaderboard.iter().find(|entry| entry.is_baseline)
     }
 }
@@ -133,32 +136,32 @@ impl Trainer {
     /// # Errors
     /// [`TrainError`] where names are unknown or the feature store, the
     /// registry or the disk fails; a task that does not apply is no error.
-    pub async fn compare(
+    pub async fn compare_models(
         &self,
-        request: &Request,
-        observe: impl Fn(Progress) + Send + Sync + 'static,
-    ) -> Result<Comparison, TrainError> {
+        request: &CompareRequest,
+        observe: impl Fn(CompareProgress) + Send + Sync + 'static,
+    ) -> Result<ModelComparison, TrainError> {
         request.check()?;
         let began = Instant::now();
         let mut settings = self.settings().clone();
         settings.seed = request.seed.unwrap_or(settings.seed);
         let settings = Arc::new(settings);
         let dir = request.out.clone().unwrap_or_else(|| settings.reports_dir.clone());
-        let folder = report::Folder::make(&dir)?;
+        let folder = report::ReportFolder::create_new(&dir)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(request.limits.threads).build();
         let pool = Arc::new(pool.map_err(|error| TrainError::Request(error.to_string()))?);
-        let columns = Arc::new(self.source().columns().await?);
-        let names = tasks::asked(&request.tasks);
+        let columns = Arc::new(self.source().feature_columns().await?);
+        let names = tasks::select_tasks(&request.tasks);
         let observe = Arc::new(observe);
-        let mut comparison = Comparison {
+        let mut comparison = ModelComparison {
             run_id: folder.run_id.clone(),
             dir: folder.path.clone(),
-            run: request.run(settings.seed),
+            run: request.describe_run(settings.seed),
             tasks: Vec::new(),
         };
         for (tasks_done, name) in names.iter().enumerate() {
             let start = Instant::now();
-            let progress = Progress {
+            let progress = CompareProgress {
                 task: (*name).to_owned(),
                 step: "reading feature rows".to_owned(),
                 tasks_done,
@@ -173,9 +176,9 @@ impl Trainer {
             }
             let champion = self.champion(name);
             let served: Vec<&str> =
-                champion.as_ref().map_or_else(Vec::new, |own| own.columns().collect());
-            let zones = match query::of(name, &columns, &served, request) {
-                Ok(queries) => Ok(self.read(&queries).await?),
+                champion.as_ref().map_or_else(Vec::new, |own| own.source_columns().collect());
+            let zones = match query::build_queries(name, &columns, &served, request) {
+                Ok(queries) => Ok(self.read_zone_views(&queries).await?),
                 Err(missing) => Err(NotApplicable::from(missing)),
             };
             let work = {
@@ -185,54 +188,58 @@ impl Trainer {
                 move || {
                     let hear = |step: &str, steps_done: usize, steps: usize| {
                         let step = step.to_owned();
-                        observe(Progress { step, steps_done, steps, ..progress.clone() });
+                        observe(CompareProgress { step, steps_done, steps, ..progress.clone() });
                     };
                     let champion = champion.as_deref();
-                    let asked =
-                        Asked { columns: &columns, request: &request, pool: &pool, champion };
-                    zones.and_then(|zones| asked.run(&name, zones, &settings, &hear))
+                    let asked = TaskComparison {
+                        columns: &columns,
+                        request: &request,
+                        pool: &pool,
+                        champion,
+                    };
+                    zones.and_then(|zones| asked.compare_task(&name, zones, &settings, &hear))
                 }
             };
             let done = tokio::task::spawn_blocking(work).await;
             let outcome = done.map_err(|error| TrainError::Source(error.to_string()))?;
-            let mut result = self.keep(name, outcome, &folder.run_id, request)?;
+            let mut result = self.record_result(name, outcome, &folder.run_id, request)?;
             result.took_s = start.elapsed().as_secs_f64();
             comparison.tasks.push(result);
         }
         comparison.run.took_s = began.elapsed().as_secs_f64();
-        folder.write(&comparison)?;
+        folder.write_reports(&comparison)?;
         Ok(comparison)
     }
 
     /// What a task learns from and is judged by.
-    async fn read(&self, queries: &Queries) -> Result<Vec<ZoneViews>, TrainError> {
-        let as_known = self.source().frame(&queries.inputs, Mode::AsKnown).await?;
+    async fn read_zone_views(&self, queries: &TaskQueries) -> Result<Vec<ZoneViews>, TrainError> {
+        let as_known = self.source().read_frame(&queries.inputs, Mode::AsKnown).await?;
         let Some(truths) = &queries.truths else {
             // What is learnt from what was known is judged by it, too.
             return ZoneViews::by_zone(&as_known, &as_known);
         };
-        let came = self.source().frame(truths, Mode::AsCorrected).await?;
+        let came = self.source().read_frame(truths, Mode::AsCorrected).await?;
         let mut zones = ZoneViews::by_zone(&as_known, &came)?;
         for zone in &mut zones {
-            queries.earlier.iter().for_each(|name| zone.as_known.recall(name));
+            queries.earlier.iter().for_each(|name| zone.as_known.add_lag_column(name));
         }
         Ok(zones)
     }
 
     /// What came of a task, its best model offered to the registry.
-    fn keep(
+    fn record_result(
         &self,
         name: &str,
-        outcome: Result<(Backtest, Outcome), NotApplicable>,
+        outcome: Result<(Backtest, TrialOutcome), NotApplicable>,
         run_id: &str,
-        request: &Request,
+        request: &CompareRequest,
     ) -> Result<TaskResult, TrainError> {
-        let mut result = TaskResult::named(name);
+        let mut result = TaskResult::empty_for_task(name);
         let (backtest, outcome) = match outcome {
             Ok(done) => done,
             Err(why) => {
                 if !request.dry_run {
-                    self.found_not_applicable(name, Some(why.clone()));
+                    self.set_not_applicable(name, Some(why.clone()));
                 }
                 result.not_applicable = Some(why);
                 return Ok(result);
@@ -243,9 +250,12 @@ impl Trainer {
         if !request.dry_run {
             let who = request.who.as_deref().unwrap_or("trainer compare");
             let why = format!("best on the calibration part of run {run_id}");
-            self.found_not_applicable(name, None);
-            result.offered =
-                Some(self.settle(&backtest.champion, outcome, By { who, why: &why })?);
+            self.set_not_applicable(name, None);
+            result.offered = Some(self.submit_to_gate(
+                &backtest.champion,
+                outcome,
+                DecisionAuthor { who, why: &why },
+            )?);
         }
         result.failed = backtest.failed;
         result.no_intervals = backtest.no_intervals;
@@ -260,33 +270,38 @@ impl Trainer {
 
 /// A task's title and unit.
 #[must_use]
-pub fn facts(name: &str) -> (&'static str, &'static str) {
-    let task = tasks::all().into_iter().find(|task| task.about().name == name);
-    task.map_or((anomaly::TITLE, anomaly::UNIT), |task| (task.about().title, task.about().unit))
+pub fn title_and_unit(name: &str) -> (&'static str, &'static str) {
+    let task = tasks::all_tasks().into_iter().find(|task| task.spec().name == name);
+    task.map_or((anomaly::TASK_TITLE, anomaly::TASK_UNIT), |task| {
+        (task.spec().title, task.spec().unit)
+    })
 }
 
 /// What is the same for all tasks of a comparison.
-struct Asked<'a> {
+struct TaskComparison<'a> {
     columns: &'a BTreeSet<SmolStr>,
-    request: &'a Request,
+    request: &'a CompareRequest,
     pool: &'a ThreadPool,
     champion: Option<&'a Champion>,
 }
 
-impl Asked<'_> {
-    fn run(
+impl TaskComparison<'_> {
+    fn compare_task(
         &self,
         name: &str,
         zones: Vec<ZoneViews>,
-        settings: &Settings,
+        settings: &TrainerSettings,
         hear: &(dyn Fn(&str, usize, usize) + Sync),
-    ) -> Result<(Backtest, Outcome), NotApplicable> {
+    ) -> Result<(Backtest, TrialOutcome), NotApplicable> {
         let Self { columns, request, pool, champion } = *self;
         let models = &request.models;
         let wanted = |name: &str| models.is_empty() || models.iter().any(|own| own == name);
-        let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) else {
-            let detectors: Vec<_> =
-                detect::minutes::detectors().into_iter().filter(|d| wanted(d.name())).collect();
+        let Some(task) = tasks::all_tasks().into_iter().find(|task| task.spec().name == name)
+        else {
+            let detectors: Vec<_> = detect::sensor_faults::all_detectors()
+                .into_iter()
+                .filter(|d| wanted(d.name()))
+                .collect();
             let frames: Vec<ZoneFrame> = zones.into_iter().map(|zone| zone.as_known).collect();
             let done = std::sync::atomic::AtomicUsize::new(0);
             let hear = |step: &str| {
@@ -294,19 +309,20 @@ impl Asked<'_> {
                 hear(step, done, detectors.len());
             };
             let plan = &request.plan;
-            let backtest =
-                pool.install(|| anomaly::run(&frames, &detectors, plan, settings, &hear))?;
+            let backtest = pool.install(|| {
+                anomaly::backtest_detectors(&frames, &detectors, plan, settings, &hear)
+            })?;
             let span_ms = backtest.facts.folds.last().expect("there is a fold").spans.test;
             let own = &backtest.champion;
-            let outcome = trial::detection(&frames, span_ms, own, champion, settings)?;
+            let outcome = trial::run_detection_trial(&frames, span_ms, own, champion, settings)?;
             return Ok((backtest, outcome));
         };
         let zones: Vec<&ZoneViews> =
-            zones.iter().filter(|zone| applies(task.as_ref(), &zone.as_known)).collect();
-        let inputs = task.inputs(columns);
+            zones.iter().filter(|zone| has_task_metrics(task.as_ref(), &zone.as_known)).collect();
+        let inputs = task.input_names(columns);
         let rows = |is_wanted: &dyn Fn(&ZoneId) -> bool| {
             let own = zones.iter().copied().filter(|zone| is_wanted(zone.zone()));
-            Rows::of(task.as_ref(), own, &inputs, settings)
+            LabelledRows::from_zones(task.as_ref(), own, &inputs, settings)
         };
         let hold_out = &request.plan.hold_out;
         let (learnt, judged) = if hold_out.is_empty() {
@@ -320,30 +336,41 @@ impl Asked<'_> {
             }
             (rows(&|zone| !is_held(zone)), rows(&is_held))
         };
-        let horizon_s = task.about().horizon_s;
-        let parts = folds::folds(&learnt, &judged, horizon_s, &settings.split, &request.plan)
+        let horizon_s = task.spec().horizon_s;
+        let parts = folds::split_folds(&learnt, &judged, horizon_s, &settings.split, &request.plan)
             .map_err(|why| tasks::without_rows(task.as_ref(), &zones, why))?;
-        tasks::changes(task.as_ref(), &parts, settings)?;
+        tasks::check_target_varies(task.as_ref(), &parts, settings)?;
         let estimators: Vec<_> =
             task.estimators().into_iter().filter(|e| wanted(e.name())).collect();
-        let setup =
-            Setup { settings, limits: request.limits, pool, depth: request.depth, observe: hear };
-        let mut backtest = backtest::run(task.as_ref(), &parts, &estimators, &setup)?;
+        let setup = BacktestSetup {
+            settings,
+            limits: request.limits,
+            pool,
+            depth: request.depth,
+            observe: hear,
+        };
+        let mut backtest = backtest::run_backtest(task.as_ref(), &parts, &estimators, &setup)?;
         let spans = parts.last().expect("there is a fold").spans;
         let card = &mut backtest.champion.card;
-        card.facts.input_units = units::of(&inputs);
+        card.facts.input_units = units::input_units(&inputs);
         card.facts.settings = training_settings(settings, spans);
         let is_judged = |zone: &&ZoneViews| hold_out.is_empty() || hold_out.contains(zone.zone());
         let judged: Vec<&ZoneViews> = zones.iter().copied().filter(is_judged).collect();
         let own = &backtest.champion;
-        let outcome =
-            trial::regression(task.as_ref(), &judged, spans.test, own, champion, settings)?;
+        let outcome = trial::run_regression_trial(
+            task.as_ref(),
+            &judged,
+            spans.test,
+            own,
+            champion,
+            settings,
+        )?;
         Ok((backtest, outcome))
     }
 }
 
 /// What training depends on beside the rows, for the artifact.
-fn training_settings(settings: &Settings, spans: Spans) -> serde_json::Value {
+fn training_settings(settings: &TrainerSettings, spans: SplitSpans) -> serde_json::Value {
     serde_json::json!({
         "split": settings.split,
         "interval_level": settings.interval.level,
@@ -355,8 +382,8 @@ fn training_settings(settings: &Settings, spans: Spans) -> serde_json::Value {
 }
 
 /// Whether a zone has the metrics that the task is about.
-fn applies(task: &dyn Task, frame: &ZoneFrame) -> bool {
-    task.about().metrics.iter().all(|metric| {
+fn has_task_metrics(task: &dyn PredictionTask, frame: &ZoneFrame) -> bool {
+    task.spec().metrics.iter().all(|metric| {
         let column = frame.column(&format!("{metric}_last"));
         column.is_some_and(|values| values.iter().any(|value| value.is_finite()))
     })

@@ -3,14 +3,14 @@ use std::collections::BTreeSet;
 use feature_store::FrameQuery;
 use telemetry::SmolStr;
 
-use super::Request;
-use crate::{earlier::column_of, input::Input, tasks};
+use super::CompareRequest;
+use crate::{input::InputExpression, lag_columns::parse_lag_column, tasks};
 
 /// Rows are taken at whole minutes.
 const GRID_S: i64 = 60;
 
 /// The rows that a task needs.
-pub(super) struct Queries {
+pub(super) struct TaskQueries {
     /// What inputs are made from.
     pub(super) inputs: FrameQuery,
     /// What truths are made from; of a task without a target none.
@@ -21,12 +21,12 @@ pub(super) struct Queries {
 
 /// What to ask for, or which metric is not there. `served` are the columns of the
 /// champion in service, which is compared with.
-pub(super) fn of(
+pub(super) fn build_queries(
     name: &str,
     columns: &BTreeSet<SmolStr>,
     served: &[&str],
-    request: &Request,
-) -> Result<Queries, String> {
+    request: &CompareRequest,
+) -> Result<TaskQueries, String> {
     let query = |wanted: BTreeSet<String>, step_s: Option<i64>| FrameQuery {
         zones: (!request.zones.is_empty()).then(|| request.zones.clone()),
         from_ms: request.from_ms,
@@ -36,26 +36,31 @@ pub(super) fn of(
         version: None,
     };
     let mut named: BTreeSet<String> = served.iter().map(|column| (*column).to_owned()).collect();
-    if let Some(task) = tasks::all().into_iter().find(|task| task.about().name == name) {
+    if let Some(task) = tasks::all_tasks().into_iter().find(|task| task.spec().name == name) {
         let has = |metric: &&&str| columns.contains(format!("{metric}_last").as_str());
-        if let Some(metric) = task.about().metrics.iter().find(|metric| !has(metric)) {
+        if let Some(metric) = task.spec().metrics.iter().find(|metric| !has(metric)) {
             return Err(format!("no {metric} in these zones"));
         }
-        let anchor = task.about().anchor.map(str::to_owned);
-        for input in task.inputs(columns).into_iter().chain(anchor) {
-            named.extend(Input::parse(&input).columns().into_iter().map(str::to_owned));
+        let anchor = task.spec().reference.map(str::to_owned);
+        for input_values in task.input_names(columns).into_iter().chain(anchor) {
+            named.extend(
+                InputExpression::parse(&input_values)
+                    .source_columns()
+                    .into_iter()
+                    .map(str::to_owned),
+            );
         }
-        named.extend(task.about().metrics.iter().map(|metric| format!("{metric}_last")));
-        if let Some(metric) = task.about().present {
-            named.extend(metric.columns().map(str::to_owned));
+        named.extend(task.spec().metrics.iter().map(|metric| format!("{metric}_last")));
+        if let Some(metric) = task.spec().required_metric {
+            named.extend(metric.source_columns().map(str::to_owned));
         }
-        let wanted = named.iter().map(|name| column_of(name).0.to_owned()).collect();
-        let earlier = named.iter().filter(|name| column_of(name).1 > 0).cloned().collect();
-        let truths = task.about().truth_columns.iter().map(|column| (*column).to_owned());
+        let wanted = named.iter().map(|name| parse_lag_column(name).0.to_owned()).collect();
+        let earlier = named.iter().filter(|name| parse_lag_column(name).1 > 0).cloned().collect();
+        let truths = task.spec().truth_columns.iter().map(|column| (*column).to_owned());
         let truths = Some(query(truths.collect(), Some(GRID_S)));
-        return Ok(Queries { inputs: query(wanted, Some(GRID_S)), truths, earlier });
+        return Ok(TaskQueries { inputs: query(wanted, Some(GRID_S)), truths, earlier });
     }
     let own = columns.iter().filter(|c| c.ends_with("_last") || c.ends_with("_age_s"));
     named.extend(own.map(ToString::to_string));
-    Ok(Queries { inputs: query(named, None), truths: None, earlier: BTreeSet::new() })
+    Ok(TaskQueries { inputs: query(named, None), truths: None, earlier: BTreeSet::new() })
 }

@@ -4,17 +4,17 @@ use serde::Serialize;
 use telemetry::ZoneId;
 
 use crate::{
-    backtest::Depth,
+    backtest::ComparisonDepth,
     error::TrainError,
-    folds::{FOLDS_MAX, Plan},
+    fit_pool::FitLimits,
+    folds::{FOLDS_MAX, FoldPlan},
     tasks,
-    workers::Limits,
 };
 
 /// What to compare, and how; nothing said means everything, as the settings
 /// have it.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct CompareRequest {
     /// Names of tasks.
     pub tasks: Vec<String>,
     /// Names of models; baselines are always there.
@@ -26,13 +26,13 @@ pub struct Request {
     /// Event time, UTC ms, this and earlier.
     pub to_ms: Option<i64>,
     /// How time and zones are divided.
-    pub plan: Plan,
+    pub plan: FoldPlan,
     /// Instead of the settings' seed.
     pub seed: Option<u64>,
     /// Of the machine.
-    pub limits: Limits,
+    pub limits: FitLimits,
     /// How much is asked beside the leaderboard.
-    pub depth: Depth,
+    pub depth: ComparisonDepth,
     /// Reports go here instead of to the settings' folder.
     pub out: Option<PathBuf>,
     /// Leaves the registry as it is.
@@ -43,7 +43,7 @@ pub struct Request {
 
 /// How far a comparison has come.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct CompareProgress {
     /// The task under way.
     pub task: String,
     /// What is done or being done in it.
@@ -58,10 +58,10 @@ pub struct Progress {
     pub steps: usize,
 }
 
-impl Progress {
+impl CompareProgress {
     /// Of all tasks, 0 to 1.
     #[must_use]
-    pub fn share(&self) -> f64 {
+    pub fn completed_share(&self) -> f64 {
         let of_task = self.steps_done as f64 / self.steps.max(1) as f64;
         (self.tasks_done as f64 + of_task) / self.tasks.max(1) as f64
     }
@@ -69,7 +69,7 @@ impl Progress {
 
 /// What was asked and with what, as it stands in `run.json`.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Run {
+pub struct RunDescription {
     /// Of this program.
     pub code_version: String,
     /// When it began, UTC ms.
@@ -96,7 +96,7 @@ pub struct Run {
     pub folds: usize,
 }
 
-impl Request {
+impl CompareRequest {
     /// Refuses unknown names and numbers without meaning, before any work.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Request {
         if let Some(task) = self.tasks.iter().find(|task| !tasks::NAMES.contains(&task.as_str())) {
             return Err(TrainError::UnknownTask(task.clone()));
         }
-        let known = tasks::models();
+        let known = tasks::model_names();
         if let Some(model) = self.models.iter().find(|model| !known.contains(&model.as_str())) {
             return Err(TrainError::UnknownModel(model.clone(), known.join(", ")));
         }
@@ -127,8 +127,8 @@ impl Request {
         Ok(())
     }
 
-    pub(super) fn run(&self, seed: u64) -> Run {
-        Run {
+    pub(super) fn describe_run(&self, seed: u64) -> RunDescription {
+        RunDescription {
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: jiff::Timestamp::now().as_millisecond(),
             took_s: 0.0,

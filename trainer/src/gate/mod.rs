@@ -10,17 +10,17 @@ pub mod trial;
 pub(crate) mod units;
 
 use models::{
-    Artifact,
-    registry::{By, Entry, Verdict, What},
+    ModelArtifact,
+    registry::{DecisionAuthor, DecisionKind, DecisionRecord, GateVerdict},
 };
 use serde::Serialize;
 
 use crate::{error::TrainError, serve::Trainer};
-pub use trial::Outcome;
+pub use trial::TrialOutcome;
 
 /// What became of a model that was trained.
 #[derive(Clone, Debug, Serialize)]
-pub struct Decision {
+pub struct GateDecision {
     /// Its version in the registry.
     pub version: u64,
     /// Whether it is champion now; else it is challenger.
@@ -30,7 +30,7 @@ pub struct Decision {
     /// The champion's version, whoever it is.
     pub champion: Option<u64>,
     /// What the gate was shown.
-    pub evidence: Verdict,
+    pub evidence: GateVerdict,
 }
 
 impl Trainer {
@@ -40,34 +40,35 @@ impl Trainer {
     ///
     /// # Errors
     /// Where the registry fails; the champion stays then.
-    pub fn settle(
+    pub fn submit_to_gate(
         &self,
-        artifact: &Artifact,
-        outcome: Outcome,
-        by: By,
-    ) -> Result<Decision, TrainError> {
+        artifact: &ModelArtifact,
+        outcome: TrialOutcome,
+        by: DecisionAuthor,
+    ) -> Result<GateDecision, TrainError> {
         let (registry, task) = (self.registry(), &artifact.card.task);
-        let Outcome { trial, baseline } = outcome;
+        let TrialOutcome { trial, baseline } = outcome;
         let gate = self.settings().gate;
-        let verdict = gate.judge(&trial);
-        let is_first = registry.champion(task)?.is_none();
+        let verdict = gate.judge_trial(&trial);
+        let is_first = registry.champion_version(task)?.is_none();
         if let Some(baseline) = baseline.filter(|_| is_first && !verdict.passed) {
             let why = format!("{} is not: {}", artifact.card.model, verdict.reason());
-            let version = registry.keep(&baseline, By { why: &why, ..by })?;
-            let itself = models::registry::Trial {
+            let version = registry.add_version(&baseline, DecisionAuthor { why: &why, ..by })?;
+            let itself = models::registry::ChampionTrial {
                 losses: trial.rival_losses.clone(),
                 latency_p99_us: 0.0,
                 size_bytes: 0,
                 ..trial
             };
-            registry.propose(task, version, &gate.judge(&itself), by.who)?;
+            registry.propose_version(task, version, &gate.judge_trial(&itself), by.who)?;
         }
-        let version = registry.keep(artifact, by)?;
-        let Entry { what, why, aliases, .. } = registry.propose(task, version, &verdict, by.who)?;
+        let version = registry.add_version(artifact, by)?;
+        let DecisionRecord { what, why, aliases, .. } =
+            registry.propose_version(task, version, &verdict, by.who)?;
         self.load_champion(task)?;
-        Ok(Decision {
+        Ok(GateDecision {
             version,
-            promoted: what == What::Promoted,
+            promoted: what == DecisionKind::Promoted,
             why,
             champion: aliases.champion.map(|slot| slot.version),
             evidence: verdict,

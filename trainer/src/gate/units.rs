@@ -4,12 +4,12 @@ use telemetry::MetricTable;
 
 /// The unit of each input, in order; empty where its name tells none.
 #[must_use]
-pub(crate) fn of(inputs: &[String]) -> Vec<String> {
+pub(crate) fn input_units(inputs: &[String]) -> Vec<String> {
     let metrics = MetricTable::default();
-    inputs.iter().map(|name| unit(&metrics, name)).collect()
+    inputs.iter().map(|name| unit_of_input(&metrics, name)).collect()
 }
 
-fn unit(metrics: &MetricTable, name: &str) -> String {
+fn unit_of_input(metrics: &MetricTable, name: &str) -> String {
     // A difference is in the unit of what it is taken from.
     let name = name.split_once(" - ").map_or(name, |(left, _)| left);
     let metric = metrics
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn units() {
         let check = |name: &str, expect: &str| {
-            assert_eq!(unit(&MetricTable::default(), name), expect, "{name}");
+            assert_eq!(unit_of_input(&MetricTable::default(), name), expect, "{name}");
         };
         check("temperature_mean_1h", "°C");
         check("temperature_slope_10m", "°C/h");

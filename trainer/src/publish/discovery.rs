@@ -7,53 +7,53 @@ use telemetry::ZoneId;
 
 use super::status_topic;
 use crate::{
-    compare::facts,
-    serve::{Prediction, settings::Mqtt},
+    compare::title_and_unit,
+    serve::{Prediction, settings::PublisherSettings},
     tasks,
 };
 
 /// A task's prediction of a zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Sensor {
+pub struct DiscoverySensor {
     task: String,
     zone: ZoneId,
     unit: String,
 }
 
-impl Sensor {
+impl DiscoverySensor {
     /// The sensor that shows `said`.
     #[must_use]
-    pub fn of(said: &Prediction) -> Self {
+    pub fn from_prediction(said: &Prediction) -> Self {
         Self { task: said.task.clone(), zone: said.zone.clone(), unit: said.unit.clone() }
     }
 
     /// Where predictions go.
     #[must_use]
-    pub fn state_topic(&self, mqtt: &Mqtt) -> String {
+    pub fn state_topic(&self, mqtt: &PublisherSettings) -> String {
         format!("{}/{}/{}", mqtt.topic, self.zone, self.task)
     }
 
     /// Where its configuration goes, retained.
     #[must_use]
-    pub fn config_topic(&self, mqtt: &Mqtt) -> String {
+    pub fn config_topic(&self, mqtt: &PublisherSettings) -> String {
         let prefix = &mqtt.discovery_prefix;
-        format!("{prefix}/sensor/{}/{}/config", self.device_id(), plain(&self.task))
+        format!("{prefix}/sensor/{}/{}/config", self.device_id(), escape_topic_name(&self.task))
     }
 
     fn device_id(&self) -> String {
-        format!("microclimate_{}", plain(&self.zone.to_string()))
+        format!("microclimate_{}", escape_topic_name(&self.zone.to_string()))
     }
 
     /// Its configuration; after `expire_s` without a prediction it is
     /// unavailable.
     #[must_use]
-    pub fn config(&self, mqtt: &Mqtt, expire_s: u64) -> Value {
-        let (title, _) = facts(&self.task);
+    pub fn discovery_config(&self, mqtt: &PublisherSettings, expire_s: u64) -> Value {
+        let (title, _) = title_and_unit(&self.task);
         let device_id = self.device_id();
         let state = self.state_topic(mqtt);
         let mut config = json!({
             "name": title,
-            "unique_id": format!("{device_id}_{}", plain(&self.task)),
+            "unique_id": format!("{device_id}_{}", escape_topic_name(&self.task)),
             "state_topic": state,
             "value_template": "{{ value_json.value | round(2) }}",
             "json_attributes_topic": state,
@@ -71,7 +71,7 @@ impl Sensor {
         if let Some(class) = device_class(&self.unit) {
             config["device_class"] = class.into();
         }
-        let classes = classes(&self.task);
+        let classes = task_classes(&self.task);
         // The number of one of several classes means nothing to anybody; of two, the
         // probability of the second is worth more than its name.
         if classes.len() > 2 {
@@ -88,9 +88,9 @@ impl Sensor {
 }
 
 /// The classes of a task that is a choice between some.
-fn classes(task: &str) -> &'static [&'static str] {
-    let task = tasks::all().into_iter().find(|own| own.about().name == task);
-    task.map_or(&[], |task| task.about().classes)
+fn task_classes(task: &str) -> &'static [&'static str] {
+    let task = tasks::all_tasks().into_iter().find(|own| own.spec().name == task);
+    task.map_or(&[], |task| task.spec().classes)
 }
 
 /// Home Assistant's class of a unit, where it has one.
@@ -104,7 +104,7 @@ fn device_class(unit: &str) -> Option<&'static str> {
 
 /// A name of letters, digits, `_` and `-`, as topics of discovery must be. Two
 /// names that differ stay different: what is replaced is spelled out.
-fn plain(name: &str) -> String {
+fn escape_topic_name(name: &str) -> String {
     let spell = |c: char| match c {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' => c.to_string(),
         '/' => "_".to_owned(),
@@ -116,16 +116,16 @@ fn plain(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Settings;
+    use crate::TrainerSettings;
 
-    fn sensor(zone: &str) -> Sensor {
+    fn sensor(zone: &str) -> DiscoverySensor {
         let zone = zone.parse().unwrap();
-        Sensor { task: "temperature-10m".to_owned(), zone, unit: "°C".to_owned() }
+        DiscoverySensor { task: "temperature-10m".to_owned(), zone, unit: "°C".to_owned() }
     }
 
     #[test]
-    fn what_home_assistant_is_told() {
-        let mqtt = Settings::default().mqtt;
+    fn the_discovery_message_of_a_sensor() {
+        let mqtt = TrainerSettings::default().mqtt;
         let sensor = sensor("farm/bay-1");
         assert_eq!(sensor.state_topic(&mqtt), "predictions/farm/bay-1/temperature-10m");
         let topic = "homeassistant/sensor/microclimate_farm_bay-1/temperature-10m/config";
@@ -148,14 +148,15 @@ mod tests {
             },
             "origin": { "name": "microclimate", "sw_version": env!("CARGO_PKG_VERSION") },
         });
-        assert_eq!(sensor.config(&mqtt, 300), expect);
+        assert_eq!(sensor.discovery_config(&mqtt, 300), expect);
     }
 
     #[test]
     fn one_of_several_classes_is_shown_by_its_name() {
         let of = |task: &str, unit: &str| {
             let (task, unit) = (task.to_owned(), unit.to_owned());
-            Sensor { task, unit, ..sensor("farm/bay-1") }.config(&Settings::default().mqtt, 300)
+            DiscoverySensor { task, unit, ..sensor("farm/bay-1") }
+                .discovery_config(&TrainerSettings::default().mqtt, 300)
         };
         let class = of("heating-class", "0 heat, 1 hold, 2 cool");
         assert_eq!(class["value_template"], "{{ value_json.class }}");
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn names_stay_different() {
         for (one, other) in [("farm/bay 1", "farm/bay-1"), ("farm/é", "farm/e")] {
-            let topic = |zone| sensor(zone).config_topic(&Settings::default().mqtt);
+            let topic = |zone| sensor(zone).config_topic(&TrainerSettings::default().mqtt);
             assert_ne!(topic(one), topic(other));
             assert!(!topic(one).contains(' ') && topic(one).is_ascii());
         }

@@ -24,9 +24,9 @@ use tracing::{info, warn};
 
 use crate::{
     error::TrainError,
-    serve::{Prediction, settings::Mqtt},
+    serve::{Prediction, settings::PublisherSettings},
 };
-use discovery::Sensor;
+use discovery::DiscoverySensor;
 
 /// Messages that wait for the broker.
 const QUEUE_MAX: usize = 4096;
@@ -38,17 +38,17 @@ const SENSORS_MAX: usize = 10_000;
 
 /// Sends predictions to a broker. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Publisher(Arc<Shared>);
+pub struct Publisher(Arc<PublisherShared>);
 
 #[derive(Debug)]
-struct Shared {
-    mqtt: Mqtt,
+struct PublisherShared {
+    mqtt: PublisherSettings,
     /// A prediction that is not followed by another in so long is none any
     /// more, seconds.
     expire_s: u64,
     client: AsyncClient,
     /// What Home Assistant was told on this connection.
-    told: Mutex<BTreeSet<Sensor>>,
+    announced: Mutex<BTreeSet<DiscoverySensor>>,
     dropped: AtomicU64,
 }
 
@@ -57,17 +57,17 @@ impl Publisher {
     /// predictions come.
     ///
     /// # Errors
-    /// [`TrainError::Mqtt`] where the settings make no client.
-    pub fn new(mqtt: &Mqtt, every_s: u64) -> Result<(Self, EventLoop), TrainError> {
+    /// [`TrainError::PublisherSettings`] where the settings make no client.
+    pub fn new(mqtt: &PublisherSettings, every_s: u64) -> Result<(Self, EventLoop), TrainError> {
         let mut options = MqttOptions::new(&mqtt.client_id, (mqtt.host.as_str(), mqtt.port));
         let gone = LastWill::new(status_topic(mqtt), "offline", QoS::AtLeastOnce, true, None);
         options.set_keep_alive(30).set_last_will(gone);
         if !mqtt.user.is_empty() {
-            let password = mqtt.password.reveal().unwrap_or_default().to_owned();
+            let password = mqtt.password.expose_secret().unwrap_or_default().to_owned();
             options.set_credentials(mqtt.user.clone(), password);
         }
         if mqtt.tls.enabled {
-            let config = mqtt.tls.files().load();
+            let config = mqtt.tls.client_files().load_config();
             let config = config.map_err(|error| TrainError::Mqtt(error.to_string()))?;
             let config = TlsConfiguration::Rustls(config);
             options.set_transport(Transport::tls_with_config(config));
@@ -76,19 +76,19 @@ impl Publisher {
             .capacity(QUEUE_MAX)
             .try_build()
             .map_err(|error| TrainError::Mqtt(error.to_string()))?;
-        let shared = Shared {
+        let shared = PublisherShared {
             mqtt: mqtt.clone(),
             expire_s: 5 * every_s.max(60),
             client,
-            told: Mutex::default(),
+            announced: Mutex::default(),
             dropped: AtomicU64::new(0),
         };
         Ok((Self(Arc::new(shared)), events))
     }
 
     /// Keeps the connection until `stop`.
-    pub async fn run(&self, mut events: EventLoop, stop: CancellationToken) {
-        let Mqtt { host, port, .. } = &self.0.mqtt;
+    pub async fn run_client(&self, mut events: EventLoop, stop: CancellationToken) {
+        let PublisherSettings { host, port, .. } = &self.0.mqtt;
         let mut backoff = BACKOFF_MIN;
         loop {
             let event = tokio::select! {
@@ -99,8 +99,8 @@ impl Publisher {
                 Ok(Event::Incoming(Incoming::ConnAck(_))) => {
                     info!(host, port, "publishing predictions");
                     backoff = BACKOFF_MIN;
-                    self.told().clear();
-                    self.send(&status_topic(&self.0.mqtt), true, b"online".to_vec());
+                    self.lock_announced().clear();
+                    self.send_message(&status_topic(&self.0.mqtt), true, b"online".to_vec());
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -113,7 +113,7 @@ impl Publisher {
                 }
             }
         }
-        self.send(&status_topic(&self.0.mqtt), true, b"offline".to_vec());
+        self.send_message(&status_topic(&self.0.mqtt), true, b"offline".to_vec());
         let _ = self.0.client.try_disconnect();
         // What is under way is worth a moment.
         let _ = tokio::time::timeout(Duration::from_secs(1), async {
@@ -124,28 +124,32 @@ impl Publisher {
 
     /// Sends a prediction to its topic, without waiting; before the first of
     /// its kind, Home Assistant is told of it.
-    pub fn publish(&self, said: &Prediction) {
-        let Shared { mqtt, expire_s, .. } = &*self.0;
-        let sensor = Sensor::of(said);
+    pub fn publish_prediction(&self, said: &Prediction) {
+        let PublisherShared { mqtt, expire_s, .. } = &*self.0;
+        let sensor = DiscoverySensor::from_prediction(said);
         if !mqtt.discovery_prefix.is_empty() {
             let is_new = {
-                let mut told = self.told();
+                let mut told = self.lock_announced();
                 told.len() < SENSORS_MAX && told.insert(sensor.clone())
             };
             if is_new {
-                let config = sensor.config(mqtt, *expire_s);
-                self.send(&sensor.config_topic(mqtt), true, config.to_string().into_bytes());
+                let config = sensor.discovery_config(mqtt, *expire_s);
+                self.send_message(
+                    &sensor.config_topic(mqtt),
+                    true,
+                    config.to_string().into_bytes(),
+                );
             }
         }
         let json = serde_json::to_vec(said).expect("a prediction has a JSON form");
-        self.send(&sensor.state_topic(mqtt), false, json);
+        self.send_message(&sensor.state_topic(mqtt), false, json);
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, BTreeSet<Sensor>> {
-        self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_announced(&self) -> std::sync::MutexGuard<'_, BTreeSet<DiscoverySensor>> {
+        self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, topic: &str, retain: bool, payload: Vec<u8>) {
+    fn send_message(&self, topic: &str, retain: bool, payload: Vec<u8>) {
         let options = PublishOptions::new(QoS::AtLeastOnce).retain(retain);
         if self.0.client.try_publish(topic, payload, options).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
@@ -154,12 +158,12 @@ impl Publisher {
 
     /// Messages that were dropped because too many waited.
     #[must_use]
-    pub fn dropped(&self) -> u64 {
+    pub fn dropped_count(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
 }
 
 /// Says `online` or, left behind as the client's will, `offline`.
-fn status_topic(mqtt: &Mqtt) -> String {
+fn status_topic(mqtt: &PublisherSettings) -> String {
     format!("{}/status", mqtt.topic)
 }

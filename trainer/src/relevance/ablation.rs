@@ -1,20 +1,20 @@
-use models::{Predictor, ROWS_MIN, fit};
+use models::{Predictor, ROWS_MIN, fit_regressor};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
-    Study,
-    windows::{self, Width},
+    RelevanceStudy,
+    windows::{self, InputWindow},
 };
 use crate::backtest::{
-    Test,
-    score::{Clock, Metric},
-    table::Table,
+    SignificanceTest,
+    error_intervals::{ErrorMetric, TimeGroups},
+    table::DatasetTable,
 };
 
 /// A model fitted again without some windows.
 #[derive(Clone, Debug, Serialize)]
-pub struct Ablated {
+pub struct WindowAblation {
     /// What it did without: `7 d`, `24 h and longer`, `all windows`.
     pub without: String,
     /// The shortest of these windows, seconds.
@@ -30,75 +30,77 @@ pub struct Ablated {
     /// Of the change: 95 %, where the test part is long enough.
     pub interval: Option<[f64; 2]>,
     /// Whether the two differ, or only seem to; above 0 it is worse without.
-    pub test: Option<Test>,
+    pub test: Option<SignificanceTest>,
 }
 
 /// Windows this long and longer are long-term data, seconds.
 pub(super) const LONG_S: u64 = 86_400;
 
 /// What to do without.
-struct Variant {
+struct AblationVariant {
     without: String,
     from_s: u64,
     kept: Vec<usize>,
 }
 
-impl Study<'_> {
-    pub(super) fn ablation(
+impl RelevanceStudy<'_> {
+    pub(super) fn ablate_windows(
         &self,
         predictor: &Predictor,
-        known: &Table,
-        test: &Table,
-    ) -> Result<Vec<Ablated>, String> {
+        known: &DatasetTable,
+        test: &DatasetTable,
+    ) -> Result<Vec<WindowAblation>, String> {
         let Predictor::Regressor(full) = predictor else { return Ok(Vec::new()) };
-        let metric = Metric::named(self.task.about().metric);
-        let clock = Clock::of(&test.at_ms, self.task.about().horizon_s, self.seed);
-        let of_full = test.losses(metric, full);
+        let metric = ErrorMetric::from_name(self.task.spec().metric);
+        let clock = TimeGroups::from_times(&test.at_ms, self.task.spec().horizon_s, self.seed);
+        let of_full = test.model_losses(metric, full);
         let inputs = &known.schema.features;
-        let without = |variant: Variant| -> Result<Ablated, String> {
+        let without = |variant: AblationVariant| -> Result<WindowAblation, String> {
             let (known, test) = (known.with_inputs(&variant.kept), test.with_inputs(&variant.kept));
-            let fitted = known.dataset().and_then(|data| fit(self.estimator, &data, self.seed));
+            let fitted =
+                known.to_dataset().and_then(|data| fit_regressor(self.estimator, &data, self.seed));
             let (fitted, _) = fitted.map_err(|error| {
                 format!("{} without {}: {error}", self.estimator.name(), variant.without)
             })?;
-            let losses = test.losses(metric, &fitted);
-            let error = metric.error(&losses);
+            let losses = test.model_losses(metric, &fitted);
+            let error = metric.error_from_losses(&losses);
             let interval = clock.skill_interval(metric, &losses, &of_full);
-            Ok(Ablated {
+            Ok(WindowAblation {
                 without: variant.without,
                 from_s: variant.from_s,
                 inputs_removed: inputs.len() - variant.kept.len(),
                 inputs_left: variant.kept.len(),
                 error,
-                change: error / metric.error(&of_full) - 1.0,
+                change: error / metric.error_from_losses(&of_full) - 1.0,
                 interval: interval.map(|[low, high]| [0.0 - high, 0.0 - low]),
-                test: clock.test(&losses, &of_full),
+                test: clock.test_difference(&losses, &of_full),
             })
         };
         debug_assert!(known.y.len() >= ROWS_MIN, "the split sees to it");
-        variants(inputs).into_par_iter().map(without).collect()
+        ablation_variants(inputs).into_par_iter().map(without).collect()
     }
 }
 
 /// Each window by itself, long-term ones together, all together; only what
 /// leaves an input.
-fn variants(inputs: &[String]) -> Vec<Variant> {
-    let of_inputs: Vec<Vec<Width>> = inputs.iter().map(|input| windows::of(input)).collect();
-    let mut widths: Vec<Width> = of_inputs.iter().flatten().cloned().collect();
+fn ablation_variants(inputs: &[String]) -> Vec<AblationVariant> {
+    let of_inputs: Vec<Vec<InputWindow>> =
+        inputs.iter().map(|input| windows::input_windows(input)).collect();
+    let mut widths: Vec<InputWindow> = of_inputs.iter().flatten().cloned().collect();
     widths.sort();
     widths.dedup();
-    let without = |without: String, from_s: u64, goes: &dyn Fn(&Width) -> bool| {
+    let without = |without: String, from_s: u64, goes: &dyn Fn(&InputWindow) -> bool| {
         let kept = (0..inputs.len()).filter(|i| !of_inputs[*i].iter().any(goes)).collect();
-        Variant { without, from_s, kept }
+        AblationVariant { without, from_s, kept }
     };
-    let mut variants: Vec<Variant> = widths
+    let mut variants: Vec<AblationVariant> = widths
         .iter()
         .rev()
-        .map(|own| without(spaced(&own.name), own.seconds, &|width| width == own))
+        .map(|own| without(format_width(&own.name), own.seconds, &|width| width == own))
         .collect();
-    let long: Vec<&Width> = widths.iter().filter(|width| width.seconds >= LONG_S).collect();
+    let long: Vec<&InputWindow> = widths.iter().filter(|width| width.seconds >= LONG_S).collect();
     if let [shortest, _, ..] = long.as_slice() {
-        let name = format!("{} and longer", spaced(&shortest.name));
+        let name = format!("{} and longer", format_width(&shortest.name));
         variants.push(without(name, LONG_S, &|width| width.seconds >= LONG_S));
     }
     if let [shortest, _, ..] = widths.as_slice() {
@@ -109,7 +111,7 @@ fn variants(inputs: &[String]) -> Vec<Variant> {
 }
 
 /// `24h` as `24 h`.
-pub(super) fn spaced(width: &str) -> String {
+pub(super) fn format_width(width: &str) -> String {
     let (count, unit) = width.split_at(width.len() - 1);
     format!("{count} {}", if unit == "m" { "min" } else { unit })
 }
@@ -122,7 +124,7 @@ mod tests {
     fn what_is_left_out() {
         let check = |inputs: &[&str], expect: &[(&str, &[usize])]| {
             let inputs: Vec<String> = inputs.iter().map(|name| (*name).to_owned()).collect();
-            let found = variants(&inputs);
+            let found = ablation_variants(&inputs);
             let found: Vec<(&str, &[usize])> =
                 found.iter().map(|v| (v.without.as_str(), v.kept.as_slice())).collect();
             assert_eq!(found, expect);

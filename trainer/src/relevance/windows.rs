@@ -1,12 +1,12 @@
 use crate::{
-    earlier::column_of,
-    input::{Input, Metric},
-    width,
+    duration_name,
+    input::{InputExpression, PresentMetric},
+    lag_columns::parse_lag_column,
 };
 
 /// A window's width, from the end of a feature's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Width {
+pub(super) struct InputWindow {
     /// Seconds.
     pub(super) seconds: u64,
     /// As in names: `10m`, `7d`.
@@ -15,36 +15,40 @@ pub(super) struct Width {
 
 /// The windows that an input needs, without repetition, shortest first; none
 /// of newest values, the time of the day and the like.
-pub(super) fn of(input: &str) -> Vec<Width> {
-    let mut widths = of_input(&Input::parse(input));
+pub(super) fn input_windows(input: &str) -> Vec<InputWindow> {
+    let mut widths = collect_windows(&InputExpression::parse(input));
     widths.sort();
     widths.dedup();
     widths
 }
 
-fn of_input(input: &Input) -> Vec<Width> {
+fn collect_windows(input: &InputExpression) -> Vec<InputWindow> {
     // A present value may be the mean of a minute, which makes it no history.
-    let present = [Metric::Temperature, Metric::SoilMoisture].map(Metric::columns).concat();
+    let present = [PresentMetric::Temperature, PresentMetric::SoilMoisture]
+        .map(PresentMetric::source_columns)
+        .concat();
     match input {
-        Input::Column(name) => width(name).into_iter().collect(),
-        Input::Difference(left, right) => [of_input(left), of_input(right)].concat(),
+        InputExpression::Column(name) => column_window(name).into_iter().collect(),
+        InputExpression::Difference(left, right) => {
+            [collect_windows(left), collect_windows(right)].concat()
+        }
         other => {
-            let columns = other.columns().into_iter().filter(|name| !present.contains(name));
-            columns.filter_map(width).collect()
+            let columns = other.source_columns().into_iter().filter(|name| !present.contains(name));
+            columns.filter_map(column_window).collect()
         }
     }
 }
 
 /// How far back a column reaches: its window, and how long ago it is looked up.
-fn width(column: &str) -> Option<Width> {
-    let (column, ago_s) = column_of(column);
+fn column_window(column: &str) -> Option<InputWindow> {
+    let (column, ago_s) = parse_lag_column(column);
     let window = column.rsplit('_').next()?;
-    match (width::seconds(window), ago_s) {
+    match (duration_name::parse_seconds(window), ago_s) {
         (None, 0) => None,
-        (Some(seconds), 0) => Some(Width { seconds, name: window.to_owned() }),
+        (Some(seconds), 0) => Some(InputWindow { seconds, name: window.to_owned() }),
         (seconds, ago_s) => {
             let seconds = seconds.unwrap_or_default() + ago_s.unsigned_abs();
-            Some(Width { seconds, name: width::named(seconds) })
+            Some(InputWindow { seconds, name: duration_name::format_seconds(seconds) })
         }
     }
 }
@@ -56,7 +60,8 @@ mod tests {
     #[test]
     fn widths_are_read_from_names() {
         let check = |input: &str, expect: &[&str]| {
-            let names: Vec<String> = of(input).into_iter().map(|width| width.name).collect();
+            let names: Vec<String> =
+                input_windows(input).into_iter().map(|width| width.name).collect();
             assert_eq!(names, expect, "{input}");
         };
         check("temperature_mean_10m", &["10m"]);

@@ -1,23 +1,23 @@
 use std::fmt::Write;
 
-use crate::{backtest::Entry, compare::Comparison};
+use crate::{backtest::LeaderboardEntry, compare::ModelComparison};
 
-const HEAD: &str = "task,model,metric,value,value_low,value_high,baseline_value,skill,skill_low,skill_high,\
+const CSV_HEADER: &str = "task,model,metric,value,value_low,value_high,baseline_value,skill,skill_low,skill_high,\
 dm_statistic,dm_p,is_baseline,is_champion,coverage,half_width,fit_s,predict_us,predict_us_p99,size_bytes,rows,rows_offered";
 
 /// The leaderboards as one table; what is not known is empty.
-pub(super) fn table(comparison: &Comparison) -> String {
-    let mut text = format!("{HEAD}\n");
+pub(super) fn leaderboard_csv(comparison: &ModelComparison) -> String {
+    let mut text = format!("{CSV_HEADER}\n");
     for task in &comparison.tasks {
         for entry in &task.leaderboard {
             let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
-            let _ = writeln!(text, "{},{}", task.task, line(entry, is_champion));
+            let _ = writeln!(text, "{},{}", task.task, csv_line(entry, is_champion));
         }
     }
     text
 }
 
-fn line(entry: &Entry, is_champion: bool) -> String {
+fn csv_line(entry: &LeaderboardEntry, is_champion: bool) -> String {
     let optional = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
     let low = |interval: Option<[f64; 2]>| optional(interval.map(|[low, _]| low));
     let high = |interval: Option<[f64; 2]>| optional(interval.map(|[_, high]| high));

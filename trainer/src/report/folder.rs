@@ -6,11 +6,11 @@ use std::{
 use serde_json::{Map, json};
 
 use super::{csv, html, markdown};
-use crate::{compare::Comparison, error::TrainError};
+use crate::{compare::ModelComparison, error::TrainError};
 
 /// `<reports>/<run id>/`.
 #[derive(Clone, Debug)]
-pub(crate) struct Folder {
+pub(crate) struct ReportFolder {
     pub(crate) run_id: String,
     pub(crate) path: PathBuf,
     reports: PathBuf,
@@ -19,12 +19,12 @@ pub(crate) struct Folder {
 /// Runs that begin in one second.
 const SAME_SECOND_MAX: u32 = 100;
 
-impl Folder {
+impl ReportFolder {
     /// Makes a new one, before any work whose report it is to hold.
     ///
     /// # Errors
     /// [`TrainError::Report`].
-    pub(crate) fn make(reports: &Path) -> Result<Self, TrainError> {
+    pub(crate) fn create_new(reports: &Path) -> Result<Self, TrainError> {
         let failed =
             |path: &Path, source| TrainError::Report { path: path.display().to_string(), source };
         fs::create_dir_all(reports).map_err(|source| failed(reports, source))?;
@@ -46,17 +46,17 @@ impl Folder {
     ///
     /// # Errors
     /// [`TrainError::Report`].
-    pub(crate) fn write(&self, comparison: &Comparison) -> Result<(), TrainError> {
+    pub(crate) fn write_reports(&self, comparison: &ModelComparison) -> Result<(), TrainError> {
         let pretty = |value: &serde_json::Value| {
             serde_json::to_string_pretty(value).expect("a value has a JSON form")
         };
         let leaderboard = serde_json::to_value(comparison).expect("a comparison has a JSON form");
         let files = [
-            ("report.html", html::page(comparison)),
-            ("report.md", markdown::page(comparison)),
-            ("leaderboard.csv", csv::table(comparison)),
+            ("report.html", html::html_page(comparison)),
+            ("report.md", markdown::markdown_page(comparison)),
+            ("leaderboard.csv", csv::leaderboard_csv(comparison)),
             ("leaderboard.json", pretty(&leaderboard)),
-            ("run.json", pretty(&run(comparison))),
+            ("run.json", pretty(&run_json(comparison))),
         ];
         for (name, content) in files {
             let path = self.path.join(name);
@@ -79,7 +79,7 @@ impl Folder {
 }
 
 /// What was asked, and which rows it came to.
-fn run(comparison: &Comparison) -> serde_json::Value {
+fn run_json(comparison: &ModelComparison) -> serde_json::Value {
     let mut tasks = Map::new();
     for task in &comparison.tasks {
         let facts = json!({

@@ -1,16 +1,16 @@
 use std::fmt::Write;
 
 use super::{
-    terminal::{HEAD, cells},
-    words,
+    sentences,
+    terminal::{HEADINGS, leaderboard_cells},
 };
 use crate::{
-    compare::{Comparison, TaskResult},
-    folds::time,
+    compare::{ModelComparison, TaskResult},
+    folds::format_time,
 };
 
 /// The report as Markdown.
-pub(super) fn page(comparison: &Comparison) -> String {
+pub(super) fn markdown_page(comparison: &ModelComparison) -> String {
     let mut text = format!("# Models compared, run {}\n", comparison.run_id);
     text.push_str(
         "\nEach model was fitted on the first part of the time, chosen on the second, and judged \
@@ -20,36 +20,50 @@ pub(super) fn page(comparison: &Comparison) -> String {
          the 90 % interval unless the settings say another level.\n",
     );
     for task in &comparison.tasks {
-        let _ = write!(text, "\n## {}: {}\n\n{}\n", task.task, task.title, words::verdict(task));
+        let _ = write!(
+            text,
+            "\n## {}: {}\n\n{}\n",
+            task.task,
+            task.title,
+            sentences::task_verdict(task)
+        );
         if task.not_applicable.is_none() {
-            section(&mut text, task);
+            write_task(&mut text, task);
         }
     }
     text
 }
 
-fn section(text: &mut String, task: &TaskResult) {
-    let quantity = words::quantity(task);
-    let _ = writeln!(text, "\n{}: {}.\n", words::capital(quantity), words::metric(task));
-    let _ = writeln!(text, "| {} |", HEAD.join(" | ").replace("error", quantity));
-    let _ = writeln!(text, "|---|{}---|", "---:|".repeat(HEAD.len() - 2));
+fn write_task(text: &mut String, task: &TaskResult) {
+    let quantity = sentences::quantity_name(task);
+    let _ = writeln!(
+        text,
+        "\n{}: {}.\n",
+        sentences::capitalise_first(quantity),
+        sentences::describe_metric(task)
+    );
+    let _ = writeln!(text, "| {} |", HEADINGS.join(" | ").replace("error", quantity));
+    let _ = writeln!(text, "|---|{}---|", "---:|".repeat(HEADINGS.len() - 2));
     for entry in &task.leaderboard {
-        let _ = writeln!(text, "| {} |", cells(task, entry).join(" | "));
+        let _ = writeln!(text, "| {} |", leaderboard_cells(task, entry).join(" | "));
     }
-    for line in [words::no_intervals(task), words::scores(task)].into_iter().flatten() {
+    for line in [sentences::describe_missing_intervals(task), sentences::describe_scores(task)]
+        .into_iter()
+        .flatten()
+    {
         let _ = writeln!(text, "\n{line}");
     }
     for (model, why) in &task.failed {
         let _ = writeln!(text, "\n{model} could not be fitted: {why}");
     }
     if let Some(decision) = &task.offered {
-        let _ = writeln!(text, "\n{}", words::decision(decision));
+        let _ = writeln!(text, "\n{}", sentences::describe_decision(decision));
     }
-    if let Some(thinned) = words::thinned(task) {
+    if let Some(thinned) = sentences::describe_thinning(task) {
         let _ = writeln!(text, "\n{thinned}");
     }
     for (number, fold) in task.facts.folds.iter().enumerate() {
-        let span = |(from, to): (i64, i64)| format!("{} – {}", time(from), time(to));
+        let span = |(from, to): (i64, i64)| format!("{} – {}", format_time(from), format_time(to));
         let _ = writeln!(
             text,
             "\nFold {}: train {} ({} rows), calibration {} ({}), test {} ({}).",
@@ -63,10 +77,15 @@ fn section(text: &mut String, task: &TaskResult) {
         );
     }
     if let Some(leakage) = &task.leakage {
-        let _ = writeln!(text, "\n### Leakage self-test\n\n{}\n", words::leakage_verdict(leakage));
+        let _ =
+            writeln!(text, "\n### Leakage self-test\n\n{}\n", sentences::leakage_verdict(leakage));
         let _ = writeln!(text, "| {} | skill (95 %) |\n|---|---:|", leakage.model);
-        for (what, skill) in words::leakage(leakage) {
-            let _ = writeln!(text, "| {what} | {} |", words::skill(skill.value, skill.interval));
+        for (what, skill) in sentences::leakage_skills(leakage) {
+            let _ = writeln!(
+                text,
+                "| {what} | {} |",
+                sentences::format_skill(skill.value, skill.interval)
+            );
         }
     }
     if let Some(relevance) = &task.relevance {
@@ -77,7 +96,7 @@ fn section(text: &mut String, task: &TaskResult) {
                 writeln!(text, "\n| fitted without | error | change | p |\n|---|---:|---:|---:|");
         }
         for own in &relevance.ablation {
-            let p = words::p(own.test);
+            let p = sentences::format_p_value(own.test);
             let change = percent(own.change);
             let _ = writeln!(text, "| {} | {:.4} | {change} | {p} |", own.without, own.error);
         }

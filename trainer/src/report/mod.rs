@@ -11,12 +11,12 @@ mod csv;
 mod folder;
 mod html;
 mod markdown;
+mod sentences;
 mod svg;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod words;
 
-pub(crate) use folder::Folder;
-pub(crate) use svg::number;
-pub use terminal::{relevance, terminal};
+pub(crate) use folder::ReportFolder;
+pub(crate) use svg::format_number;
+pub use terminal::{relevance_report, terminal_report};

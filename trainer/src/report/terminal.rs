@@ -2,10 +2,10 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
-use super::words;
-use crate::{backtest::Entry, compare::TaskResult};
+use super::sentences;
+use crate::{backtest::LeaderboardEntry, compare::TaskResult};
 
-pub(super) const HEAD: [&str; 10] = [
+pub(super) const HEADINGS: [&str; 10] = [
     "model",
     "error",
     "skill (95 %)",
@@ -19,7 +19,7 @@ pub(super) const HEAD: [&str; 10] = [
 ];
 
 /// What stands in the columns of [`HEAD`].
-pub(super) fn cells(task: &TaskResult, entry: &Entry) -> [String; 10] {
+pub(super) fn leaderboard_cells(task: &TaskResult, entry: &LeaderboardEntry) -> [String; 10] {
     let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
     let note = match (is_champion, entry.is_baseline) {
         (true, true) => "champion, baseline",
@@ -35,9 +35,9 @@ pub(super) fn cells(task: &TaskResult, entry: &Entry) -> [String; 10] {
     [
         entry.model.clone(),
         format!("{:.4}", entry.value),
-        words::skill(entry.skill, entry.skill_interval),
-        words::p(entry.test),
-        entry.coverage.map_or(String::new(), words::percent),
+        sentences::format_skill(entry.skill, entry.skill_interval),
+        sentences::format_p_value(entry.test),
+        entry.coverage.map_or(String::new(), sentences::format_percent),
         format!("{:.2}", entry.fit_s),
         latency,
         format!("{:.1}", entry.size_bytes as f64 / 1000.0),
@@ -48,23 +48,27 @@ pub(super) fn cells(task: &TaskResult, entry: &Entry) -> [String; 10] {
 
 /// A task's leaderboard for the terminal.
 #[must_use]
-pub fn terminal(task: &TaskResult) -> String {
+pub fn terminal_report(task: &TaskResult) -> String {
     if let Some(why) = &task.not_applicable {
         return format!("{}: not applicable: {why}", task.task);
     }
-    let mut table = plain();
-    table.set_header(HEAD);
+    let mut table = new_table();
+    table.set_header(HEADINGS);
     for entry in &task.leaderboard {
-        table.add_row(cells(task, entry));
+        table.add_row(leaderboard_cells(task, entry));
     }
-    right(&mut table, HEAD.len() - 1);
-    let mut text = format!("{}: {} ({})\n{table}", task.task, task.title, words::metric(task));
-    let _ = write!(text, "\n{}", words::verdict(task));
-    for line in [words::no_intervals(task), words::scores(task)].into_iter().flatten() {
+    align_right(&mut table, HEADINGS.len() - 1);
+    let mut text =
+        format!("{}: {} ({})\n{table}", task.task, task.title, sentences::describe_metric(task));
+    let _ = write!(text, "\n{}", sentences::task_verdict(task));
+    for line in [sentences::describe_missing_intervals(task), sentences::describe_scores(task)]
+        .into_iter()
+        .flatten()
+    {
         let _ = write!(text, "\n{line}");
     }
     if let Some(leakage) = &task.leakage {
-        let _ = write!(text, "\n{}", words::leakage_verdict(leakage));
+        let _ = write!(text, "\n{}", sentences::leakage_verdict(leakage));
     }
     if let Some(relevance) = &task.relevance {
         let _ = write!(text, "\nLong-term data, {}: {}", relevance.model, relevance.answer);
@@ -73,7 +77,7 @@ pub fn terminal(task: &TaskResult) -> String {
         let _ = write!(text, "\n{model} could not be fitted: {why}");
     }
     if let Some(decision) = &task.offered {
-        let _ = write!(text, "\n{}", words::decision(decision));
+        let _ = write!(text, "\n{}", sentences::describe_decision(decision));
     }
     text
 }
@@ -83,7 +87,7 @@ const GROUPS_MAX: usize = 15;
 
 /// What a task's model rests on, for the terminal.
 #[must_use]
-pub fn relevance(task: &TaskResult) -> String {
+pub fn relevance_report(task: &TaskResult) -> String {
     if let Some(why) = &task.not_applicable {
         return format!("{}: not applicable: {why}", task.task);
     }
@@ -94,12 +98,12 @@ pub fn relevance(task: &TaskResult) -> String {
     let range = |interval: Option<[f64; 2]>| {
         interval.map_or(String::new(), |[a, b]| format!("{} to {}", percent(a), percent(b)))
     };
-    let mut groups = plain();
+    let mut groups = new_table();
     groups.set_header(["error without", "95 %", "inputs that say the same"]);
     for group in found.groups.iter().take(GROUPS_MAX) {
         groups.add_row([percent(group.rise), range(group.interval), group.inputs.join("\n")]);
     }
-    let mut windows = plain();
+    let mut windows = new_table();
     windows.set_header(["fitted without", "inputs", "error", "change", "95 %", "p"]);
     for own in &found.ablation {
         windows.add_row([
@@ -108,24 +112,24 @@ pub fn relevance(task: &TaskResult) -> String {
             format!("{:.4}", own.error),
             percent(own.change),
             range(own.interval),
-            words::p(own.test),
+            sentences::format_p_value(own.test),
         ]);
     }
-    right(&mut windows, 6);
+    align_right(&mut windows, 6);
     format!(
         "{}: what {} rests on ({} test rows, shuffled)\n{groups}\nwindows, refitted without\n{windows}\n{}",
         task.task, found.model, found.rows, found.answer
     )
 }
 
-fn plain() -> Table {
+fn new_table() -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY);
     table
 }
 
 /// All columns but the first and the last read like numbers.
-fn right(table: &mut Table, columns: usize) {
+fn align_right(table: &mut Table, columns: usize) {
     for column in 1..columns {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
-use super::{Folder, csv, html, markdown, relevance, terminal};
+use super::{ReportFolder, csv, html, markdown, relevance_report, terminal_report};
 use crate::{
     backtest::fixture,
-    compare::{Comparison, TaskResult},
+    compare::{ModelComparison, TaskResult},
 };
 
 /// A small comparison whose times and sizes, which differ from machine to
 /// machine, are set.
-fn comparison() -> Comparison {
-    let backtest = fixture::backtest(&["ridge", "decision tree"], false, 2, 2);
+fn sample_comparison() -> ModelComparison {
+    let backtest = fixture::run_backtest(&["ridge", "decision tree"], false, 2, 2);
     let mut leaderboard = backtest.leaderboard;
     for (entry, i) in leaderboard.iter_mut().zip(1_u32..) {
         entry.fit_s = f64::from(i) / 10.0;
@@ -27,17 +27,17 @@ fn comparison() -> Comparison {
         leakage: backtest.leakage,
         relevance: backtest.relevance,
         took_s: 1.5,
-        ..TaskResult::named("temperature-10m")
+        ..TaskResult::empty_for_task("temperature-10m")
     };
     let watering = TaskResult {
         not_applicable: Some("no soil_moisture in these zones".to_owned().into()),
-        ..TaskResult::named("watering")
+        ..TaskResult::empty_for_task("watering")
     };
-    let mut comparison = Comparison {
+    let mut comparison = ModelComparison {
         run_id: "20130826T000000Z".to_owned(),
         dir: PathBuf::from("reports/20130826T000000Z"),
         tasks: vec![temperature, watering],
-        ..Comparison::default()
+        ..ModelComparison::default()
     };
     comparison.run.started_ms = 1_377_475_200_000;
     comparison
@@ -45,25 +45,25 @@ fn comparison() -> Comparison {
 
 #[test]
 fn reports_are_as_they_were() {
-    let comparison = comparison();
-    insta::assert_snapshot!("markdown", markdown::page(&comparison));
-    insta::assert_snapshot!("html", html::page(&comparison));
-    let texts: Vec<String> = comparison.tasks.iter().map(terminal).collect();
+    let comparison = sample_comparison();
+    insta::assert_snapshot!("markdown", markdown::markdown_page(&comparison));
+    insta::assert_snapshot!("html", html::html_page(&comparison));
+    let texts: Vec<String> = comparison.tasks.iter().map(terminal_report).collect();
     insta::assert_snapshot!("terminal", texts.join("\n\n"));
-    insta::assert_snapshot!("relevance", relevance(&comparison.tasks[0]));
+    insta::assert_snapshot!("relevance", relevance_report(&comparison.tasks[0]));
 }
 
 #[test]
-fn where_there_are_no_intervals_it_is_said_why() {
-    let mut task = comparison().tasks.remove(0);
-    assert!(terminal(&task).contains("More scores of ridge (95 %): bias "));
+fn reports_say_why_there_are_no_intervals() {
+    let mut task = sample_comparison().tasks.remove(0);
+    assert!(terminal_report(&task).contains("More scores of ridge (95 %): bias "));
     task.no_intervals = Some("the test part is a minute".to_owned());
     for entry in &mut task.leaderboard {
         entry.score_intervals.clear();
     }
-    let terminal = terminal(&task);
-    let comparison = Comparison { tasks: vec![task], ..Comparison::default() };
-    for text in [&terminal, &markdown::page(&comparison), &html::page(&comparison)] {
+    let terminal = terminal_report(&task);
+    let comparison = ModelComparison { tasks: vec![task], ..ModelComparison::default() };
+    for text in [&terminal, &markdown::markdown_page(&comparison), &html::html_page(&comparison)] {
         assert!(text.contains("No intervals and no tests: the test part is a minute."), "{text}");
     }
     assert!(terminal.contains("More scores of ridge: bias "), "{terminal}");
@@ -71,7 +71,7 @@ fn where_there_are_no_intervals_it_is_said_why() {
 
 #[test]
 fn the_page_is_complete_in_itself_and_no_name_becomes_markup() {
-    let page = html::page(&comparison());
+    let page = html::html_page(&sample_comparison());
     for part in ["http:", "https:", "<script", "src=", "@import", "url(", "oracle <b>", "NaN"] {
         assert!(!page.contains(part), "{part}");
     }
@@ -83,7 +83,7 @@ fn the_page_is_complete_in_itself_and_no_name_becomes_markup() {
 
 #[test]
 fn tables_have_a_value_for_each_heading() {
-    let table = csv::table(&comparison());
+    let table = csv::leaderboard_csv(&sample_comparison());
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 5, "a heading, two baselines, two models");
     let columns = |line: &str| line.split(',').count();
@@ -94,10 +94,11 @@ fn tables_have_a_value_for_each_heading() {
 #[test]
 fn a_run_folder_is_new_and_whole_before_it_is_the_latest() {
     let reports = tempfile::tempdir().unwrap();
-    let (first, second) = (Folder::make(reports.path()), Folder::make(reports.path()));
+    let (first, second) =
+        (ReportFolder::create_new(reports.path()), ReportFolder::create_new(reports.path()));
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_ne!(first.path, second.path);
-    second.write(&comparison()).unwrap();
+    second.write_reports(&sample_comparison()).unwrap();
     let read = |path: PathBuf| -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
     };

@@ -20,7 +20,7 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static str, Problem> {
     if !NAMES.iter().any(|name| trainer.champion(name).is_some()) {
         let hint = "`trainer compare` trains and chooses one";
-        return Err(Problem::unavailable("no task has a champion yet").hint(hint));
+        return Err(Problem::unavailable("no task has a champion yet").with_hint(hint));
     }
     match trainer.zones().await {
         Ok(_) => Ok("ready"),
@@ -32,5 +32,5 @@ pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static st
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(trainer): State<Trainer>) -> impl IntoResponse {
-    prometheus::answer(trainer.metrics())
+    prometheus::metrics_response(trainer.metrics())
 }

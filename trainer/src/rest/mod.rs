@@ -24,20 +24,20 @@ use crate::{
 
 /// All paths of the trainer, to be merged with those of other services.
 pub fn routes(trainer: Trainer) -> Router {
-    Router::from(paths().with_state(trainer))
+    Router::from(api_routes().with_state(trainer))
 }
 
 /// The paths of a trainer that runs by itself.
 pub fn service_routes(trainer: Trainer) -> Router {
-    let operation = Router::from(operation_paths().with_state(trainer.clone()));
-    routes(trainer).merge(operation).merge(service::openapi::routes(openapi()))
+    let operation = Router::from(operation_routes().with_state(trainer.clone()));
+    routes(trainer).merge(operation).merge(service::openapi::openapi_routes(openapi()))
 }
 
 /// The description of all paths, in the form of OpenAPI 3.1.
 #[must_use]
 pub fn openapi() -> OpenApi {
-    let mut document = paths().into_openapi();
-    document.merge(operation_paths().into_openapi());
+    let mut document = api_routes().into_openapi();
+    document.merge(operation_routes().into_openapi());
     "Microclimate trainer".clone_into(&mut document.info.title);
     document.info.description = Some(
         "Predictions of the champions, their models, versions and scores; the same as the Open \
@@ -48,7 +48,7 @@ pub fn openapi() -> OpenApi {
     document
 }
 
-fn paths() -> OpenApiRouter<Trainer> {
+fn api_routes() -> OpenApiRouter<Trainer> {
     OpenApiRouter::new()
         .routes(routes!(predict::asked, predict::posted))
         .routes(routes!(models::tasks))
@@ -56,10 +56,10 @@ fn paths() -> OpenApiRouter<Trainer> {
         .routes(routes!(models::versions))
         .routes(routes!(models::log))
         .routes(routes!(models::scores))
-        .merge(inference::paths())
+        .merge(inference::inference_routes())
 }
 
-fn operation_paths() -> OpenApiRouter<Trainer> {
+fn operation_routes() -> OpenApiRouter<Trainer> {
     OpenApiRouter::new()
         .routes(routes!(health::metrics))
         .routes(routes!(health::healthz))
@@ -67,21 +67,21 @@ fn operation_paths() -> OpenApiRouter<Trainer> {
 }
 
 /// An error of a prediction as clients see it.
-fn problem(error: PredictError) -> Problem {
+fn prediction_problem(error: PredictError) -> Problem {
     let text = error.to_string();
     match error {
         PredictError::UnknownTask(_) => Problem::not_found(text)
-            .coded("unknown_task")
-            .hint(format!("the tasks are {}", NAMES.join(", "))),
+            .with_code("unknown_task")
+            .with_hint(format!("the tasks are {}", NAMES.join(", "))),
         PredictError::UnknownZone(_) => Problem::not_found(text)
-            .coded("unknown_zone")
-            .hint("GET /v1/zones of the feature store lists them"),
+            .with_code("unknown_zone")
+            .with_hint("GET /v1/zones of the feature store lists them"),
         PredictError::NoChampion { not_applicable, .. } => {
             let trains = || "`trainer compare` trains and chooses one".to_owned();
             let hint = not_applicable.and_then(|own| own.hint).unwrap_or_else(trains);
-            Problem::unavailable(text).coded("no_champion").hint(hint)
+            Problem::unavailable(text).with_code("no_champion").with_hint(hint)
         }
-        PredictError::NotApplicable { .. } => Problem::conflict(text).coded("not_applicable"),
+        PredictError::NotApplicable { .. } => Problem::conflict(text).with_code("not_applicable"),
         PredictError::Train(error) => Problem::internal(error),
     }
 }

@@ -7,16 +7,16 @@ use axum::{
     extract::{Path, State},
 };
 use models::{
-    artifact::profile::Range,
-    registry::{Aliases, Entry, Verdict},
+    artifact::input_profile::InputRange,
+    registry::{DecisionRecord, GateVerdict, ModelAliases},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use service::rest::{Params, Problem, ProblemAnswer};
+use service::rest::{Problem, ProblemAnswer, QueryParams};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    compare::facts,
+    compare::title_and_unit,
     error::TrainError,
     score::Score,
     serve::{Champion, Trainer},
@@ -65,7 +65,7 @@ struct TaskChampion {
     responses((status = 200, body = Tasks)))]
 pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Tasks> {
     let line = |task| {
-        let (title, unit) = facts(task);
+        let (title, unit) = title_and_unit(task);
         let champion = trainer.champion(task).map(|champion| {
             let card = &champion.artifact.card;
             TaskChampion {
@@ -74,7 +74,7 @@ pub(super) async fn tasks(State(trainer): State<Trainer>) -> Json<Tasks> {
                 metrics: card.metrics.clone(),
             }
         });
-        let not_applicable = trainer.not_applicable(task).map(|own| own.why);
+        let not_applicable = trainer.not_applicable_reason(task).map(|own| own.why);
         TaskLine { task, title, unit, champion, not_applicable }
     };
     Json(Tasks { tasks: NAMES.into_iter().map(line).collect() })
@@ -131,11 +131,11 @@ struct ModelInput {
     unit: Option<String>,
     /// In training: `low`, `median`, `high`, and the share that was `missing`.
     #[schema(value_type = Option<BTreeMap<String, f64>>)]
-    range: Option<Range>,
+    range: Option<InputRange>,
 }
 
 impl Model {
-    fn of(champion: &Champion, refused: Option<String>) -> Self {
+    fn from_champion(champion: &Champion, refused: Option<String>) -> Self {
         let card = &champion.artifact.card;
         let facts = &card.facts;
         let input = |(number, name): (usize, &String)| ModelInput {
@@ -148,7 +148,7 @@ impl Model {
             model: card.model.clone(),
             version: champion.version,
             inputs: card.schema.features.iter().enumerate().map(input).collect(),
-            schema_hash: card.schema.hash(),
+            schema_hash: card.schema.schema_hash(),
             unit: card.unit.clone(),
             classes: facts.classes.clone(),
             trained_ms: card.trained_ms,
@@ -171,7 +171,7 @@ impl Model {
 pub(super) async fn models(State(trainer): State<Trainer>) -> Json<Models> {
     let model = |name| {
         let champion = trainer.champion(name)?;
-        Some(Model::of(&champion, trainer.refusal(name)))
+        Some(Model::from_champion(&champion, trainer.refusal_reason(name)))
     };
     Json(Models { models: NAMES.into_iter().filter_map(model).collect() })
 }
@@ -182,7 +182,7 @@ pub(super) struct Versions {
     task: &'static str,
     /// `champion` and `challenger`, the champions `before`, and the `newest` version.
     #[schema(value_type = Object)]
-    aliases: Aliases,
+    aliases: ModelAliases,
     versions: Vec<Version>,
 }
 
@@ -211,7 +211,7 @@ struct KeptVersion {
     size_bytes: usize,
     /// What the gate was shown, and said.
     #[schema(value_type = Option<Object>)]
-    verdict: Option<Verdict>,
+    verdict: Option<GateVerdict>,
 }
 
 /// All versions of a task.
@@ -222,21 +222,21 @@ pub(super) async fn versions(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
 ) -> Result<Json<Versions>, Problem> {
-    let task = known(&task)?;
-    let listed = blocking(move || {
+    let task = find_task_name(&task)?;
+    let listed = run_blocking(move || {
         let registry = trainer.registry();
-        let aliases = registry.aliases(task)?;
+        let aliases = registry.current_aliases(task)?;
         let mut versions = Vec::new();
-        for version in registry.versions(task)? {
+        for version in registry.list_versions(task)? {
             // A version that is refused is listed as such.
-            versions.push(match registry.card(task, version) {
+            versions.push(match registry.load_card(task, version) {
                 Ok((card, size_bytes)) => Version::Kept(Box::new(KeptVersion {
                     version,
                     model: card.model,
                     trained_ms: card.trained_ms,
                     metrics: card.metrics,
                     size_bytes,
-                    verdict: registry.verdict(task, version)?,
+                    verdict: registry.last_verdict(task, version)?,
                 })),
                 Err(error) => Version::Refused { version, refused: error.to_string() },
             });
@@ -249,7 +249,7 @@ pub(super) async fn versions(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Last {
+pub(super) struct DecisionLogQuery {
     /// At most this many, at most 1000; 50 without it.
     limit: Option<usize>,
 }
@@ -260,26 +260,28 @@ pub(super) struct Decisions {
     /// Each with `number`, `at_ms`, `who`, `what`, `version`, `why`, `evidence` where
     /// the gate was asked, and the `aliases` after it.
     #[schema(value_type = Vec<Object>)]
-    log: Vec<Entry>,
+    log: Vec<DecisionRecord>,
 }
 
 /// The newest decisions about a task: when, who, what and why.
 #[utoipa::path(get, path = "/v1/models/{task}/log", tag = "models",
-    params(("task" = String, Path, example = "temperature-10m"), Last),
+    params(("task" = String, Path, example = "temperature-10m"), DecisionLogQuery),
     responses((status = 200, body = Decisions), (status = 400, body = ProblemAnswer),
         (status = 404, body = ProblemAnswer)))]
 pub(super) async fn log(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-    Params(Last { limit }): Params<Last>,
+    QueryParams(DecisionLogQuery { limit }): QueryParams<DecisionLogQuery>,
 ) -> Result<Json<Decisions>, Problem> {
-    let task = known(&task)?;
+    let task = find_task_name(&task)?;
     let limit = limit.unwrap_or(50);
     if limit > ENTRIES_MAX {
         let what = format!("limit {limit}, expected at most {ENTRIES_MAX}");
         return Err(Problem::bad_request(what));
     }
-    let read = blocking(move || Ok(Decisions { log: trainer.registry().log(task, limit)? }));
+    let read = run_blocking(move || {
+        Ok(Decisions { log: trainer.registry().recent_decisions(task, limit)? })
+    });
     read.await.map(Json)
 }
 
@@ -293,18 +295,18 @@ pub(super) struct Scores {
 #[utoipa::path(get, path = "/v1/scores", tag = "models",
     responses((status = 200, body = Scores)))]
 pub(super) async fn scores(State(trainer): State<Trainer>) -> Json<Scores> {
-    Json(Scores { scores: trainer.scores().all() })
+    Json(Scores { scores: trainer.scores().all_scores() })
 }
 
-fn known(task: &str) -> Result<&'static str, Problem> {
+fn find_task_name(task: &str) -> Result<&'static str, Problem> {
     NAMES.into_iter().find(|name| *name == task).ok_or_else(|| {
         Problem::not_found(format!("there is no task `{task}`"))
-            .coded("unknown_task")
-            .hint(format!("the tasks are {}", NAMES.join(", ")))
+            .with_code("unknown_task")
+            .with_hint(format!("the tasks are {}", NAMES.join(", ")))
     })
 }
 
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TrainError> + Send + 'static,
 ) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await.map_err(Problem::internal)?;

@@ -5,18 +5,18 @@ use axum::{
     extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
-use service::rest::{Body, Params, Problem, ProblemAnswer};
+use service::rest::{JsonBody, Problem, ProblemAnswer, QueryParams};
 use telemetry::ZoneId;
 use utoipa::{IntoParams, ToSchema};
 
-use super::problem;
+use super::prediction_problem;
 use crate::serve::{Prediction, Trainer, ZONES_MAX};
 
 /// A request: one `zone`, or many `zones`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Asked {
+pub(super) struct PredictQuery {
     /// The zone; the answer is its prediction.
     #[param(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
@@ -30,7 +30,7 @@ pub(super) struct Asked {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = PredictRequest)]
-pub(super) struct Posted {
+pub(super) struct PredictRequest {
     /// The zone; the answer is its prediction.
     #[schema(value_type = Option<String>, example = "farm/bay-1")]
     zone: Option<ZoneId>,
@@ -45,15 +45,15 @@ pub(super) struct Posted {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = PredictAnswer)]
-pub(super) enum Answer {
+pub(super) enum PredictAnswer {
     One(Box<Prediction>),
-    Many { predictions: Vec<Prediction>, errors: Vec<Failure> },
+    Many { predictions: Vec<Prediction>, errors: Vec<PredictFailure> },
 }
 
 /// A zone without a prediction.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PredictFailure)]
-pub(super) struct Failure {
+pub(super) struct PredictFailure {
     #[schema(value_type = String, example = "farm/bay-9")]
     zone: ZoneId,
     /// Why.
@@ -63,49 +63,56 @@ pub(super) struct Failure {
 /// Predictions of a task from the newest features of a zone, or of several: what the
 /// champion says, or where its inputs cannot be trusted the baseline.
 #[utoipa::path(get, path = "/v1/predict/{task}", tag = "predictions",
-    params(("task" = String, Path, description = "As `/v1/tasks` lists them", example = "temperature-10m"), Asked),
-    responses((status = 200, body = Answer), (status = 400, body = ProblemAnswer),
+    params(("task" = String, Path, description = "As `/v1/tasks` lists them", example = "temperature-10m"), PredictQuery),
+    responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemAnswer),
         (status = 404, body = ProblemAnswer), (status = 409, body = ProblemAnswer),
         (status = 503, body = ProblemAnswer)))]
 pub(super) async fn asked(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-    Params(Asked { zone, zones, explain }): Params<Asked>,
-) -> Result<Json<Answer>, Problem> {
+    QueryParams(PredictQuery { zone, zones, explain }): QueryParams<PredictQuery>,
+) -> Result<Json<PredictAnswer>, Problem> {
     let parsed = zones.map(|zones| zones.split(',').map(str::parse).collect());
     let zones: Option<Result<Vec<ZoneId>, _>> = parsed;
     let zones = zones.transpose().map_err(|error: telemetry::zone::ParseZoneError| {
         Problem::bad_request(format!("zones: {error}"))
     })?;
-    answer(&trainer, &task, Posted { zone, zones, explain }).await
+    predict_zones(&trainer, &task, PredictRequest { zone, zones, explain }).await
 }
 
 /// The same for zones in a body.
 #[utoipa::path(post, path = "/v1/predict/{task}", tag = "predictions",
-    params(("task" = String, Path, example = "temperature-10m")), request_body = Posted,
-    responses((status = 200, body = Answer), (status = 400, body = ProblemAnswer),
+    params(("task" = String, Path, example = "temperature-10m")), request_body = PredictRequest,
+    responses((status = 200, body = PredictAnswer), (status = 400, body = ProblemAnswer),
         (status = 404, body = ProblemAnswer), (status = 409, body = ProblemAnswer),
         (status = 503, body = ProblemAnswer)))]
 pub(super) async fn posted(
     State(trainer): State<Trainer>,
     Path(task): Path<String>,
-    Body(posted): Body<Posted>,
-) -> Result<Json<Answer>, Problem> {
-    answer(&trainer, &task, posted).await
+    JsonBody(posted): JsonBody<PredictRequest>,
+) -> Result<Json<PredictAnswer>, Problem> {
+    predict_zones(&trainer, &task, posted).await
 }
 
-async fn answer(trainer: &Trainer, task: &str, posted: Posted) -> Result<Json<Answer>, Problem> {
-    let Posted { zone, zones, explain } = posted;
+async fn predict_zones(
+    trainer: &Trainer,
+    task: &str,
+    posted: PredictRequest,
+) -> Result<Json<PredictAnswer>, Problem> {
+    let PredictRequest { zone, zones, explain } = posted;
     let explain = explain.unwrap_or(0);
     let zones = match (zone, zones) {
         (Some(zone), None) => {
-            let said = trainer.explained(task, &zone, explain).await.map_err(problem)?;
-            return Ok(Json(Answer::One(Box::new(said))));
+            let said = trainer
+                .predict_with_explanation(task, &zone, explain)
+                .await
+                .map_err(prediction_problem)?;
+            return Ok(Json(PredictAnswer::One(Box::new(said))));
         }
         (None, Some(zones)) => zones,
         _ => {
             return Err(Problem::bad_request("expected either `zone` or `zones`")
-                .hint("as in ?zone=farm/bay-1 or ?zones=farm/bay-1,farm/bay-2"));
+                .with_hint("as in ?zone=farm/bay-1 or ?zones=farm/bay-1,farm/bay-2"));
         }
     };
     if zones.len() > ZONES_MAX {
@@ -114,16 +121,16 @@ async fn answer(trainer: &Trainer, task: &str, posted: Posted) -> Result<Json<An
     }
     let (mut predictions, mut errors) = (Vec::new(), Vec::new());
     for zone in zones {
-        match trainer.explained(task, &zone, explain).await {
+        match trainer.predict_with_explanation(task, &zone, explain).await {
             Ok(said) => predictions.push(said),
             // What is wrong with the task is wrong with the request.
             Err(
                 error @ (crate::PredictError::UnknownTask(_)
                 | crate::PredictError::NoChampion { .. }
                 | crate::PredictError::Train(_)),
-            ) => return Err(problem(error)),
-            Err(error) => errors.push(Failure { zone, message: error.to_string() }),
+            ) => return Err(prediction_problem(error)),
+            Err(error) => errors.push(PredictFailure { zone, message: error.to_string() }),
         }
     }
-    Ok(Json(Answer::Many { predictions, errors }))
+    Ok(Json(PredictAnswer::Many { predictions, errors }))
 }

@@ -14,7 +14,7 @@ use std::{
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use tracing::warn;
 
-use super::Noted;
+use super::LoggedPrediction;
 
 /// A line longer than this is none of ours, bytes.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -22,7 +22,7 @@ const LINE_BYTES_MAX: u64 = 4096;
 const DAYS_READ: i64 = 4;
 
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct PredictionJournal {
     dir: PathBuf,
     days: i64,
     /// The file of a day, open.
@@ -30,19 +30,19 @@ pub(super) struct Journal {
     is_failing: bool,
 }
 
-impl Journal {
+impl PredictionJournal {
     pub(super) fn new(dir: &Path, days: u32) -> Self {
         Self { dir: dir.to_owned(), days: i64::from(days), open: None, is_failing: false }
     }
 
     /// The lines of the last days, in the order in which they were written; what
     /// cannot be read is passed over.
-    pub(super) fn read(&self) -> Vec<Noted> {
-        let today = today();
+    pub(super) fn read_recent(&self) -> Vec<LoggedPrediction> {
+        let today = today_utc();
         let mut all = Vec::new();
         for back in (0..DAYS_READ).rev() {
             let Ok(day) = today.checked_sub(back.days()) else { continue };
-            let path = self.path(day);
+            let path = self.day_path(day);
             let Ok(file) = File::open(&path) else { continue };
             let mut reader = BufReader::new(file);
             let (mut line, mut broken) = (Vec::new(), 0);
@@ -64,10 +64,10 @@ impl Journal {
     }
 
     /// Adds a line; a failure is logged once, until it works again.
-    pub(super) fn write(&mut self, noted: &Noted) {
+    pub(super) fn append_line(&mut self, noted: &LoggedPrediction) {
         let mut line = serde_json::to_vec(noted).expect("a prediction has a JSON form");
         line.push(b'\n');
-        let written = self.file().and_then(|mut file| file.write_all(&line));
+        let written = self.open_today().and_then(|mut file| file.write_all(&line));
         match written {
             Ok(()) => self.is_failing = false,
             Err(error) => {
@@ -80,23 +80,23 @@ impl Journal {
         }
     }
 
-    fn file(&mut self) -> std::io::Result<&File> {
-        let today = today();
+    fn open_today(&mut self) -> std::io::Result<&File> {
+        let today = today_utc();
         if self.open.as_ref().is_none_or(|(day, _)| *day != today) {
             fs::create_dir_all(&self.dir)?;
-            let file = File::options().create(true).append(true).open(self.path(today))?;
-            self.tidy(today);
+            let file = File::options().create(true).append(true).open(self.day_path(today))?;
+            self.remove_old_files(today);
             self.open = Some((today, file));
         }
         Ok(&self.open.as_ref().expect("it was opened").1)
     }
 
-    fn path(&self, day: Date) -> PathBuf {
+    fn day_path(&self, day: Date) -> PathBuf {
         self.dir.join(format!("{day}.jsonl"))
     }
 
     /// Removes files of days that are long past.
-    fn tidy(&self, today: Date) {
+    fn remove_old_files(&self, today: Date) {
         let Ok(oldest) = today.checked_sub(self.days.days()) else { return };
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
@@ -110,6 +110,6 @@ impl Journal {
     }
 }
 
-fn today() -> Date {
+fn today_utc() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }

@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 
-use models::stats::conformal::Adaptive;
+use models::stats::conformal::AdaptiveConformal;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Noted;
+use super::LoggedPrediction;
 
 /// Truths that count.
-const NEWEST: usize = 1000;
+const SCORED_MAX: usize = 1000;
 /// Truths from which on intervals are those of served predictions, and a
 /// champion can be found to be worse than its baseline.
-const ENOUGH: usize = 200;
+const SCORED_MIN: usize = 200;
 
 /// How a task's champion fares.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -61,13 +61,13 @@ impl Score {
     pub fn is_worse_than_baseline(&self) -> bool {
         let is_worse =
             matches!((self.mae, self.baseline_mae), (Some(own), Some(base)) if own > base);
-        is_worse && self.scored >= ENOUGH
+        is_worse && self.scored >= SCORED_MIN
     }
 }
 
 /// One prediction with its truth.
 #[derive(Clone, Copy, Debug)]
-struct Past {
+struct PastError {
     at_ms: i64,
     error: f64,
     baseline_error: Option<f64>,
@@ -76,19 +76,19 @@ struct Past {
 
 /// The newest errors of one version.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct ErrorTally {
     model: String,
     version: u64,
     level: f64,
-    past: VecDeque<Past>,
+    past: VecDeque<PastError>,
     outside: VecDeque<f64>,
-    adaptive: Adaptive,
+    adaptive: AdaptiveConformal,
 }
 
-impl Tally {
+impl ErrorTally {
     pub(super) fn new(model: &str, version: u64, level: f64) -> Self {
         // A level that is none (the task has no intervals) adapts nothing.
-        let adaptive = Adaptive::new(level.clamp(0.01, 0.999), &[]);
+        let adaptive = AdaptiveConformal::new(level.clamp(0.01, 0.999), &[]);
         Self {
             model: model.to_owned(),
             version,
@@ -104,40 +104,41 @@ impl Tally {
     }
 
     /// The share of a row's inputs outside what training saw.
-    pub(super) fn strange(&mut self, share: f64) {
-        push(&mut self.outside, share);
+    pub(super) fn record_outside_share(&mut self, share: f64) {
+        push_newest(&mut self.outside, share);
     }
 
-    pub(super) fn learn(&mut self, noted: &Noted, truth: f64) {
+    pub(super) fn record_actual(&mut self, noted: &LoggedPrediction, truth: f64) {
         let error = noted.value - truth;
         // Bounds of the task may cut one side: the wider one was meant.
         if let Some([low, high]) = noted.interval {
             let half_width = (noted.value - low).max(high - noted.value);
-            self.adaptive.learn(half_width, error);
+            self.adaptive.observe_error(half_width, error);
         }
-        let past = Past {
+        let past = PastError {
             at_ms: noted.at_ms,
             error,
             baseline_error: noted.baseline.map(|baseline| baseline - truth),
             is_covered: noted.interval.map(|[low, high]| (low..=high).contains(&truth)),
         };
-        push(&mut self.past, past);
+        push_newest(&mut self.past, past);
     }
 
     /// Half the width of the next interval, once enough truths have come.
     pub(super) fn half_width(&self) -> Option<f64> {
-        let enough = self.past.iter().filter(|past| past.is_covered.is_some()).count() >= ENOUGH;
+        let enough =
+            self.past.iter().filter(|past| past.is_covered.is_some()).count() >= SCORED_MIN;
         let widest = || self.past.iter().map(|past| past.error.abs()).fold(0.0, f64::max);
         // Where no error tells how wide is wide enough, the largest must do.
         let half_width = Some(self.adaptive.half_width()).filter(|half| half.is_finite());
         enough.then(|| half_width.unwrap_or_else(widest))
     }
 
-    pub(super) fn score(&self, task: &str, waiting: usize, dropped: u64, unknown: u64) -> Score {
+    pub(super) fn to_score(&self, task: &str, waiting: usize, dropped: u64, unknown: u64) -> Score {
         let errors = || self.past.iter().map(|past| past.error);
         let paired = || self.past.iter().filter_map(|past| past.baseline_error);
-        let mae = mean(errors().map(f64::abs));
-        let baseline_mae = mean(paired().map(f64::abs));
+        let mae = mean_of(errors().map(f64::abs));
+        let baseline_mae = mean_of(paired().map(f64::abs));
         let covered = self.past.iter().filter_map(|past| past.is_covered);
         let times = || self.past.iter().map(|past| past.at_ms);
         Score {
@@ -146,17 +147,17 @@ impl Tally {
             version: self.version,
             scored: self.past.len(),
             mae,
-            rmse: mean(errors().map(|error| error * error)).map(f64::sqrt),
+            rmse: mean_of(errors().map(|error| error * error)).map(f64::sqrt),
             baseline_mae,
-            baseline_rmse: mean(paired().map(|error| error * error)).map(f64::sqrt),
+            baseline_rmse: mean_of(paired().map(|error| error * error)).map(f64::sqrt),
             skill: match (mae, baseline_mae) {
                 (Some(own), Some(base)) if base > 0.0 => Some(1.0 - own / base),
                 _ => None,
             },
-            coverage: mean(covered.map(|is_covered| f64::from(u8::from(is_covered)))),
+            coverage: mean_of(covered.map(|is_covered| f64::from(u8::from(is_covered)))),
             level: self.level,
             half_width: self.half_width(),
-            outside_share: mean(self.outside.iter().copied()),
+            outside_share: mean_of(self.outside.iter().copied()),
             span_ms: times().min().zip(times().max()),
             waiting,
             dropped,
@@ -165,14 +166,14 @@ impl Tally {
     }
 }
 
-fn push<T>(newest: &mut VecDeque<T>, one: T) {
-    if newest.len() == NEWEST {
+fn push_newest<T>(newest: &mut VecDeque<T>, one: T) {
+    if newest.len() == SCORED_MAX {
         newest.pop_front();
     }
     newest.push_back(one);
 }
 
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+fn mean_of(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (count, sum) = values.fold((0, 0.0), |(count, sum), value| (count + 1, sum + value));
     (count > 0).then(|| sum / f64::from(count))
 }

@@ -1,19 +1,23 @@
 //! What a prediction rests on.
 
-use models::Artifact;
+use models::ModelArtifact;
 use ndarray::{Array2, Axis};
 
 use super::prediction::Contribution;
 
 /// Inputs that are told of, at most.
-const MOST: usize = 50;
+const CONTRIBUTIONS_MAX: usize = 50;
 
 /// The inputs that moved the prediction of `row` most: how much higher it is
 /// than with one input at its median in training and all others as they are. Of
 /// a linear model these are its terms; of others they leave out what inputs do
 /// together. One prediction an input.
-pub(super) fn contributions(artifact: &Artifact, row: &[f64], most: usize) -> Vec<Contribution> {
-    let Artifact { card, predictor, .. } = artifact;
+pub(super) fn rank_contributions(
+    artifact: &ModelArtifact,
+    row: &[f64],
+    most: usize,
+) -> Vec<Contribution> {
+    let ModelArtifact { card, predictor, .. } = artifact;
     let profile = &card.facts.profile.inputs;
     if most == 0 || profile.len() != row.len() {
         return Vec::new();
@@ -37,6 +41,6 @@ pub(super) fn contributions(artifact: &Artifact, row: &[f64], most: usize) -> Ve
         .filter(|contribution| contribution.change.abs() > 0.0)
         .collect();
     all.sort_by(|a, b| b.change.abs().total_cmp(&a.change.abs()));
-    all.truncate(most.min(MOST));
+    all.truncate(most.min(CONTRIBUTIONS_MAX));
     all
 }

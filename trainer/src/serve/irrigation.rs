@@ -1,7 +1,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{input::Metric, source::Latest};
+use crate::{input::PresentMetric, source::LatestFeatures};
 
 /// How long to water now, so that the soil reaches the target moisture of the
 /// feature store's `engine.drying`: (target − moisture) ÷ the median rise per minute
@@ -24,15 +24,17 @@ pub struct Irrigation {
 impl Irrigation {
     /// By the newest features of a zone.
     #[must_use]
-    pub fn of(latest: &Latest) -> Self {
-        let known = |name: &str| Some(latest.value(name)).filter(|value| value.is_finite());
+    pub fn from_latest(latest: &LatestFeatures) -> Self {
+        let known = |name: &str| Some(latest.feature_value(name)).filter(|value| value.is_finite());
         let response_pct_min = known("drying_response_pct_min");
         let not_known = |reason: &str| Self {
             minutes: None,
             response_pct_min,
             reason: Some(reason.to_owned()),
         };
-        let now = Metric::SoilMoisture.now(Metric::SoilMoisture.columns().map(|c| latest.value(c)));
+        let now = PresentMetric::SoilMoisture.present_value(
+            PresentMetric::SoilMoisture.source_columns().map(|c| latest.feature_value(c)),
+        );
         if now.is_nan() {
             return not_known("the newest soil moisture is more than 8 h old");
         }
@@ -53,8 +55,8 @@ mod tests {
 
     fn check(features: &[(&str, f64)], expect: (Option<f64>, Option<&str>)) {
         let features = features.iter().map(|(name, value)| ((*name).into(), *value)).collect();
-        let latest = Latest { at_ms: 0, status: "final".to_owned(), features };
-        let got = Irrigation::of(&latest);
+        let latest = LatestFeatures { at_ms: 0, status: "final".to_owned(), features };
+        let got = Irrigation::from_latest(&latest);
         assert_eq!(got.minutes, expect.0, "{got:?}");
         let reason = got.reason.as_deref();
         assert_eq!(reason.is_some(), expect.1.is_some(), "{got:?}");

@@ -10,18 +10,18 @@
 //! - `explain`: what a prediction rests on
 //! - `meter`: how many, how fast
 
+mod anomaly_detection;
 /// A model that is served.
 pub mod champion;
-mod detect;
 mod explain;
 /// How long to water.
 pub mod irrigation;
+mod lags;
 mod meter;
 /// What is said.
 pub mod prediction;
-mod recall;
-mod regress;
-mod remembered;
+mod prediction_cache;
+mod regression;
 pub mod settings;
 
 use std::{
@@ -31,50 +31,50 @@ use std::{
 };
 
 use models::{
-    Registry,
-    registry::{Aliases, Slot},
+    ModelRegistry,
+    registry::{ModelAliases, VersionRef},
 };
-use service::prometheus::Page;
+use service::prometheus::MetricsPage;
 use telemetry::ZoneId;
 
 use crate::{
     anomaly, backtest,
     error::TrainError,
-    object_store,
-    score::Scores,
-    settings::Settings,
-    source::{Latest, Source},
+    registry_store,
+    score::PredictionScores,
+    settings::TrainerSettings,
+    source::{FeatureSource, LatestFeatures},
     tasks::{self, NotApplicable},
 };
 pub use champion::Champion;
 pub use irrigation::Irrigation;
-use meter::Meter;
+use lags::LagValues;
+use meter::PredictionMeter;
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
-use recall::Earlier;
-use remembered::Remembered;
+use prediction_cache::PredictionCache;
 
 /// Zones that one request may ask for.
 pub const ZONES_MAX: usize = 1000;
 
 /// Compares models and serves the champions. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Trainer(Arc<Shared>);
+pub struct Trainer(Arc<TrainerShared>);
 
 #[derive(Debug)]
-struct Shared {
-    settings: Settings,
-    source: Source,
-    registry: Registry,
+struct TrainerShared {
+    settings: TrainerSettings,
+    source: FeatureSource,
+    registry: ModelRegistry,
     champions: RwLock<HashMap<String, Arc<Champion>>>,
     /// Champions that the registry names and that were refused, with the
     /// reason.
     refused: RwLock<HashMap<String, String>>,
     /// Tasks that the last comparison of this process found nothing to learn for.
     not_applicable: RwLock<HashMap<String, NotApplicable>>,
-    scores: Scores,
-    meter: Meter,
-    anomalies: Remembered<Arc<anomaly::Score>>,
-    earlier: Remembered<Earlier>,
+    scores: PredictionScores,
+    meter: PredictionMeter,
+    anomalies: PredictionCache<Arc<anomaly::AnomalyScore>>,
+    lags: PredictionCache<LagValues>,
 }
 
 impl Trainer {
@@ -83,10 +83,10 @@ impl Trainer {
     /// # Errors
     /// Where the registry cannot be read. A champion that is refused is logged,
     /// and one before it is served.
-    pub fn new(settings: Settings, source: Source) -> Result<Self, TrainError> {
-        let registry = object_store::registry(&settings)?;
-        let scores = Scores::open(&settings.watch);
-        let trainer = Self(Arc::new(Shared {
+    pub fn new(settings: TrainerSettings, source: FeatureSource) -> Result<Self, TrainError> {
+        let registry = registry_store::open_registry(&settings)?;
+        let scores = PredictionScores::open(&settings.watch);
+        let trainer = Self(Arc::new(TrainerShared {
             settings,
             source,
             registry,
@@ -94,9 +94,9 @@ impl Trainer {
             refused: RwLock::default(),
             not_applicable: RwLock::default(),
             scores,
-            meter: Meter::default(),
-            anomalies: Remembered::default(),
-            earlier: Remembered::default(),
+            meter: PredictionMeter::default(),
+            anomalies: PredictionCache::default(),
+            lags: PredictionCache::default(),
         }));
         for task in tasks::NAMES {
             if let Err(error) = trainer.load_champion(task) {
@@ -106,23 +106,23 @@ impl Trainer {
         Ok(trainer)
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &TrainerSettings {
         &self.0.settings
     }
 
-    pub(crate) fn source(&self) -> &Source {
+    pub(crate) fn source(&self) -> &FeatureSource {
         &self.0.source
     }
 
     /// Where models are kept.
     #[must_use]
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &ModelRegistry {
         &self.0.registry
     }
 
     /// How predictions fared.
     #[must_use]
-    pub fn scores(&self) -> &Scores {
+    pub fn scores(&self) -> &PredictionScores {
         &self.0.scores
     }
 
@@ -133,24 +133,24 @@ impl Trainer {
     /// # Errors
     /// Where the registry cannot be read, or no champion is whole.
     pub fn load_champion(&self, task: &str) -> Result<(), TrainError> {
-        let Aliases { champion, before, .. } = self.0.registry.aliases(task)?;
+        let ModelAliases { champion, before, .. } = self.0.registry.current_aliases(task)?;
         let Some(slot) = champion else { return Ok(()) };
         let in_service = self.champion(task);
         if in_service.as_ref().is_some_and(|own| own.version == slot.version) {
-            self.refused().remove(task);
+            self.lock_refused().remove(task);
             return Ok(());
         }
-        let refused = match self.take(task, &slot) {
+        let refused = match self.load_version(task, &slot) {
             Ok(()) => {
-                self.refused().remove(task);
+                self.lock_refused().remove(task);
                 return Ok(());
             }
             Err(error) => error,
         };
-        self.refused().insert(task.to_owned(), refused.to_string());
+        self.lock_refused().insert(task.to_owned(), refused.to_string());
         if in_service.is_none() {
             for earlier in before.iter().rev() {
-                if self.take(task, earlier).is_ok() {
+                if self.load_version(task, earlier).is_ok() {
                     tracing::error!(task, %refused, version = earlier.version,
                         "the champion is refused, the one before it is served");
                     return Ok(());
@@ -160,12 +160,12 @@ impl Trainer {
         Err(refused)
     }
 
-    fn take(&self, task: &str, slot: &Slot) -> Result<(), TrainError> {
-        let artifact = self.0.registry.load(task, slot.version)?;
+    fn load_version(&self, task: &str, slot: &VersionRef) -> Result<(), TrainError> {
+        let artifact = self.0.registry.load_artifact(task, slot.version)?;
         let champion = Arc::new(Champion::new(slot.version, artifact));
-        if let Some(own) = tasks::all().iter().find(|own| own.about().name == task) {
-            let serving: Result<backtest::Serving, String> = champion.serving();
-            if serving.is_ok_and(|serving| serving.link != own.about().link) {
+        if let Some(own) = tasks::all_tasks().iter().find(|own| own.spec().name == task) {
+            let serving: Result<backtest::RegressionServing, String> = champion.serving_facts();
+            if serving.is_ok_and(|serving| serving.link != own.spec().transform) {
                 return Err(TrainError::Outdated { task: task.to_owned(), version: slot.version });
             }
         }
@@ -174,25 +174,25 @@ impl Trainer {
         Ok(())
     }
 
-    fn refused(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, String>> {
+    fn lock_refused(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, String>> {
         self.0.refused.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the champion that the registry names is not the one in service.
     #[must_use]
-    pub fn refusal(&self, task: &str) -> Option<String> {
+    pub fn refusal_reason(&self, task: &str) -> Option<String> {
         self.0.refused.read().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
     /// Why the last comparison in this process had no leaderboard of a task, if it
     /// had none.
     #[must_use]
-    pub fn not_applicable(&self, task: &str) -> Option<NotApplicable> {
+    pub fn not_applicable_reason(&self, task: &str) -> Option<NotApplicable> {
         let all = self.0.not_applicable.read().unwrap_or_else(PoisonError::into_inner);
         all.get(task).cloned()
     }
 
-    pub(crate) fn found_not_applicable(&self, task: &str, found: Option<NotApplicable>) {
+    pub(crate) fn set_not_applicable(&self, task: &str, found: Option<NotApplicable>) {
         let mut all = self.0.not_applicable.write().unwrap_or_else(PoisonError::into_inner);
         match found {
             Some(why) => all.insert(task.to_owned(), why),
@@ -211,34 +211,38 @@ impl Trainer {
     /// # Errors
     /// Where the feature store fails.
     pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
-        self.0.source.zones().await
+        self.0.source.list_zones().await
     }
 
     /// Predicts for a zone as it is now.
     ///
     /// # Errors
     /// See [`PredictError`].
-    pub async fn predict(&self, task: &str, zone: &ZoneId) -> Result<Prediction, PredictError> {
-        self.explained(task, zone, 0).await
+    pub async fn predict_zone(
+        &self,
+        task: &str,
+        zone: &ZoneId,
+    ) -> Result<Prediction, PredictError> {
+        self.predict_with_explanation(task, zone, 0).await
     }
 
     /// The same with the `explain` inputs that moved the prediction most.
     ///
     /// # Errors
     /// See [`PredictError`].
-    pub async fn explained(
+    pub async fn predict_with_explanation(
         &self,
         task: &str,
         zone: &ZoneId,
         explain: usize,
     ) -> Result<Prediction, PredictError> {
         let start = Instant::now();
-        let said = self.ask(task, zone, explain).await;
-        self.0.meter.count(task, &said, start.elapsed());
+        let said = self.predict_uncounted(task, zone, explain).await;
+        self.0.meter.count_prediction(task, &said, start.elapsed());
         said
     }
 
-    async fn ask(
+    async fn predict_uncounted(
         &self,
         task: &str,
         zone: &ZoneId,
@@ -249,26 +253,26 @@ impl Trainer {
         }
         let no_champion = || PredictError::NoChampion {
             task: task.to_owned(),
-            not_applicable: self.not_applicable(task),
+            not_applicable: self.not_applicable_reason(task),
         };
         let champion = self.champion(task).ok_or_else(no_champion)?;
-        let latest: Option<Latest> = self.0.source.latest(zone).await?;
+        let latest: Option<LatestFeatures> = self.0.source.latest_features(zone).await?;
         let mut latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
-        match tasks::all().into_iter().find(|own| own.about().name == task) {
+        match tasks::all_tasks().into_iter().find(|own| own.spec().name == task) {
             Some(own) => {
-                self.recall(zone, &champion, &mut latest).await?;
-                self.regress(own.as_ref(), zone, &champion, &latest, explain)
+                self.fetch_lags(zone, &champion, &mut latest).await?;
+                self.predict_regression(own.as_ref(), zone, &champion, &latest, explain)
             }
-            None => self.detect(zone, &champion, &latest).await,
+            None => self.detect_anomaly(zone, &champion, &latest).await,
         }
     }
 
     /// Prometheus' text form.
     #[must_use]
     pub fn metrics(&self) -> String {
-        let mut page = Page::new("microclimate_trainer");
-        self.0.meter.write(&mut page);
-        self.scores().write(&mut page);
-        page.finish()
+        let mut page = MetricsPage::new("microclimate_trainer");
+        self.0.meter.write_metrics(&mut page);
+        self.scores().write_metrics(&mut page);
+        page.into_text()
     }
 }

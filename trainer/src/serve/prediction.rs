@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use models::detect::minutes::Kind;
+use models::detect::sensor_faults::FaultKind;
 use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::{champion::Champion, irrigation::Irrigation, settings::Serving};
-use crate::{error::TrainError, source::Latest, tasks::NotApplicable};
+use super::{champion::Champion, irrigation::Irrigation, settings::ServingSettings};
+use crate::{error::TrainError, source::LatestFeatures, tasks::NotApplicable};
 
 /// What a task says of a zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -64,7 +64,7 @@ pub struct Prediction {
     /// What may be wrong with its sensor, where an anomaly is an alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "stuck")]
-    pub fault: Option<Kind>,
+    pub fault: Option<FaultKind>,
     /// Event time of the features, UTC ms.
     pub features_at_ms: i64,
     /// Their age now, seconds.
@@ -115,7 +115,7 @@ pub enum PredictError {
     #[error("there are no features of zone `{0}`")]
     UnknownZone(ZoneId),
     /// No model was trained yet.
-    #[error("there is no champion of task `{task}` yet{}", because(not_applicable.as_ref()))]
+    #[error("there is no champion of task `{task}` yet{}", format_reason(not_applicable.as_ref()))]
     NoChampion {
         /// The task.
         task: String,
@@ -137,18 +137,18 @@ pub enum PredictError {
     Train(#[from] TrainError),
 }
 
-fn because(not_applicable: Option<&NotApplicable>) -> String {
+fn format_reason(not_applicable: Option<&NotApplicable>) -> String {
     not_applicable.map_or(String::new(), |own| format!(": not applicable, {}", own.why))
 }
 
 impl Prediction {
     /// The parts that are the same for all tasks; the value is not a number
     /// yet.
-    pub(super) fn about(
+    pub(super) fn for_champion(
         zone: &ZoneId,
         champion: &Champion,
-        latest: &Latest,
-        rules: &Serving,
+        latest: &LatestFeatures,
+        rules: &ServingSettings,
     ) -> Self {
         let card = &champion.artifact.card;
         let features_age_s = (crate::now_ms() - latest.at_ms) as f64 / 1000.0;

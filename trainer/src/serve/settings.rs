@@ -3,14 +3,14 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use service::{Secret, config::ConfigError, tls::ClientFiles};
+use service::{Secret, config::ConfigError, tls::TlsClientFiles};
 
 use crate::tasks;
 
 /// When a prediction is the baseline's, or a warning stands beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Serving {
+pub struct ServingSettings {
     /// Features older than this are answered by the baseline, seconds; 0 means
     /// never.
     pub stale_s: f64,
@@ -22,7 +22,7 @@ pub struct Serving {
     pub outside_max: f64,
 }
 
-impl Serving {
+impl ServingSettings {
     /// The age of features from which on they are stale, seconds; infinite for never.
     #[must_use]
     pub fn stale_after_s(&self) -> f64 {
@@ -33,7 +33,7 @@ impl Serving {
 /// How models are watched, and when they are trained again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Watch {
+pub struct ModelWatchSettings {
     /// Whether at all.
     pub enabled: bool,
     /// Every zone is predicted this often, seconds.
@@ -63,7 +63,7 @@ pub struct Watch {
 /// Predictions by MQTT.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Mqtt {
+pub struct PublisherSettings {
     /// Whether at all.
     pub enabled: bool,
     /// The broker's host.
@@ -83,13 +83,13 @@ pub struct Mqtt {
     /// Where Home Assistant looks for devices; empty to tell it nothing.
     pub discovery_prefix: String,
     /// TLS to the broker.
-    pub tls: MqttTls,
+    pub tls: PublisherTls,
 }
 
 /// TLS to the broker; files are PEM, empty ones are not given.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MqttTls {
+pub struct PublisherTls {
     /// Whether at all.
     pub enabled: bool,
     /// The authority of the broker's certificate; empty for those of the system.
@@ -100,29 +100,29 @@ pub struct MqttTls {
     pub key_file: PathBuf,
 }
 
-impl MqttTls {
+impl PublisherTls {
     /// The files as TLS wants them.
     #[must_use]
-    pub fn files(&self) -> ClientFiles {
+    pub fn client_files(&self) -> TlsClientFiles {
         let Self { ca_file, cert_file, key_file, .. } = self.clone();
-        ClientFiles { ca_file, cert_file, key_file }
+        TlsClientFiles { ca_file, cert_file, key_file }
     }
 }
 
-impl Serving {
+impl ServingSettings {
     /// Refuses values that have no meaning.
     ///
     /// # Errors
     /// The key, what was found and what was expected.
     pub fn check(&self) -> Result<(), ConfigError> {
         let Self { stale_s, missing_max, outside_max } = *self;
-        at_least("serving.stale_s", stale_s, 0.0)?;
-        share("serving.missing_max", missing_max)?;
-        share("serving.outside_max", outside_max)
+        check_at_least("serving.stale_s", stale_s, 0.0)?;
+        check_share("serving.missing_max", missing_max)?;
+        check_share("serving.outside_max", outside_max)
     }
 }
 
-impl Watch {
+impl ModelWatchSettings {
     /// Refuses values that have no meaning.
     ///
     /// # Errors
@@ -135,15 +135,15 @@ impl Watch {
         whole("watch.every_s", self.every_s, 1..=86_400)?;
         whole("watch.journal_days", u64::from(self.journal_days), 3..=3650)?;
         whole("watch.versions_kept", self.versions_kept as u64, 1..=1000)?;
-        at_least("watch.settle_s", self.settle_s, 0.0)?;
-        at_least("watch.retrain_every_h", self.retrain_every_h, 0.0)?;
-        at_least("watch.retrain_pause_h", self.retrain_pause_h, 0.01)?;
-        known("watch.retrain_tasks", &self.retrain_tasks, &tasks::NAMES)?;
-        known("watch.retrain_models", &self.retrain_models, &tasks::models())
+        check_at_least("watch.settle_s", self.settle_s, 0.0)?;
+        check_at_least("watch.retrain_every_h", self.retrain_every_h, 0.0)?;
+        check_at_least("watch.retrain_pause_h", self.retrain_pause_h, 0.01)?;
+        check_known("watch.retrain_tasks", &self.retrain_tasks, &tasks::NAMES)?;
+        check_known("watch.retrain_models", &self.retrain_models, &tasks::model_names())
     }
 }
 
-impl Mqtt {
+impl PublisherSettings {
     /// Refuses values that have no meaning.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl Mqtt {
         }
         let is_local = host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        let is_hidden = password.reveal().is_none() || tls.enabled || is_local;
+        let is_hidden = password.expose_secret().is_none() || tls.enabled || is_local;
         if *enabled && !is_hidden && !allow_plaintext_password {
             let what = format!(
                 "{host}: the password would cross the network without encryption\n  \
@@ -183,16 +183,16 @@ impl Mqtt {
 ///
 /// # Errors
 /// The key, what was found and what was expected.
-pub fn check_gate(gate: &models::registry::Gate) -> Result<(), ConfigError> {
+pub fn check_gate(gate: &models::registry::PromotionGate) -> Result<(), ConfigError> {
     let p_max = gate.p_max;
     if !(p_max > 0.0 && p_max <= 0.5) {
         let what = format!("{p_max} is not above 0 and at most 0.5");
         return Err(ConfigError::invalid("gate.p_max", what));
     }
-    at_least("gate.latency_p99_us_max", gate.latency_p99_us_max, 1.0)
+    check_at_least("gate.latency_p99_us_max", gate.latency_p99_us_max, 1.0)
 }
 
-fn known(key: &str, names: &[String], known: &[&str]) -> Result<(), ConfigError> {
+fn check_known(key: &str, names: &[String], known: &[&str]) -> Result<(), ConfigError> {
     match names.iter().find(|name| !known.contains(&name.as_str())) {
         Some(name) => {
             let what = format!("there is no `{name}`, expected some of {}", known.join(", "));
@@ -202,14 +202,14 @@ fn known(key: &str, names: &[String], known: &[&str]) -> Result<(), ConfigError>
     }
 }
 
-fn at_least(key: &str, value: f64, least: f64) -> Result<(), ConfigError> {
+fn check_at_least(key: &str, value: f64, least: f64) -> Result<(), ConfigError> {
     if value.is_finite() && value >= least {
         return Ok(());
     }
     Err(ConfigError::invalid(key, format!("{value} is not {least} or more")))
 }
 
-fn share(key: &str, value: f64) -> Result<(), ConfigError> {
+fn check_share(key: &str, value: f64) -> Result<(), ConfigError> {
     if (0.0..=1.0).contains(&value) {
         return Ok(());
     }

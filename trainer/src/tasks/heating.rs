@@ -3,17 +3,18 @@ use std::collections::BTreeSet;
 use telemetry::SmolStr;
 
 use super::{
-    About, Baseline, Task, Unchanging, above_and_below, anchored, applicable::among, circumstances,
-    made_of, surroundings, windows, yesterday,
+    ConstantTarget, PredictionTask, TaskBaseline, TaskSpec, applicability::format_range,
+    available_inputs, metric_windows, other_metric_inputs, over_and_under_prediction,
+    relative_inputs, time_and_climate_inputs, yesterday_inputs,
 };
 use crate::{
-    backtest::Statistic,
-    frame::ZoneFrame,
-    input::{Metric, Side},
-    link::{Link, MEAN_AFTER_H},
-    rows::Rows,
-    settings::Comfort,
-    width,
+    backtest::RowStatistic,
+    duration_name,
+    feature_frame::ZoneFrame,
+    input::{ComfortSide, PresentMetric},
+    settings::ComfortSettings,
+    target_transform::{MEAN_AFTER_H, TargetTransform},
+    training_set::LabelledRows,
 };
 
 const MINUTES: i64 = 60;
@@ -22,32 +23,32 @@ const MINUTES_KNOWN_MIN: usize = 50;
 const WINDOW_MINUTES_MAX: u64 = 60;
 
 /// What all of them have in common.
-const NEXT_HOUR: About = About {
+const NEXT_HOUR: TaskSpec = TaskSpec {
     group: "heating",
     horizon_s: 3600,
     step_s: 300,
     metrics: &["temperature"],
-    present: Some(Metric::Temperature),
-    truth_columns: &Metric::Temperature.columns(),
-    ..About::ANY
+    required_metric: Some(PresentMetric::Temperature),
+    truth_columns: &PresentMetric::Temperature.source_columns(),
+    ..TaskSpec::ANY
 };
-const HEATING: About = About {
+const HEATING: TaskSpec = TaskSpec {
     name: "heating",
     title: "heating needs of the next hour",
     unit: "°C·min",
-    anchor: Some("degrees_above_heating"),
-    link: Link::HourOf(Side::Heating),
+    reference: Some("degrees_above_heating"),
+    transform: TargetTransform::HourOf(ComfortSide::Heating),
     bounds: (0.0, f64::INFINITY),
     ..NEXT_HOUR
 };
-const COOLING: About = About {
+const COOLING: TaskSpec = TaskSpec {
     name: "cooling",
     title: "cooling needs of the next hour",
-    anchor: Some("degrees_above_cooling"),
-    link: Link::HourOf(Side::Cooling),
+    reference: Some("degrees_above_cooling"),
+    transform: TargetTransform::HourOf(ComfortSide::Cooling),
     ..HEATING
 };
-const CLASS: About = About {
+const CLASS: TaskSpec = TaskSpec {
     name: "heating-class",
     title: "heat, hold or cool in the next hour",
     unit: "0 heat, 1 hold, 2 cool",
@@ -61,54 +62,57 @@ const CLASS: About = About {
 ///
 /// Target: Σ max(0, `comfort.heat_below` − temperature), or Σ max(0, temperature
 /// − `comfort.cool_above`), over the minutes of (T, T + 1 h], °C·min, of the
-/// present temperature (see [`Metric::Temperature`]) at each minute; minutes
+/// present temperature (see [`Metric::TemperatureTask`]) at each minute; minutes
 /// without one are taken as the mean of the others. A row counts where 50 of the
 /// 60 minutes are known. Models learn the change to the mean temperature of that
-/// hour (see [`Link::HourOf`]).
-pub(super) struct DegreeMinutes {
-    side: Side,
+/// hour (see [`TargetTransform::HourOf`]).
+pub(super) struct DegreeMinutesTask {
+    side: ComfortSide,
 }
 
 /// Whether the next hour wants heating, nothing, or cooling.
 ///
 /// Target: the class of the mean temperature over (T, T + 1 h] (of its minutes,
-/// as in [`DegreeMinutes`]): below `comfort.heat_below` heat, above
+/// as in [`DegreeMinutesTask`]): below `comfort.heat_below` heat, above
 /// `comfort.cool_above` cool, else hold. The class of T is that of the present
 /// temperature; the rows that count are those where the two differ.
-pub(super) struct Class;
+pub(super) struct HeatingClassTask;
 
 /// The present temperatures of the next hour's minutes.
 fn next_hour(frame: &ZoneFrame, row: usize) -> Option<Vec<f64>> {
     let at_ms = frame.at_ms[row];
     let known: Vec<f64> = (1..=MINUTES)
-        .filter_map(|minute| frame.now(Metric::Temperature, at_ms + minute * 60_000))
+        .filter_map(|minute| {
+            frame.present_value_at(PresentMetric::Temperature, at_ms + minute * 60_000)
+        })
         .collect();
     (known.len() >= MINUTES_KNOWN_MIN).then_some(known)
 }
 
-fn mean(hour: &[f64]) -> f64 {
+fn mean_temperature(hour: &[f64]) -> f64 {
     hour.iter().sum::<f64>() / hour.len() as f64
 }
 
 /// Where the temperature goes, how the same hour went yesterday, and what is
 /// around.
-fn course(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+fn course_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let mut inputs = vec!["temperature_now".to_owned()];
-    inputs.extend(anchored(columns, "temperature", "temperature_now", WINDOW_MINUTES_MAX));
+    inputs.extend(relative_inputs(columns, "temperature", "temperature_now", WINDOW_MINUTES_MAX));
     // Of longer windows the mean alone: their shape tells a room and a day by heart.
-    let longer = windows(columns, "temperature").into_iter();
-    let longer = longer.filter(|own| width::seconds(own) > Some(60 * WINDOW_MINUTES_MAX));
+    let longer = metric_windows(columns, "temperature").into_iter();
+    let longer =
+        longer.filter(|own| duration_name::parse_seconds(own) > Some(60 * WINDOW_MINUTES_MAX));
     inputs.extend(longer.map(|own| format!("temperature_mean_{own} - temperature_now")));
-    inputs.extend(yesterday(columns, "temperature", "temperature_now"));
+    inputs.extend(yesterday_inputs(columns, "temperature", "temperature_now"));
     let others =
         ["humidity", "co2", "light", "motion", "heater", "outdoor_temperature", "soil_moisture"];
-    inputs.extend(surroundings(columns, &others, WINDOW_MINUTES_MAX));
-    inputs.extend(circumstances(columns));
-    made_of(columns, inputs)
+    inputs.extend(other_metric_inputs(columns, &others, WINDOW_MINUTES_MAX));
+    inputs.extend(time_and_climate_inputs(columns));
+    available_inputs(columns, inputs)
 }
 
 /// Where the temperature is in the band, and would be if it went on as it goes.
-fn band(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+fn band_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let own = [
         "degrees_above_heating",
         "degrees_above_cooling",
@@ -124,158 +128,169 @@ fn band(columns: &BTreeSet<SmolStr>) -> Vec<String> {
             inputs.push(line);
         }
     }
-    made_of(columns, inputs)
+    available_inputs(columns, inputs)
 }
 
-impl DegreeMinutes {
-    pub(super) const HEATING: Self = Self { side: Side::Heating };
-    pub(super) const COOLING: Self = Self { side: Side::Cooling };
+impl DegreeMinutesTask {
+    pub(super) const HEATING: Self = Self { side: ComfortSide::Heating };
+    pub(super) const COOLING: Self = Self { side: ComfortSide::Cooling };
 }
 
-impl Task for DegreeMinutes {
-    fn about(&self) -> &About {
+impl PredictionTask for DegreeMinutesTask {
+    fn spec(&self) -> &TaskSpec {
         match self.side {
-            Side::Heating => &HEATING,
-            Side::Cooling => &COOLING,
+            ComfortSide::Heating => &HEATING,
+            ComfortSide::Cooling => &COOLING,
         }
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        course(columns)
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        course_inputs(columns)
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
         let hour = next_hour(came, row)?;
-        let sum: f64 = hour.iter().map(|own| self.side.degrees(comfort, *own)).sum();
+        let sum: f64 = hour.iter().map(|own| self.side.degrees_outside(comfort, *own)).sum();
         Some(MINUTES as f64 * sum / hour.len() as f64)
     }
 
-    fn learnt(
+    fn training_target(
         &self,
         came: &ZoneFrame,
         row: usize,
-        comfort: &Comfort,
+        comfort: &ComfortSettings,
         (_, above_edge): (f64, f64),
     ) -> Option<f64> {
-        Some(mean(&next_hour(came, row)?) - self.side.edge(comfort) - above_edge)
+        Some(mean_temperature(&next_hour(came, row)?) - self.side.band_edge(comfort) - above_edge)
     }
 
     /// Who heats or cools as much as is said does so much in vain, and leaves so
     /// much lacking.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
-        let [in_vain, lacking] = above_and_below(said, rows);
+    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
+        let [in_vain, lacking] = over_and_under_prediction(said, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
+    fn baselines(&self) -> Vec<TaskBaseline> {
         let line = Some("temperature_slope_10m");
         let yesterday = Some("temperature_mean_1h 23h ago - temperature_last 24h ago");
         vec![
-            Baseline { name: "as now", input: None, factor: 0.0 },
-            Baseline { name: "as the last 10 min go on", input: line, factor: MEAN_AFTER_H },
-            Baseline { name: "as the same hour yesterday went", input: yesterday, factor: 1.0 },
+            TaskBaseline { name: "as now", input: None, factor: 0.0 },
+            TaskBaseline { name: "as the last 10 min go on", input: line, factor: MEAN_AFTER_H },
+            TaskBaseline { name: "as the same hour yesterday went", input: yesterday, factor: 1.0 },
         ]
     }
 
-    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+    fn describe_constant(&self, truth: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
         let what = match self.side {
             _ if truth != 0.0 => format!("each hour lacked {truth} °C·min"),
-            Side::Heating => {
-                format!("no zone was below {}", among(comforts, |own| own.heat_below, "°C"))
+            ComfortSide::Heating => {
+                format!("no zone was below {}", format_range(comforts, |own| own.heat_below, "°C"))
             }
-            Side::Cooling => {
-                format!("no zone was above {}", among(comforts, |own| own.cool_above, "°C"))
+            ComfortSide::Cooling => {
+                format!("no zone was above {}", format_range(comforts, |own| own.cool_above, "°C"))
             }
         };
         let hint = match self.side {
-            Side::Heating => "set comfort.heat_below, or a zone's own, to where it is heated",
-            Side::Cooling => "set comfort.cool_above, or a zone's own, to where it is cooled",
+            ComfortSide::Heating => {
+                "set comfort.heat_below, or a zone's own, to where it is heated"
+            }
+            ComfortSide::Cooling => {
+                "set comfort.cool_above, or a zone's own, to where it is cooled"
+            }
         };
-        Unchanging { what, hint }
+        ConstantTarget { what, hint }
     }
 }
 
-impl Task for Class {
-    fn about(&self) -> &About {
+impl PredictionTask for HeatingClassTask {
+    fn spec(&self) -> &TaskSpec {
         &CLASS
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        [band(columns), course(columns)].concat()
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        [band_inputs(columns), course_inputs(columns)].concat()
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
+    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
         let hour = next_hour(came, row)?;
-        comfort.class(mean(&hour)).map(|class| class as f64)
+        comfort.heating_class(mean_temperature(&hour)).map(|class| class as f64)
     }
 
     /// Rounded to the nearest class: F1 of all rows, and of those whose class is
     /// not that of now, which to say "as now" never gets right.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
+    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
         let nearest = |value: &f64| value.round().clamp(0.0, 2.0) as usize;
         let said: Vec<usize> = said.iter().map(nearest).collect();
-        let truth: Vec<usize> = rows.truth().iter().map(nearest).collect();
-        let now: Vec<usize> = rows.input("class_now").iter().map(nearest).collect();
-        let at_changes = Statistic::macro_f1(said.clone(), truth.clone(), Some(&now));
+        let truth: Vec<usize> = rows.actual_values().iter().map(nearest).collect();
+        let now: Vec<usize> = rows.input_values("class_now").iter().map(nearest).collect();
+        let at_changes = RowStatistic::macro_f1(said.clone(), truth.clone(), Some(&now));
         vec![
-            ("macro_f1", Statistic::macro_f1(said, truth, None)),
+            ("macro_f1", RowStatistic::macro_f1(said, truth, None)),
             ("macro_f1_at_changes", at_changes),
         ]
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
-        vec![Baseline { name: "as now", input: Some("class_now"), factor: 1.0 }]
+    fn baselines(&self) -> Vec<TaskBaseline> {
+        vec![TaskBaseline { name: "as now", input: Some("class_now"), factor: 1.0 }]
     }
 
-    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
+    fn describe_constant(&self, truth: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
         let (low, high) = (
-            among(comforts, |own| own.heat_below, "°C"),
-            among(comforts, |own| own.cool_above, "°C"),
+            format_range(comforts, |own| own.heat_below, "°C"),
+            format_range(comforts, |own| own.cool_above, "°C"),
         );
         let what = match truth as usize {
             0 => format!("every hour was below {low}"),
             1 => format!("no hour was below {low} or above {high}"),
             _ => format!("every hour was above {high}"),
         };
-        Unchanging { what, hint: "set comfort.heat_below and comfort.cool_above, or a zone's own" }
+        ConstantTarget {
+            what,
+            hint: "set comfort.heat_below and comfort.cool_above, or a zone's own",
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, truth};
+    use super::super::tests::{actual_value_of, frame};
     use super::*;
-    use crate::{Settings, frame::ZoneViews};
+    use crate::{TrainerSettings, feature_frame::ZoneViews};
 
     #[test]
     fn degree_minutes_of_the_hour_to_come() {
         let cold = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 19.0 } else { 22.0 })]);
         let check = |row, expect: Option<f64>| {
-            assert_eq!(truth(&DegreeMinutes::HEATING, &cold, row), expect, "row {row}");
+            assert_eq!(
+                actual_value_of(&DegreeMinutesTask::HEATING, &cold, row),
+                expect,
+                "row {row}"
+            );
         };
         check(0, Some(30.0)); // minutes 1 to 30, one degree each
         check(31, Some(0.0));
         check(150, None); // 49 minutes are known
         check(149, Some(0.0)); // 50 minutes are known
         let hot = frame(200, &[("temperature_last", &|m| if m <= 30.0 { 25.0 } else { 27.0 })]);
-        assert_eq!(truth(&DegreeMinutes::COOLING, &hot, 0), Some(60.0));
+        assert_eq!(actual_value_of(&DegreeMinutesTask::COOLING, &hot, 0), Some(60.0));
     }
 
     #[test]
-    fn a_straight_line_is_learnt_without_loss() {
-        let mut settings = Settings::default();
+    fn the_training_target_of_a_straight_line_is_exact() {
+        let mut settings = TrainerSettings::default();
         settings.split.warm_up_s = 0;
         // From 21 °C down by 0.6 °C an hour, across the band's edge at 20 °C.
         let falling = frame(200, &[("temperature_last", &|minute| 21.0 - 0.01 * minute)]);
         let rows = ZoneViews::without_late_readings(falling);
-        let rows = Rows::of(&DegreeMinutes::HEATING, [&rows], &[], &settings);
-        let learnt = rows.dataset().unwrap().y;
+        let rows = LabelledRows::from_zones(&DegreeMinutesTask::HEATING, [&rows], &[], &settings);
+        let learnt = rows.to_dataset().unwrap().y;
         for change in &learnt.to_vec()[..20] {
             assert!((change + 0.305).abs() < 1e-9, "{change}");
         }
-        let truth = rows.truth();
+        let truth = rows.actual_values();
         assert!(truth[0] == 0.0 && truth[20] > 0.0, "{truth}");
-        let levels = rows.levels(&learnt, &HEATING);
+        let levels = rows.to_levels(&learnt, &HEATING);
         let known = 29; // of the last ones fewer than 60 minutes are known
         for row in 0..known.min(28) {
             assert!((levels[row] - truth[row]).abs() < 1e-6, "row {row}: {levels} {truth}");
@@ -284,7 +299,7 @@ mod tests {
 
     #[test]
     fn yesterday_is_among_the_inputs_where_there_was_one() {
-        let mut settings = Settings::default();
+        let mut settings = TrainerSettings::default();
         settings.split.warm_up_s = 0;
         let day = 1440.0;
         let minutes = 2 * 1440 + 120;
@@ -292,14 +307,15 @@ mod tests {
         let mut zone =
             frame(minutes, &[("temperature_last", &|m| m / 10.0), ("temperature_mean_1h", &|m| m)]);
         let columns = ["temperature_last", "temperature_mean_1h"].map(Into::into).into();
-        let names = yesterday(&columns, "temperature", "temperature_now");
+        let names = yesterday_inputs(&columns, "temperature", "temperature_now");
         assert_eq!(names[0], "temperature_mean_1h 23h ago - temperature_last 24h ago");
         for name in ["temperature_mean_1h 23h ago", "temperature_last 24h ago"] {
-            zone.recall(name);
+            zone.add_lag_column(name);
         }
         let zone = ZoneViews::without_late_readings(zone);
-        let rows = Rows::of(&DegreeMinutes::HEATING, [&zone], &names, &settings);
-        let began = rows.input(&names[0]);
+        let rows =
+            LabelledRows::from_zones(&DegreeMinutesTask::HEATING, [&zone], &names, &settings);
+        let began = rows.input_values(&names[0]);
         let first = rows.at_ms.iter().position(|at_ms| *at_ms == 1440 * 60_000).unwrap();
         assert!(began[..first].iter().all(|value| value.is_nan()), "there was no yesterday");
         for (row, at_ms) in rows.at_ms.iter().enumerate().skip(first) {
@@ -311,37 +327,40 @@ mod tests {
 
     #[test]
     fn what_is_heated_in_vain_and_what_is_lacking() {
-        let mut settings = Settings::default();
+        let mut settings = TrainerSettings::default();
         settings.split.warm_up_s = 0;
         let cold = frame(200, &[("temperature_last", &|_| 19.0)]);
         let cold = ZoneViews::without_late_readings(cold);
-        let rows = Rows::of(&DegreeMinutes::HEATING, [&cold], &[], &settings);
-        assert_eq!(rows.truth().to_vec(), [60.0; 30], "each hour lacks a degree");
+        let rows = LabelledRows::from_zones(&DegreeMinutesTask::HEATING, [&cold], &[], &settings);
+        assert_eq!(rows.actual_values().to_vec(), [60.0; 30], "each hour lacks a degree");
         let said: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
-        let scores = DegreeMinutes::HEATING.scores(&said, &rows);
+        let scores = DegreeMinutesTask::HEATING.extra_scores(&said, &rows);
         let scores: Vec<_> = scores.iter().map(|(name, own)| (*name, own.value())).collect();
         assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
     }
 
     #[test]
-    fn what_is_never_lacking_is_said_with_its_bounds() {
-        let warm = Settings::default().comfort;
-        let cold = Comfort { heat_below: 16.0, ..warm };
-        let check = |task: &dyn Task, truth: f64, expect: &str| {
-            assert_eq!(task.unchanging(truth, &[warm, cold]).what, expect);
+    fn a_constant_target_is_described_with_its_bounds() {
+        let warm = TrainerSettings::default().comfort;
+        let cold = ComfortSettings { heat_below: 16.0, ..warm };
+        let check = |task: &dyn PredictionTask, truth: f64, expect: &str| {
+            assert_eq!(task.describe_constant(truth, &[warm, cold]).what, expect);
         };
-        check(&DegreeMinutes::HEATING, 0.0, "no zone was below 16 to 20 °C");
-        check(&DegreeMinutes::COOLING, 0.0, "no zone was above 25 °C");
-        check(&DegreeMinutes::COOLING, 60.0, "each hour lacked 60 °C·min");
-        check(&Class, 1.0, "no hour was below 16 to 20 °C or above 25 °C");
-        check(&Class, 2.0, "every hour was above 25 °C");
+        check(&DegreeMinutesTask::HEATING, 0.0, "no zone was below 16 to 20 °C");
+        check(&DegreeMinutesTask::COOLING, 0.0, "no zone was above 25 °C");
+        check(&DegreeMinutesTask::COOLING, 60.0, "each hour lacked 60 °C·min");
+        check(&HeatingClassTask, 1.0, "no hour was below 16 to 20 °C or above 25 °C");
+        check(&HeatingClassTask, 2.0, "every hour was above 25 °C");
     }
 
     #[test]
     fn the_class_is_that_of_the_mean_of_the_hour_to_come() {
         let check = |after: f64, expect: f64| {
             let of = move |m: f64| if m <= 30.0 { 22.0 } else { after };
-            assert_eq!(truth(&Class, &frame(100, &[("temperature_last", &of)]), 0), Some(expect));
+            assert_eq!(
+                actual_value_of(&HeatingClassTask, &frame(100, &[("temperature_last", &of)]), 0),
+                Some(expect)
+            );
         };
         check(17.9, 0.0); // the mean is 19.95 °C
         check(18.1, 1.0);

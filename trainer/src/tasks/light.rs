@@ -2,16 +2,27 @@ use std::collections::BTreeSet;
 
 use telemetry::SmolStr;
 
-use super::{About, Baseline, HOUR_MS, Task, Unchanging, above_and_below, circumstances, made_of};
-use crate::{backtest::Statistic, frame::ZoneFrame, rows::Rows, settings::Comfort};
+use super::{
+    ConstantTarget, HOUR_MS, PredictionTask, TaskBaseline, TaskSpec, available_inputs,
+    over_and_under_prediction, time_and_climate_inputs,
+};
+use crate::{
+    backtest::RowStatistic, feature_frame::ZoneFrame, settings::ComfortSettings,
+    training_set::LabelledRows,
+};
 
 const COVERAGE_MIN: f64 = 50.0;
 
 /// What all of them have in common.
-const NEXT_DAY: About =
-    About { group: "light", horizon_s: 24 * 3600, step_s: 600, metrics: &["light"], ..About::ANY };
-const MEAN: About = About { unit: "lux", bounds: (0.0, f64::INFINITY), ..NEXT_DAY };
-const SUPPLEMENT: About = About {
+const NEXT_DAY: TaskSpec = TaskSpec {
+    group: "light",
+    horizon_s: 24 * 3600,
+    step_s: 600,
+    metrics: &["light"],
+    ..TaskSpec::ANY
+};
+const MEAN: TaskSpec = TaskSpec { unit: "lux", bounds: (0.0, f64::INFINITY), ..NEXT_DAY };
+const SUPPLEMENT: TaskSpec = TaskSpec {
     name: "light-supplement",
     title: "hours of lamps in the next 24 hours",
     unit: "h",
@@ -28,8 +39,8 @@ const SUPPLEMENT: About = About {
 /// `light_night_mean_24h`) of the row at T + 24 h, learnt as the change from
 /// that of the last 24 h. A row counts where at least half of these 24 h was
 /// measured.
-pub(super) struct Mean {
-    about: About,
+pub(super) struct MeanLightTask {
+    spec: TaskSpec,
     /// Metric and column of the last 24 h.
     metric: &'static str,
     column: &'static str,
@@ -43,11 +54,11 @@ pub(super) struct Mean {
 /// integral of the mean light) / what the lamps give in an hour, 0 to 24, from
 /// `comfort.crop` or `comfort.dli_target`, `comfort.ppfd_per_lux` and
 /// `comfort.lamp_ppfd`. Light that the lamps gave in that time counts as light.
-/// A row counts as in [`Mean`].
-pub(super) struct Supplement;
+/// A row counts as in [`MeanLightTask`].
+pub(super) struct LightSupplementTask;
 
 /// `light_mean_24h` and what has been before it.
-fn inputs(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
+fn light_inputs(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     let mut names = Vec::new();
     for window in ["10m", "1h", "24h", "48h", "7d"] {
         for aggregate in ["mean", "std", "max"] {
@@ -62,13 +73,13 @@ fn inputs(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     }
     let around = ["light_last", "temperature_mean_24h", "humidity_mean_24h", "motion_mean_24h"];
     names.extend(around.map(str::to_owned));
-    let mut inputs = made_of(columns, names);
-    inputs.extend(circumstances(columns));
+    let mut inputs = available_inputs(columns, names);
+    inputs.extend(time_and_climate_inputs(columns));
     inputs
 }
 
 /// The value of a column of 24 h, a day after a row.
-fn in_a_day(frame: &ZoneFrame, row: usize, column: &str) -> Option<f64> {
+fn value_in_a_day(frame: &ZoneFrame, row: usize, column: &str) -> Option<f64> {
     let then_ms = frame.at_ms[row] + 24 * HOUR_MS;
     let coverage = match frame.column("light_coverage_24h") {
         Some(_) => frame.value_at("light_coverage_24h", then_ms)?,
@@ -77,13 +88,13 @@ fn in_a_day(frame: &ZoneFrame, row: usize, column: &str) -> Option<f64> {
     frame.value_at(column, then_ms).filter(|_| coverage >= COVERAGE_MIN)
 }
 
-impl Mean {
+impl MeanLightTask {
     pub(super) const OF_DAY_AND_NIGHT: Self = Self {
-        about: About {
+        spec: TaskSpec {
             name: "light",
             title: "light of the next 24 hours",
             truth_columns: &["light_mean_24h", "light_coverage_24h"],
-            anchor: Some("light_mean_24h"),
+            reference: Some("light_mean_24h"),
             ..MEAN
         },
         metric: "light",
@@ -94,11 +105,11 @@ impl Mean {
         ],
     };
     pub(super) const OF_DAY: Self = Self {
-        about: About {
+        spec: TaskSpec {
             name: "light-day",
             title: "light by day of the next 24 hours",
             truth_columns: &["light_day_mean_24h", "light_coverage_24h"],
-            anchor: Some("light_day_mean_24h"),
+            reference: Some("light_day_mean_24h"),
             is_by_sun: true,
             ..MEAN
         },
@@ -107,11 +118,11 @@ impl Mean {
         baselines: &[("mean of two days", "light_day_mean_48h - light_day_mean_24h")],
     };
     pub(super) const OF_NIGHT: Self = Self {
-        about: About {
+        spec: TaskSpec {
             name: "light-night",
             title: "light by night of the next 24 hours",
             truth_columns: &["light_night_mean_24h", "light_coverage_24h"],
-            anchor: Some("light_night_mean_24h"),
+            reference: Some("light_night_mean_24h"),
             is_by_sun: true,
             ..MEAN
         },
@@ -121,22 +132,22 @@ impl Mean {
     };
 }
 
-impl Task for Mean {
-    fn about(&self) -> &About {
-        &self.about
+impl PredictionTask for MeanLightTask {
+    fn spec(&self) -> &TaskSpec {
+        &self.spec
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        inputs(columns, self.metric)
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        light_inputs(columns, self.metric)
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        in_a_day(came, row, self.column)
+    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
+        value_in_a_day(came, row, self.column)
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
-        let mut all = vec![Baseline { name: "as the last 24 h", input: None, factor: 0.0 }];
-        let of = |(name, input): &(&'static str, &'static str)| Baseline {
+    fn baselines(&self) -> Vec<TaskBaseline> {
+        let mut all = vec![TaskBaseline { name: "as the last 24 h", input: None, factor: 0.0 }];
+        let of = |(name, input): &(&'static str, &'static str)| TaskBaseline {
             name,
             input: Some(input),
             factor: 1.0,
@@ -146,39 +157,39 @@ impl Task for Mean {
     }
 }
 
-impl Task for Supplement {
-    fn about(&self) -> &About {
+impl PredictionTask for LightSupplementTask {
+    fn spec(&self) -> &TaskSpec {
         &SUPPLEMENT
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         let by =
             ["24h", "48h", "7d"].map(|window| format!("supplement_hours_by_light_mean_{window}"));
-        let mut all = made_of(columns, by);
-        all.extend(inputs(columns, "light"));
+        let mut all = available_inputs(columns, by);
+        all.extend(light_inputs(columns, "light"));
         all
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        in_a_day(came, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
+    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
+        value_in_a_day(came, row, "light_mean_24h").map(|lux| comfort.supplement_hours(lux))
     }
 
     /// Who lights the lamps as long as is said does so for so many hours in vain,
     /// and leaves so many lacking.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
-        let [in_vain, lacking] = above_and_below(said, rows);
+    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
+        let [in_vain, lacking] = over_and_under_prediction(said, rows);
         vec![("in_vain", in_vain), ("lacking", lacking)]
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
-        let by = |name, input| Baseline { name, input: Some(input), factor: 1.0 };
+    fn baselines(&self) -> Vec<TaskBaseline> {
+        let by = |name, input| TaskBaseline { name, input: Some(input), factor: 1.0 };
         vec![
             by("as the last 24 h", "supplement_hours_by_light_mean_24h"),
             by("mean of two days", "supplement_hours_by_light_mean_48h"),
         ]
     }
 
-    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+    fn describe_constant(&self, truth: f64, _: &[ComfortSettings]) -> ConstantTarget {
         let what = if truth == 0.0 {
             "each day brought the light that is wanted, and no lamp was to be lit".to_owned()
         } else {
@@ -186,36 +197,40 @@ impl Task for Supplement {
         };
         let hint = "set comfort.dli_target or comfort.crop to the light that is wanted, and \
                     comfort.lamp_ppfd and comfort.ppfd_per_lux to what lamps and sun give";
-        Unchanging { what, hint }
+        ConstantTarget { what, hint }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, truth};
+    use super::super::tests::{actual_value_of, frame};
     use super::*;
 
     #[test]
-    fn the_truth_is_the_mean_of_the_day_to_come() {
+    fn the_target_is_the_mean_of_the_next_day() {
         let light =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|m| m / 28.80)]);
-        let task = Mean::OF_DAY_AND_NIGHT;
-        assert_eq!(truth(&task, &light, 100), Some(1540.0));
-        assert_eq!(truth(&task, &light, 1500), None, "not known yet");
+        let task = MeanLightTask::OF_DAY_AND_NIGHT;
+        assert_eq!(actual_value_of(&task, &light, 100), Some(1540.0));
+        assert_eq!(actual_value_of(&task, &light, 1500), None, "not known yet");
         let sparse =
             frame(2 * 1440, &[("light_mean_24h", &|m| m), ("light_coverage_24h", &|_| 40.0)]);
-        assert_eq!(truth(&task, &sparse, 100), None, "hardly measured");
+        assert_eq!(actual_value_of(&task, &sparse, 100), None, "hardly measured");
         let night = frame(2 * 1440, &[("light_night_mean_24h", &|m| 3.0 * m)]);
-        assert_eq!(truth(&Mean::OF_NIGHT, &night, 100), Some(4620.0));
-        assert_eq!(truth(&Mean::OF_DAY, &night, 100), None, "there is no such column");
+        assert_eq!(actual_value_of(&MeanLightTask::OF_NIGHT, &night, 100), Some(4620.0));
+        assert_eq!(
+            actual_value_of(&MeanLightTask::OF_DAY, &night, 100),
+            None,
+            "there is no such column"
+        );
     }
 
     #[test]
     fn lamps_make_up_for_the_day_to_come() {
         let dim = frame(2 * 1440, &[("light_mean_24h", &|m| if m < 1440.0 { 5e4 } else { 5e3 })]);
-        let hours = truth(&Supplement, &dim, 0).unwrap();
+        let hours = actual_value_of(&LightSupplementTask, &dim, 0).unwrap();
         assert!((hours - (17.0 - 7.992) / 0.54).abs() < 1e-9, "{hours}");
         let bright = frame(2 * 1440, &[("light_mean_24h", &|_| 5e4)]);
-        assert_eq!(truth(&Supplement, &bright, 0), Some(0.0));
+        assert_eq!(actual_value_of(&LightSupplementTask, &bright, 0), Some(0.0));
     }
 }

@@ -3,7 +3,7 @@
 //! Every regression task learns a target that is known at T + horizon from
 //! inputs that were known at T, and reports a level in the task's unit.
 
-mod applicable;
+mod applicability;
 mod heating;
 mod light;
 mod temperature;
@@ -11,22 +11,22 @@ mod watering;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use models::{Estimator, classify, detect, zoo};
+use models::{Estimator, classify, detect, regressors};
 use ndarray::Array1;
 use telemetry::SmolStr;
 
-pub use applicable::{NotApplicable, Unchanging};
-pub(crate) use applicable::{changes, without_rows};
+pub use applicability::{ConstantTarget, NotApplicable};
+pub(crate) use applicability::{check_target_varies, without_rows};
 
 use crate::{
-    backtest::Statistic,
-    earlier,
-    frame::ZoneFrame,
-    input::{Input, Metric},
-    link::Link,
-    rows::Rows,
-    settings::Comfort,
-    width,
+    backtest::RowStatistic,
+    duration_name,
+    feature_frame::ZoneFrame,
+    input::{InputExpression, PresentMetric},
+    lag_columns,
+    settings::ComfortSettings,
+    target_transform::TargetTransform,
+    training_set::LabelledRows,
 };
 
 /// The names of all tasks, in the order in which they are compared.
@@ -43,12 +43,12 @@ pub const NAMES: [&str; 13] = [
     "heating",
     "cooling",
     "heating-class",
-    crate::anomaly::NAME,
+    crate::anomaly::TASK_NAME,
 ];
 
 /// What is fixed of a task, by which all else goes.
 #[derive(Clone, Copy, Debug)]
-pub struct About {
+pub struct TaskSpec {
     /// Its name in commands, paths and reports.
     pub name: &'static str,
     /// The name of the first of the tasks that answer the same question; asked
@@ -68,14 +68,14 @@ pub struct About {
     /// Metrics without which the task has no meaning.
     pub metrics: &'static [&'static str],
     /// The metric without whose present value at T nothing is predicted.
-    pub present: Option<Metric>,
+    pub required_metric: Option<PresentMetric>,
     /// Columns that truths are made from.
     pub truth_columns: &'static [&'static str],
     /// The input that a level is made with, beside what models say; 0 where there is
     /// none.
-    pub anchor: Option<&'static str>,
+    pub reference: Option<&'static str>,
     /// How it is made.
-    pub link: Link,
+    pub transform: TargetTransform,
     /// The values that a prediction can have, in the task's unit.
     pub bounds: (f64, f64),
     /// The classes whose numbers are predicted, if it is a choice between some:
@@ -86,7 +86,7 @@ pub struct About {
     pub is_by_sun: bool,
 }
 
-impl About {
+impl TaskSpec {
     /// Of a number that may have any value.
     const ANY: Self = Self {
         name: "",
@@ -97,10 +97,10 @@ impl About {
         horizon_s: 0,
         step_s: 60,
         metrics: &[],
-        present: None,
+        required_metric: None,
         truth_columns: &[],
-        anchor: None,
-        link: Link::Change,
+        reference: None,
+        transform: TargetTransform::Change,
         bounds: (f64::NEG_INFINITY, f64::INFINITY),
         classes: &[],
         is_by_sun: false,
@@ -109,71 +109,71 @@ impl About {
     /// The level, in the task's unit and within its bounds, that it comes to when a
     /// model says `said`.
     #[must_use]
-    pub fn level(&self, said: f64, anchor: f64) -> f64 {
+    pub fn to_level(&self, said: f64, anchor: f64) -> f64 {
         let (low, high) = self.bounds;
-        self.link.level(said, anchor).clamp(low, high)
+        self.transform.to_level(said, anchor).clamp(low, high)
     }
 
     /// The same of rows, with an anchor for each.
-    pub(crate) fn levels<'a>(
+    pub(crate) fn to_levels<'a>(
         &self,
         said: &Array1<f64>,
         anchors: impl IntoIterator<Item = &'a f64>,
     ) -> Array1<f64> {
-        said.iter().zip(anchors).map(|(said, anchor)| self.level(*said, *anchor)).collect()
+        said.iter().zip(anchors).map(|(said, anchor)| self.to_level(*said, *anchor)).collect()
     }
 
     /// The class that a prediction is nearest to, if it is a choice between some.
     #[must_use]
-    pub fn class(&self, value: f64) -> Option<&'static str> {
+    pub fn nearest_class(&self, value: f64) -> Option<&'static str> {
         let last = self.classes.len().checked_sub(1)?;
         Some(self.classes[(value.round().max(0.0) as usize).min(last)])
     }
 }
 
 /// What a regression task is.
-pub trait Task: Send + Sync {
+pub trait PredictionTask: Send + Sync {
     /// What is fixed of it.
-    fn about(&self) -> &About;
+    fn spec(&self) -> &TaskSpec;
     /// The inputs, given the feature columns that there are.
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String>;
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String>;
     /// What came of a row, in the task's unit, by rows as they are known now.
     /// `None` where the future is not known.
-    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64>;
-    /// What models learn of a row with that truth, so that [`About::link`] makes a
+    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64>;
+    /// What models learn of a row with that truth, so that [`TaskSpec::link`] makes a
     /// level of it with the anchor.
-    fn learnt(
+    fn training_target(
         &self,
         _: &ZoneFrame,
         _: usize,
-        _: &Comfort,
+        _: &ComfortSettings,
         (truth, anchor): (f64, f64),
     ) -> Option<f64> {
         Some(truth - anchor)
     }
     /// Whether the truth of a row is a lower bound of what came: models learn
     /// from such rows and are not judged by them.
-    fn is_censored(&self, _: &ZoneFrame, _: usize, _: &Comfort) -> bool {
+    fn is_censored(&self, _: &ZoneFrame, _: usize, _: &ComfortSettings) -> bool {
         false
     }
     /// The models that are compared.
     fn estimators(&self) -> Vec<Box<dyn Estimator>> {
-        match self.about().classes {
-            [] => zoo::regressors(),
-            classes => numbered(classes),
+        match self.spec().classes {
+            [] => regressors::all_regressors(),
+            classes => ordinal_regressors(classes),
         }
     }
     /// Scores beside the error, of levels that were said of rows.
-    fn scores(&self, _: &[f64], _: &Rows) -> Vec<(&'static str, Statistic)> {
+    fn extra_scores(&self, _: &[f64], _: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
         Vec::new()
     }
     /// What any model must beat.
-    fn baselines(&self) -> Vec<Baseline>;
+    fn baselines(&self) -> Vec<TaskBaseline>;
     /// What it means that the truth of every row is `truth`, of zones with these
     /// settings.
-    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
-        let About { title, unit, .. } = self.about();
-        Unchanging {
+    fn describe_constant(&self, truth: f64, _: &[ComfortSettings]) -> ConstantTarget {
+        let TaskSpec { title, unit, .. } = self.spec();
+        ConstantTarget {
             what: format!("{title}: {truth} {unit} in every row"),
             hint: "a longer recording may have more to say, if the sensor is not stuck",
         }
@@ -181,21 +181,21 @@ pub trait Task: Send + Sync {
 }
 
 /// Every classifier, as a regressor of the class's number.
-fn numbered(classes: &[&str]) -> Vec<Box<dyn Estimator>> {
+fn ordinal_regressors(classes: &[&str]) -> Vec<Box<dyn Estimator>> {
     let classes: Arc<[String]> = classes.iter().map(|class| (*class).to_owned()).collect();
     let numbered = |classifier| -> Box<dyn Estimator> {
-        Box::new(classify::Numbered { classifier, classes: classes.clone() })
+        Box::new(classify::OrdinalRegressor { classifier, classes: classes.clone() })
     };
-    classify::classifiers().into_iter().map(numbered).collect()
+    classify::all_classifiers().into_iter().map(numbered).collect()
 }
 
 /// The names of the tasks that are asked for, by their own or their group's
 /// names; all, where none is.
 #[must_use]
-pub fn asked(names: &[String]) -> Vec<&'static str> {
-    let tasks = all();
+pub fn select_tasks(names: &[String]) -> Vec<&'static str> {
+    let tasks = all_tasks();
     let group = |name: &str| {
-        tasks.iter().find(|task| task.about().name == name).map(|task| task.about().group)
+        tasks.iter().find(|task| task.spec().name == name).map(|task| task.spec().group)
     };
     let is_asked = |own: &&str| {
         names.iter().any(|name| name == own || group(own).is_some_and(|group| name == group))
@@ -205,11 +205,12 @@ pub fn asked(names: &[String]) -> Vec<&'static str> {
 
 /// The names of the models of all tasks, each once.
 #[must_use]
-pub fn models() -> Vec<&'static str> {
-    let regressors = zoo::regressors().into_iter().chain(zoo::of_amounts());
+pub fn model_names() -> Vec<&'static str> {
+    let regressors =
+        regressors::all_regressors().into_iter().chain(regressors::amount_regressors());
     let mut names: Vec<&str> = regressors.map(|own| own.name()).collect();
-    names.extend(classify::classifiers().iter().map(|own| own.name()));
-    names.extend(detect::detectors().iter().map(|own| own.name()));
+    names.extend(classify::all_classifiers().iter().map(|own| own.name()));
+    names.extend(detect::all_detectors().iter().map(|own| own.name()));
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     names
@@ -217,7 +218,7 @@ pub fn models() -> Vec<&'static str> {
 
 /// A prediction without learning: `factor` × an input, or a constant.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Baseline {
+pub struct TaskBaseline {
     /// Its name in leaderboards.
     pub name: &'static str,
     /// The input; without one the baseline says 0.
@@ -228,38 +229,41 @@ pub struct Baseline {
 
 /// All regression tasks, in the order of [`NAMES`].
 #[must_use]
-pub fn all() -> Vec<Box<dyn Task>> {
+pub fn all_tasks() -> Vec<Box<dyn PredictionTask>> {
     vec![
-        Box::new(temperature::Temperature),
-        Box::new(watering::HoursToCritical),
-        Box::new(watering::Moisture::IN_6H),
-        Box::new(watering::Moisture::IN_24H),
-        Box::new(watering::Start),
-        Box::new(light::Mean::OF_DAY_AND_NIGHT),
-        Box::new(light::Mean::OF_DAY),
-        Box::new(light::Mean::OF_NIGHT),
-        Box::new(light::Supplement),
-        Box::new(heating::DegreeMinutes::HEATING),
-        Box::new(heating::DegreeMinutes::COOLING),
-        Box::new(heating::Class),
+        Box::new(temperature::TemperatureTask),
+        Box::new(watering::HoursToCriticalTask),
+        Box::new(watering::SoilMoistureTask::IN_6H),
+        Box::new(watering::SoilMoistureTask::IN_24H),
+        Box::new(watering::WateringStartTask),
+        Box::new(light::MeanLightTask::OF_DAY_AND_NIGHT),
+        Box::new(light::MeanLightTask::OF_DAY),
+        Box::new(light::MeanLightTask::OF_NIGHT),
+        Box::new(light::LightSupplementTask),
+        Box::new(heating::DegreeMinutesTask::HEATING),
+        Box::new(heating::DegreeMinutesTask::COOLING),
+        Box::new(heating::HeatingClassTask),
     ]
 }
 
 const HOUR_MS: i64 = 3_600_000;
 
 /// Those of `names` that can be made.
-fn made_of(columns: &BTreeSet<SmolStr>, names: impl IntoIterator<Item = String>) -> Vec<String> {
+fn available_inputs(
+    columns: &BTreeSet<SmolStr>,
+    names: impl IntoIterator<Item = String>,
+) -> Vec<String> {
     let has = |column: &str| columns.contains(column);
-    names.into_iter().filter(|name| Input::parse(name).is_made_of(&has)).collect()
+    names.into_iter().filter(|name| InputExpression::parse(name).can_be_made_of(&has)).collect()
 }
 
 /// The windows of a metric that there are, narrow ones first.
-fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
+fn metric_windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
     let prefix = format!("{metric}_mean_");
     let mut found: Vec<(u64, String)> = columns
         .iter()
         .filter_map(|column| column.strip_prefix(prefix.as_str()))
-        .filter_map(|window| Some((width::seconds(window)?, window.to_owned())))
+        .filter_map(|window| Some((duration_name::parse_seconds(window)?, window.to_owned())))
         .collect();
     found.sort_unstable();
     found.into_iter().map(|(_, window)| window).collect()
@@ -267,20 +271,25 @@ fn windows(columns: &BTreeSet<SmolStr>, metric: &str) -> Vec<String> {
 
 /// What it costs to act on what was said: by how much it is above what came, and
 /// below, in the mean over all rows.
-fn above_and_below(said: &[f64], rows: &Rows) -> [Statistic; 2] {
-    let truth = rows.truth();
+fn over_and_under_prediction(said: &[f64], rows: &LabelledRows) -> [RowStatistic; 2] {
+    let truth = rows.actual_values();
     let errors = said.iter().zip(&truth).map(|(said, truth)| said - truth);
     let (above, below) = errors.map(|error| (error.max(0.0), (-error).max(0.0))).unzip();
-    [Statistic::Mean(above), Statistic::Mean(below)]
+    [RowStatistic::Mean(above), RowStatistic::Mean(below)]
 }
 
 /// How a metric's windows up to `minutes_max` differ from its present value
 /// `now`: trees learn changes from these, where levels would only tell them the
 /// season. Slopes and spreads are changes by themselves.
-fn anchored(columns: &BTreeSet<SmolStr>, metric: &str, now: &str, minutes_max: u64) -> Vec<String> {
+fn relative_inputs(
+    columns: &BTreeSet<SmolStr>,
+    metric: &str,
+    now: &str,
+    minutes_max: u64,
+) -> Vec<String> {
     let mut names = vec![format!("{metric}_last - {now}")];
-    for window in windows(columns, metric) {
-        if width::seconds(&window).is_some_and(|seconds| seconds / 60 > minutes_max) {
+    for window in metric_windows(columns, metric) {
+        if duration_name::parse_seconds(&window).is_some_and(|seconds| seconds / 60 > minutes_max) {
             continue;
         }
         for aggregate in ["mean", "min", "max", "first"] {
@@ -289,41 +298,45 @@ fn anchored(columns: &BTreeSet<SmolStr>, metric: &str, now: &str, minutes_max: u
         names.extend(["slope", "std"].map(|aggregate| format!("{metric}_{aggregate}_{window}")));
     }
     names.retain(|name| *name != format!("{now} - {now}"));
-    made_of(columns, names)
+    available_inputs(columns, names)
 }
 
 /// How the same hour went yesterday, from where it began and from `now`: people
 /// and machines keep hours.
-fn yesterday(columns: &BTreeSet<SmolStr>, metric: &str, now: &str) -> Vec<String> {
-    let hour = earlier::named(&format!("{metric}_mean_1h"), "23h");
-    let began = earlier::named(&format!("{metric}_last"), "24h");
-    made_of(columns, [format!("{hour} - {began}"), format!("{hour} - {now}")])
+fn yesterday_inputs(columns: &BTreeSet<SmolStr>, metric: &str, now: &str) -> Vec<String> {
+    let hour = lag_columns::lag_column_name(&format!("{metric}_mean_1h"), "23h");
+    let began = lag_columns::lag_column_name(&format!("{metric}_last"), "24h");
+    available_inputs(columns, [format!("{hour} - {began}"), format!("{hour} - {now}")])
 }
 
 /// Level, trend and spread of other metrics over windows up to `minutes_max`.
-fn surroundings(columns: &BTreeSet<SmolStr>, metrics: &[&str], minutes_max: u64) -> Vec<String> {
+fn other_metric_inputs(
+    columns: &BTreeSet<SmolStr>,
+    metrics: &[&str],
+    minutes_max: u64,
+) -> Vec<String> {
     metrics
         .iter()
         .flat_map(|metric| {
             let last = format!("{metric}_last");
-            let mut names = anchored(columns, metric, &last, minutes_max);
+            let mut names = relative_inputs(columns, metric, &last, minutes_max);
             names.retain(|name| !name.contains("_min_") && !name.contains("_max_"));
-            names.extend(made_of(columns, [last]));
+            names.extend(available_inputs(columns, [last]));
             names
         })
         .collect()
 }
 
 /// The time of the day and the zone's climate.
-fn circumstances(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+fn time_and_climate_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let names = ["hour_sin", "hour_cos", "is_day", "since_sunrise_min", "vpd_kpa"];
-    made_of(columns, names.map(str::to_owned))
+    available_inputs(columns, names.map(str::to_owned))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::Settings;
+    use crate::TrainerSettings;
 
     /// Minute rows from 0 on with these columns.
     pub(crate) fn frame(rows: i64, columns: &[(&str, &dyn Fn(f64) -> f64)]) -> ZoneFrame {
@@ -334,8 +347,12 @@ pub(crate) mod tests {
     }
 
     /// What came of a row, in the task's unit.
-    pub(crate) fn truth(task: &dyn Task, frame: &ZoneFrame, row: usize) -> Option<f64> {
-        task.truth(frame, row, &Settings::default().comfort)
+    pub(crate) fn actual_value_of(
+        task: &dyn PredictionTask,
+        frame: &ZoneFrame,
+        row: usize,
+    ) -> Option<f64> {
+        task.actual_value(frame, row, &TrainerSettings::default().comfort)
     }
 
     #[test]
@@ -360,22 +377,23 @@ pub(crate) mod tests {
             })
             .chain(drying.map(|name| SmolStr::from(format!("drying_{name}"))))
             .collect();
-        for task in all() {
-            let inputs = task.inputs(&columns);
-            assert!(inputs.len() > 5, "{}: {inputs:?}", task.about().name);
+        for task in all_tasks() {
+            let inputs = task.input_names(&columns);
+            assert!(inputs.len() > 5, "{}: {inputs:?}", task.spec().name);
             let mut unique = inputs.clone();
             unique.sort();
             unique.dedup();
-            assert_eq!(unique.len(), inputs.len(), "{}: an input twice", task.about().name);
+            assert_eq!(unique.len(), inputs.len(), "{}: an input twice", task.spec().name);
             for input in &inputs {
-                let is_made = Input::parse(input).is_made_of(&|column| columns.contains(column));
-                assert!(is_made, "{}: {input}", task.about().name);
+                let is_made = InputExpression::parse(input)
+                    .can_be_made_of(&|column| columns.contains(column));
+                assert!(is_made, "{}: {input}", task.spec().name);
             }
             for baseline in task.baselines() {
                 assert!(
                     baseline.input.is_none_or(|input| inputs.iter().any(|i| i == input)),
                     "{}: {baseline:?}",
-                    task.about().name
+                    task.spec().name
                 );
             }
         }
@@ -384,8 +402,8 @@ pub(crate) mod tests {
     #[test]
     fn a_prediction_is_of_the_nearest_class() {
         let check = |name: &str, value: f64, expect: Option<&str>| {
-            let task = all().into_iter().find(|task| task.about().name == name).unwrap();
-            assert_eq!(task.about().class(value), expect, "{name} {value}");
+            let task = all_tasks().into_iter().find(|task| task.spec().name == name).unwrap();
+            assert_eq!(task.spec().nearest_class(value), expect, "{name} {value}");
         };
         check("heating-class", 0.4, Some("heat"));
         check("heating-class", 0.6, Some("hold"));
@@ -399,15 +417,15 @@ pub(crate) mod tests {
     fn a_group_is_asked_for_by_the_name_of_its_first_task() {
         let check = |names: &[&str], expect: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            assert_eq!(asked(&names), expect);
+            assert_eq!(select_tasks(&names), expect);
         };
         check(&["temperature-10m"], &["temperature-10m"]);
         check(&["watering"], &["watering", "watering-6h", "watering-24h", "watering-start-2h"]);
         check(&["anomaly", "cooling"], &["cooling", "anomaly"]);
         check(&[], &NAMES);
-        for (task, name) in all().iter().zip(NAMES) {
-            assert_eq!(task.about().name, name);
-            assert!(NAMES.contains(&task.about().group), "{name}");
+        for (task, name) in all_tasks().iter().zip(NAMES) {
+            assert_eq!(task.spec().name, name);
+            assert!(NAMES.contains(&task.spec().group), "{name}");
         }
     }
 }

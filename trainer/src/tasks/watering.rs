@@ -1,18 +1,18 @@
 use std::collections::BTreeSet;
 
-use models::{Estimator, metrics::Ranking, zoo};
+use models::{Estimator, metrics::ScoreRanking, regressors};
 use telemetry::SmolStr;
 
 use super::{
-    About, Baseline, HOUR_MS, Task, Unchanging, above_and_below, anchored, applicable::among,
-    circumstances, made_of,
+    ConstantTarget, HOUR_MS, PredictionTask, TaskBaseline, TaskSpec, applicability::format_range,
+    available_inputs, over_and_under_prediction, relative_inputs, time_and_climate_inputs,
 };
 use crate::{
-    backtest::Statistic,
-    frame::ZoneFrame,
-    input::{HOURS_MAX, Metric},
-    rows::Rows,
-    settings::Comfort,
+    backtest::RowStatistic,
+    feature_frame::ZoneFrame,
+    input::{HOURS_MAX, PresentMetric},
+    settings::ComfortSettings,
+    training_set::LabelledRows,
 };
 
 /// Hours until soil moisture falls to the zone's critical value.
@@ -26,14 +26,14 @@ use crate::{
 /// before (moisture rose by [`RISE_PCT`] above its lowest), from that time; and
 /// where readings ended, or paused for 8 h. Models learn from censored rows, and
 /// are judged by the others.
-pub(super) struct HoursToCritical;
+pub(super) struct HoursToCriticalTask;
 
 /// Soil moisture some hours ahead.
 ///
 /// Target: present soil moisture at T + 6 h or T + 24 h, %, learnt as the change
 /// since T, whatever is watered in between.
-pub(super) struct Moisture {
-    about: About,
+pub(super) struct SoilMoistureTask {
+    spec: TaskSpec,
     hours: i64,
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Moisture {
 /// onset of its newest watering in (T, T + 2 h], else 0. With a valve's signal
 /// the onset is when that goes on; without one it is the trough before the
 /// rise, which shows only hours later where readings are hours apart.
-pub(super) struct Start;
+pub(super) struct WateringStartTask;
 
 /// A rise of this much is a watering, %: as `agronomy::drying` takes it.
 const RISE_PCT: f64 = 2.5;
-const DRYING: [&str; 8] = [
+const DRYING_FEATURES: [&str; 8] = [
     "drying_since_watering_h",
     "drying_watering_rise_pct",
     "drying_slope_pct_h",
@@ -57,7 +57,7 @@ const DRYING: [&str; 8] = [
     "drying_rate_pct_h",
     "drying_response_pct_min",
 ];
-const PACES: [&str; 5] = [
+const DRYING_PACES: [&str; 5] = [
     "soil_moisture_slope_6h",
     "soil_moisture_slope_24h",
     "soil_moisture_slope_7d",
@@ -68,15 +68,15 @@ const START_H: f64 = 2.0;
 const START_KNOWN_H: i64 = 8;
 
 /// What all of them have in common.
-const SOIL: About =
-    About { group: "watering", step_s: 1800, metrics: &["soil_moisture"], ..About::ANY };
-const MOISTURE: About = About {
+const SOIL: TaskSpec =
+    TaskSpec { group: "watering", step_s: 1800, metrics: &["soil_moisture"], ..TaskSpec::ANY };
+const MOISTURE: TaskSpec = TaskSpec {
     unit: "%",
-    present: Some(Metric::SoilMoisture),
-    truth_columns: &Metric::SoilMoisture.columns(),
+    required_metric: Some(PresentMetric::SoilMoisture),
+    truth_columns: &PresentMetric::SoilMoisture.source_columns(),
     ..SOIL
 };
-const HOURS_TO_CRITICAL: About = About {
+const HOURS_TO_CRITICAL: TaskSpec = TaskSpec {
     name: "watering",
     title: "hours until it must be watered",
     unit: "h",
@@ -85,7 +85,7 @@ const HOURS_TO_CRITICAL: About = About {
     bounds: (0.0, HOURS_MAX),
     ..MOISTURE
 };
-const START: About = About {
+const START: TaskSpec = TaskSpec {
     name: "watering-start-2h",
     title: "whether a watering begins within 2 hours",
     unit: "probability",
@@ -98,32 +98,36 @@ const START: About = About {
 
 /// How moist it is, how it dries, when it was watered, and the weather. A
 /// valve's signal is no input by itself: the drying trend takes it in.
-fn inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
+fn soil_inputs(columns: &BTreeSet<SmolStr>) -> Vec<String> {
     let mut inputs: Vec<String> =
         ["soil_moisture_now", "soil_moisture_above_critical", "soil_moisture_age_s"]
             .map(str::to_owned)
             .to_vec();
-    inputs.extend(PACES.map(|pace| format!("hours_to_critical_by_{pace}")));
-    inputs.extend(DRYING.map(str::to_owned));
-    inputs.extend(anchored(columns, "soil_moisture", "soil_moisture_now", u64::MAX));
+    inputs.extend(DRYING_PACES.map(|pace| format!("hours_to_critical_by_{pace}")));
+    inputs.extend(DRYING_FEATURES.map(str::to_owned));
+    inputs.extend(relative_inputs(columns, "soil_moisture", "soil_moisture_now", u64::MAX));
     for metric in ["temperature", "humidity", "light", "soil_temperature", "wind_speed"] {
         inputs.extend(["1h", "24h", "7d"].map(|window| format!("{metric}_mean_{window}")));
     }
-    inputs.extend(circumstances(columns));
-    made_of(columns, inputs)
+    inputs.extend(time_and_climate_inputs(columns));
+    available_inputs(columns, inputs)
 }
 
 /// What came of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Outcome {
+struct DryingOutcome {
     hours: f64,
     is_censored: bool,
 }
 
-fn outcome(frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<Outcome> {
+fn drying_outcome(
+    frame: &ZoneFrame,
+    row: usize,
+    comfort: &ComfortSettings,
+) -> Option<DryingOutcome> {
     let start_ms = frame.at_ms[row];
     let hours = |at_ms: i64| (at_ms - start_ms) as f64 / HOUR_MS as f64;
-    let present = frame.present(Metric::SoilMoisture);
+    let present = frame.present_values(PresentMetric::SoilMoisture);
     let mut lowest = present(row);
     if lowest.is_nan() || lowest <= comfort.soil_moisture_critical {
         return None;
@@ -135,10 +139,10 @@ fn outcome(frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<Outcome> 
             break;
         }
         if moisture <= comfort.soil_moisture_critical {
-            return Some(Outcome { hours: hours(*at_ms), is_censored: false });
+            return Some(DryingOutcome { hours: hours(*at_ms), is_censored: false });
         }
         if moisture > lowest + RISE_PCT {
-            return Some(Outcome { hours: hours(known_ms), is_censored: true });
+            return Some(DryingOutcome { hours: hours(known_ms), is_censored: true });
         }
         lowest = lowest.min(moisture);
         known_ms = *at_ms;
@@ -146,41 +150,41 @@ fn outcome(frame: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<Outcome> 
     // A row may be missing at the very end of the 48 h.
     let is_over = hours(known_ms) > HOURS_MAX - 0.1;
     let hours = if is_over { HOURS_MAX } else { hours(known_ms) };
-    Some(Outcome { hours, is_censored: !is_over })
+    Some(DryingOutcome { hours, is_censored: !is_over })
 }
 
-impl Task for HoursToCritical {
-    fn about(&self) -> &About {
+impl PredictionTask for HoursToCriticalTask {
+    fn spec(&self) -> &TaskSpec {
         &HOURS_TO_CRITICAL
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
         let mut all = vec!["linear_hours_to_critical".to_owned()];
-        all.extend(inputs(columns));
+        all.extend(soil_inputs(columns));
         all
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> Option<f64> {
-        outcome(came, row, comfort).map(|outcome| outcome.hours)
+    fn actual_value(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> Option<f64> {
+        drying_outcome(came, row, comfort).map(|outcome| outcome.hours)
     }
 
-    fn is_censored(&self, came: &ZoneFrame, row: usize, comfort: &Comfort) -> bool {
-        outcome(came, row, comfort).is_some_and(|outcome| outcome.is_censored)
+    fn is_censored(&self, came: &ZoneFrame, row: usize, comfort: &ComfortSettings) -> bool {
+        drying_outcome(came, row, comfort).is_some_and(|outcome| outcome.is_censored)
     }
 
     /// Who waters when the critical moisture is said to come waters so many hours
     /// too late (plants are dry so long), or too early.
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
-        let [late, early] = above_and_below(said, rows);
+    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
+        let [late, early] = over_and_under_prediction(said, rows);
         vec![("too_late_h", late), ("too_early_h", early)]
     }
 
     fn estimators(&self) -> Vec<Box<dyn Estimator>> {
-        zoo::regressors().into_iter().chain(zoo::of_amounts()).collect()
+        regressors::all_regressors().into_iter().chain(regressors::amount_regressors()).collect()
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
-        let by = |name, input| Baseline { name, input: Some(input), factor: 1.0 };
+    fn baselines(&self) -> Vec<TaskBaseline> {
+        let by = |name, input| TaskBaseline { name, input: Some(input), factor: 1.0 };
         vec![
             by("line of 24 h", "linear_hours_to_critical"),
             by("line of 6 h", "hours_to_critical_by_soil_moisture_slope_6h"),
@@ -189,59 +193,67 @@ impl Task for HoursToCritical {
         ]
     }
 
-    fn unchanging(&self, truth: f64, comforts: &[Comfort]) -> Unchanging {
-        let critical = among(comforts, |own| own.soil_moisture_critical, "%");
+    fn describe_constant(&self, truth: f64, comforts: &[ComfortSettings]) -> ConstantTarget {
+        let critical = format_range(comforts, |own| own.soil_moisture_critical, "%");
         let what = if truth >= HOURS_MAX {
             format!("no soil dried to {critical} within {HOURS_MAX} h")
         } else {
             format!("each soil dried to {critical} within {truth} h")
         };
-        Unchanging { what, hint: "set comfort.soil_moisture_critical, or a zone's own" }
+        ConstantTarget { what, hint: "set comfort.soil_moisture_critical, or a zone's own" }
     }
 }
 
-impl Moisture {
-    pub(super) const IN_6H: Self = Self::after(6, "watering-6h", "soil moisture in 6 hours");
-    pub(super) const IN_24H: Self = Self::after(24, "watering-24h", "soil moisture in 24 hours");
+impl SoilMoistureTask {
+    pub(super) const IN_6H: Self = Self::hours_ahead(6, "watering-6h", "soil moisture in 6 hours");
+    pub(super) const IN_24H: Self =
+        Self::hours_ahead(24, "watering-24h", "soil moisture in 24 hours");
 
-    const fn after(hours: i64, name: &'static str, title: &'static str) -> Self {
+    const fn hours_ahead(hours: i64, name: &'static str, title: &'static str) -> Self {
         let anchor = Some("soil_moisture_now");
-        Self { about: About { name, title, horizon_s: hours * 3600, anchor, ..MOISTURE }, hours }
+        Self {
+            spec: TaskSpec { name, title, horizon_s: hours * 3600, reference: anchor, ..MOISTURE },
+            hours,
+        }
     }
 }
 
-impl Task for Moisture {
-    fn about(&self) -> &About {
-        &self.about
+impl PredictionTask for SoilMoistureTask {
+    fn spec(&self) -> &TaskSpec {
+        &self.spec
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        inputs(columns)
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        soil_inputs(columns)
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
-        came.now(Metric::SoilMoisture, came.at_ms[row] + self.hours * HOUR_MS)
+    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
+        came.present_value_at(PresentMetric::SoilMoisture, came.at_ms[row] + self.hours * HOUR_MS)
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
+    fn baselines(&self) -> Vec<TaskBaseline> {
         let hours = self.hours as f64;
         vec![
-            Baseline { name: "persistence", input: None, factor: 0.0 },
-            Baseline { name: "mean drying rate", input: Some("drying_rate_pct_h"), factor: -hours },
+            TaskBaseline { name: "persistence", input: None, factor: 0.0 },
+            TaskBaseline {
+                name: "mean drying rate",
+                input: Some("drying_rate_pct_h"),
+                factor: -hours,
+            },
         ]
     }
 }
 
-impl Task for Start {
-    fn about(&self) -> &About {
+impl PredictionTask for WateringStartTask {
+    fn spec(&self) -> &TaskSpec {
         &START
     }
 
-    fn inputs(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
-        inputs(columns)
+    fn input_names(&self, columns: &BTreeSet<SmolStr>) -> Vec<String> {
+        soil_inputs(columns)
     }
 
-    fn truth(&self, came: &ZoneFrame, row: usize, _: &Comfort) -> Option<f64> {
+    fn actual_value(&self, came: &ZoneFrame, row: usize, _: &ComfortSettings) -> Option<f64> {
         let since = came.column("drying_since_watering_h")?;
         let start_ms = came.at_ms[row];
         let until_ms = start_ms + START_KNOWN_H * HOUR_MS;
@@ -253,18 +265,18 @@ impl Task for Start {
         Some(f64::from(u8::from(onsets.any(|hours| hours > 0.01 && hours <= START_H))))
     }
 
-    fn scores(&self, said: &[f64], rows: &Rows) -> Vec<(&'static str, Statistic)> {
-        let began: Vec<bool> = rows.truth().iter().map(|truth| *truth > 0.5).collect();
-        vec![("roc_auc", Statistic::RocAuc(Ranking::of(said, &began)))]
+    fn extra_scores(&self, said: &[f64], rows: &LabelledRows) -> Vec<(&'static str, RowStatistic)> {
+        let began: Vec<bool> = rows.actual_values().iter().map(|truth| *truth > 0.5).collect();
+        vec![("roc_auc", RowStatistic::RocAuc(ScoreRanking::from_scores(said, &began)))]
     }
 
-    fn baselines(&self) -> Vec<Baseline> {
-        vec![Baseline { name: "never", input: None, factor: 0.0 }]
+    fn baselines(&self) -> Vec<TaskBaseline> {
+        vec![TaskBaseline { name: "never", input: None, factor: 0.0 }]
     }
 
-    fn unchanging(&self, truth: f64, _: &[Comfort]) -> Unchanging {
+    fn describe_constant(&self, truth: f64, _: &[ComfortSettings]) -> ConstantTarget {
         let what = if truth == 0.0 { "no watering began" } else { "a watering was always near" };
-        Unchanging {
+        ConstantTarget {
             what: what.to_owned(),
             hint: "waterings are seen where soil_moisture rises, or irrigation (a valve) goes on; a \
                    longer recording may have some",
@@ -274,15 +286,15 @@ impl Task for Start {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{frame, truth};
+    use super::super::tests::{actual_value_of, frame};
     use super::*;
-    use crate::Settings;
+    use crate::TrainerSettings;
 
     const LOWEST: &str = "soil_moisture_min_30m";
 
     fn check(frame: &ZoneFrame, row: usize, expect: Option<(f64, bool)>) {
-        let comfort = Settings::default().comfort; // critical at 30 %
-        let got = outcome(frame, row, &comfort);
+        let comfort = TrainerSettings::default().comfort; // critical at 30 %
+        let got = drying_outcome(frame, row, &comfort);
         let got = got.map(|outcome| (outcome.hours, outcome.is_censored));
         assert_eq!(got, expect, "row {row}");
     }
@@ -311,9 +323,13 @@ mod tests {
     #[test]
     fn moisture_hours_later() {
         let drying = frame(30 * 60, &[(LOWEST, &|m| 90.0 - m / 60.0)]);
-        assert_eq!(truth(&Moisture::IN_6H, &drying, 60), Some(83.0));
-        assert_eq!(truth(&Moisture::IN_24H, &drying, 60), Some(65.0));
-        assert_eq!(truth(&Moisture::IN_24H, &drying, 6 * 60), None, "not known yet");
+        assert_eq!(actual_value_of(&SoilMoistureTask::IN_6H, &drying, 60), Some(83.0));
+        assert_eq!(actual_value_of(&SoilMoistureTask::IN_24H, &drying, 60), Some(65.0));
+        assert_eq!(
+            actual_value_of(&SoilMoistureTask::IN_24H, &drying, 6 * 60),
+            None,
+            "not known yet"
+        );
     }
 
     #[test]
@@ -321,7 +337,9 @@ mod tests {
         // watered at minute 300, which shows at minute 420
         let since = |m: f64| if m < 420.0 { 10.0 + m / 60.0 } else { (m - 300.0) / 60.0 };
         let trend = frame(1200, &[("drying_since_watering_h", &since)]);
-        let check = |row, expect| assert_eq!(truth(&Start, &trend, row), expect, "row {row}");
+        let check = |row, expect| {
+            assert_eq!(actual_value_of(&WateringStartTask, &trend, row), expect, "row {row}")
+        };
         check(170, Some(0.0));
         check(180, Some(1.0));
         check(290, Some(1.0));

@@ -6,10 +6,10 @@ use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Life, TASK};
+use super::{TASK, TestTrainer};
 
 /// What differs from one run to the next: the clock, what it measures, and hashes.
-const OF_THE_RUN: [&str; 12] = [
+const RUN_SPECIFIC_MEMBERS: [&str; 12] = [
     "features_at_ms",
     "features_age_s",
     "trained_ms",
@@ -24,9 +24,9 @@ const OF_THE_RUN: [&str; 12] = [
     "why",
 ];
 /// Libraries of mathematics differ in the last bits.
-const WITHIN: f64 = 1e-6;
+const TOLERANCE: f64 = 1e-6;
 
-fn file(name: &str) -> PathBuf {
+fn docs_path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
 }
 
@@ -36,14 +36,15 @@ fn is_blessed() -> bool {
 
 #[tokio::test]
 async fn the_documented_answers_are_the_answers() {
-    let life = Life::with("ridge").await;
-    let text = fs::read_to_string(file("predictions.md")).unwrap();
+    let life = TestTrainer::with_champion("ridge").await;
+    let text = fs::read_to_string(docs_path("predictions.md")).unwrap();
     let (mut written, mut examples, mut wrong) = (String::new(), 0, Vec::new());
     let mut rest = text.as_str();
-    while let Some((request, shown, range)) = next(rest) {
+    while let Some((request, shown, range)) = next_example(rest) {
         examples += 1;
-        let answer = ask(&life, request).await;
-        let is_same = serde_json::from_str(shown).is_ok_and(|shown| same(&shown, &answer));
+        let answer = send_documented(&life, request).await;
+        let is_same =
+            serde_json::from_str(shown).is_ok_and(|shown| is_same_answer(&shown, &answer));
         let answer = serde_json::to_string_pretty(&answer).unwrap();
         if !is_same {
             wrong.push(format!("{request}\nanswers\n{answer}"));
@@ -55,14 +56,14 @@ async fn the_documented_answers_are_the_answers() {
     written.push_str(rest);
     assert!(examples >= 6, "only {examples} examples");
     if is_blessed() {
-        fs::write(file("predictions.md"), written).unwrap();
+        fs::write(docs_path("predictions.md"), written).unwrap();
     } else {
         assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     }
 }
 
 /// A request, the answer after it, and where that is.
-fn next(text: &str) -> Option<(&str, &str, (usize, usize))> {
+fn next_example(text: &str) -> Option<(&str, &str, (usize, usize))> {
     let start = text.find("```sh\ncurl ")? + "```sh\ncurl ".len();
     let end = start + text[start..].find("\n```")?;
     let from = end + text[end..].find("```json\n")? + "```json\n".len();
@@ -71,32 +72,32 @@ fn next(text: &str) -> Option<(&str, &str, (usize, usize))> {
 }
 
 /// Runs `curl [-d 'body'] 'url'`.
-async fn ask(life: &Life, request: &str) -> Value {
+async fn send_documented(life: &TestTrainer, request: &str) -> Value {
     let quoted: Vec<&str> = request.split('\'').skip(1).step_by(2).collect();
     let url = quoted.last().unwrap_or_else(|| panic!("no url in {request}"));
     let path = url.strip_prefix("http://127.0.0.1:8083").unwrap();
     match quoted.as_slice() {
-        [_] => life.get(path).await.1,
-        [body, _] => life.post(path, &serde_json::from_str(body).unwrap()).await.1,
+        [_] => life.get_json(path).await.1,
+        [body, _] => life.post_json(path, &serde_json::from_str(body).unwrap()).await.1,
         _ => panic!("{request}"),
     }
 }
 
-fn same(shown: &Value, found: &Value) -> bool {
+fn is_same_answer(shown: &Value, found: &Value) -> bool {
     match (shown, found) {
         (Value::Object(shown), Value::Object(found)) => {
             shown.len() == found.len()
                 && shown.iter().all(|(key, own)| {
-                    let is_of_run = OF_THE_RUN.contains(&key.as_str());
-                    found.get(key).is_some_and(|other| is_of_run || same(own, other))
+                    let is_of_run = RUN_SPECIFIC_MEMBERS.contains(&key.as_str());
+                    found.get(key).is_some_and(|other| is_of_run || is_same_answer(own, other))
                 })
         }
         (Value::Array(shown), Value::Array(found)) => {
-            shown.len() == found.len() && shown.iter().zip(found).all(|(a, b)| same(a, b))
+            shown.len() == found.len() && shown.iter().zip(found).all(|(a, b)| is_same_answer(a, b))
         }
         (Value::Number(shown), Value::Number(found)) => {
             let (a, b) = (shown.as_f64().unwrap(), found.as_f64().unwrap());
-            (a - b).abs() <= WITHIN * a.abs().max(1.0)
+            (a - b).abs() <= TOLERANCE * a.abs().max(1.0)
         }
         _ => shown == found,
     }
@@ -107,7 +108,7 @@ fn same(shown: &Value, found: &Value) -> bool {
 #[test]
 fn the_description_is_the_committed_one() {
     let found = serde_json::to_string_pretty(&trainer::rest::openapi()).unwrap() + "\n";
-    let file = file("openapi-trainer.json");
+    let file = docs_path("openapi-trainer.json");
     if is_blessed() {
         fs::write(&file, found).unwrap();
         return;
@@ -118,8 +119,8 @@ fn the_description_is_the_committed_one() {
 
 #[tokio::test]
 async fn every_path_is_described_and_what_is_wrong_has_a_code() {
-    let life = Life::with("ridge").await;
-    let (_, document) = life.get("/openapi.json").await;
+    let life = TestTrainer::with_champion("ridge").await;
+    let (_, document) = life.get_json("/openapi.json").await;
     let page = reqwest::get(format!("{}/docs", life.url)).await.unwrap().text().await.unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(page.contains(path.as_str()), "{path} is not on the page");
@@ -129,7 +130,7 @@ async fn every_path_is_described_and_what_is_wrong_has_a_code() {
         assert!(!answer.text().await.unwrap().contains("there is no GET"), "{path}");
     }
     let check = async |path: &str, code: &str| {
-        let (_, said) = life.get(path).await;
+        let (_, said) = life.get_json(path).await;
         assert_eq!(said["error"]["code"], json!(code), "{path}: {said}");
     };
     check("/v1/predict/temperature-10m?zone=s/a&zon=1", "bad_query").await;
@@ -138,6 +139,6 @@ async fn every_path_is_described_and_what_is_wrong_has_a_code() {
     check("/v1/predict/light?zone=s/a", "no_champion").await;
     check("/v1/models/weather", "unknown_task").await;
     check("/v1/models/temperature-10m/log?limit=5000", "bad_request").await;
-    let (_, said) = life.post("/v1/predict/temperature-10m", &json!({ "zon": "s/a" })).await;
+    let (_, said) = life.post_json("/v1/predict/temperature-10m", &json!({ "zon": "s/a" })).await;
     assert_eq!(said["error"]["code"], "bad_body", "{said}");
 }

@@ -3,21 +3,21 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use trainer::{Settings, input::Input, tasks};
+use trainer::{TrainerSettings, input::InputExpression, tasks};
 
-use super::Life;
+use super::TestTrainer;
 
 #[tokio::test]
-async fn what_there_is() {
-    let life = Life::with("ridge").await;
-    assert_eq!(life.get("/v2/health/live").await, (200, json!({ "live": true })));
-    assert_eq!(life.get("/v2/health/ready").await, (200, json!({ "ready": true })));
+async fn models_are_listed_with_their_tensors() {
+    let life = TestTrainer::with_champion("ridge").await;
+    assert_eq!(life.get_json("/v2/health/live").await, (200, json!({ "live": true })));
+    assert_eq!(life.get_json("/v2/health/ready").await, (200, json!({ "ready": true })));
     let ready = json!({ "name": "temperature-10m", "ready": true });
-    assert_eq!(life.get("/v2/models/temperature-10m/ready").await, (200, ready.clone()));
-    assert_eq!(life.get("/v2/models/temperature-10m/versions/1/ready").await, (200, ready));
-    assert_eq!(life.get("/v2/models/temperature-10m/versions/2/ready").await.0, 404);
-    assert_eq!(life.get("/v2/models/light/ready").await.0, 503);
-    assert_eq!(life.get("/v2/models/weather").await.0, 404);
+    assert_eq!(life.get_json("/v2/models/temperature-10m/ready").await, (200, ready.clone()));
+    assert_eq!(life.get_json("/v2/models/temperature-10m/versions/1/ready").await, (200, ready));
+    assert_eq!(life.get_json("/v2/models/temperature-10m/versions/2/ready").await.0, 404);
+    assert_eq!(life.get_json("/v2/models/light/ready").await.0, 503);
+    assert_eq!(life.get_json("/v2/models/weather").await.0, 404);
     let none =
         |name: &str| json!({ "name": name, "state": "UNAVAILABLE", "reason": "no champion yet" });
     let ready =
@@ -25,8 +25,8 @@ async fn what_there_is() {
     let others = tasks::NAMES.into_iter().filter(|name| *name != "temperature-10m");
     let index: Vec<Value> = std::iter::once(ready).chain(others.map(none)).collect();
     assert_eq!(index.len(), 13);
-    assert_eq!(life.post("/v2/repository/index", &json!({})).await, (200, json!(index)));
-    let (_, metadata) = life.get("/v2/models/temperature-10m").await;
+    assert_eq!(life.post_json("/v2/repository/index", &json!({})).await, (200, json!(index)));
+    let (_, metadata) = life.get_json("/v2/models/temperature-10m").await;
     let names: Vec<&str> = metadata["inputs"]
         .as_array()
         .unwrap()
@@ -46,14 +46,14 @@ async fn what_there_is() {
 }
 
 /// The inputs of a zone's newest row as tensors, twice.
-async fn tensors(life: &Life) -> Vec<Value> {
-    let newest = life.store.newest(0);
+async fn input_tensors(life: &TestTrainer) -> Vec<Value> {
+    let newest = life.store.newest_features(0);
     let column = |name: &str| {
         newest.iter().find(|(own, _)| *own == name).map_or(f64::NAN, |(_, value)| *value)
     };
-    let comfort = Settings::default().comfort;
-    let value = |name: &str| Input::parse(name).value(&comfort, column);
-    let (_, metadata) = life.get("/v2/models/temperature-10m").await;
+    let comfort = TrainerSettings::default().comfort;
+    let value = |name: &str| InputExpression::parse(name).compute_value(&comfort, column);
+    let (_, metadata) = life.get_json("/v2/models/temperature-10m").await;
     let inputs = metadata["inputs"].as_array().unwrap().iter();
     inputs
         .map(|input| {
@@ -65,10 +65,10 @@ async fn tensors(life: &Life) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_same_row_has_the_same_prediction() {
-    let life = Life::with("ridge").await;
-    let (_, said) = life.get("/v1/predict/temperature-10m?zone=s/a").await;
-    let inputs = tensors(&life).await;
+async fn the_protocol_predicts_what_rest_predicts() {
+    let life = TestTrainer::with_champion("ridge").await;
+    let (_, said) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+    let inputs = input_tensors(&life).await;
     let path = "/v2/models/temperature-10m/infer";
     let body = json!({ "id": "42", "inputs": inputs, "outputs": [{ "name": "prediction" }] });
     let expect = json!({
@@ -80,12 +80,12 @@ async fn the_same_row_has_the_same_prediction() {
             "data": [said["value"], said["value"]],
         }],
     });
-    assert_eq!(life.post(path, &body).await, (200, expect));
-    let (_, all) = life.post(path, &json!({ "inputs": inputs })).await;
+    assert_eq!(life.post_json(path, &body).await, (200, expect));
+    let (_, all) = life.post_json(path, &json!({ "inputs": inputs })).await;
     assert_eq!(all["outputs"][1]["data"][0], said["interval"][0]);
 
     let check = async |body: Value, part: &str| {
-        let (status, said) = life.post(path, &body).await;
+        let (status, said) = life.post_json(path, &body).await;
         assert!(status == 400 && said["error"].as_str().unwrap().contains(part), "{said}");
     };
     check(json!({ "inputs": inputs[1..] }), "is missing").await;

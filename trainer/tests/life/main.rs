@@ -2,45 +2,49 @@
 //! files and sockets; the feature store is one of made-up rows, but for `recorded`,
 //! which has a real one.
 
-mod command;
-mod comparing;
+mod compare_command;
 mod documented;
-mod elsewhere;
+mod fake_store;
 mod inference;
-mod recorded;
+mod models_command;
+mod real_feature_store;
+mod remote_registry;
 mod serving;
-mod store;
 mod watching;
 
 use std::path::Path;
 
-use models::{Artifact, Card, Facts, Fitted, Predictor, Schema, artifact::Golden, registry::By};
+use fake_store::FakeStore;
+use models::{
+    FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
+    artifact::GoldenRows, registry::DecisionAuthor,
+};
 use ndarray::array;
 use serde_json::Value;
 use service::Secret;
-use store::Store;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use trainer::{
-    Decision, Request, Settings, Source, TrainError, Trainer, backtest::Depth, link::Link,
+    CompareRequest, FeatureSource, GateDecision, TrainError, Trainer, TrainerSettings,
+    backtest::ComparisonDepth, target_transform::TargetTransform,
 };
 
 const TASK: &str = "temperature-10m";
 
 /// A trainer beside a store, and its REST API.
-struct Life {
+struct TestTrainer {
     dir: TempDir,
-    store: Store,
+    store: FakeStore,
     trainer: Trainer,
     url: String,
     stop: CancellationToken,
 }
 
-fn settings(dir: &Path, store: &Store) -> Settings {
-    let mut settings = Settings {
+fn test_settings(dir: &Path, store: &FakeStore) -> TrainerSettings {
+    let mut settings = TrainerSettings {
         registry_dir: dir.join("models"),
         reports_dir: dir.join("reports"),
-        ..Settings::default()
+        ..TrainerSettings::default()
     };
     settings.watch.journal_dir = dir.join("predictions");
     settings.source.url = format!("http://{}", store.address);
@@ -48,91 +52,97 @@ fn settings(dir: &Path, store: &Store) -> Settings {
     settings
 }
 
-fn open(dir: &Path, store: &Store) -> Trainer {
-    let settings = settings(dir, store);
-    let source = Source::remote(&settings.source).unwrap();
+fn open_trainer(dir: &Path, store: &FakeStore) -> Trainer {
+    let settings = test_settings(dir, store);
+    let source = FeatureSource::new_remote(&settings.source).unwrap();
     Trainer::new(settings, source).unwrap()
 }
 
 /// Makes a model of one input champion of a task; `link` is what its sayings mean.
-fn crown(
+fn promote_model(
     trainer: &Trainer,
     task: &str,
     input: &str,
-    fitted: Fitted,
-    link: Link,
+    fitted: FittedRegressor,
+    link: TargetTransform,
 ) -> Result<(), TrainError> {
     let predictor = Predictor::Regressor(fitted);
     let x = array![[30.0], [40.0]];
-    let card = Card {
+    let card = ModelCard {
         task: task.to_owned(),
         model: "by hand".to_owned(),
-        schema: Schema { features: vec![input.to_owned()] },
-        unit: trainer::compare::facts(task).1.to_owned(),
+        schema: FeatureSchema { features: vec![input.to_owned()] },
+        unit: trainer::compare::title_and_unit(task).1.to_owned(),
         trained_ms: (0, 1),
         rows: 2,
         seed: 1,
         metrics: [].into(),
         code_version: "test".to_owned(),
-        facts: Facts::of(x.view(), None),
+        facts: ModelProvenance::from_rows(x.view(), None),
         serving: serde_json::json!({
             "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0], "link": link
         }),
     };
-    let artifact = Artifact { golden: Golden::of(&predictor, x.view()), card, predictor };
-    let by = By { who: "test", why: "a test" };
-    trainer.registry().keep(&artifact, by).unwrap();
-    trainer.registry().promote(task, 1, by, true).unwrap();
+    let artifact =
+        ModelArtifact { golden: GoldenRows::from_predictor(&predictor, x.view()), card, predictor };
+    let by = DecisionAuthor { who: "test", why: "a test" };
+    trainer.registry().add_version(&artifact, by).unwrap();
+    trainer.registry().promote_version(task, 1, by, true).unwrap();
     trainer.load_champion(task)
 }
 
-impl Life {
+impl TestTrainer {
     async fn start() -> Self {
-        let (dir, store) = (TempDir::new().unwrap(), Store::start().await);
-        let trainer = open(dir.path(), &store);
+        let (dir, store) = (TempDir::new().unwrap(), FakeStore::start().await);
+        let trainer = open_trainer(dir.path(), &store);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         let routes = trainer::rest::service_routes(trainer.clone());
-        tokio::spawn(service::rest::serve(listener, routes, Secret::default(), stop.clone()));
+        tokio::spawn(service::rest::serve_routes(
+            listener,
+            routes,
+            Secret::default(),
+            stop.clone(),
+        ));
         Self { dir, store, trainer, url, stop }
     }
 
     /// The same with a champion.
-    async fn with(model: &str) -> Self {
+    async fn with_champion(model: &str) -> Self {
         let life = Self::start().await;
-        let decision = life.train(model).await;
+        let decision = life.train_model(model).await;
         assert!(decision.promoted, "{decision:?}");
         life
     }
 
     /// Trains one model beside the baselines.
-    async fn train(&self, model: &str) -> Decision {
-        let request = Request {
+    async fn train_model(&self, model: &str) -> GateDecision {
+        let request = CompareRequest {
             tasks: vec![TASK.to_owned()],
             models: vec![model.to_owned()],
-            depth: Depth::Quick,
-            ..Request::default()
+            depth: ComparisonDepth::Quick,
+            ..CompareRequest::default()
         };
-        let compared = self.trainer.compare(&request, |_| {}).await.unwrap();
+        let compared = self.trainer.compare_models(&request, |_| {}).await.unwrap();
         let result = &compared.tasks[0];
         result.offered.clone().unwrap_or_else(|| panic!("{:?}", result.not_applicable))
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    async fn get_json(&self, path: &str) -> (u16, Value) {
         let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+    async fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
         let asked = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
         let answer = asked.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 }
 
-impl Drop for Life {
+impl Drop for TestTrainer {
     fn drop(&mut self) {
         self.stop.cancel();
     }

@@ -1,24 +1,24 @@
 //! What is said, and when the baseline says it.
 
-use models::{Fitted, zoo::constant::Constant};
+use models::{FittedRegressor, regressors::constant::ConstantModel};
 use serde_json::json;
-use trainer::Request;
-use trainer::{input::Side, link::Link};
+use trainer::CompareRequest;
+use trainer::{input::ComfortSide, target_transform::TargetTransform};
 
-use super::{Life, TASK, crown, store::temperature};
+use super::{TASK, TestTrainer, fake_store::temperature_at, promote_model};
 
-fn close(got: &serde_json::Value, expect: f64, within: f64) {
+fn assert_close(got: &serde_json::Value, expect: f64, within: f64) {
     let got = got.as_f64().unwrap();
     assert!((got - expect).abs() <= within, "{got}, expected {expect} ± {within}");
 }
 
 #[tokio::test]
 async fn a_prediction_says_what_it_rests_on() {
-    let life = Life::with("ridge").await;
-    let (status, said) = life.get("/v1/predict/temperature-10m?zone=s/a&explain=3").await;
+    let life = TestTrainer::with_champion("ridge").await;
+    let (status, said) = life.get_json("/v1/predict/temperature-10m?zone=s/a&explain=3").await;
     assert_eq!(status, 200, "{said}");
     let minute = life.store.state.lock().unwrap().known as i64;
-    close(&said["value"], temperature(0, minute + 10), 0.3);
+    assert_close(&said["value"], temperature_at(0, minute + 10), 0.3);
     let interval = &said["interval"];
     assert!(interval[0].as_f64() < said["value"].as_f64());
     assert!(said["value"].as_f64() < interval[1].as_f64());
@@ -37,22 +37,23 @@ async fn a_prediction_says_what_it_rests_on() {
     let strongest = contributions[0]["change"].as_f64().unwrap().abs();
     assert!(strongest >= contributions[2]["change"].as_f64().unwrap().abs());
 
-    let (_, posted) = life.post("/v1/predict/temperature-10m", &json!({ "zone": "s/a" })).await;
+    let (_, posted) =
+        life.post_json("/v1/predict/temperature-10m", &json!({ "zone": "s/a" })).await;
     assert_eq!(posted["value"], said["value"]);
     assert_eq!(posted["contributions"], json!(null));
 }
 
 #[tokio::test]
 async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
-    let life = Life::with("ridge").await;
-    let (_, said) = life.get("/v1/predict/temperature-10m?zones=s/a,s/nowhere,s/b").await;
+    let life = TestTrainer::with_champion("ridge").await;
+    let (_, said) = life.get_json("/v1/predict/temperature-10m?zones=s/a,s/nowhere,s/b").await;
     let zones: Vec<_> =
         said["predictions"].as_array().unwrap().iter().map(|one| one["zone"].clone()).collect();
     assert_eq!(zones, ["s/a", "s/b"]);
     assert_eq!(said["errors"][0]["zone"], "s/nowhere");
 
     let check = async |path: &str, status: u16, part: &str| {
-        let (got, said) = life.get(path).await;
+        let (got, said) = life.get_json(path).await;
         assert!(got == status && said.to_string().contains(part), "{path}: {got} {said}");
     };
     check("/v1/predict/weather?zone=s/a", 404, "temperature-10m").await;
@@ -62,7 +63,8 @@ async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
     check("/v1/predict/temperature-10m?zone=s/a&zones=s/b", 400, "either").await;
     check("/v1/predict/temperature-10m?zones=nonsense", 400, "nonsense").await;
     let many = vec!["s/a"; 1001];
-    let (status, said) = life.post("/v1/predict/temperature-10m", &json!({ "zones": many })).await;
+    let (status, said) =
+        life.post_json("/v1/predict/temperature-10m", &json!({ "zones": many })).await;
     assert!(status == 400 && said.to_string().contains("at most 1000"), "{said}");
     check("/readyz-not", 404, "not_found").await;
     let metrics =
@@ -75,82 +77,83 @@ async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
 
 #[tokio::test]
 async fn the_baseline_answers_for_stale_and_for_missing_inputs() {
-    let life = Life::with("ridge").await;
+    let life = TestTrainer::with_champion("ridge").await;
     let path = "/v1/predict/temperature-10m?zone=s/a";
     let falls_back = async |part: &str| {
-        let (_, said) = life.get(path).await;
+        let (_, said) = life.get_json(path).await;
         assert_eq!((&said["fallback"], &said["value"]), (&json!(true), &said["baseline_value"]));
         assert_eq!(said["interval"], json!(null));
         assert!(said["fallback_reason"].as_str().unwrap().contains(part), "{said}");
     };
-    life.store.set(|state| state.behind = 60);
+    life.store.change_knobs(|state| state.behind = 60);
     falls_back("s old, expected at most 900").await;
-    life.store.set(|state| state.behind = 0);
-    let (_, said) = life.get(path).await;
+    life.store.change_knobs(|state| state.behind = 0);
+    let (_, said) = life.get_json(path).await;
     assert_eq!(said["fallback"], false);
 
     // Without its own metric there is nothing to say; the baseline of a change
     // needs it too.
-    life.store.set(|state| state.only = Some("temperature_age_s"));
-    let (status, said) = life.get(path).await;
+    life.store.change_knobs(|state| state.only = Some("temperature_age_s"));
+    let (status, said) = life.get_json(path).await;
     assert!(status == 409 && said.to_string().contains("it has no temperature"), "{said}");
-    life.store.set(|state| state.only = Some("temperature_last"));
-    let (status, said) = life.get(path).await;
+    life.store.change_knobs(|state| state.only = Some("temperature_last"));
+    let (status, said) = life.get_json(path).await;
     // The best baseline here extrapolates, and its slope is missing too.
     assert!(status == 409 && said.to_string().contains("inputs are missing"), "{said}");
 }
 
 #[tokio::test]
 async fn where_there_was_nothing_to_train_on_serving_says_why() {
-    let life = Life::start().await;
-    let request = Request { tasks: vec!["light".to_owned()], ..Request::default() };
-    let compared = life.trainer.compare(&request, |_| {}).await.unwrap();
+    let life = TestTrainer::start().await;
+    let request = CompareRequest { tasks: vec!["light".to_owned()], ..CompareRequest::default() };
+    let compared = life.trainer.compare_models(&request, |_| {}).await.unwrap();
     let why = "no light in these zones";
     assert_eq!(compared.tasks[0].not_applicable.as_ref().unwrap().why, why);
-    let (status, said) = life.get("/v1/predict/light?zone=s/a").await;
+    let (status, said) = life.get_json("/v1/predict/light?zone=s/a").await;
     assert!(status == 503 && said.to_string().contains(why), "{said}");
-    let (_, tasks) = life.get("/v1/tasks").await;
+    let (_, tasks) = life.get_json("/v1/tasks").await;
     let of = |name: &str| {
         tasks["tasks"].as_array().unwrap().iter().find(|own| own["task"] == name).unwrap()
     };
     assert_eq!(of("light")["not_applicable"], why);
     assert_eq!(of("heating").get("not_applicable"), None, "it was not compared");
-    let (_, index) = life.get("/v2/repository/index").await;
+    let (_, index) = life.get_json("/v2/repository/index").await;
     assert!(index.to_string().contains(why), "{index}");
 }
 
 #[tokio::test]
 async fn a_class_is_named_with_or_without_probabilities() {
-    let life = Life::start().await;
+    let life = TestTrainer::start().await;
     // As a baseline does, it says the number of a class and no probabilities.
-    let constant = || Fitted::Constant(Constant { value: 1.8 });
+    let constant = || FittedRegressor::Constant(ConstantModel { value: 1.8 });
     let class = "heating-class";
-    crown(&life.trainer, class, "temperature_now", constant(), Link::Change).unwrap();
+    promote_model(&life.trainer, class, "temperature_now", constant(), TargetTransform::Change)
+        .unwrap();
     let path = "/v1/predict/heating-class?zone=s/a";
-    let (_, said) = life.get(path).await;
+    let (_, said) = life.get_json(path).await;
     assert_eq!((&said["class"], said.get("probabilities")), (&json!("cool"), None), "{said}");
-    life.store.set(|state| state.behind = 60);
-    let (_, said) = life.get(path).await;
+    life.store.change_knobs(|state| state.behind = 60);
+    let (_, said) = life.get_json(path).await;
     assert_eq!((&said["fallback"], &said["class"]), (&json!(true), &json!("heat")), "{said}");
-    let link = Link::HourOf(Side::Heating);
-    crown(&life.trainer, "heating", "temperature_now", constant(), link).unwrap();
-    let (_, said) = life.get("/v1/predict/heating?zone=s/a").await;
+    let link = TargetTransform::HourOf(ComfortSide::Heating);
+    promote_model(&life.trainer, "heating", "temperature_now", constant(), link).unwrap();
+    let (_, said) = life.get_json("/v1/predict/heating?zone=s/a").await;
     assert!(said["value"].is_number() && said.get("class").is_none(), "{said}");
 }
 
 #[tokio::test]
 async fn strange_inputs_raise_the_drift_flag() {
-    let life = Life::with("ridge").await;
-    life.store.set(|state| state.shift = 50.0);
-    let (_, said) = life.get("/v1/predict/temperature-10m?zone=s/a").await;
+    let life = TestTrainer::with_champion("ridge").await;
+    life.store.change_knobs(|state| state.shift = 50.0);
+    let (_, said) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
     assert_eq!(said["drift"]["flag"], true, "{said}");
     assert!(said["drift"]["outside"].to_string().contains("slope"), "{said}");
 }
 
 #[tokio::test]
 async fn models_tell_where_they_come_from() {
-    let life = Life::with("ridge").await;
-    let (_, said) = life.get("/v1/models").await;
+    let life = TestTrainer::with_champion("ridge").await;
+    let (_, said) = life.get_json("/v1/models").await;
     let model = &said["models"][0];
     assert_eq!((&model["task"], &model["version"]), (&json!(TASK), &json!(1)));
     let input = model["inputs"]
@@ -162,13 +165,13 @@ async fn models_tell_where_they_come_from() {
     assert!(input.unwrap()["range"]["high"].as_f64() > Some(0.0));
     assert_eq!(model["data_hash"].as_str().unwrap().len(), 64);
     assert!(model["crates"]["linfa"].is_string() && model["settings"]["split"].is_object());
-    let (_, versions) = life.get("/v1/models/temperature-10m").await;
+    let (_, versions) = life.get_json("/v1/models/temperature-10m").await;
     assert_eq!(versions["aliases"]["champion"]["version"], 1);
     assert_eq!(versions["versions"][0]["verdict"]["passed"], true);
-    let (_, log) = life.get("/v1/models/temperature-10m/log?limit=1").await;
+    let (_, log) = life.get_json("/v1/models/temperature-10m/log?limit=1").await;
     assert_eq!(
         (&log["log"][0]["what"], &log["log"][0]["who"]),
         (&json!("promoted"), &json!("trainer compare"))
     );
-    assert_eq!(life.get("/v1/models/weather").await.0, 404);
+    assert_eq!(life.get_json("/v1/models/weather").await.0, 404);
 }

@@ -7,10 +7,10 @@
 //! - `check`: what names another part of the file, or of the program
 //! - `order`: joins after what they are made of
 
-mod check;
-mod node;
-mod order;
-mod shape;
+mod join_order;
+mod parser;
+mod toml_reader;
+mod validation;
 
 use std::{
     io::Read,
@@ -20,20 +20,21 @@ use std::{
 
 use telemetry::MetricTable;
 
-use super::{BUILT_IN, Definitions, DefinitionsError, Mistake};
+use super::{BUILT_IN, DefinitionDiagnostic, DefinitionsError, FeatureDefinitions};
 
 /// Largest file of definitions.
 const BYTES_MAX: u64 = 1 << 20;
 
-impl Definitions {
+impl FeatureDefinitions {
     /// The built-in ones.
     ///
     /// # Panics
     /// Never: a test reads them.
     #[must_use]
     pub fn built_in() -> Arc<Self> {
-        static READ: LazyLock<Arc<Definitions>> = LazyLock::new(|| {
-            let read = Definitions::parse("features.toml", BUILT_IN, &MetricTable::default());
+        static READ: LazyLock<Arc<FeatureDefinitions>> = LazyLock::new(|| {
+            let read =
+                FeatureDefinitions::parse("features.toml", BUILT_IN, &MetricTable::default());
             Arc::new(read.expect("the built-in definitions have no mistake"))
         });
         READ.clone()
@@ -49,8 +50,13 @@ impl Definitions {
             return Ok(Self::built_in());
         }
         let file = path.display().to_string();
-        let text = text_of(path).map_err(|what| DefinitionsError {
-            mistakes: vec![Mistake { file: file.clone(), line: None, what, hint: None }],
+        let text = read_text(path).map_err(|what| DefinitionsError {
+            mistakes: vec![DefinitionDiagnostic {
+                file: file.clone(),
+                line: None,
+                what,
+                hint: None,
+            }],
         })?;
         Self::parse(&file, &text, metrics).map(Arc::new)
     }
@@ -58,7 +64,7 @@ impl Definitions {
     /// Those of a text; `file` is how mistakes name it.
     ///
     /// # Errors
-    /// As [`Definitions::load`].
+    /// As [`Definitions::run_load`].
     ///
     /// ```
     /// use feature_store::definitions::Definitions;
@@ -72,21 +78,21 @@ impl Definitions {
     /// );
     /// ```
     pub fn parse(file: &str, text: &str, metrics: &MetricTable) -> Result<Self, DefinitionsError> {
-        let mut reader = node::Reader::new(file, text);
+        let mut reader = toml_reader::TomlReader::new(file, text);
         let mut definitions = None;
-        if let Some(root) = reader.root() {
-            let mut read = shape::definitions(&mut reader, &root);
-            check::definitions(&mut reader, &mut read, metrics);
+        if let Some(root) = reader.parse_root() {
+            let mut read = parser::parse_definitions(&mut reader, &root);
+            validation::validate_definitions(&mut reader, &mut read, metrics);
             definitions = Some(read);
         }
         match definitions {
-            Some(definitions) if reader.is_clean() => Ok(definitions),
+            Some(definitions) if reader.has_no_mistakes() => Ok(definitions),
             _ => Err(DefinitionsError { mistakes: reader.into_mistakes() }),
         }
     }
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
+fn read_text(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     let read = file.take(BYTES_MAX + 1).read_to_string(&mut text);

@@ -7,7 +7,7 @@ fn check(text: &str, expect: &[&str]) {
 }
 
 fn check_whole(text: &str, expect: &[&str]) {
-    let read = Definitions::parse("t", text, &MetricTable::default());
+    let read = FeatureDefinitions::parse("t", text, &MetricTable::default());
     let mistakes = read.map_or_else(|error| error.mistakes, |_| Vec::new());
     let found: Vec<String> =
         mistakes.iter().map(|m| m.to_string().replace("\n  hint:", " |")).collect();
@@ -19,7 +19,7 @@ fn check_whole(text: &str, expect: &[&str]) {
 
 #[test]
 fn the_built_in_file_has_no_mistake() {
-    assert!(Definitions::built_in().join_order.len() >= 4);
+    assert!(FeatureDefinitions::built_in().join_order.len() >= 4);
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn limits() {
 #[test]
 fn the_order_of_the_file_changes_nothing() {
     let hash = |text: &str| {
-        Definitions::parse("t", &format!("version = 1\n{text}"), &MetricTable::default())
+        FeatureDefinitions::parse("t", &format!("version = 1\n{text}"), &MetricTable::default())
             .unwrap()
-            .hash()
+            .compute_hash()
     };
     let one =
         hash("calendar = ['hour_sin', 'is_day']\n[windows]\n1h = ['mean', 'std']\n24h = ['max']");
@@ -208,8 +208,8 @@ fn the_order_of_the_file_changes_nothing() {
 #[test]
 fn files() {
     let dir = tempfile::tempdir().unwrap();
-    let load = |path: &Path| Definitions::load(path, &MetricTable::default());
-    assert_eq!(load(Path::new("")).unwrap(), Definitions::built_in());
+    let load = |path: &Path| FeatureDefinitions::load(path, &MetricTable::default());
+    assert_eq!(load(Path::new("")).unwrap(), FeatureDefinitions::built_in());
     let missing = load(&dir.path().join("none.toml")).unwrap_err().to_string();
     assert!(missing.contains("none.toml: cannot be read: "), "{missing}");
     let large = dir.path().join("large.toml");

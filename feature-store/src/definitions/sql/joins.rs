@@ -6,16 +6,16 @@ use std::{
 use duckdb::arrow::array::{ArrayRef, Float64Array};
 use telemetry::SmolStr;
 
-use super::batch::{Program, Sandbox};
+use super::expression_database::{ExpressionDatabase, ExpressionProgram};
 use crate::{
     StoreError,
-    definitions::{Definitions, Join},
+    definitions::{FeatureDefinitions, JoinDefinition},
 };
 
 /// The joins by SQL, over columns of features.
 ///
 /// ```
-/// use feature_store::definitions::{Definitions, JoinSql};
+/// use feature_store::definitions::{Definitions, SqlJoinEvaluator};
 /// use telemetry::MetricTable;
 ///
 /// let text = "
@@ -26,26 +26,26 @@ use crate::{
 /// value = 'warmth / 20'
 /// ";
 /// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
-/// let mut sql = JoinSql::new(&definitions).unwrap().unwrap();
+/// let mut sql = SqlJoinEvaluator::new(&definitions).unwrap().unwrap();
 /// assert_eq!(sql.inputs(), ["temperature_last"]);
 /// assert_eq!(sql.outputs(), ["warmth", "warmth_share"]);
 /// assert_eq!(sql.run(2, &[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
 /// ```
 #[derive(Debug)]
-pub struct JoinSql {
-    sandbox: Sandbox,
-    program: Program,
+pub struct SqlJoinEvaluator {
+    sandbox: ExpressionDatabase,
+    program: ExpressionProgram,
     inputs: Vec<SmolStr>,
     outputs: Vec<SmolStr>,
 }
 
-impl JoinSql {
+impl SqlJoinEvaluator {
     /// None where no join is by SQL.
     ///
     /// # Errors
     /// Where DuckDB cannot be opened.
-    pub fn new(definitions: &Definitions) -> Result<Option<Self>, StoreError> {
-        let steps = steps(definitions);
+    pub fn new(definitions: &FeatureDefinitions) -> Result<Option<Self>, StoreError> {
+        let steps = group_into_steps(definitions);
         if steps.is_empty() {
             return Ok(None);
         }
@@ -56,9 +56,9 @@ impl JoinSql {
         let inputs: Vec<SmolStr> = inputs.into_iter().cloned().collect();
         // A table has at least one column.
         let columns = inputs.iter().map(SmolStr::as_str).chain([" "]);
-        let sandbox = Sandbox::new()?;
-        sandbox.make_table(columns.map(|column| (column, "DOUBLE")))?;
-        Ok(Some(Self { sandbox, program: Program::new(&steps), inputs, outputs }))
+        let sandbox = ExpressionDatabase::new()?;
+        sandbox.create_table(columns.map(|column| (column, "DOUBLE")))?;
+        Ok(Some(Self { sandbox, program: ExpressionProgram::new(&steps), inputs, outputs }))
     }
 
     /// The features that expressions name, by name.
@@ -78,7 +78,7 @@ impl JoinSql {
     ///
     /// # Panics
     /// Where there is not one column of that length for each input.
-    pub fn run(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    pub fn evaluate_rows(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         assert_eq!(inputs.len(), self.inputs.len(), "one column for each input");
         let none = vec![f64::NAN; rows];
         let names = self.inputs.iter().map(SmolStr::as_str).chain([" "]);
@@ -86,23 +86,23 @@ impl JoinSql {
             let values = values.iter().map(|value| Some(*value).filter(|value| !value.is_nan()));
             (name, Arc::new(values.collect::<Float64Array>()) as ArrayRef)
         });
-        self.sandbox.run(&mut self.program, columns.collect())
+        self.sandbox.evaluate_program(&mut self.program, columns.collect())
     }
 
     /// How often each join failed on a row so far; it was null there.
     #[must_use]
-    pub fn failures(&self) -> BTreeMap<String, u64> {
+    pub fn failure_counts(&self) -> BTreeMap<String, u64> {
         let names = self.outputs.iter().map(|name| format!("joins.{name}.value"));
         names.zip(self.program.failures.iter().copied()).collect()
     }
 }
 
 /// Joins by SQL in steps: those of a step are made of those of the steps before.
-fn steps(definitions: &Definitions) -> Vec<Vec<(&str, &str)>> {
+fn group_into_steps(definitions: &FeatureDefinitions) -> Vec<Vec<(&str, &str)>> {
     let mut levels: BTreeMap<&SmolStr, usize> = BTreeMap::new();
     let mut steps: Vec<Vec<(&str, &str)>> = Vec::new();
     for name in &definitions.join_order {
-        let Join::Sql { value, inputs, .. } = &definitions.joins[name] else { continue };
+        let JoinDefinition::Sql { value, inputs, .. } = &definitions.joins[name] else { continue };
         let below = inputs.iter().filter_map(|input| levels.get(input).copied());
         let level = below.map(|level| level + 1).max().unwrap_or(0);
         levels.insert(name, level);
@@ -119,13 +119,14 @@ mod tests {
 
     fn check(joins: &str, inputs: &[f64], expect: &[f64], failures: u64) {
         let text = format!("version = 1\n[windows]\n1h = ['mean']\n[joins]\n{joins}");
-        let read = Definitions::parse("t", &text, &MetricTable::default()).unwrap();
-        let mut sql = JoinSql::new(&read).unwrap().unwrap();
+        let read = FeatureDefinitions::parse("t", &text, &MetricTable::default()).unwrap();
+        let mut sql = SqlJoinEvaluator::new(&read).unwrap().unwrap();
         let columns: Vec<Vec<f64>> = inputs.iter().map(|value| vec![*value]).collect();
-        let found: Vec<f64> = sql.run(1, &columns).into_iter().map(|column| column[0]).collect();
+        let found: Vec<f64> =
+            sql.evaluate_rows(1, &columns).into_iter().map(|column| column[0]).collect();
         let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&found), bits(expect), "{joins}: {found:?}, expected {expect:?}");
-        assert_eq!(sql.failures().values().sum::<u64>(), failures, "{joins}");
+        assert_eq!(sql.failure_counts().values().sum::<u64>(), failures, "{joins}");
     }
 
     #[test]
@@ -142,17 +143,17 @@ mod tests {
     #[test]
     fn nothing_is_left_behind() {
         let text = "version = 1\n[joins]\na.value = 'co2_last + 1'";
-        let read = Definitions::parse("t", text, &MetricTable::default()).unwrap();
-        let mut sql = JoinSql::new(&read).unwrap().unwrap();
+        let read = FeatureDefinitions::parse("t", text, &MetricTable::default()).unwrap();
+        let mut sql = SqlJoinEvaluator::new(&read).unwrap().unwrap();
         for rows in [3, 5000, 0, 1] {
             let column: Vec<f64> = (0..rows).map(f64::from).collect();
             let expect: Vec<f64> = column.iter().map(|value| value + 1.0).collect();
-            assert_eq!(sql.run(column.len(), &[column]), [expect]);
+            assert_eq!(sql.evaluate_rows(column.len(), &[column]), [expect]);
         }
     }
 
     #[test]
     fn without_sql_there_is_nothing_to_run() {
-        assert!(JoinSql::new(&Definitions::built_in()).unwrap().is_none());
+        assert!(SqlJoinEvaluator::new(&FeatureDefinitions::built_in()).unwrap().is_none());
     }
 }

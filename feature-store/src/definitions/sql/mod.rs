@@ -13,22 +13,22 @@
 //! - `readings`: filters and values of readings
 //! - `joins`: features of rows
 
-mod batch;
-mod check;
+mod expression_checker;
+mod expression_database;
+mod identifiers;
 mod joins;
 mod readings;
-mod words;
 
-pub(super) use check::{Checker, Expect, Refusal};
-pub use joins::JoinSql;
-pub use readings::{Mapped, ReadingSql, SqlReading};
-pub(super) use words::is_reserved;
+pub(super) use expression_checker::{ExpectedType, ExpressionChecker, ExpressionError};
+pub(super) use identifiers::is_reserved;
+pub use joins::SqlJoinEvaluator;
+pub use readings::{EvaluatedReadings, SqlReading, SqlReadingEvaluator};
 
 /// Type of a column, and whether an expression may name it.
-pub(super) type Columns<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
+pub(super) type ColumnTypes<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
 
 /// The columns that an expression over a reading sees. Times are UTC.
-pub(super) const READING: [(&str, &str); 6] = [
+pub(super) const READING_COLUMNS: [(&str, &str); 6] = [
     ("value", "DOUBLE"),
     ("metric", "VARCHAR"),
     ("site", "VARCHAR"),

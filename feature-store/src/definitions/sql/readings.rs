@@ -7,14 +7,14 @@ use duckdb::arrow::{
     array::{ArrayRef, Float64Array, StringArray, TimestampMicrosecondArray, new_null_array},
     datatypes::{DataType, TimeUnit},
 };
-use telemetry::{Report, SmolStr};
+use telemetry::{SensorReport, SmolStr};
 
 use super::{
-    READING,
-    batch::{Program, Sandbox},
-    words::words,
+    READING_COLUMNS,
+    expression_database::{ExpressionDatabase, ExpressionProgram},
+    identifiers::scan_identifiers,
 };
-use crate::{StoreError, definitions::Definitions};
+use crate::{StoreError, definitions::FeatureDefinitions};
 
 /// A reading as expressions see it.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ pub struct SqlReading<'a> {
 
 impl<'a> SqlReading<'a> {
     /// The readings of a report, in order.
-    pub fn of_report(report: &'a Report) -> impl Iterator<Item = Self> {
+    pub fn from_report(report: &'a SensorReport) -> impl Iterator<Item = Self> {
         report.readings.iter().map(|reading| Self {
             value: reading.value,
             metric: &reading.metric,
@@ -49,7 +49,7 @@ impl<'a> SqlReading<'a> {
 
 /// What came of a batch of readings.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Mapped {
+pub struct EvaluatedReadings {
     /// For each reading, whether it enters features: its metric's `where` is true.
     pub kept: Vec<bool>,
     /// By derived metric with a `where` or a `value`: a number for each reading, NaN where
@@ -60,7 +60,7 @@ pub struct Mapped {
 /// The `where` and `value` of metrics and derived metrics.
 ///
 /// ```
-/// use feature_store::definitions::{Definitions, ReadingSql, SqlReading};
+/// use feature_store::definitions::{Definitions, SqlReadingEvaluator, SqlReading};
 /// use telemetry::MetricTable;
 ///
 /// let text = r#"
@@ -73,7 +73,7 @@ pub struct Mapped {
 /// windows.1h = ['integral']
 /// "#;
 /// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
-/// let mut sql = ReadingSql::new(&definitions).unwrap().unwrap();
+/// let mut sql = SqlReadingEvaluator::new(&definitions).unwrap().unwrap();
 /// let reading = |device, value| SqlReading {
 ///     value, metric: "co2", site: "s", zone: "z", device, event_ms: 0,
 /// };
@@ -82,75 +82,78 @@ pub struct Mapped {
 /// assert_eq!(mapped.derived["co2_excess"], [200.0, 0.0]);
 /// ```
 #[derive(Debug)]
-pub struct ReadingSql {
-    sandbox: Sandbox,
-    metrics: BTreeMap<SmolStr, OfMetric>,
+pub struct SqlReadingEvaluator {
+    sandbox: ExpressionDatabase,
+    metrics: BTreeMap<SmolStr, MetricExpressions>,
 }
 
 /// The expressions over the readings of one metric.
 #[derive(Debug)]
-struct OfMetric {
-    program: Program,
+struct MetricExpressions {
+    program: ExpressionProgram,
     /// Places of the expressions in the file.
     places: Vec<String>,
-    /// Which columns of [`READING`] they name.
-    named: [bool; READING.len()],
+    /// Which columns of [`READING_COLUMNS`] they name.
+    named: [bool; READING_COLUMNS.len()],
     /// Numbers of expressions.
     filter: Option<usize>,
-    derived: Vec<(SmolStr, OfDerived)>,
+    derived: Vec<(SmolStr, DerivedExpressions)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct OfDerived {
+struct DerivedExpressions {
     filter: Option<usize>,
     value: Option<usize>,
 }
 
-impl ReadingSql {
+impl SqlReadingEvaluator {
     /// None where no definition over readings has SQL.
     ///
     /// # Errors
     /// Where DuckDB cannot be opened.
-    pub fn new(definitions: &Definitions) -> Result<Option<Self>, StoreError> {
+    pub fn new(definitions: &FeatureDefinitions) -> Result<Option<Self>, StoreError> {
         let own = definitions.metrics.keys();
         let from = definitions.derived.values().map(|derived| &derived.from);
-        let metrics: BTreeMap<SmolStr, OfMetric> = own
+        let metrics: BTreeMap<SmolStr, MetricExpressions> = own
             .chain(from)
-            .filter_map(|metric| Some((metric.clone(), OfMetric::new(definitions, metric)?)))
+            .filter_map(|metric| {
+                Some((metric.clone(), MetricExpressions::new(definitions, metric)?))
+            })
             .collect();
         if metrics.is_empty() {
             return Ok(None);
         }
-        let sandbox = Sandbox::new()?;
-        sandbox.make_table(READING)?;
+        let sandbox = ExpressionDatabase::new()?;
+        sandbox.create_table(READING_COLUMNS)?;
         Ok(Some(Self { sandbox, metrics }))
     }
 
     /// Whether any expression is about readings of a metric.
     #[must_use]
-    pub fn is_about(&self, metric: &str) -> bool {
+    pub fn has_expressions_for(&self, metric: &str) -> bool {
         self.metrics.contains_key(metric)
     }
 
     /// Runs all expressions on a batch.
-    pub fn run(&mut self, readings: &[SqlReading<'_>]) -> Mapped {
-        let mut mapped = Mapped { kept: vec![true; readings.len()], derived: BTreeMap::new() };
+    pub fn evaluate_readings(&mut self, readings: &[SqlReading<'_>]) -> EvaluatedReadings {
+        let mut mapped =
+            EvaluatedReadings { kept: vec![true; readings.len()], derived: BTreeMap::new() };
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
         for (place, reading) in readings.iter().enumerate() {
-            if self.is_about(reading.metric) {
+            if self.has_expressions_for(reading.metric) {
                 places.entry(reading.metric).or_default().push(place);
             }
         }
         for (name, metric) in &mut self.metrics {
             let Some(places) = places.get(name.as_str()) else { continue };
-            let columns = metric.columns(readings, places);
-            let values = self.sandbox.run(&mut metric.program, columns);
+            let columns = metric.build_columns(readings, places);
+            let values = self.sandbox.evaluate_program(&mut metric.program, columns);
             if let Some(filter) = metric.filter {
                 for (row, place) in places.iter().enumerate() {
                     mapped.kept[*place] = values[filter][row] == 1.0;
                 }
             }
-            for (derived, OfDerived { filter, value }) in &metric.derived {
+            for (derived, DerivedExpressions { filter, value }) in &metric.derived {
                 let mut all = vec![f64::NAN; readings.len()];
                 for (row, place) in places.iter().enumerate() {
                     if filter.is_none_or(|filter| values[filter][row] == 1.0) {
@@ -166,7 +169,7 @@ impl ReadingSql {
     /// How often each expression failed on a reading so far, by its place in the file, as
     /// in `derived.co2_excess.value`; it was null there.
     #[must_use]
-    pub fn failures(&self) -> BTreeMap<String, u64> {
+    pub fn failure_counts(&self) -> BTreeMap<String, u64> {
         let each = self.metrics.values().flat_map(|metric| {
             metric.places.iter().cloned().zip(metric.program.failures.iter().copied())
         });
@@ -174,8 +177,8 @@ impl ReadingSql {
     }
 }
 
-impl OfMetric {
-    fn new(definitions: &Definitions, metric: &SmolStr) -> Option<Self> {
+impl MetricExpressions {
+    fn new(definitions: &FeatureDefinitions, metric: &SmolStr) -> Option<Self> {
         let (mut texts, mut places) = (Vec::new(), Vec::new());
         let mut number = |text: &Option<String>, place: String| {
             let text = text.clone()?;
@@ -190,23 +193,25 @@ impl OfMetric {
             let filter = number(&own.filter, format!("derived.{name}.where"));
             let value = number(&own.value, format!("derived.{name}.value"));
             if filter.is_some() || value.is_some() {
-                derived.push((name.clone(), OfDerived { filter, value }));
+                derived.push((name.clone(), DerivedExpressions { filter, value }));
             }
         }
         if texts.is_empty() {
             return None;
         }
-        let named = READING.map(|(column, _)| {
-            texts.iter().any(|text| words(text).is_ok_and(|words| words.names.contains(column)))
+        let named = READING_COLUMNS.map(|(column, _)| {
+            texts
+                .iter()
+                .any(|text| scan_identifiers(text).is_ok_and(|words| words.names.contains(column)))
         });
         let names: Vec<String> = (0..texts.len()).map(|number| format!("e{number}")).collect();
         let step = names.iter().map(String::as_str).zip(texts.iter().map(String::as_str));
-        let program = Program::new(&[step.collect()]);
+        let program = ExpressionProgram::new(&[step.collect()]);
         Some(Self { program, places, named, filter, derived })
     }
 
     /// The batch's table; null where no expression looks.
-    fn columns(
+    fn build_columns(
         &self,
         readings: &[SqlReading<'_>],
         places: &[usize],
@@ -215,7 +220,7 @@ impl OfMetric {
         let text = |of: for<'b> fn(&SqlReading<'b>) -> &'b str| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(all.clone().map(of)))
         };
-        let columns = READING.iter().zip(self.named).map(|((name, _), is_named)| {
+        let columns = READING_COLUMNS.iter().zip(self.named).map(|((name, _), is_named)| {
             let column: ArrayRef = match *name {
                 "event" if is_named => {
                     let micros = all.clone().map(|reading| reading.event_ms.saturating_mul(1000));

@@ -11,31 +11,31 @@
 //! - `explain`: the readings behind one value
 //! - `table`: an answer of any columns
 
-mod conditions;
-mod explain;
-mod kept;
-mod newest;
-mod points;
-mod quality;
+mod arrow_table;
+mod feature_rows;
+mod feature_values;
+mod newest_rows;
+mod point_in_time;
+mod provenance;
+mod quality_counts;
 mod readings;
-mod rows;
-mod table;
-mod values;
+mod version_rows;
+mod where_clause;
 
-pub(crate) use explain::{Behind, behind, replay, stored};
-pub use explain::{BehindQuery, EdgeReading};
-pub(crate) use newest::newest;
-pub use points::PointQuery;
-pub(crate) use points::points;
-pub(crate) use quality::quality;
-pub use quality::{QualityCount, QualityQuery};
-pub(crate) use readings::readings;
-pub use readings::{Cursor, ReadingQuery, ReadingRow};
-pub use rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
-pub(crate) use rows::{frame, history};
-pub use table::Table;
-pub use values::FeatureValues;
-pub(crate) use values::values;
+pub use arrow_table::ArrowTable;
+pub use feature_rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
+pub(crate) use feature_rows::{read_feature_frame, read_history};
+pub use feature_values::FeatureValues;
+pub(crate) use feature_values::read_feature_values;
+pub(crate) use newest_rows::read_newest_rows;
+pub use point_in_time::PointQuery;
+pub(crate) use point_in_time::read_points;
+pub(crate) use provenance::{Behind, read_provenance, read_stored_revisions, replay_readings};
+pub use provenance::{EdgeReading, ProvenanceQuery};
+pub(crate) use quality_counts::read_quality_counts;
+pub use quality_counts::{QualityCount, QualityQuery};
+pub(crate) use readings::read_readings;
+pub use readings::{ReadingCursor, ReadingQuery, ReadingRow};
 
 use duckdb::Connection;
 
@@ -43,13 +43,13 @@ use crate::{StoreError, lake::LakeReader};
 
 /// Where answers come from: the DuckDB file and what has moved from it to the lake.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<'a> {
+pub(crate) struct ReadSource<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) lake: &'a LakeReader,
 }
 
 /// That there is no such feature, with the nearest that there is.
-pub(crate) fn unknown_feature<'a>(
+pub(crate) fn unknown_feature_error<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> StoreError {

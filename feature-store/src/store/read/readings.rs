@@ -5,7 +5,7 @@ use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-use super::{Source, conditions::Conditions};
+use super::{ReadSource, where_clause::WhereClause};
 use crate::{
     StoreError,
     lake::{FileScope, LakeReader},
@@ -27,7 +27,7 @@ pub struct ReadingQuery {
     /// Event time, UTC ms, this and earlier.
     pub to_ms: Option<i64>,
     /// Only those that come after this one, newest first.
-    pub after: Option<Cursor>,
+    pub after: Option<ReadingCursor>,
     /// The newest this many.
     pub limit: usize,
 }
@@ -55,26 +55,26 @@ pub struct ReadingRow {
 ///
 /// ```
 /// let text = "1377734400000000.0.4711.2";
-/// let cursor: feature_store::Cursor = text.parse().unwrap();
+/// let cursor: feature_store::ReadingCursor = text.parse().unwrap();
 /// assert_eq!(cursor.to_string(), text);
 /// assert!("yesterday".parse::<feature_store::Cursor>().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor {
+pub struct ReadingCursor {
     event_us: i64,
     partition: i64,
     offset: i64,
     item: i64,
 }
 
-impl fmt::Display for Cursor {
+impl fmt::Display for ReadingCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { event_us, partition, offset, item } = self;
         write!(f, "{event_us}.{partition}.{offset}.{item}")
     }
 }
 
-impl FromStr for Cursor {
+impl FromStr for ReadingCursor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -92,13 +92,13 @@ impl FromStr for Cursor {
 }
 
 /// The newest readings, newest first, and where to go on.
-pub(crate) fn readings(
-    Source { connection, lake }: Source<'_>,
+pub(crate) fn read_readings(
+    ReadSource { connection, lake }: ReadSource<'_>,
     query: &ReadingQuery,
-) -> Result<(Vec<ReadingRow>, Option<Cursor>), StoreError> {
-    let mut found = page(connection, query, "silver.readings")?;
+) -> Result<(Vec<ReadingRow>, Option<ReadingCursor>), StoreError> {
+    let mut found = read_page(connection, query, "silver.readings")?;
     // Where the page is full, only what is newer than its end can still belong to it.
-    let end_ms = |found: &[(ReadingRow, Cursor)]| {
+    let end_ms = |found: &[(ReadingRow, ReadingCursor)]| {
         (found.len() > query.limit).then(|| found[query.limit].0.event_ms)
     };
     let zones = query.zone.clone().map(|zone| [zone]);
@@ -110,7 +110,7 @@ pub(crate) fn readings(
         metric: query.metric.as_deref(),
         version: None,
     };
-    let days = LakeReader::days(connection, "readings", &scope)?;
+    let days = LakeReader::list_days(connection, "readings", &scope)?;
     // Days are added from the newest on until the page is full: years need not be read for it.
     let mut wanted_rows = 4 * (query.limit as u64 + 1);
     let mut taken = 0;
@@ -124,8 +124,9 @@ pub(crate) fn readings(
         let from_ms = days[taken - 1].start_ms;
         let is_all = taken == days.len();
         let of_days = FileScope { from_ms: scope.from_ms.max(Some(from_ms)), ..scope.clone() };
-        let source = lake.with_moved(connection, "silver.readings", "readings", &of_days)?;
-        found = page(connection, query, &source)?;
+        let source =
+            lake.union_archived_sql(connection, "silver.readings", "readings", &of_days)?;
+        found = read_page(connection, query, &source)?;
         if is_all || end_ms(&found).is_some_and(|end_ms| end_ms >= from_ms) {
             break;
         }
@@ -138,21 +139,21 @@ pub(crate) fn readings(
 
 /// The newest readings of a source, one more than asked for, which tells whether there is a
 /// next page.
-fn page(
+fn read_page(
     connection: &Connection,
     query: &ReadingQuery,
     source: &str,
-) -> Result<Vec<(ReadingRow, Cursor)>, StoreError> {
-    let mut conditions = Conditions::default();
-    conditions.zone(query.zone.as_ref());
-    conditions.add("device = ?", query.device.clone());
-    conditions.add("metric = ?", query.metric.clone());
-    conditions.add("quality = ?", query.quality.clone());
-    conditions.times("event", query.from_ms, query.to_ms);
-    if let Some(Cursor { event_us, partition, offset, item }) = query.after {
+) -> Result<Vec<(ReadingRow, ReadingCursor)>, StoreError> {
+    let mut conditions = WhereClause::default();
+    conditions.filter_zone(query.zone.as_ref());
+    conditions.push_if_some("device = ?", query.device.clone());
+    conditions.push_if_some("metric = ?", query.metric.clone());
+    conditions.push_if_some("quality = ?", query.quality.clone());
+    conditions.filter_time_span("event", query.from_ms, query.to_ms);
+    if let Some(ReadingCursor { event_us, partition, offset, item }) = query.after {
         // The first part alone lets DuckDB leave out whole row groups.
         let numbers = [event_us, event_us, partition, partition, offset, offset, item];
-        conditions.add_all(
+        conditions.push_condition(
             "event <= make_timestamp(?) AND (event < make_timestamp(?)
              OR partition < ? OR (partition = ? AND (\"offset\" < ? OR (\"offset\" = ? AND item < ?))))"
                 .to_owned(),
@@ -164,7 +165,7 @@ fn page(
                 source, quality, epoch_us(event), partition, \"offset\", item
          FROM {source} WHERE {}
          ORDER BY event DESC, partition DESC, \"offset\" DESC, item DESC LIMIT {}",
-        conditions.sql(),
+        conditions.to_sql(),
         query.limit + 1
     ))?;
     let found = statement.query_map(params_from_iter(conditions.values.iter()), |row| {
@@ -178,7 +179,7 @@ fn page(
             source: row.get(6)?,
             quality: row.get(7)?,
         };
-        let cursor = Cursor {
+        let cursor = ReadingCursor {
             event_us: row.get(8)?,
             partition: row.get(9)?,
             offset: row.get(10)?,

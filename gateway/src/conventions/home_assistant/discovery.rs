@@ -28,7 +28,7 @@ impl<'t> ConfigTopic<'t> {
 
 /// What is kept of an entity.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entity {
+pub(super) struct DiscoveredEntity {
     pub(super) component: SmolStr,
     /// As in its discovery topic: `<object>` or `<node>/<object>`, and for one
     /// of a device's with `/<key>`.
@@ -63,20 +63,23 @@ const TEXT_BYTES_MAX: usize = 512;
 ///
 /// # Errors
 /// What is wrong with it, for the log of the program.
-pub(super) fn entities(topic: &ConfigTopic<'_>, payload: &[u8]) -> Result<Vec<Entity>, String> {
+pub(super) fn parse_entities(
+    topic: &ConfigTopic<'_>,
+    payload: &[u8],
+) -> Result<Vec<DiscoveredEntity>, String> {
     let config: Value = serde_json::from_slice(payload).map_err(|e| format!("not JSON: {e}"))?;
     let Value::Object(config) = config else { return Err("not a JSON object".to_owned()) };
     // What this house announces itself are predictions: they must not come back
     // as readings.
-    let origin = get(&config, "origin").and_then(Value::as_object);
+    let origin = find_field(&config, "origin").and_then(Value::as_object);
     let maker = origin.and_then(|origin| origin.get("name")).and_then(Value::as_str);
     if maker.is_some_and(|maker| maker.eq_ignore_ascii_case(OWN_ORIGIN)) {
         return Ok(Vec::new());
     }
     if topic.component != "device" {
-        return Ok(vec![entity(topic.component, topic.id, &config, &Map::new())]);
+        return Ok(vec![build_entity(topic.component, topic.id, &config, &Map::new())]);
     }
-    let Some(Value::Object(components)) = get(&config, "components") else {
+    let Some(Value::Object(components)) = find_field(&config, "components") else {
         return Err("a device without `components`".to_owned());
     };
     let entities = components.iter().filter_map(|(key, own)| {
@@ -85,57 +88,57 @@ pub(super) fn entities(topic: &ConfigTopic<'_>, payload: &[u8]) -> Result<Vec<En
         if own.len() <= 1 {
             return None;
         }
-        let component = get(own, "platform")?.as_str()?;
-        Some(entity(component, &format!("{}/{key}", topic.id), own, &config))
+        let component = find_field(own, "platform")?.as_str()?;
+        Some(build_entity(component, &format!("{}/{key}", topic.id), own, &config))
     });
     Ok(entities.collect())
 }
 
 /// An entity's own keys, and those that its device gives to all.
-fn entity(
+fn build_entity(
     component: &str,
     id: &str,
     own: &Map<String, Value>,
     shared: &Map<String, Value>,
-) -> Entity {
-    let field = |name| get(own, name).or_else(|| get(shared, name));
-    let text = |name| field(name).and_then(Value::as_str).map(short);
+) -> DiscoveredEntity {
+    let field = |name| find_field(own, name).or_else(|| find_field(shared, name));
+    let text = |name| field(name).and_then(Value::as_str).map(truncate_text);
     let root = text("~").unwrap_or_default();
-    let topic = |text: &str| expand(text, &root);
-    let state_topic = get(own, "state_topic")
-        .or_else(|| get(shared, "state_topic"))
+    let topic = |text: &str| expand_topic(text, &root);
+    let state_topic = find_field(own, "state_topic")
+        .or_else(|| find_field(shared, "state_topic"))
         .and_then(Value::as_str)
         .map(topic);
     let template = match field("value_template").and_then(Value::as_str) {
-        None => Ok(ValueTemplate::plain()),
-        Some(text) => ValueTemplate::parse(text).ok_or_else(|| short(text)),
+        None => Ok(ValueTemplate::pass_through()),
+        Some(text) => ValueTemplate::parse(text).ok_or_else(|| truncate_text(text)),
     };
-    let other_topics = own.iter().chain(shared).flat_map(|(key, value)| topics_of(key, value));
-    let other_topics = other_topics.map(|text| expand(text, &root));
+    let other_topics = own.iter().chain(shared).flat_map(|(key, value)| collect_topics(key, value));
+    let other_topics = other_topics.map(|text| expand_topic(text, &root));
     let other_topics = other_topics.filter(|other| Some(other) != state_topic.as_ref());
     let device = field("device").and_then(Value::as_object);
     let names = device.into_iter().flat_map(|device| {
-        let of = |name| get(device, name).into_iter().flat_map(texts_of);
+        let of = |name| find_field(device, name).into_iter().flat_map(collect_texts);
         of("name").chain(of("identifiers")).chain(of("suggested_area"))
     });
-    Entity {
-        component: short(component),
-        id: short(id),
+    DiscoveredEntity {
+        component: truncate_text(component),
+        id: truncate_text(id),
         device_class: text("device_class"),
         is_about_device: text("entity_category").is_some(),
-        name: get(own, "name").and_then(Value::as_str).map(short),
+        name: find_field(own, "name").and_then(Value::as_str).map(truncate_text),
         unit: text("unit_of_measurement"),
         other_topics: other_topics.take(TOPICS_MAX).collect(),
         state_topic,
         template,
         payload_on: text("payload_on").unwrap_or_else(|| "ON".into()),
         payload_off: text("payload_off").unwrap_or_else(|| "OFF".into()),
-        names: names.map(short).take(TOPICS_MAX).collect(),
+        names: names.map(truncate_text).take(TOPICS_MAX).collect(),
     }
 }
 
 /// A key by its full name or its abbreviation.
-fn get<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
+fn find_field<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     const ABBREVIATIONS: &[(&str, &str)] = &[
         ("components", "cmps"),
         ("device", "dev"),
@@ -157,7 +160,7 @@ fn get<'v>(fields: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
 
 /// Topics under a key such as `availability_topic`, `avty_t`, `cmd_t`, or in
 /// the list `availability`.
-fn topics_of<'v>(key: &str, value: &'v Value) -> Vec<&'v str> {
+fn collect_topics<'v>(key: &str, value: &'v Value) -> Vec<&'v str> {
     let is_topic =
         |key: &str| matches!(key, "topic" | "t") || key.ends_with("_topic") || key.ends_with("_t");
     match value {
@@ -170,7 +173,7 @@ fn topics_of<'v>(key: &str, value: &'v Value) -> Vec<&'v str> {
     }
 }
 
-fn texts_of(value: &Value) -> Vec<&str> {
+fn collect_texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
@@ -179,16 +182,16 @@ fn texts_of(value: &Value) -> Vec<&str> {
 }
 
 /// `~` at either end of a topic stands for the base that the message gives.
-fn expand(topic: &str, root: &str) -> SmolStr {
+fn expand_topic(topic: &str, root: &str) -> SmolStr {
     if let Some(rest) = topic.strip_prefix('~') {
-        short(&format!("{root}{rest}"))
+        truncate_text(&format!("{root}{rest}"))
     } else if let Some(rest) = topic.strip_suffix('~') {
-        short(&format!("{rest}{root}"))
+        truncate_text(&format!("{rest}{root}"))
     } else {
-        short(topic)
+        truncate_text(topic)
     }
 }
 
-fn short(text: &str) -> SmolStr {
+fn truncate_text(text: &str) -> SmolStr {
     SmolStr::new(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
 }

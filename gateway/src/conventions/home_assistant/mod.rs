@@ -12,92 +12,93 @@ mod discovery;
 mod value_template;
 
 use serde_json::Value;
-use telemetry::{MetricTable, Reading, Reason, SmolStr};
+use telemetry::{DeadLetterReason, MetricTable, SensorReading, SmolStr};
 use tracing::{debug, warn};
 
 use self::{
-    discovery::{ConfigTopic, Entity},
-    value_template::Outcome,
+    discovery::{ConfigTopic, DiscoveredEntity},
+    value_template::TemplateOutcome,
 };
 use super::{
-    Context, Convention, Refusal, Taken, base, below, device_value,
+    Convention, DecodeContext, MappedMessage, ReadingRefusal, device_value,
     entity_store::{EntityCounts, EntityStore},
-    place::{Places, shorten, tidy},
-    quantity::{Builtin, Found, Quantities, is, no},
-    settings::Mapping,
-    taken::Origin,
+    mapped_message::ReadingOrigin,
+    payload_value,
+    quantity::{BuiltinName, FoundValue, QuantityRules, metric_named, not_a_reading},
+    settings::MappingSettings,
+    strip_base, topic_base,
     topic_index::TopicIndex,
-    value,
+    zone_resolver::{ZoneResolver, sanitize_name, shorten_text},
 };
-use crate::{downlink::is_match, message::Message};
+use crate::{downlink::is_filter_match, message::InboundMessage};
 
 /// Device classes of `sensor` and `binary_sensor`
 /// (<https://www.home-assistant.io/integrations/sensor/#device-class>); units
 /// are declared, or the value is not a quantity.
-const BUILTIN: &[Builtin] = &[
-    is("temperature", "temperature", None),
-    is("humidity", "humidity", Some("%")),
-    is("moisture", "soil_moisture", Some("%")),
-    is("carbon_dioxide", "co2", Some("ppm")),
-    is("illuminance", "light", Some("lx")),
-    is("atmospheric_pressure", "pressure", None),
-    is("pressure", "pressure", None),
-    is("wind_speed", "wind_speed", None),
-    is("wind_direction", "wind_direction", Some("°")),
-    is("irradiance", "irradiance", None),
-    is("precipitation", "rain", None),
-    is("precipitation_intensity", "rain_rate", None),
-    is("conductivity", "ec", None),
-    is("ph", "ph", Some("pH")),
+const BUILTIN: &[BuiltinName] = &[
+    metric_named("temperature", "temperature", None),
+    metric_named("humidity", "humidity", Some("%")),
+    metric_named("moisture", "soil_moisture", Some("%")),
+    metric_named("carbon_dioxide", "co2", Some("ppm")),
+    metric_named("illuminance", "light", Some("lx")),
+    metric_named("atmospheric_pressure", "pressure", None),
+    metric_named("pressure", "pressure", None),
+    metric_named("wind_speed", "wind_speed", None),
+    metric_named("wind_direction", "wind_direction", Some("°")),
+    metric_named("irradiance", "irradiance", None),
+    metric_named("precipitation", "rain", None),
+    metric_named("precipitation_intensity", "rain_rate", None),
+    metric_named("conductivity", "ec", None),
+    metric_named("ph", "ph", Some("pH")),
     // What Theengs and OpenMQTTGateway announce without a class: the end of the name tells.
-    is("moi", "soil_moisture", Some("%")),
-    is("fer", "ec", Some("µS/cm")),
+    metric_named("moi", "soil_moisture", Some("%")),
+    metric_named("fer", "ec", Some("µS/cm")),
     // Of binary sensors.
-    is("motion", "motion", Some("count")),
-    is("occupancy", "motion", Some("count")),
-    is("presence", "motion", Some("count")),
+    metric_named("motion", "motion", Some("count")),
+    metric_named("occupancy", "motion", Some("count")),
+    metric_named("presence", "motion", Some("count")),
     // A share of the charge, not volts.
-    no("battery"),
+    not_a_reading("battery"),
     // As often the mains as a battery: a rule says which.
-    no("voltage"),
-    no("apparent_power"),
-    no("aqi"),
-    no("current"),
-    no("data_rate"),
-    no("data_size"),
-    no("date"),
-    no("duration"),
-    no("energy"),
-    no("enum"),
-    no("frequency"),
-    no("gas"),
-    no("monetary"),
-    no("power"),
-    no("power_factor"),
-    no("reactive_power"),
-    no("signal_strength"),
-    no("timestamp"),
-    no("water"),
+    not_a_reading("voltage"),
+    not_a_reading("apparent_power"),
+    not_a_reading("aqi"),
+    not_a_reading("current"),
+    not_a_reading("data_rate"),
+    not_a_reading("data_size"),
+    not_a_reading("date"),
+    not_a_reading("duration"),
+    not_a_reading("energy"),
+    not_a_reading("enum"),
+    not_a_reading("frequency"),
+    not_a_reading("gas"),
+    not_a_reading("monetary"),
+    not_a_reading("power"),
+    not_a_reading("power_factor"),
+    not_a_reading("reactive_power"),
+    not_a_reading("signal_strength"),
+    not_a_reading("timestamp"),
+    not_a_reading("water"),
 ];
 
 #[derive(Debug)]
-pub(super) struct HomeAssistant {
+pub(super) struct HomeAssistantConvention {
     base: String,
-    places: Places,
-    quantities: Quantities,
+    places: ZoneResolver,
+    quantities: QuantityRules,
     /// By the levels of the discovery topic: a device's topic describes several.
-    entities: EntityStore<Vec<Entity>>,
+    entities: EntityStore<Vec<DiscoveredEntity>>,
     /// Which of them a topic is of; state topics may have wildcards.
     by_topic: TopicIndex,
     entities_max: usize,
 }
 
-impl HomeAssistant {
-    pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
+impl HomeAssistantConvention {
+    pub(super) fn new(mapping: &MappingSettings, metrics: &MetricTable) -> Result<Self, String> {
         Ok(Self {
-            base: base(mapping, "homeassistant")?,
-            places: Places::new(mapping)?,
-            quantities: Quantities::new(mapping, BUILTIN, metrics)?,
+            base: topic_base(mapping, "homeassistant")?,
+            places: ZoneResolver::new(mapping)?,
+            quantities: QuantityRules::new(mapping, BUILTIN, metrics)?,
             entities: EntityStore::new(mapping.entities_max),
             by_topic: TopicIndex::default(),
             entities_max: mapping.entities_max,
@@ -105,11 +106,11 @@ impl HomeAssistant {
     }
 
     /// Takes a configuration; `levels` are those of its topic.
-    fn learn(&mut self, levels: &str, topic: &ConfigTopic<'_>, payload: &[u8]) {
+    fn learn_entities(&mut self, levels: &str, topic: &ConfigTopic<'_>, payload: &[u8]) {
         let entities = if payload.is_empty() {
             Vec::new() // The entity, or the device with all of its own, is gone.
         } else {
-            match discovery::entities(topic, payload) {
+            match discovery::parse_entities(topic, payload) {
                 Ok(entities) => entities,
                 Err(error) => {
                     warn!(
@@ -128,7 +129,7 @@ impl HomeAssistant {
         }
         let mut entities = entities;
         if entities.len() > self.entities_max {
-            self.entities.refuse(entities.len() - self.entities_max);
+            self.entities.count_refused(entities.len() - self.entities_max);
             entities.truncate(self.entities_max);
         }
         if entities.is_empty() {
@@ -146,7 +147,7 @@ impl HomeAssistant {
         }
     }
 
-    fn remove_topics(&mut self, name: &SmolStr, entities: &[Entity]) {
+    fn remove_topics(&mut self, name: &SmolStr, entities: &[DiscoveredEntity]) {
         for topic in entities.iter().flat_map(|own| own.state_topic.iter().chain(&own.other_topics))
         {
             self.by_topic.remove(topic, name);
@@ -154,19 +155,19 @@ impl HomeAssistant {
     }
 
     /// Adds the reading of one entity, if the message has one.
-    fn read(
+    fn read_entity(
         &self,
-        entity: &Entity,
+        entity: &DiscoveredEntity,
         text: &str,
         json: Option<&Value>,
-        message: &Message,
-        context: &Context<'_>,
-        taken: &mut Taken,
-    ) -> Result<(), Refusal> {
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+        taken: &mut MappedMessage,
+    ) -> Result<(), ReadingRefusal> {
         let class = entity.device_class.as_deref().unwrap_or_default();
         let object = entity.id.rsplit('/').next().unwrap_or_default();
         let at_end = object.rsplit(['-', '_']).next().unwrap_or_default();
-        let found = Found {
+        let found = FoundValue {
             names: &[&entity.id, object, class],
             builtin: if class.is_empty() { at_end } else { class },
             unit: entity.unit.as_deref(),
@@ -188,7 +189,7 @@ impl HomeAssistant {
         if (!is_sensor || is_of_device) && !self.quantities.is_ruled(&found) {
             return Ok(());
         }
-        let is_wanted = self.quantities.wants(&found);
+        let is_wanted = self.quantities.is_metric(&found);
         let template = match &entity.template {
             Ok(template) => template,
             Err(_) if !is_wanted => return Ok(()),
@@ -196,55 +197,60 @@ impl HomeAssistant {
                 let what = format!(
                     "entity `{}`: value_template `{}` is not understood; give its state topic a mapping of convention \"template\", before this one",
                     entity.id,
-                    shorten(template)
+                    shorten_text(template)
                 );
-                return Err((Reason::NotAReading, what));
+                return Err((DeadLetterReason::NotAReading, what));
             }
         };
         let mut own_unit = None;
-        let value = match template.eval(text, json) {
-            Outcome::Missing => return Ok(()),
-            Outcome::Text(_) if !is_wanted => return Ok(()),
-            Outcome::Number(number) if entity.payload_on.parse() == Ok(number) => 1.0,
-            Outcome::Number(number) if entity.payload_off.parse() == Ok(number) => 0.0,
-            Outcome::Number(number) => number,
-            Outcome::Text(state) if state == entity.payload_on => 1.0,
-            Outcome::Text(state) if state == entity.payload_off => 0.0,
-            Outcome::Text(state) => {
-                let (value, unit) = value::words_and_unit(&entity.id, &state)?;
+        let value = match template.evaluate(text, json) {
+            TemplateOutcome::Missing => return Ok(()),
+            TemplateOutcome::Text(_) if !is_wanted => return Ok(()),
+            TemplateOutcome::Number(number) if entity.payload_on.parse() == Ok(number) => 1.0,
+            TemplateOutcome::Number(number) if entity.payload_off.parse() == Ok(number) => 0.0,
+            TemplateOutcome::Number(number) => number,
+            TemplateOutcome::Text(state) if state == entity.payload_on => 1.0,
+            TemplateOutcome::Text(state) if state == entity.payload_off => 0.0,
+            TemplateOutcome::Text(state) => {
+                let (value, unit) = payload_value::parse_text_quantity(&entity.id, &state)?;
                 own_unit = unit.map(SmolStr::new);
                 value
             }
         };
         let value = (value, own_unit.as_deref());
         if let Some((metric, value)) =
-            self.quantities.read_with_unit(&found, value, context.metrics)?
+            self.quantities.read_quantity(&found, value, context.metrics)?
         {
             let names = std::iter::once(&entity.id).chain(&entity.names).map(SmolStr::as_str);
-            let Some(zone) = self.places.zone(&names.collect::<Vec<_>>())? else {
+            let Some(zone) = self.places.find_zone(&names.collect::<Vec<_>>())? else {
                 return Ok(());
             };
-            let origin = Origin::live(zone, tidy(&entity.id), message);
-            let reading = Reading { metric, event_ms: message.received_ms, value };
-            taken.add(&origin, reading, message, context.limits.readings_max);
+            let origin = ReadingOrigin::from_message(zone, sanitize_name(&entity.id), message);
+            let reading = SensorReading { metric, event_ms: message.received_ms, value };
+            taken.add_reading(&origin, reading, message, context.limits.readings_max);
         }
         Ok(())
     }
 }
 
-impl Convention for HomeAssistant {
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
-        let levels = below(&message.topic, &self.base);
+impl Convention for HomeAssistantConvention {
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
+        let levels = strip_base(&message.topic, &self.base);
         if let Some(levels) = levels
             && let Some(topic) = ConfigTopic::parse(levels)
         {
-            self.learn(levels, &topic, &message.payload);
-            return Some(Taken::nothing());
+            self.learn_entities(levels, &topic, &message.payload);
+            return Some(MappedMessage::without_readings());
         }
         if levels == Some("status") {
-            return Some(Taken::nothing());
+            return Some(MappedMessage::without_readings());
         }
-        let names: Vec<SmolStr> = self.by_topic.find(&message.topic).into_iter().cloned().collect();
+        let names: Vec<SmolStr> =
+            self.by_topic.find_keys(&message.topic).into_iter().cloned().collect();
         if names.is_empty() {
             return None;
         }
@@ -252,31 +258,35 @@ impl Convention for HomeAssistant {
         for name in &names {
             self.entities.get(name);
         }
-        let is_state = |entity: &&Entity| {
-            entity.state_topic.as_ref().is_some_and(|filter| is_match(filter, &message.topic))
+        let is_state = |entity: &&DiscoveredEntity| {
+            entity
+                .state_topic
+                .as_ref()
+                .is_some_and(|filter| is_filter_match(filter, &message.topic))
         };
         let known = names.iter().filter_map(|name| self.entities.peek(name)).flatten();
-        let states: Vec<&Entity> = known.filter(is_state).collect();
+        let states: Vec<&DiscoveredEntity> = known.filter(is_state).collect();
         if states.is_empty() || message.payload.is_empty() {
-            return Some(Taken::nothing());
+            return Some(MappedMessage::without_readings());
         }
-        let text =
-            context.check_size(&message.payload).and_then(|()| value::text(&message.payload));
+        let text = context
+            .check_size(&message.payload)
+            .and_then(|()| payload_value::payload_text(&message.payload));
         let text = match text {
             Ok(text) => text,
-            Err(refusal) => return Some(Taken::refused(refusal)),
+            Err(refusal) => return Some(MappedMessage::from_refusal(refusal)),
         };
         let json = serde_json::from_str(text).ok();
-        let mut taken = Taken::nothing();
+        let mut taken = MappedMessage::without_readings();
         for entity in states {
-            let read = self.read(entity, text, json.as_ref(), message, context, &mut taken);
-            taken.left_out.extend(read.err());
+            let read = self.read_entity(entity, text, json.as_ref(), message, context, &mut taken);
+            taken.rejected_readings.extend(read.err());
         }
         Some(taken)
     }
 
-    fn entities(&self) -> EntityCounts {
-        self.entities.counts()
+    fn entity_counts(&self) -> EntityCounts {
+        self.entities.entity_counts()
     }
 
     #[cfg(fuzzing)]

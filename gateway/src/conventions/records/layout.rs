@@ -1,6 +1,6 @@
 //! How messages of one topic are laid out.
 
-use super::super::{name_template::NameTemplate, pattern::Pattern};
+use super::super::{name_pattern::NamePattern, name_template::NameTemplate};
 
 /// What topics and paths of records may capture.
 pub(in super::super) const CAPTURES: [&str; 6] =
@@ -60,8 +60,8 @@ impl LayoutText<'_> {
 /// How messages of one topic are laid out, checked.
 #[derive(Debug)]
 pub(super) struct MessageLayout {
-    pub(super) topic: Pattern,
-    pub(super) records: Vec<Pattern>,
+    pub(super) topic: NamePattern,
+    pub(super) records: Vec<NamePattern>,
     pub(super) fields: Vec<String>,
     pub(super) device: NameTemplate,
     pub(super) names: Vec<String>,
@@ -78,15 +78,16 @@ pub(super) struct MessageLayout {
 
 impl MessageLayout {
     pub(super) fn new(text: &LayoutText<'_>, topic: &str) -> Result<Self, String> {
-        let topic = Pattern::parse(topic, &CAPTURES).map_err(|what| format!("topic: {what}"))?;
+        let topic =
+            NamePattern::parse(topic, &CAPTURES).map_err(|what| format!("topic: {what}"))?;
         let pointers = |key: &str, texts: &[&str]| {
-            texts.iter().map(|text| pointer(key, text)).collect::<Result<Vec<_>, _>>()
+            texts.iter().map(|text| check_pointer(key, text)).collect::<Result<Vec<_>, _>>()
         };
         let optional =
-            |key: &str, text: Option<&str>| text.map(|text| pointer(key, text)).transpose();
-        let levels = pointer("records", text.records)?;
+            |key: &str, text: Option<&str>| text.map(|text| check_pointer(key, text)).transpose();
+        let levels = check_pointer("records", text.records)?;
         let records = levels.split('/').skip(1).map(|level| {
-            Pattern::parse(&level.replace("~1", "/").replace("~0", "~"), &CAPTURES)
+            NamePattern::parse(&level.replace("~1", "/").replace("~0", "~"), &CAPTURES)
                 .map_err(|what| format!("records: {what}"))
         });
         Ok(Self {
@@ -100,7 +101,7 @@ impl MessageLayout {
             sequence: optional("sequence", text.sequence)?,
             boot: optional("boot", text.boot)?,
             metric: optional("metric", text.metric)?,
-            value: pointer("value", text.value)?,
+            value: check_pointer("value", text.value)?,
             unit: optional("unit", text.unit)?,
             is_local_time: text.is_local_time,
             is_senml: text.is_senml,
@@ -108,8 +109,8 @@ impl MessageLayout {
         })
     }
 
-    pub(super) fn captures(&self, name: &str) -> bool {
-        self.topic.has(name) || self.records.iter().any(|level| level.has(name))
+    pub(super) fn has_capture(&self, name: &str) -> bool {
+        self.topic.has_capture(name) || self.records.iter().any(|level| level.has_capture(name))
     }
 
     /// Whether a field of a record says when, who or which, and not what.
@@ -120,7 +121,7 @@ impl MessageLayout {
 }
 
 /// A JSON pointer that a user wrote.
-pub(super) fn pointer(key: &str, text: &str) -> Result<String, String> {
+pub(super) fn check_pointer(key: &str, text: &str) -> Result<String, String> {
     if !text.is_empty() && !text.starts_with('/') {
         return Err(format!("{key} = \"{text}\": expected a JSON pointer, as in \"/{text}\""));
     }
@@ -129,10 +130,10 @@ pub(super) fn pointer(key: &str, text: &str) -> Result<String, String> {
 
 /// What a topic, or the path of a record, says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Captured<'t>(Vec<(&'static str, &'t str)>);
+pub(super) struct TopicCaptures<'t>(Vec<(&'static str, &'t str)>);
 
-impl<'t> Captured<'t> {
-    pub(super) fn by(pattern: &Pattern, text: &'t str) -> Option<Self> {
+impl<'t> TopicCaptures<'t> {
+    pub(super) fn from_match(pattern: &NamePattern, text: &'t str) -> Option<Self> {
         let found = pattern.captures(text)?;
         let named = CAPTURES.iter().filter_map(|name| Some((*name, found.name(name)?.as_str())));
         Some(Self(named.collect()))
@@ -143,7 +144,7 @@ impl<'t> Captured<'t> {
     }
 
     /// With what a level of the path says beside it.
-    pub(super) fn and(&self, other: Captured<'t>) -> Self {
+    pub(super) fn merged_with(&self, other: TopicCaptures<'t>) -> Self {
         Self(self.0.iter().copied().chain(other.0).collect())
     }
 }

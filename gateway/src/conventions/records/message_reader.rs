@@ -3,27 +3,27 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use telemetry::{Reading, Reason, SmolStr, ZoneId, payload, senml};
+use telemetry::{DeadLetterReason, SensorReading, SmolStr, ZoneId, payload, senml};
 
 use super::{
     super::{
-        Context, Refusal, Taken,
-        name_template::text_of,
-        place::{shorten, tidy},
-        quantity::{self, BuiltinMatch, Found, UserRule},
-        settings::{FullRule, Unknown},
-        taken::Origin,
-        value,
+        DecodeContext, MappedMessage, ReadingRefusal,
+        mapped_message::ReadingOrigin,
+        name_template::name_part,
+        payload_value,
+        quantity::{self, BuiltinMatch, FoundValue, UserRule},
+        settings::{MetricConversion, UnknownValuePolicy},
+        zone_resolver::{sanitize_name, shorten_text},
     },
-    FieldReading, RecordConvention,
-    layout::{Captured, MessageLayout},
-    values::{Leaf, LeafCollector, collect_records},
+    FieldSelection, RecordConvention,
+    layout::{MessageLayout, TopicCaptures},
+    record_values::{LeafCollector, LeafValue, collect_records},
 };
-use crate::message::Message;
+use crate::message::InboundMessage;
 
 /// What a record's value may become, before it is known which of two names of one quantity
 /// counts (`tempc` and `tempf`).
-struct Candidate {
+struct ReadingCandidate {
     /// The place of its name among the built-in ones and the unit that is in it; `None` for a
     /// rule of the user's.
     rank: Option<(usize, Option<&'static str>)>,
@@ -31,7 +31,7 @@ struct Candidate {
     name: String,
     /// Of several values of one metric, which one.
     part: String,
-    reading: Reading,
+    reading: SensorReading,
 }
 
 /// Reads one message.
@@ -39,15 +39,15 @@ pub(super) struct MessageReader<'a> {
     convention: &'a RecordConvention,
     layout: &'a MessageLayout,
     document: &'a Value,
-    message: &'a Message,
-    context: &'a Context<'a>,
-    taken: Taken,
+    message: &'a InboundMessage,
+    context: &'a DecodeContext<'a>,
+    taken: MappedMessage,
     /// Whether there was a field that a rule of the user's names.
     has_ruled: bool,
 }
 
 /// Who measured a record.
-struct Measurer {
+struct RecordDevice {
     zone: ZoneId,
     /// As the layout says it, for the names of values.
     device: String,
@@ -58,25 +58,28 @@ impl<'a> MessageReader<'a> {
         convention: &'a RecordConvention,
         layout: &'a MessageLayout,
         document: &'a Value,
-        message: &'a Message,
-        context: &'a Context<'a>,
+        message: &'a InboundMessage,
+        context: &'a DecodeContext<'a>,
     ) -> Self {
-        let taken = Taken::nothing();
+        let taken = MappedMessage::without_readings();
         Self { convention, layout, document, message, context, taken, has_ruled: false }
     }
 
     /// What the message says, whose topic says what was captured.
-    pub(super) fn read(mut self, topic: Captured<'a>) -> Result<Taken, Refusal> {
-        self.message(topic)?;
+    pub(super) fn read_message(
+        mut self,
+        topic: TopicCaptures<'a>,
+    ) -> Result<MappedMessage, ReadingRefusal> {
+        self.read_records(topic)?;
         Ok(self.taken)
     }
 
-    fn message(&mut self, topic: Captured<'a>) -> Result<(), Refusal> {
+    fn read_records(&mut self, topic: TopicCaptures<'a>) -> Result<(), ReadingRefusal> {
         if self.layout.is_senml {
-            return self.pack(&topic);
+            return self.read_senml_pack(&topic);
         }
         let mut records = Vec::new();
-        let is_ruled = self.convention.reading == FieldReading::Ruled;
+        let is_ruled = self.convention.reading == FieldSelection::Ruled;
         if is_ruled && self.layout.records.is_empty() {
             // Pointers of rules may lead into a list.
             records.push((topic, self.document));
@@ -85,94 +88,99 @@ impl<'a> MessageReader<'a> {
         }
         let is_any = !records.is_empty();
         for (captured, record) in records {
-            if let Err(refusal) = self.record(&captured, record) {
-                self.taken.left_out.push(refusal);
+            if let Err(refusal) = self.read_record(&captured, record) {
+                self.taken.rejected_readings.push(refusal);
             }
         }
-        if is_ruled && !self.has_ruled && self.taken.left_out.is_empty() {
-            return self.without_readings(is_any);
+        if is_ruled && !self.has_ruled && self.taken.rejected_readings.is_empty() {
+            return self.refuse_without_readings(is_any);
         }
         // One number is of one report.
         if let [report] = &mut self.taken.reports[..] {
             let at = |at: &Option<String>| at.as_ref().and_then(|at| self.document.pointer(at));
-            report.seq = at(&self.layout.sequence).and_then(payload::count);
-            report.boot = at(&self.layout.boot).and_then(text_of).map(|boot| tidy(&boot));
+            report.seq = at(&self.layout.sequence).and_then(payload::parse_count);
+            report.boot =
+                at(&self.layout.boot).and_then(name_part).map(|boot| sanitize_name(&boot));
         }
         Ok(())
     }
 
     /// A message that has none of the fields: it is about something else, or a mistake.
-    fn without_readings(&self, has_records: bool) -> Result<(), Refusal> {
-        if self.convention.quantities.unknown() == Unknown::Ignore {
+    fn refuse_without_readings(&self, has_records: bool) -> Result<(), ReadingRefusal> {
+        if self.convention.quantities.unknown() == UnknownValuePolicy::Ignore {
             return Ok(());
         }
         let what = if has_records {
             let layout = self.layout;
             let names = match &layout.metric {
                 Some(metric) => metric.clone(),
-                None if layout.topic.has("metric") => layout.value.clone(),
+                None if layout.topic.has_capture("metric") => layout.value.clone(),
                 None => self.convention.quantities.rule_names(),
             };
-            format!("there is none of `{}` in the message", shorten(&names))
+            format!("there is none of `{}` in the message", shorten_text(&names))
         } else {
             "there is no record in the message where `records` says".to_owned()
         };
         let hint = "set `unknown = \"ignore\"` in the mapping if messages without them are usual";
-        Err((Reason::NotAReading, format!("{what}; {hint}")))
+        Err((DeadLetterReason::NotAReading, format!("{what}; {hint}")))
     }
 
     /// What stands at a pointer in a record, or else in the message.
-    fn at(&self, record: &'a Value, pointer: &str) -> Option<&'a Value> {
+    fn find_value(&self, record: &'a Value, pointer: &str) -> Option<&'a Value> {
         record.pointer(pointer).or_else(|| self.document.pointer(pointer))
     }
 
     /// Who measured a record; `None` for whom is not for us.
-    fn measurer(
+    fn find_device(
         &self,
-        captured: &Captured<'a>,
+        captured: &TopicCaptures<'a>,
         record: &'a Value,
-    ) -> Result<Option<Measurer>, Refusal> {
+    ) -> Result<Option<RecordDevice>, ReadingRefusal> {
         let layout = self.layout;
-        let device = layout.device.render(|name| captured.get(name), |at| self.at(record, at));
+        let device =
+            layout.device.render_name(|name| captured.get(name), |at| self.find_value(record, at));
         let device = device.ok_or_else(|| {
-            (Reason::NotAReading, "the message does not say which device it is of".to_owned())
+            (
+                DeadLetterReason::NotAReading,
+                "the message does not say which device it is of".to_owned(),
+            )
         })?;
-        let texts = layout.names.iter().filter_map(|at| text_of(self.at(record, at)?));
-        let names: Vec<String> = [device.clone(), tidy(&device).to_string()]
+        let texts = layout.names.iter().filter_map(|at| name_part(self.find_value(record, at)?));
+        let names: Vec<String> = [device.clone(), sanitize_name(&device).to_string()]
             .into_iter()
             .chain(captured.get("device").map(str::to_owned))
             .chain(texts)
             .collect();
-        Ok(self.zone(captured, record, &names)?.map(|zone| Measurer { zone, device }))
+        Ok(self.find_zone(captured, record, &names)?.map(|zone| RecordDevice { zone, device }))
     }
 
-    fn zone(
+    fn find_zone(
         &self,
-        captured: &Captured<'a>,
+        captured: &TopicCaptures<'a>,
         record: &'a Value,
         names: &[String],
-    ) -> Result<Option<ZoneId>, Refusal> {
+    ) -> Result<Option<ZoneId>, ReadingRefusal> {
         let places = &self.convention.places;
         let zone_at = self.convention.zone_at.as_ref();
-        let said = zone_at.and_then(|at| text_of(self.at(record, at)?));
+        let said = zone_at.and_then(|at| name_part(self.find_value(record, at)?));
         let said = captured.get("zone").map(str::to_owned).or(said);
         let site = captured.get("site");
         if let Some(zone) = said {
-            let site = site.map_or_else(|| places.site().clone(), tidy);
-            return Ok(Some(ZoneId::new(site, tidy(&zone))));
+            let site = site.map_or_else(|| places.site().clone(), sanitize_name);
+            return Ok(Some(ZoneId::new(site, sanitize_name(&zone))));
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let zone = places.zone(&names)?;
+        let zone = places.find_zone(&names)?;
         Ok(zone.map(|zone| match site {
-            Some(site) => ZoneId::new(tidy(site), zone.zone),
+            Some(site) => ZoneId::new(sanitize_name(site), zone.zone),
             None => zone,
         }))
     }
 
-    fn event_ms(&self, record: &'a Value) -> Result<i64, Refusal> {
+    fn event_ms(&self, record: &'a Value) -> Result<i64, ReadingRefusal> {
         let parser = &self.convention.time_parser;
         for at in &self.layout.timestamp {
-            let Some(stamp) = self.at(record, at) else { continue };
+            let Some(stamp) = self.find_value(record, at) else { continue };
             // A clock on the wall of nobody knows where; the message has just been sent.
             if self.layout.is_local_time
                 && !self.convention.has_time_zone
@@ -189,26 +197,42 @@ impl<'a> MessageReader<'a> {
         Ok(self.message.received_ms)
     }
 
-    fn record(&mut self, captured: &Captured<'a>, record: &'a Value) -> Result<(), Refusal> {
-        let Some(measurer) = self.measurer(captured, record)? else { return Ok(()) };
+    fn read_record(
+        &mut self,
+        captured: &TopicCaptures<'a>,
+        record: &'a Value,
+    ) -> Result<(), ReadingRefusal> {
+        let Some(measurer) = self.find_device(captured, record)? else { return Ok(()) };
         let event_ms = self.event_ms(record)?;
         if self.taken.owner.is_none() {
-            self.taken.owner = Some((measurer.zone.clone(), tidy(&measurer.device)));
+            self.taken.owner = Some((measurer.zone.clone(), sanitize_name(&measurer.device)));
         }
         if let Some(name) = captured.get("metric") {
-            let value = self.at(record, &self.layout.value);
-            return self.one(&measurer, name, value, self.unit_of(record), event_ms);
+            let value = self.find_value(record, &self.layout.value);
+            return self.read_single_value(
+                &measurer,
+                name,
+                value,
+                self.record_unit(record),
+                event_ms,
+            );
         }
         if let Some(at) = &self.layout.metric {
-            let Some(name) = record.pointer(at).and_then(text_of) else { return Ok(()) };
+            let Some(name) = record.pointer(at).and_then(name_part) else { return Ok(()) };
             let value = record.pointer(&self.layout.value);
-            return self.one(&measurer, &name, value, self.unit_of(record), event_ms);
+            return self.read_single_value(
+                &measurer,
+                &name,
+                value,
+                self.record_unit(record),
+                event_ms,
+            );
         }
         let fields = self.layout.fields.iter().find_map(|at| record.pointer(at));
         let Some(fields) = fields.filter(|fields| !fields.is_null()) else {
             return match &self.layout.undecoded {
                 Some((at, what)) if record.pointer(at).is_some() => {
-                    Err((Reason::NotAReading, what.clone()))
+                    Err((DeadLetterReason::NotAReading, what.clone()))
                 }
                 _ => Ok(()),
             };
@@ -216,51 +240,51 @@ impl<'a> MessageReader<'a> {
         // ChirpStack 3 writes the object as a text of JSON.
         let fields = match fields {
             Value::String(text) if !self.layout.fields.iter().all(String::is_empty) => {
-                Cow::Owned(payload::parse(text)?)
+                Cow::Owned(payload::parse_lenient_json(text)?)
             }
             fields => Cow::Borrowed(fields),
         };
         let RecordConvention { quantities, reading, .. } = self.convention;
         let collector = LeafCollector { layout: self.layout, quantities, reading: *reading };
-        let leaves = collector.leaves_of(&fields);
+        let leaves = collector.collect_leaves(&fields);
         let mut candidates = Vec::new();
         for leaf in &leaves {
-            match self.candidate(&measurer, captured, leaf, event_ms) {
+            match self.build_candidate(&measurer, captured, leaf, event_ms) {
                 Ok(candidate) => candidates.extend(candidate),
-                Err(refusal) => self.taken.left_out.push(refusal),
+                Err(refusal) => self.taken.rejected_readings.push(refusal),
             }
         }
-        self.add(&measurer, candidates);
+        self.add_candidates(&measurer, candidates);
         Ok(())
     }
 
-    fn unit_of(&self, record: &'a Value) -> Option<&'a str> {
+    fn record_unit(&self, record: &'a Value) -> Option<&'a str> {
         record.pointer(self.layout.unit.as_ref()?)?.as_str()
     }
 
     /// A record of one value, whose name stands in the topic or beside it.
-    fn one(
+    fn read_single_value(
         &mut self,
-        measurer: &Measurer,
+        measurer: &RecordDevice,
         name: &str,
         value: Option<&Value>,
         unit: Option<&str>,
         event_ms: i64,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ReadingRefusal> {
         let quantities = &self.convention.quantities;
         let full = format!("{}/{name}", measurer.device);
-        let is_ruled = self.convention.reading == FieldReading::Ruled;
+        let is_ruled = self.convention.reading == FieldSelection::Ruled;
         let names: &[&str] = if is_ruled { &[name] } else { &[&full, name] };
         let known = match self.convention.reading {
-            FieldReading::Ruled => None,
-            FieldReading::Known => quantities.builtin_of(name),
-            FieldReading::KnownByEnd => quantities.builtin_at_end_of(name),
+            FieldSelection::Ruled => None,
+            FieldSelection::Known => quantities.find_builtin(name),
+            FieldSelection::KnownByEnd => quantities.find_builtin_suffix(name),
         };
         let builtin =
             known.map_or(name, |own| name[own.before.len()..].trim_start_matches(['_', '-']));
-        let found = Found { names, builtin, unit };
+        let found = FoundValue { names, builtin, unit };
         let Some(value) = value else {
-            self.has_ruled |= quantities.ruled(&found) == UserRule::NotAReading;
+            self.has_ruled |= quantities.user_rule(&found) == UserRule::NotAReading;
             return Ok(());
         };
         self.has_ruled = true;
@@ -268,84 +292,87 @@ impl<'a> MessageReader<'a> {
         if !is_ruled && !is_wanted && !value.is_number() {
             return Ok(());
         }
-        let Some((metric, value)) = self.quantity(&found, name, value)? else { return Ok(()) };
-        let part = part_of("", known);
-        let reading = Reading { metric, event_ms, value };
-        self.add(measurer, vec![Candidate { rank: None, name: name.to_owned(), part, reading }]);
+        let Some((metric, value)) = self.read_quantity(&found, name, value)? else { return Ok(()) };
+        let part = sensor_part("", known);
+        let reading = SensorReading { metric, event_ms, value };
+        self.add_candidates(
+            measurer,
+            vec![ReadingCandidate { rank: None, name: name.to_owned(), part, reading }],
+        );
         Ok(())
     }
 
     /// Whether rules, built-in names or the table of metrics know a value by its name.
-    fn is_wanted(&self, found: &Found<'_>) -> bool {
+    fn is_wanted(&self, found: &FoundValue<'_>) -> bool {
         let quantities = &self.convention.quantities;
-        let is_unknown = quantities.ruled(found) == UserRule::Silent
-            && quantities.builtin_of(found.builtin).is_none();
-        quantities.wants(found)
-            || (is_unknown && self.context.metrics.resolve(found.builtin).is_some())
+        let is_unknown = quantities.user_rule(found) == UserRule::Silent
+            && quantities.find_builtin(found.builtin).is_none();
+        quantities.is_metric(found)
+            || (is_unknown && self.context.metrics.resolve_name(found.builtin).is_some())
     }
 
     /// The metric of a value, and the value in its unit; `None` where it is no reading.
-    fn quantity(
+    fn read_quantity(
         &self,
-        found: &Found<'_>,
+        found: &FoundValue<'_>,
         name: &str,
         value: &Value,
-    ) -> Result<Option<(SmolStr, f64)>, Refusal> {
+    ) -> Result<Option<(SmolStr, f64)>, ReadingRefusal> {
         let quantities = &self.convention.quantities;
         let metrics = self.context.metrics;
-        match quantities.ruled(found) {
+        match quantities.user_rule(found) {
             UserRule::NotAReading => return Ok(None),
-            UserRule::Metric(rule) => return self.by_rule(rule, found, name, value).map(Some),
+            UserRule::Metric(rule) => return self.apply_rule(rule, found, name, value).map(Some),
             UserRule::Silent => {}
         }
-        if quantities.builtin_of(found.builtin).is_none()
-            && let Some((metric, _)) = metrics.resolve(found.builtin)
+        if quantities.find_builtin(found.builtin).is_none()
+            && let Some((metric, _)) = metrics.resolve_name(found.builtin)
         {
             let metric = metric.clone();
-            let rule = FullRule { metric, unit: None, scale: 1.0, offset: 0.0 };
-            let (metric, value) = self.by_rule(&rule, found, name, value)?;
-            let is_ruled = self.convention.reading == FieldReading::Ruled;
+            let rule = MetricConversion { metric, unit: None, scale: 1.0, offset: 0.0 };
+            let (metric, value) = self.apply_rule(&rule, found, name, value)?;
+            let is_ruled = self.convention.reading == FieldSelection::Ruled;
             return Ok(Some(match is_ruled {
                 true => (metric, value),
-                false => quantity::without_sentinel(metric, found.names, value),
+                false => quantity::replace_sentinel(metric, found.names, value),
             }));
         }
-        quantities.read_with_unit(found, value::number_and_unit(name, value)?, metrics)
+        quantities.read_quantity(found, payload_value::parse_json_quantity(name, value)?, metrics)
     }
 
     /// A value by a rule, in the unit of its metric.
-    fn by_rule(
+    fn apply_rule(
         &self,
-        rule: &FullRule,
-        found: &Found<'_>,
+        rule: &MetricConversion,
+        found: &FoundValue<'_>,
         name: &str,
         value: &Value,
-    ) -> Result<(SmolStr, f64), Refusal> {
+    ) -> Result<(SmolStr, f64), ReadingRefusal> {
         // `30.11 °C`, as some payload decoders write it.
-        let (number, unit) = value::number_and_unit(name, value)?;
-        let found = Found { unit: unit.or(found.unit), ..*found };
-        quantity::apply(rule, &found, number, self.context.metrics)
+        let (number, unit) = payload_value::parse_json_quantity(name, value)?;
+        let found = FoundValue { unit: unit.or(found.unit), ..*found };
+        quantity::apply_rule(rule, &found, number, self.context.metrics)
     }
 
     /// What a field of a record becomes.
-    fn candidate(
+    fn build_candidate(
         &mut self,
-        measurer: &Measurer,
-        captured: &Captured<'a>,
-        leaf: &Leaf<'_>,
+        measurer: &RecordDevice,
+        captured: &TopicCaptures<'a>,
+        leaf: &LeafValue<'_>,
         event_ms: i64,
-    ) -> Result<Option<Candidate>, Refusal> {
+    ) -> Result<Option<ReadingCandidate>, ReadingRefusal> {
         let quantities = &self.convention.quantities;
-        let Leaf { path, value, unit, stamp } = leaf;
-        if self.convention.reading == FieldReading::Ruled {
-            let found = Found { names: &[path], builtin: path, unit: *unit };
-            let ruled = quantities.ruled(&found);
+        let LeafValue { path, value, unit, stamp } = leaf;
+        if self.convention.reading == FieldSelection::Ruled {
+            let found = FoundValue { names: &[path], builtin: path, unit: *unit };
+            let ruled = quantities.user_rule(&found);
             self.has_ruled |= ruled != UserRule::Silent;
             let UserRule::Metric(rule) = ruled else { return Ok(None) };
-            let (metric, value) = self.by_rule(rule, &found, path, value)?;
-            let reading = Reading { metric, event_ms, value };
+            let (metric, value) = self.apply_rule(rule, &found, path, value)?;
+            let reading = SensorReading { metric, event_ms, value };
             let (name, part) = (String::new(), String::new());
-            return Ok(Some(Candidate { rank: None, name, part, reading }));
+            return Ok(Some(ReadingCandidate { rank: None, name, part, reading }));
         }
         let last = path.rsplit('/').next().unwrap_or_default();
         let (kind, channel) = (captured.get("kind"), captured.get("channel"));
@@ -362,16 +389,17 @@ impl<'a> MessageReader<'a> {
         let full = format!("{device}/{of_channel}");
         // A field of a component is what it is of that component only.
         let candidates = [of_kind.as_str(), last];
-        let known = candidates.iter().find_map(|name| Some((*name, quantities.builtin_of(name)?)));
+        let known =
+            candidates.iter().find_map(|name| Some((*name, quantities.find_builtin(name)?)));
         let builtin = known.map_or(last, |(name, _)| name);
         let known = known.map(|(_, known)| known);
         let names = [full.as_str(), &of_channel, &of_kind, path, last];
-        let found = Found { names: &names, builtin, unit: *unit };
+        let found = FoundValue { names: &names, builtin, unit: *unit };
         // A text, a state is no reading, unless something knows it by its name.
         if !value.is_number() && !self.is_wanted(&found) {
             return Ok(None);
         }
-        let Some((metric, value)) = self.quantity(&found, &of_channel, value)? else {
+        let Some((metric, value)) = self.read_quantity(&found, &of_channel, value)? else {
             return Ok(None);
         };
         let event_ms = match stamp {
@@ -381,7 +409,10 @@ impl<'a> MessageReader<'a> {
                 let parser = &self.convention.time_parser;
                 let received_ms = Some(self.message.received_ms);
                 payload::parse_time(name, stamp, parser, received_ms)?.ok_or_else(|| {
-                    (Reason::BadTime, format!("`{name}` of a record in a list is not set"))
+                    (
+                        DeadLetterReason::BadTime,
+                        format!("`{name}` of a record in a list is not set"),
+                    )
                 })?
             }
         };
@@ -390,21 +421,26 @@ impl<'a> MessageReader<'a> {
             Some((parent, _)) if builtin == last => parent,
             _ => "",
         };
-        let rank = match quantities.ruled(&found) {
+        let rank = match quantities.user_rule(&found) {
             UserRule::Metric(_) | UserRule::NotAReading => None,
             UserRule::Silent => {
                 Some(known.map_or((usize::MAX, None), |own| (own.rank, own.unit())))
             }
         };
-        let (name, part) = (last.to_owned(), part_of(parent, known));
-        Ok(Some(Candidate { rank, name, part, reading: Reading { metric, event_ms, value } }))
+        let (name, part) = (last.to_owned(), sensor_part(parent, known));
+        Ok(Some(ReadingCandidate {
+            rank,
+            name,
+            part,
+            reading: SensorReading { metric, event_ms, value },
+        }))
     }
 
     /// Adds the readings of a record. Of one quantity in two units the name that comes first
     /// among the built-in ones counts; two names of one metric in one unit are two sensors.
-    fn add(&mut self, measurer: &Measurer, mut candidates: Vec<Candidate>) {
+    fn add_candidates(&mut self, measurer: &RecordDevice, mut candidates: Vec<ReadingCandidate>) {
         candidates.sort_by_key(|own| own.rank.map(|(rank, _)| rank));
-        let mut kept: Vec<Candidate> = Vec::with_capacity(candidates.len());
+        let mut kept: Vec<ReadingCandidate> = Vec::with_capacity(candidates.len());
         for mut candidate in candidates {
             let first = kept.iter().find(|own| {
                 candidate.rank.is_some()
@@ -413,32 +449,40 @@ impl<'a> MessageReader<'a> {
                     && own.reading.event_ms == candidate.reading.event_ms
             });
             if let Some(first) = first {
-                let unit = |own: &Candidate| own.rank.map(|(_, unit)| unit);
+                let unit = |own: &ReadingCandidate| own.rank.map(|(_, unit)| unit);
                 if unit(first) != unit(&candidate) {
                     continue;
                 }
-                candidate.part = joined(&[&candidate.part, &candidate.name]);
+                candidate.part = join_parts(&[&candidate.part, &candidate.name]);
             }
             kept.push(candidate);
         }
-        for Candidate { part, reading, .. } in kept {
+        for ReadingCandidate { part, reading, .. } in kept {
             // One of several thermometers of a device is a device of its own.
             let device = match part.as_str() {
-                "" => tidy(&measurer.device),
-                part => tidy(&format!("{}.{part}", measurer.device)),
+                "" => sanitize_name(&measurer.device),
+                part => sanitize_name(&format!("{}.{part}", measurer.device)),
             };
-            let origin = Origin::live(measurer.zone.clone(), device, self.message);
-            self.taken.add(&origin, reading, self.message, self.context.limits.readings_max);
+            let origin = ReadingOrigin::from_message(measurer.zone.clone(), device, self.message);
+            self.taken.add_reading(
+                &origin,
+                reading,
+                self.message,
+                self.context.limits.readings_max,
+            );
         }
     }
 
     /// The records of a pack of SenML. A device that the topic does not name is what the names
     /// begin with.
-    fn pack(&mut self, topic: &Captured<'a>) -> Result<(), Refusal> {
+    fn read_senml_pack(&mut self, topic: &TopicCaptures<'a>) -> Result<(), ReadingRefusal> {
         let Value::Array(elements) = self.document else {
-            return Err((Reason::NotAReading, "not a list, which a pack of SenML is".to_owned()));
+            return Err((
+                DeadLetterReason::NotAReading,
+                "not a list, which a pack of SenML is".to_owned(),
+            ));
         };
-        for resolved in senml::resolve(elements, self.message.received_ms) {
+        for resolved in senml::resolve_records(elements, self.message.received_ms) {
             let read = resolved.and_then(|record| {
                 let device = match record.device() {
                     "" => topic.get("device").unwrap_or_default(),
@@ -447,22 +491,24 @@ impl<'a> MessageReader<'a> {
                 if device.is_empty() {
                     let what = format!(
                         "`{}` does not say of which device it is; add {{device}} to the topic",
-                        shorten(&record.name)
+                        shorten_text(&record.name)
                     );
-                    return Err((Reason::NotAReading, what));
+                    return Err((DeadLetterReason::NotAReading, what));
                 }
                 let names = [device.to_owned()];
-                let Some(zone) = self.zone(topic, self.document, &names)? else { return Ok(()) };
-                let measurer = Measurer { zone, device: device.to_owned() };
+                let Some(zone) = self.find_zone(topic, self.document, &names)? else {
+                    return Ok(());
+                };
+                let measurer = RecordDevice { zone, device: device.to_owned() };
                 if self.taken.owner.is_none() {
-                    self.taken.owner = Some((measurer.zone.clone(), tidy(device)));
+                    self.taken.owner = Some((measurer.zone.clone(), sanitize_name(device)));
                 }
                 let value = Value::from(record.value);
                 let unit = record.unit.as_deref();
                 let event_ms = record.live_event_ms(self.message.received_ms);
-                self.one(&measurer, record.quantity(), Some(&value), unit, event_ms)
+                self.read_single_value(&measurer, record.quantity(), Some(&value), unit, event_ms)
             });
-            self.taken.left_out.extend(read.err());
+            self.taken.rejected_readings.extend(read.err());
         }
         Ok(())
     }
@@ -470,12 +516,12 @@ impl<'a> MessageReader<'a> {
 
 /// Which one of several values of one metric: the object that it stands in, what its name
 /// begins with, the sensor that it is known by, and the digits in it.
-fn part_of(parent: &str, known: Option<BuiltinMatch<'_>>) -> String {
+fn sensor_part(parent: &str, known: Option<BuiltinMatch<'_>>) -> String {
     let parent = parent.replace('/', ".");
     let before = known.map_or("", |own| own.before);
     let part = known.map_or("", |own| own.part);
     let channel = known.map_or("", |own| own.channel);
-    joined(&[&parent, before, part, channel])
+    join_parts(&[&parent, before, part, channel])
 }
 
 /// Whether a written time says neither its zone nor its offset from UTC.
@@ -488,7 +534,7 @@ fn is_without_zone(text: &str) -> bool {
     }
 }
 
-fn joined(parts: &[&str]) -> String {
+fn join_parts(parts: &[&str]) -> String {
     parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".")
 }
 

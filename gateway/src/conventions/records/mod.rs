@@ -9,28 +9,28 @@
 
 mod layout;
 mod message_reader;
-mod values;
+mod record_values;
 
 use serde_json::Value;
 use telemetry::TimeParser;
 
 pub(super) use layout::LayoutText;
-use layout::{CAPTURES, Captured, MessageLayout, pointer};
+use layout::{CAPTURES, MessageLayout, TopicCaptures, check_pointer};
 use message_reader::MessageReader;
 
 use super::{
-    Context, Convention, Refusal, Taken,
-    pattern::Pattern,
-    place::Places,
-    quantity::{Found, Quantities, UserRule},
-    settings::{Mapping, Unknown},
-    value,
+    Convention, DecodeContext, MappedMessage, ReadingRefusal,
+    name_pattern::NamePattern,
+    payload_value,
+    quantity::{FoundValue, QuantityRules, UserRule},
+    settings::{MappingSettings, UnknownValuePolicy},
+    zone_resolver::ZoneResolver,
 };
-use crate::message::Message;
+use crate::message::InboundMessage;
 
 /// Which fields of a record are metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FieldReading {
+pub(super) enum FieldSelection {
     /// Those that the user's rules name.
     Ruled,
     /// Those that rules or built-in names know, or that are called as a metric of the table.
@@ -44,38 +44,39 @@ pub(super) enum FieldReading {
 pub(super) struct RecordConvention {
     layouts: Vec<MessageLayout>,
     /// Topics that carry no readings.
-    silent: Vec<Pattern>,
+    silent: Vec<NamePattern>,
     zone_at: Option<String>,
-    places: Places,
-    quantities: Quantities,
+    places: ZoneResolver,
+    quantities: QuantityRules,
     time_parser: TimeParser,
     /// Whether the user says of which zone local times are.
     has_time_zone: bool,
-    reading: FieldReading,
+    reading: FieldSelection,
 }
 
 impl RecordConvention {
     /// `topics` are those of the layouts.
     pub(super) fn new(
-        mapping: &Mapping,
+        mapping: &MappingSettings,
         (layouts, topics): (&[LayoutText<'_>], &[String]),
         silent: &[String],
-        quantities: Quantities,
-        reading: FieldReading,
+        quantities: QuantityRules,
+        reading: FieldSelection,
     ) -> Result<Self, String> {
         let layouts =
             layouts.iter().zip(topics).map(|(text, topic)| MessageLayout::new(text, topic));
         let layouts = layouts.collect::<Result<Vec<_>, _>>()?;
-        let silent = silent.iter().map(|topic| Pattern::parse(topic, &[]));
+        let silent = silent.iter().map(|topic| NamePattern::parse(topic, &[]));
         for layout in &layouts {
-            let missing =
-                CAPTURES.iter().find(|name| layout.device.uses(name) && !layout.captures(name));
+            let missing = CAPTURES
+                .iter()
+                .find(|name| layout.device.uses_capture(name) && !layout.has_capture(name));
             if let Some(name) = missing {
                 return Err(format!(
                     "the device is named by {{{name}}}, which the topic does not have; add it there, or name the device by a JSON pointer into the message, as in device = \"{{/id}}\""
                 ));
             }
-            let has_zone = layout.captures("zone")
+            let has_zone = layout.has_capture("zone")
                 || mapping.zone_at.is_some()
                 || mapping.zone.is_some()
                 || !mapping.zones.is_empty();
@@ -86,57 +87,69 @@ impl RecordConvention {
         Ok(Self {
             layouts,
             silent: silent.collect::<Result<_, _>>()?,
-            zone_at: mapping.zone_at.as_deref().map(|at| pointer("zone_at", at)).transpose()?,
-            places: Places::new(mapping)?,
+            zone_at: mapping
+                .zone_at
+                .as_deref()
+                .map(|at| check_pointer("zone_at", at))
+                .transpose()?,
+            places: ZoneResolver::new(mapping)?,
             quantities,
-            time_parser: value::time_parser(mapping.time_zone.as_deref())?,
+            time_parser: payload_value::build_time_parser(mapping.time_zone.as_deref())?,
             has_time_zone: mapping.time_zone.is_some(),
             reading,
         })
     }
 
-    fn read(
+    fn read_message(
         &self,
         layout: &MessageLayout,
-        topic: Captured<'_>,
-        message: &Message,
-        context: &Context<'_>,
-    ) -> Result<Taken, Refusal> {
+        topic: TopicCaptures<'_>,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Result<MappedMessage, ReadingRefusal> {
         context.check_size(&message.payload)?;
         if message.payload.is_empty() {
             // How a retained message is cleared.
-            return Ok(Taken::nothing());
+            return Ok(MappedMessage::without_readings());
         }
         // A bare value of a topic that is not for us need not even be JSON.
         if let Some(metric) = topic.get("metric")
-            && self.quantities.ruled(&Found { names: &[metric], builtin: "", unit: None })
+            && self.quantities.user_rule(&FoundValue { names: &[metric], builtin: "", unit: None })
                 == UserRule::NotAReading
         {
-            return Ok(Taken::nothing());
+            return Ok(MappedMessage::without_readings());
         }
-        let document = match value::document(&message.payload) {
+        let document = match payload_value::parse_document(&message.payload) {
             Ok(document) => document,
             // A word, as in `ON`.
-            Err(_) if topic.get("metric").is_some() && self.reading != FieldReading::Ruled => {
-                Value::String(value::text(&message.payload)?.to_owned())
+            Err(_) if topic.get("metric").is_some() && self.reading != FieldSelection::Ruled => {
+                Value::String(payload_value::payload_text(&message.payload)?.to_owned())
             }
             // As `Online` on the topic of a status.
-            Err(_) if self.quantities.unknown() == Unknown::Ignore => return Ok(Taken::nothing()),
+            Err(_) if self.quantities.unknown() == UnknownValuePolicy::Ignore => {
+                return Ok(MappedMessage::without_readings());
+            }
             Err(refusal) => return Err(refusal),
         };
         let reader = MessageReader::new(self, layout, &document, message, context);
-        reader.read(topic)
+        reader.read_message(topic)
     }
 }
 
 impl Convention for RecordConvention {
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
         for layout in &self.layouts {
-            let Some(topic) = Captured::by(&layout.topic, &message.topic) else { continue };
-            let taken = self.read(layout, topic, message, context);
-            return Some(taken.unwrap_or_else(Taken::refused));
+            let Some(topic) = TopicCaptures::from_match(&layout.topic, &message.topic) else {
+                continue;
+            };
+            let taken = self.read_message(layout, topic, message, context);
+            return Some(taken.unwrap_or_else(MappedMessage::from_refusal));
         }
         let is_silent = self.silent.iter().any(|topic| topic.is_match(&message.topic));
-        is_silent.then(Taken::nothing)
+        is_silent.then(MappedMessage::without_readings)
     }
 }

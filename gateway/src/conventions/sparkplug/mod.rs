@@ -13,59 +13,60 @@
 //! - `payload`: the Protocol Buffers
 //! - `node`: what is known of an edge node
 
-mod node;
+mod edge_node;
 mod payload;
 
 use prost::Message as _;
 use telemetry::{
-    MetricTable, ParsedTime, Reading, Reason, SmolStr, Source, TimeParser, TimeUsage,
-    time::EXPECTED_SET,
+    DeadLetterReason, MetricTable, ParsedTime, ReportSource, SensorReading, SmolStr, TimeParser,
+    TimeUsage, time::EXPECTED_SET,
 };
 use tracing::info;
 
 use self::{
-    node::{Node, TEXT_BYTES_MAX},
-    payload::{Metric, Payload, Value, datatype},
+    edge_node::{EdgeNode, TEXT_BYTES_MAX},
+    payload::{SparkplugMetric, SparkplugPayload, Value, datatype},
 };
 use super::{
-    Context, Convention, Publication, Refusal, Taken, base, below,
+    Convention, DecodeContext, MappedMessage, ReadingRefusal, ReplyMessage,
     entity_store::{EntityCounts, EntityStore},
-    place::{Places, shorten, tidy},
-    quantity::{Builtin, Found, Quantities, is, no},
-    settings::Mapping,
-    taken::Origin,
-    value,
+    mapped_message::ReadingOrigin,
+    payload_value,
+    quantity::{BuiltinName, FoundValue, QuantityRules, metric_named, not_a_reading},
+    settings::MappingSettings,
+    strip_base, topic_base,
+    zone_resolver::{ZoneResolver, sanitize_name, shorten_text},
 };
-use crate::message::Message;
+use crate::message::InboundMessage;
 
 /// Last levels of metric names that are common; Sparkplug fixes none of them.
-const BUILTIN: &[Builtin] = &[
-    is("temperature", "temperature", None),
-    is("humidity", "humidity", Some("%")),
-    is("co2", "co2", Some("ppm")),
-    is("illuminance", "light", Some("lx")),
-    is("soil_moisture", "soil_moisture", Some("%")),
-    is("soil moisture", "soil_moisture", Some("%")),
-    is("soil_temperature", "soil_temperature", None),
-    is("soil temperature", "soil_temperature", None),
-    is("pressure", "pressure", None),
-    is("wind_speed", "wind_speed", None),
-    is("wind_direction", "wind_direction", Some("°")),
-    is("wind direction", "wind_direction", Some("°")),
-    is("ec", "ec", None),
-    is("conductivity", "ec", None),
-    is("ph", "ph", Some("pH")),
-    is("par", "par", Some("µmol/m²/s")),
-    is("ppfd", "par", Some("µmol/m²/s")),
-    is("irradiance", "irradiance", Some("W/m²")),
-    is("rain", "rain", None),
-    is("rain_rate", "rain_rate", None),
-    is("leaf_wetness", "leaf_wetness", Some("%")),
-    is("leaf wetness", "leaf_wetness", Some("%")),
-    is("drain", "drain", Some("%")),
-    is("motion", "motion", Some("count")),
-    is("irrigation", "irrigation", Some("0/1")),
-    no("bdSeq"),
+const BUILTIN: &[BuiltinName] = &[
+    metric_named("temperature", "temperature", None),
+    metric_named("humidity", "humidity", Some("%")),
+    metric_named("co2", "co2", Some("ppm")),
+    metric_named("illuminance", "light", Some("lx")),
+    metric_named("soil_moisture", "soil_moisture", Some("%")),
+    metric_named("soil moisture", "soil_moisture", Some("%")),
+    metric_named("soil_temperature", "soil_temperature", None),
+    metric_named("soil temperature", "soil_temperature", None),
+    metric_named("pressure", "pressure", None),
+    metric_named("wind_speed", "wind_speed", None),
+    metric_named("wind_direction", "wind_direction", Some("°")),
+    metric_named("wind direction", "wind_direction", Some("°")),
+    metric_named("ec", "ec", None),
+    metric_named("conductivity", "ec", None),
+    metric_named("ph", "ph", Some("pH")),
+    metric_named("par", "par", Some("µmol/m²/s")),
+    metric_named("ppfd", "par", Some("µmol/m²/s")),
+    metric_named("irradiance", "irradiance", Some("W/m²")),
+    metric_named("rain", "rain", None),
+    metric_named("rain_rate", "rain_rate", None),
+    metric_named("leaf_wetness", "leaf_wetness", Some("%")),
+    metric_named("leaf wetness", "leaf_wetness", Some("%")),
+    metric_named("drain", "drain", Some("%")),
+    metric_named("motion", "motion", Some("count")),
+    metric_named("irrigation", "irrigation", Some("0/1")),
+    not_a_reading("bdSeq"),
 ];
 
 /// First levels of metrics that describe or control the node or device.
@@ -79,12 +80,12 @@ const REBIRTH_WAIT_MS: i64 = 30_000;
 const REBIRTH: &str = "Node Control/Rebirth";
 
 #[derive(Debug)]
-pub(super) struct Sparkplug {
+pub(super) struct SparkplugConvention {
     base: String,
-    places: Places,
-    quantities: Quantities,
+    places: ZoneResolver,
+    quantities: QuantityRules,
     /// By `<group>/<node>`; each weighs as much as it has metrics, and at least one.
-    nodes: EntityStore<Node>,
+    nodes: EntityStore<EdgeNode>,
     /// When each was asked for its births, UTC milliseconds. It outlives the node itself, so
     /// that one that is forgotten for want of room is not asked at each of its messages.
     rebirths: EntityStore<i64>,
@@ -93,7 +94,7 @@ pub(super) struct Sparkplug {
 
 /// A Sparkplug topic after its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Topic<'t> {
+struct SparkplugTopic<'t> {
     group: &'t str,
     /// `NBIRTH`, `NDATA`, …
     kind: &'t str,
@@ -102,16 +103,16 @@ struct Topic<'t> {
     device: &'t str,
 }
 
-impl<'t> Topic<'t> {
+impl<'t> SparkplugTopic<'t> {
     /// Reads the levels after the namespace; `None` where it has no readings:
     /// commands, and the state of hosts.
-    fn parse(levels: &'t str) -> Result<Option<Self>, Refusal> {
+    fn parse(levels: &'t str) -> Result<Option<Self>, ReadingRefusal> {
         let bad = || {
             let what = format!(
                 "`{}` is not `<group>/<type>/<node>[/<device>]` with a type that it can have",
-                shorten(levels)
+                shorten_text(levels)
             );
-            (Reason::BadTopic, what)
+            (DeadLetterReason::BadTopic, what)
         };
         let all: Vec<&str> = levels.split('/').take(5).collect();
         let (group, kind, node, device) = match all[..] {
@@ -135,71 +136,72 @@ impl<'t> Topic<'t> {
     }
 }
 
-impl Sparkplug {
-    pub(super) fn new(mapping: &Mapping, metrics: &MetricTable) -> Result<Self, String> {
+impl SparkplugConvention {
+    pub(super) fn new(mapping: &MappingSettings, metrics: &MetricTable) -> Result<Self, String> {
         Ok(Self {
-            base: base(mapping, "spBv1.0")?,
-            places: Places::new(mapping)?,
-            quantities: Quantities::new(mapping, BUILTIN, metrics)?,
+            base: topic_base(mapping, "spBv1.0")?,
+            places: ZoneResolver::new(mapping)?,
+            quantities: QuantityRules::new(mapping, BUILTIN, metrics)?,
             nodes: EntityStore::new(mapping.entities_max),
             rebirths: EntityStore::new(mapping.entities_max),
             entities_max: mapping.entities_max,
         })
     }
 
-    fn message(
+    fn decode_payload(
         &mut self,
-        topic: Topic<'_>,
-        message: &Message,
-        context: &Context<'_>,
-    ) -> Result<Taken, Refusal> {
-        let Topic { group, kind, node, device } = topic;
+        topic: SparkplugTopic<'_>,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Result<MappedMessage, ReadingRefusal> {
+        let SparkplugTopic { group, kind, node, device } = topic;
         if kind.ends_with("DATA") {
             context.check_size(&message.payload)?;
         }
-        let payload = Payload::decode(message.payload.clone())
-            .map_err(|e| (Reason::Malformed, format!("not a Sparkplug B payload: {e}")))?;
+        let payload = SparkplugPayload::decode(message.payload.clone()).map_err(|e| {
+            (DeadLetterReason::Malformed, format!("not a Sparkplug B payload: {e}"))
+        })?;
         let key = SmolStr::new(format!("{group}/{node}"));
         let entities_max = self.entities_max;
         if self.nodes.peek(&key).is_none() {
-            self.nodes.insert(&key, Node::default(), 1);
+            self.nodes.insert(&key, EdgeNode::default(), 1);
         }
         let Some(state) = self.nodes.get(&key) else {
             let what = "entities_max = 0: no edge node can be remembered".to_owned();
-            return Err((Reason::NotAReading, what));
+            return Err((DeadLetterReason::NotAReading, what));
         };
         let mut is_incomplete = match kind {
             "NBIRTH" => {
-                state.born(&payload);
+                state.begin_session(&payload);
                 self.rebirths.remove(&key);
                 false
             }
             "NDEATH" => {
-                if state.died(&payload) {
+                if state.end_session(&payload) {
                     info!(node = %key, "edge node died");
                 }
-                return Ok(Taken::nothing());
+                return Ok(MappedMessage::without_readings());
             }
-            _ => state.note(&payload),
+            _ => state.note_sequence(&payload),
         };
         if kind.ends_with("BIRTH") || kind == "DDEATH" {
-            state.forget(device);
+            state.forget_device(device);
             let left = entities_max.saturating_sub(state.len());
             let refused = match kind {
                 "DDEATH" => 0,
-                _ => state.define(device, &payload.metrics, left),
+                _ => state.define_metrics(device, &payload.metrics, left),
             };
             let weight = state.len().max(1);
-            self.nodes.refuse(refused);
-            self.nodes.reweigh(&key, weight);
+            self.nodes.count_refused(refused);
+            self.nodes.update_weight(&key, weight);
         }
-        let mut taken = Taken::nothing();
+        let mut taken = MappedMessage::without_readings();
         if !kind.ends_with("DEATH") {
-            is_incomplete |= self.readings(topic, &key, &payload, message, context, &mut taken);
+            is_incomplete |= self.add_readings(topic, &key, &payload, message, context, &mut taken);
         }
         if is_incomplete && self.may_ask_for_rebirth(&key, message.received_ms) {
             info!(node = %key, "messages are missing; asking for a rebirth");
-            taken.publish.push(rebirth(&self.base, group, node, message.received_ms));
+            taken.publish.push(rebirth_command(&self.base, group, node, message.received_ms));
         }
         Ok(taken)
     }
@@ -219,41 +221,42 @@ impl Sparkplug {
 
     /// Adds the readings of a birth or of data. Returns whether there was a
     /// metric that no birth has named.
-    fn readings(
+    fn add_readings(
         &self,
-        topic: Topic<'_>,
+        topic: SparkplugTopic<'_>,
         key: &SmolStr,
-        payload: &Payload,
-        message: &Message,
-        context: &Context<'_>,
-        taken: &mut Taken,
+        payload: &SparkplugPayload,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+        taken: &mut MappedMessage,
     ) -> bool {
-        let Topic { node, device, .. } = topic;
+        let SparkplugTopic { node, device, .. } = topic;
         let (full, name) = match device {
-            "" => (key.to_string(), tidy(node)),
-            device => (format!("{key}/{device}"), tidy(&format!("{node}.{device}"))),
+            "" => (key.to_string(), sanitize_name(node)),
+            device => (format!("{key}/{device}"), sanitize_name(&format!("{node}.{device}"))),
         };
-        let zone = match self.places.zone(&[&full]) {
+        let zone = match self.places.find_zone(&[&full]) {
             Ok(Some(zone)) => zone,
             Ok(None) => return false,
             Err(refusal) => {
-                taken.left_out.push(refusal);
+                taken.rejected_readings.push(refusal);
                 return false;
             }
         };
         taken.owner = Some((zone.clone(), name.clone()));
         let mut has_unnamed = false;
         for metric in &payload.metrics {
-            let definition = self.nodes.peek(key).and_then(|node| node.definition(device, metric));
+            let definition =
+                self.nodes.peek(key).and_then(|node| node.find_definition(device, metric));
             let Some(definition) = definition else {
                 has_unnamed = true;
                 let alias =
                     metric.alias.map_or("no alias".to_owned(), |alias| format!("alias {alias}"));
                 let what = format!(
                     "a metric of `{}` with {alias} that no birth has named",
-                    shorten(&full)
+                    shorten_text(&full)
                 );
-                taken.left_out.push((Reason::UnknownMetric, what));
+                taken.rejected_readings.push((DeadLetterReason::UnknownMetric, what));
                 continue;
             };
             let path = definition.name.as_str();
@@ -262,57 +265,61 @@ impl Sparkplug {
             }
             let (folder, last) = path.rsplit_once('/').unwrap_or(("", path));
             let in_device = format!("{full}/{path}");
-            let found = Found {
+            let found = FoundValue {
                 names: &[&in_device, path, last],
                 builtin: last,
                 unit: definition.unit.as_deref(),
             };
-            let value = match (metric.number(definition.datatype), &metric.value) {
+            let value = match (metric.to_number(definition.datatype), &metric.value) {
                 (Some(number), _) => Ok((number, None)),
-                (None, Some(Value::Text(text))) if self.quantities.wants(&found) => {
-                    value::words_and_unit(path, text)
+                (None, Some(Value::Text(text))) if self.quantities.is_metric(&found) => {
+                    payload_value::parse_text_quantity(path, text)
                 }
                 _ => continue, // A text, a date, a file, a data set.
             };
             let read = value.and_then(|value| {
                 let event_ms = event_ms(metric, payload, message)?;
-                let read = self.quantities.read_with_unit(&found, value, context.metrics)?;
-                Ok(read.map(|(metric, value)| Reading { metric, event_ms, value }))
+                let read = self.quantities.read_quantity(&found, value, context.metrics)?;
+                Ok(read.map(|(metric, value)| SensorReading { metric, event_ms, value }))
             });
             match read {
                 Ok(Some(reading)) => {
                     // `Bench 1/Temperature` and `Bench 2/Temperature` are two.
                     let device = match folder {
                         "" => name.clone(),
-                        folder => tidy(&format!("{name}.{folder}")),
+                        folder => sanitize_name(&format!("{name}.{folder}")),
                     };
-                    let mut origin = Origin::live(zone.clone(), device, message);
+                    let mut origin = ReadingOrigin::from_message(zone.clone(), device, message);
                     if metric.is_historical == Some(true) {
-                        origin.source = Source::Backfill;
+                        origin.source = ReportSource::Backfill;
                     }
-                    taken.add(&origin, reading, message, context.limits.readings_max);
+                    taken.add_reading(&origin, reading, message, context.limits.readings_max);
                 }
                 Ok(None) => {}
-                Err(refusal) => taken.left_out.push(refusal),
+                Err(refusal) => taken.rejected_readings.push(refusal),
             }
         }
         has_unnamed
     }
 }
 
-impl Convention for Sparkplug {
-    fn take(&mut self, message: &Message, context: &Context<'_>) -> Option<Taken> {
-        let levels = below(&message.topic, &self.base)?;
-        let taken = match Topic::parse(levels) {
-            Ok(None) => Ok(Taken::nothing()),
-            Ok(Some(topic)) => self.message(topic, message, context),
+impl Convention for SparkplugConvention {
+    fn decode_message(
+        &mut self,
+        message: &InboundMessage,
+        context: &DecodeContext<'_>,
+    ) -> Option<MappedMessage> {
+        let levels = strip_base(&message.topic, &self.base)?;
+        let taken = match SparkplugTopic::parse(levels) {
+            Ok(None) => Ok(MappedMessage::without_readings()),
+            Ok(Some(topic)) => self.decode_payload(topic, message, context),
             Err(refusal) => Err(refusal),
         };
-        Some(taken.unwrap_or_else(Taken::refused))
+        Some(taken.unwrap_or_else(MappedMessage::from_refusal))
     }
 
-    fn entities(&self) -> EntityCounts {
-        self.nodes.counts()
+    fn entity_counts(&self) -> EntityCounts {
+        self.nodes.entity_counts()
     }
 
     #[cfg(fuzzing)]
@@ -324,7 +331,11 @@ impl Convention for Sparkplug {
 
 /// When a metric was measured: its own time, the message's, or its arrival
 /// where neither says one.
-fn event_ms(metric: &Metric, payload: &Payload, message: &Message) -> Result<i64, Refusal> {
+fn event_ms(
+    metric: &SparkplugMetric,
+    payload: &SparkplugPayload,
+    message: &InboundMessage,
+) -> Result<i64, ReadingRefusal> {
     let parser = TimeParser::new(TimeUsage::Live);
     for stamp in [metric.timestamp, payload.timestamp].into_iter().flatten() {
         match parser.parse_integer(i128::from(stamp)) {
@@ -332,29 +343,29 @@ fn event_ms(metric: &Metric, payload: &Payload, message: &Message) -> Result<i64
             Ok(ParsedTime::Unset) => {}
             Err(error) => {
                 let what = format!("timestamp {stamp}: expected {}", error.expected);
-                return Err((Reason::BadTime, what));
+                return Err((DeadLetterReason::BadTime, what));
             }
         }
     }
     if metric.is_historical == Some(true) {
         // The arrival says nothing of when it was measured.
         let what = format!("a historical value without a timestamp: expected {EXPECTED_SET}");
-        return Err((Reason::BadTime, what));
+        return Err((DeadLetterReason::BadTime, what));
     }
     Ok(message.received_ms)
 }
 
 /// The command that makes a node publish its births again (specification 3.0,
 /// 6.4.20 and 5.11).
-fn rebirth(base: &str, group: &str, node: &str, now_ms: i64) -> Publication {
+fn rebirth_command(base: &str, group: &str, node: &str, now_ms: i64) -> ReplyMessage {
     let timestamp = u64::try_from(now_ms).ok();
-    let command = Metric {
+    let command = SparkplugMetric {
         name: Some(REBIRTH.to_owned()),
         timestamp,
         datatype: Some(datatype::BOOLEAN),
         value: Some(Value::Boolean(true)),
-        ..Metric::default()
+        ..SparkplugMetric::default()
     };
-    let payload = Payload { timestamp, metrics: vec![command], seq: None };
-    Publication { topic: format!("{base}/{group}/NCMD/{node}"), payload: payload.encode_to_vec() }
+    let payload = SparkplugPayload { timestamp, metrics: vec![command], seq: None };
+    ReplyMessage { topic: format!("{base}/{group}/NCMD/{node}"), payload: payload.encode_to_vec() }
 }

@@ -9,19 +9,19 @@ use prost::{Message, Oneof};
 
 /// The payload of every message but `STATE`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Payload {
+pub(super) struct SparkplugPayload {
     /// When it was sent, UTC milliseconds.
     #[prost(uint64, optional, tag = "1")]
     pub(super) timestamp: Option<u64>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) metrics: Vec<Metric>,
+    pub(super) metrics: Vec<SparkplugMetric>,
     /// 0 to 255, counted over all messages of an edge node.
     #[prost(uint64, optional, tag = "3")]
     pub(super) seq: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Metric {
+pub(super) struct SparkplugMetric {
     /// Only in births, where there is an alias.
     #[prost(string, optional, tag = "1")]
     pub(super) name: Option<String>,
@@ -86,11 +86,11 @@ pub(super) mod datatype {
     pub(crate) const BOOLEAN: u32 = 11;
 }
 
-impl Metric {
+impl SparkplugMetric {
     /// The value as a number, by a datatype: its own, or the one that its birth
     /// told. `None` where it is none (a text, a date, a file). Signed integers
     /// are two's complement within unsigned fields.
-    pub(super) fn number(&self, datatype: Option<u32>) -> Option<f64> {
+    pub(super) fn to_number(&self, datatype: Option<u32>) -> Option<f64> {
         use datatype::{BOOLEAN, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32};
         let is_numeric = datatype.is_none_or(|datatype| (INT8..=BOOLEAN).contains(&datatype));
         if !is_numeric {
@@ -142,10 +142,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers() {
+    fn values_become_numbers() {
         let check = |value: Value, datatype: u32, expect: Option<f64>| {
-            let metric = Metric { value: Some(value.clone()), ..Metric::default() };
-            assert_eq!(metric.number(Some(datatype)), expect, "{value:?} {datatype}");
+            let metric =
+                SparkplugMetric { value: Some(value.clone()), ..SparkplugMetric::default() };
+            assert_eq!(metric.to_number(Some(datatype)), expect, "{value:?} {datatype}");
         };
         check(Value::Int(0xFFFF_FFFF), datatype::INT8, Some(-1.0));
         check(Value::Int(0xFF), datatype::INT8, Some(-1.0));
@@ -162,9 +163,9 @@ mod tests {
         check(Value::Boolean(true), datatype::BOOLEAN, Some(1.0));
         check(Value::Text("21.4".into()), 12, None);
         check(Value::Long(1_700_000_000_000), 13, None);
-        let null = Metric { is_null: Some(true), ..Metric::default() };
-        assert!(null.number(Some(9)).unwrap().is_nan());
-        assert_eq!(null.number(Some(12)), None);
-        assert_eq!(Metric::default().number(None), None);
+        let null = SparkplugMetric { is_null: Some(true), ..SparkplugMetric::default() };
+        assert!(null.to_number(Some(9)).unwrap().is_nan());
+        assert_eq!(null.to_number(Some(12)), None);
+        assert_eq!(SparkplugMetric::default().to_number(None), None);
     }
 }

@@ -1,9 +1,9 @@
-use super::{Bench, golden};
+use super::{ConventionBench, read_golden};
 
 const BEDROOM: &str = "homeassistant/sensor/sensorBedroom/state";
 
-fn bench() -> Bench {
-    let mut bench = Bench::example("home-assistant");
+fn announced_bench() -> ConventionBench {
+    let mut bench = ConventionBench::from_example("home-assistant");
     for (topic, payload) in [
         ("homeassistant/sensor/sensorBedroomT/config", "bedroom-temperature"),
         ("homeassistant/sensor/sensorBedroomH/config", "bedroom-humidity"),
@@ -13,17 +13,17 @@ fn bench() -> Bench {
         ("homeassistant/sensor/gh/pressure/config", "esphome"),
         ("homeassistant/sensor/odd/config", "odd-template"),
     ] {
-        bench.check(topic, golden(&format!("home-assistant/{payload}.json")), &[]);
+        bench.check(topic, read_golden(&format!("home-assistant/{payload}.json")), &[]);
     }
     bench
 }
 
 #[test]
 fn readings() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     bench.check(
         BEDROOM,
-        golden("home-assistant/bedroom-state.json"),
+        read_golden("home-assistant/bedroom-state.json"),
         &[
             "home/bedroom sensorBedroomT live now: temperature 23.2",
             "home/bedroom sensorBedroomH live now: humidity 43.7",
@@ -57,7 +57,7 @@ fn readings() {
 
 #[test]
 fn what_is_no_reading() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     bench.check("homeassistant/switch/irrigation/set", "ON", &[]);
     bench.check("home/kitchen/status", "online", &[]);
     bench.check("homeassistant/status", "online", &[]);
@@ -67,16 +67,16 @@ fn what_is_no_reading() {
         r#"{"temperature": 20}"#,
         &["home/bedroom sensorBedroomT live now: temperature 20"],
     );
-    assert_eq!(bench.take("home/nothing/announced", b"1"), None);
+    assert_eq!(bench.decode_lines("home/nothing/announced", b"1"), None);
     // Predictions of this house's own.
     let own = r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
     bench.check("homeassistant/sensor/p/config", own, &[]);
-    assert_eq!(bench.take("home/p", b"40"), None);
+    assert_eq!(bench.decode_lines("home/p", b"40"), None);
 }
 
 #[test]
 fn what_cannot_be_read() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     bench.check(
         "home/odd/state",
         r#"{"ok": true, "t": 20}"#,
@@ -106,7 +106,7 @@ fn what_cannot_be_read() {
 
 #[test]
 fn what_is_about_the_device_is_no_reading_of_the_place() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     for (topic, payload) in [
         ("homeassistant/sensor/gh/internal_temperature/config", "esphome-chip"),
         (
@@ -114,7 +114,7 @@ fn what_is_about_the_device_is_no_reading_of_the_place() {
             "zigbee2mqtt-device-temperature",
         ),
     ] {
-        bench.check(topic, golden(&format!("home-assistant/{payload}.json")), &[]);
+        bench.check(topic, read_golden(&format!("home-assistant/{payload}.json")), &[]);
     }
     bench.check("gh/sensor/internal_temperature/state", "54.0", &[]);
     bench.check("zigbee2mqtt/door", r#"{"device_temperature": 31, "contact": true}"#, &[]);
@@ -129,21 +129,21 @@ fn what_is_about_the_device_is_no_reading_of_the_place() {
     {
         let object = name.replace(' ', "_").to_lowercase();
         bench.check(&format!("homeassistant/sensor/{object}/config"), config(name), &[]);
-        let got = bench.take(&format!("x/{name}"), b"54").unwrap();
+        let got = bench.decode_lines(&format!("x/{name}"), b"54").unwrap();
         assert_eq!(got.len(), usize::from(is_reading), "{name}: {got:?}");
     }
 }
 
 #[test]
 fn a_rule_may_name_what_is_about_the_device() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "home-assistant"
         site = "s"
         zone = "z"
         metrics = { "gh/internal_temperature" = "temperature" }"#,
     );
     let topic = "homeassistant/sensor/gh/internal_temperature/config";
-    bench.check(topic, golden("home-assistant/esphome-chip.json"), &[]);
+    bench.check(topic, read_golden("home-assistant/esphome-chip.json"), &[]);
     bench.check(
         "gh/sensor/internal_temperature/state",
         "54.0",
@@ -153,9 +153,9 @@ fn a_rule_may_name_what_is_about_the_device() {
 
 #[test]
 fn a_field_that_is_not_there_is_no_reading() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     let topic = "homeassistant/sensor/ems/outdoortemp/config";
-    bench.check(topic, golden("home-assistant/ems-esp.json"), &[]);
+    bench.check(topic, read_golden("home-assistant/ems-esp.json"), &[]);
     let at = "ems-esp/boiler_data";
     bench.check(
         at,
@@ -168,7 +168,7 @@ fn a_field_that_is_not_there_is_no_reading() {
 
 #[test]
 fn an_empty_configuration_removes() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     bench.check("homeassistant/sensor/sensorBedroomH/config", "", &[]);
     bench.check(
         BEDROOM,
@@ -176,13 +176,13 @@ fn an_empty_configuration_removes() {
         &["home/bedroom sensorBedroomT live now: temperature 20"],
     );
     bench.check("homeassistant/device/kitchen/config", "", &[]);
-    assert_eq!(bench.take("home/kitchen/state", b"{}"), None);
-    assert_eq!(bench.take("home/kitchen/status", b"online"), None);
+    assert_eq!(bench.decode_lines("home/kitchen/state", b"{}"), None);
+    assert_eq!(bench.decode_lines("home/kitchen/status", b"online"), None);
 }
 
 #[test]
 fn memory_is_bounded() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         "convention = \"home-assistant\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1",
     );
     for i in 0..3 {
@@ -191,21 +191,21 @@ fn memory_is_bounded() {
     }
     // The newest is known, those before it are forgotten.
     bench.check("x/2", "40", &["s/z 2 live now: humidity 40"]);
-    assert_eq!(bench.take("x/1", b"40"), None);
-    assert_eq!(bench.entities(), (1, 2));
+    assert_eq!(bench.decode_lines("x/1", b"40"), None);
+    assert_eq!(bench.entity_counts(), (1, 2));
     // What is announced again takes no more room.
     bench.check("homeassistant/sensor/2/config", r#"{"stat_t": "y", "dev_cla": "humidity"}"#, &[]);
     bench.check("y", "40", &["s/z 2 live now: humidity 40"]);
-    assert_eq!(bench.take("x/2", b"40"), None);
-    assert_eq!(bench.entities(), (1, 2));
+    assert_eq!(bench.decode_lines("x/2", b"40"), None);
+    assert_eq!(bench.entity_counts(), (1, 2));
 }
 
 #[test]
 fn what_is_used_is_kept() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         "convention = \"home-assistant\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 2",
     );
-    let announce = |bench: &mut Bench, i: usize| {
+    let announce = |bench: &mut ConventionBench, i: usize| {
         let config = format!(r#"{{"stat_t": "x/{i}", "dev_cla": "humidity"}}"#);
         bench.check(&format!("homeassistant/sensor/{i}/config"), config, &[]);
     };
@@ -217,23 +217,23 @@ fn what_is_used_is_kept() {
     }
     bench.check("x/0", "40", &["s/z 0 live now: humidity 40"]);
     bench.check("x/5", "40", &["s/z 5 live now: humidity 40"]);
-    assert_eq!(bench.entities(), (2, 4));
+    assert_eq!(bench.entity_counts(), (2, 4));
 }
 
 #[test]
 fn state_topics_with_wildcards() {
     // OpenMQTTGateway and Theengs announce what any gateway hears.
-    let mut bench = bench();
+    let mut bench = announced_bench();
     for (object, payload) in [
         ("A4C138DBBC6F-tempc", "openmqttgateway-tempc"),
         ("A4C138DBBC6F-hum", "openmqttgateway-hum"),
         ("A4C138DBBC6F-batt", "openmqttgateway-batt"),
         ("C47C8D6D0CD2-fer", "theengs-fer"),
     ] {
-        let config = golden(&format!("home-assistant/{payload}.json"));
+        let config = read_golden(&format!("home-assistant/{payload}.json"));
         bench.check(&format!("homeassistant/sensor/{object}/config"), config, &[]);
     }
-    let payload = golden("openmqttgateway/lywsd03mmc.json");
+    let payload = read_golden("openmqttgateway/lywsd03mmc.json");
     let of = |what| format!("home/house A4C138DBBC6F-{what}");
     for gateway in ["OpenMQTTGateway", "cellar"] {
         bench.check(
@@ -253,5 +253,5 @@ fn state_topics_with_wildcards() {
         r#"{"id":"C4:7C:8D:6D:0C:D2","rssi":-80,"brand":"Xiaomi","model":"RoPot","model_id":"HHCCPOT002","fer":640}"#,
         &["home/house C47C8D6D0CD2-fer live now: ec 0.64"],
     );
-    assert_eq!(bench.take("home/OpenMQTTGateway/BTtoMQTT/B4C138DBBC6F", &payload), None);
+    assert_eq!(bench.decode_lines("home/OpenMQTTGateway/BTtoMQTT/B4C138DBBC6F", &payload), None);
 }

@@ -1,8 +1,8 @@
-use super::{Bench, golden};
+use super::{ConventionBench, read_golden};
 
 #[test]
 fn attributes_of_version_3_and_4() {
-    let mut bench = Bench::example("homie");
+    let mut bench = ConventionBench::from_example("homie");
     bench.check(
         "homie/super-car/engine/temperature",
         "70.7",
@@ -27,8 +27,8 @@ fn attributes_of_version_3_and_4() {
 
 #[test]
 fn description_of_version_5() {
-    let mut bench = Bench::example("homie");
-    bench.check("homie/5/device123/$description", golden("homie/description5.json"), &[]);
+    let mut bench = ConventionBench::from_example("homie");
+    bench.check("homie/5/device123/$description", read_golden("homie/description5.json"), &[]);
     let node = "homie/5/device123/mythermostat";
     bench.check(
         &format!("{node}/temperature"),
@@ -50,7 +50,7 @@ fn description_of_version_5() {
 
 #[test]
 fn what_is_no_reading() {
-    let mut bench = Bench::example("homie");
+    let mut bench = ConventionBench::from_example("homie");
     for (topic, payload) in [
         ("homie/super-car/$homie", "4.0.0"),
         ("homie/super-car/$state", "ready"),
@@ -72,28 +72,29 @@ fn what_is_no_reading() {
         "3",
         &["unknown_metric: no metric is known for `super-car/engine/oil` (L)…"],
     );
-    assert_eq!(bench.take("homier/x/y/z", b"1"), None);
+    assert_eq!(bench.decode_lines("homier/x/y/z", b"1"), None);
 }
 
 #[test]
 fn memory_is_bounded() {
-    let mut bench =
-        Bench::mapping("convention = \"homie\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1");
+    let mut bench = ConventionBench::from_mapping(
+        "convention = \"homie\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1",
+    );
     bench.check("homie/a/n/temperature/$unit", "°C", &[]);
     bench.check("homie/b/n/temperature/$unit", "°C", &[]);
     // What was not used for longest is forgotten.
     bench.check("homie/a/n/temperature", "1", &["unknown_unit: …"]);
     bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
-    assert_eq!(bench.entities(), (1, 1));
+    assert_eq!(bench.entity_counts(), (1, 1));
     // A device alone has no more properties than that.
     bench.check("homie/b/n/humidity/$unit", "%", &[]);
     bench.check("homie/b/n/temperature", "1", &["s/z b.n live now: temperature 1"]);
-    assert_eq!(bench.entities(), (1, 2));
+    assert_eq!(bench.entity_counts(), (1, 2));
     // A device that goes makes room.
     bench.check("homie/b/$homie", "", &[]);
     bench.check("homie/a/n/temperature/$unit", "°C", &[]);
     bench.check("homie/a/n/temperature", "1", &["s/z a.n live now: temperature 1"]);
-    assert_eq!(bench.entities(), (1, 2));
+    assert_eq!(bench.entity_counts(), (1, 2));
     // A description that comes again takes no more room.
     bench.check("homie/b/$homie", "", &[]);
     let described =

@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 
 use telemetry::topic::check_level;
 
-use super::Bench;
+use super::ConventionBench;
 
 /// Any JSON.
-fn junk() -> impl Strategy<Value = Value> {
+fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -25,9 +25,9 @@ fn junk() -> impl Strategy<Value = Value> {
 }
 
 /// A convention: its configuration, the topic, and the message around the fields.
-type Case = (&'static str, &'static str, fn(Value) -> Value);
+type JunkCase = (&'static str, &'static str, fn(Value) -> Value);
 
-const CASES: [Case; 8] = [
+const CASES: [JunkCase; 8] = [
     ("convention = \"zigbee2mqtt\"", "zigbee2mqtt/probe", |fields| fields),
     ("convention = \"tasmota\"", "tele/probe/SENSOR", |fields| json!({"BME280": fields})),
     ("convention = \"openmqttgateway\"", "home/gw/BTtoMQTT/A4C1", |fields| fields),
@@ -60,7 +60,7 @@ proptest! {
         temperature in -20.0..40.0_f64,
         humidity in 1.0..99.0_f64,
         form in 0..3_u8,
-        beside in proptest::collection::btree_map("zz[a-z_]{0,8}", junk(), 0..8),
+        beside in proptest::collection::btree_map("zz[a-z_]{0,8}", any_json(), 0..8),
     ) {
         let write = |value: f64| match form {
             0 => json!(value),
@@ -79,9 +79,9 @@ proptest! {
             fields.insert(names[0].to_owned(), write(temperature));
             fields.insert(names[1].to_owned(), write(humidity));
             let payload = around(Value::Object(fields)).to_string();
-            let mut bench = Bench::mapping(&format!("{mapping}\nsite = \"s\"\nzone = \"z\""));
+            let mut bench = ConventionBench::from_mapping(&format!("{mapping}\nsite = \"s\"\nzone = \"z\""));
             let readings: Vec<_> = bench
-                .reports(topic, payload.as_bytes())
+                .decode_reports(topic, payload.as_bytes())
                 .into_iter()
                 .flat_map(|report| report.readings)
                 .collect();
@@ -99,14 +99,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn any_message_is_read_or_refused(
-        document in junk(),
+        document in any_json(),
         bytes in proptest::collection::vec(any::<u8>(), 0..80),
-        list in proptest::collection::vec(junk(), 0..4),
+        list in proptest::collection::vec(any_json(), 0..4),
     ) {
         let senml = ("convention = \"senml\"\ntopic = \"x/{device#}\"", "x/a/b", CASES[0].2);
         let shelly = ("convention = \"shelly\"", "plus1/events/rpc", (|params| json!({"params": params})) as fn(Value) -> Value);
         for (mapping, topic, around) in CASES.into_iter().chain([senml, shelly]) {
-            let mut bench = Bench::mapping(&format!("{mapping}\nsite = \"s\"\nzone = \"z\""));
+            let mut bench = ConventionBench::from_mapping(&format!("{mapping}\nsite = \"s\"\nzone = \"z\""));
             let whole = match &document {
                 // Only objects have fields to stand beside others.
                 Value::Object(_) => around(document.clone()),
@@ -115,7 +115,7 @@ proptest! {
             let payloads =
                 [whole.to_string().into_bytes(), Value::from(list.clone()).to_string().into_bytes(), bytes.clone()];
             for payload in payloads {
-                for report in bench.reports(topic, &payload) {
+                for report in bench.decode_reports(topic, &payload) {
                     prop_assert!(!report.readings.is_empty());
                     for name in [&report.zone.site, &report.zone.zone, &report.device] {
                         prop_assert_eq!(check_level(name), Ok(()));

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use telemetry::{MetricTable, Report, payload::Limits};
+use telemetry::{MetricTable, SensorReport, payload::PayloadLimits};
 
-use super::{Context, Conventions, EntityCounts, Taken};
-use crate::{Settings, message::Message};
+use super::{Conventions, DecodeContext, EntityCounts, MappedMessage};
+use crate::{GatewaySettings, message::InboundMessage};
 
 mod home_assistant;
 mod homie;
@@ -22,51 +22,59 @@ mod zigbee2mqtt;
 const NOW: i64 = 1_700_000_000_000;
 
 /// The mappings of one configuration, with what they have learnt.
-struct Bench {
+struct ConventionBench {
     conventions: Conventions,
     metrics: MetricTable,
-    limits: Limits,
+    limits: PayloadLimits,
     now: i64,
     is_retained: bool,
 }
 
-fn repository() -> PathBuf {
+fn repository_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// A payload of `gateway/tests/golden/`.
-fn golden(name: &str) -> Vec<u8> {
-    let path = repository().join("gateway/tests/golden").join(name);
+fn read_golden(name: &str) -> Vec<u8> {
+    let path = repository_dir().join("gateway/tests/golden").join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-impl Bench {
+impl ConventionBench {
     /// By `deploy/examples/<name>.toml`.
-    fn example(name: &str) -> Self {
-        let path = repository().join(format!("deploy/examples/{name}.toml"));
-        let settings = Settings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}"));
-        Self::of(&settings)
+    fn from_example(name: &str) -> Self {
+        let path = repository_dir().join(format!("deploy/examples/{name}.toml"));
+        let settings = GatewaySettings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}"));
+        Self::from_settings(&settings)
     }
 
     /// By one mapping.
-    fn mapping(text: &str) -> Self {
+    fn from_mapping(text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gateway.toml");
         std::fs::write(&path, format!("[[mappings]]\n{text}")).unwrap();
-        Self::of(&Settings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}")))
+        Self::from_settings(
+            &GatewaySettings::load(Some(&path), &[]).unwrap_or_else(|e| panic!("{e}")),
+        )
     }
 
-    fn of(settings: &Settings) -> Self {
+    fn from_settings(settings: &GatewaySettings) -> Self {
         let metrics = settings.metric_table().unwrap();
         let conventions = Conventions::new(&settings.mappings, &metrics).unwrap();
-        Self { conventions, metrics, limits: Limits::default(), now: NOW, is_retained: false }
+        Self {
+            conventions,
+            metrics,
+            limits: PayloadLimits::default(),
+            now: NOW,
+            is_retained: false,
+        }
     }
 
     /// Topic and payload → what it became, a line each: readings, dead letters
     /// (`…` in the expected line stands for any text), answers.
     #[track_caller]
     fn check(&mut self, topic: &str, payload: impl AsRef<[u8]>, expect: &[&str]) {
-        let got = self.take(topic, payload.as_ref());
+        let got = self.decode_lines(topic, payload.as_ref());
         let mut left = got.unwrap_or_else(|| panic!("no mapping claims {topic}"));
         let got = left.clone();
         // The order of fields in JSON says nothing.
@@ -80,30 +88,30 @@ impl Bench {
     }
 
     /// How many entities are remembered, and how many were evicted.
-    fn entities(&self) -> (u64, u64) {
-        let EntityCounts { remembered, evicted } = self.conventions.entities();
+    fn entity_counts(&self) -> (u64, u64) {
+        let EntityCounts { remembered, evicted } = self.conventions.entity_counts();
         (remembered, evicted)
     }
 
-    fn reports(&mut self, topic: &str, payload: &[u8]) -> Vec<Report> {
-        self.mapped(topic, payload).expect("claimed").reports
+    fn decode_reports(&mut self, topic: &str, payload: &[u8]) -> Vec<SensorReport> {
+        self.decode_mapped(topic, payload).expect("claimed").reports
     }
 
-    fn mapped(&mut self, topic: &str, payload: &[u8]) -> Option<Taken> {
-        let context = Context { metrics: &self.metrics, limits: self.limits };
-        let message = Message {
+    fn decode_mapped(&mut self, topic: &str, payload: &[u8]) -> Option<MappedMessage> {
+        let context = DecodeContext { metrics: &self.metrics, limits: self.limits };
+        let message = InboundMessage {
             topic: topic.into(),
             payload: payload.to_vec().into(),
             is_retained: self.is_retained,
             is_redelivery: false,
             received_ms: self.now,
         };
-        self.conventions.take(&message, &context)
+        self.conventions.decode_message(&message, &context)
     }
 
     /// `None` where no mapping claims the topic.
-    fn take(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
-        let taken = self.mapped(topic, payload)?;
+    fn decode_lines(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
+        let taken = self.decode_mapped(topic, payload)?;
         for report in &taken.reports {
             assert!((1..=self.limits.readings_max).contains(&report.readings.len()));
             assert_eq!(report.arrival_ms, self.now);
@@ -122,7 +130,8 @@ impl Bench {
                 format!("{zone} {device} {source} {at}: {} {value}", reading.metric)
             })
         });
-        let letters = taken.left_out.iter().map(|(reason, what)| format!("{reason}: {what}"));
+        let letters =
+            taken.rejected_readings.iter().map(|(reason, what)| format!("{reason}: {what}"));
         let answers = taken.publish.iter().map(|answer| format!("publish {}", answer.topic));
         Some(readings.chain(letters).chain(answers).collect())
     }

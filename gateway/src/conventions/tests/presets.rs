@@ -1,10 +1,10 @@
 //! Conventions that are tables, by their examples and golden payloads.
 
-use super::{Bench, golden};
+use super::{ConventionBench, read_golden};
 
 #[test]
 fn chirpstack() {
-    let mut bench = Bench::example("chirpstack");
+    let mut bench = ConventionBench::from_example("chirpstack");
     let up = |eui: &str| format!("application/17c82e96/device/{eui}/event/up");
     // A tag says the zone. The list is what the device had buffered; a time that is not set is
     // none, and the arrival would be wrong.
@@ -13,7 +13,7 @@ fn chirpstack() {
         ("2022-07-18T09:34:15.775Z", "2022-07-18T09:30:00Z", "2022-07-18T09:20:00Z");
     bench.check(
         &up("24e124126a148401"),
-        golden("chirpstack/up-object.json"),
+        read_golden("chirpstack/up-object.json"),
         &[
             &of(now, "temperature 27.2"),
             &of(now, "soil_moisture 45.5"),
@@ -30,7 +30,7 @@ fn chirpstack() {
     // Version 3: the object is a text, and Cayenne's channels are sensors.
     bench.check(
         &up("0202020202020202"),
-        golden("chirpstack/up-v3.json"),
+        read_golden("chirpstack/up-v3.json"),
         &[
             "farm/field garden-sensor.1 live 2019-11-08T13:59:25.048Z: temperature 25",
             "farm/field garden-sensor.1 live 2019-11-08T13:59:25.048Z: humidity 32",
@@ -39,10 +39,14 @@ fn chirpstack() {
     // Without a codec somebody must set one.
     bench.check(
         &up("0101010101010101"),
-        golden("chirpstack/up.json"),
+        read_golden("chirpstack/up.json"),
         &["not_a_reading: …set a codec in the device profile…"],
     );
-    bench.check("application/17c82e96/device/01/event/join", golden("chirpstack/join.json"), &[]);
+    bench.check(
+        "application/17c82e96/device/01/event/join",
+        read_golden("chirpstack/join.json"),
+        &[],
+    );
     bench.check("application/17c82e96/device/01/event/status", r#"{"batteryLevel": 88.3}"#, &[]);
     bench.check(&up("01"), "{", &["malformed: …"]);
 }
@@ -50,7 +54,8 @@ fn chirpstack() {
 #[test]
 fn counters_of_uplinks_are_of_a_session() {
     let numbered = |example: &str, topic: &str, payload: &str| {
-        let taken = Bench::example(example).reports(topic, &golden(payload));
+        let taken =
+            ConventionBench::from_example(example).decode_reports(topic, &read_golden(payload));
         let [report] = &taken[..] else { panic!("{taken:?}") };
         (report.seq, report.boot.clone().unwrap_or_default().to_string())
     };
@@ -66,11 +71,11 @@ fn counters_of_uplinks_are_of_a_session() {
 
 #[test]
 fn the_things_stack() {
-    let mut bench = Bench::example("the-things-stack");
+    let mut bench = ConventionBench::from_example("the-things-stack");
     let at = "2020-02-12T15:15:45.789Z";
     bench.check(
         "v3/app1@ttn/devices/dev1/up",
-        golden("the-things-stack/up.json"),
+        read_golden("the-things-stack/up.json"),
         &[
             &format!("farm/field dev1 live {at}: temperature 1"),
             &format!("farm/field dev1 live {at}: light 0.64"),
@@ -82,7 +87,7 @@ fn the_things_stack() {
     };
     bench.check(
         "v3/app1@ttn/devices/eui-a8404194a1875ff3/up",
-        golden("the-things-stack/dragino-texts.json"),
+        read_golden("the-things-stack/dragino-texts.json"),
         &[
             &of("", "battery 3.384"),
             &of(".ds18b20", "temperature 21.5"),
@@ -97,7 +102,7 @@ fn the_things_stack() {
     };
     bench.check(
         "v3/app1@ttn/devices/bay1-cayenne/up",
-        golden("the-things-stack/cayenne.json"),
+        read_golden("the-things-stack/cayenne.json"),
         &[
             &of("1", "temperature 27.2"),
             &of("3", "temperature 18.5"),
@@ -108,7 +113,7 @@ fn the_things_stack() {
             "unknown_metric: no metric is known for `bay1-cayenne/digital_in_7`…",
         ],
     );
-    let ack = golden("the-things-stack/down-ack.json");
+    let ack = read_golden("the-things-stack/down-ack.json");
     bench.check("v3/app1@ttn/devices/dev1/down/ack", ack, &[]);
     bench.check(
         "v3/app1@ttn/devices/dev1/up",
@@ -120,7 +125,7 @@ fn the_things_stack() {
 #[test]
 fn values_with_their_units_beside_them() {
     // As Decentlab's decoders write them.
-    let mut bench = Bench::example("the-things-stack");
+    let mut bench = ConventionBench::from_example("the-things-stack");
     let payload = r#"{"end_device_ids": {"device_id": "dl"}, "uplink_message": {"decoded_payload": {
         "air_temperature": {"displayName": "Air temperature", "unit": "°C", "value": 21.5},
         "wind_speed": {"displayName": "Wind speed", "unit": "km/h", "value": 36},
@@ -149,12 +154,12 @@ fn values_with_their_units_beside_them() {
 
 #[test]
 fn shelly() {
-    let mut bench = Bench::example("shelly");
+    let mut bench = ConventionBench::from_example("shelly");
     let at = "2023-04-08T14:07:59.62Z";
     let of = |what: &str| format!("home/house shellyplusht-b8d61a8b17cc.0 live {at}: {what}");
     bench.check(
         "shellyplusht-b8d61a8b17cc/events/rpc",
-        golden("shelly/ht-full-status.json"),
+        read_golden("shelly/ht-full-status.json"),
         &[&of("temperature 19.8"), &of("humidity 42.2"), &of("battery 5.43")],
     );
     // Channels are sensors; the relay's own temperature is none of the place.
@@ -163,7 +168,7 @@ fn shelly() {
     };
     bench.check(
         "shellyplus1-a8032abe54dc/events/rpc",
-        golden("shelly/addon.json"),
+        read_golden("shelly/addon.json"),
         &[
             &of("100", "temperature 23.5"),
             &of("101", "temperature 18.1"),
@@ -172,7 +177,7 @@ fn shelly() {
         ],
     );
     for file in ["shelly-switch", "shelly-event"] {
-        let payload = golden(&format!("template/{file}.json"));
+        let payload = read_golden(&format!("template/{file}.json"));
         bench.check("shellyplus1-a8032abe54dc/events/rpc", payload, &[]);
     }
     bench.check(
@@ -187,16 +192,16 @@ fn shelly() {
     );
     bench.check("shellyplus1-a8032abe54dc/status/sys", r#"{"uptime": 3}"#, &[]);
     bench.check("shellyplus1-a8032abe54dc/online", "true", &[]);
-    assert_eq!(bench.take("a/b/c/events/rpc", b"{}"), None);
+    assert_eq!(bench.decode_lines("a/b/c/events/rpc", b"{}"), None);
 }
 
 #[test]
 fn rtl_433() {
-    let mut bench = Bench::example("rtl_433");
+    let mut bench = ConventionBench::from_example("rtl_433");
     let events = "rtl_433/raspberry/events";
     bench.check(
         events,
-        golden("rtl_433/wh51.json"),
+        read_golden("rtl_433/wh51.json"),
         &[
             "farm/bay-1 Fineoffset-WH51.00cf82 live now: soil_moisture 42",
             "farm/bay-1 Fineoffset-WH51.00cf82 live now: battery 1.6",
@@ -206,7 +211,7 @@ fn rtl_433() {
         |what| format!("farm/outside Fineoffset-WS90.0041c5 live 2023-11-14T21:13:05Z: {what}");
     bench.check(
         events,
-        golden("rtl_433/ws90.json"),
+        read_golden("rtl_433/ws90.json"),
         &[
             &of("temperature 11.4"),
             &of("humidity 83"),
@@ -220,14 +225,14 @@ fn rtl_433() {
     );
     bench.check(
         events,
-        golden("rtl_433/acurite.json"),
+        read_golden("rtl_433/acurite.json"),
         &[
             "farm/shed Acurite-Tower.A.2097 live 2023-11-14T22:13:05Z: temperature 14.8",
             "farm/shed Acurite-Tower.A.2097 live 2023-11-14T22:13:05Z: humidity 61",
         ],
     );
     // Of the neighbours.
-    bench.check(events, golden("rtl_433/tpms.json"), &[]);
+    bench.check(events, read_golden("rtl_433/tpms.json"), &[]);
     // A value a topic; names of topics are without other signs.
     bench.check(
         "rtl_433/raspberry/devices/Acurite-Tower/A/2097/temperature_C",
@@ -241,7 +246,8 @@ fn rtl_433() {
 
 #[test]
 fn a_local_time_of_nobody_knows_where_is_the_arrival() {
-    let mut bench = Bench::mapping("convention = \"rtl_433\"\nsite = \"s\"\nzone = \"z\"");
+    let mut bench =
+        ConventionBench::from_mapping("convention = \"rtl_433\"\nsite = \"s\"\nzone = \"z\"");
     let mut check = |time: &str, at: &str| {
         let payload = format!(r#"{{"time": "{time}", "model": "X", "id": 7, "humidity": 40}}"#);
         bench.check("rtl_433/h/events", payload, &[&format!("s/z X.7 live {at}: humidity 40")]);
@@ -253,22 +259,22 @@ fn a_local_time_of_nobody_knows_where_is_the_arrival() {
 
 #[test]
 fn openmqttgateway() {
-    let mut bench = Bench::example("openmqttgateway");
+    let mut bench = ConventionBench::from_example("openmqttgateway");
     let of = |what| format!("home/greenhouse A4C138DBBC6F live now: {what}");
     bench.check(
         "home/OpenMQTTGateway/BTtoMQTT/A4C138DBBC6F",
-        golden("openmqttgateway/lywsd03mmc.json"),
+        read_golden("openmqttgateway/lywsd03mmc.json"),
         &[&of("temperature 21.5"), &of("humidity 50"), &of("battery 2.9")],
     );
     // Heard by another gateway, of an older version that writes numbers as texts.
     bench.check(
         "home/cellar/BTtoMQTT/A4C138DBBC6F",
-        golden("openmqttgateway/text-numbers.json"),
+        read_golden("openmqttgateway/text-numbers.json"),
         &[&of("temperature 19.2"), &of("humidity 52.6")],
     );
     bench.check(
         "home/TheengsGateway/BTtoMQTT/C47C8D6D0CD2",
-        golden("openmqttgateway/miflora.json"),
+        read_golden("openmqttgateway/miflora.json"),
         &[
             "home/pots C47C8D6D0CD2 live now: soil_moisture 3",
             "home/pots C47C8D6D0CD2 live now: ec 0.64",
@@ -276,7 +282,7 @@ fn openmqttgateway() {
     );
     bench.check(
         "home/OpenMQTTGateway/BTtoMQTT/A4C138000001",
-        golden("openmqttgateway/bbq.json"),
+        read_golden("openmqttgateway/bbq.json"),
         &[
             "home/house A4C138000001.1 live now: temperature 23",
             "home/house A4C138000001.2 live now: temperature 115",
@@ -285,7 +291,7 @@ fn openmqttgateway() {
     // A dew point is no second thermometer.
     bench.check(
         "home/OpenMQTTGateway/BTtoMQTT/D40000000002",
-        golden("openmqttgateway/tempo-disc.json"),
+        read_golden("openmqttgateway/tempo-disc.json"),
         &[
             "home/house D40000000002 live now: temperature 23.9",
             "home/house D40000000002 live now: humidity 43.5",
@@ -293,12 +299,12 @@ fn openmqttgateway() {
     );
     bench.check(
         "home/OpenMQTTGateway/BTtoMQTT/6087574C9BC2",
-        golden("openmqttgateway/beacon.json"),
+        read_golden("openmqttgateway/beacon.json"),
         &[],
     );
     bench.check(
         "home/OpenMQTTGateway/RTL_433toMQTT/Acurite-Tower/A/2097",
-        golden("rtl_433/acurite.json"),
+        read_golden("rtl_433/acurite.json"),
         &[
             "home/house Acurite-Tower.A.2097 live now: temperature 14.8",
             "home/house Acurite-Tower.A.2097 live now: humidity 61",
@@ -306,7 +312,7 @@ fn openmqttgateway() {
     );
     bench.check(
         "home/OpenMQTTGateway/RTL_433toMQTT",
-        golden("rtl_433/acurite.json"),
+        read_golden("rtl_433/acurite.json"),
         &[
             "home/house Acurite-Tower.A.2097 live now: temperature 14.8",
             "home/house Acurite-Tower.A.2097 live now: humidity 61",
@@ -314,13 +320,13 @@ fn openmqttgateway() {
     );
     bench.check("home/OpenMQTTGateway/LWT", "online", &[]);
     // Others may have topics below the same base.
-    assert_eq!(bench.take("home/kitchen/state", b"21.5"), None);
+    assert_eq!(bench.decode_lines("home/kitchen/state", b"21.5"), None);
     bench.check("home/OpenMQTTGateway/SYStoMQTT", r#"{"uptime": 3, "tempc": 53.2}"#, &[]);
 }
 
 #[test]
 fn esphome() {
-    let mut bench = Bench::example("esphome");
+    let mut bench = ConventionBench::from_example("esphome");
     bench.check(
         "bay1-node/sensor/bench_soil_moisture/state",
         "41.5",
@@ -354,7 +360,7 @@ fn esphome() {
     );
     bench.check("node/binary_sensor/door/state", "OFF", &[]);
     bench.check("node/switch/relay/state", "ON", &[]);
-    assert_eq!(bench.take("plant/bay-1/probe-7/state", b"1"), None);
+    assert_eq!(bench.decode_lines("plant/bay-1/probe-7/state", b"1"), None);
     bench.check("node/status", "online", &[]);
     bench.check("node/debug", "[I][app:100]: x", &[]);
     bench.check(
@@ -366,7 +372,7 @@ fn esphome() {
 
 #[test]
 fn thingsboard() {
-    let mut bench = Bench::example("thingsboard");
+    let mut bench = ConventionBench::from_example("thingsboard");
     let of = |device: &str, at: &str, what: &str| {
         let zone = if device == "Device A" { "bay-1" } else { "house" };
         format!("farm/{zone} {device} live {at}: {what}")
@@ -374,7 +380,7 @@ fn thingsboard() {
     let (first, second) = ("2017-01-01T00:00:00Z", "2017-01-01T00:00:01Z");
     bench.check(
         "v1/gateway/telemetry",
-        golden("thingsboard/gateway.json"),
+        read_golden("thingsboard/gateway.json"),
         &[
             &of("Device A", first, "temperature 42"),
             &of("Device A", first, "humidity 80"),
@@ -413,12 +419,12 @@ fn thingsboard() {
 
 #[test]
 fn senml() {
-    let mut bench = Bench::example("senml");
+    let mut bench = ConventionBench::from_example("senml");
     let of =
         |at: &str, what: &str| format!("farm/bay-1 urn:dev:mac:0024befffe804ff1 live {at}: {what}");
     bench.check(
         "senml/x",
-        golden("senml/weather.json"),
+        read_golden("senml/weather.json"),
         &[
             &of("now", "temperature 21.5"),
             &of("2023-11-14T22:12:20Z", "humidity 40"),
@@ -440,7 +446,7 @@ fn senml() {
 
 #[test]
 fn own_records_in_a_template() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"
         topic = "logger/upload"
         site = "farm"
@@ -462,7 +468,7 @@ fn own_records_in_a_template() {
     );
     bench.check("logger/upload", r#"{"nodes": {}}"#, &["not_a_reading: there is no record…"]);
     // Names, values and units side by side.
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"
         topic = "plc/{zone}"
         device = "{/dev|/node}"

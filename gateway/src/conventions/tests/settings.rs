@@ -1,18 +1,18 @@
 use std::path::Path;
 
-use super::{Bench, repository};
-use crate::Settings;
+use super::{ConventionBench, repository_dir};
+use crate::GatewaySettings;
 
-fn load(text: &str) -> Result<Settings, String> {
+fn load_mapping(text: &str) -> Result<GatewaySettings, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("gateway.toml");
     std::fs::write(&path, text).unwrap();
-    Settings::load(Some(&path), &[]).map_err(|e| e.to_string())
+    GatewaySettings::load(Some(&path), &[]).map_err(|e| e.to_string())
 }
 
 /// A mapping → what is said against it.
 fn refuse(text: &str, expect: &str) {
-    let error = load(&format!("[[mappings]]\n{text}")).unwrap_err();
+    let error = load_mapping(&format!("[[mappings]]\n{text}")).unwrap_err();
     assert!(error.contains(expect), "{text}\n{error}");
 }
 
@@ -51,19 +51,19 @@ fn refusals() {
 #[test]
 fn all_wrong_mappings_are_named() {
     let wrong = "[[mappings]]\nconvention = \"homie\"\nsite = \"a/b\"\n".repeat(2);
-    let error = load(&wrong).unwrap_err();
+    let error = load_mapping(&wrong).unwrap_err();
     assert!(error.contains("mappings: [0]") && error.contains("mappings[1]"), "{error}");
 }
 
 #[test]
 fn a_mapping_may_use_an_own_metric() {
     let own = "[metrics.brix]\nunit = \"brix\"\nmin = 0\nmax = 40\n[[mappings]]\nconvention = \"homie\"\nsite = \"s\"\nmetrics = { sugar = \"brix\" }";
-    load(own).unwrap();
+    load_mapping(own).unwrap();
 }
 
 #[test]
 fn each_example_is_tested() {
-    let files = std::fs::read_dir(repository().join("deploy/examples")).unwrap();
+    let files = std::fs::read_dir(repository_dir().join("deploy/examples")).unwrap();
     let mut names: Vec<String> = files
         .filter_map(|file| {
             let path = file.unwrap().path();
@@ -91,7 +91,7 @@ fn each_example_is_tested() {
         ]
     );
     // Their filters are what the mappings add.
-    let filters = |name| Bench::example(name).conventions.metadata_filters();
+    let filters = |name| ConventionBench::from_example(name).conventions.metadata_filters();
     assert_eq!(filters("zigbee2mqtt"), ["zigbee2mqtt/bridge/devices"]);
     assert_eq!(filters("template"), [""; 0]);
     assert_eq!(filters("homie").len(), 3);

@@ -1,21 +1,26 @@
-use super::{Bench, NOW, golden};
+use super::{ConventionBench, NOW, read_golden};
 
 const NODE: &str = "spBv1.0/Greenhouses";
 const REBIRTH: &str = "publish spBv1.0/Greenhouses/NCMD/edge";
 
-fn take(bench: &mut Bench, kind: &str, payload: &str, expect: &[&str]) {
+fn check_payload(bench: &mut ConventionBench, kind: &str, payload: &str, expect: &[&str]) {
     let device = if kind.starts_with('D') { "/bay-1" } else { "" };
     bench.check(
         &format!("{NODE}/{kind}/edge{device}"),
-        golden(&format!("sparkplug/{payload}.bin")),
+        read_golden(&format!("sparkplug/{payload}.bin")),
         expect,
     );
 }
 
-fn born() -> Bench {
-    let mut bench = Bench::example("sparkplug");
-    take(&mut bench, "NBIRTH", "nbirth", &["plant/hall edge.Cabinet live now: temperature 31.4"]);
-    take(
+fn born_bench() -> ConventionBench {
+    let mut bench = ConventionBench::from_example("sparkplug");
+    check_payload(
+        &mut bench,
+        "NBIRTH",
+        "nbirth",
+        &["plant/hall edge.Cabinet live now: temperature 31.4"],
+    );
+    check_payload(
         &mut bench,
         "DBIRTH",
         "dbirth",
@@ -31,8 +36,8 @@ fn born() -> Bench {
 
 #[test]
 fn births_and_data() {
-    let mut bench = born();
-    take(
+    let mut bench = born_bench();
+    check_payload(
         &mut bench,
         "DDATA",
         "ddata",
@@ -46,20 +51,25 @@ fn births_and_data() {
 
 #[test]
 fn an_unknown_alias_asks_for_a_rebirth_once() {
-    let mut bench = born();
-    take(&mut bench, "DDATA", "ddata", &["…temperature…", "…pressure…", "…soil_moisture…"]);
+    let mut bench = born_bench();
+    check_payload(
+        &mut bench,
+        "DDATA",
+        "ddata",
+        &["…temperature…", "…pressure…", "…soil_moisture…"],
+    );
     let unknown = "unknown_metric: a metric of `Greenhouses/edge/bay-1` with alias 99…";
-    take(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
+    check_payload(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
     // The same number again is another gap, but the request is under way.
-    take(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown]);
+    check_payload(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown]);
     bench.now = NOW + 30_000;
-    take(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
+    check_payload(&mut bench, "DDATA", "ddata-unknown-alias", &[unknown, REBIRTH]);
 }
 
 #[test]
 fn a_gap_asks_for_a_rebirth_and_loses_nothing() {
-    let mut bench = born();
-    take(
+    let mut bench = born_bench();
+    check_payload(
         &mut bench,
         "DDATA",
         "ddata-gap",
@@ -69,31 +79,31 @@ fn a_gap_asks_for_a_rebirth_and_loses_nothing() {
 
 #[test]
 fn data_before_a_birth() {
-    let mut bench = Bench::example("sparkplug");
-    take(
+    let mut bench = ConventionBench::from_example("sparkplug");
+    check_payload(
         &mut bench,
         "NDATA",
         "ndata",
         &["unknown_metric: …alias 0 that no birth has named", REBIRTH],
     );
     // What names its metric can be read.
-    take(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live now: humidity 55"]);
+    check_payload(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live now: humidity 55"]);
 }
 
 #[test]
 fn deaths() {
-    let mut bench = born();
+    let mut bench = born_bench();
     // The will of a session before says nothing of this one.
-    take(&mut bench, "NDEATH", "ndeath-stale", &[]);
-    take(
+    check_payload(&mut bench, "NDEATH", "ndeath-stale", &[]);
+    check_payload(
         &mut bench,
         "NDATA",
         "ndata",
         &["plant/hall edge.Cabinet live 2023-11-14T22:13:25Z: temperature 32.1"],
     );
-    take(&mut bench, "DDEATH", "ddeath", &[]);
+    check_payload(&mut bench, "DDEATH", "ddeath", &[]);
     bench.now += 1;
-    take(
+    check_payload(
         &mut bench,
         "DDATA",
         "ddata",
@@ -104,32 +114,37 @@ fn deaths() {
             REBIRTH,
         ],
     );
-    take(&mut bench, "NDEATH", "ndeath", &[]);
+    check_payload(&mut bench, "NDEATH", "ndeath", &[]);
     bench.now += 60_000;
-    take(&mut bench, "NDATA", "ndata-named", &["plant/hall edge live…humidity 55", REBIRTH]);
+    check_payload(
+        &mut bench,
+        "NDATA",
+        "ndata-named",
+        &["plant/hall edge live…humidity 55", REBIRTH],
+    );
 }
 
 #[test]
 fn what_is_no_reading_and_what_cannot_be_read() {
-    let mut bench = Bench::example("sparkplug");
+    let mut bench = ConventionBench::from_example("sparkplug");
     bench.check("spBv1.0/STATE/scada", r#"{"online": true, "timestamp": 1}"#, &[]);
-    bench.check("spBv1.0/Greenhouses/NCMD/edge", golden("sparkplug/ddeath.bin"), &[]);
+    bench.check("spBv1.0/Greenhouses/NCMD/edge", read_golden("sparkplug/ddeath.bin"), &[]);
     bench.check("spBv1.0/Greenhouses/DCMD/edge/bay-1", "", &[]);
     bench.check("spBv1.0/Greenhouses/NDATA/edge", "{}", &["malformed: not a Sparkplug B payload…"]);
     bench.check("spBv1.0/Greenhouses/NDATA", "", &["bad_topic: …"]);
     bench.check("spBv1.0/Greenhouses/NDATA/edge/bay-1", "", &["bad_topic: …"]);
-    assert_eq!(bench.take("spAv1.0/Greenhouses/NDATA/edge", b""), None);
+    assert_eq!(bench.decode_lines("spAv1.0/Greenhouses/NDATA/edge", b""), None);
 }
 
 #[test]
 fn memory_is_bounded() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         "convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nunknown = \"ignore\"\nentities_max = 6",
     );
     let mut take = |kind: &str, payload: &str| {
         let device = if kind.starts_with('D') { "/bay-1" } else { "" };
         let topic = format!("{NODE}/{kind}/edge{device}");
-        bench.take(&topic, &golden(&format!("sparkplug/{payload}.bin"))).unwrap()
+        bench.decode_lines(&topic, &read_golden(&format!("sparkplug/{payload}.bin"))).unwrap()
     };
     // Five of the node, one of the device: `Device Control/Reboot`.
     for _ in 0..2 {
@@ -145,40 +160,42 @@ fn memory_is_bounded() {
 
 #[test]
 fn births_may_be_long_and_are_logged_in_parts() {
-    let mut bench = Bench::example("sparkplug");
-    bench.limits = telemetry::Limits { payload_bytes_max: 20, readings_max: 1 };
-    take(&mut bench, "NBIRTH", "nbirth", &["…temperature 31.4"]);
-    take(
+    let mut bench = ConventionBench::from_example("sparkplug");
+    bench.limits = telemetry::PayloadLimits { payload_bytes_max: 20, readings_max: 1 };
+    check_payload(&mut bench, "NBIRTH", "nbirth", &["…temperature 31.4"]);
+    check_payload(
         &mut bench,
         "DBIRTH",
         "dbirth",
         &["…temperature -40", "…soil_moisture 31.5", "…pressure 1013.25", "…irrigation 1"],
     );
-    take(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, at most 20 are taken"]);
+    check_payload(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, at most 20 are taken"]);
 }
 
 #[test]
 fn nodes_are_bounded_too() {
-    let mut bench =
-        Bench::mapping("convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1");
+    let mut bench = ConventionBench::from_mapping(
+        "convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1",
+    );
     bench.check("spBv1.0/g/NDATA/a", "", &["publish spBv1.0/g/NCMD/a"]);
     bench.check("spBv1.0/g/NDATA/b", "", &["publish spBv1.0/g/NCMD/b"]);
-    assert_eq!(bench.entities(), (1, 1));
+    assert_eq!(bench.entity_counts(), (1, 1));
     bench.check("spBv1.0/g/NDATA/b", "", &[]);
 }
 
 #[test]
 fn nodes_over_the_ceiling_are_not_asked_at_each_of_their_messages() {
-    let mut bench =
-        Bench::mapping("convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 6");
+    let mut bench = ConventionBench::from_mapping(
+        "convention = \"sparkplug\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 6",
+    );
     let mut asked = 0;
     for round in 0..4 {
         // Node `edge` of five metrics, and two without a birth: one is forgotten each time.
         for node in ["a", "b"] {
-            asked += bench.take(&format!("{NODE}/NDATA/{node}"), b"").unwrap().len();
+            asked += bench.decode_lines(&format!("{NODE}/NDATA/{node}"), b"").unwrap().len();
         }
-        let birth = golden("sparkplug/nbirth.bin");
-        assert!(bench.take(&format!("{NODE}/NBIRTH/edge"), &birth).is_some(), "{round}");
+        let birth = read_golden("sparkplug/nbirth.bin");
+        assert!(bench.decode_lines(&format!("{NODE}/NBIRTH/edge"), &birth).is_some(), "{round}");
     }
     assert_eq!(asked, 2);
 }

@@ -1,11 +1,11 @@
-use super::{Bench, golden};
+use super::{ConventionBench, read_golden};
 
 #[test]
 fn fields_pointers_and_units() {
-    let mut bench = Bench::example("template");
+    let mut bench = ConventionBench::from_example("template");
     bench.check(
         "plant/bay-1/probe-7/state",
-        golden("template/plant.json"),
+        read_golden("template/plant.json"),
         &[
             "farm/bay-1 probe-7 live now: soil_moisture 31",
             "farm/bay-1 probe-7 live now: light 120",
@@ -22,7 +22,7 @@ fn fields_pointers_and_units() {
 
 #[test]
 fn a_topic_may_name_the_metric() {
-    let mut bench = Bench::example("template");
+    let mut bench = ConventionBench::from_example("template");
     bench.check(
         "weather/mast/outdoor_temperature",
         "-3.5",
@@ -36,7 +36,7 @@ fn a_topic_may_name_the_metric() {
 
 #[test]
 fn several_records_in_a_message() {
-    Bench::example("template").check(
+    ConventionBench::from_example("template").check(
         "plant/upload",
         r#"{"sent": 1700000000, "nodes": {"n1": {"samples": [{"at": 1699999940, "t_air": 21.5}, {"rh": 40}]}}}"#,
         &[
@@ -48,7 +48,7 @@ fn several_records_in_a_message() {
 
 #[test]
 fn a_pointer_may_lead_into_a_list() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"
         topic = "x/{device}"
         site = "s"
@@ -64,7 +64,7 @@ fn a_pointer_may_lead_into_a_list() {
 
 #[test]
 fn what_cannot_be_read() {
-    let mut bench = Bench::example("template");
+    let mut bench = ConventionBench::from_example("template");
     let topic = "plant/bay-1/probe-7/state";
     bench.check(topic, "{", &["malformed: …"]);
     bench.check(topic, r#"{"x": 1}"#, &["not_a_reading: …`temp`…"]);
@@ -75,14 +75,14 @@ fn what_cannot_be_read() {
     );
     bench.check(topic, r#"{"temp": 50, "time": "noon"}"#, &["bad_time: `/time`…"]);
     bench.check(topic, "9".repeat(20_000), &["oversized: 20000 bytes…"]);
-    assert_eq!(bench.take("plant/bay-1/probe-7/set", b"1"), None);
-    assert_eq!(bench.take("sensors/farm/bay-1/probe/temperature", b"1"), None);
+    assert_eq!(bench.decode_lines("plant/bay-1/probe-7/set", b"1"), None);
+    assert_eq!(bench.decode_lines("sensors/farm/bay-1/probe/temperature", b"1"), None);
 }
 
 #[test]
 fn a_notification_about_something_else_is_no_reading() {
     let rule = |unknown: &str| {
-        Bench::mapping(&format!(
+        ConventionBench::from_mapping(&format!(
             r#"convention = "template"
             topic = "{{device}}/events/rpc"
             site = "s"
@@ -96,24 +96,24 @@ fn a_notification_about_something_else_is_no_reading() {
     let mut bench = rule("ignore");
     bench.check(
         topic,
-        golden("template/shelly-temperature.json"),
+        read_golden("template/shelly-temperature.json"),
         &["s/z shellyplus1-a8032abe54dc live 2023-11-14T22:13:10.5Z: temperature 23.5"],
     );
-    bench.check(topic, golden("template/shelly-switch.json"), &[]);
-    bench.check(topic, golden("template/shelly-event.json"), &[]);
+    bench.check(topic, read_golden("template/shelly-switch.json"), &[]);
+    bench.check(topic, read_golden("template/shelly-event.json"), &[]);
     bench.check(topic, "online", &[]);
     // An own mistake in the pointer shows where nothing says that it is usual.
     let mut bench = rule("dead-letter");
     bench.check(
         topic,
-        golden("template/shelly-switch.json"),
+        read_golden("template/shelly-switch.json"),
         &["not_a_reading: …`unknown = \"ignore\"`…"],
     );
 }
 
 #[test]
 fn a_component_without_its_probe_gives_no_value() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"
         topic = "{device}/status/temperature:100"
         site = "s"
@@ -131,7 +131,7 @@ fn a_component_without_its_probe_gives_no_value() {
 
 #[test]
 fn times_without_a_zone() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"
         topic = "x/{device}"
         site = "s"
@@ -149,7 +149,7 @@ fn times_without_a_zone() {
 
 #[test]
 fn names_become_names_of_ours() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "template"
         topic = "{site}/{zone}/{device}/{metric}"
         site = "s"

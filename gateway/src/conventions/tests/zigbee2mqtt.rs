@@ -1,19 +1,19 @@
-use super::{Bench, golden};
+use super::{ConventionBench, read_golden};
 
-fn bench() -> Bench {
-    let mut bench = Bench::example("zigbee2mqtt");
-    bench.check("zigbee2mqtt/bridge/devices", golden("zigbee2mqtt/devices.json"), &[]);
+fn announced_bench() -> ConventionBench {
+    let mut bench = ConventionBench::from_example("zigbee2mqtt");
+    bench.check("zigbee2mqtt/bridge/devices", read_golden("zigbee2mqtt/devices.json"), &[]);
     bench
 }
 
 #[test]
 fn readings() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     let of = |what| format!("home/kitchen kitchen.climate live 2024-05-01T08:00:00Z: {what}");
     // The battery's charge is no voltage; its voltage is told in mV.
     bench.check(
         "zigbee2mqtt/kitchen/climate",
-        golden("zigbee2mqtt/climate.json"),
+        read_golden("zigbee2mqtt/climate.json"),
         &[
             &of("humidity 44.72"),
             &of("pressure 987"),
@@ -23,7 +23,7 @@ fn readings() {
     );
     bench.check(
         "zigbee2mqtt/hall",
-        golden("zigbee2mqtt/motion.json"),
+        read_golden("zigbee2mqtt/motion.json"),
         &["home/house hall live now: motion 1"],
     );
     bench.check(
@@ -35,28 +35,28 @@ fn readings() {
 
 #[test]
 fn what_is_no_reading() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     // The voltage of the mains is none of a battery.
     bench.check(
         "zigbee2mqtt/bay1-plug",
-        golden("zigbee2mqtt/plug.json"),
+        read_golden("zigbee2mqtt/plug.json"),
         &["unknown_metric: no metric is known for `bay1-plug/consumption`…"],
     );
-    bench.check("zigbee2mqtt/plug/lamp", golden("zigbee2mqtt/plug.json"), &[]);
-    bench.check("zigbee2mqtt/lamp", golden("zigbee2mqtt/bulb.json"), &[]);
-    bench.check("zigbee2mqtt/button", golden("zigbee2mqtt/switch.json"), &[]);
+    bench.check("zigbee2mqtt/plug/lamp", read_golden("zigbee2mqtt/plug.json"), &[]);
+    bench.check("zigbee2mqtt/lamp", read_golden("zigbee2mqtt/bulb.json"), &[]);
+    bench.check("zigbee2mqtt/button", read_golden("zigbee2mqtt/switch.json"), &[]);
     bench.check("zigbee2mqtt/bridge/state", r#"{"state": "online"}"#, &[]);
     bench.check("zigbee2mqtt/bridge/logging", r#"{"level": "info", "message": "x"}"#, &[]);
     bench.check("zigbee2mqtt/lamp/availability", "online", &[]);
     bench.check("zigbee2mqtt/lamp/set", r#"{"state": "ON"}"#, &[]);
     bench.check("zigbee2mqtt/lamp/set/brightness", "10", &[]);
     bench.check("zigbee2mqtt/lamp", "", &[]);
-    assert_eq!(bench.take("zigbee2mqtt2/lamp", b"{}"), None);
+    assert_eq!(bench.decode_lines("zigbee2mqtt2/lamp", b"{}"), None);
 }
 
 #[test]
 fn units_must_be_known() {
-    let mut bench = Bench::example("zigbee2mqtt");
+    let mut bench = ConventionBench::from_example("zigbee2mqtt");
     bench.check(
         "zigbee2mqtt/hall",
         r#"{"voltage": 3025, "temperature": 20}"#,
@@ -84,7 +84,7 @@ fn units_must_be_known() {
 
 #[test]
 fn rules_and_single_attributes() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     bench.check(
         "zigbee2mqtt/greenhouse/valve",
         r#"{"state": "ON"}"#,
@@ -105,7 +105,7 @@ fn rules_and_single_attributes() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         "convention = \"zigbee2mqtt\"\nsite = \"s\"\nzone = \"z\"\nentities_max = 1",
     );
     let devices = r#"[{"friendly_name": "a", "definition": {"exposes":
@@ -114,16 +114,16 @@ fn memory_is_bounded() {
     bench.check("zigbee2mqtt/bridge/devices", devices, &[]);
     bench.check("zigbee2mqtt/a", r#"{"voltage": 3000}"#, &["unknown_unit: …"]);
     bench.check("zigbee2mqtt/b", r#"{"voltage": 3000}"#, &["s/z b live now: battery 3"]);
-    assert_eq!(bench.entities(), (1, 1));
+    assert_eq!(bench.entity_counts(), (1, 1));
 }
 
 #[test]
 fn the_illuminance_of_version_1_is_raw() {
     // Version 1 has both names, or is told by what the device exposes.
-    let mut bench = bench();
+    let mut bench = announced_bench();
     bench.check(
         "zigbee2mqtt/porch",
-        golden("zigbee2mqtt/illuminance-v1.json"),
+        read_golden("zigbee2mqtt/illuminance-v1.json"),
         &[
             "home/house porch live now: light 145",
             "home/house porch live now: motion 1",
@@ -144,7 +144,7 @@ fn the_illuminance_of_version_1_is_raw() {
 
 #[test]
 fn what_growers_have() {
-    let mut bench = bench();
+    let mut bench = announced_bench();
     let of = |what| format!("home/bay-1 bay1-soil live now: {what}");
     // Tuya's soil sensors with fertility, and a pool tester.
     bench.check(
@@ -170,7 +170,7 @@ fn what_growers_have() {
 
 #[test]
 fn numbers_as_texts() {
-    bench().check(
+    announced_bench().check(
         "zigbee2mqtt/bay1-x",
         r#"{"temperature": "71.6 °F", "humidity": "44,5", "soil_moisture": "warm"}"#,
         &[
@@ -183,7 +183,7 @@ fn numbers_as_texts() {
 
 #[test]
 fn what_is_not_for_us() {
-    let mut bench = Bench::mapping(
+    let mut bench = ConventionBench::from_mapping(
         r#"convention = "zigbee2mqtt"
         site = "s"
         zone = "z"

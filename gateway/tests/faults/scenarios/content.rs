@@ -3,36 +3,40 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Result, ensure};
-use telemetry::Source;
+use telemetry::ReportSource;
 
-use super::{Scenario, scenario};
+use super::{FaultScenario, build_scenario};
 use crate::{
-    bench::Bench,
+    delivery_evidence,
+    fault_bench::FaultBench,
+    fault_scene::{DeviceRoute, FaultScene},
+    fleet_traffic::SERIAL,
+    gateway_process::GatewayProcess,
     mqtt::RETAIN,
-    process::Gateway,
-    scene::{Scene, Via},
-    sender::{Answer, Plan, deliver, deliver_bytes},
-    traffic::SERIAL,
-    verdict,
+    sender::{DeliveryAnswer, FleetPlan, deliver_bytes, deliver_message},
 };
 
-pub(super) fn all() -> Vec<Scenario> {
+pub(super) fn content_scenarios() -> Vec<FaultScenario> {
     vec![
-        scenario("malformed corpus, listener", async |bench| corpus(bench, Via::Listener).await),
-        scenario("malformed corpus, bridge", async |bench| corpus(bench, Via::Bridge).await),
-        scenario("broken packets", broken_packets),
-        scenario("at each limit and over it", limits),
-        scenario("retained replay", retained),
-        scenario("overlapping wildcards", overlapping),
-        scenario("clocks days off and stepping back", clocks),
-        scenario("device reboots to seq 0", async |bench| {
-            reboots(bench, "device reboots to seq 0", reboot_named).await
+        build_scenario("malformed corpus, listener", async |bench| {
+            deliver_corpus(bench, DeviceRoute::Listener).await
         }),
-        scenario("device reboots to seq 0, no boot id", async |bench| {
-            reboots(bench, "device reboots to seq 0, no boot id", reboot_unnamed).await
+        build_scenario("malformed corpus, bridge", async |bench| {
+            deliver_corpus(bench, DeviceRoute::Bridge).await
         }),
-        scenario("device reboots to seq 0 and 1970", async |bench| {
-            reboots(bench, "device reboots to seq 0 and 1970", reboot_in_1970).await
+        build_scenario("broken packets", broken_packets),
+        build_scenario("at each limit and over it", reach_limits),
+        build_scenario("retained replay", replay_retained),
+        build_scenario("overlapping wildcards", subscribe_overlapping),
+        build_scenario("clocks days off and stepping back", shift_clocks),
+        build_scenario("device reboots to seq 0", async |bench| {
+            reboot_devices(bench, "device reboots to seq 0", reboot_named).await
+        }),
+        build_scenario("device reboots to seq 0, no boot id", async |bench| {
+            reboot_devices(bench, "device reboots to seq 0, no boot id", reboot_unnamed).await
+        }),
+        build_scenario("device reboots to seq 0 and 1970", async |bench| {
+            reboot_devices(bench, "device reboots to seq 0 and 1970", reboot_in_1970).await
         }),
     ]
 }
@@ -40,11 +44,11 @@ pub(super) fn all() -> Vec<Scenario> {
 /// Every file of `corpus/<reason>/`: its first line is a topic, the rest a
 /// payload. It must become a dead letter of that reason, byte by byte; in
 /// `taken/`, a report; in `taken_but_<reason>/`, both.
-async fn corpus(bench: &Bench, via: Via) -> Result<()> {
-    let through = if via == Via::Listener { "listener" } else { "bridge" };
-    let log = bench.steady().await?;
+async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
+    let through = if via == DeviceRoute::Listener { "listener" } else { "bridge" };
+    let log = bench.start_steady().await?;
     let name = format!("malformed corpus, {through}");
-    let scene = Scene::open(bench, &name, via, Some(log.clone()), &[], None).await?;
+    let scene = FaultScene::open_scene(bench, &name, via, Some(log.clone()), &[], None).await?;
     let mut expect: BTreeMap<(String, Vec<u8>), String> = BTreeMap::new();
     let mut taken = 0;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/corpus");
@@ -55,8 +59,8 @@ async fn corpus(bench: &Bench, via: Via) -> Result<()> {
             let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or_default();
             let topic = String::from_utf8(bytes[..end].to_vec())?.replace("$SITE", &scene.site);
             let payload = &bytes[end + 1..];
-            let answer = deliver(scene.port(), &topic, payload).await?;
-            ensure!(answer == Answer::Acknowledged, "{topic}: {answer:?}");
+            let answer = deliver_message(scene.port(), &topic, payload).await?;
+            ensure!(answer == DeliveryAnswer::Acknowledged, "{topic}: {answer:?}");
             let reason = reason.to_string_lossy();
             // A number of its own that is none leaves the value beside it.
             taken += usize::from(reason.starts_with("taken"));
@@ -66,11 +70,11 @@ async fn corpus(bench: &Bench, via: Via) -> Result<()> {
             }
         }
     }
-    let fleet = scene.send(&Plan { messages: Some(20), ..Plan::default() });
+    let fleet = scene.start_fleet(&FleetPlan { messages: Some(20), ..FleetPlan::default() });
     let (site, count) = (scene.site.clone(), expect.len());
-    let traffic = fleet.finish().await;
-    scene.judge(traffic, &format!("{count} malformed, {taken} taken")).await?;
-    let found = verdict::find(&log, &site).await?;
+    let traffic = fleet.finish_fleet().await;
+    scene.check_delivery(traffic, &format!("{count} malformed, {taken} taken")).await?;
+    let found = delivery_evidence::read_site(&log, &site).await?;
     for (topic, payload, reason) in found.letters {
         let expected = expect.remove(&(topic.clone(), payload.clone()));
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(80)]).into_owned();
@@ -86,11 +90,12 @@ async fn corpus(bench: &Bench, via: Via) -> Result<()> {
 }
 
 /// What MQTT does not allow closes that one connection and no other.
-async fn broken_packets(bench: &Bench) -> Result<()> {
-    let log = bench.steady().await?;
+async fn broken_packets(bench: &FaultBench) -> Result<()> {
+    let log = bench.start_steady().await?;
     let name = "broken packets";
-    let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
-    let fleet = scene.send(&Plan::default());
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Listener, Some(log), &[], None).await?;
+    let fleet = scene.start_fleet(&FleetPlan::default());
     let long = [&[0x32, 0xff, 0xff, 0x3f][..], &"x".repeat(70_000).into_bytes()].concat();
     let cases: [(&str, &[u8]); 8] = [
         ("a reserved type", &[0xF2, 0]),
@@ -105,26 +110,28 @@ async fn broken_packets(bench: &Bench) -> Result<()> {
     for (what, packet) in cases {
         let answer = deliver_bytes(scene.port(), packet).await?;
         // Some are taken, as topics that name no device: dead letters.
-        ensure!(answer != Answer::Nothing, "{what}: neither an answer nor an end");
+        ensure!(answer != DeliveryAnswer::Nothing, "{what}: neither an answer nor an end");
     }
     // The listener waits for the rest of a topic that is longer than its packet
     // says; that connection alone is of no more use.
     let over = b"\x32\x06\x00\xf0aa\x00\x01";
     for packet in [over.to_vec(), [&over[..], &[b'a'; 500]].concat()] {
         let answer = deliver_bytes(scene.port(), &packet).await?;
-        ensure!(answer != Answer::Acknowledged, "half a topic is acknowledged");
+        ensure!(answer != DeliveryAnswer::Acknowledged, "half a topic is acknowledged");
     }
-    fleet.more(300).await;
-    let traffic = fleet.finish().await;
-    ensure!(scene.gateway.ends() == 0, "{}", scene.gateway.last_words());
+    fleet.wait_for_more(300).await;
+    let traffic = fleet.finish_fleet().await;
+    ensure!(scene.gateway.end_count() == 0, "{}", scene.gateway.log_tail());
     ensure!(traffic.reconnections == 0, "other connections were closed too");
-    scene.judge(traffic, "").await
+    scene.check_delivery(traffic, "").await
 }
 
-async fn limits(bench: &Bench) -> Result<()> {
-    let log = bench.steady().await?;
+async fn reach_limits(bench: &FaultBench) -> Result<()> {
+    let log = bench.start_steady().await?;
     let name = "at each limit and over it";
-    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Listener, Some(log.clone()), &[], None)
+            .await?;
     let topic = format!("sensors/{}/bay/probe", scene.site);
     let padded = |bytes: usize| {
         let reading = r#"{"temperature": 1}"#;
@@ -145,62 +152,69 @@ async fn limits(bench: &Bench) -> Result<()> {
     ];
     let (mut reports, mut letters) = (0, 0);
     for (payload, report, letter) in &cases {
-        let answer = deliver(scene.port(), &topic, payload.as_bytes()).await?;
-        ensure!(answer == Answer::Acknowledged, "{} bytes: {answer:?}", payload.len());
+        let answer = deliver_message(scene.port(), &topic, payload.as_bytes()).await?;
+        ensure!(answer == DeliveryAnswer::Acknowledged, "{} bytes: {answer:?}", payload.len());
         (reports, letters) = (reports + report, letters + letter);
     }
-    let answer = deliver(scene.port(), &topic, padded(262_145).as_bytes()).await?;
-    ensure!(answer == Answer::Closed, "over mqtt.packet_bytes_max: {answer:?}");
+    let answer = deliver_message(scene.port(), &topic, padded(262_145).as_bytes()).await?;
+    ensure!(answer == DeliveryAnswer::Closed, "over mqtt.packet_bytes_max: {answer:?}");
     let site = scene.site.clone();
-    let fleet = scene.send(&Plan { messages: Some(20), ..Plan::default() });
-    let traffic = fleet.finish().await;
-    scene.judge(traffic, "").await?;
-    let found = verdict::find(&log, &site).await?;
+    let fleet = scene.start_fleet(&FleetPlan { messages: Some(20), ..FleetPlan::default() });
+    let traffic = fleet.finish_fleet().await;
+    scene.check_delivery(traffic, "").await?;
+    let found = delivery_evidence::read_site(&log, &site).await?;
     let own = found.reports.iter().filter(|report| report.seq.is_none()).count();
     ensure!((own, found.letters.len()) == (reports, letters), "{own}, {}", found.letters.len());
     Ok(())
 }
 
 /// A stored last value is marked as such, and is not a new message.
-async fn retained(bench: &Bench) -> Result<()> {
+async fn replay_retained(bench: &FaultBench) -> Result<()> {
     const DEVICES: usize = 12;
-    let log = bench.steady().await?;
+    let log = bench.start_steady().await?;
     let brokers = format!("log.kafka.brokers={}", log.kafka.brokers);
     let name = "retained replay";
-    let scene = Scene::open(bench, name, Via::Bridge, Some(log.clone()), &[], None).await?;
-    let plan =
-        Plan { devices: DEVICES as u64, messages: Some(1), flags: RETAIN, ..Plan::default() };
-    let traffic = scene.send(&plan).finish().await;
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Bridge, Some(log.clone()), &[], None)
+            .await?;
+    let plan = FleetPlan {
+        devices: DEVICES as u64,
+        messages: Some(1),
+        flags: RETAIN,
+        ..FleetPlan::default()
+    };
+    let traffic = scene.start_fleet(&plan).finish_fleet().await;
     // One that never was there before: the broker gives it what it has stored.
     let (dir, port) = (tempfile::tempdir()?, format!("mqtt.port={}", scene.line.port));
     let set = ["mqtt.mode=bridge", "log.kind=kafka", "mqtt.client_id=new", &port, &brokers];
-    let mut other = Gateway::start(dir.path(), &set.map(str::to_owned), None)?;
+    let mut other = GatewayProcess::start_gateway(dir.path(), &set.map(str::to_owned), None)?;
     let has_all = async || {
-        let ledger = other.ledger().await;
+        let ledger = other.get_ledger().await;
         ledger.is_ok_and(|l| l.messages == DEVICES as u64 && l.totals.in_flight == 0)
     };
-    other.until("given the retained messages", has_all).await?;
-    other.stop().await?;
+    other.wait_until("given the retained messages", has_all).await?;
+    other.stop_gateway().await?;
     let site = scene.site.clone();
-    scene.judge(traffic, "").await?;
-    let found = verdict::find(&log, &site).await?;
+    scene.check_delivery(traffic, "").await?;
+    let found = delivery_evidence::read_site(&log, &site).await?;
     let count = |source| found.reports.iter().filter(|report| report.source == source).count();
-    let counts = (count(Source::Live), count(Source::Retained));
+    let counts = (count(ReportSource::Live), count(ReportSource::Retained));
     ensure!(counts == (DEVICES, DEVICES), "live and retained: {counts:?}");
     Ok(())
 }
 
 /// A broker may hand over a message once for each subscription that it fits.
-async fn overlapping(bench: &Bench) -> Result<()> {
-    let log = bench.steady().await?;
+async fn subscribe_overlapping(bench: &FaultBench) -> Result<()> {
+    let log = bench.start_steady().await?;
     let set = [r##"mqtt.filters=["sensors/#", "sensors/+/+/+", "#"]"##];
     let name = "overlapping wildcards";
-    let scene = Scene::open(bench, name, Via::Bridge, Some(log), &set, None).await?;
-    let fleet = scene.send(&Plan::default());
-    fleet.more(500).await;
-    let traffic = fleet.finish().await;
-    let duplicates = scene.gateway.ledger().await?.totals.duplicates;
-    scene.judge(traffic, &format!("{duplicates} readings twice from the broker")).await
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Bridge, Some(log), &set, None).await?;
+    let fleet = scene.start_fleet(&FleetPlan::default());
+    fleet.wait_for_more(500).await;
+    let traffic = fleet.finish_fleet().await;
+    let duplicates = scene.gateway.get_ledger().await?.totals.duplicates;
+    scene.check_delivery(traffic, &format!("{duplicates} readings twice from the broker")).await
 }
 
 /// Days ahead, days behind, a step back with every seventh message.
@@ -209,21 +223,23 @@ fn clock_ms(serial: u64) -> i64 {
     1_750_000_000_000 + serial as i64 * 1000 + (serial as i64 % 7 - 3) * DAY_MS
 }
 
-async fn clocks(bench: &Bench) -> Result<()> {
-    let log = bench.steady().await?;
+async fn shift_clocks(bench: &FaultBench) -> Result<()> {
+    let log = bench.start_steady().await?;
     let name = "clocks days off and stepping back";
-    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Listener, Some(log.clone()), &[], None)
+            .await?;
     let payload = |serial| {
         let ts = clock_ms(serial);
         format!(r#"{{"seq": {serial}, "boot": "b", "ts": {ts}, "{SERIAL}": {serial}}}"#)
     };
-    let fleet = scene.send(&Plan { payload, ..Plan::default() });
-    fleet.more(300).await;
-    scene.line.cut();
-    fleet.more(300).await;
+    let fleet = scene.start_fleet(&FleetPlan { payload, ..FleetPlan::default() });
+    fleet.wait_for_more(300).await;
+    scene.line.cut_connections();
+    fleet.wait_for_more(300).await;
     let site = scene.site.clone();
-    scene.finish(fleet).await?;
-    for report in verdict::find(&log, &site).await?.reports {
+    scene.finish_fleet(fleet).await?;
+    for report in delivery_evidence::read_site(&log, &site).await?.reports {
         for reading in &report.readings {
             let expect = clock_ms(reading.value as u64);
             ensure!(reading.event_ms == expect, "{} for {expect}: {report:?}", reading.event_ms);
@@ -251,12 +267,13 @@ fn reboot_in_1970(serial: u64) -> String {
     format!(r#"{{"seq": {seq}, "ts": {}, "{SERIAL}": {serial}}}"#, seq * 1000)
 }
 
-async fn reboots(bench: &Bench, name: &str, payload: fn(u64) -> String) -> Result<()> {
-    let log = bench.steady().await?;
-    let scene = Scene::open(bench, name, Via::Listener, Some(log), &[], None).await?;
-    let fleet = scene.send(&Plan { payload, ..Plan::default() });
-    fleet.more(1000).await;
-    scene.line.cut();
-    fleet.more(1000).await;
-    scene.finish(fleet).await
+async fn reboot_devices(bench: &FaultBench, name: &str, payload: fn(u64) -> String) -> Result<()> {
+    let log = bench.start_steady().await?;
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Listener, Some(log), &[], None).await?;
+    let fleet = scene.start_fleet(&FleetPlan { payload, ..FleetPlan::default() });
+    fleet.wait_for_more(1000).await;
+    scene.line.cut_connections();
+    fleet.wait_for_more(1000).await;
+    scene.finish_fleet(fleet).await
 }

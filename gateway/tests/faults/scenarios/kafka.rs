@@ -12,17 +12,17 @@ use rdkafka::{
 use telemetry::topic::READINGS;
 use tokio::time::sleep;
 
-use super::{Scenario, scenario};
+use super::{FaultScenario, build_scenario};
 use crate::{
-    bench::{Bench, Frail},
-    process::HAS_SPOOL,
-    scene::{Scene, Via},
-    sender::{Fleet, Plan},
+    fault_bench::{DisturbedKafka, FaultBench},
+    fault_scene::{DeviceRoute, FaultScene},
+    gateway_process::HAS_SPOOL,
+    sender::{DeviceFleet, FleetPlan},
 };
 
 /// What happens to Kafka, or on the way to it.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+enum KafkaFault {
     Killed,
     Frozen,
     Cut,
@@ -36,140 +36,157 @@ enum Fault {
 /// Longer than `log.spool.after_ms`, which is 2 s.
 const OUTAGE: Duration = Duration::from_secs(5);
 
-pub(super) fn all() -> Vec<Scenario> {
+pub(super) fn kafka_scenarios() -> Vec<FaultScenario> {
     let faults = [
-        (Fault::HalfOpen, "half-open"),
-        (Fault::Killed, "killed and started again"),
-        (Fault::Frozen, "frozen (SIGSTOP)"),
-        (Fault::Slow, "20 kB/s, then drained beside live"),
-        (Fault::Far, "2 s round trip"),
-        (Fault::Away, "refuses connections"),
-        (Fault::AwayAtStart, "away while the gateway starts"),
-        (Fault::Cut, "cut ten times"),
+        (KafkaFault::HalfOpen, "half-open"),
+        (KafkaFault::Killed, "killed and started again"),
+        (KafkaFault::Frozen, "frozen (SIGSTOP)"),
+        (KafkaFault::Slow, "20 kB/s, then drained beside live"),
+        (KafkaFault::Far, "2 s round trip"),
+        (KafkaFault::Away, "refuses connections"),
+        (KafkaFault::AwayAtStart, "away while the gateway starts"),
+        (KafkaFault::Cut, "cut ten times"),
     ];
-    let mut list = vec![scenario("Kafka: topic deleted", topic_deleted)];
+    let mut list = vec![build_scenario("Kafka: topic deleted", delete_topic)];
     for (fault, what) in faults {
-        for (via, through) in [(Via::Listener, "listener"), (Via::Bridge, "bridge")] {
+        for (via, through) in [(DeviceRoute::Listener, "listener"), (DeviceRoute::Bridge, "bridge")]
+        {
             // What differs is the side to the devices; once through a broker
             // for each kind of outage is enough.
-            if via == Via::Bridge && !matches!(fault, Fault::Killed | Fault::Away) {
+            if via == DeviceRoute::Bridge && !matches!(fault, KafkaFault::Killed | KafkaFault::Away)
+            {
                 continue;
             }
             let name = format!("Kafka: {what}, {through}");
             let own = name.clone();
-            let run = move |bench| async move { outage(bench, &own, via, fault).await };
-            list.push(scenario(name, run));
+            let run = move |bench| async move { run_outage(bench, &own, via, fault).await };
+            list.push(build_scenario(name, run));
         }
     }
-    list.push(scenario("Kafka: partitions added", partitions_added));
+    list.push(build_scenario("Kafka: partitions added", add_partitions));
     list
 }
 
-async fn outage(bench: &Bench, name: &str, via: Via, fault: Fault) -> Result<()> {
-    let frail = bench.frail().await?;
-    let Frail { kafka, line } = &*frail;
-    let scene = Scene::open(bench, name, via, Some(frail.settings()), &[], None).await?;
-    let fleet = scene.send(&Plan::default());
-    fleet.more(500).await;
+async fn run_outage(
+    bench: &FaultBench,
+    name: &str,
+    via: DeviceRoute,
+    fault: KafkaFault,
+) -> Result<()> {
+    let frail = bench.lock_disturbed().await?;
+    let DisturbedKafka { kafka, line } = &*frail;
+    let scene =
+        FaultScene::open_scene(bench, name, via, Some(frail.log_settings()), &[], None).await?;
+    let fleet = scene.start_fleet(&FleetPlan::default());
+    fleet.wait_for_more(500).await;
     match fault {
-        Fault::Killed => {
+        KafkaFault::Killed => {
             kafka.kill();
-            last(&fleet).await;
+            let_outage_last(&fleet).await;
             kafka.restart()?;
         }
-        Fault::Frozen => {
+        KafkaFault::Frozen => {
             kafka.freeze();
-            last(&fleet).await;
+            let_outage_last(&fleet).await;
             kafka.thaw();
         }
-        Fault::Cut => {
+        KafkaFault::Cut => {
             for _ in 0..10 {
-                line.cut();
-                fleet.more(50).await;
+                line.cut_connections();
+                fleet.wait_for_more(50).await;
             }
         }
-        Fault::Away => {
-            line.refuse();
-            last(&fleet).await;
+        KafkaFault::Away => {
+            line.refuse_connections();
+            let_outage_last(&fleet).await;
         }
-        Fault::AwayAtStart => {
-            line.refuse();
-            scene.gateway.signal(Signal::SIGKILL);
-            last(&fleet).await;
+        KafkaFault::AwayAtStart => {
+            line.refuse_connections();
+            scene.gateway.send_signal(Signal::SIGKILL);
+            let_outage_last(&fleet).await;
         }
-        Fault::HalfOpen => {
-            line.half_open();
-            last(&fleet).await;
+        KafkaFault::HalfOpen => {
+            line.hold_half_open();
+            let_outage_last(&fleet).await;
         }
-        Fault::Far => {
-            line.delay(Duration::from_secs(1));
+        KafkaFault::Far => {
+            line.delay_bytes(Duration::from_secs(1));
             sleep(OUTAGE).await;
         }
-        Fault::Slow => {
-            line.throttle(20_000);
+        KafkaFault::Slow => {
+            line.throttle_bytes(20_000);
             sleep(OUTAGE).await;
         }
     }
-    line.heal();
-    fleet.more(500).await;
-    let traffic = fleet.finish().await;
-    let ends = scene.gateway.ends();
+    line.restore_line();
+    fleet.wait_for_more(500).await;
+    let traffic = fleet.finish_fleet().await;
+    let ends = scene.gateway.end_count();
     let note = if ends == 0 { String::new() } else { format!("the gateway ended {ends} times") };
-    scene.judge(traffic, &note).await
+    scene.check_delivery(traffic, &note).await
 }
 
 /// Lets the outage last; a gateway with a spool goes on acknowledging.
-async fn last(fleet: &Fleet) {
+async fn let_outage_last(fleet: &DeviceFleet) {
     sleep(OUTAGE).await;
     if *HAS_SPOOL {
-        fleet.more(500).await;
+        fleet.wait_for_more(500).await;
     }
 }
 
 /// What was in the topic is gone, by who deleted it. What is acknowledged from
 /// then on must be in the new one.
-async fn topic_deleted(bench: &Bench) -> Result<()> {
-    let frail = bench.frail().await?;
-    let log = frail.settings();
+async fn delete_topic(bench: &FaultBench) -> Result<()> {
+    let frail = bench.lock_disturbed().await?;
+    let log = frail.log_settings();
     let name = "Kafka: topic deleted";
-    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
-    let before = scene.send(&Plan { messages: Some(50), ..Plan::default() }).finish().await;
+    let scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Listener, Some(log.clone()), &[], None)
+            .await?;
+    let before = scene
+        .start_fleet(&FleetPlan { messages: Some(50), ..FleetPlan::default() })
+        .finish_fleet()
+        .await;
     ensure!(before.violations.is_empty(), "{:?}", before.violations);
-    let deleted = admin(&log.kafka.brokers)?.delete_topics(&[READINGS], &options()).await?;
+    let deleted =
+        admin_client(&log.kafka.brokers)?.delete_topics(&[READINGS], &admin_options()).await?;
     ensure!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     // Another boot: else these would be repeats of the deleted ones.
-    let payload = |serial| crate::sender::payload(serial).replace("b1", "b2");
-    let fleet = scene.send(&Plan { payload, ..Plan::default() });
-    fleet.more(500).await;
-    let traffic = fleet.finish().await;
-    let note = format!("the gateway ended {} times", scene.gateway.ends());
-    scene.judge(traffic, &note).await
+    let payload = |serial| crate::sender::default_payload(serial).replace("b1", "b2");
+    let fleet = scene.start_fleet(&FleetPlan { payload, ..FleetPlan::default() });
+    fleet.wait_for_more(500).await;
+    let traffic = fleet.finish_fleet().await;
+    let note = format!("the gateway ended {} times", scene.gateway.end_count());
+    scene.check_delivery(traffic, &note).await
 }
 
 /// A running producer keeps to the partitions that it knows; a new one spreads
 /// over all, so a zone moves.
-async fn partitions_added(bench: &Bench) -> Result<()> {
-    let frail = bench.frail().await?;
-    let (name, log) = ("Kafka: partitions added", frail.settings());
-    let mut scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[], None).await?;
+async fn add_partitions(bench: &FaultBench) -> Result<()> {
+    let frail = bench.lock_disturbed().await?;
+    let (name, log) = ("Kafka: partitions added", frail.log_settings());
+    let mut scene =
+        FaultScene::open_scene(bench, name, DeviceRoute::Listener, Some(log.clone()), &[], None)
+            .await?;
     scene.is_ordered = false;
-    let fleet = scene.send(&Plan::default());
-    fleet.more(300).await;
+    let fleet = scene.start_fleet(&FleetPlan::default());
+    fleet.wait_for_more(300).await;
     let more = [NewPartitions::new(READINGS, 12)];
-    let added = admin(&log.kafka.brokers)?.create_partitions(&more, &options()).await?;
+    let added =
+        admin_client(&log.kafka.brokers)?.create_partitions(&more, &admin_options()).await?;
     ensure!(added.iter().all(Result::is_ok), "{added:?}");
-    fleet.more(300).await;
-    scene.gateway.signal(Signal::SIGTERM);
-    scene.gateway.ended(1).await?;
-    fleet.more(300).await;
-    scene.finish(fleet).await
+    fleet.wait_for_more(300).await;
+    scene.gateway.send_signal(Signal::SIGTERM);
+    scene.gateway.wait_until_ended(1).await?;
+    fleet.wait_for_more(300).await;
+    scene.finish_fleet(fleet).await
 }
 
-pub(super) fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+pub(super) fn admin_client(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
     let admin = ClientConfig::new().set("bootstrap.servers", brokers).create();
     admin.map_err(|error| anyhow!("no admin client: {error}"))
 }
 
-pub(super) fn options() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(crate::AGES))
+pub(super) fn admin_options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(crate::TEST_TIMEOUT))
 }

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Scenario, scenario};
+use super::{FaultScenario, build_scenario};
 use crate::{
-    bench::Bench,
-    scene::{Scene, Via},
-    sender::Plan,
+    fault_bench::FaultBench,
+    fault_scene::{DeviceRoute, FaultScene},
+    sender::FleetPlan,
 };
 
 /// The n-th time that the place is passed: amid traffic, not at its beginning.
@@ -14,33 +14,39 @@ const NTH: u32 = 400;
 /// Groups, not messages, pass the places at the disk.
 const NTH_GROUP: u32 = 20;
 
-pub(super) fn all() -> Vec<Scenario> {
+pub(super) fn kill_scenarios() -> Vec<FaultScenario> {
     let with_kafka = ["receive", "enqueue", "report", "ack"].map(|place| (place, NTH, true));
     let embedded = [("append", NTH_GROUP), ("fsync", NTH_GROUP), ("ack", NTH)];
     let embedded = embedded.map(|(place, nth)| (place, nth, false));
     let mut list = Vec::new();
-    for (via, through) in [(Via::Listener, "listener"), (Via::Bridge, "bridge")] {
+    for (via, through) in [(DeviceRoute::Listener, "listener"), (DeviceRoute::Bridge, "bridge")] {
         for (place, nth, is_kafka) in with_kafka.into_iter().chain(embedded) {
             let log = if is_kafka { "kafka" } else { "embedded" };
             let name = format!("kill -9 at {place}, {through}, {log}");
             let own = name.clone();
-            list.push(scenario(name, move |bench| async move {
-                kill(bench, &own, via, &format!("{place}:{nth}"), is_kafka).await
+            list.push(build_scenario(name, move |bench| async move {
+                kill_gateway(bench, &own, via, &format!("{place}:{nth}"), is_kafka).await
             }));
         }
     }
     list
 }
 
-async fn kill(bench: &Bench, name: &str, via: Via, place: &str, is_kafka: bool) -> Result<()> {
-    let log = if is_kafka { Some(bench.steady().await?) } else { None };
-    let scene = Scene::open(bench, name, via, log, &[], Some(place)).await?;
-    let fleet = scene.send(&Plan::default());
-    scene.gateway.ended(1).await?;
-    scene.gateway.ready().await?;
-    fleet.more(500).await;
-    let traffic = fleet.finish().await;
-    let ends = scene.gateway.ends();
-    ensure!(ends == 1, "the gateway ended {ends} times:\n{}", scene.gateway.last_words());
-    scene.judge(traffic, "").await
+async fn kill_gateway(
+    bench: &FaultBench,
+    name: &str,
+    via: DeviceRoute,
+    place: &str,
+    is_kafka: bool,
+) -> Result<()> {
+    let log = if is_kafka { Some(bench.start_steady().await?) } else { None };
+    let scene = FaultScene::open_scene(bench, name, via, log, &[], Some(place)).await?;
+    let fleet = scene.start_fleet(&FleetPlan::default());
+    scene.gateway.wait_until_ended(1).await?;
+    scene.gateway.wait_until_ready().await?;
+    fleet.wait_for_more(500).await;
+    let traffic = fleet.finish_fleet().await;
+    let ends = scene.gateway.end_count();
+    ensure!(ends == 1, "the gateway ended {ends} times:\n{}", scene.gateway.log_tail());
+    scene.check_delivery(traffic, "").await
 }

@@ -16,7 +16,7 @@ mod content;
 mod disk;
 mod kafka;
 mod kill;
-mod life;
+mod lifecycle;
 mod network;
 mod refusal;
 mod spool;
@@ -24,33 +24,44 @@ mod spool;
 use anyhow::Result;
 use futures_util::future::LocalBoxFuture;
 
-use crate::bench::Bench;
+use crate::fault_bench::FaultBench;
 
-type Run = Box<dyn FnOnce(&'static Bench) -> LocalBoxFuture<'static, Result<()>> + Send>;
+type ScenarioRun =
+    Box<dyn FnOnce(&'static FaultBench) -> LocalBoxFuture<'static, Result<()>> + Send>;
 
 /// One fault and its test.
-pub(crate) struct Scenario {
+pub(crate) struct FaultScenario {
     pub(crate) name: String,
     /// Runs only when it is asked for.
     pub(crate) is_long: bool,
-    pub(crate) run: Run,
+    pub(crate) run: ScenarioRun,
 }
 
-pub(crate) fn all() -> Vec<Scenario> {
+pub(crate) fn all_scenarios() -> Vec<FaultScenario> {
     // The slowest first, so that none of them is left for the end.
-    let lists =
-        [kafka::all(), spool::all(), network::all(), kill::all(), broker::all(), disk::all()];
-    let lists = lists.into_iter().chain([refusal::all()]);
-    lists.flatten().chain(content::all()).chain(life::all()).collect()
+    let lists = [
+        kafka::kafka_scenarios(),
+        spool::spool_scenarios(),
+        network::network_scenarios(),
+        kill::kill_scenarios(),
+        broker::broker_scenarios(),
+        disk::disk_scenarios(),
+    ];
+    let lists = lists.into_iter().chain([refusal::refusal_scenarios()]);
+    lists
+        .flatten()
+        .chain(content::content_scenarios())
+        .chain(lifecycle::lifecycle_scenarios())
+        .collect()
 }
 
-fn scenario<F>(
+fn build_scenario<F>(
     name: impl Into<String>,
-    run: impl FnOnce(&'static Bench) -> F + Send + 'static,
-) -> Scenario
+    run: impl FnOnce(&'static FaultBench) -> F + Send + 'static,
+) -> FaultScenario
 where
     F: Future<Output = Result<()>> + 'static,
 {
-    let run: Run = Box::new(move |bench| Box::pin(run(bench)));
-    Scenario { name: name.into(), is_long: false, run }
+    let run: ScenarioRun = Box::new(move |bench| Box::pin(run(bench)));
+    FaultScenario { name: name.into(), is_long: false, run }
 }

@@ -5,77 +5,83 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::time::sleep;
 
-use super::{Scenario, scenario};
+use super::{FaultScenario, build_scenario};
 use crate::{
-    bench::Bench,
-    scene::{Scene, Via},
-    sender::Plan,
+    fault_bench::FaultBench,
+    fault_scene::{DeviceRoute, FaultScene},
+    sender::FleetPlan,
 };
 
 /// A bad line.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+enum NetworkFault {
     Cut,
     HalfOpen,
     Far,
     Slow,
 }
 
-pub(super) fn all() -> Vec<Scenario> {
+pub(super) fn network_scenarios() -> Vec<FaultScenario> {
     let faults = [
-        (Fault::HalfOpen, "half-open"),
-        (Fault::Slow, "1 kB/s"),
-        (Fault::Far, "2 s round trip"),
-        (Fault::Cut, "cut ten times"),
+        (NetworkFault::HalfOpen, "half-open"),
+        (NetworkFault::Slow, "1 kB/s"),
+        (NetworkFault::Far, "2 s round trip"),
+        (NetworkFault::Cut, "cut ten times"),
     ];
     let mut list = Vec::new();
     for (fault, what) in faults {
-        for (via, who) in [(Via::Listener, "device"), (Via::Bridge, "broker")] {
+        for (via, who) in [(DeviceRoute::Listener, "device"), (DeviceRoute::Bridge, "broker")] {
             let name = format!("line to the {who}: {what}");
             let own = name.clone();
             let run = move |bench| async move { bad_line(bench, &own, via, fault).await };
-            list.push(scenario(name, run));
+            list.push(build_scenario(name, run));
         }
     }
     list
 }
 
-async fn bad_line(bench: &Bench, name: &str, via: Via, fault: Fault) -> Result<()> {
+async fn bad_line(
+    bench: &FaultBench,
+    name: &str,
+    via: DeviceRoute,
+    fault: NetworkFault,
+) -> Result<()> {
     // So that a client notices soon that nothing comes any more.
     let set = ["mqtt.keep_alive_s=2"];
-    let log = Some(bench.steady().await?);
-    let scene = Scene::open(bench, name, via, log, &set, None).await?;
-    let patience = Duration::from_secs(if matches!(fault, Fault::HalfOpen) { 2 } else { 20 });
-    let fleet = scene.send(&Plan { patience, ..Plan::default() });
-    fleet.more(300).await;
+    let log = Some(bench.start_steady().await?);
+    let scene = FaultScene::open_scene(bench, name, via, log, &set, None).await?;
+    let patience =
+        Duration::from_secs(if matches!(fault, NetworkFault::HalfOpen) { 2 } else { 20 });
+    let fleet = scene.start_fleet(&FleetPlan { patience, ..FleetPlan::default() });
+    fleet.wait_for_more(300).await;
     match fault {
-        Fault::Cut => {
+        NetworkFault::Cut => {
             for _ in 0..10 {
-                scene.line.cut();
-                fleet.more(100).await;
+                scene.line.cut_connections();
+                fleet.wait_for_more(100).await;
             }
         }
-        Fault::HalfOpen => {
-            scene.line.half_open();
+        NetworkFault::HalfOpen => {
+            scene.line.hold_half_open();
             sleep(Duration::from_secs(3)).await;
         }
-        Fault::Far => {
-            scene.line.delay(Duration::from_secs(1));
+        NetworkFault::Far => {
+            scene.line.delay_bytes(Duration::from_secs(1));
             sleep(Duration::from_secs(6)).await;
         }
-        Fault::Slow => {
-            scene.line.throttle(1000);
+        NetworkFault::Slow => {
+            scene.line.throttle_bytes(1000);
             sleep(Duration::from_secs(6)).await;
         }
     }
-    scene.line.heal();
-    fleet.more(300).await;
-    let traffic = fleet.finish().await;
-    let connections = if via == Via::Listener {
+    scene.line.restore_line();
+    fleet.wait_for_more(300).await;
+    let traffic = fleet.finish_fleet().await;
+    let connections = if via == DeviceRoute::Listener {
         traffic.reconnections
     } else {
-        u64::try_from(scene.tap.heard().connections).context("a count")?
+        u64::try_from(scene.tap.snapshot().connections).context("a count")?
     };
-    let who = if via == Via::Listener { "reconnections" } else { "connections" };
-    scene.judge(traffic, &format!("{connections} {who}")).await
+    let who = if via == DeviceRoute::Listener { "reconnections" } else { "connections" };
+    scene.check_delivery(traffic, &format!("{connections} {who}")).await
 }

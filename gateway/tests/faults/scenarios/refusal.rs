@@ -3,30 +3,31 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use eventlog::{EventLog, Positions, Record, Settings};
+use eventlog::{EventLog, EventLogConfig, PartitionOffsets, Record};
 use rdkafka::admin::{AlterConfig, ResourceSpecifier};
 use telemetry::topic::READINGS;
 
 use super::{
-    Scenario,
-    kafka::{admin, options},
-    scenario,
+    FaultScenario, build_scenario,
+    kafka::{admin_client, admin_options},
 };
 use crate::{
-    AGES,
-    bench::{Bench, blocking},
-    scene::{Scene, Via},
-    sender::Plan,
-    traffic::SERIAL,
+    TEST_TIMEOUT,
+    fault_bench::{FaultBench, run_blocking},
+    fault_scene::{DeviceRoute, FaultScene},
+    fleet_traffic::SERIAL,
+    sender::FleetPlan,
 };
 
-pub(super) fn all() -> Vec<Scenario> {
+pub(super) fn refusal_scenarios() -> Vec<FaultScenario> {
     let sizes = [("none", "700"), ("lz4", "520")].map(|(compression, bytes_max)| {
         let name = format!("Kafka refuses one device's records, their size, {compression}");
         let own = name.clone();
-        scenario(name, async move |bench| size(bench, &own, compression, bytes_max).await)
+        build_scenario(name, async move |bench| {
+            refuse_size(bench, &own, compression, bytes_max).await
+        })
     });
-    let times = scenario("Kafka refuses records, their time", time);
+    let times = build_scenario("Kafka refuses records, their time", refuse_time);
     sizes.into_iter().chain([times]).collect()
 }
 
@@ -34,7 +35,7 @@ pub(super) fn all() -> Vec<Scenario> {
 const LARGE: u64 = 10;
 
 /// A record of this device is over what the topic takes from now on.
-fn large(serial: u64) -> String {
+fn large_payload(serial: u64) -> String {
     let metrics = [
         "temperature",
         "humidity",
@@ -59,25 +60,44 @@ fn large(serial: u64) -> String {
 
 /// The limit of the topic is lowered while the gateway runs, so that it learns of it only when
 /// a whole request is refused.
-async fn size(bench: &Bench, name: &str, compression: &str, bytes_max: &str) -> Result<()> {
-    let (frail, set) = (bench.frail().await?, format!("log.kafka.compression={compression}"));
-    let log = frail.settings();
-    let scene = Scene::open(bench, name, Via::Listener, Some(log.clone()), &[&set], None).await?;
-    let others = scene.send(&Plan::default());
-    others.more(300).await;
+async fn refuse_size(
+    bench: &FaultBench,
+    name: &str,
+    compression: &str,
+    bytes_max: &str,
+) -> Result<()> {
+    let (frail, set) =
+        (bench.lock_disturbed().await?, format!("log.kafka.compression={compression}"));
+    let log = frail.log_settings();
+    let scene = FaultScene::open_scene(
+        bench,
+        name,
+        DeviceRoute::Listener,
+        Some(log.clone()),
+        &[&set],
+        None,
+    )
+    .await?;
+    let others = scene.start_fleet(&FleetPlan::default());
+    others.wait_for_more(300).await;
     set_topic(&log, READINGS, "max.message.bytes", bytes_max).await?;
     let site = format!("{}-large", scene.site);
-    let plan =
-        Plan { devices: 1, zones: 1, messages: Some(LARGE), payload: large, ..Plan::default() };
-    let one = crate::sender::Fleet::start(scene.port(), &site, &plan);
-    others.more(1_000).await;
-    let large = one.finish().await;
-    others.more(500).await;
-    scene.gateway.ready().await?;
-    let traffic = others.finish().await;
-    let is_drained = async || scene.gateway.spooled().await == 0;
-    scene.gateway.until("done with its spool", is_drained).await?;
-    let letters = scene.gateway.get("/dead-letters?limit=1000").await?;
+    let plan = FleetPlan {
+        devices: 1,
+        zones: 1,
+        messages: Some(LARGE),
+        payload: large_payload,
+        ..FleetPlan::default()
+    };
+    let one = crate::sender::DeviceFleet::start_fleet(scene.port(), &site, &plan);
+    others.wait_for_more(1_000).await;
+    let large = one.finish_fleet().await;
+    others.wait_for_more(500).await;
+    scene.gateway.wait_until_ready().await?;
+    let traffic = others.finish_fleet().await;
+    let is_drained = async || scene.gateway.spooled_count().await == 0;
+    scene.gateway.wait_until("done with its spool", is_drained).await?;
+    let letters = scene.gateway.get_json("/dead-letters?limit=1000").await?;
     let letters = letters["dead_letters"].as_array().cloned().unwrap_or_default();
     // Kafka has those of other gateways too.
     let is_own = |letter: &&serde_json::Value| {
@@ -88,27 +108,27 @@ async fn size(bench: &Bench, name: &str, compression: &str, bytes_max: &str) -> 
     set_topic(&log, READINGS, "max.message.bytes", "1048588").await?;
     ensure!(large.violations.is_empty(), "{:?}", large.violations);
     ensure!(
-        large.acknowledged().count() as u64 == LARGE,
+        large.acknowledged_keys().count() as u64 == LARGE,
         "{} of {LARGE}",
-        large.acknowledged().count()
+        large.acknowledged_keys().count()
     );
     ensure!(refused as u64 == LARGE, "{refused} of {LARGE} refused records are dead letters");
-    let totals = scene.gateway.ledger().await?.totals;
+    let totals = scene.gateway.get_ledger().await?.totals;
     ensure!(totals.dead_lettered == 12 * LARGE, "{totals:?}");
-    scene.judge(traffic, &format!("{LARGE} dead letters of the one device")).await
+    scene.check_delivery(traffic, &format!("{LARGE} dead letters of the one device")).await
 }
 
 /// Records stamped in the future, one among others and then all of them, as by a machine whose
 /// clock is ahead. They are not at fault: Kafka gets another time, readers the own one.
-async fn time(bench: &Bench) -> Result<()> {
+async fn refuse_time(bench: &FaultBench) -> Result<()> {
     const TOPIC: &str = "refusal.time";
     const HOUR_MS: i64 = 3_600_000;
-    let frail = bench.frail().await?;
+    let frail = bench.lock_disturbed().await?;
     let dir = tempfile::tempdir()?;
-    let mut settings = frail.settings();
+    let mut settings = frail.log_settings();
     settings.spool.dir = dir.path().join("spool");
     let log = EventLog::open(&settings)?;
-    let writer = log.writer(TOPIC)?;
+    let writer = log.open_writer(TOPIC)?;
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let shift_ms = |n: usize| match n {
         100 => 2 * HOUR_MS,
@@ -122,18 +142,20 @@ async fn time(bench: &Bench) -> Result<()> {
         receipts.push(writer.append(record).await?);
         if n == 50 || n == 250 {
             // What was sent before goes to Kafka directly.
-            until(|| log.spools()[TOPIC].records == 0).await?;
+            wait_until(|| log.spool_statuses()[TOPIC].records == 0).await?;
         }
     }
     for receipt in receipts {
-        tokio::time::timeout(AGES, receipt).await??;
+        tokio::time::timeout(TEST_TIMEOUT, receipt).await??;
     }
-    until(|| log.spools()[TOPIC].records == 0).await?;
-    let status = log.spools()[TOPIC].clone();
+    wait_until(|| log.spool_statuses()[TOPIC].records == 0).await?;
+    let status = log.spool_statuses()[TOPIC].clone();
     ensure!(status.refused == 0, "{status:?}");
     let opened = {
         let log = log.clone();
-        blocking(move || Ok::<_, anyhow::Error>(log.reader(TOPIC, &Positions::new())?))
+        run_blocking(move || {
+            Ok::<_, anyhow::Error>(log.open_reader(TOPIC, &PartitionOffsets::new())?)
+        })
     };
     let mut reader = opened.await?;
     let mut found: Vec<(usize, i64)> = Vec::new();
@@ -157,18 +179,19 @@ async fn time(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-async fn until(is_so: impl Fn() -> bool) -> Result<()> {
+async fn wait_until(is_so: impl Fn() -> bool) -> Result<()> {
     let wait = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    Ok(tokio::time::timeout(AGES, wait).await?)
+    Ok(tokio::time::timeout(TEST_TIMEOUT, wait).await?)
 }
 
-async fn set_topic(log: &Settings, topic: &str, key: &str, value: &str) -> Result<()> {
+async fn set_topic(log: &EventLogConfig, topic: &str, key: &str, value: &str) -> Result<()> {
     let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(key, value);
-    let changed = admin(&log.kafka.brokers)?.alter_configs([&config], &options()).await?;
+    let changed =
+        admin_client(&log.kafka.brokers)?.alter_configs([&config], &admin_options()).await?;
     ensure!(changed.iter().all(Result::is_ok), "{changed:?}");
     Ok(())
 }

@@ -2,11 +2,11 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fill::median;
+use crate::scaling::finite_median;
 
 /// Values of some days, and what was left of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Season {
+pub struct SeasonalState {
     /// Values of a day.
     period: usize,
     values: VecDeque<f64>,
@@ -24,7 +24,7 @@ const LEFT: usize = 2000;
 /// Fewer tell nothing.
 const LEFT_MIN: usize = 30;
 
-impl Season {
+impl SeasonalState {
     pub(super) fn new(period: usize) -> Self {
         Self { period, values: VecDeque::new(), left: VecDeque::new() }
     }
@@ -33,9 +33,9 @@ impl Season {
     /// same time of the last days; beyond all before, it goes on with their
     /// ratio.
     pub(super) fn push(&mut self, value: f64) -> f64 {
-        let score = self.usual().map_or(0.0, |usual| {
+        let score = self.seasonal_median().map_or(0.0, |usual| {
             let size = (value - usual).abs();
-            let score = self.rarity(size);
+            let score = self.residual_rarity(size);
             if self.left.len() == LEFT {
                 self.left.pop_front();
             }
@@ -50,15 +50,15 @@ impl Season {
     }
 
     /// The median around this time of the last days; none on the first.
-    fn usual(&self) -> Option<f64> {
+    fn seasonal_median(&self) -> Option<f64> {
         let next = self.values.len();
         let same = (1..=DAYS).map_while(|day| next.checked_sub(day * self.period));
         let around = same.flat_map(|at| at.saturating_sub(AROUND)..=at + AROUND);
         let values: Vec<f64> = around.filter_map(|at| self.values.get(at).copied()).collect();
-        (!values.is_empty()).then(|| median(values.into_iter()))
+        (!values.is_empty()).then(|| finite_median(values.into_iter()))
     }
 
-    fn rarity(&self, size: f64) -> f64 {
+    fn residual_rarity(&self, size: f64) -> f64 {
         if self.left.len() < LEFT_MIN {
             return 0.0;
         }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_is_usual_at_that_time_is_usual() {
-        let mut season = Season::new(24);
+        let mut season = SeasonalState::new(24);
         let noon = |hour: usize| (10..15).contains(&(hour % 24));
         let day = |hour: usize| if noon(hour) { 50.0 } else { (hour % 5) as f64 };
         let said: Vec<f64> = (0..241).map(|hour| season.push(day(hour))).collect();

@@ -1,13 +1,13 @@
 use std::{collections::BTreeSet, fmt::Write};
 
 use super::super::{
-    svg::{escaped, number},
-    words,
+    sentences,
+    svg::{escape_markup, format_number},
 };
-use crate::{backtest::Entry, compare::TaskResult};
+use crate::{backtest::LeaderboardEntry, compare::TaskResult};
 
 /// Headings, and what stands there when they are pointed at.
-const HEAD: [(&str, &str); 10] = [
+const HEADINGS: [(&str, &str); 10] = [
     ("model", ""),
     ("error", "on the test part"),
     ("95 %", "of the error, from blocks of times at least a horizon long"),
@@ -21,34 +21,35 @@ const HEAD: [(&str, &str); 10] = [
 ];
 
 /// The leaderboard, and what could not be in it.
-pub(super) fn write(html: &mut String, task: &TaskResult) {
-    let (quantity, metric) = (words::quantity(task), escaped(&words::metric(task)));
-    let what = words::capital(quantity);
+pub(super) fn write_leaderboard(html: &mut String, task: &TaskResult) {
+    let (quantity, metric) =
+        (sentences::quantity_name(task), escape_markup(&sentences::describe_metric(task)));
+    let what = sentences::capitalise_first(quantity);
     let _ = write!(html, "<p class='soft'>{what}: {metric}.</p><div class='wide'><table><tr>");
-    for (name, title) in HEAD {
+    for (name, title) in HEADINGS {
         let name = if name == "error" { quantity } else { name };
-        let _ = write!(html, "<th title='{}'>{name}</th>", escaped(title));
+        let _ = write!(html, "<th title='{}'>{name}</th>", escape_markup(title));
     }
     html.push_str("</tr>");
     for entry in &task.leaderboard {
-        line(html, task, entry);
+        write_row(html, task, entry);
     }
     html.push_str("</table></div>");
-    if let Some(why) = words::no_intervals(task) {
-        let _ = write!(html, "<p class='soft'>{}</p>", escaped(&why));
+    if let Some(why) = sentences::describe_missing_intervals(task) {
+        let _ = write!(html, "<p class='soft'>{}</p>", escape_markup(&why));
     }
     for (model, why) in &task.failed {
-        let (model, why) = (escaped(model), escaped(why));
+        let (model, why) = (escape_markup(model), escape_markup(why));
         let _ = write!(html, "<p class='soft'>{model} could not be fitted: {why}</p>");
     }
-    scores(html, task);
-    if let Some(thinned) = words::thinned(task) {
-        let _ = write!(html, "<p class='soft'>{}</p>", escaped(&thinned));
+    write_scores(html, task);
+    if let Some(thinned) = sentences::describe_thinning(task) {
+        let _ = write!(html, "<p class='soft'>{}</p>", escape_markup(&thinned));
     }
 }
 
 /// What else was computed of each model.
-fn scores(html: &mut String, task: &TaskResult) {
+fn write_scores(html: &mut String, task: &TaskResult) {
     let all = task.leaderboard.iter().flat_map(|entry| entry.scores.keys());
     let names: BTreeSet<&str> = all.copied().collect();
     if names.is_empty() {
@@ -59,20 +60,21 @@ fn scores(html: &mut String, task: &TaskResult) {
     );
     html.push_str("<table><tr><th>model</th>");
     for name in &names {
-        let _ = write!(html, "<th>{}</th>", escaped(&name.replace('_', " ")));
+        let _ = write!(html, "<th>{}</th>", escape_markup(&name.replace('_', " ")));
     }
     html.push_str("</tr>");
     for entry in &task.leaderboard {
-        let _ = write!(html, "<tr><td>{}</td>", escaped(&entry.model));
+        let _ = write!(html, "<tr><td>{}</td>", escape_markup(&entry.model));
         for name in &names {
-            let _ = write!(html, "<td>{}</td>", escaped(&words::score(entry, name)));
+            let _ =
+                write!(html, "<td>{}</td>", escape_markup(&sentences::format_score(entry, name)));
         }
         html.push_str("</tr>");
     }
     html.push_str("</table></div></details>");
 }
 
-fn line(html: &mut String, task: &TaskResult, entry: &Entry) {
+fn write_row(html: &mut String, task: &TaskResult, entry: &LeaderboardEntry) {
     let is_champion = task.champion.as_deref() == Some(entry.model.as_str());
     let class = match (is_champion, entry.is_baseline) {
         (true, _) => "champion",
@@ -83,30 +85,32 @@ fn line(html: &mut String, task: &TaskResult, entry: &Entry) {
         if is_so { format!("<span class='tag'>{text}</span>") } else { String::new() }
     };
     let range = |interval: Option<[f64; 2]>| {
-        interval.map_or(String::new(), |[a, b]| format!("{} – {}", number(a), number(b)))
+        interval
+            .map_or(String::new(), |[a, b]| format!("{} – {}", format_number(a), format_number(b)))
     };
     let covered = entry.coverage.map_or(String::new(), |share| {
-        let width = entry.half_width.map_or(String::new(), |half| format!(" ± {}", number(half)));
-        format!("{}{width}", words::percent(share))
+        let width =
+            entry.half_width.map_or(String::new(), |half| format!(" ± {}", format_number(half)));
+        format!("{}{width}", sentences::format_percent(share))
     });
     let latency = if entry.predict_us_p99 > 0.0 {
-        format!("{} / {}", number(entry.predict_us), number(entry.predict_us_p99))
+        format!("{} / {}", format_number(entry.predict_us), format_number(entry.predict_us_p99))
     } else {
-        number(entry.predict_us)
+        format_number(entry.predict_us)
     };
     let _ = write!(
         html,
         "<tr class='{class}'><td>{}{}{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
          <td>{covered}</td><td>{:.2}</td><td>{latency}</td><td>{}</td><td>{}</td></tr>",
-        escaped(&entry.model),
+        escape_markup(&entry.model),
         tag(is_champion, "champion"),
         tag(entry.is_baseline, "baseline"),
-        number(entry.value),
+        format_number(entry.value),
         range(entry.interval),
-        words::skill(entry.skill, entry.skill_interval),
-        escaped(&words::p(entry.test)),
+        sentences::format_skill(entry.skill, entry.skill_interval),
+        escape_markup(&sentences::format_p_value(entry.test)),
         entry.fit_s,
-        number(entry.size_bytes as f64 / 1000.0),
+        format_number(entry.size_bytes as f64 / 1000.0),
         entry.rows
     );
 }

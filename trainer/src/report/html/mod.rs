@@ -11,26 +11,26 @@ mod leaderboard;
 use std::fmt::Write;
 
 use super::{
-    svg::{Axis, Colour, Rank, Ranks, escaped},
-    words,
+    sentences,
+    svg::{PlotAxis, PlotColour, RankChart, RankRow, escape_markup},
 };
 use crate::{
-    compare::{Comparison, TaskResult},
-    folds::time,
+    compare::{ModelComparison, TaskResult},
+    folds::format_time,
 };
 
 const STYLE: &str = include_str!("style.css");
 
 /// A picture, and a sentence that says how to read it.
-pub(super) struct Figure {
+pub(super) struct ReportFigure {
     pub(super) title: String,
     pub(super) svg: String,
     pub(super) caption: String,
 }
 
-impl Figure {
-    pub(super) fn write(&self, html: &mut String) {
-        let (title, caption) = (escaped(&self.title), escaped(&self.caption));
+impl ReportFigure {
+    pub(super) fn write_html(&self, html: &mut String) {
+        let (title, caption) = (escape_markup(&self.title), escape_markup(&self.caption));
         let _ = writeln!(
             html,
             "<figure><h3>{title}</h3>{}<figcaption>{caption}</figcaption></figure>",
@@ -40,8 +40,8 @@ impl Figure {
 }
 
 /// The whole page.
-pub(super) fn page(comparison: &Comparison) -> String {
-    let run = escaped(&comparison.run_id);
+pub(super) fn html_page(comparison: &ModelComparison) -> String {
+    let run = escape_markup(&comparison.run_id);
     let mut html = format!(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
          <meta name='viewport' content='width=device-width, initial-scale=1'>\
@@ -52,38 +52,38 @@ pub(super) fn page(comparison: &Comparison) -> String {
          third. Between two parts lies an embargo of the task's horizon, so that nothing that a model \
          learnt from was known only later. <b>Skill</b> is the share of the best baseline's error that a \
          model avoids: 0 is no better, 1 is perfect.</p>",
-        time(comparison.run.started_ms),
+        format_time(comparison.run.started_ms),
         comparison.run.seed,
         comparison.run.took_s,
     );
-    summary(&mut html, comparison);
+    write_summary(&mut html, comparison);
     for task in &comparison.tasks {
-        section(&mut html, task);
+        write_task(&mut html, task);
     }
     html.push_str("</body></html>\n");
     html
 }
 
 /// One line a task, and their skills in one picture.
-fn summary(html: &mut String, comparison: &Comparison) {
+fn write_summary(html: &mut String, comparison: &ModelComparison) {
     if comparison.tasks.len() > 1 {
         html.push_str("<nav>");
         for task in &comparison.tasks {
-            let name = escaped(&task.task);
+            let name = escape_markup(&task.task);
             let _ = write!(html, "<a href='#{name}'>{name}</a>");
         }
         html.push_str("</nav>");
     }
-    let rows: Vec<Rank> = comparison
+    let rows: Vec<RankRow> = comparison
         .tasks
         .iter()
         .filter_map(|task| {
             let entry = task.champion_entry()?;
-            Some(Rank {
+            Some(RankRow {
                 name: task.task.clone(),
                 value: entry.skill,
                 interval: entry.skill_interval,
-                colour: if entry.is_baseline { Colour::Baseline } else { Colour::Model },
+                colour: if entry.is_baseline { PlotColour::Baseline } else { PlotColour::Model },
                 bars: Vec::new(),
             })
         })
@@ -91,71 +91,80 @@ fn summary(html: &mut String, comparison: &Comparison) {
     if rows.len() > 1 {
         let ends = rows.iter().flat_map(|row| row.interval.unwrap_or([row.value; 2]));
         let ends: Vec<f64> = ends.chain([0.0, 1.0]).map(|end| end.max(-1.0)).collect();
-        let ranks = Ranks {
+        let ranks = RankChart {
             title: "skill of each task's champion".to_owned(),
-            axis: Axis::linear("skill against the best baseline", ends),
+            axis: PlotAxis::new_linear("skill against the best baseline", ends),
             rows,
             guide: Some(0.0),
-            legend: vec![(Colour::Model, "model".into()), (Colour::Baseline, "baseline".into())],
+            legend: vec![
+                (PlotColour::Model, "model".into()),
+                (PlotColour::Baseline, "baseline".into()),
+            ],
         };
         html.push_str("<div class='figures'>");
-        Figure {
+        ReportFigure {
             title: "Skill of each task's champion".to_owned(),
-            svg: ranks.svg(),
+            svg: ranks.to_svg(),
             caption:
                 "Right of the dashed line the champion beats the best baseline; where its line \
                       (95 %) crosses it, that is not sure."
                     .to_owned(),
         }
-        .write(html);
+        .write_html(html);
         html.push_str("</div>");
     }
     html.push_str("<ul>");
     for task in &comparison.tasks {
-        let (name, verdict) = (escaped(&task.task), escaped(&words::verdict(task)));
+        let (name, verdict) =
+            (escape_markup(&task.task), escape_markup(&sentences::task_verdict(task)));
         let _ = write!(html, "<li><b>{name}</b>: {verdict}</li>");
     }
     html.push_str("</ul>");
 }
 
-fn section(html: &mut String, task: &TaskResult) {
-    let (name, title) = (escaped(&task.task), escaped(&task.title));
+fn write_task(html: &mut String, task: &TaskResult) {
+    let (name, title) = (escape_markup(&task.task), escape_markup(&task.title));
     let _ = write!(html, "\n<h2 id='{name}'>{name}: {title}</h2>");
-    let _ = write!(html, "<p class='verdict'>{}</p>", escaped(&words::verdict(task)));
+    let _ =
+        write!(html, "<p class='verdict'>{}</p>", escape_markup(&sentences::task_verdict(task)));
     if task.not_applicable.is_some() {
         return;
     }
     if let Some(leakage) = &task.leakage {
         let class = if leakage.warnings.is_empty() { "soft" } else { "warn" };
-        let text = escaped(&words::leakage_verdict(leakage));
+        let text = escape_markup(&sentences::leakage_verdict(leakage));
         let _ = write!(html, "<p class='{class}'>Leakage self-test: {text}</p>");
     }
     if let Some(relevance) = &task.relevance {
-        let answer = escaped(&relevance.answer);
+        let answer = escape_markup(&relevance.answer);
         let _ = write!(html, "<p>What long-term data are worth: {answer}</p>");
     }
     if let Some(decision) = &task.offered {
-        let _ = write!(html, "<p class='soft'>{}</p>", escaped(&words::decision(decision)));
+        let _ = write!(
+            html,
+            "<p class='soft'>{}</p>",
+            escape_markup(&sentences::describe_decision(decision))
+        );
     }
-    leaderboard::write(html, task);
+    leaderboard::write_leaderboard(html, task);
     html.push_str("<div class='figures'>\n");
-    figures::of(task).iter().for_each(|figure| figure.write(html));
+    figures::task_figures(task).iter().for_each(|figure| figure.write_html(html));
     html.push_str("</div>");
-    facts(html, task);
+    write_facts(html, task);
 }
 
 /// What was compared, for those who want to do it again.
-fn facts(html: &mut String, task: &TaskResult) {
+fn write_facts(html: &mut String, task: &TaskResult) {
     let facts = &task.facts;
     if facts.folds.is_empty() {
         return;
     }
     html.push_str("<details><summary>What was compared</summary><dl>");
     let mut line = |what: &str, value: String| {
-        let _ = write!(html, "<dt>{what}</dt><dd>{}</dd>", escaped(&value));
+        let _ = write!(html, "<dt>{what}</dt><dd>{}</dd>", escape_markup(&value));
     };
     for (number, fold) in facts.folds.iter().enumerate() {
-        let span = |(from, to): (i64, i64)| format!("{} – {}", time(from), time(to));
+        let span = |(from, to): (i64, i64)| format!("{} – {}", format_time(from), format_time(to));
         let which =
             if facts.folds.len() > 1 { format!(", fold {}", number + 1) } else { String::new() };
         line(

@@ -10,14 +10,14 @@
 
 mod axis;
 mod plot;
-mod ranks;
+mod rank_chart;
 
-pub(crate) use axis::{Axis, number};
-pub(crate) use plot::{Colour, Plot};
-pub(crate) use ranks::{Rank, Ranks};
+pub(crate) use axis::{PlotAxis, format_number};
+pub(crate) use plot::{PlotColour, SvgPlot};
+pub(crate) use rank_chart::{RankChart, RankRow};
 
 /// Text as it stands in HTML and SVG, attributes included.
-pub(crate) fn escaped(text: &str) -> String {
+pub(crate) fn escape_markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -36,7 +36,7 @@ pub(crate) fn escaped(text: &str) -> String {
 mod tests {
     #[test]
     fn names_cannot_become_markup() {
-        let check = |text: &str, expect: &str| assert_eq!(super::escaped(text), expect);
+        let check = |text: &str, expect: &str| assert_eq!(super::escape_markup(text), expect);
         check("a & b", "a &amp; b");
         check("<script>'\"", "&lt;script&gt;&#39;&quot;");
         check("°C · min", "°C · min");

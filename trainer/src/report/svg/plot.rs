@@ -1,29 +1,29 @@
 use std::fmt::Write;
 
-use super::{Axis, escaped};
+use super::{PlotAxis, escape_markup};
 
 /// Which thing a mark stands for; the page's style says how it looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Colour {
+pub(crate) enum PlotColour {
     /// The model that the picture is about.
     Model,
     /// The best baseline.
     Baseline,
     /// What really came.
-    Truth,
+    Actual,
     /// What should not be.
     Warning,
     /// Everything else.
     Quiet,
 }
 
-impl Colour {
+impl PlotColour {
     /// Its class in the page's style.
-    pub(crate) fn class(self) -> &'static str {
+    pub(crate) fn css_class(self) -> &'static str {
         match self {
             Self::Model => "c-model",
             Self::Baseline => "c-base",
-            Self::Truth => "c-truth",
+            Self::Actual => "c-truth",
             Self::Warning => "c-warn",
             Self::Quiet => "c-quiet",
         }
@@ -41,12 +41,12 @@ const BOTTOM: f64 = 46.0;
 pub(super) const CHAR_WIDTH: f64 = 6.6;
 
 /// Two axes and what is drawn between them.
-pub(crate) struct Plot {
+pub(crate) struct SvgPlot {
     title: String,
-    x: Axis,
-    y: Axis,
+    x: PlotAxis,
+    y: PlotAxis,
     marks: String,
-    legend: Vec<(Colour, String)>,
+    legend: Vec<(PlotColour, String)>,
     /// Left, right and base line of names that are written.
     names: Vec<(f64, f64, f64)>,
 }
@@ -54,34 +54,41 @@ pub(crate) struct Plot {
 /// Names' base lines are at least this far apart where they would overlap.
 const LINE_HEIGHT: f64 = 12.0;
 
-impl Plot {
+impl SvgPlot {
     /// An empty picture; the title is for those who cannot see it.
-    pub(crate) fn new(title: impl Into<String>, x: Axis, y: Axis) -> Self {
+    pub(crate) fn new(title: impl Into<String>, x: PlotAxis, y: PlotAxis) -> Self {
         let (marks, legend, names) = (String::new(), Vec::new(), Vec::new());
         Self { title: title.into(), x, y, marks, legend, names }
     }
 
-    fn at(&self, x: f64, y: f64) -> (f64, f64) {
+    fn to_pixels(&self, x: f64, y: f64) -> (f64, f64) {
         let width = WIDTH - LEFT - RIGHT;
         let height = HEIGHT - TOP - BOTTOM;
-        (LEFT + width * self.x.place(x), TOP + height * (1.0 - self.y.place(y)))
+        (
+            LEFT + width * self.x.relative_position(x),
+            TOP + height * (1.0 - self.y.relative_position(y)),
+        )
     }
 
     /// What a colour stands for.
-    pub(crate) fn legend(&mut self, colour: Colour, text: impl Into<String>) {
+    pub(crate) fn add_legend(&mut self, colour: PlotColour, text: impl Into<String>) {
         self.legend.push((colour, text.into()));
     }
 
     /// A line through points in their order; it breaks where one is not finite.
-    pub(crate) fn line(&mut self, colour: Colour, points: impl IntoIterator<Item = (f64, f64)>) {
-        let _ = write!(self.marks, "<path class='line {}' d='", colour.class());
+    pub(crate) fn add_line(
+        &mut self,
+        colour: PlotColour,
+        points: impl IntoIterator<Item = (f64, f64)>,
+    ) {
+        let _ = write!(self.marks, "<path class='line {}' d='", colour.css_class());
         let mut pen = 'M';
         for (x, y) in points {
             if !(x.is_finite() && y.is_finite()) {
                 pen = 'M';
                 continue;
             }
-            let (x, y) = self.at(x, y);
+            let (x, y) = self.to_pixels(x, y);
             let _ = write!(self.marks, "{pen}{x:.1} {y:.1}");
             pen = 'L';
         }
@@ -89,12 +96,12 @@ impl Plot {
     }
 
     /// The area between two lines over the same x.
-    pub(crate) fn band(&mut self, colour: Colour, points: &[(f64, f64, f64)]) {
-        let _ = write!(self.marks, "<path class='band {}' d='", colour.class());
+    pub(crate) fn add_band(&mut self, colour: PlotColour, points: &[(f64, f64, f64)]) {
+        let _ = write!(self.marks, "<path class='band {}' d='", colour.css_class());
         let lower = points.iter().map(|(x, low, _)| (*x, *low));
         let upper = points.iter().rev().map(|(x, _, high)| (*x, *high));
         for (i, (x, y)) in lower.chain(upper).enumerate() {
-            let (x, y) = self.at(x, y);
+            let (x, y) = self.to_pixels(x, y);
             let pen = if i == 0 { 'M' } else { 'L' };
             let _ = write!(self.marks, "{pen}{x:.1} {y:.1}");
         }
@@ -102,11 +109,15 @@ impl Plot {
     }
 
     /// A cloud of small points.
-    pub(crate) fn cloud(&mut self, colour: Colour, points: impl IntoIterator<Item = (f64, f64)>) {
-        let _ = write!(self.marks, "<path class='cloud {}' d='", colour.class());
+    pub(crate) fn add_cloud(
+        &mut self,
+        colour: PlotColour,
+        points: impl IntoIterator<Item = (f64, f64)>,
+    ) {
+        let _ = write!(self.marks, "<path class='cloud {}' d='", colour.css_class());
         for (x, y) in points {
             if x.is_finite() && y.is_finite() {
-                let (x, y) = self.at(x, y);
+                let (x, y) = self.to_pixels(x, y);
                 // A line without length, whose round ends are the point.
                 let _ = write!(self.marks, "M{x:.1} {y:.1}h0");
             }
@@ -116,13 +127,19 @@ impl Plot {
 
     /// A point that can be pointed at, with its name above or below it, where that is
     /// wanted and hides no other.
-    pub(crate) fn point(&mut self, colour: Colour, (x, y): (f64, f64), name: &str, is_named: bool) {
-        let (px, py) = self.at(x, y);
-        let text = escaped(name);
+    pub(crate) fn add_point(
+        &mut self,
+        colour: PlotColour,
+        (x, y): (f64, f64),
+        name: &str,
+        is_named: bool,
+    ) {
+        let (px, py) = self.to_pixels(x, y);
+        let text = escape_markup(name);
         let _ = write!(
             self.marks,
             "<circle class='{}' cx='{px:.1}' cy='{py:.1}' r='4'><title>{text}</title></circle>",
-            colour.class()
+            colour.css_class()
         );
         if !is_named {
             return;
@@ -145,20 +162,25 @@ impl Plot {
     }
 
     /// The area over [`from`, `to`] and between two heights.
-    pub(crate) fn area(&mut self, colour: Colour, (from, to): (f64, f64), (low, high): (f64, f64)) {
-        let ((left, top), (right, bottom)) = (self.at(from, high), self.at(to, low));
+    pub(crate) fn add_area(
+        &mut self,
+        colour: PlotColour,
+        (from, to): (f64, f64),
+        (low, high): (f64, f64),
+    ) {
+        let ((left, top), (right, bottom)) = (self.to_pixels(from, high), self.to_pixels(to, low));
         let _ = write!(
             self.marks,
             "<rect class='{}' x='{left:.1}' y='{top:.1}' width='{:.1}' height='{:.1}'/>",
-            colour.class(),
+            colour.css_class(),
             (right - left).max(0.5),
             bottom - top
         );
     }
 
     /// A dashed line from (x, y) to (x, y).
-    pub(crate) fn guide(&mut self, from: (f64, f64), to: (f64, f64)) {
-        let ((x1, y1), (x2, y2)) = (self.at(from.0, from.1), self.at(to.0, to.1));
+    pub(crate) fn add_guide(&mut self, from: (f64, f64), to: (f64, f64)) {
+        let ((x1, y1), (x2, y2)) = (self.to_pixels(from.0, from.1), self.to_pixels(to.0, to.1));
         let _ = write!(
             self.marks,
             "<line class='guide' x1='{x1:.1}' y1='{y1:.1}' x2='{x2:.1}' y2='{y2:.1}'/>"
@@ -166,8 +188,8 @@ impl Plot {
     }
 
     /// The whole picture.
-    pub(crate) fn svg(&self) -> String {
-        let title = escaped(&self.title);
+    pub(crate) fn to_svg(&self) -> String {
+        let title = escape_markup(&self.title);
         let mut svg = format!(
             "<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='{title}'><title>{title}</title>"
         );
@@ -204,19 +226,19 @@ impl Plot {
             self.marks,
             f64::midpoint(LEFT, right),
             HEIGHT - 8.0,
-            escaped(&self.x.label),
+            escape_markup(&self.x.label),
             f64::midpoint(TOP, bottom),
             f64::midpoint(TOP, bottom),
-            escaped(&self.y.label)
+            escape_markup(&self.y.label)
         );
-        svg.push_str(&legend(&self.legend, LEFT));
+        svg.push_str(&legend_svg(&self.legend, LEFT));
         svg.push_str("</svg>");
         svg
     }
 }
 
 /// Colours and what they stand for, in one line at the top.
-pub(super) fn legend(entries: &[(Colour, String)], left: f64) -> String {
+pub(super) fn legend_svg(entries: &[(PlotColour, String)], left: f64) -> String {
     let mut svg = String::new();
     let mut x = left;
     for (colour, text) in entries {
@@ -224,9 +246,9 @@ pub(super) fn legend(entries: &[(Colour, String)], left: f64) -> String {
             svg,
             "<rect class='{}' x='{x:.1}' y='7' width='10' height='10' rx='2'/>\
              <text x='{:.1}' y='16'>{}</text>",
-            colour.class(),
+            colour.css_class(),
             x + 14.0,
-            escaped(text)
+            escape_markup(text)
         );
         x += 26.0 + CHAR_WIDTH * text.chars().count() as f64;
     }
@@ -239,10 +261,10 @@ mod tests {
 
     #[test]
     fn lines_break_where_nothing_is_known_and_marks_stay_inside() {
-        let axis = || Axis::fixed("a < b", 0.0, 1.0);
-        let mut plot = Plot::new("t", axis(), axis());
-        plot.line(Colour::Model, [(0.0, 0.0), (0.5, f64::NAN), (0.5, 7.0), (1.0, 1.0)]);
-        let svg = plot.svg();
+        let axis = || PlotAxis::new_fixed("a < b", 0.0, 1.0);
+        let mut plot = SvgPlot::new("t", axis(), axis());
+        plot.add_line(PlotColour::Model, [(0.0, 0.0), (0.5, f64::NAN), (0.5, 7.0), (1.0, 1.0)]);
+        let svg = plot.to_svg();
         assert!(svg.contains("d='M62.0 224.0M225.0 26.0L388.0 26.0'"), "{svg}");
         assert!(svg.contains("a &lt; b") && !svg.contains("NaN"), "{svg}");
     }

@@ -13,14 +13,14 @@ use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::{
-    Refusal, ready,
+    InferenceError, ready_champion,
     schema::{InferAnswer, InferError, InferRequest},
     tensor::{InferenceRequest, ROWS_MAX},
 };
 use crate::{
     backtest,
     serve::{Champion, Trainer},
-    tasks::{self, Task},
+    tasks::{self, PredictionTask},
 };
 
 /// Names of outputs.
@@ -31,15 +31,15 @@ const HIGH: &str = "high";
 /// How many of the body's bytes are JSON, where binary data follow.
 const JSON_BYTES: &str = "inference-header-content-length";
 
-fn task_of(champion: &Champion) -> Option<Box<dyn Task>> {
-    tasks::all().into_iter().find(|task| task.about().name == champion.artifact.card.task)
+fn champion_task(champion: &Champion) -> Option<Box<dyn PredictionTask>> {
+    tasks::all_tasks().into_iter().find(|task| task.spec().name == champion.artifact.card.task)
 }
 
 /// The inputs of a model: those of its schema, and the level that a predicted
 /// change is added to.
 pub(super) fn input_names(champion: &Champion) -> Vec<String> {
     let mut names = champion.artifact.card.schema.features.clone();
-    let anchor = task_of(champion).and_then(|task| task.about().anchor);
+    let anchor = champion_task(champion).and_then(|task| task.spec().reference);
     if let Some(anchor) = anchor.filter(|anchor| !names.iter().any(|name| name == anchor)) {
         names.push(anchor.to_owned());
     }
@@ -58,8 +58,8 @@ pub(super) fn output_names(champion: &Champion) -> Vec<&'static str> {
 }
 
 fn half_width(champion: &Champion) -> Option<f64> {
-    task_of(champion)?;
-    champion.serving::<backtest::Serving>().ok()?.half_width
+    champion_task(champion)?;
+    champion.serving_facts::<backtest::RegressionServing>().ok()?.half_width
 }
 
 /// Predictions for rows of inputs.
@@ -72,9 +72,9 @@ pub(super) async fn infer(
     Path(model): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refusal> {
-    let champion = ready(&trainer, &model, None)?;
-    answer(&champion, &headers, &body)
+) -> Result<Response, InferenceError> {
+    let champion = ready_champion(&trainer, &model, None)?;
+    answer_request(&champion, &headers, &body)
 }
 
 /// The same of one version.
@@ -89,45 +89,54 @@ pub(super) async fn infer_version(
     Path((model, version)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Refusal> {
-    let champion = ready(&trainer, &model, Some(&version))?;
-    answer(&champion, &headers, &body)
+) -> Result<Response, InferenceError> {
+    let champion = ready_champion(&trainer, &model, Some(&version))?;
+    answer_request(&champion, &headers, &body)
 }
 
-fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
+fn answer_request(
+    champion: &Champion,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, InferenceError> {
     let json_bytes = headers.get(JSON_BYTES).map(|value| {
         let number = value.to_str().ok().and_then(|text| text.parse().ok());
-        number.ok_or_else(|| Refusal::bad(format!("the header {JSON_BYTES} is no number")))
+        number.ok_or_else(|| {
+            InferenceError::bad_request(format!("the header {JSON_BYTES} is no number"))
+        })
     });
-    let (request, inputs) = InferenceRequest::read(body, json_bytes.transpose()?)?;
+    let (request, inputs) = InferenceRequest::parse_body(body, json_bytes.transpose()?)?;
     let rows = inputs.first().map_or(0, |(_, values)| values.len());
     let names = input_names(champion);
     let by_name: HashMap<&str, &[f64]> =
         inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice())).collect();
     if let Some(name) = by_name.keys().find(|name| !names.iter().any(|own| own == *name)) {
-        return Err(Refusal::bad(format!("there is no input `{name}`")));
+        return Err(InferenceError::bad_request(format!("there is no input `{name}`")));
     }
     if let Some((name, values)) = inputs.iter().find(|(_, values)| values.len() != rows) {
         let found = values.len();
-        return Err(Refusal::bad(format!("input `{name}` has {found} rows, others {rows}")));
+        return Err(InferenceError::bad_request(format!(
+            "input `{name}` has {found} rows, others {rows}"
+        )));
     }
     let column = |name: &String| {
-        let missing = || Refusal::bad(format!("input `{name}` is missing"));
+        let missing = || InferenceError::bad_request(format!("input `{name}` is missing"));
         by_name.get(name.as_str()).copied().ok_or_else(missing)
     };
-    let columns = names.iter().map(column).collect::<Result<Vec<&[f64]>, Refusal>>()?;
+    let columns = names.iter().map(column).collect::<Result<Vec<&[f64]>, InferenceError>>()?;
     let width = champion.artifact.card.schema.features.len();
     debug_assert!(rows <= ROWS_MAX);
     let x = Array2::from_shape_fn((rows, width), |(row, column)| columns[column][row]);
 
-    let task = task_of(champion);
-    let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.about().bounds);
-    let about = task.as_ref().map(|task| task.about());
-    let anchor = about.and_then(|about| about.anchor).and_then(|name| by_name.get(name).copied());
+    let task = champion_task(champion);
+    let (low, high) = task.as_ref().map_or((0.0, f64::INFINITY), |task| task.spec().bounds);
+    let about = task.as_ref().map(|task| task.spec());
+    let anchor =
+        about.and_then(|about| about.reference).and_then(|name| by_name.get(name).copied());
     let predictor = &champion.artifact.predictor;
     let level = |row: usize, said: f64| {
         let anchor = anchor.map_or(0.0, |anchor| anchor[row]);
-        about.map_or(said.clamp(low, high), |about| about.level(said, anchor))
+        about.map_or(said.clamp(low, high), |about| about.to_level(said, anchor))
     };
     let levels: Vec<f64> = predictor
         .predict(x.view())
@@ -139,10 +148,10 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Respo
     let shifted = |by: f64| levels.iter().map(|level| (level + by).clamp(low, high)).collect();
 
     let is_wanted =
-        |name: &str| request.wants_all() || request.wanted().any(|wanted| wanted == name);
+        |name: &str| request.wants_all() || request.wanted_outputs().any(|wanted| wanted == name);
     let available = output_names(champion);
-    if let Some(unknown) = request.wanted().find(|wanted| !available.contains(wanted)) {
-        return Err(Refusal::bad(format!("there is no output `{unknown}`")));
+    if let Some(unknown) = request.wanted_outputs().find(|wanted| !available.contains(wanted)) {
+        return Err(InferenceError::bad_request(format!("there is no output `{unknown}`")));
     }
     let mut binary: Vec<u8> = Vec::new();
     let outputs: Vec<Value> = available
@@ -153,13 +162,13 @@ fn answer(champion: &Champion, headers: &HeaderMap, body: &[u8]) -> Result<Respo
                 LOW => (json!([rows]), shifted(-half)),
                 HIGH => (json!([rows]), shifted(half)),
                 PROBABILITIES => {
-                    let all = predictor.probabilities(x.view()).unwrap_or_default();
+                    let all = predictor.predict_probabilities(x.view()).unwrap_or_default();
                     (json!([rows, all.ncols()]), all.iter().copied().collect())
                 }
                 _ => (json!([rows]), levels.clone()),
             };
             let mut output = json!({ "name": name, "datatype": "FP64", "shape": shape });
-            if request.is_binary(name) {
+            if request.wants_binary(name) {
                 output["parameters"] = json!({ "binary_data_size": 8 * data.len() });
                 binary.extend(data.iter().flat_map(|value| value.to_le_bytes()));
             } else {

@@ -33,7 +33,7 @@ use crate::{
     tasks,
 };
 
-pub(super) fn paths() -> OpenApiRouter<Trainer> {
+pub(super) fn inference_routes() -> OpenApiRouter<Trainer> {
     OpenApiRouter::new()
         .routes(routes!(server))
         .routes(routes!(live))
@@ -49,15 +49,15 @@ pub(super) fn paths() -> OpenApiRouter<Trainer> {
 
 /// An error as the protocol has it.
 #[derive(Debug)]
-struct Refusal(StatusCode, String);
+struct InferenceError(StatusCode, String);
 
-impl Refusal {
-    fn bad(what: impl Into<String>) -> Self {
+impl InferenceError {
+    fn bad_request(what: impl Into<String>) -> Self {
         Self(StatusCode::BAD_REQUEST, what.into())
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for InferenceError {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
     }
@@ -91,24 +91,28 @@ async fn health(State(trainer): State<Trainer>) -> Response {
 }
 
 /// The champion of a model, or of that version of it.
-fn ready(trainer: &Trainer, model: &str, version: Option<&str>) -> Result<Arc<Champion>, Refusal> {
+fn ready_champion(
+    trainer: &Trainer,
+    model: &str,
+    version: Option<&str>,
+) -> Result<Arc<Champion>, InferenceError> {
     if !tasks::NAMES.contains(&model) {
         let known = tasks::NAMES.join(", ");
         let what = format!("there is no model `{model}`: the models are {known}");
-        return Err(Refusal(StatusCode::NOT_FOUND, what));
+        return Err(InferenceError(StatusCode::NOT_FOUND, what));
     }
     let champion = trainer.champion(model).ok_or_else(|| {
         let why = trainer
-            .not_applicable(model)
+            .not_applicable_reason(model)
             .map_or_else(|| "`trainer compare` trains one".to_owned(), |own| own.why);
         let what = format!("model `{model}` is not ready: {why}");
-        Refusal(StatusCode::SERVICE_UNAVAILABLE, what)
+        InferenceError(StatusCode::SERVICE_UNAVAILABLE, what)
     })?;
     match version.filter(|version| *version != champion.version.to_string()) {
         Some(other) => {
             let own = champion.version;
             let what = format!("version {other} of `{model}` is not ready: version {own} is");
-            Err(Refusal(StatusCode::NOT_FOUND, what))
+            Err(InferenceError(StatusCode::NOT_FOUND, what))
         }
         None => Ok(champion),
     }
@@ -121,8 +125,8 @@ fn ready(trainer: &Trainer, model: &str, version: Option<&str>) -> Result<Arc<Ch
 async fn model(
     State(trainer): State<Trainer>,
     Path(model): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    ready(&trainer, &model, None).map(|champion| Json(metadata(&champion)))
+) -> Result<Json<Value>, InferenceError> {
+    ready_champion(&trainer, &model, None).map(|champion| Json(model_metadata(&champion)))
 }
 
 /// The same of one version.
@@ -133,8 +137,8 @@ async fn model(
 async fn version(
     State(trainer): State<Trainer>,
     Path((model, version)): Path<(String, String)>,
-) -> Result<Json<Value>, Refusal> {
-    ready(&trainer, &model, Some(&version)).map(|champion| Json(metadata(&champion)))
+) -> Result<Json<Value>, InferenceError> {
+    ready_champion(&trainer, &model, Some(&version)).map(|champion| Json(model_metadata(&champion)))
 }
 
 /// Whether a model is ready.
@@ -144,8 +148,8 @@ async fn version(
 async fn model_ready(
     State(trainer): State<Trainer>,
     Path(model): Path<String>,
-) -> Result<Json<Value>, Refusal> {
-    ready(&trainer, &model, None).map(|_| Json(json!({ "name": model, "ready": true })))
+) -> Result<Json<Value>, InferenceError> {
+    ready_champion(&trainer, &model, None).map(|_| Json(json!({ "name": model, "ready": true })))
 }
 
 /// The same of one version.
@@ -156,12 +160,12 @@ async fn model_ready(
 async fn version_ready(
     State(trainer): State<Trainer>,
     Path((model, version)): Path<(String, String)>,
-) -> Result<Json<Value>, Refusal> {
-    let ready = ready(&trainer, &model, Some(&version));
+) -> Result<Json<Value>, InferenceError> {
+    let ready = ready_champion(&trainer, &model, Some(&version));
     ready.map(|_| Json(json!({ "name": model, "ready": true })))
 }
 
-fn metadata(champion: &Champion) -> Value {
+fn model_metadata(champion: &Champion) -> Value {
     let card = &champion.artifact.card;
     let tensor =
         |name: &str, shape: Value| json!({ "name": name, "datatype": "FP64", "shape": shape });
@@ -203,8 +207,8 @@ async fn index(State(trainer): State<Trainer>) -> Json<Value> {
             "name": name,
             "state": "UNAVAILABLE",
             "reason": trainer
-                .refusal(name)
-                .or_else(|| Some(trainer.not_applicable(name)?.why))
+                .refusal_reason(name)
+                .or_else(|| Some(trainer.not_applicable_reason(name)?.why))
                 .unwrap_or_else(|| "no champion yet".to_owned()),
         }),
     });

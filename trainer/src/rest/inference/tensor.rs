@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Refusal;
+use super::InferenceError;
 
 /// Rows of a request.
 pub(super) const ROWS_MAX: usize = 10_000;
@@ -17,26 +17,26 @@ pub(super) const ROWS_MAX: usize = 10_000;
 pub(super) struct InferenceRequest {
     pub(super) id: Option<String>,
     pub(super) inputs: Vec<InputTensor>,
-    outputs: Option<Vec<WantedOutput>>,
-    parameters: Option<RequestParameters>,
+    outputs: Option<Vec<RequestedOutput>>,
+    parameters: Option<InferenceRequestParameters>,
 }
 
 /// Parameters of a request.
 #[derive(Debug, Default, Deserialize)]
-struct RequestParameters {
+struct InferenceRequestParameters {
     /// Every output in Triton's binary form.
     binary_data_output: Option<bool>,
 }
 
 /// An output that is wanted.
 #[derive(Debug, Deserialize)]
-struct WantedOutput {
+struct RequestedOutput {
     name: String,
-    parameters: Option<OutputParameters>,
+    parameters: Option<RequestedOutputParameters>,
 }
 
 #[derive(Debug, Deserialize)]
-struct OutputParameters {
+struct RequestedOutputParameters {
     binary_data: Option<bool>,
 }
 
@@ -46,12 +46,12 @@ pub(super) struct InputTensor {
     name: String,
     shape: Vec<usize>,
     datatype: String,
-    parameters: Option<InputParameters>,
+    parameters: Option<InputTensorParameters>,
     data: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
-struct InputParameters {
+struct InputTensorParameters {
     binary_data_size: Option<usize>,
 }
 
@@ -67,32 +67,36 @@ enum NumberType {
 impl InferenceRequest {
     /// Reads a body, whose first `json_bytes` are JSON; all of it where there
     /// is no such number. Gives each input's name and numbers.
-    pub(super) fn read(
+    pub(super) fn parse_body(
         body: &[u8],
         json_bytes: Option<usize>,
-    ) -> Result<(Self, Vec<(String, Vec<f64>)>), Refusal> {
-        let (json, mut binary) = body
-            .split_at_checked(json_bytes.unwrap_or(body.len()))
-            .ok_or_else(|| Refusal::bad("the body is shorter than its JSON is said to be"))?;
-        let request: Self =
-            serde_json::from_slice(json).map_err(|error| Refusal::bad(error.to_string()))?;
+    ) -> Result<(Self, Vec<(String, Vec<f64>)>), InferenceError> {
+        let (json, mut binary) =
+            body.split_at_checked(json_bytes.unwrap_or(body.len())).ok_or_else(|| {
+                InferenceError::bad_request("the body is shorter than its JSON is said to be")
+            })?;
+        let request: Self = serde_json::from_slice(json)
+            .map_err(|error| InferenceError::bad_request(error.to_string()))?;
         let mut inputs: Vec<(String, Vec<f64>)> = Vec::with_capacity(request.inputs.len());
         let mut names = HashSet::with_capacity(request.inputs.len());
         for tensor in &request.inputs {
             if !names.insert(tensor.name.as_str()) {
-                return Err(Refusal::bad(format!("input `{}` is there twice", tensor.name)));
+                return Err(InferenceError::bad_request(format!(
+                    "input `{}` is there twice",
+                    tensor.name
+                )));
             }
-            inputs.push((tensor.name.clone(), tensor.read(&mut binary)?));
+            inputs.push((tensor.name.clone(), tensor.read_values(&mut binary)?));
         }
         if !binary.is_empty() {
             let what = format!("{} bytes of binary data are of no input", binary.len());
-            return Err(Refusal::bad(what));
+            return Err(InferenceError::bad_request(what));
         }
         Ok((request, inputs))
     }
 
     /// The names of the outputs that are wanted; none where all are.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn wanted_outputs(&self) -> impl Iterator<Item = &str> {
         self.outputs.iter().flatten().map(|output| output.name.as_str())
     }
 
@@ -102,7 +106,7 @@ impl InferenceRequest {
     }
 
     /// Whether an output is wanted in Triton's binary form.
-    pub(super) fn is_binary(&self, name: &str) -> bool {
+    pub(super) fn wants_binary(&self, name: &str) -> bool {
         let own = self.outputs.iter().flatten().find(|output| output.name == name);
         let own = own.and_then(|output| output.parameters.as_ref()?.binary_data);
         let all = self.parameters.as_ref().and_then(|all| all.binary_data_output);
@@ -111,9 +115,9 @@ impl InferenceRequest {
 }
 
 impl InputTensor {
-    fn read(&self, binary: &mut &[u8]) -> Result<Vec<f64>, Refusal> {
+    fn read_values(&self, binary: &mut &[u8]) -> Result<Vec<f64>, InferenceError> {
         let Self { name, shape, datatype, parameters, data } = self;
-        let bad = |what: String| Refusal::bad(format!("input `{name}`: {what}"));
+        let bad = |what: String| InferenceError::bad_request(format!("input `{name}`: {what}"));
         let rows = match shape.as_slice() {
             [rows] | [rows, 1] => *rows,
             _ => return Err(bad(format!("shape {shape:?}, expected [rows] or [rows, 1]"))),
@@ -128,9 +132,9 @@ impl InputTensor {
         let values = match (data, binary_bytes) {
             (Some(data), None) => {
                 let mut values = Vec::with_capacity(rows);
-                flatten(data, &mut values)
+                flatten_numbers(data, &mut values)
                     .ok_or_else(|| bad("data that are no numbers".to_owned()))?;
-                if let Some(odd) = values.iter().find(|value| !number_type.has(**value)) {
+                if let Some(odd) = values.iter().find(|value| !number_type.can_hold(**value)) {
                     return Err(bad(format!("{odd} is not of datatype {datatype}")));
                 }
                 values
@@ -140,7 +144,7 @@ impl InputTensor {
                     .split_at_checked(bytes)
                     .ok_or_else(|| bad(format!("{bytes} bytes of binary data are not there")))?;
                 *binary = rest;
-                let values = number_type.read(own);
+                let values = number_type.decode_values(own);
                 values.ok_or_else(|| bad(format!("{bytes} bytes are no values of {datatype}")))?
             }
             _ => return Err(bad("expected either data or binary_data_size".to_owned())),
@@ -171,7 +175,7 @@ impl NumberType {
     }
 
     /// Whether a number of a JSON list can be of this type; a missing one can.
-    fn has(self, value: f64) -> bool {
+    fn can_hold(self, value: f64) -> bool {
         let is_whole = |low: f64, high: f64| value.fract() == 0.0 && (low..=high).contains(&value);
         value.is_nan()
             || match self {
@@ -186,7 +190,7 @@ impl NumberType {
     }
 
     /// Little-endian numbers.
-    fn read(self, bytes: &[u8]) -> Option<Vec<f64>> {
+    fn decode_values(self, bytes: &[u8]) -> Option<Vec<f64>> {
         fn read<const N: usize>(bytes: &[u8], of: impl Fn([u8; N]) -> f64) -> Option<Vec<f64>> {
             let (whole, rest) = bytes.as_chunks::<N>();
             rest.is_empty().then(|| whole.iter().map(|one| of(*one)).collect())
@@ -207,9 +211,9 @@ impl NumberType {
 }
 
 /// Numbers of nested lists, row after row; `null` is NaN.
-fn flatten(data: &Value, values: &mut Vec<f64>) -> Option<()> {
+fn flatten_numbers(data: &Value, values: &mut Vec<f64>) -> Option<()> {
     match data {
-        Value::Array(all) => all.iter().try_for_each(|one| flatten(one, values)),
+        Value::Array(all) => all.iter().try_for_each(|one| flatten_numbers(one, values)),
         Value::Null => {
             values.push(f64::NAN);
             Some(())
@@ -233,13 +237,13 @@ mod tests {
     fn check(request: Value, binary: &[u8], expect: Result<&[f64], &str>) {
         let json = request.to_string();
         let body = [json.as_bytes(), binary].concat();
-        match (InferenceRequest::read(&body, Some(json.len())), expect) {
+        match (InferenceRequest::parse_body(&body, Some(json.len())), expect) {
             (Ok((_, inputs)), Ok(expect)) => {
                 let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
                 let got = &inputs[0].1;
                 assert!(got.len() == expect.len() && got.iter().zip(expect).all(same), "{got:?}");
             }
-            (Err(Refusal(_, got)), Err(expect)) => assert!(got.contains(expect), "{got}"),
+            (Err(InferenceError(_, got)), Err(expect)) => assert!(got.contains(expect), "{got}"),
             (got, expect) => panic!("{got:?}, expected {expect:?}"),
         }
     }
@@ -293,7 +297,7 @@ mod tests {
         );
         let twice = json!({ "name": "a", "shape": [1], "datatype": "FP64", "data": [1.5] });
         check(json!({ "inputs": [twice, twice] }), &[], Err("input `a` is there twice"));
-        assert!(InferenceRequest::read(b"{", None).is_err());
-        assert!(InferenceRequest::read(b"{}", Some(3)).is_err());
+        assert!(InferenceRequest::parse_body(b"{", None).is_err());
+        assert!(InferenceRequest::parse_body(b"{}", Some(3)).is_err());
     }
 }

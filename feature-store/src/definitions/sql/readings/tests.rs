@@ -79,10 +79,10 @@ fn expression() -> impl Strategy<Value = Expr> {
     })
 }
 
-fn sql(definitions: &str) -> ReadingSql {
+fn sql(definitions: &str) -> SqlReadingEvaluator {
     let text = format!("version = 1\n{definitions}");
-    let read = Definitions::parse("t", &text, &MetricTable::default()).unwrap();
-    ReadingSql::new(&read).unwrap().unwrap()
+    let read = FeatureDefinitions::parse("t", &text, &MetricTable::default()).unwrap();
+    SqlReadingEvaluator::new(&read).unwrap().unwrap()
 }
 
 fn reading(metric: &str, value: f64) -> SqlReading<'_> {
@@ -106,7 +106,7 @@ proptest! {
         });
         let mut sql = sql(&derived.collect::<String>());
         let readings: Vec<SqlReading<'_>> = values.iter().map(|v| reading("co2", *v)).collect();
-        let mapped = sql.run(&readings);
+        let mapped = sql.evaluate_readings(&readings);
         for (i, expression) in expressions.iter().enumerate() {
             for (value, found) in values.iter().zip(&mapped.derived[format!("x{i}").as_str()]) {
                 let expect = expression.rust(*value).filter(|x| x.is_finite()).unwrap_or(f64::NAN);
@@ -133,8 +133,12 @@ fn each_metric_has_its_own_expressions() {
         where = 'value > 10'
         above = 5.0
         windows.1h = ['mean']");
-    assert!(sql.is_about("co2") && sql.is_about("light") && !sql.is_about("humidity"));
-    let mapped = sql.run(&[
+    assert!(
+        sql.has_expressions_for("co2")
+            && sql.has_expressions_for("light")
+            && !sql.has_expressions_for("humidity")
+    );
+    let mapped = sql.evaluate_readings(&[
         reading("co2", 500.0),
         reading("light", 7.0),
         reading("humidity", 1.0),
@@ -151,18 +155,21 @@ fn each_metric_has_its_own_expressions() {
         let same = found.iter().zip(expect).all(|(a, b)| *a == b || (a.is_nan() && b.is_nan()));
         assert!(same, "{name}: {found:?}, expected {expect:?}");
     }
-    assert_eq!(sql.failures()["derived.co2_root.value"], 1, "the root of -200");
-    assert_eq!(sql.failures()["metrics.co2.where"], 0);
+    assert_eq!(sql.failure_counts()["derived.co2_root.value"], 1, "the root of -200");
+    assert_eq!(sql.failure_counts()["metrics.co2.where"], 0);
 }
 
 #[test]
 fn a_null_filter_keeps_nothing_and_is_no_failure() {
     let mut sql = sql("[metrics.co2]\nwhere = 'NULLIF(value, 1) > 0'");
-    assert_eq!(sql.run(&[reading("co2", 1.0), reading("co2", 2.0)]).kept, [false, true]);
-    assert_eq!(sql.failures()["metrics.co2.where"], 0);
+    assert_eq!(
+        sql.evaluate_readings(&[reading("co2", 1.0), reading("co2", 2.0)]).kept,
+        [false, true]
+    );
+    assert_eq!(sql.failure_counts()["metrics.co2.where"], 0);
 }
 
 #[test]
 fn without_sql_there_is_nothing_to_run() {
-    assert!(ReadingSql::new(&Definitions::built_in()).unwrap().is_none());
+    assert!(SqlReadingEvaluator::new(&FeatureDefinitions::built_in()).unwrap().is_none());
 }

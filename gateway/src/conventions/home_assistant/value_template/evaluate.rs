@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
-use super::parse::{Binary, Expression, Function, Node, Test, Unary};
+use super::parse::{
+    BinaryOperator, TemplateExpression, TemplateFunction, TemplateNode, TemplateTest, UnaryOperator,
+};
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Basis {
+pub(super) enum ValueBasis {
     /// It is in the payload, is computed of it, or was chosen by what is in it.
     Payload,
     /// It stands in the template.
@@ -30,27 +32,28 @@ pub(super) enum TemplateValue {
 
 /// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sourced {
+pub(super) struct SourcedValue {
     pub(super) value: TemplateValue,
-    pub(super) basis: Basis,
+    pub(super) basis: ValueBasis,
 }
 
 /// The payload, and what `set` named.
 #[derive(Debug)]
-pub(super) struct Scope<'p> {
+pub(super) struct TemplateScope<'p> {
     text: &'p str,
     json: Option<&'p Value>,
-    named: Vec<(String, Sourced)>,
+    named: Vec<(String, SourcedValue)>,
 }
 
 /// Longest text that is made, bytes: each step of a template may double one.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-const UNDEFINED: Sourced = Sourced { value: TemplateValue::Undefined, basis: Basis::Absent };
+const UNDEFINED: SourcedValue =
+    SourcedValue { value: TemplateValue::Undefined, basis: ValueBasis::Absent };
 
-impl Basis {
+impl ValueBasis {
     /// Of what depends on both.
-    fn and(self, other: Self) -> Self {
+    fn combine_with(self, other: Self) -> Self {
         match (self, other) {
             (Self::Absent, _) | (_, Self::Absent) => Self::Absent,
             (Self::Payload, _) | (_, Self::Payload) => Self::Payload,
@@ -59,22 +62,22 @@ impl Basis {
     }
 }
 
-impl Sourced {
-    fn constant(value: TemplateValue) -> Self {
-        Self { value, basis: Basis::Constant }
+impl SourcedValue {
+    fn from_constant(value: TemplateValue) -> Self {
+        Self { value, basis: ValueBasis::Constant }
     }
 
     /// What was chosen by a condition: a constant is as good as that.
-    fn chosen_by(self, condition: Basis) -> Self {
+    fn with_condition(self, condition: ValueBasis) -> Self {
         let basis = match self.basis {
-            Basis::Constant => condition,
+            ValueBasis::Constant => condition,
             own => own,
         };
         Self { basis, ..self }
     }
 
-    fn map(self, change: impl FnOnce(f64) -> f64) -> Self {
-        match self.value.number() {
+    fn map_number(self, change: impl FnOnce(f64) -> f64) -> Self {
+        match self.value.to_number() {
             Some(number) => Self { value: TemplateValue::Number(change(number)), ..self },
             None => self,
         }
@@ -92,7 +95,7 @@ impl TemplateValue {
         }
     }
 
-    fn number(&self) -> Option<f64> {
+    fn to_number(&self) -> Option<f64> {
         match self {
             Self::Number(number) => Some(*number),
             Self::Bool(on) => Some(f64::from(u8::from(*on))),
@@ -113,12 +116,12 @@ impl TemplateValue {
         }
     }
 
-    fn is_there(&self) -> bool {
+    fn is_present(&self) -> bool {
         !matches!(self, Self::Undefined | Self::NotJson(_))
     }
 
     /// As Python writes it.
-    fn text(&self) -> String {
+    fn to_text(&self) -> String {
         match self {
             Self::Undefined => String::new(),
             Self::None => "None".to_owned(),
@@ -129,11 +132,11 @@ impl TemplateValue {
         }
     }
 
-    fn equals(&self, other: &Self) -> bool {
+    fn is_equal(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Text(_), _) | (_, Self::Text(_)) => false,
-            _ => match (self.number(), other.number()) {
+            _ => match (self.to_number(), other.to_number()) {
                 (Some(a), Some(b)) => a == b,
                 _ => self == other,
             },
@@ -141,91 +144,109 @@ impl TemplateValue {
     }
 }
 
-impl<'p> Scope<'p> {
+impl<'p> TemplateScope<'p> {
     pub(super) fn new(text: &'p str, json: Option<&'p Value>) -> Self {
         Self { text, json, named: Vec::new() }
     }
 
     /// What the parts give: a value by itself, or several as one text.
-    pub(super) fn render(&mut self, nodes: &[Node]) -> Sourced {
-        let mut all: Option<Sourced> = None;
+    pub(super) fn render_nodes(&mut self, nodes: &[TemplateNode]) -> SourcedValue {
+        let mut all: Option<SourcedValue> = None;
         for node in nodes {
             let part = match node {
-                Node::Text(text) => Sourced::constant(TemplateValue::Text(text.trim().to_owned())),
-                Node::Output(expression) => self.value(expression),
-                Node::Set(name, expression) => {
-                    let value = self.value(expression);
+                TemplateNode::Text(text) => {
+                    SourcedValue::from_constant(TemplateValue::Text(text.trim().to_owned()))
+                }
+                TemplateNode::Output(expression) => self.evaluate(expression),
+                TemplateNode::Set(name, expression) => {
+                    let value = self.evaluate(expression);
                     self.named.push((name.clone(), value));
                     continue;
                 }
-                Node::If(branches, otherwise) => self.render_if(branches, otherwise),
+                TemplateNode::If(branches, otherwise) => self.render_if(branches, otherwise),
             };
             all = Some(match all {
                 None => part,
                 Some(before) => {
-                    let basis = before.basis.and(part.basis);
-                    limited(before.value.text() + &part.value.text(), basis)
+                    let basis = before.basis.combine_with(part.basis);
+                    limit_text(before.value.to_text() + &part.value.to_text(), basis)
                 }
             });
         }
-        all.unwrap_or(Sourced::constant(TemplateValue::Text(String::new())))
+        all.unwrap_or(SourcedValue::from_constant(TemplateValue::Text(String::new())))
     }
 
-    fn render_if(&mut self, branches: &[(Expression, Vec<Node>)], otherwise: &[Node]) -> Sourced {
-        let mut basis = Basis::Constant;
+    fn render_if(
+        &mut self,
+        branches: &[(TemplateExpression, Vec<TemplateNode>)],
+        otherwise: &[TemplateNode],
+    ) -> SourcedValue {
+        let mut basis = ValueBasis::Constant;
         for (condition, nodes) in branches {
-            let condition = self.value(condition);
-            basis = basis.and(condition.basis);
+            let condition = self.evaluate(condition);
+            basis = basis.combine_with(condition.basis);
             if condition.value.is_true() {
-                return self.render(nodes).chosen_by(basis);
+                return self.render_nodes(nodes).with_condition(basis);
             }
         }
-        self.render(otherwise).chosen_by(basis)
+        self.render_nodes(otherwise).with_condition(basis)
     }
 
-    fn value(&self, expression: &Expression) -> Sourced {
+    fn evaluate(&self, expression: &TemplateExpression) -> SourcedValue {
         match expression {
-            Expression::None => Sourced { value: TemplateValue::None, basis: Basis::Absent },
-            Expression::Bool(on) => Sourced::constant(TemplateValue::Bool(*on)),
-            Expression::Number(number) => Sourced::constant(TemplateValue::Number(*number)),
-            Expression::Text(text) => Sourced::constant(TemplateValue::Text(text.clone())),
-            Expression::List(items) => self.list(items),
-            Expression::Variable(name) => self.variable(name),
-            Expression::Step(of, key) => step(self.value(of), &self.value(key)),
-            Expression::Unary(Unary::Negative, inner) => self.value(inner).map(|number| -number),
-            Expression::Unary(Unary::Not, inner) => {
-                let Sourced { value, basis } = self.value(inner);
-                Sourced { value: TemplateValue::Bool(!value.is_true()), basis }
+            TemplateExpression::None => {
+                SourcedValue { value: TemplateValue::None, basis: ValueBasis::Absent }
             }
-            Expression::Binary(operator, left, right) => self.binary(*operator, left, right),
-            Expression::If { condition, then, otherwise } => {
-                let condition = self.value(condition);
+            TemplateExpression::Bool(on) => SourcedValue::from_constant(TemplateValue::Bool(*on)),
+            TemplateExpression::Number(number) => {
+                SourcedValue::from_constant(TemplateValue::Number(*number))
+            }
+            TemplateExpression::Text(text) => {
+                SourcedValue::from_constant(TemplateValue::Text(text.clone()))
+            }
+            TemplateExpression::List(items) => self.evaluate_list(items),
+            TemplateExpression::Variable(name) => self.lookup_variable(name),
+            TemplateExpression::Step(of, key) => lookup_key(self.evaluate(of), &self.evaluate(key)),
+            TemplateExpression::Unary(UnaryOperator::Negative, inner) => {
+                self.evaluate(inner).map_number(|number| -number)
+            }
+            TemplateExpression::Unary(UnaryOperator::Not, inner) => {
+                let SourcedValue { value, basis } = self.evaluate(inner);
+                SourcedValue { value: TemplateValue::Bool(!value.is_true()), basis }
+            }
+            TemplateExpression::Binary(operator, left, right) => {
+                self.evaluate_binary(*operator, left, right)
+            }
+            TemplateExpression::If { condition, then, otherwise } => {
+                let condition = self.evaluate(condition);
                 let chosen = if condition.value.is_true() { then } else { otherwise };
-                self.value(chosen).chosen_by(condition.basis)
+                self.evaluate(chosen).with_condition(condition.basis)
             }
-            Expression::Test(inner, test) => {
-                let Sourced { value, basis } = self.value(inner);
+            TemplateExpression::Test(inner, test) => {
+                let SourcedValue { value, basis } = self.evaluate(inner);
                 let is_so = match test {
-                    Test::Defined => value.is_there(),
-                    Test::Undefined => !value.is_there(),
-                    Test::None => value == TemplateValue::None,
-                    Test::Number => matches!(value, TemplateValue::Number(_)),
-                    Test::String => matches!(value, TemplateValue::Text(_)),
-                    Test::True => value == TemplateValue::Bool(true),
-                    Test::False => value == TemplateValue::Bool(false),
+                    TemplateTest::Defined => value.is_present(),
+                    TemplateTest::Undefined => !value.is_present(),
+                    TemplateTest::None => value == TemplateValue::None,
+                    TemplateTest::Number => matches!(value, TemplateValue::Number(_)),
+                    TemplateTest::String => matches!(value, TemplateValue::Text(_)),
+                    TemplateTest::True => value == TemplateValue::Bool(true),
+                    TemplateTest::False => value == TemplateValue::Bool(false),
                 };
-                let basis = if value.is_there() { basis } else { Basis::Absent };
-                Sourced { value: TemplateValue::Bool(is_so), basis }
+                let basis = if value.is_present() { basis } else { ValueBasis::Absent };
+                SourcedValue { value: TemplateValue::Bool(is_so), basis }
             }
-            Expression::Call(function, arguments) => self.call(*function, arguments),
+            TemplateExpression::Call(function, arguments) => {
+                self.call_function(*function, arguments)
+            }
         }
     }
 
-    fn list(&self, items: &[Expression]) -> Sourced {
-        let mut basis = Basis::Constant;
+    fn evaluate_list(&self, items: &[TemplateExpression]) -> SourcedValue {
+        let mut basis = ValueBasis::Constant;
         let items = items.iter().map(|item| {
-            let item = self.value(item);
-            basis = basis.and(item.basis);
+            let item = self.evaluate(item);
+            basis = basis.combine_with(item.basis);
             match item.value {
                 TemplateValue::Text(text) | TemplateValue::NotJson(text) => Value::from(text),
                 TemplateValue::Number(number) => Value::from(number),
@@ -235,18 +256,20 @@ impl<'p> Scope<'p> {
             }
         });
         let value = TemplateValue::Json(items.collect());
-        Sourced { value, basis }
+        SourcedValue { value, basis }
     }
 
-    fn variable(&self, name: &str) -> Sourced {
-        let basis = Basis::Payload;
+    fn lookup_variable(&self, name: &str) -> SourcedValue {
+        let basis = ValueBasis::Payload;
         match (name, self.json) {
             ("value", _) => {
-                Sourced { value: TemplateValue::Text(self.text.trim().to_owned()), basis }
+                SourcedValue { value: TemplateValue::Text(self.text.trim().to_owned()), basis }
             }
-            ("value_json", Some(json)) => Sourced { value: TemplateValue::from_json(json), basis },
+            ("value_json", Some(json)) => {
+                SourcedValue { value: TemplateValue::from_json(json), basis }
+            }
             ("value_json", None) => {
-                Sourced { value: TemplateValue::NotJson(self.text.trim().to_owned()), basis }
+                SourcedValue { value: TemplateValue::NotJson(self.text.trim().to_owned()), basis }
             }
             _ => {
                 let named = self.named.iter().rfind(|(own, _)| own == name);
@@ -255,144 +278,162 @@ impl<'p> Scope<'p> {
         }
     }
 
-    fn binary(&self, operator: Binary, left: &Expression, right: &Expression) -> Sourced {
-        let left = self.value(left);
+    fn evaluate_binary(
+        &self,
+        operator: BinaryOperator,
+        left: &TemplateExpression,
+        right: &TemplateExpression,
+    ) -> SourcedValue {
+        let left = self.evaluate(left);
         // As in Python, the one that decides is the value.
         match (operator, left.value.is_true()) {
-            (Binary::And, false) | (Binary::Or, true) => return left,
-            (Binary::And | Binary::Or, _) => {
-                let right = self.value(right);
-                let basis = left.basis.and(right.basis);
+            (BinaryOperator::And, false) | (BinaryOperator::Or, true) => return left,
+            (BinaryOperator::And | BinaryOperator::Or, _) => {
+                let right = self.evaluate(right);
+                let basis = left.basis.combine_with(right.basis);
                 // A field that is there makes up for one that is not: `a or b`.
-                let is_made_up = operator == Binary::Or && right.basis == Basis::Payload;
-                return Sourced { basis: if is_made_up { right.basis } else { basis }, ..right };
+                let is_made_up =
+                    operator == BinaryOperator::Or && right.basis == ValueBasis::Payload;
+                return SourcedValue {
+                    basis: if is_made_up { right.basis } else { basis },
+                    ..right
+                };
             }
             _ => {}
         }
-        let right = self.value(right);
-        let basis = left.basis.and(right.basis);
-        let is_there = left.value.is_there() && right.value.is_there();
-        if let Some(is_so) = compare(operator, &left.value, &right.value) {
+        let right = self.evaluate(right);
+        let basis = left.basis.combine_with(right.basis);
+        let is_there = left.value.is_present() && right.value.is_present();
+        if let Some(is_so) = compare_values(operator, &left.value, &right.value) {
             // A key that is not there is a field that is not.
-            let is_key = operator == Binary::In
+            let is_key = operator == BinaryOperator::In
                 && matches!(right.value, TemplateValue::Json(Value::Object(_)));
-            let basis = if is_there && (is_so || !is_key) { basis } else { Basis::Absent };
-            return Sourced { value: TemplateValue::Bool(is_so), basis };
+            let basis = if is_there && (is_so || !is_key) { basis } else { ValueBasis::Absent };
+            return SourcedValue { value: TemplateValue::Bool(is_so), basis };
         }
-        if operator == Binary::Join {
-            return limited(left.value.text() + &right.value.text(), basis);
+        if operator == BinaryOperator::Join {
+            return limit_text(left.value.to_text() + &right.value.to_text(), basis);
         }
-        match (left.value.number(), right.value.number()) {
-            (Some(a), Some(b)) => {
-                Sourced { value: TemplateValue::Number(arithmetic(operator, a, b)), basis }
-            }
+        match (left.value.to_number(), right.value.to_number()) {
+            (Some(a), Some(b)) => SourcedValue {
+                value: TemplateValue::Number(apply_arithmetic(operator, a, b)),
+                basis,
+            },
             // What is no number is reported as what it is.
             (None, _) => left,
             (_, None) => right,
         }
     }
 
-    fn call(&self, function: Function, arguments: &[Expression]) -> Sourced {
-        let argument = |at: usize| arguments.get(at).map(|expression| self.value(expression));
+    fn call_function(
+        &self,
+        function: TemplateFunction,
+        arguments: &[TemplateExpression],
+    ) -> SourcedValue {
+        let argument = |at: usize| arguments.get(at).map(|expression| self.evaluate(expression));
         let Some(first) = argument(0) else { return UNDEFINED };
         let second = argument(1);
         match function {
             // A default is no measured value: what is no number is reported as what it is.
-            Function::Float => first.map(|number| number),
-            Function::Int => first.map(f64::trunc),
-            Function::Round => {
-                let digits = second.and_then(|digits| digits.value.number()).unwrap_or(0.0);
-                let method = argument(2).map(|method| method.value.text());
-                first.map(|number| round(number, digits, method.as_deref()))
+            TemplateFunction::Float => first.map_number(|number| number),
+            TemplateFunction::Int => first.map_number(f64::trunc),
+            TemplateFunction::Round => {
+                let digits = second.and_then(|digits| digits.value.to_number()).unwrap_or(0.0);
+                let method = argument(2).map(|method| method.value.to_text());
+                first.map_number(|number| round_half_even(number, digits, method.as_deref()))
             }
-            Function::Abs => first.map(f64::abs),
-            Function::Multiply => {
-                let by = second.and_then(|by| by.value.number()).unwrap_or(f64::NAN);
-                first.map(|number| number * by)
+            TemplateFunction::Abs => first.map_number(f64::abs),
+            TemplateFunction::Multiply => {
+                let by = second.and_then(|by| by.value.to_number()).unwrap_or(f64::NAN);
+                first.map_number(|number| number * by)
             }
-            Function::Add => {
-                let by = second.and_then(|by| by.value.number()).unwrap_or(f64::NAN);
-                first.map(|number| number + by)
+            TemplateFunction::Add => {
+                let by = second.and_then(|by| by.value.to_number()).unwrap_or(f64::NAN);
+                first.map_number(|number| number + by)
             }
-            Function::Default => {
+            TemplateFunction::Default => {
                 let takes_false = argument(2).is_some_and(|own| own.value.is_true());
-                let is_used = !first.value.is_there() || (takes_false && !first.value.is_true());
+                let is_used = !first.value.is_present() || (takes_false && !first.value.is_true());
                 if !is_used || matches!(first.value, TemplateValue::NotJson(_)) {
                     return first;
                 }
-                second.unwrap_or(UNDEFINED).chosen_by(Basis::Absent)
+                second.unwrap_or(UNDEFINED).with_condition(ValueBasis::Absent)
             }
-            Function::IsDefined => first,
-            Function::IsNumber => Sourced {
-                value: TemplateValue::Bool(first.value.number().is_some_and(f64::is_finite)),
+            TemplateFunction::IsDefined => first,
+            TemplateFunction::IsNumber => SourcedValue {
+                value: TemplateValue::Bool(first.value.to_number().is_some_and(f64::is_finite)),
                 basis: first.basis,
             },
-            Function::Bool => {
-                let text = first.value.text().to_ascii_lowercase();
+            TemplateFunction::Bool => {
+                let text = first.value.to_text().to_ascii_lowercase();
                 let is_on = matches!(text.as_str(), "true" | "yes" | "on" | "enable" | "1");
-                let value = if first.value.is_there() {
+                let value = if first.value.is_present() {
                     TemplateValue::Bool(is_on)
                 } else {
                     TemplateValue::Undefined
                 };
-                Sourced { value, basis: first.basis }
+                SourcedValue { value, basis: first.basis }
             }
-            Function::Iif => {
+            TemplateFunction::Iif => {
                 let chosen = match (first.value.is_true(), second, argument(2)) {
                     (true, Some(then), _) => then,
                     (false, _, Some(otherwise)) => otherwise,
-                    (is_true, _, _) => Sourced::constant(TemplateValue::Bool(is_true)),
+                    (is_true, _, _) => SourcedValue::from_constant(TemplateValue::Bool(is_true)),
                 };
-                chosen.chosen_by(first.basis)
+                chosen.with_condition(first.basis)
             }
-            Function::Get => {
+            TemplateFunction::Get => {
                 let key = second.unwrap_or(UNDEFINED);
-                let found = step(first, &key);
+                let found = lookup_key(first, &key);
                 match found.value {
                     TemplateValue::Undefined => {
-                        let none = Sourced { value: TemplateValue::None, basis: Basis::Absent };
-                        argument(2).unwrap_or(none).chosen_by(Basis::Absent)
+                        let none =
+                            SourcedValue { value: TemplateValue::None, basis: ValueBasis::Absent };
+                        argument(2).unwrap_or(none).with_condition(ValueBasis::Absent)
                     }
                     _ => found,
                 }
             }
-            Function::Min | Function::Max => {
-                let all: Vec<Sourced> = arguments.iter().map(|own| self.value(own)).collect();
-                let basis = all.iter().fold(Basis::Constant, |basis, own| basis.and(own.basis));
-                let numbers = all.iter().map(|own| own.value.number());
-                let pick = if function == Function::Min { f64::min } else { f64::max };
+            TemplateFunction::Min | TemplateFunction::Max => {
+                let all: Vec<SourcedValue> =
+                    arguments.iter().map(|own| self.evaluate(own)).collect();
+                let basis = all
+                    .iter()
+                    .fold(ValueBasis::Constant, |basis, own| basis.combine_with(own.basis));
+                let numbers = all.iter().map(|own| own.value.to_number());
+                let pick = if function == TemplateFunction::Min { f64::min } else { f64::max };
                 let found = numbers.reduce(|a, b| Some(pick(a?, b?))).flatten();
                 let value = found.map_or(TemplateValue::Undefined, TemplateValue::Number);
-                Sourced { value, basis }
+                SourcedValue { value, basis }
             }
-            Function::Text
-            | Function::Lower
-            | Function::Upper
-            | Function::Trim
-            | Function::Replace
-            | Function::Split => {
-                let third = argument(2).map(|own| own.value.text());
-                of_text(function, first, second.map(|own| own.value.text()), third)
+            TemplateFunction::Text
+            | TemplateFunction::Lower
+            | TemplateFunction::Upper
+            | TemplateFunction::Trim
+            | TemplateFunction::Replace
+            | TemplateFunction::Split => {
+                let third = argument(2).map(|own| own.value.to_text());
+                call_text_method(function, first, second.map(|own| own.value.to_text()), third)
             }
         }
     }
 }
 
-fn of_text(
-    function: Function,
-    first: Sourced,
+fn call_text_method(
+    function: TemplateFunction,
+    first: SourcedValue,
     second: Option<String>,
     third: Option<String>,
-) -> Sourced {
-    if !first.value.is_there() {
+) -> SourcedValue {
+    if !first.value.is_present() {
         return first;
     }
-    let text = first.value.text();
+    let text = first.value.to_text();
     let text = match function {
-        Function::Lower => text.to_lowercase(),
-        Function::Upper => text.to_uppercase(),
-        Function::Trim => text.trim().to_owned(),
-        Function::Replace => match second.filter(|old| !old.is_empty()) {
+        TemplateFunction::Lower => text.to_lowercase(),
+        TemplateFunction::Upper => text.to_uppercase(),
+        TemplateFunction::Trim => text.trim().to_owned(),
+        TemplateFunction::Replace => match second.filter(|old| !old.is_empty()) {
             // A payload that grows with each replacement is none.
             Some(old) => {
                 let new = third.unwrap_or_default();
@@ -400,27 +441,27 @@ fn of_text(
             }
             None => text,
         },
-        Function::Split => {
+        TemplateFunction::Split => {
             let parts: Vec<Value> = match second.filter(|separator| !separator.is_empty()) {
                 Some(separator) => text.split(&separator).map(Value::from).collect(),
                 None => text.split_whitespace().map(Value::from).collect(),
             };
-            return Sourced { value: TemplateValue::Json(parts.into()), basis: first.basis };
+            return SourcedValue { value: TemplateValue::Json(parts.into()), basis: first.basis };
         }
         _ => text,
     };
-    limited(text, first.basis)
+    limit_text(text, first.basis)
 }
 
 /// A text that a template makes; one that is too long is none.
-fn limited(text: String, basis: Basis) -> Sourced {
+fn limit_text(text: String, basis: ValueBasis) -> SourcedValue {
     match text.len() <= TEXT_BYTES_MAX {
-        true => Sourced { value: TemplateValue::Text(text), basis },
+        true => SourcedValue { value: TemplateValue::Text(text), basis },
         false => UNDEFINED,
     }
 }
 
-fn step(of: Sourced, key: &Sourced) -> Sourced {
+fn lookup_key(of: SourcedValue, key: &SourcedValue) -> SourcedValue {
     let found = match (&of.value, &key.value) {
         (TemplateValue::NotJson(_), _) => return of,
         (TemplateValue::Json(Value::Object(fields)), TemplateValue::Text(key)) => fields.get(key),
@@ -431,26 +472,30 @@ fn step(of: Sourced, key: &Sourced) -> Sourced {
         _ => None,
     };
     let value = found.map(TemplateValue::from_json);
-    value.map_or(UNDEFINED, |value| Sourced { value, basis: of.basis })
+    value.map_or(UNDEFINED, |value| SourcedValue { value, basis: of.basis })
 }
 
-fn compare(operator: Binary, left: &TemplateValue, right: &TemplateValue) -> Option<bool> {
+fn compare_values(
+    operator: BinaryOperator,
+    left: &TemplateValue,
+    right: &TemplateValue,
+) -> Option<bool> {
     let order = || match (left, right) {
         (TemplateValue::Text(a), TemplateValue::Text(b)) => a.partial_cmp(b),
-        _ => left.number()?.partial_cmp(&right.number()?),
+        _ => left.to_number()?.partial_cmp(&right.to_number()?),
     };
     Some(match operator {
-        Binary::Equal => left.equals(right),
-        Binary::NotEqual => !left.equals(right),
-        Binary::Less => order().is_some_and(std::cmp::Ordering::is_lt),
-        Binary::LessOrEqual => order().is_some_and(std::cmp::Ordering::is_le),
-        Binary::Greater => order().is_some_and(std::cmp::Ordering::is_gt),
-        Binary::GreaterOrEqual => order().is_some_and(std::cmp::Ordering::is_ge),
-        Binary::In => match right {
-            TemplateValue::Text(text) => text.contains(&left.text()),
-            TemplateValue::Json(Value::Object(fields)) => fields.contains_key(&left.text()),
+        BinaryOperator::Equal => left.is_equal(right),
+        BinaryOperator::NotEqual => !left.is_equal(right),
+        BinaryOperator::Less => order().is_some_and(std::cmp::Ordering::is_lt),
+        BinaryOperator::LessOrEqual => order().is_some_and(std::cmp::Ordering::is_le),
+        BinaryOperator::Greater => order().is_some_and(std::cmp::Ordering::is_gt),
+        BinaryOperator::GreaterOrEqual => order().is_some_and(std::cmp::Ordering::is_ge),
+        BinaryOperator::In => match right {
+            TemplateValue::Text(text) => text.contains(&left.to_text()),
+            TemplateValue::Json(Value::Object(fields)) => fields.contains_key(&left.to_text()),
             TemplateValue::Json(Value::Array(items)) => {
-                items.iter().any(|item| TemplateValue::from_json(item).equals(left))
+                items.iter().any(|item| TemplateValue::from_json(item).is_equal(left))
             }
             _ => false,
         },
@@ -458,21 +503,21 @@ fn compare(operator: Binary, left: &TemplateValue, right: &TemplateValue) -> Opt
     })
 }
 
-fn arithmetic(operator: Binary, a: f64, b: f64) -> f64 {
+fn apply_arithmetic(operator: BinaryOperator, a: f64, b: f64) -> f64 {
     match operator {
-        Binary::Add => a + b,
-        Binary::Subtract => a - b,
-        Binary::Multiply => a * b,
-        Binary::Divide => a / b,
-        Binary::DivideWhole => (a / b).floor(),
+        BinaryOperator::Add => a + b,
+        BinaryOperator::Subtract => a - b,
+        BinaryOperator::Multiply => a * b,
+        BinaryOperator::Divide => a / b,
+        BinaryOperator::DivideWhole => (a / b).floor(),
         // The sign of the divisor, as in Python.
-        Binary::Remainder => a - b * (a / b).floor(),
+        BinaryOperator::Remainder => a - b * (a / b).floor(),
         _ => a.powf(b),
     }
 }
 
 /// To `digits` after the point, halves to the even digit (Python 3, `round`).
-fn round(value: f64, digits: f64, method: Option<&str>) -> f64 {
+fn round_half_even(value: f64, digits: f64, method: Option<&str>) -> f64 {
     let scale = 10_f64.powi(digits.clamp(-15.0, 15.0) as i32);
     let scaled = value * scale;
     let rounded = match method {

@@ -22,16 +22,16 @@ mod parse;
 
 use serde_json::Value;
 
-use evaluate::{Basis, Scope, TemplateValue};
-use parse::{Expression, Node};
+use evaluate::{TemplateScope, TemplateValue, ValueBasis};
+use parse::{TemplateExpression, TemplateNode};
 
 /// A template that can be computed.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ValueTemplate(Vec<Node>);
+pub(super) struct ValueTemplate(Vec<TemplateNode>);
 
 /// What a template says of a payload.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Outcome {
+pub(super) enum TemplateOutcome {
     Number(f64),
     /// Not a number: a state such as `ON`, or the text of the payload.
     Text(String),
@@ -42,41 +42,43 @@ pub(super) enum Outcome {
 
 impl ValueTemplate {
     /// The template of an entity without one: the payload itself.
-    pub(super) fn plain() -> Self {
-        Self(vec![Node::Output(Expression::Variable("value".to_owned()))])
+    pub(super) fn pass_through() -> Self {
+        Self(vec![TemplateNode::Output(TemplateExpression::Variable("value".to_owned()))])
     }
 
     /// `None` where the template uses more than is understood.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        parse::template(text).map(Self)
+        parse::parse_template(text).map(Self)
     }
 
     /// What it says of a payload, whose JSON is `json` where it is JSON.
-    pub(super) fn eval(&self, text: &str, json: Option<&Value>) -> Outcome {
-        let value = Scope::new(text, json).render(&self.0);
+    pub(super) fn evaluate(&self, text: &str, json: Option<&Value>) -> TemplateOutcome {
+        let value = TemplateScope::new(text, json).render_nodes(&self.0);
         match (value.basis, value.value) {
-            (Basis::Absent | Basis::Constant, _) => Outcome::Missing,
-            (Basis::Payload, value) => outcome_of(value),
+            (ValueBasis::Absent | ValueBasis::Constant, _) => TemplateOutcome::Missing,
+            (ValueBasis::Payload, value) => to_outcome(value),
         }
     }
 }
 
-fn outcome_of(value: TemplateValue) -> Outcome {
+fn to_outcome(value: TemplateValue) -> TemplateOutcome {
     match value {
-        TemplateValue::Undefined => Outcome::Missing,
-        TemplateValue::None => Outcome::Number(f64::NAN),
-        TemplateValue::Bool(on) => Outcome::Number(f64::from(u8::from(on))),
-        TemplateValue::Number(number) => Outcome::Number(number),
+        TemplateValue::Undefined => TemplateOutcome::Missing,
+        TemplateValue::None => TemplateOutcome::Number(f64::NAN),
+        TemplateValue::Bool(on) => TemplateOutcome::Number(f64::from(u8::from(on))),
+        TemplateValue::Number(number) => TemplateOutcome::Number(number),
         TemplateValue::Text(text) | TemplateValue::NotJson(text) => {
             let text = text.trim();
             match text.parse() {
-                Ok(number) => Outcome::Number(number),
+                Ok(number) => TemplateOutcome::Number(number),
                 // What Home Assistant itself takes for "there is no value".
-                Err(_) if matches!(text, "" | "unknown" | "unavailable") => Outcome::Missing,
-                Err(_) => Outcome::Text(text.to_owned()),
+                Err(_) if matches!(text, "" | "unknown" | "unavailable") => {
+                    TemplateOutcome::Missing
+                }
+                Err(_) => TemplateOutcome::Text(text.to_owned()),
             }
         }
-        TemplateValue::Json(json) => Outcome::Text(json.to_string()),
+        TemplateValue::Json(json) => TemplateOutcome::Text(json.to_string()),
     }
 }
 

@@ -9,49 +9,49 @@ const CHAIN_MAX: usize = 32;
 
 /// A part of a template.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Node {
+pub(super) enum TemplateNode {
     Text(String),
     /// `{{ … }}`
-    Output(Expression),
+    Output(TemplateExpression),
     /// `{% set name = … %}`
-    Set(String, Expression),
+    Set(String, TemplateExpression),
     /// `{% if … %}`, `{% elif … %}`: conditions and what follows them; and `{% else %}`.
-    If(Vec<(Expression, Vec<Node>)>, Vec<Node>),
+    If(Vec<(TemplateExpression, Vec<TemplateNode>)>, Vec<TemplateNode>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Expression {
+pub(super) enum TemplateExpression {
     None,
     Bool(bool),
     Number(f64),
     Text(String),
-    List(Vec<Expression>),
+    List(Vec<TemplateExpression>),
     /// `value`, `value_json`, or what a `set` named.
     Variable(String),
     /// `a.b`, `a['b']`, `a[0]`
-    Step(Box<Expression>, Box<Expression>),
-    Unary(Unary, Box<Expression>),
-    Binary(Binary, Box<Expression>, Box<Expression>),
+    Step(Box<TemplateExpression>, Box<TemplateExpression>),
+    Unary(UnaryOperator, Box<TemplateExpression>),
+    Binary(BinaryOperator, Box<TemplateExpression>, Box<TemplateExpression>),
     /// `a if b else c`
     If {
-        condition: Box<Expression>,
-        then: Box<Expression>,
-        otherwise: Box<Expression>,
+        condition: Box<TemplateExpression>,
+        then: Box<TemplateExpression>,
+        otherwise: Box<TemplateExpression>,
     },
     /// `a is defined`
-    Test(Box<Expression>, Test),
+    Test(Box<TemplateExpression>, TemplateTest),
     /// `a | name(…)`, `name(a, …)`, `a.name(…)`
-    Call(Function, Vec<Expression>),
+    Call(TemplateFunction, Vec<TemplateExpression>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unary {
+pub(super) enum UnaryOperator {
     Negative,
     Not,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Binary {
+pub(super) enum BinaryOperator {
     Or,
     And,
     In,
@@ -72,7 +72,7 @@ pub(super) enum Binary {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Test {
+pub(super) enum TemplateTest {
     Defined,
     Undefined,
     None,
@@ -83,7 +83,7 @@ pub(super) enum Test {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Function {
+pub(super) enum TemplateFunction {
     Float,
     Int,
     Bool,
@@ -106,9 +106,9 @@ pub(super) enum Function {
     Iif,
 }
 
-impl Function {
+impl TemplateFunction {
     /// A filter by its name, with how many arguments it may have beside its value.
-    fn filter(name: &str) -> Option<(Self, usize)> {
+    fn find_filter(name: &str) -> Option<(Self, usize)> {
         Some(match name {
             "float" => (Self::Float, 1),
             "int" => (Self::Int, 2),
@@ -131,10 +131,10 @@ impl Function {
     }
 
     /// A function of its arguments.
-    fn global(name: &str) -> Option<(Self, usize)> {
+    fn find_global(name: &str) -> Option<(Self, usize)> {
         match name {
             "float" | "int" | "bool" | "is_number" | "iif" => {
-                Self::filter(name).map(|(function, more)| (function, more + 1))
+                Self::find_filter(name).map(|(function, more)| (function, more + 1))
             }
             "min" => Some((Self::Min, CHAIN_MAX)),
             "max" => Some((Self::Max, CHAIN_MAX)),
@@ -143,110 +143,111 @@ impl Function {
     }
 
     /// What Python's texts and dictionaries can do.
-    fn method(name: &str) -> Option<(Self, usize)> {
+    fn find_method(name: &str) -> Option<(Self, usize)> {
         match name {
             "get" => Some((Self::Get, 2)),
             "split" => Some((Self::Split, 1)),
             "strip" => Some((Self::Trim, 0)),
-            "lower" | "upper" | "replace" => Self::filter(name),
+            "lower" | "upper" | "replace" => Self::find_filter(name),
             _ => None,
         }
     }
 }
 
 /// The parts of a template; `None` where it uses more than is understood.
-pub(super) fn template(text: &str) -> Option<Vec<Node>> {
+pub(super) fn parse_template(text: &str) -> Option<Vec<TemplateNode>> {
     if text.len() > BYTES_MAX {
         return None;
     }
-    let mut parser = Parser { rest: text.trim(), depth: 0 };
-    let (nodes, end) = parser.nodes()?;
-    (end == End::Template && nodes.iter().any(|node| !matches!(node, Node::Text(_))))
+    let mut parser = TemplateParser { rest: text.trim(), depth: 0 };
+    let (nodes, end) = parser.parse_nodes()?;
+    (end == BlockEnd::Template && nodes.iter().any(|node| !matches!(node, TemplateNode::Text(_))))
         .then_some(nodes)
 }
 
 /// What ends a list of nodes.
 #[derive(Debug, PartialEq)]
-enum End {
+enum BlockEnd {
     Template,
-    Elif(Expression),
+    Elif(TemplateExpression),
     Else,
     OfIf,
 }
 
-struct Parser<'t> {
+struct TemplateParser<'t> {
     rest: &'t str,
     depth: usize,
 }
 
-impl<'t> Parser<'t> {
-    fn nodes(&mut self) -> Option<(Vec<Node>, End)> {
-        self.deeper(|parser| {
+impl<'t> TemplateParser<'t> {
+    fn parse_nodes(&mut self) -> Option<(Vec<TemplateNode>, BlockEnd)> {
+        self.parse_deeper(|parser| {
             let mut nodes = Vec::new();
             loop {
                 let next = ["{{", "{%", "{#"].into_iter().filter_map(|open| parser.rest.find(open));
                 let (text, rest) = parser.rest.split_at(next.min().unwrap_or(parser.rest.len()));
                 if !text.trim().is_empty() {
-                    nodes.push(Node::Text(text.to_owned()));
+                    nodes.push(TemplateNode::Text(text.to_owned()));
                 }
                 parser.rest = rest;
                 if parser.take_open("{{") {
-                    let expression = parser.conditional()?;
+                    let expression = parser.parse_conditional()?;
                     parser.take_close("}}").then_some(())?;
-                    nodes.push(Node::Output(expression));
+                    nodes.push(TemplateNode::Output(expression));
                 } else if parser.take_open("{%") {
-                    match parser.statement()? {
+                    match parser.parse_statement()? {
                         Ok(node) => nodes.push(node),
                         Err(end) => return Some((nodes, end)),
                     }
-                } else if parser.take("{#") {
+                } else if parser.take_text("{#") {
                     parser.rest = parser.rest.split_once("#}")?.1;
                 } else {
-                    return Some((nodes, End::Template));
+                    return Some((nodes, BlockEnd::Template));
                 }
             }
         })
     }
 
-    fn statement(&mut self) -> Option<Result<Node, End>> {
-        let statement = match self.word() {
-            "if" => return self.if_statement().map(Ok),
+    fn parse_statement(&mut self) -> Option<Result<TemplateNode, BlockEnd>> {
+        let statement = match self.read_word() {
+            "if" => return self.parse_if().map(Ok),
             "set" => {
-                let name = self.word();
+                let name = self.read_word();
                 let is_name = !name.is_empty() && !matches!(name, "value" | "value_json");
-                (is_name && self.take("=")).then_some(())?;
-                Ok(Node::Set(name.to_owned(), self.conditional()?))
+                (is_name && self.take_text("=")).then_some(())?;
+                Ok(TemplateNode::Set(name.to_owned(), self.parse_conditional()?))
             }
-            "elif" => Err(End::Elif(self.conditional()?)),
-            "else" => Err(End::Else),
-            "endif" => Err(End::OfIf),
+            "elif" => Err(BlockEnd::Elif(self.parse_conditional()?)),
+            "else" => Err(BlockEnd::Else),
+            "endif" => Err(BlockEnd::OfIf),
             _ => return None,
         };
         self.take_close("%}").then_some(statement)
     }
 
-    fn if_statement(&mut self) -> Option<Node> {
-        let mut condition = self.conditional()?;
+    fn parse_if(&mut self) -> Option<TemplateNode> {
+        let mut condition = self.parse_conditional()?;
         self.take_close("%}").then_some(())?;
         let mut branches = Vec::new();
         loop {
-            let (nodes, end) = self.nodes()?;
+            let (nodes, end) = self.parse_nodes()?;
             branches.push((condition, nodes));
             match end {
-                End::Elif(next) => condition = next,
-                End::OfIf => return Some(Node::If(branches, Vec::new())),
-                End::Else => {
-                    let (otherwise, end) = self.nodes()?;
-                    return (end == End::OfIf).then_some(Node::If(branches, otherwise));
+                BlockEnd::Elif(next) => condition = next,
+                BlockEnd::OfIf => return Some(TemplateNode::If(branches, Vec::new())),
+                BlockEnd::Else => {
+                    let (otherwise, end) = self.parse_nodes()?;
+                    return (end == BlockEnd::OfIf)
+                        .then_some(TemplateNode::If(branches, otherwise));
                 }
-                End::Template => return None,
+                BlockEnd::Template => return None,
             }
         }
     }
 
     /// `{{-` takes away the space outside, which says nothing here.
     fn take_open(&mut self, open: &str) -> bool {
-        let is_open = self.take(open);
+        let is_open = self.take_text(open);
         if is_open {
             self.rest = self.rest.strip_prefix('-').unwrap_or(self.rest);
         }
@@ -260,10 +261,10 @@ impl<'t> Parser<'t> {
         {
             self.rest = rest;
         }
-        self.take(close)
+        self.take_text(close)
     }
 
-    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+    fn parse_deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         if self.depth >= DEPTH_MAX {
             return None;
         }
@@ -274,104 +275,122 @@ impl<'t> Parser<'t> {
     }
 
     /// `a if b else c`; without `else` it is undefined.
-    fn conditional(&mut self) -> Option<Expression> {
-        self.deeper(|parser| {
-            let then = parser.or()?;
+    fn parse_conditional(&mut self) -> Option<TemplateExpression> {
+        self.parse_deeper(|parser| {
+            let then = parser.parse_or()?;
             if !parser.take_word("if") {
                 return Some(then);
             }
-            let condition = Box::new(parser.or()?);
+            let condition = Box::new(parser.parse_or()?);
             let otherwise = match parser.take_word("else") {
-                true => parser.conditional()?,
-                false => Expression::Variable(String::new()),
+                true => parser.parse_conditional()?,
+                false => TemplateExpression::Variable(String::new()),
             };
-            Some(Expression::If { condition, then: Box::new(then), otherwise: Box::new(otherwise) })
+            Some(TemplateExpression::If {
+                condition,
+                then: Box::new(then),
+                otherwise: Box::new(otherwise),
+            })
         })
     }
 
-    fn or(&mut self) -> Option<Expression> {
-        self.chain(Self::and, |parser| parser.take_word("or").then_some(Binary::Or))
+    fn parse_or(&mut self) -> Option<TemplateExpression> {
+        self.parse_chain(Self::parse_and, |parser| {
+            parser.take_word("or").then_some(BinaryOperator::Or)
+        })
     }
 
-    fn and(&mut self) -> Option<Expression> {
-        self.chain(Self::not, |parser| parser.take_word("and").then_some(Binary::And))
+    fn parse_and(&mut self) -> Option<TemplateExpression> {
+        self.parse_chain(Self::parse_not, |parser| {
+            parser.take_word("and").then_some(BinaryOperator::And)
+        })
     }
 
-    fn not(&mut self) -> Option<Expression> {
+    fn parse_not(&mut self) -> Option<TemplateExpression> {
         if self.take_word("not") {
-            let inner = self.deeper(Self::not)?;
-            return Some(Expression::Unary(Unary::Not, Box::new(inner)));
+            let inner = self.parse_deeper(Self::parse_not)?;
+            return Some(TemplateExpression::Unary(UnaryOperator::Not, Box::new(inner)));
         }
-        self.comparison()
+        self.parse_comparison()
     }
 
-    fn comparison(&mut self) -> Option<Expression> {
-        let left = self.join()?;
+    fn parse_comparison(&mut self) -> Option<TemplateExpression> {
+        let left = self.parse_join()?;
         if self.take_word("not") {
             self.take_word("in").then_some(())?;
-            let is_in = Expression::Binary(Binary::In, Box::new(left), Box::new(self.join()?));
-            return Some(Expression::Unary(Unary::Not, Box::new(is_in)));
+            let is_in = TemplateExpression::Binary(
+                BinaryOperator::In,
+                Box::new(left),
+                Box::new(self.parse_join()?),
+            );
+            return Some(TemplateExpression::Unary(UnaryOperator::Not, Box::new(is_in)));
         }
         let operators = [
-            ("==", Binary::Equal),
-            ("!=", Binary::NotEqual),
-            ("<=", Binary::LessOrEqual),
-            (">=", Binary::GreaterOrEqual),
-            ("<", Binary::Less),
-            (">", Binary::Greater),
+            ("==", BinaryOperator::Equal),
+            ("!=", BinaryOperator::NotEqual),
+            ("<=", BinaryOperator::LessOrEqual),
+            (">=", BinaryOperator::GreaterOrEqual),
+            ("<", BinaryOperator::Less),
+            (">", BinaryOperator::Greater),
         ];
-        let found = operators.into_iter().find(|(text, _)| self.take(text));
+        let found = operators.into_iter().find(|(text, _)| self.take_text(text));
         let operator = found.map(|(_, operator)| operator);
-        match operator.or_else(|| self.take_word("in").then_some(Binary::In)) {
-            Some(operator) => {
-                Some(Expression::Binary(operator, Box::new(left), Box::new(self.join()?)))
-            }
+        match operator.or_else(|| self.take_word("in").then_some(BinaryOperator::In)) {
+            Some(operator) => Some(TemplateExpression::Binary(
+                operator,
+                Box::new(left),
+                Box::new(self.parse_join()?),
+            )),
             None => Some(left),
         }
     }
 
-    fn join(&mut self) -> Option<Expression> {
-        self.chain(Self::sum, |parser| parser.take("~").then_some(Binary::Join))
+    fn parse_join(&mut self) -> Option<TemplateExpression> {
+        self.parse_chain(Self::parse_sum, |parser| {
+            parser.take_text("~").then_some(BinaryOperator::Join)
+        })
     }
 
-    fn sum(&mut self) -> Option<Expression> {
-        self.chain(Self::product, |parser| {
+    fn parse_sum(&mut self) -> Option<TemplateExpression> {
+        self.parse_chain(Self::parse_product, |parser| {
             let rest = parser.rest.trim_start();
             // The end of `{{ value -}}`.
             if rest.starts_with("-}}") || rest.starts_with("-%}") {
                 return None;
             }
-            let operators = [("+", Binary::Add), ("-", Binary::Subtract)];
-            operators.into_iter().find(|(text, _)| parser.take(text)).map(|(_, own)| own)
+            let operators = [("+", BinaryOperator::Add), ("-", BinaryOperator::Subtract)];
+            operators.into_iter().find(|(text, _)| parser.take_text(text)).map(|(_, own)| own)
         })
     }
 
-    fn product(&mut self) -> Option<Expression> {
-        self.chain(Self::unary, |parser| {
+    fn parse_product(&mut self) -> Option<TemplateExpression> {
+        self.parse_chain(Self::parse_unary, |parser| {
             let rest = parser.rest.trim_start();
             if rest.starts_with("%}") || rest.starts_with("**") {
                 return None;
             }
             let operators = [
-                ("//", Binary::DivideWhole),
-                ("*", Binary::Multiply),
-                ("/", Binary::Divide),
-                ("%", Binary::Remainder),
+                ("//", BinaryOperator::DivideWhole),
+                ("*", BinaryOperator::Multiply),
+                ("/", BinaryOperator::Divide),
+                ("%", BinaryOperator::Remainder),
             ];
-            operators.into_iter().find(|(text, _)| parser.take(text)).map(|(_, own)| own)
+            operators.into_iter().find(|(text, _)| parser.take_text(text)).map(|(_, own)| own)
         })
     }
 
-    fn unary(&mut self) -> Option<Expression> {
-        self.chain(Self::filtered, |parser| parser.take("**").then_some(Binary::Power))
+    fn parse_unary(&mut self) -> Option<TemplateExpression> {
+        self.parse_chain(Self::parse_filtered, |parser| {
+            parser.take_text("**").then_some(BinaryOperator::Power)
+        })
     }
 
     /// Operators of one rank, from left to right.
-    fn chain(
+    fn parse_chain(
         &mut self,
-        next: impl Fn(&mut Self) -> Option<Expression>,
-        operator: impl Fn(&mut Self) -> Option<Binary>,
-    ) -> Option<Expression> {
+        next: impl Fn(&mut Self) -> Option<TemplateExpression>,
+        operator: impl Fn(&mut Self) -> Option<BinaryOperator>,
+    ) -> Option<TemplateExpression> {
         let mut left = next(self)?;
         let mut length = 0;
         while let Some(operator) = operator(self) {
@@ -380,37 +399,37 @@ impl<'t> Parser<'t> {
             if length > CHAIN_MAX {
                 return None;
             }
-            left = Expression::Binary(operator, Box::new(left), Box::new(next(self)?));
+            left = TemplateExpression::Binary(operator, Box::new(left), Box::new(next(self)?));
         }
         Some(left)
     }
 
     /// A sign binds closest, as in Jinja; then filters and tests, then arithmetic.
-    fn signed(&mut self) -> Option<Expression> {
-        if self.take("-") {
-            let inner = self.deeper(Self::signed)?;
-            return Some(Expression::Unary(Unary::Negative, Box::new(inner)));
+    fn parse_signed(&mut self) -> Option<TemplateExpression> {
+        if self.take_text("-") {
+            let inner = self.parse_deeper(Self::parse_signed)?;
+            return Some(TemplateExpression::Unary(UnaryOperator::Negative, Box::new(inner)));
         }
-        let mut inner = self.primary()?;
+        let mut inner = self.parse_primary()?;
         for _ in 0..CHAIN_MAX {
             inner = if self.rest.starts_with('.') {
-                self.take(".");
-                let name = self.word();
+                self.take_text(".");
+                let name = self.read_word();
                 if name.is_empty() {
                     return None;
                 }
                 if self.rest.starts_with('(') {
-                    let (function, more) = Function::method(name)?;
-                    self.call(function, Some(inner), more, true)?
+                    let (function, more) = TemplateFunction::find_method(name)?;
+                    self.parse_call(function, Some(inner), more, true)?
                 } else {
-                    let name = Expression::Text(name.to_owned());
-                    Expression::Step(Box::new(inner), Box::new(name))
+                    let name = TemplateExpression::Text(name.to_owned());
+                    TemplateExpression::Step(Box::new(inner), Box::new(name))
                 }
             } else if self.rest.starts_with('[') {
-                self.take("[");
-                let index = self.conditional()?;
-                self.take("]").then_some(())?;
-                Expression::Step(Box::new(inner), Box::new(index))
+                self.take_text("[");
+                let index = self.parse_conditional()?;
+                self.take_text("]").then_some(())?;
+                TemplateExpression::Step(Box::new(inner), Box::new(index))
             } else {
                 return Some(inner);
             };
@@ -418,26 +437,30 @@ impl<'t> Parser<'t> {
         None
     }
 
-    fn filtered(&mut self) -> Option<Expression> {
-        let mut inner = self.signed()?;
+    fn parse_filtered(&mut self) -> Option<TemplateExpression> {
+        let mut inner = self.parse_signed()?;
         for _ in 0..CHAIN_MAX {
-            inner = if self.take("|") {
-                let (function, more) = Function::filter(self.word())?;
-                self.call(function, Some(inner), more, false)?
+            inner = if self.take_text("|") {
+                let (function, more) = TemplateFunction::find_filter(self.read_word())?;
+                self.parse_call(function, Some(inner), more, false)?
             } else if self.take_word("is") {
                 let is_not = self.take_word("not");
-                let test = match self.word() {
-                    "defined" => Test::Defined,
-                    "undefined" => Test::Undefined,
-                    "none" => Test::None,
-                    "number" => Test::Number,
-                    "string" => Test::String,
-                    "true" => Test::True,
-                    "false" => Test::False,
+                let test = match self.read_word() {
+                    "defined" => TemplateTest::Defined,
+                    "undefined" => TemplateTest::Undefined,
+                    "none" => TemplateTest::None,
+                    "number" => TemplateTest::Number,
+                    "string" => TemplateTest::String,
+                    "true" => TemplateTest::True,
+                    "false" => TemplateTest::False,
                     _ => return None,
                 };
-                let test = Expression::Test(Box::new(inner), test);
-                if is_not { Expression::Unary(Unary::Not, Box::new(test)) } else { test }
+                let test = TemplateExpression::Test(Box::new(inner), test);
+                if is_not {
+                    TemplateExpression::Unary(UnaryOperator::Not, Box::new(test))
+                } else {
+                    test
+                }
             } else {
                 return Some(inner);
             };
@@ -446,25 +469,25 @@ impl<'t> Parser<'t> {
     }
 
     /// The arguments in parentheses, which a filter may lack.
-    fn call(
+    fn parse_call(
         &mut self,
-        function: Function,
-        first: Option<Expression>,
+        function: TemplateFunction,
+        first: Option<TemplateExpression>,
         more: usize,
         must_have: bool,
-    ) -> Option<Expression> {
+    ) -> Option<TemplateExpression> {
         let own = usize::from(first.is_some());
-        let mut arguments: Vec<Expression> = first.into_iter().collect();
-        if self.take("(") {
-            while !self.take(")") {
+        let mut arguments: Vec<TemplateExpression> = first.into_iter().collect();
+        if self.take_text("(") {
+            while !self.take_text(")") {
                 if arguments.len() > own {
-                    self.take(",").then_some(())?;
-                    if self.take(")") {
+                    self.take_text(",").then_some(())?;
+                    if self.take_text(")") {
                         break;
                     }
                 }
                 self.skip_argument_name();
-                arguments.push(self.conditional()?);
+                arguments.push(self.parse_conditional()?);
                 if arguments.len() - own > more {
                     return None;
                 }
@@ -472,7 +495,7 @@ impl<'t> Parser<'t> {
         } else if must_have {
             return None;
         }
-        Some(Expression::Call(function, arguments))
+        Some(TemplateExpression::Call(function, arguments))
     }
 
     /// `default=0`: of the functions that are known only one argument can be named so.
@@ -489,55 +512,55 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn primary(&mut self) -> Option<Expression> {
+    fn parse_primary(&mut self) -> Option<TemplateExpression> {
         self.rest = self.rest.trim_start();
-        if self.take("(") {
-            let inner = self.conditional()?;
-            return self.take(")").then_some(inner);
+        if self.take_text("(") {
+            let inner = self.parse_conditional()?;
+            return self.take_text(")").then_some(inner);
         }
-        if self.take("[") {
+        if self.take_text("[") {
             let mut items = Vec::new();
-            while !self.take("]") {
+            while !self.take_text("]") {
                 if !items.is_empty() {
-                    self.take(",").then_some(())?;
+                    self.take_text(",").then_some(())?;
                 }
-                items.push(self.conditional()?);
+                items.push(self.parse_conditional()?);
                 if items.len() > CHAIN_MAX {
                     return None;
                 }
             }
-            return Some(Expression::List(items));
+            return Some(TemplateExpression::List(items));
         }
         if let Some(quote) = ['\'', '"'].into_iter().find(|quote| self.rest.starts_with(*quote)) {
             let (text, rest) = self.rest[1..].split_once(quote)?;
             self.rest = rest;
-            return (!text.contains('\\')).then(|| Expression::Text(text.to_owned()));
+            return (!text.contains('\\')).then(|| TemplateExpression::Text(text.to_owned()));
         }
         if self.rest.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
             let end = self.rest.find(|c: char| !(c.is_ascii_digit() || c == '.'));
             let (number, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
             self.rest = rest;
-            return number.parse().ok().map(Expression::Number);
+            return number.parse().ok().map(TemplateExpression::Number);
         }
-        let word = self.word();
+        let word = self.read_word();
         match word {
             "" | "if" | "else" | "and" | "or" | "not" | "in" | "is" => None,
-            "none" | "None" => Some(Expression::None),
-            "true" | "True" => Some(Expression::Bool(true)),
-            "false" | "False" => Some(Expression::Bool(false)),
-            "value" | "value_json" => Some(Expression::Variable(word.to_owned())),
+            "none" | "None" => Some(TemplateExpression::None),
+            "true" | "True" => Some(TemplateExpression::Bool(true)),
+            "false" | "False" => Some(TemplateExpression::Bool(false)),
+            "value" | "value_json" => Some(TemplateExpression::Variable(word.to_owned())),
             _ if self.rest.trim_start().starts_with('(') => {
-                let (function, most) = Function::global(word)?;
-                let call = self.call(function, None, most, true)?;
-                matches!(&call, Expression::Call(_, arguments) if !arguments.is_empty())
+                let (function, most) = TemplateFunction::find_global(word)?;
+                let call = self.parse_call(function, None, most, true)?;
+                matches!(&call, TemplateExpression::Call(_, arguments) if !arguments.is_empty())
                     .then_some(call)
             }
             // Of a `set`; any other is undefined, as in Jinja.
-            _ => Some(Expression::Variable(word.to_owned())),
+            _ => Some(TemplateExpression::Variable(word.to_owned())),
         }
     }
 
-    fn word(&mut self) -> &'t str {
+    fn read_word(&mut self) -> &'t str {
         self.rest = self.rest.trim_start();
         let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
@@ -548,7 +571,7 @@ impl<'t> Parser<'t> {
     /// Takes a word that stands next, if it does.
     fn take_word(&mut self, wanted: &str) -> bool {
         let before = self.rest;
-        let is_it = self.word() == wanted;
+        let is_it = self.read_word() == wanted;
         if !is_it {
             self.rest = before;
         }
@@ -556,7 +579,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Takes a text that stands next, if it does.
-    fn take(&mut self, text: &str) -> bool {
+    fn take_text(&mut self, text: &str) -> bool {
         match self.rest.trim_start().strip_prefix(text) {
             Some(rest) => {
                 self.rest = rest;

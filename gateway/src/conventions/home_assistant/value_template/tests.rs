@@ -5,23 +5,23 @@ use super::*;
 fn check(template: &str, payload: &str, expect: Option<f64>) {
     let json = serde_json::from_str(payload).ok();
     let template = ValueTemplate::parse(template).unwrap_or_else(|| panic!("{template}"));
-    let got = match template.eval(payload, json.as_ref()) {
-        Outcome::Number(number) => Some(number),
-        Outcome::Text(_) | Outcome::Missing => None,
+    let got = match template.evaluate(payload, json.as_ref()) {
+        TemplateOutcome::Number(number) => Some(number),
+        TemplateOutcome::Text(_) | TemplateOutcome::Missing => None,
     };
     assert_eq!(got, expect, "{template:?} {payload}");
 }
 
 /// Template, payload → text.
 #[track_caller]
-fn check_text(template: &str, payload: &str, expect: Outcome) {
+fn check_text(template: &str, payload: &str, expect: TemplateOutcome) {
     let json = serde_json::from_str(payload).ok();
     let template = ValueTemplate::parse(template).unwrap_or_else(|| panic!("{template}"));
-    assert_eq!(template.eval(payload, json.as_ref()), expect, "{template:?} {payload}");
+    assert_eq!(template.evaluate(payload, json.as_ref()), expect, "{template:?} {payload}");
 }
 
 #[test]
-fn templates() {
+fn templates_are_evaluated() {
     check("{{ value }}", "21.5", Some(21.5));
     check("{{value|float}}", " 21.5\n", Some(21.5));
     check("{{ value_json.temperature }}", r#"{"temperature": 23.20}"#, Some(23.2));
@@ -47,9 +47,13 @@ fn templates() {
     check("{{ value_json.x | multiply(0.1) | round(2) }}", r#"{"x": 215}"#, Some(21.5));
     check("{{ value_json.x // 10 + value_json.x % 10 }}", r#"{"x": 37}"#, Some(10.0));
     check("{{ max(value_json.a, value_json.b) }}", r#"{"a": 1, "b": 2}"#, Some(2.0));
-    check_text("{{ value_json.x }}", "warm", Outcome::Text("warm".to_owned()));
-    check_text("{{ value_json.x | float(0) }}", r#"{"x": "warm"}"#, Outcome::Text("warm".into()));
-    check_text("{{ value }}", "unavailable", Outcome::Missing);
+    check_text("{{ value_json.x }}", "warm", TemplateOutcome::Text("warm".to_owned()));
+    check_text(
+        "{{ value_json.x | float(0) }}",
+        r#"{"x": "warm"}"#,
+        TemplateOutcome::Text("warm".into()),
+    );
+    check_text("{{ value }}", "unavailable", TemplateOutcome::Missing);
 }
 
 #[test]
@@ -91,8 +95,9 @@ fn what_stands_in_for_an_absent_field_is_no_reading() {
 #[test]
 fn what_is_chosen_by_the_payload_is_a_reading() {
     let on = r#"{"s": "open", "n": 3}"#;
-    let text =
-        |template: &str, expect: &str| check_text(template, on, Outcome::Text(expect.into()));
+    let text = |template: &str, expect: &str| {
+        check_text(template, on, TemplateOutcome::Text(expect.into()))
+    };
     text("{{ 'ON' if value_json.s == 'open' else 'OFF' }}", "ON");
     text("{{ 'ON' if value_json.s != 'open' else 'OFF' }}", "OFF");
     text("{{ value_json.s | upper }}", "OPEN");
@@ -101,13 +106,13 @@ fn what_is_chosen_by_the_payload_is_a_reading() {
     check("{% if value_json.s == 'open' %}1{% else %}0{% endif %}", on, Some(1.0));
     check("{{ 0 if value_json.n < 5 else value_json.n }}", on, Some(0.0));
     check("{{ iif(value_json.s in 'open opened', 1, 0) }}", on, Some(1.0));
-    check_text("{{ 'ON' if value_json.z == 'open' else 'OFF' }}", on, Outcome::Missing);
+    check_text("{{ 'ON' if value_json.z == 'open' else 'OFF' }}", on, TemplateOutcome::Missing);
     check("{% if value_json.z == 'open' %}1{% else %}0{% endif %}", on, None);
     check("{{ value_json.n if value_json.n > 5 else none }}", on, None);
 }
 
 #[test]
-fn refusals() {
+fn unknown_syntax_is_refused() {
     let refuse = |template: &str| assert_eq!(ValueTemplate::parse(template), None, "{template}");
     refuse("");
     refuse("value");
@@ -137,7 +142,7 @@ fn what_a_template_may_cost_is_bounded() {
     let mut template = String::from("{% set a = value ~ value %}");
     template.push_str(&"{% set a = a ~ a ~ a ~ a %}".repeat(30));
     template.push_str("{{ a }}");
-    check_text(&template, &"x".repeat(10_000), Outcome::Missing);
+    check_text(&template, &"x".repeat(10_000), TemplateOutcome::Missing);
 }
 
 proptest::proptest! {
@@ -154,7 +159,7 @@ proptest::proptest! {
     ) {
         if let Some(template) = ValueTemplate::parse(&parts.concat()) {
             let json = serde_json::from_str(&payload).ok();
-            let _ = template.eval(&payload, json.as_ref());
+            let _ = template.evaluate(&payload, json.as_ref());
         }
     }
 }

@@ -4,16 +4,16 @@ mod champion;
 mod models;
 mod rows;
 
-use super::Figure;
+use super::ReportFigure;
 use crate::compare::TaskResult;
 
 /// All that the task has something to show in.
-pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
+pub(super) fn task_figures(task: &TaskResult) -> Vec<ReportFigure> {
     let mut figures = Vec::new();
     if !task.is_trivial() {
-        figures.extend(models::of(task));
-        figures.extend(champion::of(task));
+        figures.extend(models::model_figures(task));
+        figures.extend(champion::champion_figures(task));
     }
-    figures.extend(rows::of(task));
+    figures.extend(rows::row_figures(task));
     figures
 }

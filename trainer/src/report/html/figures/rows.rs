@@ -1,40 +1,43 @@
 //! Which rows were learnt from and which were judged.
 
 use super::super::{
-    super::svg::{Axis, Colour, Plot, Rank, Ranks},
-    Figure,
+    super::svg::{PlotAxis, PlotColour, RankChart, RankRow, SvgPlot},
+    ReportFigure,
 };
-use crate::{backtest::Facts, compare::TaskResult};
+use crate::{backtest::ComparisonFacts, compare::TaskResult};
 
-pub(super) fn of(task: &TaskResult) -> Vec<Figure> {
-    [parts(&task.facts), zones(&task.facts)].into_iter().flatten().collect()
+pub(super) fn row_figures(task: &TaskResult) -> Vec<ReportFigure> {
+    [time_split_figure(&task.facts), zone_rows_figure(&task.facts)].into_iter().flatten().collect()
 }
 
-fn legend() -> Vec<(Colour, String)> {
+fn part_legend() -> Vec<(PlotColour, String)> {
     vec![
-        (Colour::Quiet, "training".to_owned()),
-        (Colour::Baseline, "calibration".to_owned()),
-        (Colour::Model, "test".to_owned()),
+        (PlotColour::Quiet, "training".to_owned()),
+        (PlotColour::Baseline, "calibration".to_owned()),
+        (PlotColour::Model, "test".to_owned()),
     ]
 }
 
-fn parts(facts: &Facts) -> Option<Figure> {
+fn time_split_figure(facts: &ComparisonFacts) -> Option<ReportFigure> {
     let count = facts.folds.len() as f64;
     let ends = facts.folds.iter().flat_map(|fold| [fold.spans.train.0, fold.spans.test.1]);
-    let x = Axis::time("time, UTC", ends.collect::<Vec<_>>());
-    let mut plot =
-        Plot::new("how time was divided", x, Axis::fixed("fold", 0.5, count + 0.5).whole());
+    let x = PlotAxis::new_time("time, UTC", ends.collect::<Vec<_>>());
+    let mut plot = SvgPlot::new(
+        "how time was divided",
+        x,
+        PlotAxis::new_fixed("fold", 0.5, count + 0.5).with_whole_ticks(),
+    );
     for (i, fold) in facts.folds.iter().enumerate() {
         let spans = [fold.spans.train, fold.spans.calibration, fold.spans.test];
-        for ((colour, _), (from, to)) in legend().into_iter().zip(spans) {
+        for ((colour, _), (from, to)) in part_legend().into_iter().zip(spans) {
             let middle = i as f64 + 1.0;
-            plot.area(colour, (from as f64, to as f64), (middle - 0.3, middle + 0.3));
+            plot.add_area(colour, (from as f64, to as f64), (middle - 0.3, middle + 0.3));
         }
     }
-    legend().into_iter().for_each(|(colour, text)| plot.legend(colour, text));
-    (!facts.folds.is_empty()).then(|| Figure {
+    part_legend().into_iter().for_each(|(colour, text)| plot.add_legend(colour, text));
+    (!facts.folds.is_empty()).then(|| ReportFigure {
         title: "How time was divided".to_owned(),
-        svg: plot.svg(),
+        svg: plot.to_svg(),
         caption: "Models learn from the first part, are chosen on the second and judged on the third; the \
                   gaps are embargoes of the task's horizon."
             .to_owned(),
@@ -43,33 +46,34 @@ fn parts(facts: &Facts) -> Option<Figure> {
 
 const ZONES_MAX: usize = 40;
 
-fn zones(facts: &Facts) -> Option<Figure> {
+fn zone_rows_figure(facts: &ComparisonFacts) -> Option<ReportFigure> {
     let shown = facts.zones.iter().take(ZONES_MAX);
-    let rows: Vec<Rank> = shown
+    let rows: Vec<RankRow> = shown
         .map(|zone| {
             let parts = [zone.train, zone.calibration, zone.test].map(|rows| rows as f64);
-            let bars = legend().into_iter().zip(parts).map(|((colour, _), rows)| (colour, rows));
-            Rank {
+            let bars =
+                part_legend().into_iter().zip(parts).map(|((colour, _), rows)| (colour, rows));
+            RankRow {
                 name: zone.zone.to_string(),
                 value: parts.iter().sum(),
                 interval: None,
-                colour: Colour::Quiet,
+                colour: PlotColour::Quiet,
                 bars: bars.collect(),
             }
         })
         .collect();
     let most = rows.iter().map(|row| row.value).fold(1.0, f64::max);
-    let ranks = Ranks {
+    let ranks = RankChart {
         title: "rows by zone".to_owned(),
-        axis: Axis::fixed("rows", 0.0, most),
+        axis: PlotAxis::new_fixed("rows", 0.0, most),
         rows,
         guide: None,
-        legend: legend(),
+        legend: part_legend(),
     };
     let more = facts.zones.len().saturating_sub(ZONES_MAX);
-    (!facts.zones.is_empty()).then(|| Figure {
+    (!facts.zones.is_empty()).then(|| ReportFigure {
         title: "Rows by zone".to_owned(),
-        svg: ranks.svg(),
+        svg: ranks.to_svg(),
         caption: format!(
             "How many rows each zone gave to each part{}; a zone without a bar of a colour was not in that part.",
             if more > 0 { format!(" ({more} more zones are not shown)") } else { String::new() }

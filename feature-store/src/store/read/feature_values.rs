@@ -1,0 +1,62 @@
+use super::{
+    ReadSource,
+    feature_rows::{self, FrameQuery, Mode},
+    version_rows::VersionRows,
+};
+use crate::StoreError;
+
+/// Most values that are taken into memory at once: 160 MB.
+const VALUES_MAX: u64 = 20_000_000;
+
+/// What a feature was over a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureValues {
+    /// Its name.
+    pub name: String,
+    /// The values that there are, in no promised order.
+    pub values: Vec<f64>,
+    /// Rows without a value.
+    pub missing: usize,
+}
+
+/// The values of each feature of a query.
+pub(crate) fn read_feature_values(
+    source: ReadSource<'_>,
+    query: &FrameQuery,
+    mode: Mode,
+    active: &[String],
+) -> Result<Vec<FeatureValues>, StoreError> {
+    let VersionRows { table, features } =
+        VersionRows::new(source, query.version, active, &query.file_scope())?;
+    let wanted = feature_rows::resolve_columns(query.columns.as_deref(), &features)?;
+    let found = feature_rows::count_rows(source.connection, &table, query, mode)?
+        .saturating_mul(wanted.len() as u64);
+    if found > VALUES_MAX {
+        return Err(StoreError::LimitExceeded {
+            what: "values",
+            found,
+            max: VALUES_MAX,
+            hint: "take fewer `names`, a shorter span or a longer `step_s`",
+        });
+    }
+    let batches = feature_rows::read_feature_rows(
+        source.connection,
+        &table,
+        query,
+        Some(mode),
+        &wanted,
+        None,
+    )?;
+    let of = |(i, name): (usize, String)| {
+        let mut missing = 0;
+        let values = feature_rows::feature_values(&batches, i)
+            .filter_map(|value| {
+                let value = value.filter(|value| value.is_finite());
+                missing += usize::from(value.is_none());
+                value
+            })
+            .collect();
+        FeatureValues { name, values, missing }
+    };
+    Ok(wanted.into_iter().enumerate().map(of).collect())
+}

@@ -1,0 +1,35 @@
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use recordings::RejectedLine;
+
+/// Rejects that are listed; all are counted.
+const REJECTS_LISTED_MAX: usize = 100_000;
+
+/// Lists what is no reading in `<folder>/rejects/<file>.csv`, whole or not at
+/// all: the same file gives the same list, however often it is read.
+pub(super) fn write_reject_list(
+    folder: &Path,
+    file: &str,
+    rejects: &[RejectedLine],
+) -> io::Result<()> {
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let within = folder.join("rejects");
+    fs::create_dir_all(&within)?;
+    let (to, aside) = (within.join(format!("{file}.csv")), within.join(format!(".{file}.tmp")));
+    let mut out = io::BufWriter::new(fs::File::create(&aside)?);
+    writeln!(out, "line,column,found,reason")?;
+    for reject in rejects.iter().take(REJECTS_LISTED_MAX) {
+        let found = reject.found.replace('"', "\"\"");
+        let reason = format!("expected {}", reject.expected).replace('"', "\"\"");
+        let place = &reject.place;
+        writeln!(out, "{},{},\"{found}\",\"{reason}\"", place.line, place.column)?;
+    }
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    fs::rename(aside, to)
+}

@@ -1,0 +1,257 @@
+//! What can be set; `default.toml` names and explains every key.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Deserialize;
+use service::config::ConfigError;
+use telemetry::DeviceAddress;
+
+/// The compiled-in `default.toml`: every key with its default and its meaning.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// Tables of [`DEFAULTS`] whose keys are the user's own.
+pub const OPEN_TABLES: &[&str] = &["replay.columns"];
+
+/// All settings of the simulator and the replay.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatorConfig {
+    /// Where messages go.
+    pub broker: SimulatorBroker,
+    /// The simulated site.
+    pub simulate: SimulationConfig,
+    /// How often what goes wrong.
+    pub faults: FaultRates,
+    /// Recorded data.
+    pub replay: ReplayConfig,
+}
+
+/// Where messages go, and how they are sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatorBroker {
+    /// Name or address of the MQTT broker, without TLS.
+    pub host: String,
+    /// Its port, without TLS.
+    pub port: u16,
+    /// What client ids start with.
+    pub client_prefix: String,
+    /// Unacknowledged messages of one connection, 1 to 65535.
+    pub inflight_max: u16,
+    /// First wait before connecting again, in seconds.
+    pub reconnect_s_min: f64,
+    /// Longest wait before connecting again, in seconds.
+    pub reconnect_s_max: f64,
+    /// Wait for acknowledgements after a stop was asked for, in seconds.
+    pub drain_s: f64,
+}
+
+/// The simulated site.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulationConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Sampling interval of every device, 1 to 3600 s.
+    pub interval_s: u32,
+    /// The same during the live phase.
+    pub live_interval_s: u32,
+    /// Days of history, 0 to 3660.
+    pub days: f64,
+    /// Whether the live phase follows.
+    pub live: bool,
+    /// Messages a second during history; 0 for no limit.
+    pub rate_max: f64,
+    /// Recorded seconds a second during history; 0 for no limit.
+    pub speed_max: f64,
+    /// Simulated seconds that a device may be ahead of the slowest in history.
+    pub skew_s_max: u32,
+    /// Messages a device keeps while it is offline.
+    pub offline_messages_max: u32,
+    /// The CSV of injected faults; empty for none.
+    pub labels: PathBuf,
+    /// Latitude of the site, -66 to 66 degrees.
+    pub latitude_deg: f64,
+}
+
+/// Mean number of each fault a device and day.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultRates {
+    /// One value far off.
+    pub spike: f64,
+    /// The same value for a while.
+    pub stuck: f64,
+    /// A slowly growing offset.
+    pub drift: f64,
+    /// No messages for a while.
+    pub dropout: f64,
+    /// Strong noise for a while.
+    pub noise: f64,
+    /// A device's clock that is off for a while.
+    pub clock_skew: f64,
+    /// A message sent twice.
+    pub duplicate: f64,
+    /// Two messages that change places.
+    pub reorder: f64,
+    /// A message that is sent minutes later.
+    pub late: f64,
+    /// A further message that nobody can read.
+    pub malformed: f64,
+}
+
+/// Recorded data.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayConfig {
+    /// Site of layouts that name none.
+    pub site: String,
+    /// Messages a second; 0 for no limit.
+    pub rate_max: f64,
+    /// Recorded seconds a second; 0 for no limit.
+    pub speed_max: f64,
+    /// Rejected rows that are named.
+    pub rejects_shown: usize,
+    /// How wide CSV files are read.
+    pub wide_csv: WideCsvConfig,
+    /// Column name → MQTT topic with a metric.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// How wide CSV files are read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WideCsvConfig {
+    /// Name of the column that holds the time.
+    pub time_column: String,
+    /// One ASCII character between fields.
+    pub delimiter: String,
+}
+
+impl SimulatorConfig {
+    /// Checks what types alone cannot say. [`crate::run_simulation`] and
+    /// [`crate::replay_recording`] call it before any I/O.
+    ///
+    /// # Errors
+    /// The first key with a value out of its range.
+    pub fn check_values(&self) -> Result<(), ConfigError> {
+        let Self { broker, simulate, faults, replay } = self;
+        let waits = [
+            ("broker.reconnect_s_min", broker.reconnect_s_min, 0.01, 3600.0),
+            ("broker.reconnect_s_max", broker.reconnect_s_max, broker.reconnect_s_min, 3600.0),
+            ("broker.drain_s", broker.drain_s, 0.0, 3600.0),
+            ("broker.inflight_max", f64::from(broker.inflight_max), 1.0, 65535.0),
+            ("simulate.interval_s", f64::from(simulate.interval_s), 1.0, 3600.0),
+            ("simulate.live_interval_s", f64::from(simulate.live_interval_s), 1.0, 3600.0),
+            ("simulate.days", simulate.days, 0.0, 3660.0),
+            ("simulate.rate_max", simulate.rate_max, 0.0, 1e9),
+            ("simulate.speed_max", simulate.speed_max, 0.0, 1e9),
+            ("simulate.latitude_deg", simulate.latitude_deg, -66.0, 66.0),
+            ("replay.rate_max", replay.rate_max, 0.0, 1e9),
+            ("replay.speed_max", replay.speed_max, 0.0, 1e9),
+        ];
+        // More than one fault a minute would leave nothing to hide them in.
+        let rates = faults.rates_per_day().map(|(name, rate)| (name, rate, 0.0, 1440.0));
+        for (key, value, min, max) in waits.into_iter().chain(rates) {
+            if !(min..=max).contains(&value) {
+                let what = format!("{value} is out of range, expected {min} to {max}");
+                return Err(ConfigError::invalid(key, what));
+            }
+        }
+        if simulate.skew_s_max < simulate.interval_s {
+            return Err(ConfigError::invalid(
+                "simulate.skew_s_max",
+                format!("is below simulate.interval_s ({})", simulate.interval_s),
+            ));
+        }
+        replay.check_values()
+    }
+}
+
+impl ReplayConfig {
+    fn check_values(&self) -> Result<(), ConfigError> {
+        let parsed = DeviceAddress::parse(&format!("sensors/{}/zone/device", self.site));
+        if !parsed.is_ok_and(|address| address.zone.site == self.site) {
+            let what = format!("`{}` is not a topic level", self.site);
+            return Err(ConfigError::invalid("replay.site", what));
+        }
+        if !matches!(self.wide_csv.delimiter.as_bytes(), [byte] if byte.is_ascii()) {
+            let what = format!("`{}` is not one ASCII character", self.wide_csv.delimiter);
+            return Err(ConfigError::invalid("replay.wide_csv.delimiter", what));
+        }
+        for (column, topic) in &self.columns {
+            let key = || format!("replay.columns.{column}");
+            let address = DeviceAddress::parse(topic)
+                .map_err(|(_, detail)| ConfigError::invalid(&key(), detail))?;
+            if address.metric.is_none() {
+                let what = format!("topic `{topic}` ends without a metric");
+                return Err(ConfigError::invalid(&key(), what));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FaultRates {
+    /// Each key with its rate.
+    fn rates_per_day(&self) -> [(&'static str, f64); 10] {
+        [
+            ("faults.spike", self.spike),
+            ("faults.stuck", self.stuck),
+            ("faults.drift", self.drift),
+            ("faults.dropout", self.dropout),
+            ("faults.noise", self.noise),
+            ("faults.clock_skew", self.clock_skew),
+            ("faults.duplicate", self.duplicate),
+            ("faults.reorder", self.reorder),
+            ("faults.late", self.late),
+            ("faults.malformed", self.malformed),
+        ]
+    }
+}
+
+impl Default for SimulatorConfig {
+    /// The compiled-in defaults.
+    ///
+    /// # Panics
+    /// Never: a test reads `default.toml` into this type.
+    fn default() -> Self {
+        toml::from_str(DEFAULTS).expect("default.toml fits Settings")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(set: &str, expect: &str) {
+        let set = [set.to_owned()];
+        let sources = service::config::ConfigSources {
+            defaults: DEFAULTS,
+            open_tables: OPEN_TABLES,
+            file: None,
+            env_prefix: "FIRMWARE_SIM_TEST",
+            set: &set,
+        };
+        let settings: SimulatorConfig = service::config::load_config(&sources).unwrap();
+        let got = settings.check_values().unwrap_err().to_string();
+        assert!(got.contains(expect), "{got}");
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        SimulatorConfig::default().check_values().unwrap();
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        refuse("broker.inflight_max=0", "broker.inflight_max: 0 is out of range");
+        refuse("simulate.interval_s=0", "simulate.interval_s");
+        refuse("simulate.skew_s_max=10", "simulate.skew_s_max");
+        refuse("faults.late=-1", "faults.late");
+        refuse("replay.site=a/b", "replay.site");
+        refuse("replay.wide_csv.delimiter=;;", "replay.wide_csv.delimiter");
+        refuse("replay.columns.a=sensors/s/z/d", "ends without a metric");
+        refuse("replay.columns.a=b", "replay.columns.a");
+    }
+}

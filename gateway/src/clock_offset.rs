@@ -1,0 +1,62 @@
+//! How far a device's clock is from this machine's.
+
+/// The smallest of (time received − time stamped) over the last minutes: what
+/// is left of it is the clock's offset and the shortest way of a message
+/// (the filter of NTP: RFC 5905, section 10, takes the sample of least delay).
+#[derive(Debug, Default)]
+pub(crate) struct DeviceClockOffset {
+    /// Smallest of the present span and of the one before.
+    now: Option<(i64, i64)>,
+    before: Option<i64>,
+}
+
+/// Length of a span, milliseconds.
+const SPAN_MS: i64 = 300_000;
+
+impl DeviceClockOffset {
+    /// Notes a live message, both times in UTC milliseconds.
+    pub(crate) fn add_sample(&mut self, received_ms: i64, stamped_ms: i64) {
+        let offset_ms = received_ms.saturating_sub(stamped_ms);
+        self.now = match self.now {
+            Some((since_ms, least)) if received_ms.saturating_sub(since_ms) < SPAN_MS => {
+                Some((since_ms, least.min(offset_ms)))
+            }
+            now => {
+                self.before = now.map(|(_, least)| least);
+                Some((received_ms, offset_ms))
+            }
+        };
+    }
+
+    /// Milliseconds that the device is behind; negative: it is ahead. `None`
+    /// where it sends no times of its own.
+    pub(crate) fn estimate_ms(&self) -> Option<i64> {
+        let (_, least) = self.now?;
+        Some(self.before.map_or(least, |before| before.min(least)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (received, stamped) in order → the estimate.
+    fn check(messages: &[(i64, i64)], expect: Option<i64>) {
+        let mut clock = DeviceClockOffset::default();
+        messages.iter().for_each(|(received, stamped)| clock.add_sample(*received, *stamped));
+        assert_eq!(clock.estimate_ms(), expect, "{messages:?}");
+    }
+
+    #[test]
+    fn the_least_delay_of_ten_minutes() {
+        check(&[], None);
+        check(&[(1_000, 900)], Some(100));
+        check(&[(1_000, 900), (2_000, 1_980), (3_000, 2_500)], Some(20));
+        // A clock that is ahead.
+        check(&[(1_000, 61_000), (2_000, 62_010)], Some(-60_010));
+        // One span back is still known, two are not.
+        check(&[(0, -5), (SPAN_MS, SPAN_MS - 50)], Some(5));
+        check(&[(0, -5), (SPAN_MS, SPAN_MS - 50), (2 * SPAN_MS, 2 * SPAN_MS - 70)], Some(50));
+        check(&[(i64::MIN, i64::MAX)], Some(i64::MIN));
+    }
+}

@@ -1,0 +1,118 @@
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use eventlog::{EventLog, LogError};
+use serde::{Deserialize, Serialize};
+use telemetry::{DeadLetter, DeadLetterReason};
+
+use crate::{
+    downlink::is_filter_match,
+    ingest_queue::{IngestOrigin, IngestOutcome, IngestQueue},
+    log_records::{DeadLetterRecord, dead_letter_id},
+    message::InboundMessage,
+};
+
+/// Letters of one call, unless `limit` says otherwise.
+const LIMIT_DEFAULT: usize = 10_000;
+/// Before a letter is handed in again that found no room.
+const FULL_WAIT: Duration = Duration::from_millis(20);
+
+/// Which dead letters are meant; what is not said means all.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeadLetterSelection {
+    /// Letters for this reason.
+    pub reason: Option<DeadLetterReason>,
+    /// Letters whose topic matches this MQTT filter.
+    pub topic: Option<String>,
+    /// Received at or after, UTC milliseconds.
+    pub from_ms: Option<i64>,
+    /// Received before, UTC milliseconds.
+    pub to_ms: Option<i64>,
+    /// At most this many, the oldest first.
+    pub limit: Option<usize>,
+    /// Only say what would happen.
+    pub dry_run: bool,
+}
+
+/// What became of the letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReinjectOutcome {
+    /// Letters of the selection that had not become readings before.
+    pub selected: u64,
+    /// Letters that are readings now; in a dry run 0.
+    pub reinjected: u64,
+    /// Letters that still cannot be decoded, by their present reason.
+    pub still_dead: BTreeMap<DeadLetterReason, u64>,
+    /// One of these, for a person.
+    pub example: Option<String>,
+}
+
+impl DeadLetterSelection {
+    fn is_selected(&self, letter: &DeadLetter) -> bool {
+        let Self { reason, topic, from_ms, to_ms, .. } = self;
+        reason.is_none_or(|reason| reason == letter.reason)
+            && topic.as_ref().is_none_or(|filter| is_filter_match(filter, &letter.topic))
+            && from_ms.is_none_or(|from| letter.received_ms >= from)
+            && to_ms.is_none_or(|to| letter.received_ms < to)
+    }
+
+    /// Hands the selected letters in again, in the order in which they came.
+    pub(crate) async fn reinject_selected(
+        &self,
+        log: &EventLog,
+        inlet: &IngestQueue,
+    ) -> Result<ReinjectOutcome, LogError> {
+        let mut letters = Vec::new();
+        let mut mended = HashSet::new();
+        super::read_dead_letters(log, None, |entry| {
+            match DeadLetterRecord::from_record(&entry.record) {
+                Some(DeadLetterRecord::Dead(letter)) if self.is_selected(&letter) => {
+                    letters.push(letter)
+                }
+                Some(DeadLetterRecord::Reinjected(id)) => {
+                    mended.insert(id);
+                }
+                _ => {}
+            }
+        })
+        .await?;
+        letters.retain(|letter| !mended.contains(&dead_letter_id(letter)));
+        letters.sort_by_key(|letter| letter.received_ms);
+        letters.truncate(self.limit.unwrap_or(LIMIT_DEFAULT));
+        let mut outcome =
+            ReinjectOutcome { selected: letters.len() as u64, ..ReinjectOutcome::default() };
+        if self.dry_run {
+            return Ok(outcome);
+        }
+        for letter in letters {
+            let (id, topic) = (dead_letter_id(&letter), letter.topic.clone());
+            let message = InboundMessage {
+                topic: letter.topic.into(),
+                payload: letter.payload.into(),
+                is_retained: false,
+                is_redelivery: false,
+                received_ms: letter.received_ms,
+            };
+            // One at a time: live messages have the room.
+            let done = loop {
+                match inlet.submit_from(IngestOrigin::DeadLetter(id), message.clone()) {
+                    Ok(done) => break done.await,
+                    Err(_) => tokio::time::sleep(FULL_WAIT).await,
+                }
+            };
+            match done {
+                Ok(IngestOutcome::Durable(_)) => outcome.reinjected += 1,
+                Ok(IngestOutcome::StillDead(reason, detail)) => {
+                    *outcome.still_dead.entry(reason).or_default() += 1;
+                    outcome.example.get_or_insert_with(|| format!("{topic}: {detail}"));
+                }
+                // The log failed; the gateway ends and says why.
+                Err(_) => break,
+            }
+        }
+        Ok(outcome)
+    }
+}

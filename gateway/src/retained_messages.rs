@@ -1,0 +1,122 @@
+//! The stored values of a broker that were taken before: each is logged once, however often
+//! the gateway starts or a broker sends it again.
+//!
+//! A retained message is the last value that somebody published, perhaps long ago. Its topic
+//! and content are remembered in a file, 16 bytes each, so that the next start knows them. The
+//! newest live message of a topic is remembered too, as a broker may store it: with a
+//! connection in memory, over a start where the gateway ended in order.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use tracing::warn;
+
+/// The file, in the log's folder.
+const FILE: &str = "retained-messages";
+/// Topics that are remembered; of further ones stored values may be logged again.
+const TOPICS_MAX: usize = 100_000;
+
+/// What was taken of each topic last.
+#[derive(Debug, Default)]
+pub(crate) struct RetainedMessages {
+    /// The content by the topic, hashes of both.
+    taken: HashMap<u64, u64>,
+    path: Option<PathBuf>,
+    file: Option<File>,
+}
+
+impl RetainedMessages {
+    /// Those that a process before has taken; without a folder they are remembered for the
+    /// process only.
+    pub(crate) fn open(dir: Option<&Path>) -> Self {
+        let mut own = Self { path: dir.map(|dir| dir.join(FILE)), ..Self::default() };
+        if let Some(path) = &own.path
+            && let Ok(bytes) = fs::read(path)
+        {
+            // A pair that was cut off by a crash was not taken.
+            let pairs = bytes.as_chunks::<16>().0.iter().map(|pair| {
+                let pair = u128::from_le_bytes(*pair);
+                ((pair >> 64) as u64, pair as u64)
+            });
+            own.taken = pairs.take(4 * TOPICS_MAX).collect();
+        }
+        own
+    }
+
+    /// Whether this content was the last of the topic.
+    pub(crate) fn is_known(&self, topic: u64, content: u64) -> bool {
+        self.taken.get(&topic) == Some(&content)
+    }
+
+    /// Remembers a live message of a topic.
+    pub(crate) fn note_live(&mut self, topic: u64, content: u64) {
+        if self.taken.len() < TOPICS_MAX || self.taken.contains_key(&topic) {
+            self.taken.insert(topic, content);
+        }
+    }
+
+    /// Remembers a stored message that is durable in the log.
+    pub(crate) fn note_stored(&mut self, topic: u64, content: u64) {
+        self.note_live(topic, content);
+        let Some(path) = &self.path else { return };
+        if self.file.is_none() {
+            let _ = path.parent().map(fs::create_dir_all);
+            self.file = OpenOptions::new().append(true).create(true).open(path).ok();
+        }
+        let written = self.file.as_mut().map(|file| file.write_all(&encode_pair(topic, content)));
+        if !matches!(written, Some(Ok(()))) {
+            warn!(path = %path.display(), "stored values of the broker will be logged again at the next start: the file cannot be written");
+            self.path = None;
+        }
+    }
+
+    /// Writes everything, at the end.
+    pub(crate) fn save_all(&mut self) {
+        let Some(path) = self.path.as_ref().filter(|_| !self.taken.is_empty()) else { return };
+        self.file = None;
+        let bytes: Vec<u8> =
+            self.taken.iter().flat_map(|(topic, content)| encode_pair(*topic, *content)).collect();
+        let next = path.with_extension("next");
+        if let Err(error) = fs::write(&next, bytes).and_then(|()| fs::rename(&next, path)) {
+            warn!(path = %path.display(), %error, "cannot be written");
+        }
+    }
+}
+
+fn encode_pair(topic: u64, content: u64) -> [u8; 16] {
+    ((u128::from(topic) << 64) | u128::from(content)).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_value_is_known_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = RetainedMessages::open(Some(dir.path()));
+        first.note_stored(1, 10);
+        first.note_stored(2, 20);
+        first.note_stored(1, 11);
+        first.note_live(3, 30);
+        assert!(first.is_known(1, 11) && !first.is_known(1, 10) && first.is_known(3, 30));
+        // Killed: what was live is forgotten.
+        let mut second = RetainedMessages::open(Some(dir.path()));
+        assert!(second.is_known(1, 11) && second.is_known(2, 20) && !second.is_known(3, 30));
+        second.note_live(3, 30);
+        second.save_all();
+        let third = RetainedMessages::open(Some(dir.path()));
+        assert!(third.is_known(1, 11) && third.is_known(2, 20) && third.is_known(3, 30));
+        // Half a pair at the end.
+        let mut file = OpenOptions::new().append(true).open(dir.path().join(FILE)).unwrap();
+        file.write_all(&[1; 7]).unwrap();
+        assert!(RetainedMessages::open(Some(dir.path())).is_known(2, 20));
+        let mut nowhere = RetainedMessages::open(None);
+        nowhere.note_stored(1, 1);
+        assert!(nowhere.is_known(1, 1));
+    }
+}

@@ -1,0 +1,147 @@
+//! All parts in one process.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use axum::{Router, routing::get};
+use eventlog::EventLog;
+use feature_store::FeatureStore;
+use gateway::{Gateway, GatewaySockets};
+use service::{descriptors, prometheus, rest};
+use telemetry::MetricTable;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use trainer::{FeatureSource, Trainer};
+
+use crate::{page, settings::AppSettings};
+
+/// All parts, running.
+pub(crate) struct MicroclimateApp {
+    pub(crate) gateway: Gateway,
+    pub(crate) store: FeatureStore,
+    pub(crate) trainer: Trainer,
+    pub(crate) mqtt: SocketAddr,
+    pub(crate) rest: SocketAddr,
+    /// Cancelled where a part fails.
+    pub(crate) failed: CancellationToken,
+    parts: Vec<ServiceHandle>,
+}
+
+/// One part; they are stopped in the order in which data meets them.
+struct ServiceHandle {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl ServiceHandle {
+    fn spawn_service<W: Future<Output = Result<()>> + Send + 'static>(
+        name: &'static str,
+        failed: &CancellationToken,
+        work: impl FnOnce(CancellationToken) -> W,
+    ) -> Self {
+        let (stop, failed) = (CancellationToken::new(), failed.clone());
+        let work = work(stop.clone());
+        let task = tokio::spawn(async move {
+            let result = work.await.with_context(|| format!("the {name} ended"));
+            if result.is_err() {
+                failed.cancel();
+            }
+            result
+        });
+        Self { name, stop, task }
+    }
+}
+
+impl MicroclimateApp {
+    /// Opens everything and sets it going; nothing is left running where one
+    /// part cannot be opened.
+    pub(crate) fn start(settings: &AppSettings) -> Result<Self> {
+        let AppSettings { rest: own, gateway: of_gateway, .. } = settings;
+        if let Err(error) = descriptors::raise_limit() {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+        let mqtt_socket = of_gateway.mqtt.bind_listener("gateway.mqtt")?;
+        let rest_socket = own.bind_listener()?;
+        let (mqtt, rest_address) = (mqtt_socket.local_addr()?, rest_socket.local_addr()?);
+        let metrics = MetricTable::with_site_metrics(settings.site_metrics().clone())
+            .map_err(|what| service::config::ConfigError::invalid("metrics", what))?;
+        let log = EventLog::open(&of_gateway.log)?;
+        let store = FeatureStore::open(&settings.feature_store, metrics.clone())?;
+        let trainer = Trainer::new(settings.trainer.clone(), FeatureSource::Local(store.clone()))?;
+        let gateway = Gateway::new(of_gateway, metrics, log.clone())?;
+
+        let failed = CancellationToken::new();
+        let of_gateway = {
+            let gateway = gateway.clone();
+            let sockets = GatewaySockets { mqtt: Some(mqtt_socket), rest: None };
+            ServiceHandle::spawn_service("gateway", &failed, |stop| async move {
+                Ok(gateway.run(sockets, stop).await?)
+            })
+        };
+        let of_store = {
+            let store = store.clone();
+            ServiceHandle::spawn_service("feature store", &failed, |stop| async move {
+                Ok(store.run(&log, stop).await?)
+            })
+        };
+        let of_rest = {
+            let routes = build_routes(&gateway, &store, &trainer);
+            let options = rest::ServeOptions::from(own);
+            ServiceHandle::spawn_service("REST API", &failed, |stop| async move {
+                Ok(rest::serve_routes(rest_socket, routes, options, stop).await?)
+            })
+        };
+        let of_trainer = {
+            let (settings, trainer) = (settings.trainer.clone(), trainer.clone());
+            ServiceHandle::spawn_service("trainer", &failed, |stop| async move {
+                Ok(trainer::watch::run_watch(&settings, trainer, stop).await?)
+            })
+        };
+        let parts = vec![of_gateway, of_store, of_trainer, of_rest];
+        Ok(Self { gateway, store, trainer, mqtt, rest: rest_address, failed, parts })
+    }
+
+    /// Stops the parts one after the other, each after it has finished what it
+    /// has taken; tells of the first that failed.
+    pub(crate) async fn stop(self) -> Result<()> {
+        let mut first = Ok(());
+        for ServiceHandle { name, stop, task } in self.parts {
+            stop.cancel();
+            let ended = task.await.with_context(|| format!("the {name} panicked"));
+            if let (Ok(()), Err(error)) = (&first, ended.and_then(|result| result)) {
+                first = Err(error);
+            }
+        }
+        first
+    }
+}
+
+/// Everything that is served, and the first page.
+fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> Router {
+    let metrics = {
+        let (gateway, store, trainer) = (gateway.clone(), store.clone(), trainer.clone());
+        move || async move {
+            prometheus::metrics_response(
+                gateway.render_metrics() + &store.render_prometheus() + &trainer.metrics(),
+            )
+        }
+    };
+    // Not of the trainer: a new house has no champion, and takes readings all the same.
+    let readyz = {
+        let (gateway, store) = (gateway.clone(), store.clone());
+        move || async move { gateway.check_ready().and_then(|()| store.check_ready()).map(|()| "ready") }
+    };
+    let mut document = feature_store::openapi();
+    document.merge(trainer::rest::openapi());
+    "Microclimate".clone_into(&mut document.info.title);
+    Router::new()
+        .merge(page::page_routes())
+        .merge(service::openapi::openapi_routes(document))
+        .merge(gateway.rest_routes())
+        .merge(feature_store::routes(store.clone()))
+        .merge(trainer::routes(trainer.clone()))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+}

@@ -1,0 +1,92 @@
+//! What an artifact says of its making, beside the model.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayView1, ArrayView2};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::InputProfile;
+use crate::dataset::encode_hex;
+
+/// Where a model comes from, so that it can be made again and so that the rows
+/// that it is asked later can be told from those that it knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelProvenance {
+    /// SHA-256 over the rows that were learnt from, inputs and truths as
+    /// little-endian doubles, row after row; hexadecimal.
+    pub data_hash: String,
+    /// What each input looked like in training, in the order of the schema.
+    pub profile: InputProfile,
+    /// The unit of each input, in the order of the schema; empty where it is
+    /// not known.
+    pub input_units: Vec<String>,
+    /// The names of classes, in the order of their numbers; empty where the
+    /// model says no class.
+    pub classes: Vec<String>,
+    /// Versions of the libraries that fit models, by name.
+    pub crates: BTreeMap<String, String>,
+    /// The settings that it was trained with.
+    pub settings: serde_json::Value,
+    /// Between these lies each metric with a probability of 95 %, where that
+    /// was computed.
+    pub metric_intervals: BTreeMap<String, [f64; 2]>,
+}
+
+impl ModelProvenance {
+    /// The facts that rows alone tell: `x` is rows × features (NaN where a
+    /// value is missing), `y` one truth a row, or none of a detector.
+    #[must_use]
+    pub fn from_rows(x: ArrayView2<f64>, y: Option<ArrayView1<f64>>) -> Self {
+        let mut hasher = Sha256::new();
+        for (number, row) in x.rows().into_iter().enumerate() {
+            let truth = y.and_then(|y| y.get(number).copied());
+            // Every NaN is the same missing value.
+            let numbers = row.iter().copied().chain(truth);
+            numbers.for_each(|value| {
+                let value = if value.is_nan() { f64::NAN } else { value };
+                hasher.update(value.to_le_bytes());
+            });
+        }
+        Self {
+            data_hash: encode_hex(&hasher.finalize()),
+            profile: InputProfile::from_rows(x),
+            crates: crate_versions(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The libraries that fit models, at the versions that this program was built
+/// with.
+#[must_use]
+pub fn crate_versions() -> BTreeMap<String, String> {
+    let pairs = env!("MODELS_CRATES").split_whitespace().filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn the_hash_is_of_what_was_learnt() {
+        let x = array![[1.0, f64::NAN], [2.0, 3.0]];
+        let hash = |x: &ndarray::Array2<f64>, y: f64| {
+            ModelProvenance::from_rows(x.view(), Some(array![0.0, y].view())).data_hash
+        };
+        assert_eq!(hash(&x, 1.0), hash(&array![[1.0, -f64::NAN], [2.0, 3.0]], 1.0));
+        assert_ne!(hash(&x, 1.0), hash(&x, 2.0));
+        assert_ne!(hash(&x, 1.0), hash(&array![[1.0, 0.0], [2.0, 3.0]], 1.0));
+        assert_ne!(hash(&x, 1.0), ModelProvenance::from_rows(x.view(), None).data_hash);
+    }
+
+    #[test]
+    fn the_libraries_are_named() {
+        let crates = crate_versions();
+        for name in ["hessboost", "linfa", "smartcore"] {
+            assert!(crates[name].starts_with("0."), "{crates:?}");
+        }
+    }
+}

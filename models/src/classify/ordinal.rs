@@ -1,0 +1,89 @@
+//! A classifier where a regressor is wanted.
+
+use std::sync::Arc;
+
+use super::{Classifier, LabelledDataset};
+use crate::{Dataset, Estimator, FitError, FittedRegressor, MissingPolicy};
+
+/// Learns truths that are class numbers as classes, and says the mean class
+/// number: with two classes the probability of the second; with more, ordered
+/// as their numbers are, the nearest whole number is the median class wherever
+/// two neighbours share the probability.
+pub struct OrdinalRegressor {
+    /// What learns.
+    pub classifier: Box<dyn Classifier>,
+    /// The names of the classes, from number 0 on.
+    pub classes: Arc<[String]>,
+}
+
+impl Estimator for OrdinalRegressor {
+    fn name(&self) -> &'static str {
+        self.classifier.name()
+    }
+
+    fn rows_max(&self) -> usize {
+        self.classifier.rows_max()
+    }
+
+    fn missing_policy(&self) -> MissingPolicy {
+        self.classifier.missing_policy()
+    }
+
+    /// # Errors
+    /// [`FitError::Shape`] where a truth is the number of no class, besides
+    /// those of the classifier.
+    fn fit(&self, data: &Dataset, seed: u64) -> Result<FittedRegressor, FitError> {
+        let number = |(row, truth): (usize, &f64)| {
+            let class = truth.round();
+            if class == *truth && (0.0..self.classes.len() as f64).contains(&class) {
+                return Ok(class as usize);
+            }
+            Err(FitError::ShapeMismatch {
+                found: format!("{truth} in row {row}"),
+                expected: format!("a class number below {}", self.classes.len()),
+            })
+        };
+        let y = data.y.iter().enumerate().map(number).collect::<Result<Vec<usize>, _>>()?;
+        let (schema, x) = (Arc::clone(&data.schema), data.x.clone());
+        let labelled = LabelledDataset::new(schema, x, y, self.classes.to_vec())?;
+        Ok(FittedRegressor::Classes(Box::new(self.classifier.fit(&labelled, seed)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2};
+
+    use super::*;
+    use crate::{FeatureSchema, classify};
+
+    fn data(truth: impl Fn(f64) -> f64) -> Dataset {
+        let x = Array2::from_shape_fn((300, 1), |(row, _)| (row % 30) as f64);
+        let y: Array1<f64> = x.column(0).mapv(truth);
+        let schema = FeatureSchema { features: vec!["a".to_owned()] };
+        Dataset::new(Arc::new(schema), x, y).unwrap()
+    }
+
+    fn numbered(classes: &[&str]) -> OrdinalRegressor {
+        let classes = classes.iter().map(|class| (*class).to_owned()).collect();
+        OrdinalRegressor { classifier: classify::by_name("gradient boosting").unwrap(), classes }
+    }
+
+    #[test]
+    fn two_classes_are_a_probability_and_three_a_mean_number() {
+        let asked = ndarray::array![[2.0], [15.0], [27.0]];
+        let two = data(|a| f64::from(u8::from(a >= 15.0)));
+        let said = numbered(&["no", "yes"]).fit(&two, 1).unwrap().predict(asked.view());
+        assert!(said[0] < 0.1 && said[2] > 0.9, "{said}");
+        let three = data(|a| (a / 10.0).floor());
+        let said = numbered(&["heat", "hold", "cool"]).fit(&three, 1).unwrap();
+        let said = said.predict(asked.view()).mapv(f64::round);
+        assert_eq!(said, ndarray::array![0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn what_is_no_class_number_is_refused() {
+        let error = numbered(&["no", "yes"]).fit(&data(|a| a / 10.0), 1).unwrap_err();
+        assert_eq!(error.to_string(), "found 0.1 in row 1, expected a class number below 2");
+    }
+}

@@ -1,0 +1,36 @@
+//! One input times a factor: persistence and linear extrapolation are such.
+
+use ndarray::{Array1, ArrayView2};
+use serde::{Deserialize, Serialize};
+
+use crate::{FeatureSchema, FitError, FittedRegressor};
+
+/// `factor` × an input, or `missing` where it is not known.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ScaledColumn {
+    index: usize,
+    factor: f64,
+    missing: f64,
+}
+
+impl ScaledColumn {
+    /// The input of that name.
+    ///
+    /// # Errors
+    /// [`FitError::NoColumn`].
+    pub fn from_schema(
+        schema: &FeatureSchema,
+        name: &str,
+        factor: f64,
+        missing: f64,
+    ) -> Result<FittedRegressor, FitError> {
+        let index = schema.features.iter().position(|own| own == name);
+        let index = index.ok_or_else(|| FitError::NoColumn(name.to_owned()))?;
+        Ok(FittedRegressor::Column(Self { index, factor, missing }))
+    }
+
+    pub(crate) fn predict(self, x: ArrayView2<f64>) -> Array1<f64> {
+        let known = |value: f64| if value.is_finite() { value * self.factor } else { self.missing };
+        x.column(self.index).mapv(known)
+    }
+}

@@ -1,0 +1,66 @@
+//! The regressors.
+
+mod booster;
+pub mod boosting;
+pub mod column;
+pub mod constant;
+pub mod elastic_net;
+pub mod ensemble;
+pub mod linear;
+pub mod neighbours;
+pub mod neural;
+pub mod pls;
+pub mod recursive;
+pub mod ridge;
+pub mod support;
+pub mod survival;
+pub mod trees;
+pub mod tweedie;
+
+pub(crate) use booster::{TreeBooster, default_params};
+
+use crate::{Dataset, Estimator, FitError};
+
+/// Every regressor that learns any truth, simple ones first.
+#[must_use]
+pub fn all_regressors() -> Vec<Box<dyn Estimator>> {
+    vec![
+        Box::new(ridge::RidgeRegression),
+        Box::new(elastic_net::ElasticNet),
+        Box::new(pls::PartialLeastSquares),
+        Box::new(recursive::RecursiveLeastSquares),
+        Box::new(neighbours::NearestNeighbours),
+        Box::new(support::SupportVectors),
+        Box::new(neural::NeuralNet),
+        Box::new(trees::DecisionTree),
+        Box::new(trees::RandomForest),
+        Box::new(trees::ExtraTrees),
+        Box::new(boosting::GradientBoostingRegressor),
+        Box::new(boosting::RobustBoosting),
+        Box::new(boosting::QuantileBoosting),
+        Box::new(ensemble::MedianEnsemble),
+    ]
+}
+
+/// The regressors of times and amounts, which refuse truths below 0.
+#[must_use]
+pub fn amount_regressors() -> Vec<Box<dyn Estimator>> {
+    vec![Box::new(tweedie::TweedieRegression), Box::new(survival::SurvivalBoosting)]
+}
+
+/// The regressor of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Box<dyn Estimator>> {
+    all_regressors()
+        .into_iter()
+        .chain(amount_regressors())
+        .find(|estimator| estimator.name() == name)
+}
+
+/// Refuses truths below 0.
+fn require_not_negative(model: &'static str, data: &Dataset) -> Result<(), FitError> {
+    match data.y.iter().position(|truth| *truth < 0.0) {
+        Some(row) => Err(FitError::NegativeTarget { model, row, found: data.y[row] }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,260 @@
+//! Errors by the time that they share, and how sure differences of them are.
+
+use std::ops::Range;
+
+use models::stats::{bootstrap::BlockBootstrap, diebold_mariano::diebold_mariano};
+
+use super::leaderboard::SignificanceTest;
+
+/// The error that models are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorMetric {
+    /// Root of the mean squared error.
+    Rmse,
+    /// Mean absolute error.
+    Mae,
+}
+
+impl ErrorMetric {
+    /// By its name in tasks and leaderboards.
+    pub(crate) fn from_name(name: &str) -> Self {
+        if name == "mae" { Self::Mae } else { Self::Rmse }
+    }
+
+    /// What one row adds.
+    pub(crate) fn loss(self, said: f64, truth: f64) -> f64 {
+        match self {
+            Self::Rmse => (said - truth) * (said - truth),
+            Self::Mae => (said - truth).abs(),
+        }
+    }
+
+    /// What each row adds.
+    pub(crate) fn row_losses<'a>(
+        self,
+        said: impl IntoIterator<Item = &'a f64>,
+        truth: impl IntoIterator<Item = &'a f64>,
+    ) -> Vec<f64> {
+        said.into_iter().zip(truth).map(|(said, truth)| self.loss(*said, *truth)).collect()
+    }
+
+    /// The error whose mean loss it is.
+    pub(crate) fn error_from_mean_loss(self, loss: f64) -> f64 {
+        match self {
+            Self::Rmse => loss.sqrt(),
+            Self::Mae => loss,
+        }
+    }
+
+    /// The error of rows with these losses.
+    pub(crate) fn error_from_losses(self, losses: &[f64]) -> f64 {
+        self.error_from_mean_loss(losses.iter().sum::<f64>() / losses.len() as f64)
+    }
+}
+
+/// The share of intervals that hold the true value.
+const INTERVAL_LEVEL: f64 = 0.95;
+/// Fewer blocks than this tell too little of how blocks differ.
+const BLOCKS_MIN: usize = 4;
+
+/// Rows by the time that they share. Zones err together, so that it is times
+/// that are drawn and tested, and not rows.
+#[derive(Clone, Debug)]
+pub(crate) struct TimeGroups {
+    /// The rows of each time.
+    times: Vec<Range<usize>>,
+    /// Times that predictions overlap.
+    horizon: usize,
+    seed: u64,
+}
+
+impl TimeGroups {
+    /// Of rows in the order of time, whose targets are known `horizon_s` later.
+    pub(crate) fn from_times(at_ms: &[i64], horizon_s: i64, seed: u64) -> Self {
+        let mut times: Vec<Range<usize>> = Vec::new();
+        for (row, at) in at_ms.iter().enumerate() {
+            match times.last_mut() {
+                Some(last) if at_ms[last.start] == *at => last.end = row + 1,
+                _ => times.push(row..row + 1),
+            }
+        }
+        let mut steps: Vec<i64> =
+            times.windows(2).map(|pair| at_ms[pair[1].start] - at_ms[pair[0].start]).collect();
+        steps.sort_unstable();
+        let step_ms = steps.get(steps.len() / 2).copied().unwrap_or(1).max(1);
+        let horizon = (horizon_s * 1000).div_euclid(step_ms) as usize;
+        Self { times, horizon: horizon.max(1), seed }
+    }
+
+    /// Rows that predictions overlap.
+    pub(crate) fn horizon_rows(&self) -> usize {
+        let rows = self.times.last().map_or(0, |last| last.end);
+        (self.horizon * rows).div_ceil(self.times.len().max(1)).max(1)
+    }
+
+    /// Whether there is time enough for intervals.
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.block_bootstrap().is_some()
+    }
+
+    fn block_bootstrap(&self) -> Option<BlockBootstrap> {
+        let bootstrap = BlockBootstrap::for_rows(self.times.len(), self.horizon, self.seed);
+        (self.times.len() >= BLOCKS_MIN * bootstrap.length).then_some(bootstrap)
+    }
+
+    /// Why there is no interval and no test, where there is none.
+    pub(crate) fn too_short_reason(&self) -> Option<String> {
+        if self.has_blocks() {
+            return None;
+        }
+        let (times, length) = (self.times.len(), self.horizon);
+        Some(format!(
+            "the test part has {times} times that are judged, and {BLOCKS_MIN} blocks of {length}, a \
+             horizon each, would be {}",
+            BLOCKS_MIN * length
+        ))
+    }
+
+    fn sum_by_time(&self, losses: &[f64]) -> Vec<f64> {
+        self.times.iter().map(|rows| losses[rows.clone()].iter().sum()).collect()
+    }
+
+    /// The interval of the error of rows with these losses.
+    pub(crate) fn error_interval(&self, metric: ErrorMetric, losses: &[f64]) -> Option<[f64; 2]> {
+        let sums = self.sum_by_time(losses);
+        self.bootstrap_interval(|times| {
+            let (mut loss, mut rows) = (0.0, 0.0);
+            for time in times {
+                loss += sums[*time];
+                rows += self.times[*time].len() as f64;
+            }
+            metric.error_from_mean_loss(loss / rows)
+        })
+    }
+
+    /// The interval of the skill of `own` losses against `other` ones on the
+    /// same rows: both are drawn together, so that what makes a time hard for
+    /// both does not count.
+    pub(crate) fn skill_interval(
+        &self,
+        metric: ErrorMetric,
+        own: &[f64],
+        other: &[f64],
+    ) -> Option<[f64; 2]> {
+        let (own, other) = (self.sum_by_time(own), self.sum_by_time(other));
+        self.bootstrap_interval(|times| {
+            let (mut loss, mut other_loss) = (0.0, 0.0);
+            for time in times {
+                loss += own[*time];
+                other_loss += other[*time];
+            }
+            1.0 - metric.error_from_mean_loss(loss) / metric.error_from_mean_loss(other_loss)
+        })
+    }
+
+    /// The interval of a score of all rows, each of which has a weight: it counts
+    /// as often as its time is drawn.
+    pub(crate) fn weighted_interval(
+        &self,
+        score: impl Fn(&[f64]) -> f64 + Sync,
+    ) -> Option<[f64; 2]> {
+        let rows = self.times.last().map_or(0, |last| last.end);
+        self.bootstrap_interval(|times| {
+            let mut weight = vec![0.0; rows];
+            for time in times {
+                weight[self.times[*time].clone()].iter_mut().for_each(|own| *own += 1.0);
+            }
+            score(&weight)
+        })
+    }
+
+    fn bootstrap_interval(&self, statistic: impl Fn(&[usize]) -> f64 + Sync) -> Option<[f64; 2]> {
+        let (low, high) = self.block_bootstrap()?.percentile_interval(
+            self.times.len(),
+            INTERVAL_LEVEL,
+            statistic,
+        )?;
+        Some([low, high])
+    }
+
+    /// The mean loss of each time.
+    pub(crate) fn mean_by_time(&self, losses: &[f64]) -> Vec<f64> {
+        let sums = self.sum_by_time(losses);
+        sums.iter().zip(&self.times).map(|(sum, rows)| sum / rows.len() as f64).collect()
+    }
+
+    /// Whether `own` losses are smaller than `other` ones, or only seem so.
+    pub(crate) fn test_difference(&self, own: &[f64], other: &[f64]) -> Option<SignificanceTest> {
+        self.block_bootstrap()?;
+        let test =
+            diebold_mariano(&self.mean_by_time(own), &self.mean_by_time(other), self.horizon)?;
+        Some(SignificanceTest { statistic: test.statistic, p_value: test.p_value, lags: test.lags })
+    }
+}
+
+/// The share of the other's error that a model avoids; 0 where there is none
+/// to avoid.
+pub(crate) fn skill_against(value: f64, other: f64) -> f64 {
+    if other > 0.0 { 1.0 - value / other } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two zones a minute.
+    fn at_ms(times: i64) -> Vec<i64> {
+        (0..times).flat_map(|minute| [minute * 60_000; 2]).collect()
+    }
+
+    #[test]
+    fn rows_of_one_time_are_one() {
+        let clock = TimeGroups::from_times(&at_ms(100), 600, 1);
+        assert_eq!((clock.times.len(), clock.horizon), (100, 10));
+        assert_eq!(clock.mean_by_time(&[1.0, 3.0].repeat(100)), [2.0; 100]);
+        assert_eq!(TimeGroups::from_times(&at_ms(100), 30, 1).horizon, 1);
+        assert_eq!(TimeGroups::from_times(&[], 600, 1).times.len(), 0);
+    }
+
+    #[test]
+    fn skill_of_half_the_error_is_a_half_with_any_noise_that_both_share() {
+        let noise = |row: usize| 1.0 + ((row * 7919) % 101) as f64;
+        let other: Vec<f64> = (0..400).map(noise).collect();
+        let own: Vec<f64> = other.iter().map(|loss| loss / 4.0).collect();
+        let clock = TimeGroups::from_times(&at_ms(200), 600, 1);
+        let [low, high] = clock.skill_interval(ErrorMetric::Rmse, &own, &other).unwrap();
+        assert!((low - 0.5).abs() < 1e-9 && (high - 0.5).abs() < 1e-9, "{low} to {high}");
+        let [low, high] = clock.error_interval(ErrorMetric::Rmse, &other).unwrap();
+        let error = ErrorMetric::Rmse.error_from_losses(&other);
+        assert!(low < error && error < high && high - low > 0.1, "{low} {error} {high}");
+        let test = clock.test_difference(&own, &other).unwrap();
+        assert!(test.statistic < 0.0 && test.p_value < 1e-6 && test.lags >= 9, "{test:?}");
+    }
+
+    #[test]
+    fn zones_of_a_time_are_drawn_together() {
+        let clock = TimeGroups::from_times(&at_ms(200), 60, 1);
+        // Were rows drawn, some draw would have more of one zone than of the other.
+        let balance =
+            |weight: &[f64]| weight.chunks(2).map(|zones| (zones[0] - zones[1]).abs()).sum::<f64>();
+        assert_eq!(clock.weighted_interval(balance), Some([0.0, 0.0]));
+        let rows = |weight: &[f64]| weight.iter().sum::<f64>();
+        assert_eq!(clock.weighted_interval(rows), Some([400.0, 400.0]));
+    }
+
+    #[test]
+    fn too_few_blocks_make_no_interval() {
+        let losses: Vec<f64> = (0..200).map(f64::from).collect();
+        let check = |horizon_s: i64, expect: bool| {
+            let clock = TimeGroups::from_times(&at_ms(100), horizon_s, 1);
+            assert_eq!(clock.error_interval(ErrorMetric::Mae, &losses).is_some(), expect);
+            assert_eq!(clock.test_difference(&losses, &[0.0; 200]).is_some(), expect);
+            assert_eq!(clock.too_short_reason().is_none(), expect);
+        };
+        check(25 * 60, true);
+        check(26 * 60, false);
+        check(86_400, false);
+        let why = TimeGroups::from_times(&at_ms(100), 26 * 60, 1).too_short_reason().unwrap();
+        assert!(why.contains("100 times") && why.contains("4 blocks of 26"), "{why}");
+    }
+}

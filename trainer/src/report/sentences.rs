@@ -1,0 +1,204 @@
+//! What came of a task in sentences, and what its numbers mean.
+
+use models::stats::diebold_mariano::{p_value_cell, p_value_text};
+
+use super::svg::format_number;
+use crate::{
+    backtest::{
+        LeaderboardEntry, SignificanceTest, leakage::LeakageReport, leakage::SkillEstimate,
+    },
+    compare::TaskResult,
+    gate::GateDecision,
+    relevance::conclusion::SIGNIFICANCE_LEVEL,
+    tasks::NotApplicable,
+};
+
+/// What the leaderboard is by: an error, or a score.
+pub(super) fn quantity_name(task: &TaskResult) -> &'static str {
+    let first = task.leaderboard.first();
+    if first.is_some_and(|entry| entry.metric == "pr_auc") { "score" } else { "error" }
+}
+
+/// What the error is, and in which direction it is good.
+pub(super) fn describe_metric(task: &TaskResult) -> String {
+    match task.leaderboard.first().map(|entry| entry.metric) {
+        Some("pr_auc") => "area under precision–recall, higher is better".to_owned(),
+        Some("mae") => format!("mean absolute error, {}, lower is better", task.unit),
+        _ => format!("root mean squared error, {}, lower is better", task.unit),
+    }
+}
+
+/// The same, as an axis has it.
+pub(super) fn axis_label(task: &TaskResult) -> String {
+    match task.leaderboard.first().map(|entry| entry.metric) {
+        Some("pr_auc") => "area under precision–recall".to_owned(),
+        Some("mae") => format!("mean absolute error, {}", task.unit),
+        _ => format!("root mean squared error, {}", task.unit),
+    }
+}
+
+pub(super) fn format_percent(share: f64) -> String {
+    format!("{:.0} %", 100.0 * share).replace('-', "−")
+}
+
+/// Other scores of the champion, with 95 % where there is an interval.
+pub(super) fn describe_scores(task: &TaskResult) -> Option<String> {
+    let entry = task.champion_entry().filter(|entry| !entry.scores.is_empty())?;
+    let each =
+        |name: &&'static str| format!("{} {}", name.replace('_', " "), format_score(entry, name));
+    let each: Vec<String> = entry.scores.keys().map(each).collect();
+    let level = if entry.score_intervals.is_empty() { "" } else { " (95 %)" };
+    Some(format!("More scores of {}{level}: {}.", entry.model, each.join(", ")))
+}
+
+/// `0.74 (0.70 to 0.78)`, or nothing where there is no such score.
+pub(super) fn format_score(entry: &LeaderboardEntry, name: &str) -> String {
+    let Some(value) = entry.scores.get(name) else { return String::new() };
+    let interval = entry.score_intervals.get(name);
+    let interval = interval.map_or(String::new(), |[low, high]| {
+        format!(" ({} to {})", format_number(*low), format_number(*high))
+    });
+    format!("{}{interval}", format_number(*value))
+}
+
+/// Why there are no intervals, if there are none.
+pub(super) fn describe_missing_intervals(task: &TaskResult) -> Option<String> {
+    let why = task.no_intervals.as_ref()?;
+    Some(format!("No intervals and no tests: {why}."))
+}
+
+/// `0.40 (0.31 to 0.48)`
+pub(super) fn format_skill(value: f64, interval: Option<[f64; 2]>) -> String {
+    let interval = interval.map(|[low, high]| format!(" ({low:.2} to {high:.2})"));
+    let text = format!("{value:.2}{}", interval.unwrap_or_default());
+    text.replace("-0.00", "0.00").replace('-', "−")
+}
+
+/// Of a Diebold–Mariano test, or nothing.
+pub(super) fn format_p_value(test: Option<SignificanceTest>) -> String {
+    test.map_or(String::new(), |test| p_value_cell(test.p_value))
+}
+
+/// Whether the champion beats the best baseline.
+pub(super) fn task_verdict(task: &TaskResult) -> String {
+    if let Some(NotApplicable { why, hint }) = &task.not_applicable {
+        let hint = hint.as_ref().map_or(String::new(), |hint| format!(" Hint: {hint}."));
+        return format!("Not applicable: {why}.{hint}");
+    }
+    let (Some(champion), Some(baseline)) = (task.champion_entry(), task.baseline_entry()) else {
+        return "No model could be fitted.".to_owned();
+    };
+    if task.is_trivial() {
+        return format!(
+            "Nothing to tell models apart by: {} makes no error on the test part. A longer recording, or \
+             other settings of comfort, may have more to say.",
+            baseline.model
+        );
+    }
+    if champion.is_baseline {
+        let better = task.leaderboard.iter().find(|entry| {
+            !entry.is_baseline
+                && entry.test.is_some_and(|t| t.p_value < SIGNIFICANCE_LEVEL)
+                && entry.skill > 0.0
+        });
+        let then = better
+            .map_or("on the test part nothing beats it beyond doubt either".to_owned(), |entry| {
+                format!("on the test part {} would have been better", entry.model)
+            });
+        return format!(
+            "Nothing did better than {} where models were chosen, so it is the champion; {then}.",
+            champion.model
+        );
+    }
+    if champion.metric == "pr_auc" {
+        return format!(
+            "{} finds injected faults with an {} of {}; {} has {}.",
+            capitalise_first(&champion.model),
+            axis_label(task),
+            format_number(champion.value),
+            baseline.model,
+            format_number(baseline.value)
+        );
+    }
+    let range = champion.skill_interval.map_or(String::new(), |[low, high]| {
+        format!(" ({} to {})", format_percent(low), format_percent(high))
+    });
+    let beginning = if champion.skill >= 0.0 {
+        format!(
+            "{} avoids {}{range} of the error of {}, the best baseline",
+            capitalise_first(&champion.model),
+            format_percent(champion.skill),
+            baseline.model
+        )
+    } else {
+        format!(
+            "{}, which was best where models were chosen, has {} more error than {} on the test part",
+            capitalise_first(&champion.model),
+            format_percent(-champion.skill),
+            baseline.model
+        )
+    };
+    let doubt = match champion.test {
+        None => "; the test part is too short to tell whether that is more than chance".to_owned(),
+        Some(test) if test.p_value < SIGNIFICANCE_LEVEL => {
+            format!(
+                "; chance alone would rarely make such a difference ({})",
+                p_value_text(test.p_value)
+            )
+        }
+        Some(test) => format!(
+            "; chance alone could have made this difference ({}), so it is not shown to be real",
+            p_value_text(test.p_value)
+        ),
+    };
+    format!("{beginning}{doubt}.")
+}
+
+/// What the registry made of the champion.
+pub(super) fn describe_decision(decision: &GateDecision) -> String {
+    let role = if decision.promoted { "champion" } else { "challenger" };
+    format!("Version {} is {role}: {}.", decision.version, decision.why.trim_end_matches('.'))
+}
+
+/// Models that saw fewer rows than there were.
+pub(super) fn describe_thinning(task: &TaskResult) -> Option<String> {
+    let fewer = task.leaderboard.iter().filter(|entry| entry.rows < entry.rows_offered);
+    let models: Vec<String> = fewer
+        .map(|entry| format!("{} ({} of {})", entry.model, entry.rows, entry.rows_offered))
+        .collect();
+    (!models.is_empty()).then(|| {
+        format!(
+            "Fitted on rows thinned evenly over time, for want of speed: {}.",
+            models.join(", ")
+        )
+    })
+}
+
+/// What the leakage self-test compares, row after row.
+pub(super) fn leakage_skills(leakage: &LeakageReport) -> Vec<(&'static str, SkillEstimate)> {
+    let honest = Some(("in the order of time", leakage.honest));
+    let random = leakage.random_split.map(|skill| ("rows split at random", skill));
+    let dealt = leakage.dealt_targets.map(|skill| ("targets dealt out anew", skill));
+    [honest, random, dealt].into_iter().flatten().collect()
+}
+
+/// What it comes to.
+pub(super) fn leakage_verdict(leakage: &LeakageReport) -> String {
+    if leakage.warnings.is_empty() {
+        let random = leakage.random_split.map_or(String::new(), |random| {
+            format!(
+                " A random split would have claimed a skill of {:.2} instead of {:.2} for {}.",
+                random.value, leakage.honest.value, leakage.model
+            )
+        });
+        return format!("No leak found.{random}").replace('-', "−");
+    }
+    format!("Look here: {}.", leakage.warnings.join("; "))
+}
+
+pub(super) fn capitalise_first(text: &str) -> String {
+    let mut characters = text.chars();
+    characters
+        .next()
+        .map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
+}

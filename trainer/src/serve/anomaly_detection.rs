@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use feature_store::{FrameQuery, Mode};
+use telemetry::ZoneId;
+
+use super::{Champion, PredictError, Prediction, Trainer};
+use crate::{anomaly, feature_frame::ZoneFrame, source::LatestFeatures};
+
+/// A score is made from final rows, of which there is a new one a minute.
+const STEP_MS: i64 = 60_000;
+impl Trainer {
+    /// Scores the last hours of a zone.
+    pub(super) async fn detect_anomaly(
+        &self,
+        zone: &ZoneId,
+        champion: &Champion,
+        latest: &LatestFeatures,
+    ) -> Result<Prediction, PredictError> {
+        let not_applicable = |why: &str| PredictError::NotApplicable {
+            task: anomaly::TASK_NAME.to_owned(),
+            zone: zone.clone(),
+            why: why.to_owned(),
+        };
+        let serving: anomaly::AnomalyServing =
+            champion.serving_facts().map_err(|why| not_applicable(&why))?;
+        let metrics = serving.scales.keys().filter_map(|key| key.strip_prefix(&format!("{zone} ")));
+        let columns: Vec<String> =
+            metrics.flat_map(|m| [format!("{m}_last"), format!("{m}_age_s")]).collect();
+        if columns.is_empty() {
+            return Err(not_applicable("it had no metric that moves when the model was trained"));
+        }
+        let (low, high) = serving.usual;
+        let minute = latest.at_ms.div_euclid(STEP_MS);
+        let of = (champion.version, minute);
+        let score = match self.0.anomalies.get(anomaly::TASK_NAME, zone, of) {
+            Some(score) => score,
+            None => {
+                let query = FrameQuery {
+                    zones: Some(vec![zone.clone()]),
+                    from_ms: Some(latest.at_ms - anomaly::HISTORY_S * 1000),
+                    to_ms: None,
+                    columns: Some(columns),
+                    ..FrameQuery::default()
+                };
+                let table = self.source().read_frame(&query, Mode::AsKnown).await?;
+                let frames = ZoneFrame::by_zone(&table)?;
+                let score = frames.first().and_then(|frame| {
+                    anomaly::score_zone(zone, frame, &serving, &champion.artifact.predictor)
+                });
+                let score = score.ok_or_else(|| not_applicable("it has no fresh readings"))?;
+                let score = Arc::new(score);
+                self.0.anomalies.insert(anomaly::TASK_NAME, zone, of, score.clone());
+                score
+            }
+        };
+        Ok(Prediction {
+            value: score.value,
+            interval: Some([low, high]),
+            interval_level: 0.9,
+            metric: Some(score.metric.clone()),
+            fault: score.fault,
+            ..Prediction::for_champion(zone, champion, latest, &self.settings().serving)
+        })
+    }
+}
