@@ -7,7 +7,7 @@
 Reads `$MICROCLIMATE_DATA/KETI/<room>/<sensor>.csv` (lines `epoch, value`) and makes a row a room a
 minute: five metrics x four windows (10 min, 1 h, 24 h, 7 d) x count, mean, std, min, max, last,
 slope = 140 columns. A window of width w at t is (t - w, t]; readings outside the plausible range of
-`telemetry/src/metrics.toml` do not count. Each tool runs in a process of its own, one after the
+`crates/telemetry/src/metrics.toml` do not count. Each tool runs in a process of its own, one after the
 other, with all processors, and ends with its columns in a file. The peers work the way a user of
 them would: one-minute tiles, then rolling sums over tiles (pandas, polars: room by room; DuckDB:
 SQL, RANGE over tiles).

@@ -1,6 +1,6 @@
 """Sets scikit-learn and LightGBM beside the crate `models`, on the same rows.
 
-    cargo run -p models --example fit_time -- target/models-bench
+    cargo run -p microclimate-models --example fit_time -- target/models-bench
     pip install scikit-learn==1.6.1 lightgbm==4.7.0 matplotlib
     python bench/models_peers.py target/models-bench
 

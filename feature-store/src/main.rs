@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStore, FeatureStoreSettings, backfill,
     cli::{features, set_back},
     lake, settings, sql_sandbox,
@@ -20,7 +20,7 @@ use service::{
 
 /// Computes window features from the log, keeps and serves them.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "feature-store", version)]
 struct FeatureStoreArgs {
     /// Configuration file; `feature-store defaults` prints one with every key.
     #[arg(long, global = true, value_name = "FILE")]
@@ -112,7 +112,7 @@ async fn run(settings: &FeatureStoreSettings) -> Result<()> {
     let log = EventLog::open(&settings.log)?;
     let shutdown = shutdown::cancel_on_signal()?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
-    let routes = feature_store::service_routes(store.clone());
+    let routes = microclimate_feature_store::service_routes(store.clone());
     let options = rest::ServeOptions::from(&settings.rest.server);
     let server = tokio::spawn(rest::serve_routes(socket, routes, options, shutdown.clone()));
     let ran = store.run(&log, shutdown.clone()).await;

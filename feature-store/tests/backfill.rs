@@ -10,7 +10,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStore, FeatureStoreSettings, StoreError,
     backfill::{self, BackfillLayout, BackfillRequest, BackfillSummary},
 };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStoreSettings,
     backfill::{self, BackfillLayout, BackfillRequest},
 };

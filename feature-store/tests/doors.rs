@@ -9,7 +9,7 @@ use std::{
 };
 
 use duckdb::Connection;
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStoreSettings, StoreError,
     backfill::{self, BackfillLayout, BackfillRequest, BackfillSummary},
 };

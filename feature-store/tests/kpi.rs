@@ -11,7 +11,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStore, FeatureStoreSettings,
     backfill::{self, BackfillLayout, BackfillRequest},
     kpi::{KpiQuery, PeriodLength},

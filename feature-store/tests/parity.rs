@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use feature_store::{
+use microclimate_feature_store::{
     FeatureRow, FeatureStoreSettings,
     engine::{EngineOutput, FeatureEngine},
 };

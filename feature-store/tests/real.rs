@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStore, FeatureStoreSettings,
     backfill::{self, BackfillLayout, BackfillRequest},
 };

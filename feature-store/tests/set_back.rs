@@ -4,7 +4,7 @@ mod support;
 
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
-use feature_store::{FeatureStoreSettings, StoreError, set_back};
+use microclimate_feature_store::{FeatureStoreSettings, StoreError, set_back};
 use support::{Frame, assert_same, frame, run, settings};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tempfile::TempDir;
@@ -105,7 +105,8 @@ async fn one_command_sets_a_zone_back() {
     let result = set_back(&own, &zone, START_MS + DAY_MS).unwrap();
     assert_eq!((result.future, result.admitted), (1, 360));
     assert_eq!(query_count(&own, late), 0);
-    let found = feature_store::FeatureStore::open(&own, MetricTable::default()).unwrap();
+    let found =
+        microclimate_feature_store::FeatureStore::open(&own, MetricTable::default()).unwrap();
     assert_eq!(found.committed_counts().by_quality["ok"], 720);
     let end_ms = START_MS + 7000 * SECOND_MS;
     assert_same(&rows_until(frame(&found), end_ms), &rows_until(frame(&expected), end_ms));

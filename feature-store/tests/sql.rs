@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use feature_store::{
+use microclimate_feature_store::{
     FeatureRow, FeatureStoreSettings,
     definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine},

@@ -13,7 +13,7 @@ use std::{
 };
 
 use duckdb::arrow::{array::AsArray, datatypes::Int64Type, util::display::array_value_to_string};
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStore, FeatureStoreSettings, QueryStopReason, SqlQuery, StoreError,
     kpi::{KpiQuery, PeriodLength},
     sql_sandbox::SqlLimits,

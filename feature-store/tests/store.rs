@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use duckdb::Connection;
 use eventlog::{EventLog, Record};
-use feature_store::{CommittedCounts, FeatureStore, FrameQuery, StoreError};
+use microclimate_feature_store::{CommittedCounts, FeatureStore, FrameQuery, StoreError};
 use support::{Frame, append, assert_same, frame, readings, run, settings};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tempfile::TempDir;
@@ -387,7 +387,7 @@ async fn a_zone_of_which_every_reading_is_flagged_does_not_hide_the_others() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap();
-    let routes = feature_store::routes(store);
+    let routes = microclimate_feature_store::routes(store);
     tokio::spawn(service::rest::serve_routes(
         socket,
         routes,

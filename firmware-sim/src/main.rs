@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use firmware_sim::{
+use indicatif::{ProgressBar, ProgressStyle};
+use microclimate_firmware_sim::{
     DEFAULTS, OPEN_TABLES, Simulation, SimulationProgress, SimulatorConfig,
     replay::{self, RecordingLayout, ReplayRequest},
 };
-use indicatif::{ProgressBar, ProgressStyle};
 use service::{
     config::{self, ConfigSources},
     log, shutdown,
@@ -18,6 +18,7 @@ use telemetry::time::parse_bound_ms;
 /// Publishes simulated or recorded sensors by MQTT.
 #[derive(Parser)]
 #[command(
+    name = "firmware-sim",
     version,
     after_help = "Example: firmware-sim replay ./data --layout keti --rooms 415,417 --from 2013-08-24 --to 2013-08-26"
 )]

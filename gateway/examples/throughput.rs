@@ -2,7 +2,7 @@
 //! log: QoS 1, so each is counted when its acknowledgement says it is durable.
 //!
 //! ```sh
-//! cargo run -p gateway --example throughput -- [CONNECTIONS] [SECONDS] [FOLDER]
+//! cargo run -p microclimate-gateway --example throughput -- [CONNECTIONS] [SECONDS] [FOLDER]
 //! ```
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 };
 
 use eventlog::EventLog;
-use gateway::{Gateway, GatewaySettings, GatewaySockets};
+use microclimate_gateway::{Gateway, GatewaySettings, GatewaySockets};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Error, Result, bail};
 use clap::{Parser, Subcommand};
 use eventlog::EventLog;
-use gateway::{
+use microclimate_gateway::{
     Gateway, GatewayError, GatewaySettings, GatewaySockets, dead_letters::DeadLetterSelection,
     settings::MqttMode,
 };
@@ -20,7 +20,7 @@ use tracing::{debug, error, warn};
 
 /// Takes MQTT messages into a durable log.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "gateway", version)]
 struct GatewayArgs {
     /// Configuration file; `gateway defaults` prints one with every key.
     #[arg(long, global = true, value_name = "FILE")]
@@ -139,18 +139,20 @@ async fn main() -> Result<()> {
             let password = match (generate, certificate_only) {
                 (_, true) => None,
                 (true, _) => {
-                    let password = gateway::access::generate_password().map_err(Error::msg)?;
+                    let password =
+                        microclimate_gateway::access::generate_password().map_err(Error::msg)?;
                     eprintln!("{password}");
                     Some(password)
                 }
                 _ => Some(read_password()?),
             };
-            let line = gateway::access::users_file_line(&name, password.as_deref(), &rights);
+            let line =
+                microclimate_gateway::access::users_file_line(&name, password.as_deref(), &rights);
             println!("{}", line.map_err(Error::msg)?);
             Ok(())
         }
         GatewayCommand::Defaults => {
-            print!("{}", gateway::settings::DEFAULTS);
+            print!("{}", microclimate_gateway::settings::DEFAULTS);
             Ok(())
         }
     }

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use gateway::{GatewaySettings, access::users_file_line};
+use microclimate_gateway::{GatewaySettings, access::users_file_line};
 use support::{
     RunningGateway, start_gateway, try_start_gateway,
     wire::{ConnectPacket, ProtocolVersion, ServerPacket, WireDevice},

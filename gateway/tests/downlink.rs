@@ -2,7 +2,7 @@
 
 mod support;
 
-use gateway::Gateway;
+use microclimate_gateway::Gateway;
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, PublishOptions, QoS};
 use support::{
     start_gateway,

@@ -2,7 +2,7 @@
 
 mod support;
 
-use gateway::GatewayError;
+use microclimate_gateway::GatewayError;
 use support::{
     RunningGateway, start_gateway,
     wire::{ConnectPacket, ProtocolVersion, ServerPacket, WireDevice},

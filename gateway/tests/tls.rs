@@ -4,7 +4,7 @@ mod support;
 
 use std::{fs, path::Path};
 
-use gateway::GatewayError;
+use microclimate_gateway::GatewayError;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{
     AsyncClient, ConnectionError, EventLoop, MqttOptions, PublishOptions, TlsConfiguration,

@@ -1,7 +1,7 @@
 //! How long every model takes to fit, and to predict one row, on rows from a
 //! seeded formula; how well it does on rows it has not seen; how large it is.
 //!
-//! `cargo run -p models --example fit_time -- [FOLDER] [ROWS] [MODEL]`
+//! `cargo run -p microclimate-models --example fit_time -- [FOLDER] [ROWS] [MODEL]`
 //! writes the rows as `.npy` and the figures as `ours.csv` into the folder
 //! (`target/models-bench`), so that `bench/models_peers.py FOLDER` can set
 //! scikit-learn and LightGBM beside them. 100,000 rows × 100 inputs, 20,000
@@ -16,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use models::{
+use microclimate_models::{
     Dataset, FeatureSchema, Predictor, classify, classify::LabelledDataset, detect, fit_regressor,
     metrics, regressors, stats::classes::roc_auc,
 };
@@ -93,7 +93,7 @@ fn processor_s() -> f64 {
 fn measure_model(
     (kind, model, metric): (&'static str, &'static str, &'static str),
     test: &Array2<f64>,
-    fit: impl FnOnce() -> Result<(Predictor, usize), models::FitError>,
+    fit: impl FnOnce() -> Result<(Predictor, usize), microclimate_models::FitError>,
     judge: impl FnOnce(&Predictor) -> f64,
 ) -> Option<ModelFigures> {
     let (start, cpu_s) = (Instant::now(), processor_s());
@@ -157,7 +157,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for estimator in regressors::amount_regressors().iter().filter(|own| own.name().contains(&only))
     {
         let fit = || {
-            let (fitted, rows) = models::fit_regressor(estimator.as_ref(), &amounts, 1)?;
+            let (fitted, rows) =
+                microclimate_models::fit_regressor(estimator.as_ref(), &amounts, 1)?;
             Ok((Predictor::Regressor(fitted), rows))
         };
         let judge =

@@ -3,14 +3,14 @@
 //! networks", ISSNIP 2010: temperature and humidity every 5 seconds, and in two
 //! of three motes one event, made with hot water steam.
 //!
-//! `cargo run -p models --example labelled_motes -- FOLDER` reads
+//! `cargo run -p microclimate-models --example labelled_motes -- FOLDER` reads
 //! `singlehop_*.txt`. What is usual of each series is learnt from the first
 //! 1,000 readings, detectors from the next 1,000; the others are judged. A
 //! reading stands for a minute here: the channels count readings.
 
 use std::{env, fs, io, path::Path};
 
-use models::{
+use microclimate_models::{
     detect::sensor_faults::{NormalProfile, all_detectors},
     metrics::average_precision,
     stats::events::{ScoredSeries, labelled_events, recall_at, vus_pr},

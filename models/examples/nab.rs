@@ -1,12 +1,12 @@
 //! Detectors on the known-cause series of the Numenta Anomaly Benchmark.
 //!
-//! `cargo run -p models --example nab -- FOLDER` reads `FOLDER/labels` and
+//! `cargo run -p microclimate-models --example nab -- FOLDER` reads `FOLDER/labels` and
 //! `FOLDER/data/realKnownCause`. Detectors learn from the first 15 % of a series
 //! (750 rows at most), which NAB does not score, and then see row by row.
 
 use std::{env, fs, ops::Range, path::Path};
 
-use models::{
+use microclimate_models::{
     detect::{
         AnomalyDetector, ConformalTails, FittedDetector, HalfSpaceTrees,
         sensor_faults::NormalProfile,

@@ -6,7 +6,7 @@ use ndarray::ArrayView1;
 ///
 /// ```
 /// use ndarray::array;
-/// let rmse = models::metrics::rmse(array![1.0, 2.0].view(), array![1.0, 4.0].view());
+/// let rmse = microclimate_models::metrics::rmse(array![1.0, 2.0].view(), array![1.0, 4.0].view());
 /// assert_eq!(rmse, 2_f64.sqrt());
 /// ```
 #[must_use]
@@ -28,7 +28,7 @@ pub fn mae(predicted: ArrayView1<f64>, truth: ArrayView1<f64>) -> f64 {
 ///
 /// ```
 /// // scikit-learn 1.6.1: average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
-/// let got = models::metrics::average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
+/// let got = microclimate_models::metrics::average_precision(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
 /// assert!((got - 0.833_333_333).abs() < 1e-9);
 /// ```
 #[must_use]
@@ -60,7 +60,7 @@ impl ScoreRanking {
     /// As [`average_precision`], each row counting as its `weight`, 0 or more.
     ///
     /// ```
-    /// use models::metrics::{ScoreRanking, average_precision};
+    /// use microclimate_models::metrics::{ScoreRanking, average_precision};
     ///
     /// let ranking = ScoreRanking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
     /// let twice = ranking.average_precision(|row| if row == 1 { 2.0 } else { 1.0 });
@@ -92,7 +92,7 @@ impl ScoreRanking {
     /// where either class has no weight.
     ///
     /// ```
-    /// use models::{metrics::ScoreRanking, stats::classes::roc_auc};
+    /// use microclimate_models::{metrics::ScoreRanking, stats::classes::roc_auc};
     ///
     /// let ranking = ScoreRanking::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]);
     /// let twice = ranking.roc_auc(|row| if row == 1 { 2.0 } else { 1.0 });
@@ -126,8 +126,8 @@ impl ScoreRanking {
 ///
 /// ```
 /// let errors: Vec<f64> = (1..=99).map(f64::from).collect();
-/// assert_eq!(models::metrics::conformal_quantile(&errors, 0.9), Some(90.0));
-/// assert_eq!(models::metrics::conformal_quantile(&errors[..5], 0.9), None);
+/// assert_eq!(microclimate_models::metrics::conformal_quantile(&errors, 0.9), Some(90.0));
+/// assert_eq!(microclimate_models::metrics::conformal_quantile(&errors[..5], 0.9), None);
 /// ```
 #[must_use]
 pub fn conformal_quantile(errors: &[f64], level: f64) -> Option<f64> {

@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! cargo run -- demo &
-//! cargo run -p trainer --example serving_latency -- http://127.0.0.1:8080
+//! cargo run -p microclimate-trainer --example serving_latency -- http://127.0.0.1:8080
 //! ```
 //!
 //! One connection asks one request after the other, so that times are of one

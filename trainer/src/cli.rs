@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, builder::PossibleValuesParser};
-use telemetry::ZoneId;
-use telemetry::time::parse_bound_ms;
-use trainer::{
+use microclimate_trainer::{
     CompareRequest, FailCondition,
     backtest::ComparisonDepth,
     fit_pool::FitLimits,
     folds::{FOLDS_MAX, FoldPlan, SplitPoint},
     tasks,
 };
+use telemetry::ZoneId;
+use telemetry::time::parse_bound_ms;
 
 /// Which rows, and what of the machine.
 #[derive(Args)]

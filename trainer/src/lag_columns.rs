@@ -18,7 +18,7 @@ pub fn lag_column_name(column: &str, ago: &str) -> String {
 /// where the name says nothing of it.
 ///
 /// ```
-/// use trainer::earlier::column_of;
+/// use microclimate_trainer::earlier::column_of;
 /// assert_eq!(column_of("light_mean_1h 23h ago"), ("light_mean_1h", 23 * 3600));
 /// assert_eq!(column_of("light_mean_1h"), ("light_mean_1h", 0));
 /// ```

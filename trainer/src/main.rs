@@ -8,18 +8,19 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use microclimate_trainer::{
+    CompareRequest, FeatureSource, ModelComparison, Trainer, TrainerSettings, report,
+    serve::settings::ModelWatchSettings, settings, watch,
+};
 use service::{
     config::{self, ConfigSources},
     descriptors, log, rest, shutdown,
-};
-use trainer::{
-    CompareRequest, FeatureSource, ModelComparison, Trainer, TrainerSettings, report,
-    serve::settings::ModelWatchSettings, settings, watch,
 };
 
 /// Compares models, keeps the best, serves predictions.
 #[derive(Parser)]
 #[command(
+    name = "trainer",
     version,
     after_help = "Example: trainer compare --task temperature-10m --zones farm/bay-1"
 )]
@@ -143,7 +144,7 @@ async fn run_server(settings: TrainerSettings) -> Result<()> {
     let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
     let stop = shutdown::cancel_on_signal()?;
-    let routes = trainer::rest::service_routes(trainer.clone());
+    let routes = microclimate_trainer::rest::service_routes(trainer.clone());
     let served = rest::serve_routes(socket, routes, &settings.rest, stop.clone());
     let (served, watched) = tokio::join!(served, watch::run_watch(&settings, trainer, stop));
     watched?;

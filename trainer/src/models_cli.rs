@@ -4,12 +4,12 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use jiff::Timestamp;
+use microclimate_trainer::{TrainerSettings, registry_store, tasks};
 use models::{
     ModelCard, ModelRegistry, RegistryError,
     registry::{DecisionAuthor, GateVerdict, ModelAliases},
 };
 use serde_json::{Value, json};
-use trainer::{TrainerSettings, registry_store, tasks};
 
 const EXAMPLES: &str = "Examples:
   trainer models list

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use trainer::CompareProgress;
+use microclimate_trainer::CompareProgress;
 
 /// How far a comparison has come: all of it with an estimate, and the task
 /// under way. Nothing shows where nobody looks (no terminal).

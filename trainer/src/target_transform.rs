@@ -28,7 +28,7 @@ impl TargetTransform {
     /// The level, not yet within any bounds.
     ///
     /// ```
-    /// use trainer::{input::ComfortSide, link::TargetTransform};
+    /// use microclimate_trainer::{input::ComfortSide, link::TargetTransform};
     /// assert_eq!(Link::Change.level(0.5, 20.0), 20.5);
     /// // One degree too cold, and no change of it, for sixty minutes.
     /// assert_eq!(Link::HourOf(Side::Heating).level(0.0, -1.0), 60.0);

@@ -19,7 +19,7 @@ use std::{net::SocketAddr, time::Duration};
 use axum::{Router, routing::get};
 use bytes::Bytes;
 use eventlog::EventLog;
-use feature_store::{FeatureStore, FeatureStoreSettings};
+use microclimate_feature_store::{FeatureStore, FeatureStoreSettings};
 use service::Secret;
 use telemetry::MetricTable;
 use tokio::runtime::Runtime;
@@ -47,7 +47,7 @@ fn main() {
     };
     let written = server.block_on(simulated_readings::append_history(&log, ZONES));
     server.block_on(simulated_readings::wait_until_ingested(&store, written));
-    let rows = serve_routes(&server, feature_store::routes(store.clone()), &shutdown);
+    let rows = serve_routes(&server, microclimate_feature_store::routes(store.clone()), &shutdown);
     let zones: Vec<String> = (0..ZONES).map(simulated_readings::zone_name).collect();
 
     let client = tokio::runtime::Builder::new_multi_thread()

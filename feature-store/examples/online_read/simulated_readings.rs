@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use eventlog::{EventLog, Record};
-use feature_store::FeatureStore;
+use microclimate_feature_store::FeatureStore;
 use telemetry::{ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 

@@ -120,7 +120,7 @@ impl JoinFormula {
     /// Its value, NaN where there is none.
     ///
     /// ```
-    /// use feature_store::definitions::{JoinFormula, FormulaContext};
+    /// use microclimate_feature_store::definitions::{JoinFormula, FormulaContext};
     ///
     /// let anywhere = FormulaContext { day_of_year: None, place: None };
     /// let kpa = JoinFormula::VapourPressureDeficit.value(&[20.0, 50.0], anywhere);

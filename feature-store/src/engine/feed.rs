@@ -12,7 +12,7 @@ use crate::definitions::{SqlJoinEvaluator, SqlReading};
 /// that is read column by column. What it makes is what reports would.
 ///
 /// ```
-/// # use feature_store::{FeatureStoreSettings, engine::Engine};
+/// # use microclimate_feature_store::{FeatureStoreSettings, engine::Engine};
 /// # use telemetry::MetricTable;
 /// let mut engine = Engine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
 /// let mut feed = engine.feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);

@@ -13,7 +13,7 @@ use super::HOUR_MS;
 /// two sets.
 ///
 /// ```
-/// use feature_store::engine::summary::{HoldDuration, Summary};
+/// use microclimate_feature_store::engine::summary::{HoldDuration, Summary};
 ///
 /// let mut all = Summary::default();
 /// for (event_ms, value) in [(0, 20.0), (1_800_000, 21.0), (3_600_000, 22.0)] {

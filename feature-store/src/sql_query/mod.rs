@@ -50,7 +50,7 @@ impl SqlRefusal {
 /// A query that only reads the store's tables.
 ///
 /// ```
-/// use feature_store::SqlQuery;
+/// use microclimate_feature_store::SqlQuery;
 ///
 /// assert!(Query::checked("SELECT zone, count(*) FROM silver.readings GROUP BY zone").is_ok());
 /// let refused = SqlQuery::checked("SELECT * FROM read_csv('/etc/passwd')").unwrap_err();

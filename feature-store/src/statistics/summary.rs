@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 /// What values look like. Units are the feature's own.
 ///
 /// ```
-/// use feature_store::statistics::Summary;
+/// use microclimate_feature_store::statistics::Summary;
 ///
 /// let summary = Summary::of(&mut [4.0, 1.0, 3.0, 2.0], 1);
 /// assert_eq!((summary.count, summary.missing, summary.mean), (4, 1, Some(2.5)));

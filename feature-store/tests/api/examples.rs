@@ -120,7 +120,8 @@ fn without_volatile_lines(text: &str) -> String {
 #[test]
 fn the_description_is_the_committed_one() {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
-    let found = serde_json::to_string_pretty(&feature_store::openapi()).unwrap() + "\n";
+    let found =
+        serde_json::to_string_pretty(&microclimate_feature_store::openapi()).unwrap() + "\n";
     if std::env::var_os("MICROCLIMATE_BLESS").is_some() {
         fs::write(&file, found).unwrap();
     } else {

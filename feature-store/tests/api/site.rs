@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use eventlog::EventLog;
-use feature_store::FeatureStore;
+use microclimate_feature_store::FeatureStore;
 use serde_json::Value;
 use service::Secret;
 use telemetry::{ReportSource, SensorReading, SensorReport, ZoneId};
@@ -134,7 +134,7 @@ impl ApiSite {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let routes = feature_store::service_routes(store.clone());
+        let routes = microclimate_feature_store::service_routes(store.clone());
         tokio::spawn(service::rest::serve_routes(socket, routes, token, CancellationToken::new()));
         Self { store, address, _dir: dir }
     }

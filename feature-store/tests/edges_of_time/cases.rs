@@ -1,6 +1,6 @@
 //! Single faults with their right values.
 
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStoreSettings,
     engine::{EngineOutput, FeatureEngine},
 };

@@ -6,7 +6,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use feature_store::{
+use microclimate_feature_store::{
     FeatureRow, FeatureStoreSettings,
     engine::{EngineOutput, FeatureEngine, ZoneProgress},
 };

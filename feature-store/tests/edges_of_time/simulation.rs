@@ -2,7 +2,7 @@
 //! and against plain loops.
 //!
 //! `MICROCLIMATE_SEEDS=100..200` runs other seeds than the first ones, and
-//! `cargo test -p feature-store --test edges_of_time -- --ignored a_year` a year of a hundred
+//! `cargo test -p microclimate-feature-store --test edges_of_time -- --ignored a_year` a year of a hundred
 //! sensors for each.
 
 use std::{ops::Range, time::Instant};

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use eventlog::EventLog;
-use feature_store::{
+use microclimate_feature_store::{
     FeatureStore, FeatureStoreSettings, FrameQuery, HistoryQuery, Mode, PointQuery, ReadingQuery,
     SqlQuery,
     kpi::{KpiQuery, PeriodLength},
@@ -131,7 +131,8 @@ fn collect_answers(store: &FeatureStore) -> Vec<(String, String)> {
         assert!(name == "a quality" || all.len() > 100, "{name}: {}", all.len());
         add(format!("readings of {name}"), format!("{all:?}"));
     }
-    let quality = feature_store::store::QualityQuery { limit: 100, ..Default::default() };
+    let quality =
+        microclimate_feature_store::store::QualityQuery { limit: 100, ..Default::default() };
     add("quality".to_owned(), format!("{:?}", store.read_quality_counts(&quality).unwrap()));
     for mode in [None, Some(Mode::AsKnown), Some(Mode::AsCorrected)] {
         let query = HistoryQuery {

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use eventlog::{EventLog, Record};
-use feature_store::{FeatureStore, FeatureStoreSettings, FrameQuery};
+use microclimate_feature_store::{FeatureStore, FeatureStoreSettings, FrameQuery};
 use telemetry::{MetricTable, SensorReport, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 

@@ -9,7 +9,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::FeatureStoreSettings;
+use microclimate_feature_store::FeatureStoreSettings;
 use tempfile::TempDir;
 
 use super::{

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use duckdb::Connection;
 use eventlog::EventLog;
-use feature_store::{FeatureStore, FeatureStoreSettings};
+use microclimate_feature_store::{FeatureStore, FeatureStoreSettings};
 use support::{append, assert_same, frame, run};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 use tempfile::TempDir;
@@ -121,8 +121,8 @@ async fn the_same_definitions_recompute_nothing_and_old_versions_can_be_dropped(
     assert_eq!(versions(&commented), [(1, true)]);
     let new = version_settings(dir.path(), "store.duckdb", NEW_DEFINITIONS);
     assert_eq!(versions(&new), [(1, false), (2, true)]);
-    assert!(feature_store::drop_version(&new, 1).unwrap());
-    assert!(!feature_store::drop_version(&new, 2).unwrap(), "the active one stays");
-    assert!(!feature_store::drop_version(&new, 7).unwrap());
+    assert!(microclimate_feature_store::drop_version(&new, 1).unwrap());
+    assert!(!microclimate_feature_store::drop_version(&new, 2).unwrap(), "the active one stays");
+    assert!(!microclimate_feature_store::drop_version(&new, 7).unwrap());
     assert_eq!(versions(&new), [(2, true)]);
 }

@@ -3,7 +3,7 @@
 //! own listener; and beside it what the peers can do alone.
 //!
 //! ```sh
-//! cargo run -p gateway --example kafka_throughput -- [SECONDS] [CONNECTIONS] [PART…]
+//! cargo run -p microclimate-gateway --example kafka_throughput -- [SECONDS] [CONNECTIONS] [PART…]
 //! ```
 //!
 //! Parts are `peers`, `listener` and `bridge`; all where none is named.
@@ -122,7 +122,7 @@ fn main() -> Result<()> {
     let cores = std::thread::available_parallelism()?;
     let asked = args.join(" ");
     println!(
-        "\n`cargo run -p gateway --example kafka_throughput -- {asked}`, \
+        "\n`cargo run -p microclimate-gateway --example kafka_throughput -- {asked}`, \
          {cores} cores shared by all of it, load averages at the end {}",
         others.split(' ').take(3).collect::<Vec<_>>().join(" ")
     );

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use eventlog::EventLog;
-use gateway::{GatewaySettings, GatewaySockets};
+use microclimate_gateway::{GatewaySettings, GatewaySockets};
 use service::shutdown;
 use tokio::time::sleep;
 
@@ -35,7 +35,14 @@ pub(crate) fn run_gateway(set: &[String]) -> Result<()> {
             rest: Some(bind(settings.rest.listen)?),
         };
         let (metrics, log) = (settings.metric_table()?, EventLog::open(&settings.log)?);
-        Ok(gateway::run(&settings, metrics, log, sockets, shutdown::cancel_on_signal()?).await?)
+        Ok(microclimate_gateway::run(
+            &settings,
+            metrics,
+            log,
+            sockets,
+            shutdown::cancel_on_signal()?,
+        )
+        .await?)
     })
 }
 
@@ -61,7 +68,7 @@ impl MeasuredGateway {
         if let Some(port) = broker {
             set.extend(["mqtt.mode=bridge".to_owned(), format!("mqtt.port={port}")]);
         }
-        if gateway::settings::DEFAULTS.contains("[log.spool]") {
+        if microclimate_gateway::settings::DEFAULTS.contains("[log.spool]") {
             set.push(format!("log.spool.dir={}", dir.display()));
         }
         let mut command = Command::new(std::env::current_exe()?);

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use eventlog::fault_injection::KILL_AT;
-use gateway::ledger::LedgerSnapshot;
+use microclimate_gateway::ledger::LedgerSnapshot;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

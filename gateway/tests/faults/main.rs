@@ -2,9 +2,9 @@
 //! that was acknowledged lost?
 //!
 //! ```sh
-//! cargo test -p gateway --test faults                  # all but the soak
-//! cargo test -p gateway --test faults -- kafka         # by name
-//! MICROCLIMATE_SOAK_S=3600 cargo test -p gateway --test faults -- --ignored soak
+//! cargo test -p microclimate-gateway --test faults                  # all but the soak
+//! cargo test -p microclimate-gateway --test faults -- kafka         # by name
+//! MICROCLIMATE_SOAK_S=3600 cargo test -p microclimate-gateway --test faults -- --ignored soak
 //! ```
 //!
 //! Needs Mosquitto, Java and Maven; what is missing is named and skipped, or a

@@ -8,7 +8,7 @@ pub(crate) mod wire;
 use std::{net::SocketAddr, net::TcpListener, path::Path, time::Duration};
 
 use eventlog::{EventLog, FaultInjector, PartitionOffsets, StoredRecord};
-use gateway::{
+use microclimate_gateway::{
     Gateway, GatewayError, GatewaySettings, GatewaySockets,
     ledger::{LedgerCounts, LedgerSnapshot},
 };

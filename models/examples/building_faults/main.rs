@@ -1,6 +1,6 @@
 //! Faults in the KETI building data: those put in, and the real ones.
 //!
-//! `cargo run -p models --example building_faults -- FOLDER [DETECTOR…]`
+//! `cargo run -p microclimate-models --example building_faults -- FOLDER [DETECTOR…]`
 //! reads `FOLDER/<room>/<sensor>.csv`. What is usual of each series is learnt
 //! from the days before 27 August 2013 (UTC), the detectors from the 27th; the
 //! best is chosen on the 28th with faults put in, and all are judged from the
@@ -12,7 +12,7 @@ mod real_faults;
 use std::{env, path::PathBuf, time::Instant};
 
 use data::BuildingRecording;
-use models::detect::{
+use microclimate_models::detect::{
     AnomalyDetector, ConformalTails, FittedDetector,
     sensor_faults::{self, FaultEvaluation, FaultKind, FaultedSeries, NormalProfile},
 };
@@ -158,8 +158,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let said = score_parts(&fitted, &parts.test);
         let row_us = start.elapsed().as_secs_f64() * 1e6 / minutes as f64;
         let verdict = FaultEvaluation::from_scores(&parts.test, &said, &parts_of);
-        let recall =
-            |recall: Option<models::stats::events::EventRecall>| recall.map_or(0.0, |r| r.events);
+        let recall = |recall: Option<microclimate_models::stats::events::EventRecall>| {
+            recall.map_or(0.0, |r| r.events)
+        };
         println!(
             "{:26} {chosen:6.3} {:6.3} {:6.3} {:9.3} {:9.3} {:9.1} {fit_s:7.2} {row_us:8.2}",
             detector.name(),

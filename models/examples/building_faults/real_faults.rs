@@ -1,6 +1,6 @@
 //! The faults that the building really had.
 
-use models::detect::sensor_faults::{CHANNELS, FaultKind, NormalProfile};
+use microclimate_models::detect::sensor_faults::{CHANNELS, FaultKind, NormalProfile};
 use ndarray::Array2;
 use rayon::prelude::*;
 

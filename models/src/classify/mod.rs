@@ -84,7 +84,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use models::{FeatureSchema, classify::{self, LabelledDataset}};
+/// use microclimate_models::{FeatureSchema, classify::{self, LabelledDataset}};
 /// use ndarray::Array2;
 ///
 /// let schema = Arc::new(FeatureSchema { features: vec!["temperature".to_owned()] });
@@ -96,7 +96,7 @@ pub fn by_name(name: &str) -> Option<Box<dyn Classifier>> {
 /// assert_eq!(rows, 90);
 /// let p = fitted.probabilities(ndarray::array![[12.0], [26.0]].view());
 /// assert!(p[(0, 0)] > 0.9 && p[(1, 1)] > 0.9);
-/// # Ok::<(), models::FitError>(())
+/// # Ok::<(), microclimate_models::FitError>(())
 /// ```
 pub fn fit_classifier(
     classifier: &dyn Classifier,

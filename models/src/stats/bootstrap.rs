@@ -47,7 +47,7 @@ impl BlockBootstrap {
     /// any row or draw.
     ///
     /// ```
-    /// use models::stats::bootstrap::BlockBootstrap;
+    /// use microclimate_models::stats::bootstrap::BlockBootstrap;
     ///
     /// let errors: Vec<f64> = (0..500).map(|i| f64::from(i % 10)).collect();
     /// let mean = |rows: &[usize]| rows.iter().map(|i| errors[*i]).sum::<f64>() / 500.0;

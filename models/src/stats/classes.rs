@@ -12,7 +12,7 @@ pub use crate::metrics::average_precision;
 ///
 /// ```
 /// // scikit-learn 1.6.1: roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
-/// let roc_auc = models::stats::classes::roc_auc;
+/// let roc_auc = microclimate_models::stats::classes::roc_auc;
 /// assert_eq!(roc_auc(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true]), 0.75);
 /// ```
 #[must_use]
@@ -26,7 +26,7 @@ pub fn roc_auc(scores: &[f64], labels: &[bool]) -> f64 {
 ///
 /// ```
 /// // scikit-learn 1.6.1: f1_score([0, 1, 2, 0, 1, 2], [0, 2, 1, 0, 0, 1], average="macro")
-/// let got = models::stats::classes::macro_f1(&[0, 2, 1, 0, 0, 1], &[0, 1, 2, 0, 1, 2]);
+/// let got = microclimate_models::stats::classes::macro_f1(&[0, 2, 1, 0, 0, 1], &[0, 1, 2, 0, 1, 2]);
 /// assert!((got - 0.266_666_666_666_666_66).abs() < 1e-12);
 /// ```
 #[must_use]
@@ -38,7 +38,7 @@ pub fn macro_f1(predicted: &[usize], truth: &[usize]) -> f64 {
 /// weight does not count.
 ///
 /// ```
-/// use models::stats::classes::{macro_f1, weighted_macro_f1};
+/// use microclimate_models::stats::classes::{macro_f1, weighted_macro_f1};
 ///
 /// let twice = weighted_macro_f1(&[0, 1, 1], &[0, 0, 1], |row| [1.0, 2.0, 1.0][row]);
 /// assert_eq!(twice, macro_f1(&[0, 1, 1, 1], &[0, 0, 0, 1]));

@@ -18,7 +18,7 @@ pub use crate::metrics::conformal_quantile;
 /// let high = [10.0; 9];
 /// let truth = [1.0, 2.0, 3.0, 4.0, 5.0, 11.0, -3.0, 8.0, 9.0];
 /// // of 9 rows 8 must be within for a level of 80 %
-/// assert_eq!(models::stats::conformal::quantile_margin(&low, &high, &truth, 0.8), Some(1.0));
+/// assert_eq!(microclimate_models::stats::conformal::quantile_margin(&low, &high, &truth, 0.8), Some(1.0));
 /// ```
 #[must_use]
 pub fn quantile_margin(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> Option<f64> {
@@ -39,7 +39,7 @@ pub fn interval_coverage(low: &[f64], high: &[f64], truth: &[f64]) -> f64 {
 /// Raftery, "Strictly proper scoring rules", JASA 102, 2007, section 6.2.
 ///
 /// ```
-/// let score = models::stats::conformal::interval_score;
+/// let score = microclimate_models::stats::conformal::interval_score;
 /// assert_eq!(score(&[0.0], &[2.0], &[1.0], 0.9), 2.0);
 /// assert!((score(&[0.0], &[2.0], &[2.5], 0.9) - 12.0).abs() < 1e-12);
 /// ```
@@ -58,7 +58,7 @@ pub fn interval_score(low: &[f64], high: &[f64], truth: &[f64], level: f64) -> f
 /// late: [`AdaptiveConformal::learn`] is called once they have.
 ///
 /// ```
-/// let mut adaptive = models::stats::conformal::AdaptiveConformal::new(0.9, &[1.0; 50]);
+/// let mut adaptive = microclimate_models::stats::conformal::AdaptiveConformal::new(0.9, &[1.0; 50]);
 /// assert_eq!(adaptive.half_width(), 1.0);
 /// // the errors double, and so does the interval
 /// (0..300).for_each(|_| adaptive.learn(adaptive.half_width(), 2.0));

@@ -21,7 +21,7 @@ pub struct DieboldMariano {
 /// A p value as sentences have it: small ones as a bound.
 ///
 /// ```
-/// use models::stats::dm::p_text;
+/// use microclimate_models::stats::dm::p_text;
 ///
 /// assert_eq!(p_text(0.1664), "p = 0.166");
 /// assert_eq!(p_text(2e-41), "p < 0.001");
@@ -61,7 +61,7 @@ const P_MIN: f64 = 0.001;
 /// ```
 /// let first: Vec<f64> = (0..100).map(|i| 1.0 + 0.1 * f64::from(i % 7)).collect();
 /// let second: Vec<f64> = (0..100).map(|i| 1.5 + 0.1 * f64::from(i % 5)).collect();
-/// let test = models::stats::dm::diebold_mariano(&first, &second, 1).unwrap();
+/// let test = microclimate_models::stats::dm::diebold_mariano(&first, &second, 1).unwrap();
 /// assert!(test.mean_difference < 0.0 && test.p_value < 0.01);
 /// ```
 #[must_use]

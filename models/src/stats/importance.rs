@@ -95,7 +95,7 @@ pub fn permutation_importance(
 ///
 /// ```
 /// let x = ndarray::array![[1.0, 10.0, 3.0], [2.0, 20.0, 1.0], [3.0, 31.0, 4.0], [4.0, 39.0, 2.0]];
-/// let groups = models::stats::importance::groups(x.view(), 0.9);
+/// let groups = microclimate_models::stats::importance::groups(x.view(), 0.9);
 /// assert_eq!(groups, [vec![0, 1], vec![2]]);
 /// ```
 #[must_use]

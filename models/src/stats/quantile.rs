@@ -8,7 +8,7 @@ use ndarray::ArrayView2;
 ///
 /// ```
 /// // scikit-learn 1.6.1: mean_pinball_loss([1, 2, 3], [0, 2, 4], alpha=0.1)
-/// let got = models::stats::quantile::pinball(&[0.0, 2.0, 4.0], &[1.0, 2.0, 3.0], 0.1);
+/// let got = microclimate_models::stats::quantile::pinball(&[0.0, 2.0, 4.0], &[1.0, 2.0, 3.0], 0.1);
 /// assert!((got - 1.0 / 3.0).abs() < 1e-12);
 /// ```
 #[must_use]

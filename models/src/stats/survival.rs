@@ -8,7 +8,7 @@
 /// rows² steps.
 ///
 /// ```
-/// let concordance = models::stats::survival::concordance;
+/// let concordance = microclimate_models::stats::survival::concordance;
 /// // the second is censored at 5: it came later than the first, nothing else is known
 /// assert_eq!(concordance(&[1.0, 4.0, 9.0], &[2.0, 5.0, 8.0], &[false, true, false]), 1.0);
 /// assert_eq!(concordance(&[9.0, 4.0, 1.0], &[2.0, 5.0, 8.0], &[false, true, false]), 0.0);

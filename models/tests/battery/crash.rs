@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use models::{
+use microclimate_models::{
     ModelRegistry,
     registry::store::{FolderStore, RegistryStore},
 };

@@ -1,6 +1,6 @@
 //! What models must have learnt.
 
-use models::{
+use microclimate_models::{
     FitError, MissingPolicy, Predictor, classify, detect, fit_regressor, metrics, regressors,
     stats::{classes, quantile, survival},
 };

@@ -45,7 +45,7 @@ fn written_and_read_it_says_the_same() {
     let (train, asked) = rows();
     each(|subject| {
         let fitted = subject.fit(&train, 5).unwrap().0;
-        let read: models::Predictor =
+        let read: microclimate_models::Predictor =
             serde_json::from_str(&serde_json::to_string(&fitted).unwrap()).unwrap();
         assert_eq!(read.predict(asked.view()), fitted.predict(asked.view()), "{}", subject.name);
     });
@@ -159,7 +159,7 @@ fn too_few_rows_are_refused() {
     let few = Rows::of(29, 3);
     each(|subject| {
         let refused = subject.fit(&few, 5).unwrap_err();
-        let expect = matches!(refused, models::FitError::FewRows { rows: 29 });
+        let expect = matches!(refused, microclimate_models::FitError::FewRows { rows: 29 });
         assert!(expect, "{}: {refused}", subject.name);
         let enough = subject.fit(&Rows::of(45, 3), 5).unwrap().0;
         let said: Array1<f64> = enough.predict(few.x.view());

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use models::{
+use microclimate_models::{
     Dataset, FitError, ModelArtifact, ModelCard, ModelProvenance, ModelRegistry, Predictor,
     RegistryError,
     artifact::GoldenRows,
@@ -227,7 +227,8 @@ fn a_damaged_champion_holds_nobody_back() {
 fn inputs_that_are_not_those_of_the_hash_are_refused() {
     let mut json = serde_json::to_value(&artifact("ridge").card.schema).unwrap();
     json["features"][0] = json!("another");
-    let refused = serde_json::from_value::<models::FeatureSchema>(json).unwrap_err().to_string();
+    let refused =
+        serde_json::from_value::<microclimate_models::FeatureSchema>(json).unwrap_err().to_string();
     assert!(refused.contains("schema hash"), "{refused}");
 }
 

@@ -1,6 +1,6 @@
 //! Every detector of series must pass all of this.
 
-use models::detect::series::{SeriesDetector, SeriesMonitor, all_detectors, by_name};
+use microclimate_models::detect::series::{SeriesDetector, SeriesMonitor, all_detectors, by_name};
 use rand::{RngExt, SeedableRng};
 
 /// Noise of ±0.5 around 20 in steps of 0.1.

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use models::{
+use microclimate_models::{
     Dataset, FeatureSchema, FitError, Predictor, classify, classify::LabelledDataset, detect,
     fit_regressor, regressors,
 };

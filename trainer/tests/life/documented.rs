@@ -107,7 +107,8 @@ fn is_same_answer(shown: &Value, found: &Value) -> bool {
 /// eye where it changes.
 #[test]
 fn the_description_is_the_committed_one() {
-    let found = serde_json::to_string_pretty(&trainer::rest::openapi()).unwrap() + "\n";
+    let found =
+        serde_json::to_string_pretty(&microclimate_trainer::rest::openapi()).unwrap() + "\n";
     let file = docs_path("openapi-trainer.json");
     if is_blessed() {
         fs::write(&file, found).unwrap();

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use microclimate_trainer::{TrainerSettings, input::InputExpression, tasks};
 use serde_json::{Value, json};
-use trainer::{TrainerSettings, input::InputExpression, tasks};
 
 use super::TestTrainer;
 

@@ -15,6 +15,10 @@ mod watching;
 use std::path::Path;
 
 use fake_store::FakeStore;
+use microclimate_trainer::{
+    CompareRequest, FeatureSource, GateDecision, TrainError, Trainer, TrainerSettings,
+    backtest::ComparisonDepth, target_transform::TargetTransform,
+};
 use models::{
     FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
     artifact::GoldenRows, registry::DecisionAuthor,
@@ -24,10 +28,6 @@ use serde_json::Value;
 use service::Secret;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use trainer::{
-    CompareRequest, FeatureSource, GateDecision, TrainError, Trainer, TrainerSettings,
-    backtest::ComparisonDepth, target_transform::TargetTransform,
-};
 
 const TASK: &str = "temperature-10m";
 
@@ -72,7 +72,7 @@ fn promote_model(
         task: task.to_owned(),
         model: "by hand".to_owned(),
         schema: FeatureSchema { features: vec![input.to_owned()] },
-        unit: trainer::compare::title_and_unit(task).1.to_owned(),
+        unit: microclimate_trainer::compare::title_and_unit(task).1.to_owned(),
         trained_ms: (0, 1),
         rows: 2,
         seed: 1,
@@ -99,7 +99,7 @@ impl TestTrainer {
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        let routes = trainer::rest::service_routes(trainer.clone());
+        let routes = microclimate_trainer::rest::service_routes(trainer.clone());
         tokio::spawn(service::rest::serve_routes(
             listener,
             routes,

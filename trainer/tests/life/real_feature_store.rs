@@ -5,6 +5,10 @@ use std::{f64::consts::TAU, path::Path, time::Duration};
 
 use eventlog::{EventLog, Record};
 use feature_store::{FeatureStore, FrameQuery, Mode};
+use microclimate_trainer::{
+    FeatureSource, Trainer, TrainerSettings, score::LoggedPrediction,
+    target_transform::TargetTransform,
+};
 use models::{
     FeatureSchema, FittedRegressor,
     registry::{DecisionKind, DecisionRecord},
@@ -15,10 +19,6 @@ use telemetry::{MetricTable, SensorReading, SensorReport, ZoneId, topic::READING
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use trainer::{
-    FeatureSource, Trainer, TrainerSettings, score::LoggedPrediction,
-    target_transform::TargetTransform,
-};
 
 use super::{TASK, promote_model};
 

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Barrier};
 
+use microclimate_trainer::{TrainerSettings, registry_store};
 use models::registry::{DecisionAuthor, DecisionKind};
-use trainer::{TrainerSettings, registry_store};
 
 use super::{TASK, TestTrainer};
 

@@ -1,9 +1,9 @@
 //! What is said, and when the baseline says it.
 
+use microclimate_trainer::CompareRequest;
+use microclimate_trainer::{input::ComfortSide, target_transform::TargetTransform};
 use models::{FittedRegressor, regressors::constant::ConstantModel};
 use serde_json::json;
-use trainer::CompareRequest;
-use trainer::{input::ComfortSide, target_transform::TargetTransform};
 
 use super::{TASK, TestTrainer, fake_store::temperature_at, promote_model};
 

@@ -1,10 +1,10 @@
 //! What follows: the gate, scores, and champions that other processes choose.
 
+use microclimate_trainer::{Trainer, gate::TrialOutcome};
 use models::{
     ModelRegistry,
     registry::{ChampionTrial, DecisionAuthor, DecisionKind},
 };
-use trainer::{Trainer, gate::TrialOutcome};
 
 use super::{
     TASK, TestTrainer,

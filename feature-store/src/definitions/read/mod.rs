@@ -67,7 +67,7 @@ impl FeatureDefinitions {
     /// As [`Definitions::run_load`].
     ///
     /// ```
-    /// use feature_store::definitions::Definitions;
+    /// use microclimate_feature_store::definitions::Definitions;
     /// use telemetry::MetricTable;
     ///
     /// let text = "version = 1\n[windows]\n1h = [\"maen\"]\n";

@@ -15,7 +15,7 @@ use crate::{
 /// The joins by SQL, over columns of features.
 ///
 /// ```
-/// use feature_store::definitions::{Definitions, SqlJoinEvaluator};
+/// use microclimate_feature_store::definitions::{Definitions, SqlJoinEvaluator};
 /// use telemetry::MetricTable;
 ///
 /// let text = "

@@ -60,7 +60,7 @@ pub struct EvaluatedReadings {
 /// The `where` and `value` of metrics and derived metrics.
 ///
 /// ```
-/// use feature_store::definitions::{Definitions, SqlReadingEvaluator, SqlReading};
+/// use microclimate_feature_store::definitions::{Definitions, SqlReadingEvaluator, SqlReading};
 /// use telemetry::MetricTable;
 ///
 /// let text = r#"

@@ -55,9 +55,9 @@ pub struct ReadingRow {
 ///
 /// ```
 /// let text = "1377734400000000.0.4711.2";
-/// let cursor: feature_store::ReadingCursor = text.parse().unwrap();
+/// let cursor: microclimate_feature_store::ReadingCursor = text.parse().unwrap();
 /// assert_eq!(cursor.to_string(), text);
-/// assert!("yesterday".parse::<feature_store::Cursor>().is_err());
+/// assert!("yesterday".parse::<microclimate_feature_store::Cursor>().is_err());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadingCursor {

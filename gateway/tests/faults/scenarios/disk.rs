@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use eventlog::{EventLog, EventLogConfig as LogSettings, FaultInjector};
-use gateway::{GatewaySettings, GatewaySockets};
+use microclimate_gateway::{GatewaySettings, GatewaySockets};
 use telemetry::topic::READINGS;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +105,8 @@ async fn fail_sync(bench: &FaultBench) -> Result<()> {
         async move {
             let log = EventLog::open_with_faults(&settings.log, faults)?;
             let sockets = GatewaySockets { mqtt: Some(socket), rest: None };
-            gateway::run(&settings, settings.metric_table()?, log, sockets, shutdown).await
+            microclimate_gateway::run(&settings, settings.metric_table()?, log, sockets, shutdown)
+                .await
         }
     });
     let name = "disk fails a sync (EIO)";
