@@ -171,7 +171,7 @@ mod tests {
             window: window.parse().unwrap(),
         };
         let check = |name, expect: ParsedFeatureName<'_>| {
-            assert_eq!(ParsedFeatureName::from_name(name), expect, "{name}")
+            assert_eq!(ParsedFeatureName::from_name(name), expect, "{name}");
         };
         check("temperature_mean_10m", window("temperature", Aggregate::Mean, "10m"));
         check("soil_moisture_gap_max_s_24h", window("soil_moisture", Aggregate::GapMax, "24h"));

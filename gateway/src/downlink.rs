@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn filters_match_topics() {
         let check = |filter, topic, expect| {
-            assert_eq!(is_filter_match(filter, topic), expect, "{filter} {topic}")
+            assert_eq!(is_filter_match(filter, topic), expect, "{filter} {topic}");
         };
         check("a/b", "a/b", true);
         check("a/b", "a/c", false);

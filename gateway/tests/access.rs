@@ -81,7 +81,7 @@ async fn a_user_says_what_is_its_own_and_nothing_else_is_acknowledged() {
             }
             // It cannot be told: its connection ends, and it keeps the message.
             ProtocolVersion::V3 => {
-                assert_eq!(within_timeout(device.next_packet()).await, ServerPacket::End)
+                assert_eq!(within_timeout(device.next_packet()).await, ServerPacket::End);
             }
         }
         assert_eq!(metric_value(&gateway, "publishes_denied_total"), 2.0);

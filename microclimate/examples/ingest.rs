@@ -63,7 +63,7 @@ async fn main() -> Result<()> {
     let parsed = async || {
         let mut records = 0;
         time_log_read(&log, reports, |entry| {
-            records += usize::from(log_record::parse_record(entry).report.is_ok())
+            records += usize::from(log_record::parse_record(entry).report.is_ok());
         })
         .await
     };

@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn cuts_are_read_or_refused() {
         let check = |text: &str, expect: Option<SplitPoint>| {
-            assert_eq!(text.parse::<SplitPoint>().ok(), expect)
+            assert_eq!(text.parse::<SplitPoint>().ok(), expect);
         };
         check("2013-08-29", Some(SplitPoint::TestFrom(1_377_734_400_000)));
         check("0.5, 0.2", Some(SplitPoint::Shares { train: 0.5, calibration: 0.2 }));

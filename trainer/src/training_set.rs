@@ -191,7 +191,7 @@ impl LabelledRows {
     /// What models said, in the unit of the task that the rows are of.
     #[must_use]
     pub fn to_levels(&self, said: &Array1<f64>, about: &TaskSpec) -> Array1<f64> {
-        about.to_levels(said, &self.reference)
+        about.transform_levels(said, &self.reference)
     }
 }
 

@@ -156,7 +156,7 @@ impl ConfigWalker<'_> {
             match (defaults.get(key.get_ref().as_ref()), value.get_ref()) {
                 (None, _) => self.mistakes.push(unknown_key(place, &full, key.get_ref(), defaults)),
                 (Some(Value::Table(inner)), DeValue::Table(own)) => {
-                    self.check_table(&full, own, inner)
+                    self.check_table(&full, own, inner);
                 }
                 (Some(default), found) if !is_same_type(default.type_str(), found.type_str()) => {
                     let what = format!(

@@ -79,7 +79,7 @@ impl BackfillCommand {
         let bar = new_progress_bar();
         let metrics = settings.metric_table()?;
         let summary = run_backfill(settings, &metrics, &request, &|progress| {
-            update_progress_bar(&bar, progress)
+            update_progress_bar(&bar, progress);
         });
         bar.finish_and_clear();
         println!("{}", serde_json::to_string_pretty(&summary?).expect("numbers and names"));

@@ -101,7 +101,7 @@ impl FeatureLineage {
                 lineage.inputs = vec!["soil_moisture".into(), "irrigation".into()];
             }
             FeatureOrigin::Join(name) => {
-                lineage.fill_from_join(definitions, metrics, &definitions.joins[name])
+                lineage.fill_from_join(definitions, metrics, &definitions.joins[name]);
             }
         }
         lineage

@@ -90,7 +90,7 @@ pub(super) struct NumberedReading {
 }
 
 impl NumberedReading {
-    const fn to_packed(&self) -> PackedReading {
+    const fn to_packed(self) -> PackedReading {
         PackedReading::new(self.event_ms, self.value, self.device)
     }
 }

@@ -331,7 +331,7 @@ impl KpiRefresher {
         for (zone, period) in iter_periods(&again) {
             match found.get(zone).and_then(|own| own.get(&period.start_ms)) {
                 Some((period, tally)) => {
-                    append_open_tally(&mut tallies, zone, *period, tally, false)?
+                    append_open_tally(&mut tallies, zone, *period, tally, false)?;
                 }
                 // Its readings are gone, and so the day stays as it was counted with them.
                 None => {

@@ -204,7 +204,7 @@ impl<'a> MqttBridge<'a> {
             };
             match event {
                 Ok(Event::Incoming(Incoming::ConnAck(ack))) => {
-                    self.on_connected(ack.session_present)
+                    self.on_connected(ack.session_present);
                 }
                 Ok(Event::Incoming(Incoming::Publish(publish))) => {
                     let ack = self.client.prepare_ack(&publish);

@@ -91,7 +91,7 @@ impl RecentDeadLetters {
         read_dead_letters(log, Some(self.shown_max), |entry| {
             match DeadLetterRecord::from_record(&entry.record) {
                 Some(DeadLetterRecord::Dead(letter)) => {
-                    found.push(DeadLetterSummary::from(&letter))
+                    found.push(DeadLetterSummary::from(&letter));
                 }
                 Some(DeadLetterRecord::Reinjected(id)) => {
                     mended.insert(format!("{id:016x}"));

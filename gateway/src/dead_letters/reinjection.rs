@@ -70,7 +70,7 @@ impl DeadLetterSelection {
         super::read_dead_letters(log, None, |entry| {
             match DeadLetterRecord::from_record(&entry.record) {
                 Some(DeadLetterRecord::Dead(letter)) if self.is_selected(&letter) => {
-                    letters.push(letter)
+                    letters.push(letter);
                 }
                 Some(DeadLetterRecord::Reinjected(id)) => {
                     mended.insert(id);

@@ -230,7 +230,7 @@ impl StoredSessionsState {
                     }
                 }
                 Ok(SessionJournalLine::Ended { user, client, .. }) => {
-                    self.forget_session(&(user, client))
+                    self.forget_session(&(user, client));
                 }
                 Err(error) => warn!(%error, "a line of the sessions' journal says nothing"),
             }

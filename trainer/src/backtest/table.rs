@@ -106,6 +106,6 @@ impl DatasetTable {
 
     /// What was said, in the task's unit.
     pub(crate) fn to_levels(&self, said: &Array1<f64>) -> Array1<f64> {
-        self.spec.to_levels(said, &self.reference)
+        self.spec.transform_levels(said, &self.reference)
     }
 }

@@ -115,7 +115,7 @@ impl TaskSpec {
     }
 
     /// The same of rows, with an anchor for each.
-    pub(crate) fn to_levels<'a>(
+    pub(crate) fn transform_levels<'a>(
         &self,
         said: &Array1<f64>,
         anchors: impl IntoIterator<Item = &'a f64>,

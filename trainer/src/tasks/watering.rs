@@ -338,7 +338,7 @@ mod tests {
         let since = |m: f64| if m < 420.0 { 10.0 + m / 60.0 } else { (m - 300.0) / 60.0 };
         let trend = frame(1200, &[("drying_since_watering_h", &since)]);
         let check = |row, expect| {
-            assert_eq!(actual_value_of(&WateringStartTask, &trend, row), expect, "row {row}")
+            assert_eq!(actual_value_of(&WateringStartTask, &trend, row), expect, "row {row}");
         };
         check(170, Some(0.0));
         check(180, Some(1.0));

@@ -207,7 +207,7 @@ mod tests {
     fn of(readings: &[(f64, f64)]) -> HourlyRates {
         let mut rates = HourlyRates::default();
         readings.windows(2).for_each(|pair| {
-            rates.add_interval(at(pair[0].0, pair[0].1), at(pair[1].0, pair[1].1))
+            rates.add_interval(at(pair[0].0, pair[0].1), at(pair[1].0, pair[1].1));
         });
         rates
     }

@@ -26,7 +26,7 @@ impl StateDuration {
         let Some(last) = later.last else { return };
         match self.last {
             Some((since_ms, was_on)) => {
-                self.add_interval(later.first_ms - since_ms, was_on, hold_max_ms)
+                self.add_interval(later.first_ms - since_ms, was_on, hold_max_ms);
             }
             None => self.first_ms = later.first_ms,
         }

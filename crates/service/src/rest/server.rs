@@ -115,7 +115,7 @@ pub async fn serve_routes(
                         Some(acceptor) => {
                             match timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await {
                                 Ok(Ok(stream)) => {
-                                    serve_connection(stream, peer, app, shutdown).await
+                                    serve_connection(stream, peer, app, shutdown).await;
                                 }
                                 Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
                                 Err(_) => debug!(%peer, "no TLS handshake in time"),

@@ -61,10 +61,10 @@ pub(super) fn parse_definitions<'n>(
                 read.entity = entity.unwrap_or_default();
             }
             "calendar" => {
-                read.calendar = parse_names(reader, field, "feature of the clock", &CALENDAR_NAMES)
+                read.calendar = parse_names(reader, field, "feature of the clock", &CALENDAR_NAMES);
             }
             "drying" => {
-                read.drying = parse_names(reader, field, "feature of drying soil", &DRYING_NAMES)
+                read.drying = parse_names(reader, field, "feature of drying soil", &DRYING_NAMES);
             }
             "windows" => read.windows = parse_windows(reader, field, EmptyWindowRule::IsMistake),
             "metrics" => read.metrics = parse_entries(reader, field, parse_metric),
@@ -100,7 +100,7 @@ fn parse_metric(reader: &mut TomlReader<'_>, node: &TomlNode<'_>) -> Option<Metr
         match field.key.as_str() {
             "inherit" => metric.inherit = reader.read_bool(&field)?,
             "windows" => {
-                metric.windows = parse_windows(reader, &field, EmptyWindowRule::RemovesInherited)
+                metric.windows = parse_windows(reader, &field, EmptyWindowRule::RemovesInherited);
             }
             _ => metric.filter = parse_expression(reader, &field),
         }

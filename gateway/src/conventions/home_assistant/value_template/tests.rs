@@ -96,7 +96,7 @@ fn what_stands_in_for_an_absent_field_is_no_reading() {
 fn what_is_chosen_by_the_payload_is_a_reading() {
     let on = r#"{"s": "open", "n": 3}"#;
     let text = |template: &str, expect: &str| {
-        check_text(template, on, TemplateOutcome::Text(expect.into()))
+        check_text(template, on, TemplateOutcome::Text(expect.into()));
     };
     text("{{ 'ON' if value_json.s == 'open' else 'OFF' }}", "ON");
     text("{{ 'ON' if value_json.s != 'open' else 'OFF' }}", "OFF");
