@@ -1,5 +1,6 @@
 //! What is behind one value.
 
+use crate::sql_expressions::open_engine;
 use std::collections::BTreeSet;
 
 use serde::Serialize;
@@ -9,7 +10,7 @@ use utoipa::ToSchema;
 use crate::{
     FeatureStore, StoreError,
     definitions::Aggregate,
-    engine::{FeatureEngine, ZoneProgress},
+    engine::ZoneProgress,
     settings::WindowDuration,
     store::{self, Behind, ProvenanceQuery},
 };
@@ -102,7 +103,7 @@ pub(crate) fn explain_value(
     let metrics: BTreeSet<SmolStr> =
         store.zone_summaries().into_iter().flat_map(|zone| zone.metrics).collect();
     let metrics: Vec<SmolStr> = metrics.into_iter().collect();
-    let engine = || FeatureEngine::new(&store.0.settings.engine, store.metrics().clone(), &metrics);
+    let engine = || open_engine(&store.0.settings.engine, store.metrics().clone(), &metrics);
     let kept_ms = engine()?.retention_ms();
     let (metric, aggregate, width, after_ms) = match ParsedFeatureName::from_name(feature) {
         ParsedFeatureName::Window { metric, aggregate, window } => {

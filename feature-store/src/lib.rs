@@ -8,9 +8,9 @@
 //! # Layout
 //! In the order in which data meets them:
 //! - [`settings`]: windows, grid, lateness, where things are kept
-//! - [`definitions`]: `features.toml`: windows, aggregates, joins
-//! - [`intake`]: log records → reports
-//! - [`engine`]: reports → quality flags and feature rows
+//! - [`log_record`]: log records → reports
+//! - `feature_engine`, a crate of its own: [`definitions`], and the [`engine`]: reports → quality flags and feature rows
+//! - [`sql_expressions`]: the SQL of definitions, over DuckDB
 //! - [`backfill`]: recordings through the engine into the store, in parallel
 //! - `watch`: a folder whose files are taken in, each once
 //! - `worker`: moves records from the log through the engine
@@ -30,8 +30,6 @@
 pub mod backfill;
 pub mod cli;
 mod committer;
-pub mod definitions;
-pub mod engine;
 mod error;
 mod explain;
 mod feature_store;
@@ -43,15 +41,15 @@ pub mod online;
 mod queries;
 mod rest;
 pub mod settings;
+pub mod sql_expressions;
 mod sql_query;
 pub mod sql_sandbox;
-pub mod statistics;
 pub mod store;
 mod watch;
 mod worker;
 
-pub use engine::FeatureRow;
 pub use error::StoreError;
+pub use feature_engine::{definitions, engine, engine::FeatureRow, statistics};
 pub use feature_store::{CommitTotals, CommittedCounts, FeatureStore};
 pub use online::{OnlineRow, RowStatus, ZoneSummary};
 pub use rest::{openapi, routes, service_routes};

@@ -1,17 +1,15 @@
 //! What can be configured; `default.toml` says what each key means.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use agronomy::{drying, sun::GeoLocation};
+use feature_engine::settings::EngineSettingsError;
+pub use feature_engine::settings::{EngineSettings, WindowDuration};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use service::{config::ConfigError, rest::RestConfig};
-use telemetry::{MetricSpec, MetricTable, SmolStr, TimeFormat, ZoneId, time::parse_time_zone};
+use telemetry::{MetricSpec, MetricTable, SmolStr, TimeFormat, time::parse_time_zone};
 
-use crate::{
-    definitions::FeatureDefinitions,
-    engine::{DAY_MS, HOUR_MS, SOIL_KEPT_MS},
-};
+use crate::{engine::DAY_MS, sql_expressions::configured_definitions};
 
 /// The commented defaults, which name every key.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -104,42 +102,6 @@ pub struct StoreSettings {
     pub memory_mb_max: u32,
     /// DuckDB's threads; 0: half of the processors.
     pub threads: u32,
-}
-
-/// Windows, grid, lateness.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EngineSettings {
-    /// File of definitions; "" for the built-in ones.
-    pub features: PathBuf,
-    /// Distance of rows.
-    pub grid_s: u32,
-    /// Allowed lateness of final rows.
-    pub lateness_s: u32,
-    /// Allowed lateness of corrections.
-    pub late_max_s: u32,
-    /// Allowed lead of a stamp on its arrival.
-    pub future_max_s: u32,
-    /// Longest silence that still has rows.
-    pub silence_max_s: u32,
-    /// Zones in memory; of others the newest state is read from the DuckDB file when they are
-    /// heard again.
-    #[serde(default = "zones_max")]
-    pub zones_max: usize,
-    /// Expected distance of readings.
-    pub interval_s: u32,
-    /// Longest time that a value is taken to hold.
-    pub hold_max_s: u32,
-    /// What is added to the stamps of live devices, by `site/zone/device`, s.
-    pub clock_offsets_s: BTreeMap<SmolStr, f64>,
-    /// Name in the IANA database.
-    pub time_zone: String,
-    /// Degrees north and east; nothing where it is not known.
-    pub place: Vec<f64>,
-    /// How the drying of soil is judged.
-    pub drying: drying::DryingSettings,
-    /// In single zones.
-    pub drying_in: BTreeMap<ZoneId, drying::DryingSettings>,
 }
 
 /// When a transaction is written.
@@ -279,7 +241,7 @@ impl FeatureStoreSettings {
             return Err(ConfigError::invalid("store.path", what));
         }
         // A restart takes in the readings of all windows, and of corrections behind them.
-        let definitions = self.engine.load_definitions(&self.metric_table()?)?;
+        let definitions = configured_definitions(&self.engine, &self.metric_table()?)?;
         let needed_days = self.engine.retention_ms(definitions.widest_ms()) / DAY_MS + 1;
         let silver_days = i64::from(self.lake.silver_days);
         if silver_days > 0 && silver_days < needed_days {
@@ -307,9 +269,9 @@ impl FeatureStoreSettings {
                 return Err(ConfigError::invalid("engine.clock_offsets_s", what));
             }
         }
-        self.engine.site_place()?;
+        self.engine.site_place().map_err(engine_error)?;
         self.watch.time_zone()?;
-        self.engine.time_zone().map(|_| ())
+        self.engine.time_zone().map(|_| ()).map_err(engine_error)
     }
 
     /// The metrics of the site.
@@ -336,147 +298,9 @@ impl FolderWatchSettings {
 /// Below this, zones would be read again and again.
 const ZONES_MAX_MIN: usize = 10;
 
-const fn zones_max() -> usize {
-    1_000
-}
-
-impl EngineSettings {
-    /// Event time behind a zone's newest reading of which rows may still be computed, ms: late
-    /// readings, and rows that wait for their arrival times, which may be behind event times by
-    /// as much as stamps may be ahead.
-    pub(crate) fn correctable_ms(&self) -> i64 {
-        let [late_ms, lateness_ms, future_ms] =
-            [self.late_max_s, self.lateness_s, self.future_max_s].map(|s| i64::from(s) * 1000);
-        late_ms + lateness_ms + 2 * future_ms + HOUR_MS
-    }
-
-    /// How far behind a zone's newest reading others are still needed, ms: a window of the
-    /// widest feature, `widest_ms`, behind a correction, with room.
-    pub(crate) fn retention_ms(&self, widest_ms: i64) -> i64 {
-        let late_ms = i64::from(self.late_max_s) * 1000;
-        widest_ms.max(SOIL_KEPT_MS) + (2 * late_ms).max(self.correctable_ms())
-    }
-
-    /// The site's time zone.
-    ///
-    /// # Errors
-    /// A name that the IANA database does not have.
-    pub fn time_zone(&self) -> Result<TimeZone, ConfigError> {
-        TimeZone::get(&self.time_zone).map_err(|_| {
-            let what = format!("`{}` is no time zone, as in `Europe/Berlin`", self.time_zone);
-            ConfigError::invalid("engine.time_zone", what)
-        })
-    }
-
-    /// Where the site is, if that is known.
-    ///
-    /// # Errors
-    /// Anything but nothing, or a latitude and a longitude.
-    pub fn site_place(&self) -> Result<Option<GeoLocation>, ConfigError> {
-        match self.place[..] {
-            [] => Ok(None),
-            [latitude_deg, longitude_deg] => GeoLocation::new(latitude_deg, longitude_deg)
-                .map(Some)
-                .map_err(|error| ConfigError::invalid("engine.place", error.to_string())),
-            _ => Err(ConfigError::invalid(
-                "engine.place",
-                "expected degrees north and east, as in [52.5, 13.4], or []",
-            )),
-        }
-    }
-
-    /// What is computed, of a site with these metrics.
-    ///
-    /// # Errors
-    /// Every mistake of the file, with its place.
-    pub fn load_definitions(
-        &self,
-        metrics: &MetricTable,
-    ) -> Result<Arc<FeatureDefinitions>, ConfigError> {
-        FeatureDefinitions::load(&self.features, metrics)
-            .map_err(|error| ConfigError::invalid("engine.features", format!("\n{error}")))
-    }
-
-    /// How a zone's soil is judged.
-    #[must_use]
-    pub fn drying_settings(&self, zone: &ZoneId) -> &drying::DryingSettings {
-        self.drying_in.get(zone).unwrap_or(&self.drying)
-    }
-
-    fn all_drying_settings(&self) -> impl Iterator<Item = (String, &drying::DryingSettings)> {
-        let own =
-            self.drying_in.iter().map(|(zone, own)| (format!("engine.drying_in.{zone}"), own));
-        std::iter::once(("engine.drying".to_owned(), &self.drying)).chain(own)
-    }
-}
-
-/// The width of a window: whole minutes, at most 31 days; written `10m`, `24h`
-/// or `7d`.
-///
-/// ```
-/// let week: microclimate_feature_store::settings::Window = "7d".parse().unwrap();
-/// assert_eq!((week.width_ms(), week.to_string()), (604_800_000, "7d".to_owned()));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct WindowDuration {
-    minutes: u32,
-    /// Minutes in the unit that it was written in.
-    unit: u32,
-}
-
-impl WindowDuration {
-    /// Milliseconds.
-    #[must_use]
-    pub const fn width_ms(self) -> i64 {
-        self.minutes as i64 * 60_000
-    }
-}
-
-const WINDOW_UNITS: [(&str, u32); 3] = [("m", 1), ("h", 60), ("d", 1440)];
-const WINDOW_MINUTES_MAX: u32 = 31 * 1440;
-
-impl FromStr for WindowDuration {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        WINDOW_UNITS
-            .iter()
-            .find_map(|(suffix, unit)| {
-                let count: u32 = text.strip_suffix(suffix)?.parse().ok()?;
-                let minutes = count.checked_mul(*unit)?;
-                (1..=WINDOW_MINUTES_MAX).contains(&minutes).then_some(Self { minutes, unit: *unit })
-            })
-            .ok_or_else(|| {
-                format!(
-                    "`{text}` is no width of a window, as in `10m`, `24h` or `7d`, at most `31d`"
-                )
-            })
-    }
-}
-
-impl fmt::Display for WindowDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let suffix = WINDOW_UNITS
-            .iter()
-            .find(|(_, unit)| *unit == self.unit)
-            .map_or("m", |(suffix, _)| suffix);
-        write!(f, "{}{suffix}", self.minutes / self.unit)
-    }
-}
-
-impl TryFrom<String> for WindowDuration {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<WindowDuration> for String {
-    fn from(window: WindowDuration) -> Self {
-        window.to_string()
-    }
+/// The error of the engine's settings, as one of the whole configuration.
+pub(crate) fn engine_error(error: EngineSettingsError) -> ConfigError {
+    ConfigError::invalid(&error.key, error.problem)
 }
 
 #[cfg(test)]
@@ -484,19 +308,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn window_widths_are_parsed() {
-        let check = |text: &str, minutes: Option<u32>| {
-            assert_eq!(text.parse::<WindowDuration>().ok().map(|w| w.minutes), minutes, "{text}");
-        };
-        check("10m", Some(10));
-        check("24h", Some(1440));
-        check("7d", Some(10_080));
-        check("31d", Some(44_640));
-        check("32d", None);
-        check("0m", None);
-        check("-1h", None);
-        check("10", None);
-        check("99999999999h", None);
+    fn the_engine_has_the_same_defaults() {
+        let json = |settings: &EngineSettings| serde_json::to_value(settings).unwrap();
+        let engine = FeatureStoreSettings::default().engine;
+        assert_eq!(json(&engine), json(&EngineSettings::default()));
     }
 
     #[test]

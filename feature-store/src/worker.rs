@@ -1,6 +1,7 @@
 //! Log → engine → DuckDB: reading, parsing, computing and writing each on a
 //! thread of its own, so that the slowest alone sets the pace.
 
+use feature_engine::sql::SqlReading;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     StoreError,
     committer::{Committer, LOG_CONSUMER},
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine, ZoneProgress},
     feature_store::FeatureStoreState,
     log_record::{self, ParsedRecord},
@@ -247,24 +247,25 @@ impl LogWorker {
     fn ingest_records(&mut self, arrived: Vec<ParsedRecord>, received_ms: Option<i64>) {
         let rows = std::mem::take(&mut self.pending.rows);
         let mut output = EngineOutput { rows, ..EngineOutput::default() };
-        let before = output.rows.len();
         let reports = arrived.iter().filter_map(|record| record.report.as_ref().ok());
-        self.engine.prefetch_sql(reports.flat_map(SqlReading::from_report));
-        for record in &arrived {
-            output.qualities.clear();
-            match &record.report {
-                Ok(report) => {
-                    let received_ms = received_ms.unwrap_or_else(|| record.received_ms(now_ms));
-                    self.engine.ingest_report(report, received_ms, &mut output);
-                }
-                Err(reason) => {
-                    let (partition, offset) = (record.entry.partition, record.entry.offset);
-                    tracing::warn!(partition, offset, reason, "record without readings");
-                }
+        let readings = reports.flat_map(SqlReading::from_report);
+        let Self { engine, pending, names, .. } = self;
+        engine.ingest_batch(readings, &mut output, |batch| {
+            for record in &arrived {
+                let qualities = match &record.report {
+                    Ok(report) => {
+                        let received_ms = received_ms.unwrap_or_else(|| record.received_ms(now_ms));
+                        batch.ingest_report(report, received_ms)
+                    }
+                    Err(reason) => {
+                        let (partition, offset) = (record.entry.partition, record.entry.offset);
+                        tracing::warn!(partition, offset, reason, "record without readings");
+                        &[]
+                    }
+                };
+                pending.add_record(record, qualities, names);
             }
-            self.pending.add_record(record, &output.qualities, &mut self.names);
-        }
-        self.engine.apply_sql_joins(&mut output.rows[before..]);
+        });
         self.pending.rows = output.rows;
         // The last word counts: later reports of the batch are in it.
         self.pushed_ahead.extend(output.pushed_ahead);
@@ -361,7 +362,6 @@ impl LogWorker {
         // The end of the file is the end of its data.
         let mut output = EngineOutput::default();
         zones.iter().for_each(|zone| self.engine.finish_zone(zone, &mut output));
-        self.engine.apply_sql_joins(&mut output.rows);
         self.pending.rows.extend(output.rows);
         let mark = file.mark.clone();
         self.pending.watched = Some(file);

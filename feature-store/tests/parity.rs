@@ -2,6 +2,7 @@
 //! duplicated, late replay, bit for bit; and all of them equal what a plain loop
 //! over the readings finds.
 
+use microclimate_feature_store::sql_expressions::open_engine;
 use std::collections::BTreeMap;
 
 use microclimate_feature_store::{
@@ -51,8 +52,7 @@ fn bay_report(
 /// All rows that the reports make, in the order in which they come.
 fn engine_rows(settings: &FeatureStoreSettings, reports: &[SensorReport]) -> Vec<FeatureRow> {
     let columns = ["temperature", "light", "soil_moisture", "irrigation"].map(Into::into);
-    let mut engine =
-        FeatureEngine::new(&settings.engine, MetricTable::default(), &columns).unwrap();
+    let mut engine = open_engine(&settings.engine, MetricTable::default(), &columns).unwrap();
     let mut output = EngineOutput::default();
     reports.iter().for_each(|report| engine.ingest_report(report, INGESTED_MS, &mut output));
     engine.finish_all(&mut output);
@@ -329,7 +329,7 @@ fn a_reading_has_the_first_flag_that_applies() {
     let day_ms = 86_400_000;
     let columns = ["temperature".into()];
     let mut engine =
-        FeatureEngine::new(&site_settings().engine, MetricTable::default(), &columns).unwrap();
+        open_engine(&site_settings().engine, MetricTable::default(), &columns).unwrap();
     let mut check =
         |seq: Option<u64>, event_ms: i64, arrival_ms: i64, value: f64, expect: QualityFlag| {
             let mut report =

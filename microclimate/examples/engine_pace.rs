@@ -7,9 +7,10 @@
 //! aggregates: four windows (10 min, 1 h, 24 h, 7 d) of count, mean, std, min, max,
 //! last and slope.
 
+use feature_store::sql_expressions::open_engine;
 use std::time::Instant;
 
-use feature_store::{FeatureStoreSettings, engine::FeatureEngine};
+use feature_store::FeatureStoreSettings;
 use telemetry::{MetricTable, ZoneId};
 
 const DEFINITIONS: &str = r#"
@@ -34,8 +35,7 @@ fn main() {
     let mut settings = FeatureStoreSettings::default().engine;
     settings.features.clone_from(&file);
     let metrics = METRICS.map(Into::into);
-    let mut engine =
-        FeatureEngine::new(&settings, MetricTable::default(), &metrics).expect("settings");
+    let mut engine = open_engine(&settings, MetricTable::default(), &metrics).expect("settings");
     std::fs::remove_file(file).expect("it was just written");
 
     let zones: Vec<ZoneId> = (0..sensors / METRICS.len() as i64)

@@ -7,15 +7,12 @@
 //! A report a device every 10 s, METRICS metrics in each, 50 zones of 4
 //! devices; every run takes in the whole log into a new DuckDB file.
 
+use feature_store::sql_expressions::open_engine;
 use std::{path::Path, time::Duration, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use eventlog::{EventLog, PartitionOffsets, Record};
-use feature_store::{
-    FeatureStore, FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-    log_record,
-};
+use feature_store::{FeatureStore, FeatureStoreSettings, engine::EngineOutput, log_record};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +67,7 @@ async fn main() -> Result<()> {
     print_result("log read and parsed", readings, &measure_runs(runs, parsed).await?);
     let mut rows = 0;
     let computed = async || {
-        let mut engine = FeatureEngine::new(&settings.engine, MetricTable::default(), &[])?;
+        let mut engine = open_engine(&settings.engine, MetricTable::default(), &[])?;
         let mut output = EngineOutput::default();
         rows = 0;
         let took = time_log_read(&log, reports, |entry| {

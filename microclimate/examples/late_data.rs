@@ -6,12 +6,10 @@
 //! in `engine_pace`. Five metrics of a made-up room, a reading every five seconds each, on one
 //! thread; and two days of a room of the KETI data, where its folder is named, as `~/data/KETI/415`.
 
+use feature_store::sql_expressions::open_engine;
 use std::time::Instant;
 
-use feature_store::{
-    FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-};
+use feature_store::{FeatureStoreSettings, engine::EngineOutput};
 use telemetry::{MetricTable, ReportSource, SensorReading, SensorReport, ZoneId};
 
 /// Four windows of seven aggregates.
@@ -72,8 +70,7 @@ fn measure_engine(
     let mut seconds = Vec::new();
     let (mut rows, mut times) = (0, 0);
     for _ in 0..3 {
-        let mut engine =
-            FeatureEngine::new(settings, MetricTable::default(), &metrics).expect("settings");
+        let mut engine = open_engine(settings, MetricTable::default(), &metrics).expect("settings");
         let mut output = EngineOutput::default();
         let mut seen = std::collections::HashSet::new();
         let mut took = std::time::Duration::ZERO;

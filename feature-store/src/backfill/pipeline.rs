@@ -1,3 +1,5 @@
+use crate::sql_expressions::open_engine;
+use feature_engine::sql::SqlReading;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, SmolStr};
@@ -5,7 +7,6 @@ use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorRep
 use super::history::ZoneHistory;
 use crate::{
     StoreError,
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine, FeatureRow, ZoneProgress},
     settings,
 };
@@ -27,7 +28,7 @@ pub(super) fn process_history(
     columns: &[SmolStr],
     keep: impl FnMut(&FeatureRow),
 ) -> Result<PipelineOutcome, StoreError> {
-    let mut engine = FeatureEngine::new(settings, metrics.clone(), columns)?;
+    let mut engine = open_engine(settings, metrics.clone(), columns)?;
     let received_ms = now_ms();
     let arrived_at_once = history.series.iter().all(|series| series.arrival_ms.is_none());
     let qualities = if arrived_at_once && !engine.has_sql() {
@@ -97,7 +98,7 @@ fn ingest_by_reports(
     let mut order = history.iter_by_arrival().peekable();
     while order.peek().is_some() {
         let chunk: Vec<(usize, usize)> = order.by_ref().take(CHUNK_READINGS).collect();
-        engine.prefetch_sql(chunk.iter().map(|(number, at)| {
+        let readings = chunk.iter().map(|(number, at)| {
             let series = &history.series[*number];
             SqlReading {
                 value: series.value[*at],
@@ -107,18 +108,19 @@ fn ingest_by_reports(
                 device: &series.sensor.device,
                 event_ms: series.event_ms[*at],
             }
-        }));
-        for (number, at) in chunk {
-            let series = &history.series[number];
-            report.device.clone_from(&series.sensor.device);
-            report.arrival_ms = series.arrival_ms(at);
-            let reading = &mut report.readings[0];
-            reading.metric.clone_from(&series.sensor.metric);
-            (reading.event_ms, reading.value) = (series.event_ms[at], series.value[at]);
-            engine.ingest_report(&report, received_ms, &mut output);
-            qualities[number].append(&mut output.qualities);
-        }
-        engine.apply_sql_joins(&mut output.rows);
+        });
+        engine.ingest_batch(readings, &mut output, |batch| {
+            for (number, at) in &chunk {
+                let series = &history.series[*number];
+                report.device.clone_from(&series.sensor.device);
+                report.arrival_ms = series.arrival_ms(*at);
+                let reading = &mut report.readings[0];
+                reading.metric.clone_from(&series.sensor.metric);
+                (reading.event_ms, reading.value) = (series.event_ms[*at], series.value[*at]);
+                qualities[*number].extend(batch.ingest_report(&report, received_ms));
+            }
+        });
+        output.qualities.clear();
         output.rows.drain(..).for_each(|row| keep(&row));
     }
     while engine.finish_some(&mut output) {

@@ -1,3 +1,4 @@
+use crate::sql_expressions::open_engine;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     FeatureStoreSettings, StoreError,
-    engine::{FeatureEngine, catalog::FeatureRowSchema},
+    engine::catalog::FeatureRowSchema,
     kpi,
     store::{self, ms_to_micros},
 };
@@ -53,7 +54,7 @@ pub fn run_backfill(
     let plan = BackfillPlan::from_request(request, metrics)?;
     let done = BackfillCheckpoint::read_from_store(&connection)?;
     let columns = metrics_with_columns(&connection, &plan.metrics)?;
-    let schema = FeatureEngine::new(&settings.engine, metrics.clone(), &columns)?.schema().clone();
+    let schema = open_engine(&settings.engine, metrics.clone(), &columns)?.schema().clone();
     prepare_columns(&connection, &schema, &columns)?;
 
     let jobs = match request.jobs {

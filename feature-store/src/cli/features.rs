@@ -1,3 +1,4 @@
+use crate::sql_expressions::load_definitions;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -92,7 +93,7 @@ pub fn execute_command(
     settings: &FeatureStoreSettings,
     metrics: &MetricTable,
 ) -> Result<CommandOutput, StoreError> {
-    let configured = || FeatureDefinitions::load(&settings.engine.features, metrics);
+    let configured = || load_definitions(&settings.engine.features, metrics);
     let answered = match command {
         FeaturesCommand::List { metric, names, json } => {
             configured().map(|own| list_features(&own, metrics, metric, *names, *json))
@@ -100,7 +101,7 @@ pub fn execute_command(
         FeaturesCommand::Show { name, json } => {
             configured().map(|own| show_features(&own, metrics, name, *json))
         }
-        FeaturesCommand::Check { file } => FeatureDefinitions::load(file, metrics).map(|read| {
+        FeaturesCommand::Check { file } => load_definitions(file, metrics).map(|read| {
             let count =
                 read.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str())).len();
             let (file, hash) = (file.display(), short_hash(&read));
@@ -109,7 +110,7 @@ pub fn execute_command(
             ))
         }),
         FeaturesCommand::Diff { file, to } => {
-            let load = |file: &PathBuf| FeatureDefinitions::load(file, metrics);
+            let load = |file: &PathBuf| load_definitions(file, metrics);
             let (old, new) = match to {
                 Some(to) => (load(file), load(to)),
                 None => (configured(), load(file)),

@@ -1,3 +1,4 @@
+use crate::settings::engine_error;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -59,7 +60,7 @@ impl KpiRefresher {
     pub(crate) fn new(settings: &FeatureStoreSettings) -> Result<Self, StoreError> {
         Ok(Self {
             rules: settings.kpi.rules.clone(),
-            time_zone: settings.engine.time_zone()?,
+            time_zone: settings.engine.time_zone().map_err(engine_error)?,
             lake: LakeReader::new(settings)?,
             lake_retry_at: None,
             tallies_ms: TALLY_DAYS * DAY_MS,

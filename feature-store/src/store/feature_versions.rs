@@ -1,6 +1,9 @@
 //! Versions of the definitions: which one `features.rows` is of, and how the
 //! rows of another are made beside it.
 
+use crate::sql_expressions::configured_definitions;
+use crate::sql_expressions::open_engine;
+use feature_engine::sql::SqlReading;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use duckdb::{Connection, params};
@@ -14,7 +17,6 @@ use super::{
 };
 use crate::{
     FeatureStoreSettings, StoreError,
-    definitions::SqlReading,
     engine::{EngineOutput, FeatureEngine, FeatureRow},
     lake::LakeReader,
 };
@@ -59,7 +61,7 @@ pub(crate) fn migrate_feature_versions(
     metrics: &MetricTable,
 ) -> Result<(), StoreError> {
     let settings = &all_settings.engine;
-    let definitions = settings.load_definitions(metrics)?;
+    let definitions = configured_definitions(settings, metrics)?;
     let (hash, text) = (definitions.compute_hash(), definitions.to_json());
     let known = read_versions(connection)?;
     if known.iter().any(|version| version.is_active && version.hash == hash) {
@@ -81,8 +83,7 @@ pub(crate) fn migrate_feature_versions(
     }
     let start = Instant::now();
     tracing::info!(version = next, %hash, "definitions have changed: making rows anew");
-    let engine =
-        FeatureEngine::new(settings, metrics.clone(), &restore::read_metrics(connection)?)?;
+    let engine = open_engine(settings, metrics.clone(), &restore::read_metrics(connection)?)?;
     let mut backfill = VersionRebuild {
         connection,
         engine,
@@ -250,11 +251,11 @@ impl VersionRebuild<'_> {
     fn ingest_reports(&mut self, reports: &[StoredReport]) -> Result<(), StoreError> {
         let mut output = EngineOutput::default();
         let readings = reports.iter().flat_map(|stored| SqlReading::from_report(&stored.report));
-        self.engine.prefetch_sql(readings);
-        for stored in reports {
-            self.engine.ingest_report(&stored.report, stored.received_ms, &mut output);
-        }
-        self.engine.apply_sql_joins(&mut output.rows);
+        self.engine.ingest_batch(readings, &mut output, |batch| {
+            for stored in reports {
+                batch.ingest_report(&stored.report, stored.received_ms);
+            }
+        });
         self.rows.extend(output.rows);
         self.flush_rows(ROWS_AT_ONCE)
     }
@@ -267,7 +268,6 @@ impl VersionRebuild<'_> {
             let final_ms = progress.final_ms.unwrap_or(i64::MIN);
             self.engine.complete_zone(&zone, final_ms, &mut output);
         }
-        self.engine.apply_sql_joins(&mut output.rows);
         self.rows.extend(output.rows);
         self.flush_rows(1)
     }

@@ -3,7 +3,9 @@ use std::collections::HashMap;
 use duckdb::Connection;
 use telemetry::{SmolStr, ZoneId};
 
-use crate::{StoreError, definitions::SqlReading};
+use feature_engine::sql::SqlReading;
+
+use crate::StoreError;
 
 /// The numbers that stand for names in `silver.data`, and the partition of
 /// each zone. Grows with the devices that there are.

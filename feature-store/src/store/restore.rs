@@ -1,3 +1,4 @@
+use crate::sql_expressions::open_engine;
 use std::{
     collections::{BTreeSet, HashMap},
     time::Instant,
@@ -53,7 +54,7 @@ pub(crate) fn restore_state(
     metrics_known: MetricTable,
     is_shared: bool,
 ) -> Result<RestoredState, StoreError> {
-    let mut engine = FeatureEngine::new(settings, metrics_known, &read_metrics(connection)?)?;
+    let mut engine = open_engine(settings, metrics_known, &read_metrics(connection)?)?;
     let names = NameDictionary::read_names(connection)?;
     let positions = read_positions(connection)?;
     if !is_shared {
@@ -210,7 +211,7 @@ fn restore_batch(
     let value = batch.column(4).as_primitive::<Float64Type>();
     let qualities = batch.column(5).as_primitive::<UInt8Type>();
     let arrival_ms = batch.column(6).as_primitive::<Int64Type>();
-    engine.prefetch_sql((0..batch.num_rows()).filter_map(|row| {
+    engine.prefetch_readings((0..batch.num_rows()).filter_map(|row| {
         let (one, after_ms) = wanted.series.get(series.value(row) as usize).copied().flatten()?;
         let (event_ms, value) = (event_ms.value(row), value.value(row));
         (event_ms > after_ms).then(|| one.sql_reading(event_ms, value))

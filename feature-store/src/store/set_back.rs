@@ -1,3 +1,5 @@
+use crate::sql_expressions::open_engine;
+use feature_engine::sql::SqlReading;
 use std::sync::Arc;
 
 use duckdb::{
@@ -15,8 +17,7 @@ use super::{
 };
 use crate::{
     FeatureStoreSettings, StoreError,
-    definitions::SqlReading,
-    engine::{EngineOutput, FeatureEngine, FeatureRow, ZoneProgress},
+    engine::{EngineOutput, FeatureRow, IngestBatch, ZoneProgress},
     kpi,
     lake::LakeReader,
 };
@@ -67,7 +68,7 @@ pub(crate) fn set_zone_back(
     ahead_ms: i64,
 ) -> Result<SetBackSummary, StoreError> {
     let mut engine =
-        FeatureEngine::new(&settings.engine, metrics.clone(), &restore::read_metrics(connection)?)?;
+        open_engine(&settings.engine, metrics.clone(), &restore::read_metrics(connection)?)?;
     let lake = LakeReader::new(settings)?;
     let found = restore::read_zones(connection)?;
     let Some((_, _, before)) = found.iter().find(|(own, ..)| own == zone).cloned() else {
@@ -111,20 +112,19 @@ pub(crate) fn set_zone_back(
     for_each_stored_report(&reading, &lake, Some(zone), |reports| {
         let mut output = EngineOutput::default();
         let readings = reports.iter().flat_map(|stored| SqlReading::from_report(&stored.report));
-        engine.prefetch_sql(readings);
-        for stored in reports {
-            output.qualities.clear();
-            ingest_with_future_cutoff(&mut engine, stored, ahead_ms, &mut output);
-            for ((key, reading), quality) in
-                stored.keys.iter().zip(&stored.report.readings).zip(&output.qualities)
-            {
-                if key.quality != *quality {
-                    changed.push((*key, *quality));
-                    hours.note_reading(zone, reading.event_ms);
+        engine.ingest_batch(readings, &mut output, |batch| {
+            for stored in reports {
+                let qualities = ingest_with_future_cutoff(batch, stored, ahead_ms);
+                for ((key, reading), quality) in
+                    stored.keys.iter().zip(&stored.report.readings).zip(qualities)
+                {
+                    if key.quality != quality {
+                        changed.push((*key, quality));
+                        hours.note_reading(zone, reading.event_ms);
+                    }
                 }
             }
-        }
-        engine.apply_sql_joins(&mut output.rows);
+        });
         rows.append(&mut output.rows);
         write(&mut rows, ROWS_AT_ONCE)
     })?;
@@ -134,7 +134,6 @@ pub(crate) fn set_zone_back(
     } else {
         engine.finish_zone(zone, &mut output);
     }
-    engine.apply_sql_joins(&mut output.rows);
     rows.append(&mut output.rows);
     write(&mut rows, 1)?;
     for (key, quality) in &changed {
@@ -166,25 +165,25 @@ pub(crate) fn set_zone_back(
 
 /// A report, of which readings of `ahead_ms` and later are of the future.
 fn ingest_with_future_cutoff(
-    engine: &mut FeatureEngine,
+    batch: &mut IngestBatch<'_>,
     stored: &StoredReport,
     ahead_ms: i64,
-    output: &mut EngineOutput,
-) {
+) -> Vec<QualityFlag> {
     let is_ahead = |event_ms: i64| event_ms >= ahead_ms;
     let has_event_ahead = stored.report.readings.iter().any(|own| is_ahead(own.event_ms));
     if !has_event_ahead && !is_ahead(stored.report.arrival_ms) {
-        engine.ingest_report(&stored.report, stored.received_ms, output);
-        return;
+        return batch.ingest_report(&stored.report, stored.received_ms).to_vec();
     }
+    let mut qualities = Vec::new();
     for reading in &stored.report.readings {
         let received_ms = if is_ahead(reading.event_ms) { i64::MIN } else { stored.received_ms };
         let mut report = stored.report.clone();
         // A right stamp that arrived by the wrong clock arrived before that clock was right again.
         report.arrival_ms = report.arrival_ms.min(ahead_ms - 1);
         report.readings = vec![reading.clone()];
-        engine.ingest_report(&report, received_ms, output);
+        qualities.extend(batch.ingest_report(&report, received_ms));
     }
+    qualities
 }
 
 fn write_qualities(

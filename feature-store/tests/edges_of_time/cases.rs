@@ -1,5 +1,6 @@
 //! Single faults with their right values.
 
+use microclimate_feature_store::sql_expressions::open_engine;
 use microclimate_feature_store::{
     FeatureStoreSettings,
     engine::{EngineOutput, FeatureEngine},
@@ -199,8 +200,7 @@ fn the_end_of_data_is_an_end() {
 #[test]
 fn a_clock_of_the_gateway_that_was_ahead_is_found_out() {
     let mut engine =
-        FeatureEngine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[])
-            .unwrap();
+        open_engine(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
     let mut take = |at_ms: i64| {
         let mut output = EngineOutput::default();
         let message = temperature_message(at_ms, at_ms, 20.0 + (at_ms / 1000 % 50) as f64 / 10.0);
@@ -224,8 +224,7 @@ fn a_clock_of_the_gateway_that_was_ahead_is_found_out() {
 #[test]
 fn arrivals_that_were_ahead_are_found_out() {
     let mut engine =
-        FeatureEngine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[])
-            .unwrap();
+        open_engine(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
     let mut take = |at_ms: i64, arrival_ms: i64| {
         let mut output = EngineOutput::default();
         let message =
@@ -246,8 +245,7 @@ fn arrivals_that_were_ahead_are_found_out() {
 #[test]
 fn an_arrival_of_the_future_moves_nothing() {
     let mut engine =
-        FeatureEngine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[])
-            .unwrap();
+        open_engine(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
     let mut output = EngineOutput::default();
     let mut replayed =
         report_of(&temperature_message(START_MS, 4_102_444_799_000, 20.0), IngestPath::Recorded);

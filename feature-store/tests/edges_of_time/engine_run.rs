@@ -1,6 +1,7 @@
 //! Messages through the engine, with a clock of its own: time passes, the program ends and
 //! starts again, and all rows are kept by their revisions.
 
+use microclimate_feature_store::sql_expressions::open_engine;
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
@@ -253,7 +254,7 @@ impl EngineRun {
 
 fn new_engine(settings: &FeatureStoreSettings) -> FeatureEngine {
     let columns = METRICS.map(Into::into);
-    FeatureEngine::new(&settings.engine, MetricTable::default(), &columns).unwrap()
+    open_engine(&settings.engine, MetricTable::default(), &columns).unwrap()
 }
 
 /// The definitions are read from a file each time.

@@ -52,7 +52,8 @@ impl fmt::Display for DefinitionsError {
 }
 
 /// The known name that is most like a wrong one, if any is like it.
-pub(super) fn find_nearest_name<'a>(
+#[must_use]
+pub fn find_nearest_name<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -62,7 +63,8 @@ pub(super) fn find_nearest_name<'a>(
 }
 
 /// `did you mean …?`, or which names there are, where these are few.
-pub(crate) fn suggest_name(name: &str, known: &[&str]) -> Option<String> {
+#[must_use]
+pub fn suggest_name(name: &str, known: &[&str]) -> Option<String> {
     match find_nearest_name(name, known.iter().copied()) {
         Some(near) => Some(format!("did you mean `{near}`?")),
         None if known.len() > LISTED_MAX => None,

@@ -6,23 +6,27 @@ use super::{
     sql_prefetch,
     zone::{EngineRules, NumberedReading, ZoneState},
 };
-use crate::definitions::{SqlJoinEvaluator, SqlReading};
+use crate::sql::{JoinExpressions, SqlReading};
 
 /// One zone's way into the engine without a report for each reading: for history
 /// that is read column by column. What it makes is what reports would.
 ///
 /// ```
-/// # use microclimate_feature_store::{FeatureStoreSettings, engine::Engine};
+/// # use microclimate_feature_engine::{EngineSettings, FeatureDefinitions, FeatureEngine, SqlExpressions};
 /// # use telemetry::MetricTable;
-/// let mut engine = Engine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
-/// let mut feed = engine.feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);
-/// let (device, metric) = (feed.device(&"probe".into()), feed.metric(&"temperature".into()));
+/// # let (settings, definitions) = (EngineSettings::default(), FeatureDefinitions::built_in());
+/// # let sql = SqlExpressions::default();
+/// let mut engine =
+///     FeatureEngine::new(&settings, definitions, MetricTable::default(), &[], sql).unwrap();
+/// let mut feed = engine.open_feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);
+/// let device = feed.device_number(&"probe".into());
+/// let metric = feed.metric_number(&"temperature".into());
 /// for minute in 0..10 {
 ///     feed.ingest_reading(device, metric, minute * 60_000, 20.0 + 0.1 * minute as f64);
 /// }
-/// assert_eq!(feed.rows().len(), 8); // 0 to 7 min: two more minutes may still be late
+/// assert_eq!(feed.take_rows().len(), 8); // 0 to 7 min: two more minutes may still be late
 /// assert!(!feed.finish_some());
-/// assert_eq!(feed.rows().len(), 2);
+/// assert_eq!(feed.take_rows().len(), 2);
 /// ```
 #[derive(Debug)]
 pub struct ZoneFeed<'a> {
@@ -30,7 +34,7 @@ pub struct ZoneFeed<'a> {
     received_ms: i64,
     catalog: &'a mut FeatureCatalog,
     rules: &'a EngineRules,
-    joins: Option<&'a mut SqlJoinEvaluator>,
+    joins: Option<&'a mut (dyn JoinExpressions + 'static)>,
     rows: Vec<FeatureRow>,
 }
 
@@ -40,13 +44,14 @@ impl<'a> ZoneFeed<'a> {
         received_ms: i64,
         catalog: &'a mut FeatureCatalog,
         rules: &'a EngineRules,
-        joins: Option<&'a mut SqlJoinEvaluator>,
+        joins: Option<&'a mut (dyn JoinExpressions + 'static)>,
     ) -> Self {
         Self { zone, received_ms, catalog, rules, joins, rows: Vec::new() }
     }
 
-    /// As [`Engine::prefetch_sql`](super::Engine::run_ahead).
-    pub fn prefetch_sql<'r>(&mut self, readings: impl IntoIterator<Item = SqlReading<'r>>) {
+    /// Evaluates the SQL expressions of the next readings in one batch. An optimisation only: see
+    /// [`FeatureEngine::prefetch_readings`](super::FeatureEngine::prefetch_readings).
+    pub fn prefetch_readings<'r>(&mut self, readings: impl IntoIterator<Item = SqlReading<'r>>) {
         if let Some(ahead) = &mut self.catalog.sql_prefetch {
             ahead.evaluate_batch(readings.into_iter());
         }

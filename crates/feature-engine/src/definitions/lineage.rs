@@ -189,11 +189,17 @@ fn unit_from_name(name: &str) -> SmolStr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::AnyExpression;
 
     fn check(text: &str, feature: &str, expect: [&str; 4]) {
         let metrics = MetricTable::default();
-        let read =
-            FeatureDefinitions::parse("t", &format!("version = 1\n{text}"), &metrics).unwrap();
+        let read = FeatureDefinitions::parse(
+            "t",
+            &format!("version = 1\n{text}"),
+            &metrics,
+            &mut AnyExpression,
+        )
+        .unwrap();
         let [found] = &trace_lineage(&read, &metrics, &[feature])[..] else {
             panic!("no {feature}")
         };

@@ -21,7 +21,7 @@ use super::{
     sql_prefetch::DerivedValues,
     window_summary::HoldDuration,
 };
-use crate::{definitions::SqlReading, settings};
+use crate::{settings::EngineSettings, sql::SqlReading};
 
 /// How long the gateway must have said an earlier time before its later one is disbelieved, ms.
 const SET_BACK_AFTER_MS: i64 = 600_000;
@@ -69,7 +69,7 @@ pub(super) struct ZoneActivity {
 /// What all zones share.
 #[derive(Debug)]
 pub(super) struct EngineRules {
-    pub(super) engine: settings::EngineSettings,
+    pub(super) engine: EngineSettings,
     pub(super) time_zone: TimeZone,
     pub(super) place: Option<GeoLocation>,
     pub(super) metrics: MetricTable,

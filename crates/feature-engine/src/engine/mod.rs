@@ -47,16 +47,16 @@ pub mod window_summary;
 mod zone;
 
 pub use catalog::FeatureCatalog;
-pub(crate) use drying::SOIL_RETENTION_MS as SOIL_KEPT_MS;
-pub use engine::{EngineOutput, FeatureEngine};
+pub(crate) use drying::SOIL_RETENTION_MS;
+pub use engine::{EngineOutput, FeatureEngine, IngestBatch};
 pub use feature_row::FeatureRow;
 pub use feed::ZoneFeed;
 pub use progress::ZoneProgress;
 pub use row_ranges::RowRanges;
 
 /// The width of the finest tiles, milliseconds.
-pub(crate) const MINUTE_MS: i64 = 60_000;
+pub const MINUTE_MS: i64 = 60_000;
 /// An hour, milliseconds.
-pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub const HOUR_MS: i64 = 3_600_000;
 /// A day, milliseconds.
-pub(crate) const DAY_MS: i64 = 86_400_000;
+pub const DAY_MS: i64 = 86_400_000;

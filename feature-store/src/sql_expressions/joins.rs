@@ -6,16 +6,19 @@ use std::{
 use duckdb::arrow::array::{ArrayRef, Float64Array};
 use telemetry::SmolStr;
 
-use super::expression_database::{ExpressionDatabase, ExpressionProgram};
-use crate::{
-    StoreError,
+use feature_engine::{
     definitions::{FeatureDefinitions, JoinDefinition},
+    sql::JoinExpressions,
 };
+
+use super::expression_database::{ExpressionDatabase, ExpressionProgram};
+use crate::StoreError;
 
 /// The joins by SQL, over columns of features.
 ///
 /// ```
-/// use microclimate_feature_store::definitions::{Definitions, SqlJoinEvaluator};
+/// use feature_engine::sql::JoinExpressions;
+/// use microclimate_feature_store::sql_expressions::{SqlJoinEvaluator, parse_definitions};
 /// use telemetry::MetricTable;
 ///
 /// let text = "
@@ -25,11 +28,11 @@ use crate::{
 /// [joins.warmth_share]
 /// value = 'warmth / 20'
 /// ";
-/// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
+/// let definitions = parse_definitions("own.toml", text, &MetricTable::default()).unwrap();
 /// let mut sql = SqlJoinEvaluator::new(&definitions).unwrap().unwrap();
 /// assert_eq!(sql.inputs(), ["temperature_last"]);
 /// assert_eq!(sql.outputs(), ["warmth", "warmth_share"]);
-/// assert_eq!(sql.run(2, &[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
+/// assert_eq!(sql.evaluate_rows(2, &[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
 /// ```
 #[derive(Debug)]
 pub struct SqlJoinEvaluator {
@@ -61,24 +64,24 @@ impl SqlJoinEvaluator {
         Ok(Some(Self { sandbox, program: ExpressionProgram::new(&steps), inputs, outputs }))
     }
 
-    /// The features that expressions name, by name.
+    /// How often each join failed on a row so far; it was null there.
     #[must_use]
-    pub fn inputs(&self) -> &[SmolStr] {
+    pub fn failure_counts(&self) -> BTreeMap<String, u64> {
+        let names = self.outputs.iter().map(|name| format!("joins.{name}.value"));
+        names.zip(self.program.failures.iter().copied()).collect()
+    }
+}
+
+impl JoinExpressions for SqlJoinEvaluator {
+    fn inputs(&self) -> &[SmolStr] {
         &self.inputs
     }
 
-    /// The joins, each behind those that it is made of.
-    #[must_use]
-    pub fn outputs(&self) -> &[SmolStr] {
+    fn outputs(&self) -> &[SmolStr] {
         &self.outputs
     }
 
-    /// The values of each output over so many rows, given those of each input, all in the
-    /// order of their names here and of rows; NaN where there is none.
-    ///
-    /// # Panics
-    /// Where there is not one column of that length for each input.
-    pub fn evaluate_rows(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    fn evaluate_rows(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         assert_eq!(inputs.len(), self.inputs.len(), "one column for each input");
         let none = vec![f64::NAN; rows];
         let names = self.inputs.iter().map(SmolStr::as_str).chain([" "]);
@@ -87,13 +90,6 @@ impl SqlJoinEvaluator {
             (name, Arc::new(values.collect::<Float64Array>()) as ArrayRef)
         });
         self.sandbox.evaluate_program(&mut self.program, columns.collect())
-    }
-
-    /// How often each join failed on a row so far; it was null there.
-    #[must_use]
-    pub fn failure_counts(&self) -> BTreeMap<String, u64> {
-        let names = self.outputs.iter().map(|name| format!("joins.{name}.value"));
-        names.zip(self.program.failures.iter().copied()).collect()
     }
 }
 
@@ -115,11 +111,12 @@ fn group_into_steps(definitions: &FeatureDefinitions) -> Vec<Vec<(&str, &str)>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql_expressions::parse_definitions;
     use telemetry::MetricTable;
 
     fn check(joins: &str, inputs: &[f64], expect: &[f64], failures: u64) {
         let text = format!("version = 1\n[windows]\n1h = ['mean']\n[joins]\n{joins}");
-        let read = FeatureDefinitions::parse("t", &text, &MetricTable::default()).unwrap();
+        let read = parse_definitions("t", &text, &MetricTable::default()).unwrap();
         let mut sql = SqlJoinEvaluator::new(&read).unwrap().unwrap();
         let columns: Vec<Vec<f64>> = inputs.iter().map(|value| vec![*value]).collect();
         let found: Vec<f64> =
@@ -143,7 +140,7 @@ mod tests {
     #[test]
     fn nothing_is_left_behind() {
         let text = "version = 1\n[joins]\na.value = 'co2_last + 1'";
-        let read = FeatureDefinitions::parse("t", text, &MetricTable::default()).unwrap();
+        let read = parse_definitions("t", text, &MetricTable::default()).unwrap();
         let mut sql = SqlJoinEvaluator::new(&read).unwrap().unwrap();
         for rows in [3, 5000, 0, 1] {
             let column: Vec<f64> = (0..rows).map(f64::from).collect();

@@ -3,11 +3,8 @@ use std::collections::BTreeSet;
 use telemetry::{MetricTable, SmolStr};
 
 use super::{join_order::order_joins, toml_reader::TomlReader};
-use crate::definitions::{
-    FeatureDefinitions, JoinDefinition,
-    diagnostic::suggest_name,
-    sql::{ColumnTypes, ExpectedType, ExpressionChecker, READING_COLUMNS, is_reserved},
-};
+use crate::definitions::{FeatureDefinitions, JoinDefinition, diagnostic::suggest_name};
+use crate::sql::{ColumnTypes, ExpectedType, ExpressionChecker, READING_COLUMNS, is_reserved};
 
 /// Most features that all known metrics may make together.
 const FEATURES_MAX: usize = 4096;
@@ -22,6 +19,7 @@ pub(super) fn validate_definitions(
     reader: &mut TomlReader<'_>,
     read: &mut FeatureDefinitions,
     metrics: &MetricTable,
+    checker: &mut dyn ExpressionChecker,
 ) {
     // What another mistake took away is not missed a second time.
     let is_whole = reader.has_no_mistakes();
@@ -68,7 +66,7 @@ pub(super) fn validate_definitions(
         let hint = suggest_name(&input, &known);
         reader.report_at(&path, format!("`{input}` is no feature"), hint);
     }
-    let mut sql = ExpressionValidator { reader, checker: ExpressionChecker::default() };
+    let mut sql = ExpressionValidator { reader, checker };
     sql.check_reading_expressions(read);
     let inputs = sql.check_join_expressions(read, &names, is_lost);
     for (join, found) in read.joins.values_mut().filter_map(sql_inputs_mut).zip(inputs) {
@@ -181,7 +179,7 @@ fn check_join_names_free(
 
 struct ExpressionValidator<'a, 'r> {
     reader: &'a mut TomlReader<'r>,
-    checker: ExpressionChecker,
+    checker: &'a mut dyn ExpressionChecker,
 }
 
 impl ExpressionValidator<'_, '_> {

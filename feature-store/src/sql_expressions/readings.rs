@@ -7,60 +7,20 @@ use duckdb::arrow::{
     array::{ArrayRef, Float64Array, StringArray, TimestampMicrosecondArray, new_null_array},
     datatypes::{DataType, TimeUnit},
 };
-use telemetry::{SensorReport, SmolStr};
-
-use super::{
-    READING_COLUMNS,
-    expression_database::{ExpressionDatabase, ExpressionProgram},
-    identifiers::scan_identifiers,
+use feature_engine::{
+    definitions::FeatureDefinitions,
+    sql::{EvaluatedReadings, READING_COLUMNS, ReadingExpressions, SqlReading, scan_identifiers},
 };
-use crate::{StoreError, definitions::FeatureDefinitions};
+use telemetry::SmolStr;
 
-/// A reading as expressions see it.
-#[derive(Clone, Copy, Debug)]
-pub struct SqlReading<'a> {
-    /// In the metric's unit.
-    pub value: f64,
-    /// Name of the metric.
-    pub metric: &'a str,
-    /// Name of the site.
-    pub site: &'a str,
-    /// Name of the zone within it.
-    pub zone: &'a str,
-    /// Name of the device.
-    pub device: &'a str,
-    /// UTC milliseconds.
-    pub event_ms: i64,
-}
-
-impl<'a> SqlReading<'a> {
-    /// The readings of a report, in order.
-    pub fn from_report(report: &'a SensorReport) -> impl Iterator<Item = Self> {
-        report.readings.iter().map(|reading| Self {
-            value: reading.value,
-            metric: &reading.metric,
-            site: &report.zone.site,
-            zone: &report.zone.zone,
-            device: &report.device,
-            event_ms: reading.event_ms,
-        })
-    }
-}
-
-/// What came of a batch of readings.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EvaluatedReadings {
-    /// For each reading, whether it enters features: its metric's `where` is true.
-    pub kept: Vec<bool>,
-    /// By derived metric with a `where` or a `value`: a number for each reading, NaN where
-    /// it has none. `below`, `above` and `when` are the engine's to apply to it.
-    pub derived: BTreeMap<SmolStr, Vec<f64>>,
-}
+use super::expression_database::{ExpressionDatabase, ExpressionProgram};
+use crate::StoreError;
 
 /// The `where` and `value` of metrics and derived metrics.
 ///
 /// ```
-/// use microclimate_feature_store::definitions::{Definitions, SqlReadingEvaluator, SqlReading};
+/// use feature_engine::sql::{ReadingExpressions, SqlReading};
+/// use microclimate_feature_store::sql_expressions::{SqlReadingEvaluator, parse_definitions};
 /// use telemetry::MetricTable;
 ///
 /// let text = r#"
@@ -72,12 +32,12 @@ pub struct EvaluatedReadings {
 /// value = 'greatest(0, value - 1000)'
 /// windows.1h = ['integral']
 /// "#;
-/// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
+/// let definitions = parse_definitions("own.toml", text, &MetricTable::default()).unwrap();
 /// let mut sql = SqlReadingEvaluator::new(&definitions).unwrap().unwrap();
 /// let reading = |device, value| SqlReading {
 ///     value, metric: "co2", site: "s", zone: "z", device, event_ms: 0,
 /// };
-/// let mapped = sql.run(&[reading("a", 1200.0), reading("broken", 400.0)]);
+/// let mapped = sql.evaluate_readings(&[reading("a", 1200.0), reading("broken", 400.0)]);
 /// assert_eq!(mapped.kept, [true, false]);
 /// assert_eq!(mapped.derived["co2_excess"], [200.0, 0.0]);
 /// ```
@@ -128,14 +88,23 @@ impl SqlReadingEvaluator {
         Ok(Some(Self { sandbox, metrics }))
     }
 
-    /// Whether any expression is about readings of a metric.
+    /// How often each expression failed on a reading so far, by its place in the file, as
+    /// in `derived.co2_excess.value`; it was null there.
     #[must_use]
-    pub fn has_expressions_for(&self, metric: &str) -> bool {
+    pub fn failure_counts(&self) -> BTreeMap<String, u64> {
+        let each = self.metrics.values().flat_map(|metric| {
+            metric.places.iter().cloned().zip(metric.program.failures.iter().copied())
+        });
+        each.collect()
+    }
+}
+
+impl ReadingExpressions for SqlReadingEvaluator {
+    fn has_expressions_for(&self, metric: &str) -> bool {
         self.metrics.contains_key(metric)
     }
 
-    /// Runs all expressions on a batch.
-    pub fn evaluate_readings(&mut self, readings: &[SqlReading<'_>]) -> EvaluatedReadings {
+    fn evaluate_readings(&mut self, readings: &[SqlReading<'_>]) -> EvaluatedReadings {
         let mut mapped =
             EvaluatedReadings { kept: vec![true; readings.len()], derived: BTreeMap::new() };
         let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -164,16 +133,6 @@ impl SqlReadingEvaluator {
             }
         }
         mapped
-    }
-
-    /// How often each expression failed on a reading so far, by its place in the file, as
-    /// in `derived.co2_excess.value`; it was null there.
-    #[must_use]
-    pub fn failure_counts(&self) -> BTreeMap<String, u64> {
-        let each = self.metrics.values().flat_map(|metric| {
-            metric.places.iter().cloned().zip(metric.program.failures.iter().copied())
-        });
-        each.collect()
     }
 }
 

@@ -4,7 +4,6 @@ use std::{
 };
 
 use agronomy::drying::DryingTrend;
-use service::config::ConfigError;
 use telemetry::{MetricTable, QualityFlag, SensorReading, SensorReport, SmolStr, ZoneId};
 
 use super::{
@@ -17,9 +16,9 @@ use super::{
     zone::{EngineRules, ZoneState},
 };
 use crate::{
-    StoreError,
-    definitions::{FeatureDefinitions, SqlJoinEvaluator, SqlReading, SqlReadingEvaluator},
-    settings,
+    definitions::FeatureDefinitions,
+    settings::{EngineSettings, EngineSettingsError},
+    sql::{JoinExpressions, SqlExpressions, SqlReading},
 };
 
 /// Turns reports, in the order of the log, into feature rows.
@@ -28,7 +27,7 @@ pub struct FeatureEngine {
     rules: EngineRules,
     catalog: FeatureCatalog,
     /// Where the definitions have joins by SQL.
-    joins: Option<SqlJoinEvaluator>,
+    joins: Option<Box<dyn JoinExpressions>>,
     numbers: HashMap<ZoneId, usize>,
     zones: Vec<ZoneState>,
     /// Reports that were taken in.
@@ -47,24 +46,40 @@ pub struct EngineOutput {
     pub pushed_ahead: Vec<(ZoneId, i64)>,
 }
 
+/// Reports that are ingested together: see [`FeatureEngine::ingest_batch`].
+#[derive(Debug)]
+pub struct IngestBatch<'a> {
+    engine: &'a mut FeatureEngine,
+    output: &'a mut EngineOutput,
+}
+
+impl IngestBatch<'_> {
+    /// Ingests one report as [`FeatureEngine::ingest_report`] does. Returns the quality flags of
+    /// its readings, in order.
+    pub fn ingest_report(&mut self, report: &SensorReport, received_ms: i64) -> &[QualityFlag] {
+        let before = self.output.qualities.len();
+        self.engine.ingest_without_joins(report, received_ms, self.output);
+        &self.output.qualities[before..]
+    }
+}
+
 impl FeatureEngine {
-    /// An engine without readings, with columns for these metrics.
+    /// An engine without readings, with columns for the metrics named in `columns`; metrics that
+    /// come later add theirs. `sql` evaluates the expressions of `definitions`.
     ///
     /// # Errors
-    /// A time zone, a place or definitions that have no meaning.
+    /// A time zone or a place that has no meaning.
     pub fn new(
-        settings: &settings::EngineSettings,
+        settings: &EngineSettings,
+        definitions: Arc<FeatureDefinitions>,
         metrics: MetricTable,
         columns: &[SmolStr],
-    ) -> Result<Self, ConfigError> {
+        sql: SqlExpressions,
+    ) -> Result<Self, EngineSettingsError> {
         let interval_ms = i64::from(settings.interval_s) * 1000;
-        let definitions = settings.load_definitions(&metrics)?;
-        let no_sql = |error: StoreError| ConfigError::invalid("engine.features", error);
-        let readings = SqlReadingEvaluator::new(&definitions).map_err(no_sql)?;
-        let joins = SqlJoinEvaluator::new(&definitions).map_err(no_sql)?;
         let mut catalog =
             FeatureCatalog::new(definitions.clone(), metrics.clone(), interval_ms, columns);
-        catalog.sql_prefetch = readings.map(|sql| SqlPrefetch::new(sql, definitions));
+        catalog.sql_prefetch = sql.readings.map(|sql| SqlPrefetch::new(sql, definitions));
         let rules = EngineRules {
             time_zone: settings.time_zone()?,
             place: settings.site_place()?,
@@ -73,16 +88,32 @@ impl FeatureEngine {
             metrics,
         };
         let (numbers, zones) = (HashMap::new(), Vec::new());
-        Ok(Self { rules, catalog, joins, numbers, zones, reports: 0 })
+        Ok(Self { rules, catalog, joins: sql.joins, numbers, zones, reports: 0 })
     }
 
-    /// Tells of readings that will be taken, or restored, next and in this order, so that
-    /// SQL runs on all of them at once. Of no effect but on speed, and of none at all where
-    /// the definitions have no SQL over readings.
-    pub fn prefetch_sql<'a>(&mut self, readings: impl IntoIterator<Item = SqlReading<'a>>) {
-        if let Some(ahead) = &mut self.catalog.sql_prefetch {
-            ahead.evaluate_batch(readings.into_iter());
+    /// Evaluates the SQL expressions of the next readings, which are ingested or restored in this
+    /// order, in one batch. An optimisation only: a reading that was not announced is evaluated by
+    /// itself. Without SQL over readings this does nothing.
+    pub fn prefetch_readings<'a>(&mut self, readings: impl IntoIterator<Item = SqlReading<'a>>) {
+        if let Some(prefetch) = &mut self.catalog.sql_prefetch {
+            prefetch.evaluate_batch(readings.into_iter());
         }
+    }
+
+    /// Ingests several reports and evaluates SQL expressions once for all of them, which costs
+    /// about as much as for one. `readings` are those of the reports that `ingest` passes to the
+    /// batch, in the same order; joins by SQL are filled in when `ingest` returns.
+    pub fn ingest_batch<'a, R>(
+        &mut self,
+        readings: impl IntoIterator<Item = SqlReading<'a>>,
+        output: &mut EngineOutput,
+        ingest: impl FnOnce(&mut IngestBatch<'_>) -> R,
+    ) -> R {
+        self.prefetch_readings(readings);
+        let rows_before = output.rows.len();
+        let result = ingest(&mut IngestBatch { engine: self, output });
+        self.apply_sql_joins(&mut output.rows[rows_before..]);
+        result
     }
 
     /// Whether the definitions have SQL, so that readings are better told of in batches.
@@ -91,19 +122,28 @@ impl FeatureEngine {
         self.catalog.sql_prefetch.is_some() || self.joins.is_some()
     }
 
-    /// Fills in the joins by SQL, null until then, of rows that [`Engine::take`] gave; for
-    /// many rows at once, as each call costs about as much as a thousand of them.
-    pub fn apply_sql_joins(&mut self, rows: &mut [FeatureRow]) {
+    /// Fills in the joins by SQL of new rows. One call costs about as much as a thousand rows.
+    fn apply_sql_joins(&mut self, rows: &mut [FeatureRow]) {
         if let Some(joins) = &mut self.joins {
-            sql_prefetch::apply_sql_joins(joins, rows);
+            sql_prefetch::apply_sql_joins(joins.as_mut(), rows);
         }
     }
 
-    /// Takes in one report, which was received at `received_ms` (UTC milliseconds) by the clock
-    /// of who took it in: the gateway's, or that of the program which reads a recording. Rows
-    /// depend on nothing but the reports so far and their order; their joins by SQL are filled
-    /// in by [`Engine::join`].
+    /// Ingests one report that the gateway, or the program that reads a recording, received at
+    /// `received_ms` (UTC milliseconds). Rows depend only on the reports so far and their order.
+    /// With SQL in the definitions [`Self::ingest_batch`] is faster.
     pub fn ingest_report(
+        &mut self,
+        report: &SensorReport,
+        received_ms: i64,
+        output: &mut EngineOutput,
+    ) {
+        let rows_before = output.rows.len();
+        self.ingest_without_joins(report, received_ms, output);
+        self.apply_sql_joins(&mut output.rows[rows_before..]);
+    }
+
+    fn ingest_without_joins(
         &mut self,
         report: &SensorReport,
         received_ms: i64,
@@ -136,7 +176,8 @@ impl FeatureEngine {
     pub fn open_feed(&mut self, zone: &ZoneId, received_ms: i64) -> ZoneFeed<'_> {
         let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
-        ZoneFeed::new(zone, received_ms, &mut self.catalog, &self.rules, self.joins.as_mut())
+        let joins = self.joins.as_deref_mut();
+        ZoneFeed::new(zone, received_ms, &mut self.catalog, &self.rules, joins)
     }
 
     /// Zones in memory.
@@ -256,6 +297,7 @@ impl FeatureEngine {
     /// The end of a file that has readings of one zone: completes its rows. Where readings of
     /// now come too, time goes on by these.
     pub fn finish_zone(&mut self, zone: &ZoneId, output: &mut EngineOutput) {
+        let rows_before = output.rows.len();
         let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
         if zone.progress.live {
@@ -263,14 +305,17 @@ impl FeatureEngine {
         } else {
             while zone.finish_some(&self.catalog, &self.rules, &mut output.rows) {}
         }
+        self.apply_sql_joins(&mut output.rows[rows_before..]);
     }
 
     /// Completes one zone's rows up to a time, and all that late readings changed.
     pub fn complete_zone(&mut self, zone: &ZoneId, until_ms: i64, output: &mut EngineOutput) {
+        let rows_before = output.rows.len();
         let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
         zone.emit_until(until_ms, &self.catalog, &self.rules, &mut output.rows);
         zone.recompute_all(&self.catalog, &self.rules, &mut output.rows);
+        self.apply_sql_joins(&mut output.rows[rows_before..]);
     }
 
     /// The row at its newest event time of each zone that has changed since

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use telemetry::MetricTable;
 
 use super::*;
+use crate::sql_expressions::parse_definitions;
 
 /// An expression, as SQL and as Rust computes it.
 #[derive(Clone, Debug)]
@@ -81,7 +82,7 @@ fn expression() -> impl Strategy<Value = Expr> {
 
 fn sql(definitions: &str) -> SqlReadingEvaluator {
     let text = format!("version = 1\n{definitions}");
-    let read = FeatureDefinitions::parse("t", &text, &MetricTable::default()).unwrap();
+    let read = parse_definitions("t", &text, &MetricTable::default()).unwrap();
     SqlReadingEvaluator::new(&read).unwrap().unwrap()
 }
 

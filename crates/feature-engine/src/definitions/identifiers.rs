@@ -1,14 +1,14 @@
 use std::{collections::BTreeSet, iter::Peekable, str::CharIndices};
 
-use super::ExpressionError;
+use crate::sql::ExpressionError;
 
 /// What an expression names.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct SqlIdentifiers {
+pub struct SqlIdentifiers {
     /// In small letters, as DuckDB takes them.
-    pub(super) names: BTreeSet<String>,
+    pub names: BTreeSet<String>,
     /// What is called, in small letters.
-    pub(super) functions: BTreeSet<String>,
+    pub functions: BTreeSet<String>,
 }
 
 /// Words of SQL that are neither names nor functions. What is not here, as
@@ -47,13 +47,17 @@ const TYPE_NAMES: [&str; 19] = [
 ];
 
 /// Whether a word has a meaning of its own in expressions, so that nothing can be named so.
-pub(in crate::definitions) fn is_reserved(word: &str) -> bool {
+#[must_use]
+pub fn is_reserved(word: &str) -> bool {
     KEYWORDS.contains(&word) || TYPE_NAMES.contains(&word)
 }
 
 /// Takes an expression apart, as far as it must be to know what it can reach. What is
 /// let through is DuckDB's to understand.
-pub(super) fn scan_identifiers(text: &str) -> Result<SqlIdentifiers, ExpressionError> {
+///
+/// # Errors
+/// Text that is no expression, such as a comment, a statement or an unclosed quote.
+pub fn scan_identifiers(text: &str) -> Result<SqlIdentifiers, ExpressionError> {
     let mut scan = IdentifierScanner {
         text,
         chars: text.char_indices().peekable(),

@@ -5,7 +5,7 @@
 //! - `aggregate`: what there is to compute of a window
 //! - `formula`: what there is to compute of several features
 //! - `read`: a file → [`Definitions`], or all of its mistakes
-//! - `sql`: expressions over readings and over rows
+//! - `identifiers`: the names and functions in an SQL expression
 //! - `feature`: which features a zone has by them
 //! - `lineage`: what each feature is made of
 //! - `diff`: what two definitions differ in
@@ -15,9 +15,9 @@ mod diagnostic;
 mod diff;
 mod feature;
 mod formula;
+pub(crate) mod identifiers;
 mod lineage;
 mod read;
-mod sql;
 
 use std::collections::BTreeMap;
 
@@ -26,13 +26,12 @@ use sha2::{Digest, Sha256};
 use telemetry::{SmolStr, metric::is_circular};
 
 pub use aggregate::Aggregate;
-pub(crate) use diagnostic::suggest_name;
 pub use diagnostic::{DefinitionDiagnostic, DefinitionsError};
+pub use diagnostic::{find_nearest_name, suggest_name};
 pub use diff::{DefinitionsDiff, FeatureChange, diff_definitions};
 pub use feature::{DefinedFeature, FeatureOrigin};
 pub use formula::{FormulaContext, JoinFormula};
 pub use lineage::{FeatureLineage, trace_lineage};
-pub use sql::{EvaluatedReadings, SqlJoinEvaluator, SqlReading, SqlReadingEvaluator};
 
 use crate::settings::WindowDuration;
 
@@ -47,7 +46,7 @@ const ENGINE_VERSION: u32 = 2;
 /// A window's width, with what is computed of it.
 pub type WindowAggregates = BTreeMap<WindowDuration, Vec<Aggregate>>;
 
-/// What is computed of every zone's readings, checked: made by [`Definitions::run_load`].
+/// What is computed of every zone's readings, checked: made by [`FeatureDefinitions::parse`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FeatureDefinitions {
     /// Of the form of the file.
@@ -187,7 +186,7 @@ impl FeatureDefinitions {
         all.flat_map(|windows| windows.keys()).map(|window| window.width_ms()).max().unwrap_or(0)
     }
 
-    /// What is defined, as JSON: what [`Definitions::hash`] is of, for people to read.
+    /// What is defined, as JSON: what [`FeatureDefinitions::compute_hash`] is of, for people to read.
     ///
     /// # Panics
     /// Never: definitions have a JSON form.

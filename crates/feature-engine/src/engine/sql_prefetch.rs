@@ -3,12 +3,15 @@ use std::{collections::VecDeque, sync::Arc};
 use telemetry::SmolStr;
 
 use super::feature_row::FeatureRow;
-use crate::definitions::{FeatureDefinitions, SqlJoinEvaluator, SqlReading, SqlReadingEvaluator};
+use crate::{
+    definitions::FeatureDefinitions,
+    sql::{JoinExpressions, ReadingExpressions, SqlReading},
+};
 
 /// SQL over readings, run on batches that the engine is told of before it takes them.
 #[derive(Debug)]
 pub(super) struct SqlPrefetch {
-    sql: SqlReadingEvaluator,
+    sql: Box<dyn ReadingExpressions>,
     definitions: Arc<FeatureDefinitions>,
     values_by_reading: VecDeque<(ReadingKey, DerivedValues)>,
 }
@@ -51,7 +54,10 @@ impl ReadingKey {
 }
 
 impl SqlPrefetch {
-    pub(super) fn new(sql: SqlReadingEvaluator, definitions: Arc<FeatureDefinitions>) -> Self {
+    pub(super) fn new(
+        sql: Box<dyn ReadingExpressions>,
+        definitions: Arc<FeatureDefinitions>,
+    ) -> Self {
         Self { sql, definitions, values_by_reading: VecDeque::new() }
     }
 
@@ -95,7 +101,7 @@ impl SqlPrefetch {
 }
 
 /// Fills the joins by SQL of some rows.
-pub(super) fn apply_sql_joins(sql: &mut SqlJoinEvaluator, rows: &mut [FeatureRow]) {
+pub(super) fn apply_sql_joins(sql: &mut dyn JoinExpressions, rows: &mut [FeatureRow]) {
     for rows in rows.chunk_by_mut(|a, b| Arc::ptr_eq(&a.schema, &b.schema)) {
         let schema = rows[0].schema.clone();
         let column = |name: &SmolStr| schema.names.iter().position(|own| own == name);

@@ -1,4 +1,9 @@
-use super::*;
+use std::path::Path;
+
+use feature_engine::FeatureDefinitions;
+use telemetry::MetricTable;
+
+use super::{load_definitions, parse_definitions};
 
 /// The mistakes of a text, in order; its first line is `version = 1`.
 fn check(text: &str, expect: &[&str]) {
@@ -7,7 +12,7 @@ fn check(text: &str, expect: &[&str]) {
 }
 
 fn check_whole(text: &str, expect: &[&str]) {
-    let read = FeatureDefinitions::parse("t", text, &MetricTable::default());
+    let read = parse_definitions("t", text, &MetricTable::default());
     let mistakes = read.map_or_else(|error| error.mistakes, |_| Vec::new());
     let found: Vec<String> =
         mistakes.iter().map(|m| m.to_string().replace("\n  hint:", " |")).collect();
@@ -189,7 +194,7 @@ fn limits() {
 #[test]
 fn the_order_of_the_file_changes_nothing() {
     let hash = |text: &str| {
-        FeatureDefinitions::parse("t", &format!("version = 1\n{text}"), &MetricTable::default())
+        parse_definitions("t", &format!("version = 1\n{text}"), &MetricTable::default())
             .unwrap()
             .compute_hash()
     };
@@ -208,7 +213,7 @@ fn the_order_of_the_file_changes_nothing() {
 #[test]
 fn files() {
     let dir = tempfile::tempdir().unwrap();
-    let load = |path: &Path| FeatureDefinitions::load(path, &MetricTable::default());
+    let load = |path: &Path| load_definitions(path, &MetricTable::default());
     assert_eq!(load(Path::new("")).unwrap(), FeatureDefinitions::built_in());
     let missing = load(&dir.path().join("none.toml")).unwrap_err().to_string();
     assert!(missing.contains("none.toml: cannot be read: "), "{missing}");

@@ -91,6 +91,7 @@ pub fn diff_definitions(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::AnyExpression;
 
     const BASE: &str = "
         [windows]
@@ -108,7 +109,7 @@ mod tests {
         let metrics = MetricTable::default();
         let read = |text: &str| {
             let text = format!("version = 1\n{text}");
-            FeatureDefinitions::parse("t", &text, &metrics)
+            FeatureDefinitions::parse("t", &text, &metrics, &mut AnyExpression)
                 .unwrap_or_else(|error| panic!("{error}"))
         };
         let found = diff_definitions(&read(BASE), &read(&change(BASE)), &metrics);

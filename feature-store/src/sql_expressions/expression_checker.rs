@@ -1,31 +1,15 @@
 use std::collections::HashMap;
 
-use super::{
-    ColumnTypes,
-    expression_database::{ExpressionDatabase, ExpressionProgram},
-    identifiers::scan_identifiers,
+use feature_engine::{
+    definitions::{find_nearest_name, suggest_name},
+    sql::{ColumnTypes, ExpectedType, ExpressionChecker, ExpressionError, scan_identifiers},
 };
-use crate::definitions::diagnostic::{find_nearest_name, suggest_name};
 
-/// Why an expression cannot be taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::definitions) struct ExpressionError {
-    pub(in crate::definitions) what: String,
-    pub(in crate::definitions) hint: Option<String>,
-}
+use super::expression_database::{ExpressionDatabase, ExpressionProgram};
 
-/// What an expression must give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::definitions) enum ExpectedType {
-    /// True or false.
-    Boolean,
-    /// Something that is a number, or true or false for 1 or 0.
-    Number,
-}
-
-/// Checks expressions; opens DuckDB when there is one.
+/// Checks expressions with DuckDB, which it opens for the first one.
 #[derive(Debug, Default)]
-pub(in crate::definitions) struct ExpressionChecker(Option<CheckerDatabase>);
+pub struct DuckDbChecker(Option<CheckerDatabase>);
 
 /// A DuckDB, and its functions in small letters.
 #[derive(Debug)]
@@ -54,24 +38,17 @@ const FUNCTION_CATALOGUE_SQL: &str = "
            coalesce(bool_and(stability = 'CONSISTENT') FILTER (function_type = 'scalar'), false)
     FROM duckdb_functions() GROUP BY ALL";
 
-impl ExpressionError {
-    pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: Some(hint.into()) }
-    }
-
-    /// What DuckDB says, less the statement around the expression.
-    fn from_duckdb(error: &duckdb::Error) -> Self {
-        let text = error.to_string();
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let what = format!("DuckDB: {}", lines.next().unwrap_or_default());
-        let hint = lines.find(|line| line.starts_with("Did you mean")).map(str::to_owned);
-        Self { what, hint }
-    }
+/// The message of DuckDB, less the statement around the expression.
+fn from_duckdb(error: &duckdb::Error) -> ExpressionError {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = format!("DuckDB: {}", lines.next().unwrap_or_default());
+    let hint = lines.find(|line| line.starts_with("Did you mean")).map(str::to_owned);
+    ExpressionError { what, hint }
 }
 
-impl ExpressionChecker {
-    /// Checks an expression over a table with some columns. Returns those that it names.
-    pub(in crate::definitions) fn check_expression(
+impl ExpressionChecker for DuckDbChecker {
+    fn check_expression(
         &mut self,
         text: &str,
         columns: ColumnTypes<'_>,
@@ -81,9 +58,7 @@ impl ExpressionChecker {
         let words = scan_identifiers(text)?;
         let open = match &mut self.0 {
             Some(open) => open,
-            none => none.insert(
-                CheckerDatabase::new().map_err(|error| ExpressionError::from_duckdb(&error))?,
-            ),
+            none => none.insert(CheckerDatabase::new().map_err(|error| from_duckdb(&error))?),
         };
         for function in &words.functions {
             open.check_function(function)?;
@@ -145,7 +120,7 @@ impl CheckerDatabase {
         columns: impl IntoIterator<Item = (&'a str, &'a str)>,
         expect: ExpectedType,
     ) -> Result<(), ExpressionError> {
-        let refuse = |error: duckdb::Error| ExpressionError::from_duckdb(&error);
+        let refuse = |error: duckdb::Error| from_duckdb(&error);
         let connection = &self.sandbox.connection;
         self.sandbox.create_table(columns).map_err(refuse)?;
         let describe = format!("DESCRIBE SELECT ({text}\n) FROM batch");
