@@ -8,21 +8,23 @@ use super::{
 };
 use crate::definitions::{SqlJoinEvaluator, SqlReading};
 
-/// One zone's way into the engine without a report for each reading: for history
-/// that is read column by column. What it makes is what reports would.
+/// Feeds recorded readings into one zone without a report for each, for history that is read
+/// column by column. The rows equal those that reports would produce.
 ///
 /// ```
-/// # use microclimate_feature_store::{FeatureStoreSettings, engine::Engine};
+/// # use microclimate_feature_store::{FeatureStoreSettings, engine::FeatureEngine};
 /// # use telemetry::MetricTable;
-/// let mut engine = Engine::new(&FeatureStoreSettings::default().engine, MetricTable::default(), &[]).unwrap();
-/// let mut feed = engine.feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);
-/// let (device, metric) = (feed.device(&"probe".into()), feed.metric(&"temperature".into()));
+/// let settings = FeatureStoreSettings::default().engine;
+/// let mut engine = FeatureEngine::new(&settings, MetricTable::default(), &[]).unwrap();
+/// let mut feed = engine.open_feed(&"farm/bay-1".parse().unwrap(), 1_764_500_000_000);
+/// let device = feed.device_number(&"probe".into());
+/// let metric = feed.metric_number(&"temperature".into());
 /// for minute in 0..10 {
 ///     feed.ingest_reading(device, metric, minute * 60_000, 20.0 + 0.1 * minute as f64);
 /// }
-/// assert_eq!(feed.rows().len(), 8); // 0 to 7 min: two more minutes may still be late
+/// assert_eq!(feed.take_rows().len(), 8); // 0 to 7 min: two more minutes may still be late
 /// assert!(!feed.finish_some());
-/// assert_eq!(feed.rows().len(), 2);
+/// assert_eq!(feed.take_rows().len(), 2);
 /// ```
 #[derive(Debug)]
 pub struct ZoneFeed<'a> {
@@ -45,27 +47,28 @@ impl<'a> ZoneFeed<'a> {
         Self { zone, received_ms, catalog, rules, joins, rows: Vec::new() }
     }
 
-    /// As [`Engine::prefetch_sql`](super::Engine::run_ahead).
+    /// Evaluates SQL ahead, as
+    /// [`FeatureEngine::prefetch_sql`](super::FeatureEngine::prefetch_sql) does.
     pub fn prefetch_sql<'r>(&mut self, readings: impl IntoIterator<Item = SqlReading<'r>>) {
         if let Some(ahead) = &mut self.catalog.sql_prefetch {
             ahead.evaluate_batch(readings.into_iter());
         }
     }
 
-    /// A device's number, for [`ZoneFeed::ingest_reading`].
+    /// Returns a device's number, for [`ZoneFeed::ingest_reading`].
     pub fn device_number(&mut self, name: &SmolStr) -> u16 {
         self.zone.device_number(name)
     }
 
-    /// A metric's number, for [`ZoneFeed::ingest_reading`].
+    /// Returns a metric's number, for [`ZoneFeed::ingest_reading`].
     pub fn metric_number(&mut self, name: &SmolStr) -> usize {
         self.zone.find_or_add_slot(name, self.rules)
     }
 
-    /// Takes one reading that arrived at its event time.
+    /// Ingests one reading that arrived at its event time.
     ///
     /// # Panics
-    /// For numbers that this feed has not given.
+    /// Panics on numbers that this feed has not returned.
     pub fn ingest_reading(
         &mut self,
         device: u16,
@@ -84,13 +87,13 @@ impl<'a> ZoneFeed<'a> {
         self.zone.ingest_new_reading(&reading, self.catalog, self.rules, &mut self.rows)
     }
 
-    /// The end of the data: completes the rows up to the newest reading, so many at a time;
-    /// whether there are more.
+    /// Handles the end of the data: completes the rows up to the newest reading, in steps.
+    /// Returns whether there are more.
     pub fn finish_some(&mut self) -> bool {
         self.zone.finish_some(self.catalog, self.rules, &mut self.rows)
     }
 
-    /// The rows that have become final since this was last asked.
+    /// Returns the rows that have become final since the last call.
     pub fn take_rows(&mut self) -> Vec<FeatureRow> {
         let mut rows = std::mem::take(&mut self.rows);
         if let Some(joins) = self.joins.as_deref_mut() {
