@@ -1,11 +1,10 @@
-//! From the text of a file to definitions that have a meaning, or to all of
-//! its mistakes.
+//! From the text of a file to valid definitions, or to all of its mistakes.
 //!
 //! # Layout
-//! - `node`: values of the file, where they stand
-//! - `shape`: keys, types, names of aggregates, formulas, widths of windows
-//! - `check`: what names another part of the file, or of the program
-//! - `order`: joins after what they are made of
+//! - `toml_reader`: values of the file with their lines
+//! - `parser`: keys, types, names of aggregates and formulas, window widths
+//! - `validation`: references to other parts of the file, to metrics and to SQL columns
+//! - `join_order`: joins sorted by dependency
 
 mod join_order;
 mod parser;
@@ -22,11 +21,11 @@ use telemetry::MetricTable;
 
 use super::{BUILT_IN, DefinitionDiagnostic, DefinitionsError, FeatureDefinitions};
 
-/// Largest file of definitions.
+/// Largest size of a definitions file, bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
 impl FeatureDefinitions {
-    /// The built-in ones.
+    /// Returns the built-in definitions.
     ///
     /// # Panics
     /// Never: a test reads them.
@@ -40,11 +39,11 @@ impl FeatureDefinitions {
         READ.clone()
     }
 
-    /// Those of a file, or the built-in ones where the path is empty, for a site with
-    /// these metrics.
+    /// Loads the definitions of a file, or the built-in ones if the path is empty, for a site
+    /// with these metrics.
     ///
     /// # Errors
-    /// Every mistake of the file, with its line and, where that is known, how to mend it.
+    /// Fails with every mistake of the file, each with its line and, if known, how to fix it.
     pub fn load(path: &Path, metrics: &MetricTable) -> Result<Arc<Self>, DefinitionsError> {
         if path.as_os_str().is_empty() {
             return Ok(Self::built_in());
@@ -61,20 +60,20 @@ impl FeatureDefinitions {
         Self::parse(&file, &text, metrics).map(Arc::new)
     }
 
-    /// Those of a text; `file` is how mistakes name it.
+    /// Parses definitions. Mistakes name the text as `file`.
     ///
     /// # Errors
-    /// As [`Definitions::run_load`].
+    /// Fails as [`FeatureDefinitions::load`] does.
     ///
     /// ```
-    /// use microclimate_feature_store::definitions::Definitions;
+    /// use microclimate_feature_store::definitions::FeatureDefinitions;
     /// use telemetry::MetricTable;
     ///
     /// let text = "version = 1\n[windows]\n1h = [\"maen\"]\n";
-    /// let error = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap_err();
+    /// let error = FeatureDefinitions::parse("own.toml", text, &MetricTable::default()).unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "own.toml:3: `maen` is no aggregate\n  hint: did you mean `mean`?"
+    ///     "own.toml:3: `maen` is not a known aggregate\n  hint: did you mean `mean`?"
     /// );
     /// ```
     pub fn parse(file: &str, text: &str, metrics: &MetricTable) -> Result<Self, DefinitionsError> {

@@ -2,23 +2,23 @@ use std::{collections::BTreeSet, iter::Peekable, str::CharIndices};
 
 use super::ExpressionError;
 
-/// What an expression names.
+/// Identifiers in an expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SqlIdentifiers {
-    /// In small letters, as DuckDB takes them.
+    /// Names of columns, in lower case, as DuckDB compares them.
     pub(super) names: BTreeSet<String>,
-    /// What is called, in small letters.
+    /// Names of called functions, in lower case.
     pub(super) functions: BTreeSet<String>,
 }
 
-/// Words of SQL that are neither names nor functions. What is not here, as
-/// `current_date`, is not known.
+/// SQL keywords that are neither columns nor functions. A word that is not listed, such as
+/// `current_date`, is treated as a column.
 const KEYWORDS: [&str; 25] = [
     "and", "as", "between", "case", "cast", "coalesce", "else", "end", "escape", "false", "if",
     "ifnull", "ilike", "in", "interval", "is", "like", "not", "null", "nullif", "or", "then",
     "true", "try_cast", "when",
 ];
-/// Words of what sees more than one row.
+/// Keywords of expressions over more than one row.
 const QUERY_KEYWORDS: [&str; 12] = [
     "distinct", "except", "exists", "filter", "from", "group", "order", "over", "select", "union",
     "where", "with",
@@ -46,13 +46,12 @@ const TYPE_NAMES: [&str; 19] = [
     "varchar",
 ];
 
-/// Whether a word has a meaning of its own in expressions, so that nothing can be named so.
+/// Returns whether a word is reserved in expressions, so that nothing can have it as a name.
 pub(in crate::definitions) fn is_reserved(word: &str) -> bool {
     KEYWORDS.contains(&word) || TYPE_NAMES.contains(&word)
 }
 
-/// Takes an expression apart, as far as it must be to know what it can reach. What is
-/// let through is DuckDB's to understand.
+/// Scans an expression as far as needed to know what it can access. DuckDB parses what passes.
 pub(super) fn scan_identifiers(text: &str) -> Result<SqlIdentifiers, ExpressionError> {
     let mut scan = IdentifierScanner {
         text,
@@ -139,7 +138,7 @@ impl IdentifierScanner<'_> {
         }
     }
 
-    /// What is between quotes; two of them are one.
+    /// Scans the text between quotes; a doubled quote stands for one.
     fn scan_quoted(&mut self, quote: char) -> Result<String, ExpressionError> {
         let mut content = String::new();
         while let Some((_, c)) = self.chars.next() {
@@ -161,7 +160,7 @@ impl IdentifierScanner<'_> {
         true
     }
 
-    /// Whether the word that starts here is a value.
+    /// Scans a word; returns whether it is a value.
     fn scan_word(&mut self, start: usize) -> Result<bool, ExpressionError> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         while self.chars.next_if(|(_, c)| is_part(*c)).is_some() {}
@@ -190,7 +189,7 @@ impl IdentifierScanner<'_> {
 fn comment_error(mark: &str) -> ExpressionError {
     ExpressionError::new(
         format!("`{mark}` starts a comment"),
-        "write comments of the file, after `#`",
+        "write comments in the file, after `#`",
     )
 }
 

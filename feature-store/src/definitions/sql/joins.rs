@@ -12,10 +12,10 @@ use crate::{
     definitions::{FeatureDefinitions, JoinDefinition},
 };
 
-/// The joins by SQL, over columns of features.
+/// Evaluates SQL joins over columns of features.
 ///
 /// ```
-/// use microclimate_feature_store::definitions::{Definitions, SqlJoinEvaluator};
+/// use microclimate_feature_store::definitions::{FeatureDefinitions, SqlJoinEvaluator};
 /// use telemetry::MetricTable;
 ///
 /// let text = "
@@ -25,11 +25,12 @@ use crate::{
 /// [joins.warmth_share]
 /// value = 'warmth / 20'
 /// ";
-/// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
+/// let definitions =
+///     FeatureDefinitions::parse("own.toml", text, &MetricTable::default()).unwrap();
 /// let mut sql = SqlJoinEvaluator::new(&definitions).unwrap().unwrap();
 /// assert_eq!(sql.inputs(), ["temperature_last"]);
 /// assert_eq!(sql.outputs(), ["warmth", "warmth_share"]);
-/// assert_eq!(sql.run(2, &[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
+/// assert_eq!(sql.evaluate_rows(2, &[vec![22.0, 16.0]]), [vec![2.0, -4.0], vec![0.1, -0.2]]);
 /// ```
 #[derive(Debug)]
 pub struct SqlJoinEvaluator {
@@ -40,10 +41,10 @@ pub struct SqlJoinEvaluator {
 }
 
 impl SqlJoinEvaluator {
-    /// None where no join is by SQL.
+    /// Creates the evaluator; `None` if the definitions have no SQL joins.
     ///
     /// # Errors
-    /// Where DuckDB cannot be opened.
+    /// Fails if DuckDB cannot be opened.
     pub fn new(definitions: &FeatureDefinitions) -> Result<Option<Self>, StoreError> {
         let steps = group_into_steps(definitions);
         if steps.is_empty() {
@@ -52,44 +53,45 @@ impl SqlJoinEvaluator {
         let outputs: Vec<SmolStr> =
             steps.iter().flatten().map(|(name, _)| (*name).into()).collect();
         let named = outputs.iter().flat_map(|name| definitions.joins[name].inputs());
-        let inputs: BTreeSet<&SmolStr> = named.filter(|input| !outputs.contains(input)).collect();
-        let inputs: Vec<SmolStr> = inputs.into_iter().cloned().collect();
-        // A table has at least one column.
+        let input_names: BTreeSet<&SmolStr> =
+            named.filter(|input| !outputs.contains(input)).collect();
+        let inputs: Vec<SmolStr> = input_names.into_iter().cloned().collect();
+        // A table must have at least one column, so a dummy column is added.
         let columns = inputs.iter().map(SmolStr::as_str).chain([" "]);
         let sandbox = ExpressionDatabase::new()?;
         sandbox.create_table(columns.map(|column| (column, "DOUBLE")))?;
         Ok(Some(Self { sandbox, program: ExpressionProgram::new(&steps), inputs, outputs }))
     }
 
-    /// The features that expressions name, by name.
+    /// Returns the features that the expressions name, sorted by name.
     #[must_use]
     pub fn inputs(&self) -> &[SmolStr] {
         &self.inputs
     }
 
-    /// The joins, each behind those that it is made of.
+    /// Returns the joins, each after those that it depends on.
     #[must_use]
     pub fn outputs(&self) -> &[SmolStr] {
         &self.outputs
     }
 
-    /// The values of each output over so many rows, given those of each input, all in the
-    /// order of their names here and of rows; NaN where there is none.
+    /// Evaluates the outputs over `rows` rows, from one column for each input. Columns have the
+    /// order of [`Self::inputs`] and [`Self::outputs`]; NaN stands for null.
     ///
     /// # Panics
-    /// Where there is not one column of that length for each input.
+    /// Panics unless there is one column of that length for each input.
     pub fn evaluate_rows(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>> {
         assert_eq!(inputs.len(), self.inputs.len(), "one column for each input");
         let none = vec![f64::NAN; rows];
         let names = self.inputs.iter().map(SmolStr::as_str).chain([" "]);
         let columns = names.zip(inputs.iter().chain([&none])).map(|(name, values)| {
-            let values = values.iter().map(|value| Some(*value).filter(|value| !value.is_nan()));
-            (name, Arc::new(values.collect::<Float64Array>()) as ArrayRef)
+            let nullable = values.iter().map(|value| Some(*value).filter(|value| !value.is_nan()));
+            (name, Arc::new(nullable.collect::<Float64Array>()) as ArrayRef)
         });
         self.sandbox.evaluate_program(&mut self.program, columns.collect())
     }
 
-    /// How often each join failed on a row so far; it was null there.
+    /// Returns how often each join has failed on a row so far; its value was null there.
     #[must_use]
     pub fn failure_counts(&self) -> BTreeMap<String, u64> {
         let names = self.outputs.iter().map(|name| format!("joins.{name}.value"));
@@ -97,7 +99,7 @@ impl SqlJoinEvaluator {
     }
 }
 
-/// Joins by SQL in steps: those of a step are made of those of the steps before.
+/// Groups SQL joins into steps: joins of a step depend on earlier steps only.
 fn group_into_steps(definitions: &FeatureDefinitions) -> Vec<Vec<(&str, &str)>> {
     let mut levels: BTreeMap<&SmolStr, usize> = BTreeMap::new();
     let mut steps: Vec<Vec<(&str, &str)>> = Vec::new();

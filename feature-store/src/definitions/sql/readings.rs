@@ -19,22 +19,22 @@ use crate::{StoreError, definitions::FeatureDefinitions};
 /// A reading as expressions see it.
 #[derive(Clone, Copy, Debug)]
 pub struct SqlReading<'a> {
-    /// In the metric's unit.
+    /// Value in the metric's unit.
     pub value: f64,
     /// Name of the metric.
     pub metric: &'a str,
     /// Name of the site.
     pub site: &'a str,
-    /// Name of the zone within it.
+    /// Name of the zone within the site.
     pub zone: &'a str,
     /// Name of the device.
     pub device: &'a str,
-    /// UTC milliseconds.
+    /// Event time, UTC milliseconds.
     pub event_ms: i64,
 }
 
 impl<'a> SqlReading<'a> {
-    /// The readings of a report, in order.
+    /// Iterates over the readings of a report, in order.
     pub fn from_report(report: &'a SensorReport) -> impl Iterator<Item = Self> {
         report.readings.iter().map(|reading| Self {
             value: reading.value,
@@ -47,20 +47,23 @@ impl<'a> SqlReading<'a> {
     }
 }
 
-/// What came of a batch of readings.
+/// Results of SQL for a batch of readings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EvaluatedReadings {
-    /// For each reading, whether it enters features: its metric's `where` is true.
+    /// For each reading, whether it enters features, that is, whether its metric's `where` is
+    /// true.
     pub kept: Vec<bool>,
-    /// By derived metric with a `where` or a `value`: a number for each reading, NaN where
-    /// it has none. `below`, `above` and `when` are the engine's to apply to it.
+    /// For each derived metric with a `where` or a `value`: one number per reading, NaN where it
+    /// has none. The engine applies `below`, `above` and `when`.
     pub derived: BTreeMap<SmolStr, Vec<f64>>,
 }
 
-/// The `where` and `value` of metrics and derived metrics.
+/// Evaluates the `where` and `value` expressions of metrics and derived metrics.
 ///
 /// ```
-/// use microclimate_feature_store::definitions::{Definitions, SqlReadingEvaluator, SqlReading};
+/// use microclimate_feature_store::definitions::{
+///     FeatureDefinitions, SqlReading, SqlReadingEvaluator,
+/// };
 /// use telemetry::MetricTable;
 ///
 /// let text = r#"
@@ -72,12 +75,13 @@ pub struct EvaluatedReadings {
 /// value = 'greatest(0, value - 1000)'
 /// windows.1h = ['integral']
 /// "#;
-/// let definitions = Definitions::parse("own.toml", text, &MetricTable::default()).unwrap();
+/// let definitions =
+///     FeatureDefinitions::parse("own.toml", text, &MetricTable::default()).unwrap();
 /// let mut sql = SqlReadingEvaluator::new(&definitions).unwrap().unwrap();
 /// let reading = |device, value| SqlReading {
 ///     value, metric: "co2", site: "s", zone: "z", device, event_ms: 0,
 /// };
-/// let mapped = sql.run(&[reading("a", 1200.0), reading("broken", 400.0)]);
+/// let mapped = sql.evaluate_readings(&[reading("a", 1200.0), reading("broken", 400.0)]);
 /// assert_eq!(mapped.kept, [true, false]);
 /// assert_eq!(mapped.derived["co2_excess"], [200.0, 0.0]);
 /// ```
@@ -87,15 +91,15 @@ pub struct SqlReadingEvaluator {
     metrics: BTreeMap<SmolStr, MetricExpressions>,
 }
 
-/// The expressions over the readings of one metric.
+/// Expressions over the readings of one metric.
 #[derive(Debug)]
 struct MetricExpressions {
     program: ExpressionProgram,
-    /// Places of the expressions in the file.
+    /// Paths of the expressions in the file.
     places: Vec<String>,
-    /// Which columns of [`READING_COLUMNS`] they name.
+    /// Which of [`READING_COLUMNS`] the expressions name.
     named: [bool; READING_COLUMNS.len()],
-    /// Numbers of expressions.
+    /// Indices of expressions in the program.
     filter: Option<usize>,
     derived: Vec<(SmolStr, DerivedExpressions)>,
 }
@@ -107,14 +111,14 @@ struct DerivedExpressions {
 }
 
 impl SqlReadingEvaluator {
-    /// None where no definition over readings has SQL.
+    /// Creates the evaluator; `None` if no definition over readings has SQL.
     ///
     /// # Errors
-    /// Where DuckDB cannot be opened.
+    /// Fails if DuckDB cannot be opened.
     pub fn new(definitions: &FeatureDefinitions) -> Result<Option<Self>, StoreError> {
-        let own = definitions.metrics.keys();
+        let measured = definitions.metrics.keys();
         let from = definitions.derived.values().map(|derived| &derived.from);
-        let metrics: BTreeMap<SmolStr, MetricExpressions> = own
+        let metrics: BTreeMap<SmolStr, MetricExpressions> = measured
             .chain(from)
             .filter_map(|metric| {
                 Some((metric.clone(), MetricExpressions::new(definitions, metric)?))
@@ -128,13 +132,13 @@ impl SqlReadingEvaluator {
         Ok(Some(Self { sandbox, metrics }))
     }
 
-    /// Whether any expression is about readings of a metric.
+    /// Returns whether any expression applies to the readings of a metric.
     #[must_use]
     pub fn has_expressions_for(&self, metric: &str) -> bool {
         self.metrics.contains_key(metric)
     }
 
-    /// Runs all expressions on a batch.
+    /// Evaluates all expressions on a batch.
     pub fn evaluate_readings(&mut self, readings: &[SqlReading<'_>]) -> EvaluatedReadings {
         let mut mapped =
             EvaluatedReadings { kept: vec![true; readings.len()], derived: BTreeMap::new() };
@@ -157,7 +161,8 @@ impl SqlReadingEvaluator {
                 let mut all = vec![f64::NAN; readings.len()];
                 for (row, place) in places.iter().enumerate() {
                     if filter.is_none_or(|filter| values[filter][row] == 1.0) {
-                        all[*place] = value.map_or(readings[*place].value, |own| values[own][row]);
+                        all[*place] = value
+                            .map_or(readings[*place].value, |expression| values[expression][row]);
                     }
                 }
                 mapped.derived.insert(derived.clone(), all);
@@ -166,14 +171,14 @@ impl SqlReadingEvaluator {
         mapped
     }
 
-    /// How often each expression failed on a reading so far, by its place in the file, as
-    /// in `derived.co2_excess.value`; it was null there.
+    /// Returns how often each expression has failed on a reading so far, by its path in the file,
+    /// as in `derived.co2_excess.value`. Its value was null there.
     #[must_use]
     pub fn failure_counts(&self) -> BTreeMap<String, u64> {
-        let each = self.metrics.values().flat_map(|metric| {
+        let counts = self.metrics.values().flat_map(|metric| {
             metric.places.iter().cloned().zip(metric.program.failures.iter().copied())
         });
-        each.collect()
+        counts.collect()
     }
 }
 
@@ -181,17 +186,17 @@ impl MetricExpressions {
     fn new(definitions: &FeatureDefinitions, metric: &SmolStr) -> Option<Self> {
         let (mut texts, mut places) = (Vec::new(), Vec::new());
         let mut number = |text: &Option<String>, place: String| {
-            let text = text.clone()?;
-            texts.push(text);
+            texts.push(text.clone()?);
             places.push(place);
             Some(texts.len() - 1)
         };
-        let own = definitions.metrics.get(metric);
-        let filter = own.and_then(|own| number(&own.filter, format!("metrics.{metric}.where")));
+        let definition = definitions.metrics.get(metric);
+        let filter =
+            definition.and_then(|metric| number(&metric.filter, format!("metrics.{metric}.where")));
         let mut derived = Vec::new();
-        for (name, own) in definitions.derived_from(metric) {
-            let filter = number(&own.filter, format!("derived.{name}.where"));
-            let value = number(&own.value, format!("derived.{name}.value"));
+        for (name, definition) in definitions.derived_from(metric) {
+            let filter = number(&definition.filter, format!("derived.{name}.where"));
+            let value = number(&definition.value, format!("derived.{name}.value"));
             if filter.is_some() || value.is_some() {
                 derived.push((name.clone(), DerivedExpressions { filter, value }));
             }
@@ -210,15 +215,15 @@ impl MetricExpressions {
         Some(Self { program, places, named, filter, derived })
     }
 
-    /// The batch's table; null where no expression looks.
+    /// Builds the columns of the batch's table. Columns that no expression names are null.
     fn build_columns(
         &self,
         readings: &[SqlReading<'_>],
         places: &[usize],
     ) -> Vec<(&'static str, ArrayRef)> {
         let all = places.iter().map(|place| &readings[*place]);
-        let text = |of: for<'b> fn(&SqlReading<'b>) -> &'b str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(all.clone().map(of)))
+        let text = |field: for<'b> fn(&SqlReading<'b>) -> &'b str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(all.clone().map(field)))
         };
         let columns = READING_COLUMNS.iter().zip(self.named).map(|((name, _), is_named)| {
             let column: ArrayRef = match *name {
@@ -227,12 +232,12 @@ impl MetricExpressions {
                     Arc::new(TimestampMicrosecondArray::from_iter_values(micros))
                 }
                 "event" => {
-                    let of = DataType::Timestamp(TimeUnit::Microsecond, None);
-                    new_null_array(&of, places.len())
+                    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+                    new_null_array(&timestamp, places.len())
                 }
-                "value" => {
-                    Arc::new(Float64Array::from_iter_values(all.clone().map(|own| own.value)))
-                }
+                "value" => Arc::new(Float64Array::from_iter_values(
+                    all.clone().map(|reading| reading.value),
+                )),
                 _ if !is_named => new_null_array(&DataType::Utf8, places.len()),
                 "metric" => text(|reading| reading.metric),
                 "site" => text(|reading| reading.site),
