@@ -153,7 +153,10 @@ fn joins_are_made_of_what_there_is() {
 
 #[test]
 fn expressions_over_readings_have_their_place() {
-    check("[metrics.co2]\nwhere = 'value'", &["t:3: the expression gives DOUBLE, expected BOOLEAN"]);
+    check(
+        "[metrics.co2]\nwhere = 'value'",
+        &["t:3: the expression gives DOUBLE, expected BOOLEAN"],
+    );
     check(
         "[derived.x]\nfrom = 'co2'\nwhere = 'now() > event'\nvalue = 'valeu'\nwindows.1h = ['mean']",
         &["t:4: `now` is not deterministic", "t:5: `valeu` is not a column here"],

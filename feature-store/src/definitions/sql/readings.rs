@@ -191,8 +191,8 @@ impl MetricExpressions {
             Some(texts.len() - 1)
         };
         let definition = definitions.metrics.get(metric);
-        let filter =
-            definition.and_then(|metric| number(&metric.filter, format!("metrics.{metric}.where")));
+        let filter = definition
+            .and_then(|definition| number(&definition.filter, format!("metrics.{metric}.where")));
         let mut derived = Vec::new();
         for (name, definition) in definitions.derived_from(metric) {
             let filter = number(&definition.filter, format!("derived.{name}.where"));
