@@ -367,7 +367,7 @@ impl LogWorker {
         self.flush()?;
         self.evict_surplus_zones()?;
         let (readings, rejects) = watch::read_file_counts(&self.connection, &mark)?;
-        tracing::info!(path = mark.path, readings, rejects, "file taken in");
+        tracing::info!(path = mark.path, readings, rejects, "file ingested");
         Ok(())
     }
 

@@ -64,19 +64,21 @@ pub fn diff_definitions(
     let joins: BTreeSet<&SmolStr> = to.join_order.iter().collect();
     let first = after.keys().filter(|name| !joins.contains(name));
     for name in first.chain(&to.join_order) {
-        let Some(own) = after.get(name) else { continue };
+        let Some(lineage) = after.get(name) else { continue };
         let change = match before.get(name) {
-            None => Some(FeatureChange::Added(own.clone())),
-            Some(old) if old != own => {
-                Some(FeatureChange::Changed { from: old.clone(), to: own.clone() })
+            None => Some(FeatureChange::Added(lineage.clone())),
+            Some(old) if old != lineage => {
+                Some(FeatureChange::Changed { from: old.clone(), to: lineage.clone() })
             }
             Some(_) => {
-                let changed = own
+                let changed = lineage
                     .inputs
                     .iter()
                     .find(|input| joins.contains(name) && diff.changes.contains_key(*input));
-                changed
-                    .map(|input| FeatureChange::ChangedBy { of: own.clone(), input: input.clone() })
+                changed.map(|input| FeatureChange::ChangedBy {
+                    of: lineage.clone(),
+                    input: input.clone(),
+                })
             }
         };
         match change {

@@ -81,7 +81,7 @@ impl LakeStorage {
     pub(super) fn list_table_files(&self, table: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Local(folder) => folder.list_parquet_files(table),
-            Self::Remote(elsewhere) => elsewhere.list_objects(table),
+            Self::Remote(remote) => remote.list_objects(table),
         }
     }
 
@@ -89,7 +89,7 @@ impl LakeStorage {
     pub(super) fn quarantine_file(&self, path: &str) -> Result<(), StoreError> {
         match self {
             Self::Local(folder) => folder.quarantine_file(path).map(drop),
-            Self::Remote(elsewhere) => elsewhere.quarantine_object(path),
+            Self::Remote(remote) => remote.quarantine_object(path),
         }
     }
 
@@ -97,7 +97,7 @@ impl LakeStorage {
     pub(super) fn list_quarantined(&self) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Local(folder) => folder.every_file_below(QUARANTINE_DIR),
-            Self::Remote(elsewhere) => elsewhere.list_objects(QUARANTINE_KEY),
+            Self::Remote(remote) => remote.list_objects(QUARANTINE_KEY),
         }
     }
 
@@ -110,7 +110,7 @@ impl LakeStorage {
                     std::fs::metadata(&here).map_err(|source| directory_error(&here, source))?;
                 Ok((here, meta.len()))
             }
-            Self::Remote(elsewhere) => elsewhere.fetch_unlisted(path),
+            Self::Remote(remote) => remote.fetch_unlisted(path),
         }
     }
 
@@ -138,13 +138,13 @@ impl LakeStorage {
             Self::Local(folder) => {
                 Ok(files.iter().map(|file| folder.full_path(&file.path)).collect())
             }
-            Self::Remote(elsewhere) => elsewhere.fetch_to_cache(files),
+            Self::Remote(remote) => remote.fetch_to_cache(files),
         }
     }
 
     pub(super) fn remove_file(&self, path: &str) -> Result<(), StoreError> {
-        if let Self::Remote(elsewhere) = self {
-            elsewhere.remove_object(path)?;
+        if let Self::Remote(remote) = self {
+            remote.remove_object(path)?;
         }
         self.local_directory().remove_file(path)
     }
@@ -167,7 +167,7 @@ impl LakeStorage {
     fn local_directory(&self) -> &LakeDirectory {
         match self {
             Self::Local(folder) => folder,
-            Self::Remote(elsewhere) => elsewhere.cache(),
+            Self::Remote(remote) => remote.cache(),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::StoreError;
 pub(crate) const WATCHED_PARTITION: i32 = -2;
 
 pub(crate) const SCHEMA: &str = "
--- Files of the watched folder that were taken in.
+-- Ingested files of the watched folder.
 CREATE TABLE IF NOT EXISTS meta.watched (
     path VARCHAR NOT NULL,
     bytes UBIGINT NOT NULL,

@@ -77,21 +77,21 @@ fn metrics_are_those_of_the_site() {
         "[metrics.temprature]",
         &["t:2: `temprature` is not a known metric | did you mean `temperature`?"],
     );
-    let own = "windows.1h = ['mean']";
+    let windows = "windows.1h = ['mean']";
     check(
-        &format!("[derived.x]\nfrom = 'lihgt'\n{own}"),
+        &format!("[derived.x]\nfrom = 'lihgt'\n{windows}"),
         &["t:3: `lihgt` is not a known metric | did you mean `light`?"],
     );
     check(
-        &format!("[derived.co2]\nfrom = 'light'\n{own}"),
+        &format!("[derived.co2]\nfrom = 'light'\n{windows}"),
         &["t:2: `co2` is a metric already | choose"],
     );
     check(
-        &format!("[derived.x]\nfrom = 'light'\n{own}\n[derived.y]\nfrom = 'x'\n{own}"),
+        &format!("[derived.x]\nfrom = 'light'\n{windows}\n[derived.y]\nfrom = 'x'\n{windows}"),
         &["t:6: `x` is derived itself | derive from what is measured"],
     );
     check(
-        &format!("[derived.X]\nfrom = 'light'\n{own}"),
+        &format!("[derived.X]\nfrom = 'light'\n{windows}"),
         &["t:2: `X` is not a valid name | a–z, 0–9 and _, a letter first"],
     );
 }
