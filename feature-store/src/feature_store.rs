@@ -51,7 +51,7 @@ pub(crate) struct FeatureStoreState {
     is_running: AtomicBool,
 }
 
-/// Counters of what has been committed, and of the lag.
+/// Counters of commits and of the lag.
 #[derive(Debug, Default)]
 pub(crate) struct StoreCounters {
     pub(crate) by_quality: [AtomicU64; QualityFlag::ALL.len()],
@@ -106,7 +106,7 @@ impl StoreCounters {
     }
 }
 
-/// Numbers of what has been committed.
+/// Totals of all commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CommittedCounts {
     /// All readings, of any quality.
@@ -236,7 +236,7 @@ impl FeatureStore {
         self.0.schema()
     }
 
-    /// Returns what has been committed.
+    /// Returns the totals of all commits.
     #[must_use]
     pub fn committed_counts(&self) -> CommittedCounts {
         let StoreCounters { by_quality, rejects, rows, corrections, .. } = &self.0.counters;

@@ -153,7 +153,7 @@ impl FeatureEngine {
     }
 
     /// Evicts zones until `zones_max` are left, and returns their names. Zones with hardly any
-    /// readings go first, as they may be mistakes; then those that were heard least recently.
+    /// readings go first, as they may be mistakes; then those whose last report is oldest.
     /// Their readings and progress must have been stored: [`FeatureEngine::restore_zone`] and
     /// [`FeatureEngine::restore_reading`] bring a zone back unchanged.
     pub fn evict_zones(&mut self, zones_max: usize) -> Vec<ZoneId> {

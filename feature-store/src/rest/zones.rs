@@ -144,7 +144,7 @@ pub(super) async fn features(
     Ok(Json(Features { schema_hash: schema.hash.clone(), features: names, next }))
 }
 
-/// Numbers of what has been committed since the file was created.
+/// Totals of all commits since the file was created.
 #[utoipa::path(get, path = "/v1/counts", tag = "what there is",
     responses((status = 200, body = CommittedCounts)))]
 pub(super) async fn counts(State(store): State<FeatureStore>) -> Json<CommittedCounts> {

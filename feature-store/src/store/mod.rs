@@ -1,7 +1,7 @@
 //! The DuckDB file, which holds all stored data.
 //!
 //! # Layout
-//! - `writer`: commits one [`WriteBatch`] in one transaction; `write_batch`: its contents;
+//! - `writer`: commits one `WriteBatch` in one transaction; `write_batch`: its contents;
 //!   `columns`: its columns in Arrow; `name_dictionary`: ids for names
 //! - `read`: queries, which write nothing
 //! - `restore`: the engine's state from the last commit

@@ -77,10 +77,10 @@ pub(crate) fn restore_zones(
     found.retain(|(_, partition, _)| {
         partitions.is_none_or(|wanted| *partition < 0 || wanted.contains(partition))
     });
-    // If there are more zones than memory allows, those heard most recently.
+    // If there are more zones than memory allows, those with the most recent readings.
     found.sort_by_key(|(.., progress)| std::cmp::Reverse(progress.newest_ms));
     found.truncate(settings.zones_max);
-    // In the order in which they were heard, so that they are evicted in that order too.
+    // Oldest newest reading first, so that they are evicted in that order too.
     found.reverse();
     restore_found_zones(connection, engine, settings, found)
 }
