@@ -134,7 +134,7 @@ pub(super) fn check_tokens(tokens: &[SqlToken]) -> Result<(), SqlRefusal> {
                     let is_listed = symbol(at.wrapping_sub(1), ',') && open[level].1;
                     if !is_listed && !["from", "join", "lateral"].contains(&before) {
                         return Err(SqlRefusal::new(
-                            format!("`{own_word}` as a list"),
+                            format!("`{query_word}` as a list"),
                             "it can stand after FROM or JOIN only",
                         ));
                     }
