@@ -11,16 +11,16 @@ use crate::{
     settings,
 };
 
-/// What came of a history.
+/// Result of processing a history.
 pub(super) struct PipelineOutcome {
-    /// For each series, for each of its readings.
+    /// Quality flags, by series and reading.
     pub(super) qualities: Vec<Vec<QualityFlag>>,
-    /// How far the zone has come.
+    /// Progress of the zone.
     pub(super) progress: ZoneProgress,
 }
 
-/// Takes a history through an engine of its own, in the order in which it was
-/// known; rows go to `keep` as they become final.
+/// Processes a history in an engine of its own, in the order of arrival. Rows go to `keep` as
+/// they become final.
 pub(super) fn process_history(
     history: &ZoneHistory,
     settings: &settings::EngineSettings,
@@ -40,9 +40,9 @@ pub(super) fn process_history(
     Ok(PipelineOutcome { qualities, progress: progress.unwrap_or_default() })
 }
 
-/// Readings between two times that rows are kept.
+/// Number of readings after which finished rows go to `keep`.
 const CHUNK_READINGS: usize = 4096;
-/// Rows waiting to be kept.
+/// Number of readings after which finished rows of a feed go to `keep`.
 const BUFFERED_ROWS_MAX: usize = 64;
 
 fn ingest_by_feed(
@@ -84,7 +84,7 @@ fn ingest_by_reports(
 ) -> Vec<Vec<QualityFlag>> {
     let mut qualities = empty_qualities(history);
     let mut output = EngineOutput::default();
-    // One report, filled anew for each reading: nothing is allocated.
+    // One report, refilled for each reading, so that nothing is allocated.
     let empty = SensorReading { metric: SmolStr::default(), event_ms: 0, value: 0.0 };
     let mut report = SensorReport {
         zone: history.zone.clone(),
@@ -130,7 +130,7 @@ fn ingest_by_reports(
     qualities
 }
 
-/// The time at which the recording is taken in: nothing in it is known to be later.
+/// The receive time of the recording: nothing in it can be later.
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

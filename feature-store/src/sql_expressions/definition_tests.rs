@@ -5,7 +5,7 @@ use telemetry::MetricTable;
 
 use super::{load_definitions, parse_definitions};
 
-/// The mistakes of a text, in order; its first line is `version = 1`.
+/// Checks the mistakes of a text, in order; `version = 1` is added as its first line.
 fn check(text: &str, expect: &[&str]) {
     let text = format!("version = 1\n{text}");
     check_whole(&text, expect);
@@ -47,21 +47,24 @@ fn what_is_not_toml() {
 #[test]
 fn keys_names_and_types() {
     check("[window]", &["t:2: unknown key `window` | did you mean `windows`?"]);
-    check("entity = 'device'", &["t:2: `device` is no entity | there are zone"]);
+    check("entity = 'device'", &["t:2: `device` is not a known entity | there are zone"]);
     check("[windows]\n1h = 'mean'", &["t:3: windows.1h is a value of type string, expected list"]);
-    check("[windows]\n1h = ['maen']", &["t:3: `maen` is no aggregate | did you mean `mean`?"]);
-    check("[windows]\n1h = ['mean', 'mean']", &["t:3: `mean` is there twice"]);
+    check(
+        "[windows]\n1h = ['maen']",
+        &["t:3: `maen` is not a known aggregate | did you mean `mean`?"],
+    );
+    check("[windows]\n1h = ['mean', 'mean']", &["t:3: `mean` is listed twice"]);
     check("[windows]\n1h = []", &["t:3: 1h is a window without aggregates | only"]);
-    check("[windows]\n1hr = ['mean']", &["t:3: `1hr` is no width of a window"]);
-    check("[windows]\n90d = ['mean']", &["t:3: `90d` is no width of a window"]);
+    check("[windows]\n1hr = ['mean']", &["t:3: `1hr` is not a window width"]);
+    check("[windows]\n90d = ['mean']", &["t:3: `90d` is not a window width"]);
     check("[windows]\n1h = ['mean']\n60m = ['mean']", &["t:4: 60m is as wide as 1h | one"]);
     check(
         "calendar = ['hour_sine']",
-        &["t:2: `hour_sine` is no feature of the clock | did you mean `hour_sin`?"],
+        &["t:2: `hour_sine` is not a known feature of the clock | did you mean `hour_sin`?"],
     );
     check(
         "drying = ['tau', 'r2']",
-        &["t:2: `tau` is no feature of drying soil | did you mean `tau_h`?"],
+        &["t:2: `tau` is not a known feature of drying soil | did you mean `tau_h`?"],
     );
     check(
         "[metrics.co2]\ninherit = 0",
@@ -77,24 +80,24 @@ fn keys_names_and_types() {
 fn metrics_are_those_of_the_site() {
     check(
         "[metrics.temprature]",
-        &["t:2: `temprature` is no metric | did you mean `temperature`?"],
+        &["t:2: `temprature` is not a known metric | did you mean `temperature`?"],
     );
-    let own = "windows.1h = ['mean']";
+    let windows = "windows.1h = ['mean']";
     check(
-        &format!("[derived.x]\nfrom = 'lihgt'\n{own}"),
-        &["t:3: `lihgt` is no metric | did you mean `light`?"],
-    );
-    check(
-        &format!("[derived.co2]\nfrom = 'light'\n{own}"),
-        &["t:2: `co2` is a metric already | name"],
+        &format!("[derived.x]\nfrom = 'lihgt'\n{windows}"),
+        &["t:3: `lihgt` is not a known metric | did you mean `light`?"],
     );
     check(
-        &format!("[derived.x]\nfrom = 'light'\n{own}\n[derived.y]\nfrom = 'x'\n{own}"),
+        &format!("[derived.co2]\nfrom = 'light'\n{windows}"),
+        &["t:2: `co2` is a metric already | choose"],
+    );
+    check(
+        &format!("[derived.x]\nfrom = 'light'\n{windows}\n[derived.y]\nfrom = 'x'\n{windows}"),
         &["t:6: `x` is derived itself | derive from what is measured"],
     );
     check(
-        &format!("[derived.X]\nfrom = 'light'\n{own}"),
-        &["t:2: `X` is no name | a–z, 0–9 and _, a letter first"],
+        &format!("[derived.X]\nfrom = 'light'\n{windows}"),
+        &["t:2: `X` is not a valid name | a–z, 0–9 and _, a letter first"],
     );
 }
 
@@ -120,7 +123,7 @@ fn joins_are_made_of_what_there_is() {
     check(&format!("formula = 'dew_point'\n{two}"), &[]);
     check(
         &format!("formula = 'dew_pint'\n{two}"),
-        &["t:5: `dew_pint` is no formula | did you mean `dew_point`?"],
+        &["t:5: `dew_pint` is not a known formula | did you mean `dew_point`?"],
     );
     check(
         "formula = 'dew_point'\ninputs = ['temperature_mean_10m']",
@@ -128,7 +131,9 @@ fn joins_are_made_of_what_there_is() {
     );
     check(
         "formula = 'dew_point'\ninputs = [\n'temperature_mean_1m',\n'humidity_mean_10m']",
-        &["t:7: `temperature_mean_1m` is no feature | did you mean `temperature_mean_10m`?"],
+        &[
+            "t:7: `temperature_mean_1m` is not a known feature | did you mean `temperature_mean_10m`?",
+        ],
     );
     check("formula = 'dew_point'", &["t:4: joins.x has no `inputs`"]);
     check(
@@ -137,17 +142,14 @@ fn joins_are_made_of_what_there_is() {
     );
     check(
         "value = 'tempreature_last * 2'",
-        &["t:5: `tempreature_last` is no column here | did you mean `temperature_last`?"],
+        &["t:5: `tempreature_last` is not a column here | did you mean `temperature_last`?"],
     );
     check("value = 'temperature_last *'", &["t:5: DuckDB: "]);
-    check("value = 'sum(co2_last)'", &["t:5: `sum` is an aggregate"]);
-    check(
-        "value = 'y'\n[joins.y]\nvalue = 'x'",
-        &["t:4: joins are made of themselves: x of y of x"],
-    );
+    check("value = 'sum(co2_last)'", &["t:5: `sum` aggregates several rows"]);
+    check("value = 'y'\n[joins.y]\nvalue = 'x'", &["t:4: joins depend on themselves: x → y → x"]);
     check(
         "value = 'co2_last'\n[joins.y]\nformula = 'difference'\ninputs = ['x', 'co2_last']",
-        &["t:8: `x` is a join by SQL, which no formula sees | write"],
+        &["t:8: `x` is a join by SQL, which formulas cannot use | write"],
     );
     check("value = '1'\n[joins.co2_last]\nvalue = '1'", &["t:6: `co2_last` is a feature already"]);
     check("value = '1'\n[joins.time]\nvalue = '1'", &["t:6: `time` is a column of every row"]);
@@ -156,10 +158,13 @@ fn joins_are_made_of_what_there_is() {
 
 #[test]
 fn expressions_over_readings_have_their_place() {
-    check("[metrics.co2]\nwhere = 'value'", &["t:3: this gives DOUBLE, expected BOOLEAN"]);
+    check(
+        "[metrics.co2]\nwhere = 'value'",
+        &["t:3: the expression gives DOUBLE, expected BOOLEAN"],
+    );
     check(
         "[derived.x]\nfrom = 'co2'\nwhere = 'now() > event'\nvalue = 'valeu'\nwindows.1h = ['mean']",
-        &["t:4: `now` does not give the same each time", "t:5: `valeu` is no column here"],
+        &["t:4: `now` is not deterministic", "t:5: `valeu` is not a column here"],
     );
 }
 
@@ -170,9 +175,9 @@ fn all_mistakes_at_once_and_none_twice() {
          inputs = ['temperature_mean_10m', 'humdity_mean_10m']\n[joins.y]\n\
          value = 'co2_mean_10m + co3_last'\n[other]",
         &[
-            "t:3: `maen` is no aggregate",
-            "t:7: `humdity_mean_10m` is no feature",
-            "t:9: `co3_last` is no column here",
+            "t:3: `maen` is not a known aggregate",
+            "t:7: `humdity_mean_10m` is not a known feature",
+            "t:9: `co3_last` is not a column here",
             "t:10: unknown key `other`",
         ],
     );

@@ -11,14 +11,14 @@ use super::expression_database::{ExpressionDatabase, ExpressionProgram};
 #[derive(Debug, Default)]
 pub struct DuckDbChecker(Option<CheckerDatabase>);
 
-/// A DuckDB, and its functions in small letters.
+/// A DuckDB and its functions, in lower case.
 #[derive(Debug)]
 struct CheckerDatabase {
     sandbox: ExpressionDatabase,
     functions: HashMap<String, FunctionKind>,
 }
 
-/// Of a function of DuckDB.
+/// Kind of a DuckDB function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FunctionKind {
     Scalar,
@@ -27,7 +27,7 @@ enum FunctionKind {
     Other,
 }
 
-/// Functions that the catalogue says are steady, and that are not.
+/// Functions that the catalogue lists as deterministic but that are not.
 const NONDETERMINISTIC: [&str; 3] = ["age", "getvariable", "version"];
 const NONDETERMINISTIC_PREFIX: &str = "current_";
 
@@ -66,14 +66,14 @@ impl ExpressionChecker for DuckDbChecker {
         for name in &words.names {
             if columns(name).is_none() {
                 return Err(ExpressionError {
-                    what: format!("`{name}` is no column here"),
+                    what: format!("`{name}` is not a column here"),
                     hint: suggest_name(name, known),
                 });
             }
         }
         let names: Vec<String> = words.names.into_iter().collect();
         let typed = names.iter().filter_map(|name| Some((name.as_str(), columns(name)?)));
-        // A table has at least one column.
+        // A table must have at least one column, so a dummy column is added.
         open.check_binding(text, typed.chain([(" ", "DOUBLE")]), expect)?;
         Ok(names)
     }
@@ -90,21 +90,21 @@ impl CheckerDatabase {
         match self.functions.get(name) {
             Some(FunctionKind::Scalar) => Ok(()),
             Some(FunctionKind::NonDeterministic) => Err(ExpressionError::new(
-                format!("`{name}` does not give the same each time"),
+                format!("`{name}` is not deterministic"),
                 "features are a function of readings alone; their time is `event`",
             )),
             Some(FunctionKind::Aggregate) => Err(ExpressionError::new(
-                format!("`{name}` is an aggregate of several rows, and here is one"),
-                "aggregates are computed of windows; of some values of one row, use greatest, least or +",
+                format!("`{name}` aggregates several rows, but an expression sees one"),
+                "windows have aggregates; for several values of one row, use greatest, least or +",
             )),
             Some(FunctionKind::Other) => Err(ExpressionError::new(
-                format!("`{name}` is a macro or a table of DuckDB, not a function of values"),
+                format!("`{name}` is a macro or table function of DuckDB, not a scalar function"),
                 "write out what it computes",
             )),
             None => {
                 let scalars =
                     self.functions.iter().filter(|(_, kind)| **kind == FunctionKind::Scalar);
-                let near = find_nearest_name(name, scalars.map(|(own, _)| own.as_str()));
+                let near = find_nearest_name(name, scalars.map(|(function, _)| function.as_str()));
                 Err(ExpressionError {
                     what: format!("there is no function `{name}`"),
                     hint: near.map(|near| format!("did you mean `{near}`?")),
@@ -113,7 +113,7 @@ impl CheckerDatabase {
         }
     }
 
-    /// Lets DuckDB understand the expression over such a table.
+    /// Lets DuckDB bind the expression over a table with these columns.
     fn check_binding<'a>(
         &self,
         text: &str,
@@ -125,25 +125,25 @@ impl CheckerDatabase {
         self.sandbox.create_table(columns).map_err(refuse)?;
         let describe = format!("DESCRIBE SELECT ({text}\n) FROM batch");
         let mut statement = connection.prepare(&describe).map_err(refuse)?;
-        let types = statement.query_map([], |row| row.get::<_, String>(1)).map_err(refuse)?;
-        let types = types.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+        let described = statement.query_map([], |row| row.get::<_, String>(1)).map_err(refuse)?;
+        let types = described.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
         let [found] = types.as_slice() else {
             return Err(ExpressionError::new(
-                format!("this gives {} values", types.len()),
-                "one expression gives one",
+                format!("the expression gives {} values", types.len()),
+                "write one expression with one value",
             ));
         };
         match expect {
             ExpectedType::Boolean if found != "BOOLEAN" => Err(ExpressionError::new(
-                format!("this gives {found}, expected BOOLEAN"),
+                format!("the expression gives {found}, expected BOOLEAN"),
                 "compare with something, as in `value > 0`",
             )),
             ExpectedType::Number if !is_number(found) => Err(ExpressionError::new(
-                format!("this gives {found}, expected a number"),
-                "take a number of it, as in `hour(event)` or `CAST(… AS DOUBLE)`",
+                format!("the expression gives {found}, expected a number"),
+                "convert it to a number, as in `hour(event)` or `CAST(… AS DOUBLE)`",
             )),
             _ => {
-                // As it will run: DuckDB refuses some functions only there.
+                // DuckDB refuses some functions only when it prepares the real query.
                 let program = ExpressionProgram::new(&[vec![("x", text)]]);
                 connection.prepare(program.sql()).map_err(refuse)?;
                 Ok(())
@@ -158,15 +158,15 @@ fn read_function_kinds(
     let mut statement = sandbox.connection.prepare(FUNCTION_CATALOGUE_SQL)?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get(0)?;
-        let (is_aggregate, is_scalar, is_steady) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        let is_steady: bool = is_steady;
-        let is_known_unsteady =
+        let (is_aggregate, is_scalar) = (row.get(1)?, row.get(2)?);
+        let is_deterministic: bool = row.get(3)?;
+        let is_known_nondeterministic =
             NONDETERMINISTIC.contains(&name.as_str()) || name.starts_with(NONDETERMINISTIC_PREFIX);
         let kind = match (is_aggregate, is_scalar) {
             (true, _) => FunctionKind::Aggregate,
-            _ if is_known_unsteady => FunctionKind::NonDeterministic,
+            _ if is_known_nondeterministic => FunctionKind::NonDeterministic,
             (_, false) => FunctionKind::Other,
-            _ if is_steady => FunctionKind::Scalar,
+            _ if is_deterministic => FunctionKind::Scalar,
             _ => FunctionKind::NonDeterministic,
         };
         Ok((name, kind))
@@ -186,8 +186,12 @@ mod tests {
     use super::{super::READING_COLUMNS, *};
 
     fn check(text: &str, expect: ExpectedType, found: Result<&str, &str>) {
-        let column =
-            |name: &str| READING_COLUMNS.iter().find(|(own, _)| *own == name).map(|(_, of)| *of);
+        let column = |name: &str| {
+            READING_COLUMNS
+                .iter()
+                .find(|(column, _)| *column == name)
+                .map(|(_, sql_type)| *sql_type)
+        };
         let known = READING_COLUMNS.map(|(name, _)| name);
         let checked = ExpressionChecker::default().check_expression(text, &column, &known, expect);
         let checked = checked.map(|names| names.join(" "));
@@ -224,23 +228,23 @@ mod tests {
     #[test]
     fn others_are_refused_with_a_reason() {
         let number = |text, why| check(text, ExpectedType::Number, Err(why));
-        number("valeu * 2", "`valeu` is no column here | did you mean `value`?");
+        number("valeu * 2", "`valeu` is not a column here | did you mean `value`?");
         number("lnn(value)", "there is no function `lnn` | did you mean `ln`?");
-        number("sum(value)", "`sum` is an aggregate");
+        number("sum(value)", "`sum` aggregates several rows");
         number("row_number() over ()", "`over` has no meaning here");
         number("(select 1)", "`select` has no meaning here");
-        number("random()", "`random` does not give the same each time");
-        number("epoch(now())", "`now` does not give the same each time");
-        number("epoch(age(event))", "`age` does not give the same each time");
-        number("current_date", "`current_date` is no column here");
+        number("random()", "`random` is not deterministic");
+        number("epoch(now())", "`now` is not deterministic");
+        number("epoch(age(event))", "`age` is not deterministic");
+        number("current_date", "`current_date` is not a column here");
         number("fmod(value, 2)", "`fmod` is a macro");
         number("value +", "DuckDB: ");
         number("value 2", "DuckDB: ");
         number("value + metric", "DuckDB: ");
-        number("metric", "this gives VARCHAR, expected a number");
-        number("event", "this gives TIMESTAMP, expected a number");
-        number("error('x')", "`error` does not give the same each time");
-        number("value AS x", "`x` is no column here");
-        check("value", ExpectedType::Boolean, Err("this gives DOUBLE, expected BOOLEAN"));
+        number("metric", "the expression gives VARCHAR, expected a number");
+        number("event", "the expression gives TIMESTAMP, expected a number");
+        number("error('x')", "`error` is not deterministic");
+        number("value AS x", "`x` is not a column here");
+        check("value", ExpectedType::Boolean, Err("the expression gives DOUBLE, expected BOOLEAN"));
     }
 }

@@ -9,60 +9,63 @@ use std::sync::Arc;
 
 use crate::{StoreError, store::quote_identifier};
 
-/// What DuckDB may take, MB: one batch, and what is made of it.
+/// Memory limit of DuckDB, MB: for one batch and its results.
 const MEMORY_MB_MAX: u32 = 128;
 
-/// A DuckDB in memory that reaches nothing else, with one table `batch`.
+/// An in-memory DuckDB without access to anything else, with one table `batch`.
 #[derive(Debug)]
 pub(super) struct ExpressionDatabase {
     pub(super) connection: Connection,
 }
 
-/// Expressions over the rows of a batch, and what became of them.
+/// Expressions over the rows of a batch, with their failure counts.
 #[derive(Debug)]
 pub(super) struct ExpressionProgram {
     sql: String,
-    /// Of each expression, how often it failed.
+    /// Number of failures of each expression.
     pub(super) failures: Vec<u64>,
     /// Batches on which DuckDB itself failed.
     failed_batches: u64,
 }
 
 impl ExpressionDatabase {
+    /// Opens the database.
+    ///
     /// # Errors
-    /// Where DuckDB cannot be opened.
+    /// Fails if DuckDB cannot be opened.
     pub(super) fn new() -> Result<Self, duckdb::Error> {
         let config = Config::default()
             .max_memory(&format!("{MEMORY_MB_MAX}MB"))?
-            // One thread keeps the order of rows.
+            // A single thread preserves the order of rows.
             .threads(1)?;
         let connection = Connection::open_in_memory_with_flags(config)?;
         connection.execute_batch(
-            // The optimiser takes what occurs twice out of TRY, and fails there.
+            // The optimiser moves common subexpressions out of TRY, where their errors would fail
+            // the query.
             "PRAGMA disable_optimizer; SET temp_directory = '';
              SET enable_external_access = false; SET lock_configuration = true",
         )?;
         Ok(Self { connection })
     }
 
-    /// Makes the table of the batches, in the place of the one that there is.
+    /// Creates the table of the batches, and replaces an existing one.
     ///
     /// # Errors
-    /// What DuckDB says.
+    /// Returns DuckDB's error.
     pub(super) fn create_table<'a>(
         &self,
         columns: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<(), duckdb::Error> {
-        let columns: Vec<String> = columns
+        let column_list: Vec<String> = columns
             .into_iter()
-            .map(|(name, of)| format!("{} {of}", quote_identifier(name)))
+            .map(|(name, sql_type)| format!("{} {sql_type}", quote_identifier(name)))
             .collect();
         self.connection
-            .execute_batch(&format!("CREATE OR REPLACE TABLE batch ({})", columns.join(", ")))
+            .execute_batch(&format!("CREATE OR REPLACE TABLE batch ({})", column_list.join(", ")))
     }
 
-    /// The values of a program's expressions over a batch with the table's columns, NaN
-    /// where there is none.
+    /// Evaluates a program's expressions over a batch with the table's columns; NaN where a value
+    /// is null.
     pub(super) fn evaluate_program(
         &mut self,
         program: &mut ExpressionProgram,
@@ -74,9 +77,9 @@ impl ExpressionDatabase {
             Err(error) => {
                 program.failures.iter_mut().for_each(|failures| *failures += rows as u64);
                 program.failed_batches += 1;
-                // Not once a batch.
+                // Log less and less often, not for every batch.
                 if program.failed_batches.is_power_of_two() {
-                    tracing::warn!(batches = program.failed_batches, %error, "SQL of definitions failed; its values are null");
+                    tracing::warn!(batches = program.failed_batches, %error, "SQL of the definitions failed; its values are null");
                 }
                 vec![vec![f64::NAN; rows]; program.failures.len()]
             }
@@ -91,9 +94,9 @@ impl ExpressionDatabase {
         let field =
             |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), true);
         let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
-        let columns = columns.into_iter().map(|(_, column)| column).collect();
-        let batch = RecordBatch::try_new(Arc::new(schema), columns)?;
-        // Rolled back at the end: nothing stays in the table.
+        let arrays = columns.into_iter().map(|(_, column)| column).collect();
+        let batch = RecordBatch::try_new(Arc::new(schema), arrays)?;
+        // Rolled back at the end, so that nothing stays in the table.
         let transaction = self.connection.transaction()?;
         let mut appender = transaction.appender("batch")?;
         appender.append_record_batch(batch)?;
@@ -105,14 +108,16 @@ impl ExpressionDatabase {
 }
 
 impl ExpressionProgram {
-    /// Named expressions, in steps: those of a step may name those of the steps before.
+    /// Builds a program of named expressions, in steps. Expressions may refer to those of earlier
+    /// steps.
     pub(super) fn new(steps: &[Vec<(&str, &str)>]) -> Self {
         let mut from = "batch".to_owned();
         let mut answers = Vec::new();
         for expressions in steps {
             let (mut tries, mut values) = (String::new(), String::new());
             for (name, text) in expressions {
-                // An error makes the struct null; an expression that is null makes its field so.
+                // An error makes the whole struct null; a null expression only makes its field
+                // null.
                 let attempt = quote_identifier(&format!("try {name}"));
                 let tried = format!(", TRY({{'v': CAST(({text}\n) AS DOUBLE)}}) AS {attempt}");
                 tries.push_str(&tried);

@@ -43,10 +43,10 @@ pub struct SqlJoinEvaluator {
 }
 
 impl SqlJoinEvaluator {
-    /// None where no join is by SQL.
+    /// Creates the evaluator; `None` if the definitions have no SQL joins.
     ///
     /// # Errors
-    /// Where DuckDB cannot be opened.
+    /// Fails if DuckDB cannot be opened.
     pub fn new(definitions: &FeatureDefinitions) -> Result<Option<Self>, StoreError> {
         let steps = group_into_steps(definitions);
         if steps.is_empty() {
@@ -55,9 +55,10 @@ impl SqlJoinEvaluator {
         let outputs: Vec<SmolStr> =
             steps.iter().flatten().map(|(name, _)| (*name).into()).collect();
         let named = outputs.iter().flat_map(|name| definitions.joins[name].inputs());
-        let inputs: BTreeSet<&SmolStr> = named.filter(|input| !outputs.contains(input)).collect();
-        let inputs: Vec<SmolStr> = inputs.into_iter().cloned().collect();
-        // A table has at least one column.
+        let input_names: BTreeSet<&SmolStr> =
+            named.filter(|input| !outputs.contains(input)).collect();
+        let inputs: Vec<SmolStr> = input_names.into_iter().cloned().collect();
+        // A table must have at least one column, so a dummy column is added.
         let columns = inputs.iter().map(SmolStr::as_str).chain([" "]);
         let sandbox = ExpressionDatabase::new()?;
         sandbox.create_table(columns.map(|column| (column, "DOUBLE")))?;
@@ -86,14 +87,14 @@ impl JoinExpressions for SqlJoinEvaluator {
         let none = vec![f64::NAN; rows];
         let names = self.inputs.iter().map(SmolStr::as_str).chain([" "]);
         let columns = names.zip(inputs.iter().chain([&none])).map(|(name, values)| {
-            let values = values.iter().map(|value| Some(*value).filter(|value| !value.is_nan()));
-            (name, Arc::new(values.collect::<Float64Array>()) as ArrayRef)
+            let nullable = values.iter().map(|value| Some(*value).filter(|value| !value.is_nan()));
+            (name, Arc::new(nullable.collect::<Float64Array>()) as ArrayRef)
         });
         self.sandbox.evaluate_program(&mut self.program, columns.collect())
     }
 }
 
-/// Joins by SQL in steps: those of a step are made of those of the steps before.
+/// Groups SQL joins into steps: joins of a step depend on earlier steps only.
 fn group_into_steps(definitions: &FeatureDefinitions) -> Vec<Vec<(&str, &str)>> {
     let mut levels: BTreeMap<&SmolStr, usize> = BTreeMap::new();
     let mut steps: Vec<Vec<(&str, &str)>> = Vec::new();

@@ -16,7 +16,7 @@ use telemetry::SmolStr;
 use super::expression_database::{ExpressionDatabase, ExpressionProgram};
 use crate::StoreError;
 
-/// The `where` and `value` of metrics and derived metrics.
+/// Evaluates the `where` and `value` expressions of metrics and derived metrics.
 ///
 /// ```
 /// use feature_engine::sql::{ReadingExpressions, SqlReading};
@@ -47,15 +47,15 @@ pub struct SqlReadingEvaluator {
     metrics: BTreeMap<SmolStr, MetricExpressions>,
 }
 
-/// The expressions over the readings of one metric.
+/// Expressions over the readings of one metric.
 #[derive(Debug)]
 struct MetricExpressions {
     program: ExpressionProgram,
-    /// Places of the expressions in the file.
+    /// Paths of the expressions in the file.
     places: Vec<String>,
-    /// Which columns of [`READING_COLUMNS`] they name.
+    /// Which of [`READING_COLUMNS`] the expressions name.
     named: [bool; READING_COLUMNS.len()],
-    /// Numbers of expressions.
+    /// Indices of expressions in the program.
     filter: Option<usize>,
     derived: Vec<(SmolStr, DerivedExpressions)>,
 }
@@ -67,14 +67,14 @@ struct DerivedExpressions {
 }
 
 impl SqlReadingEvaluator {
-    /// None where no definition over readings has SQL.
+    /// Creates the evaluator; `None` if no definition over readings has SQL.
     ///
     /// # Errors
-    /// Where DuckDB cannot be opened.
+    /// Fails if DuckDB cannot be opened.
     pub fn new(definitions: &FeatureDefinitions) -> Result<Option<Self>, StoreError> {
-        let own = definitions.metrics.keys();
+        let measured = definitions.metrics.keys();
         let from = definitions.derived.values().map(|derived| &derived.from);
-        let metrics: BTreeMap<SmolStr, MetricExpressions> = own
+        let metrics: BTreeMap<SmolStr, MetricExpressions> = measured
             .chain(from)
             .filter_map(|metric| {
                 Some((metric.clone(), MetricExpressions::new(definitions, metric)?))
@@ -126,7 +126,8 @@ impl ReadingExpressions for SqlReadingEvaluator {
                 let mut all = vec![f64::NAN; readings.len()];
                 for (row, place) in places.iter().enumerate() {
                     if filter.is_none_or(|filter| values[filter][row] == 1.0) {
-                        all[*place] = value.map_or(readings[*place].value, |own| values[own][row]);
+                        all[*place] = value
+                            .map_or(readings[*place].value, |expression| values[expression][row]);
                     }
                 }
                 mapped.derived.insert(derived.clone(), all);
@@ -140,17 +141,17 @@ impl MetricExpressions {
     fn new(definitions: &FeatureDefinitions, metric: &SmolStr) -> Option<Self> {
         let (mut texts, mut places) = (Vec::new(), Vec::new());
         let mut number = |text: &Option<String>, place: String| {
-            let text = text.clone()?;
-            texts.push(text);
+            texts.push(text.clone()?);
             places.push(place);
             Some(texts.len() - 1)
         };
-        let own = definitions.metrics.get(metric);
-        let filter = own.and_then(|own| number(&own.filter, format!("metrics.{metric}.where")));
+        let definition = definitions.metrics.get(metric);
+        let filter = definition
+            .and_then(|definition| number(&definition.filter, format!("metrics.{metric}.where")));
         let mut derived = Vec::new();
-        for (name, own) in definitions.derived_from(metric) {
-            let filter = number(&own.filter, format!("derived.{name}.where"));
-            let value = number(&own.value, format!("derived.{name}.value"));
+        for (name, definition) in definitions.derived_from(metric) {
+            let filter = number(&definition.filter, format!("derived.{name}.where"));
+            let value = number(&definition.value, format!("derived.{name}.value"));
             if filter.is_some() || value.is_some() {
                 derived.push((name.clone(), DerivedExpressions { filter, value }));
             }
@@ -169,15 +170,15 @@ impl MetricExpressions {
         Some(Self { program, places, named, filter, derived })
     }
 
-    /// The batch's table; null where no expression looks.
+    /// Builds the columns of the batch's table. Columns that no expression names are null.
     fn build_columns(
         &self,
         readings: &[SqlReading<'_>],
         places: &[usize],
     ) -> Vec<(&'static str, ArrayRef)> {
         let all = places.iter().map(|place| &readings[*place]);
-        let text = |of: for<'b> fn(&SqlReading<'b>) -> &'b str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(all.clone().map(of)))
+        let text = |field: for<'b> fn(&SqlReading<'b>) -> &'b str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(all.clone().map(field)))
         };
         let columns = READING_COLUMNS.iter().zip(self.named).map(|((name, _), is_named)| {
             let column: ArrayRef = match *name {
@@ -186,12 +187,12 @@ impl MetricExpressions {
                     Arc::new(TimestampMicrosecondArray::from_iter_values(micros))
                 }
                 "event" => {
-                    let of = DataType::Timestamp(TimeUnit::Microsecond, None);
-                    new_null_array(&of, places.len())
+                    let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
+                    new_null_array(&timestamp, places.len())
                 }
-                "value" => {
-                    Arc::new(Float64Array::from_iter_values(all.clone().map(|own| own.value)))
-                }
+                "value" => Arc::new(Float64Array::from_iter_values(
+                    all.clone().map(|reading| reading.value),
+                )),
                 _ if !is_named => new_null_array(&DataType::Utf8, places.len()),
                 "metric" => text(|reading| reading.metric),
                 "site" => text(|reading| reading.site),

@@ -3,12 +3,12 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use telemetry::SmolStr;
 
-/// What is computed of the readings of a window (t − w, t]. All but the counting
-/// ones are null where the window is empty.
+/// A function over the readings of a window (t − w, t]. All but `count` and `coverage` are null
+/// if the window is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Aggregate {
-    /// Number of readings; 0 where there are none.
+    /// Number of readings; 0 in an empty window.
     Count,
     /// Arithmetic mean of the readings.
     Mean,
@@ -22,13 +22,13 @@ pub enum Aggregate {
     First,
     /// Newest value.
     Last,
-    /// Newest less oldest value; needs two readings.
+    /// Newest value less oldest value; needs two readings.
     Delta,
-    /// Slope of the least-squares line, units an hour; needs two times.
+    /// Slope of the least-squares line, units per hour; needs readings at two times.
     Slope,
-    /// Mean over time: each value holds until the next one, at most the gap cap.
+    /// Mean over time: each value holds until the next one, at most for `engine.hold_max_s`.
     TimeMean,
-    /// Integral over time, unit·hours, with the same cap.
+    /// Integral over time, unit·hours, with the same limit.
     Integral,
     /// Quantile at 0.1, at the resolution of the metric.
     P10,
@@ -36,14 +36,14 @@ pub enum Aggregate {
     P50,
     /// Quantile at 0.9, at the resolution of the metric.
     P90,
-    /// Share of the expected minutes that have a reading, %; 0 where there is none.
+    /// Share of the expected minutes that have a reading, %; 0 in an empty window.
     Coverage,
-    /// Longest time without a reading within the window, its two ends included, s.
+    /// Longest time without a reading within the window, including its two ends, s.
     GapMax,
 }
 
 impl Aggregate {
-    /// Every aggregate, in the order of columns.
+    /// All aggregates, in the order of columns.
     pub const ALL: [Self; 16] = [
         Self::Count,
         Self::Mean,
@@ -63,7 +63,7 @@ impl Aggregate {
         Self::GapMax,
     ];
 
-    /// Its name in definitions and in the names of features.
+    /// Returns the name in definitions and in feature names.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,20 +86,20 @@ impl Aggregate {
         }
     }
 
-    /// What its values are in, for readings in a unit.
+    /// Returns the unit of the aggregate for readings in a unit.
     #[must_use]
-    pub fn unit(self, of_readings: Option<&str>) -> Option<SmolStr> {
+    pub fn unit(self, reading_unit: Option<&str>) -> Option<SmolStr> {
         match self {
             Self::Count => Some("1".into()),
             Self::Coverage => Some("%".into()),
             Self::GapMax => Some("s".into()),
-            Self::Slope => of_readings.map(|unit| format!("{unit}/h").into()),
-            Self::Integral => of_readings.map(|unit| format!("{unit}·h").into()),
-            _ => of_readings.map(SmolStr::from),
+            Self::Slope => reading_unit.map(|unit| format!("{unit}/h").into()),
+            Self::Integral => reading_unit.map(|unit| format!("{unit}·h").into()),
+            _ => reading_unit.map(SmolStr::from),
         }
     }
 
-    /// Where its formula is from, where it is not plain counting.
+    /// Returns the source of the formula, if it is more than plain counting.
     #[must_use]
     pub const fn source(self) -> Option<&'static str> {
         match self {
@@ -115,7 +115,7 @@ impl Aggregate {
         }
     }
 
-    /// The quantile that it is, if it is one.
+    /// Returns the level of a quantile; `None` for other aggregates.
     #[must_use]
     pub const fn quantile(self) -> Option<f64> {
         match self {
@@ -137,9 +137,9 @@ impl FromStr for Aggregate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|own| own.as_str() == text).ok_or_else(|| {
+        Self::ALL.into_iter().find(|aggregate| aggregate.as_str() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            format!("`{text}` is no aggregate; there are {names}")
+            format!("`{text}` is not an aggregate; known are {names}")
         })
     }
 }

@@ -1,27 +1,27 @@
 use std::fmt;
 
-/// More mistakes of one file than this are counted, not shown.
+/// Largest number of mistakes of one file that are shown; further ones are counted.
 const SHOWN_MAX: usize = 50;
-/// A hint lists no more names than this.
+/// Largest number of names that a hint lists.
 const LISTED_MAX: usize = 24;
 
-/// What is wrong at one place of a file of definitions.
+/// One mistake at one place of a definitions file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefinitionDiagnostic {
-    /// The file, as it was named.
+    /// The file, as the caller named it.
     pub file: String,
-    /// From 1 on; none where the file as a whole is meant.
+    /// Line, counted from 1; `None` if the mistake concerns the whole file.
     pub line: Option<usize>,
-    /// What was found and what was expected.
+    /// Found and expected contents.
     pub what: String,
-    /// How to mend it, where that is known.
+    /// How to fix it, if that is known.
     pub hint: Option<String>,
 }
 
-/// Everything that is wrong with a file of definitions.
+/// All mistakes of a definitions file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct DefinitionsError {
-    /// In the order of the file, at least one.
+    /// Mistakes in the order of the file, at least one.
     pub mistakes: Vec<DefinitionDiagnostic>,
 }
 
@@ -57,9 +57,10 @@ pub fn find_nearest_name<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let scored = known.into_iter().map(|own| (strsim::jaro_winkler(own, name), own));
+    let scored =
+        known.into_iter().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
-    best.filter(|(score, _)| *score > 0.8).map(|(_, own)| own)
+    best.filter(|(score, _)| *score > 0.8).map(|(_, candidate)| candidate)
 }
 
 /// `did you mean …?`, or which names there are, where these are few.

@@ -4,48 +4,47 @@ use telemetry::{MetricTable, SmolStr};
 
 use super::{FeatureDefinitions, FeatureLineage, trace_lineage};
 
-/// What becomes of a feature.
+/// Change of one feature between two definitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeatureChange {
-    /// It is new.
+    /// Only the new definitions have it.
     Added(FeatureLineage),
-    /// It is gone.
+    /// Only the old definitions have it.
     Removed(FeatureLineage),
-    /// It is made otherwise than before.
+    /// Its own definition differs.
     Changed {
-        /// As it was.
+        /// Lineage by the old definitions.
         from: FeatureLineage,
-        /// As it is now.
+        /// Lineage by the new definitions.
         to: FeatureLineage,
     },
-    /// It is made as before, of a feature that is not.
+    /// Its own definition is the same, but that of an input differs.
     ChangedBy {
-        /// As it was and is.
+        /// Lineage by both definitions.
         of: FeatureLineage,
-        /// The first such input.
+        /// The first input that differs.
         input: SmolStr,
     },
 }
 
-/// What two definitions differ in, for a site with every known metric.
+/// Differences between two definitions, for a site with every known metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DefinitionsDiff {
-    /// By name.
+    /// Changes by feature name.
     pub changes: BTreeMap<SmolStr, FeatureChange>,
-    /// How many features are as they were.
+    /// Number of features that are the same.
     pub same: usize,
 }
 
 impl DefinitionsDiff {
-    /// Whether rows of the past have values to be made anew; a feature that goes leaves
-    /// none to make.
+    /// Returns whether past rows need new values. Removed features need none.
     #[must_use]
     pub fn needs_backfill(&self) -> bool {
         self.changes.values().any(|change| !matches!(change, FeatureChange::Removed(_)))
     }
 }
 
-/// What changes from one to the other.
+/// Compares two definitions.
 #[must_use]
 pub fn diff_definitions(
     from: &FeatureDefinitions,
@@ -54,30 +53,32 @@ pub fn diff_definitions(
 ) -> DefinitionsDiff {
     let by_name = |definitions: &FeatureDefinitions| -> BTreeMap<SmolStr, FeatureLineage> {
         let all = trace_lineage(definitions, metrics, &[]);
-        all.into_iter().map(|own| (own.feature.clone(), own)).collect()
+        all.into_iter().map(|lineage| (lineage.feature.clone(), lineage)).collect()
     };
     let (before, after) = (by_name(from), by_name(to));
     let mut diff = DefinitionsDiff::default();
-    for (name, own) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-        diff.changes.insert(name.clone(), FeatureChange::Removed(own.clone()));
+    for (name, lineage) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+        diff.changes.insert(name.clone(), FeatureChange::Removed(lineage.clone()));
     }
-    // Joins last, each behind its inputs, so that what changes an input is known.
+    // Joins come last, each after its inputs, so that a changed input is known.
     let joins: BTreeSet<&SmolStr> = to.join_order.iter().collect();
     let first = after.keys().filter(|name| !joins.contains(name));
     for name in first.chain(&to.join_order) {
-        let Some(own) = after.get(name) else { continue };
+        let Some(lineage) = after.get(name) else { continue };
         let change = match before.get(name) {
-            None => Some(FeatureChange::Added(own.clone())),
-            Some(old) if old != own => {
-                Some(FeatureChange::Changed { from: old.clone(), to: own.clone() })
+            None => Some(FeatureChange::Added(lineage.clone())),
+            Some(old) if old != lineage => {
+                Some(FeatureChange::Changed { from: old.clone(), to: lineage.clone() })
             }
             Some(_) => {
-                let changed = own
+                let changed = lineage
                     .inputs
                     .iter()
                     .find(|input| joins.contains(name) && diff.changes.contains_key(*input));
-                changed
-                    .map(|input| FeatureChange::ChangedBy { of: own.clone(), input: input.clone() })
+                changed.map(|input| FeatureChange::ChangedBy {
+                    of: lineage.clone(),
+                    input: input.clone(),
+                })
             }
         };
         match change {

@@ -5,51 +5,51 @@ use telemetry::SmolStr;
 use super::{Aggregate, FeatureDefinitions, JoinDefinition};
 use crate::settings::WindowDuration;
 
-/// The metric whose drying there are features of.
+/// Metric that has drying features.
 const DRYING_METRIC: &str = "soil_moisture";
 
-/// A feature that definitions make, and what of.
+/// A feature of the definitions, and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefinedFeature {
-    /// Its name, which is that of its column.
+    /// Name of the feature and of its column.
     pub name: SmolStr,
-    /// What it is.
+    /// Origin of its values.
     pub origin: FeatureOrigin,
 }
 
-/// What a feature is.
+/// Origin of a feature's values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeatureOrigin {
     /// The newest value of a metric.
     Newest {
-        /// Which metric.
+        /// Name of the metric.
         metric: SmolStr,
     },
-    /// How old that value is.
+    /// Age of that value.
     Age {
-        /// Of which metric.
+        /// Name of the metric.
         metric: SmolStr,
     },
     /// An aggregate of the readings of a window.
     Window {
-        /// Of which metric, measured or derived.
+        /// Name of the metric, measured or derived.
         metric: SmolStr,
-        /// What is computed.
+        /// Aggregate that is computed.
         aggregate: Aggregate,
-        /// Of which window.
+        /// Window that it covers.
         window: WindowDuration,
     },
-    /// Of the clock: a name of [`agronomy::calendar::Calendar::NAMES`].
+    /// Calendar feature: a name of [`agronomy::calendar::CalendarFeatures::NAMES`].
     Calendar(SmolStr),
-    /// Of the driest soil: a name of [`agronomy::drying::Trend::NAMES`].
+    /// Drying feature of the driest soil: a name of [`agronomy::drying::DryingTrend::NAMES`].
     Drying(SmolStr),
-    /// Of other features: the name of a join.
+    /// Join of other features: its name.
     Join(SmolStr),
 }
 
 impl FeatureDefinitions {
-    /// The features of a zone that measures these metrics: of the clock, of each metric
-    /// and of those derived of it, of drying soil, and those joins that it has inputs for.
+    /// Returns the features of a zone that measures these metrics: calendar features, features of
+    /// each metric and its derived metrics, drying features, and the joins whose inputs exist.
     #[must_use]
     pub fn features_for_metrics<'a>(
         &self,
@@ -64,11 +64,11 @@ impl FeatureDefinitions {
         let mut dries = false;
         for metric in metrics {
             dries |= metric == DRYING_METRIC;
-            let own = SmolStr::from(metric);
-            add(format!("{metric}_last"), FeatureOrigin::Newest { metric: own.clone() });
-            add(format!("{metric}_age_s"), FeatureOrigin::Age { metric: own.clone() });
+            let measured = SmolStr::from(metric);
+            add(format!("{metric}_last"), FeatureOrigin::Newest { metric: measured.clone() });
+            add(format!("{metric}_age_s"), FeatureOrigin::Age { metric: measured.clone() });
             let derived = self.derived_from(metric).map(|(name, _)| name);
-            for metric in std::iter::once(&own).chain(derived) {
+            for metric in std::iter::once(&measured).chain(derived) {
                 for (window, aggregates) in self.windows_of(metric) {
                     for aggregate in aggregates {
                         let name = format!("{metric}_{aggregate}_{window}");
@@ -83,7 +83,8 @@ impl FeatureDefinitions {
         for name in self.drying.iter().filter(|_| dries) {
             add(format!("drying_{name}"), FeatureOrigin::Drying(name.clone()));
         }
-        let mut names: HashSet<SmolStr> = features.iter().map(|own| own.name.clone()).collect();
+        let mut names: HashSet<SmolStr> =
+            features.iter().map(|feature| feature.name.clone()).collect();
         for name in &self.join_order {
             let join = self.joins.get(name);
             if join.is_some_and(|join| join.has_required_inputs(|input| names.contains(input))) {
@@ -99,8 +100,8 @@ impl FeatureDefinitions {
 }
 
 impl DefinedFeature {
-    /// The metric that it is of, measured or derived; none of the clock, of drying soil and
-    /// of joins.
+    /// Returns the metric, measured or derived; `None` for calendar features, drying features and
+    /// joins.
     #[must_use]
     pub fn metric(&self) -> Option<&SmolStr> {
         match &self.origin {
@@ -113,7 +114,7 @@ impl DefinedFeature {
 }
 
 impl JoinDefinition {
-    /// The features that it is computed of.
+    /// Returns the features that it is computed from.
     #[must_use]
     pub fn inputs(&self) -> &[SmolStr] {
         match self {
@@ -121,8 +122,8 @@ impl JoinDefinition {
         }
     }
 
-    /// Whether it can have a value where there are these features: a formula needs all
-    /// of its inputs, SQL can do without some.
+    /// Returns whether it can have a value with these features: a formula needs all its inputs,
+    /// SQL can do without some.
     fn has_required_inputs(&self, has: impl Fn(&SmolStr) -> bool) -> bool {
         match self {
             Self::Formula { inputs, .. } => inputs.iter().all(has),
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn a_zone_has_the_features_of_its_metrics() {
         let dry = names(&["temperature"]);
-        let has = |names: &[SmolStr], name: &str| names.iter().any(|own| own == name);
+        let has = |names: &[SmolStr], name: &str| names.iter().any(|known| known == name);
         assert!(has(&dry, "temperature_last") && has(&dry, "temperature_mean_24h"));
         assert!(has(&dry, "heating_degrees_integral_24h") && has(&dry, "hour_sin"));
         assert!(!has(&dry, "vpd_kpa") && !has(&dry, "drying_slope_pct_h"));

@@ -4,41 +4,42 @@ use agronomy::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A formula of the program, for joins. What each computes and the range of its
-/// inputs is said at the function of `agronomy` that it calls; outside of that range,
-/// or with an input that is null, it is null.
+/// A built-in formula for joins. The function of `agronomy` that it calls documents the
+/// computation and the range of the inputs. The result is null outside that range or if an input
+/// is null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JoinFormula {
-    /// First less second input.
+    /// First input less second input.
     Difference,
-    /// kPa, of temperature, °C, and humidity, %RH.
+    /// Vapour-pressure deficit, kPa, from temperature, °C, and humidity, %RH.
     VapourPressureDeficit,
-    /// °C, of temperature, °C, and humidity, %RH.
+    /// Dew point, °C, from temperature, °C, and humidity, %RH.
     DewPoint,
-    /// g/m³, of temperature, °C, and humidity, %RH.
+    /// Absolute humidity, g/m³, from temperature, °C, and humidity, %RH.
     AbsoluteHumidity,
-    /// °C, of temperature, °C, and humidity, %RH.
+    /// Wet-bulb temperature, °C, from temperature, °C, and humidity, %RH.
     WetBulb,
-    /// °C, of temperature, °C, and humidity, %RH.
+    /// Heat index, °C, from temperature, °C, and humidity, %RH.
     HeatIndex,
-    /// mol/m², of the integral of sunlight, lux·h.
+    /// Daily light integral, mol/m², from the integral of sunlight, lux·h.
     LightIntegral,
-    /// mm of a day, of its highest and its lowest temperature, °C; needs the site's place.
+    /// Reference evapotranspiration of a day, mm, from its highest and lowest temperature, °C;
+    /// needs the site's location.
     ReferenceEvapotranspiration,
 }
 
-/// When and where a formula is asked.
+/// Time and location for which a formula is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct FormulaContext {
-    /// 1–366 on the site's calendar; none beyond the calendar's years.
+    /// Day of the year on the site's calendar, 1 to 366; `None` beyond the calendar's years.
     pub day_of_year: Option<u16>,
-    /// Where the site is, if that is known.
+    /// Location of the site, if it is configured.
     pub place: Option<GeoLocation>,
 }
 
 impl JoinFormula {
-    /// Every formula.
+    /// All formulas.
     pub const ALL: [Self; 8] = [
         Self::Difference,
         Self::VapourPressureDeficit,
@@ -50,7 +51,7 @@ impl JoinFormula {
         Self::ReferenceEvapotranspiration,
     ];
 
-    /// Its name in definitions.
+    /// Returns the name in definitions.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +66,7 @@ impl JoinFormula {
         }
     }
 
-    /// How many inputs it takes.
+    /// Returns the number of inputs.
     #[must_use]
     pub const fn input_count(self) -> usize {
         match self {
@@ -74,7 +75,7 @@ impl JoinFormula {
         }
     }
 
-    /// What its inputs are.
+    /// Describes the inputs.
     #[must_use]
     pub const fn input_description(self) -> &'static str {
         match self {
@@ -85,7 +86,7 @@ impl JoinFormula {
         }
     }
 
-    /// What its values are in; none where that is the unit of the first input.
+    /// Returns the unit of the result; `None` if it is the unit of the first input.
     #[must_use]
     pub const fn unit(self) -> Option<&'static str> {
         match self {
@@ -98,7 +99,7 @@ impl JoinFormula {
         }
     }
 
-    /// Where it is from.
+    /// Returns the source of the formula.
     #[must_use]
     pub const fn source(self) -> &'static str {
         match self {
@@ -117,13 +118,13 @@ impl JoinFormula {
         }
     }
 
-    /// Its value, NaN where there is none.
+    /// Computes the value; NaN if it does not exist.
     ///
     /// ```
-    /// use microclimate_feature_store::definitions::{JoinFormula, FormulaContext};
+    /// use microclimate_feature_store::definitions::{FormulaContext, JoinFormula};
     ///
     /// let anywhere = FormulaContext { day_of_year: None, place: None };
-    /// let kpa = JoinFormula::VapourPressureDeficit.value(&[20.0, 50.0], anywhere);
+    /// let kpa = JoinFormula::VapourPressureDeficit.compute_value(&[20.0, 50.0], anywhere);
     /// assert!((kpa - 1.169).abs() < 1e-3); // FAO 56, table 2.3: e°(20 °C) = 2.338 kPa
     /// ```
     #[must_use]

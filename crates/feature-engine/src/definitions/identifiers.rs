@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, iter::Peekable, str::CharIndices};
 
 use crate::sql::ExpressionError;
 
-/// What an expression names.
+/// Identifiers in an expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SqlIdentifiers {
     /// In small letters, as DuckDB takes them.
@@ -11,14 +11,14 @@ pub struct SqlIdentifiers {
     pub functions: BTreeSet<String>,
 }
 
-/// Words of SQL that are neither names nor functions. What is not here, as
-/// `current_date`, is not known.
+/// SQL keywords that are neither columns nor functions. A word that is not listed, such as
+/// `current_date`, is treated as a column.
 const KEYWORDS: [&str; 25] = [
     "and", "as", "between", "case", "cast", "coalesce", "else", "end", "escape", "false", "if",
     "ifnull", "ilike", "in", "interval", "is", "like", "not", "null", "nullif", "or", "then",
     "true", "try_cast", "when",
 ];
-/// Words of what sees more than one row.
+/// Keywords of expressions over more than one row.
 const QUERY_KEYWORDS: [&str; 12] = [
     "distinct", "except", "exists", "filter", "from", "group", "order", "over", "select", "union",
     "where", "with",
@@ -143,7 +143,7 @@ impl IdentifierScanner<'_> {
         }
     }
 
-    /// What is between quotes; two of them are one.
+    /// Scans the text between quotes; a doubled quote stands for one.
     fn scan_quoted(&mut self, quote: char) -> Result<String, ExpressionError> {
         let mut content = String::new();
         while let Some((_, c)) = self.chars.next() {
@@ -165,7 +165,7 @@ impl IdentifierScanner<'_> {
         true
     }
 
-    /// Whether the word that starts here is a value.
+    /// Scans a word; returns whether it is a value.
     fn scan_word(&mut self, start: usize) -> Result<bool, ExpressionError> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         while self.chars.next_if(|(_, c)| is_part(*c)).is_some() {}
@@ -194,7 +194,7 @@ impl IdentifierScanner<'_> {
 fn comment_error(mark: &str) -> ExpressionError {
     ExpressionError::new(
         format!("`{mark}` starts a comment"),
-        "write comments of the file, after `#`",
+        "write comments in the file, after `#`",
     )
 }
 

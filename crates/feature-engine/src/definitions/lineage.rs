@@ -7,38 +7,39 @@ use super::{
     JoinDefinition,
 };
 
-/// What a feature is made of, and how.
+/// Lineage of a feature: its inputs, and how it is computed from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FeatureLineage {
-    /// Its name.
+    /// Name of the feature.
     #[schema(value_type = String, example = "temperature_slope_1h")]
     pub feature: SmolStr,
-    /// The metric that it is of, measured or derived.
+    /// Metric of the feature, measured or derived.
     #[schema(value_type = Option<String>, example = "temperature")]
     pub metric: Option<SmolStr>,
-    /// The width of its window, as in `24h`.
+    /// Width of the window, as in `24h`.
     #[schema(value_type = Option<String>, example = "1h")]
     pub window: Option<SmolStr>,
-    /// What is computed of the window.
+    /// Aggregate over the window.
     #[schema(value_type = Option<String>, example = "slope")]
     pub aggregate: Option<Aggregate>,
-    /// How it is computed of its inputs.
+    /// Formula over the inputs.
     pub formula: String,
-    /// Which readings count; none where all do.
+    /// Condition for readings that count; null if all count.
     pub filter: Option<String>,
-    /// Where the formula is from.
+    /// Source of the formula.
     #[schema(value_type = Option<String>)]
     pub source: Option<SmolStr>,
-    /// What its values are in; none where that is not known.
+    /// Unit of the values; null if it is not known.
     #[schema(value_type = Option<String>, example = "°C/h")]
     pub unit: Option<SmolStr>,
-    /// The metric, or the features, that it is computed of.
+    /// Metric or features from which it is computed.
     #[schema(value_type = Vec<String>)]
     pub inputs: Vec<SmolStr>,
 }
 
-/// The lineage of features by their names, in their order; of all that a zone with every
-/// known metric has where there are none. Names that there are not are left out.
+/// Returns the lineage of the named features, in the order of the names; unknown names are
+/// skipped. Without names, returns the lineage of all features of a zone that has every known
+/// metric.
 #[must_use]
 pub fn trace_lineage(
     definitions: &FeatureDefinitions,
@@ -46,12 +47,13 @@ pub fn trace_lineage(
     names: &[&str],
 ) -> Vec<FeatureLineage> {
     let features = definitions.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str()));
-    let of = |feature: &DefinedFeature| FeatureLineage::from_feature(definitions, metrics, feature);
+    let to_lineage =
+        |feature: &DefinedFeature| FeatureLineage::from_feature(definitions, metrics, feature);
     if names.is_empty() {
-        return features.iter().map(of).collect();
+        return features.iter().map(to_lineage).collect();
     }
     let find = |name: &&str| features.iter().find(|feature| feature.name == *name);
-    names.iter().filter_map(find).map(of).collect()
+    names.iter().filter_map(find).map(to_lineage).collect()
 }
 
 impl FeatureLineage {
@@ -107,7 +109,8 @@ impl FeatureLineage {
         lineage
     }
 
-    /// What all features of a metric have in common. Returns what a reading counts as.
+    /// Fills in what all features of a metric have in common. Returns the text for the value of a
+    /// reading.
     fn fill_from_metric(
         &mut self,
         definitions: &FeatureDefinitions,
@@ -116,10 +119,13 @@ impl FeatureLineage {
     ) -> String {
         let derived = definitions.derived.get(metric);
         let measured = derived.map_or(metric, |derived| &derived.from);
-        let own = definitions.metrics.get(measured).and_then(|own| own.filter.as_ref());
-        let filters =
-            own.into_iter().cloned().chain(derived.into_iter().flat_map(describe_filters));
-        let filters: Vec<String> = filters.collect();
+        let metric_filter =
+            definitions.metrics.get(measured).and_then(|metric| metric.filter.as_ref());
+        let filters: Vec<String> = metric_filter
+            .into_iter()
+            .cloned()
+            .chain(derived.into_iter().flat_map(describe_filters))
+            .collect();
         self.filter = (!filters.is_empty()).then(|| filters.join("; "));
         let unit = metrics.get(measured).map(|metric| metric.unit.clone());
         self.unit = derived.and_then(|derived| derived.unit.clone()).or(unit);
@@ -138,11 +144,11 @@ impl FeatureLineage {
             JoinDefinition::Formula { formula, inputs } => {
                 self.formula = format!("{}({})", formula.as_str(), inputs.join(", "));
                 self.source = Some(formula.source().into());
-                let of_input = || {
+                let first_input_unit = || {
                     let input = inputs.first()?;
                     trace_lineage(definitions, metrics, &[input]).pop()?.unit
                 };
-                self.unit = formula.unit().map(SmolStr::new_static).or_else(of_input);
+                self.unit = formula.unit().map(SmolStr::new_static).or_else(first_input_unit);
             }
             JoinDefinition::Sql { value, unit, .. } => {
                 self.formula.clone_from(value);
@@ -158,7 +164,7 @@ const CALENDAR_SOURCE: &str =
 const DRYING_SOURCE: &str = "agronomy::drying: least squares since the last watering, FAO 56 terms";
 
 impl DerivedMetric {
-    /// What it makes of a reading.
+    /// Describes how a reading is derived.
     #[must_use]
     pub fn formula_text(&self) -> String {
         match (&self.value, self.below, self.above) {
@@ -178,7 +184,7 @@ fn describe_filters(derived: &DerivedMetric) -> impl Iterator<Item = String> {
     when.into_iter().chain(derived.filter.clone())
 }
 
-/// By the name, as in `since_watering_h`.
+/// Derives the unit from the name, as in `since_watering_h`.
 fn unit_from_name(name: &str) -> SmolStr {
     const ENDS: [(&str, &str); 5] =
         [("_pct_min", "%/min"), ("_pct_h", "%/h"), ("_pct", "%"), ("_min", "min"), ("_h", "h")];
@@ -271,8 +277,9 @@ mod tests {
 
     #[test]
     fn every_built_in_feature_has_a_formula_and_a_unit() {
-        for own in trace_lineage(&FeatureDefinitions::built_in(), &MetricTable::default(), &[]) {
-            assert!(!own.formula.is_empty() && own.unit.is_some(), "{own:?}");
+        for lineage in trace_lineage(&FeatureDefinitions::built_in(), &MetricTable::default(), &[])
+        {
+            assert!(!lineage.formula.is_empty() && lineage.unit.is_some(), "{lineage:?}");
         }
     }
 }

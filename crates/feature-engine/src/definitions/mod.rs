@@ -1,4 +1,4 @@
-//! What is computed of every zone's readings: `features.toml`.
+//! Feature definitions: the contents of `features.toml`.
 //!
 //! # Layout
 //! - `features.toml`: the built-in definitions
@@ -38,89 +38,89 @@ use crate::settings::WindowDuration;
 /// The built-in definitions, as a file.
 pub const BUILT_IN: &str = include_str!("features.toml");
 
-/// Of the form of the file.
+/// Version of the file format.
 const FORMAT_VERSION: u32 = 1;
-/// Changes when the program computes something else by the same name.
+/// Version of the computation. Changes when the program computes something else by the same name.
 const ENGINE_VERSION: u32 = 2;
 
-/// A window's width, with what is computed of it.
+/// Aggregates by window width.
 pub type WindowAggregates = BTreeMap<WindowDuration, Vec<Aggregate>>;
 
 /// What is computed of every zone's readings, checked: made by [`FeatureDefinitions::parse`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FeatureDefinitions {
-    /// Of the form of the file.
+    /// Version of the file format.
     pub version: u32,
-    /// What features are about.
+    /// Entity that features are about.
     pub entity: FeatureEntity,
     /// Windows of every metric.
     pub windows: WindowAggregates,
-    /// What is different for single metrics.
+    /// Exceptions for single metrics.
     pub metrics: BTreeMap<SmolStr, MetricDefinition>,
-    /// Readings made of readings.
+    /// Derived metrics by name.
     pub derived: BTreeMap<SmolStr, DerivedMetric>,
-    /// Which features of the clock there are: names of [`agronomy::calendar::Calendar::NAMES`].
+    /// Calendar features: names of [`agronomy::calendar::CalendarFeatures::NAMES`].
     pub calendar: Vec<SmolStr>,
-    /// Which features of the zone's driest soil there are, as `drying_<name>`: names of
-    /// [`agronomy::drying::Trend::NAMES`].
+    /// Features of the zone's driest soil, as `drying_<name>`: names of
+    /// [`agronomy::drying::DryingTrend::NAMES`].
     pub drying: Vec<SmolStr>,
-    /// Features made of features.
+    /// Joins by name.
     pub joins: BTreeMap<SmolStr, JoinDefinition>,
-    /// Their names, each behind those of the joins that it is made of.
+    /// Names of the joins, each after the joins that it depends on.
     #[serde(skip)]
     pub join_order: Vec<SmolStr>,
 }
 
-/// What features are about.
+/// Entity that features are about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureEntity {
-    /// A zone of a site: one row for each and for each time.
+    /// A zone of a site: one row for each zone and time.
     #[default]
     Zone,
 }
 
-/// What is different for one metric.
+/// Exceptions for one metric.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MetricDefinition {
     /// Whether it has the windows of every metric.
     pub inherit: bool,
-    /// Windows that are different; without aggregates: that are not there.
+    /// Windows that differ; an empty list removes the window.
     pub windows: WindowAggregates,
-    /// SQL over a reading; where it is not true, the reading enters no feature.
+    /// SQL over a reading; a reading for which it is not true enters no feature.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
 }
 
-/// A metric made, reading by reading, of another. At most one of `value`, `below`,
-/// `above` says how; without any it is the value itself.
+/// A metric that is computed from each reading of another one. At most one of `value`, `below`
+/// and `above` states how; without any, the value stays the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DerivedMetric {
-    /// The metric that it is made of.
+    /// Metric from which it is derived.
     pub from: SmolStr,
-    /// Only by day, or only by night; needs the site's place.
+    /// Only readings by day, or only by night; needs the site's location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<DaylightFilter>,
-    /// SQL over a reading; only readings for which it is true.
+    /// SQL over a reading; only readings for which it is true count.
     #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
-    /// SQL over a reading.
+    /// SQL over a reading: the derived value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// max(0, below − value).
+    /// Derived value max(0, below − value).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
-    /// max(0, value − above).
+    /// Derived value max(0, value − above).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
-    /// Where it is another than that of the metric it is made of.
+    /// Unit, if it differs from that of the original metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<SmolStr>,
-    /// The windows that it has; it inherits none.
+    /// Windows; none are inherited.
     pub windows: WindowAggregates,
 }
 
-/// Sun up, or sun down.
+/// Part of the day, by the sun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DaylightFilter {
@@ -130,54 +130,56 @@ pub enum DaylightFilter {
     Night,
 }
 
-/// A feature made of others of the same row: by a formula of the program, or by SQL.
+/// A feature computed from others of the same row, by a built-in formula or by SQL.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum JoinDefinition {
-    /// By a formula of the program.
+    /// Computed by a built-in formula.
     Formula {
-        /// Which one.
+        /// The formula.
         formula: JoinFormula,
-        /// The features that it is computed of, in the formula's order; joins by formula too.
+        /// Features it is computed from, in the formula's order; joins by formula are allowed.
         inputs: Vec<SmolStr>,
     },
-    /// By SQL over the names of features, joins too.
+    /// Computed by SQL over the names of features, including joins.
     Sql {
         /// The expression.
         value: String,
-        /// What its values are in.
+        /// Unit of the values.
         #[serde(skip_serializing_if = "Option::is_none")]
         unit: Option<SmolStr>,
-        /// The features that it names, in the order of names.
+        /// Features that it names, sorted by name.
         inputs: Vec<SmolStr>,
     },
 }
 
 impl FeatureDefinitions {
-    /// The windows of a metric, derived ones too, narrowest first. A direction has those only
-    /// that the file gives to it alone: an angle has no arithmetic mean.
+    /// Returns the windows of a metric, measured or derived, narrowest first. A direction has
+    /// only the windows that the file gives to it explicitly: an angle has no arithmetic mean.
     #[must_use]
     pub fn windows_of(&self, metric: &str) -> Vec<(WindowDuration, Vec<Aggregate>)> {
         if let Some(derived) = self.derived.get(metric) {
             return derived.windows.clone().into_iter().collect();
         }
-        let own = self.metrics.get(metric);
-        let mut windows = match own {
-            Some(own) if !own.inherit => WindowAggregates::new(),
+        let metric_definition = self.metrics.get(metric);
+        let mut windows = match metric_definition {
+            Some(definition) if !definition.inherit => WindowAggregates::new(),
             _ if is_circular(metric) => WindowAggregates::new(),
             _ => self.windows.clone(),
         };
-        windows.extend(own.map(|own| own.windows.clone()).unwrap_or_default());
+        windows.extend(
+            metric_definition.map(|definition| definition.windows.clone()).unwrap_or_default(),
+        );
         windows.retain(|_, aggregates| !aggregates.is_empty());
         windows.into_iter().collect()
     }
 
-    /// The metrics that are made of this one, by name.
+    /// Iterates over the metrics that are derived from this one, by name.
     pub fn derived_from(&self, metric: &str) -> impl Iterator<Item = (&SmolStr, &DerivedMetric)> {
         self.derived.iter().filter(move |(_, derived)| derived.from == metric)
     }
 
-    /// The widest window of all, ms.
+    /// Returns the width of the widest window, ms.
     #[must_use]
     pub fn widest_ms(&self) -> i64 {
         let of_metrics = self.metrics.values().map(|metric| &metric.windows);
@@ -195,8 +197,8 @@ impl FeatureDefinitions {
         serde_json::to_string(self).expect("definitions have a JSON form")
     }
 
-    /// SHA-256 over what is defined and how this program computes it, hexadecimal:
-    /// equal for files that differ in comments and order only.
+    /// Returns the SHA-256 over the definitions and the version of the computation, hexadecimal.
+    /// It is equal for files that differ only in comments and order.
     #[must_use]
     pub fn compute_hash(&self) -> SmolStr {
         let mut hasher = Sha256::new();

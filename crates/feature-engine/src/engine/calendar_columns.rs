@@ -6,11 +6,11 @@ use telemetry::SmolStr;
 
 use crate::definitions::FormulaContext;
 
-/// The features of the site's clock: chosen from [`Calendar::NAMES`].
+/// Columns of the calendar features, a selection of [`CalendarFeatures::NAMES`].
 #[derive(Debug)]
 pub(super) struct CalendarColumns {
     columns: Range<usize>,
-    /// Places in [`Calendar::values`].
+    /// Indices into [`CalendarFeatures::feature_values`].
     chosen: Vec<usize>,
 }
 
@@ -22,7 +22,8 @@ impl CalendarColumns {
         Self { columns: start..names.len(), chosen }
     }
 
-    /// Writes a time's features into a row; says what formulas ask of the time.
+    /// Writes the calendar features of a time into a row and returns the inputs of formulas that
+    /// depend on the time.
     pub(super) fn fill_row(
         &self,
         at_ms: i64,
@@ -41,8 +42,8 @@ impl CalendarColumns {
     }
 }
 
-/// Where in `all` the wanted names are; a name that is not there is left out
-/// (definitions that name such were refused).
+/// Positions of the wanted names in `all`. Unknown names are skipped; definitions that contain
+/// one were refused when they were read.
 pub(super) fn find_positions(wanted: &[SmolStr], all: &[&str]) -> Vec<usize> {
     wanted.iter().filter_map(|name| all.iter().position(|own| own == name)).collect()
 }

@@ -1,4 +1,4 @@
-//! Which features there are, in which column.
+//! Assignment of features to the columns of a row.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -11,18 +11,18 @@ use super::{
 };
 use crate::definitions::{Aggregate, DerivedMetric, FeatureDefinitions};
 
-/// The names of the columns of a row, and their hash.
+/// Column names of a feature row, and their hash.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FeatureRowSchema {
-    /// In the order of the row's values.
+    /// Column names in the order of the row's values.
     pub names: Vec<SmolStr>,
-    /// SHA-256 over definitions and names, hexadecimal: changes with the meaning
-    /// of a feature, so that a model refuses features that it was not trained on.
+    /// SHA-256 over the definitions and the names, hexadecimal. It changes with the meaning of a
+    /// feature, so that a model refuses features that it was not trained on.
     pub hash: SmolStr,
 }
 
-/// Assigns columns to the features of metrics, in the order in which metrics
-/// are first seen: a column never moves.
+/// Assigns columns to the features of each metric, in the order in which metrics are first seen.
+/// A column never moves.
 #[derive(Debug)]
 pub struct FeatureCatalog {
     definitions: Arc<FeatureDefinitions>,
@@ -31,7 +31,7 @@ pub struct FeatureCatalog {
     pub(super) clock: CalendarColumns,
     pub(super) drying: DryingFeatures,
     pub(super) joins: FormulaJoins,
-    /// Where the definitions have SQL over readings.
+    /// Present if the definitions have SQL over readings.
     pub(super) sql_prefetch: Option<SqlPrefetch>,
     numbers: HashMap<SmolStr, usize>,
     blocks: Vec<MetricColumns>,
@@ -43,12 +43,12 @@ pub struct FeatureCatalog {
 #[derive(Clone, Debug)]
 pub(super) struct MetricColumns {
     pub(super) columns: Range<usize>,
-    /// Whether the first two are the newest value and its age.
+    /// Whether the first two columns are the newest value and its age.
     pub(super) has_last: bool,
-    /// Narrowest first.
+    /// Windows, narrowest first.
     pub(super) windows: Vec<WindowColumns>,
     pub(super) bins: QuantileBins,
-    /// Metrics made of this one, and their blocks.
+    /// Metrics derived from this one, each with the number of its columns.
     pub(super) derived: Vec<(DerivedMetric, usize)>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct MetricColumns {
 pub(super) struct WindowColumns {
     pub(super) width_ms: i64,
     pub(super) aggregates: Vec<Aggregate>,
-    /// Minutes that have a reading where none is missing.
+    /// Minutes of the window that have a reading when none is missing.
     pub(super) minutes_expected: f64,
     pub(super) has_quantiles: bool,
 }
@@ -69,8 +69,8 @@ impl MetricColumns {
 }
 
 impl FeatureCatalog {
-    /// The columns for these metrics, in this order; readings are expected
-    /// `interval_ms` apart.
+    /// Creates columns for these metrics, in this order. Readings are expected `interval_ms`
+    /// milliseconds apart.
     #[must_use]
     pub fn new(
         definitions: Arc<FeatureDefinitions>,
@@ -103,26 +103,26 @@ impl FeatureCatalog {
         catalog
     }
 
-    /// The columns as they are now.
+    /// Returns the present columns.
     #[must_use]
     pub fn schema(&self) -> &Arc<FeatureRowSchema> {
         &self.schema
     }
 
-    /// What is computed.
+    /// Returns the feature definitions.
     #[must_use]
     pub fn definitions(&self) -> &Arc<FeatureDefinitions> {
         &self.definitions
     }
 
-    /// Metrics with features, in the order of their columns; derived ones are not
-    /// among them.
+    /// Returns the metrics that have features, in the order of their columns. Derived metrics are
+    /// not included.
     #[must_use]
     pub fn metrics(&self) -> &[SmolStr] {
         &self.metric_order
     }
 
-    /// The number of a metric's columns, which are made unless they are there.
+    /// Returns the number of a metric's columns and adds them if they are missing.
     pub(super) fn add_metric(&mut self, metric: &SmolStr) -> usize {
         if let Some(number) = self.numbers.get(metric) {
             return *number;

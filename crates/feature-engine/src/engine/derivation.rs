@@ -3,7 +3,7 @@ use agronomy::sun::{self, GeoLocation};
 use super::DAY_MS;
 use crate::definitions::{DaylightFilter, DerivedMetric};
 
-/// How a reading of one metric makes one of another.
+/// Rule by which a reading of one metric becomes a reading of a derived metric.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Derivation {
     how: ValueTransform,
@@ -27,7 +27,8 @@ impl Derivation {
         Self { how, when: derived.when }
     }
 
-    /// The value made of one, by day, by night, or where that is not known.
+    /// Derives a value. Returns `None` if the rule wants day or night and it is the other or
+    /// unknown (`is_up` is `None`).
     pub(super) fn derive_value(self, value: f64, is_up: Option<bool>) -> Option<f64> {
         let is_wanted = match self.when {
             None => true,
@@ -42,14 +43,14 @@ impl Derivation {
     }
 }
 
-/// Whether the sun is up, remembered for the day that was last asked for.
+/// Answers whether the sun is up, and caches the day of the last question.
 #[derive(Debug, Default)]
 pub(super) struct DaylightCache(Option<(i64, sun::SolarDay)>);
 
 impl DaylightCache {
     pub(super) fn is_up(&mut self, at_ms: i64, place: Option<GeoLocation>) -> Option<bool> {
         let place = place?;
-        // The day from one solar midnight to the next, by mean time.
+        // Days run from one mean solar midnight to the next.
         let east_ms = (place.longitude_deg() * 240_000.0) as i64;
         let number = (at_ms + east_ms).div_euclid(DAY_MS);
         let day = match self.0 {

@@ -1,15 +1,18 @@
-/// A span over which the lag of a device is watched, ms, and the messages in it at least.
+/// Time over which the lag of a device is observed, ms, and the smallest number of messages in
+/// it.
 const SPAN_MS: i64 = 600_000;
 const MESSAGES_MIN: u32 = 8;
-/// What the network may add, ms, and the share of the lag that a drifting clock may.
+/// Allowed spread of the lag: what the network may add, ms, and the divisor for what a drifting
+/// clock may add.
 const SPREAD_MS_MAX: i64 = 30_000;
 const SPREAD_SHARE: i64 = 50;
-/// A smaller offset is none that anybody needs to correct, ms.
+/// Smallest offset that is reported, ms. Nobody needs to correct a smaller one.
 const OFFSET_MS_MIN: i64 = 60_000;
 
-/// How far a device's clock is from the gateway's: the smallest lag of its messages over ten
-/// minutes, if it is nearly constant (the filter of NTP, RFC 5905, section 10, takes the sample
-/// of least delay). A buffer that is sent later has a lag that shrinks, and so no offset.
+/// Estimates how far a device's clock is from the gateway's. The estimate is the smallest lag of
+/// its messages over ten minutes, if the lag is nearly constant. This is the clock filter of NTP
+/// (RFC 5905, section 10), which takes the sample of least delay. The lag of a buffer that is
+/// sent later shrinks, so a buffer has no offset.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeviceClock {
     span: Option<LagSpan>,
@@ -25,8 +28,8 @@ struct LagSpan {
 }
 
 impl DeviceClock {
-    /// Notes a live message that bears the device's own stamp. Returns the offset where it is
-    /// another than before.
+    /// Records a live message that has the device's own timestamp. Returns the offset if it has
+    /// changed.
     pub(super) fn note_message(&mut self, arrival_ms: i64, event_ms: i64) -> Option<i64> {
         let lag_ms = arrival_ms.saturating_sub(event_ms);
         let start =
@@ -53,8 +56,8 @@ impl DeviceClock {
         self.offset_ms.filter(is_new)
     }
 
-    /// How far the clock is ahead, ms; below 0: behind. `None` where it is right, or its offset
-    /// is not constant.
+    /// Returns how far the clock is ahead of the gateway's, ms; negative means behind. `None`
+    /// means that the clock is right or that its offset is not constant.
     pub(super) const fn offset_ms(&self) -> Option<i64> {
         self.offset_ms
     }

@@ -6,16 +6,17 @@ use telemetry::SmolStr;
 use super::{calendar_columns::find_positions, sorted_readings::SortedReadings};
 
 const DAY_MS: i64 = 86_400_000;
-/// A trend knows the readings since midnight UTC this many days before.
+/// Days of history that a trend uses, counted from midnight UTC.
 const HISTORY_DAYS: i64 = 7;
-/// Readings that a trend may need, ms.
+/// Age up to which a trend may need readings, ms.
 pub(crate) const SOIL_RETENTION_MS: i64 = (HISTORY_DAYS + 1) * DAY_MS;
 
-/// The features of the zone's driest soil: chosen from [`Trend::NAMES`].
+/// Columns of the drying features of the zone's driest soil, a selection of
+/// [`DryingTrend::NAMES`].
 #[derive(Debug)]
 pub(super) struct DryingFeatures {
     columns: Range<usize>,
-    /// Places in [`Trend::values`].
+    /// Indices into [`DryingTrend::feature_values`].
     chosen: Vec<usize>,
 }
 
@@ -33,7 +34,7 @@ impl DryingFeatures {
         !self.chosen.is_empty()
     }
 
-    /// Writes a trend into a row.
+    /// Writes a drying trend into a row.
     pub(super) fn fill_row(&self, trend: &DryingTrend, row: &mut [f64]) {
         let values = trend.feature_values();
         for (column, at) in row[self.columns.clone()].iter_mut().zip(&self.chosen) {
@@ -42,21 +43,21 @@ impl DryingFeatures {
     }
 }
 
-/// The drying trends of a zone's soil probes as of a time: a function of the
-/// readings since midnight UTC seven days before, so that neither the order of
-/// arrival nor a restart can show.
+/// Drying trends of a zone's soil probes as of a time. They are a function of the readings since
+/// midnight UTC seven days before, so they depend neither on the order of arrival nor on
+/// restarts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SoilTrends {
     current: SoilState,
-    /// Earlier states of the same day, oldest first, so that a late reading does not cost
-    /// seven days again: the further back, the further apart.
+    /// Earlier states of the same day, oldest first, spaced further apart the older they are.
+    /// They save a late reading the recomputation of seven days.
     checkpoints: Vec<SoilState>,
 }
 
-/// Every probe of a zone, fed up to a time.
+/// State of every probe of a zone, fed up to a time.
 #[derive(Clone, Debug)]
 struct SoilState {
-    /// By the device's number.
+    /// Trackers by device number.
     probes: BTreeMap<u16, DryingTracker>,
     since_ms: i64,
     fed_ms: i64,
@@ -72,14 +73,14 @@ impl Default for SoilState {
 const CHECKPOINT_MS: i64 = 600_000;
 
 impl SoilTrends {
-    /// Goes back to before a reading that came or went.
+    /// Rewinds to before a reading that was inserted or removed.
     pub(super) fn invalidate_from(&mut self, event_ms: i64) {
         if event_ms <= self.current.fed_ms {
             self.rewind_before(event_ms);
         }
     }
 
-    /// Goes back to the latest state that knows nothing of `event_ms` and later.
+    /// Rewinds to the latest state that has no reading at or after `event_ms`.
     fn rewind_before(&mut self, event_ms: i64) {
         while let Some(state) = self.checkpoints.pop() {
             if state.fed_ms < event_ms {
@@ -91,14 +92,14 @@ impl SoilTrends {
         self.current = SoilState::default();
     }
 
-    /// A copy that knows nothing of `before_ms` and later, to be advanced by itself.
+    /// Returns a copy without readings at or after `before_ms`, which advances independently.
     pub(super) fn fork_before(&self, before_ms: i64) -> Self {
         let states = self.checkpoints.iter().chain([&self.current]);
         let state = states.rev().find(|state| state.fed_ms < before_ms);
         Self { current: state.cloned().unwrap_or_default(), checkpoints: Vec::new() }
     }
 
-    /// Takes in what is there up to a time.
+    /// Feeds the readings up to a time.
     pub(super) fn advance_to(
         &mut self,
         at_ms: i64,
@@ -127,8 +128,8 @@ impl SoilTrends {
         self.current.feed_readings(at_ms, moisture, irrigation, settings);
     }
 
-    /// Keeps the present state; of the earlier ones so many that going back to any time
-    /// costs about as much again as that time lies back.
+    /// Saves the present state as a checkpoint. Thins earlier checkpoints so that rewinding to a
+    /// time costs at most about twice the readings since that time.
     fn keep_checkpoint(&mut self) {
         let now_ms = self.current.fed_ms;
         let kept = &mut self.checkpoints;
@@ -143,7 +144,7 @@ impl SoilTrends {
         kept.push(self.current.clone());
     }
 
-    /// Every probe's trend, by device number.
+    /// Returns every probe's trend, by device number.
     pub(super) fn probe_trends(
         &self,
         at_ms: i64,
@@ -155,8 +156,8 @@ impl SoilTrends {
             .filter_map(move |(device, probe)| Some((*device, probe.trend_at(settings, at_ms)?)))
     }
 
-    /// The trend of the probe that will be too dry first; among those that will
-    /// not, of the one that says least.
+    /// Returns the trend of the probe that will reach the critical threshold first. Among probes
+    /// that will not reach it, takes the one with the lowest moisture.
     pub(super) fn find_driest(
         &self,
         at_ms: i64,
@@ -175,7 +176,7 @@ impl SoilTrends {
 }
 
 impl SoilState {
-    /// Takes in the readings that are later than before, up to `at_ms`.
+    /// Feeds the readings after the last fed time, up to `at_ms`.
     fn feed_readings(
         &mut self,
         at_ms: i64,
@@ -196,7 +197,8 @@ impl SoilState {
                     probe.add_irrigation(settings, ms, on);
                 });
             }
-            // A probe begins with its first reading: signals before it are not its own.
+            // A probe begins with its first reading, so earlier irrigation signals do not belong
+            // to it.
             let probe = self.probes.entry(point.device()).or_default();
             probe.add_moisture(settings, event_ms, point.value);
         }
@@ -227,7 +229,8 @@ mod tests {
     }
 
     proptest! {
-        /// Late readings and rows of any time: what comes out is what comes out of all at once.
+        /// Late readings and rows at any time: the result equals that of feeding everything at
+        /// once.
         #[test]
         fn going_back_leaves_no_trace(
             late in prop::collection::vec((0..4000_i64, 10..60_i32, 0..4_u8), 1..30),

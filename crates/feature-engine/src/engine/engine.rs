@@ -30,19 +30,19 @@ pub struct FeatureEngine {
     joins: Option<Box<dyn JoinExpressions>>,
     numbers: HashMap<ZoneId, usize>,
     zones: Vec<ZoneState>,
-    /// Reports that were taken in.
+    /// Number of reports ingested so far.
     reports: u64,
 }
 
-/// The result of some reports.
+/// Output of the engine for a batch of reports.
 #[derive(Debug, Default)]
 pub struct EngineOutput {
-    /// A quality for each reading, in order.
+    /// One quality flag for each reading, in order.
     pub qualities: Vec<QualityFlag>,
-    /// Rows that became final, or were computed again.
+    /// Rows that became final or were recomputed.
     pub rows: Vec<FeatureRow>,
-    /// Zones that a clock of the gateway pushed ahead, with the time, UTC ms, from which on
-    /// their readings are of the future: they are to be recomputed without these.
+    /// Zones whose progress a wrong gateway clock pushed ahead, each with a time, UTC ms.
+    /// Readings after that time lie in the future; the zone must be recomputed without them.
     pub pushed_ahead: Vec<(ZoneId, i64)>,
 }
 
@@ -171,8 +171,8 @@ impl FeatureEngine {
         }
     }
 
-    /// One zone, to be fed with recorded readings at full speed; they are taken in at
-    /// `received_ms` (UTC milliseconds), and none is of a time after that.
+    /// Opens a feed of recorded readings into one zone, at full speed. `received_ms` (UTC
+    /// milliseconds) is when they are ingested; no reading may be later.
     pub fn open_feed(&mut self, zone: &ZoneId, received_ms: i64) -> ZoneFeed<'_> {
         let number = self.find_or_add_zone(zone);
         let zone = &mut self.zones[number];
@@ -180,24 +180,24 @@ impl FeatureEngine {
         ZoneFeed::new(zone, received_ms, &mut self.catalog, &self.rules, joins)
     }
 
-    /// Zones in memory.
+    /// Returns the number of zones in memory.
     #[must_use]
     pub fn zone_count(&self) -> usize {
         self.zones.len()
     }
 
-    /// Whether a zone is in memory.
+    /// Returns whether a zone is in memory.
     #[must_use]
     pub fn has_zone(&self, zone: &ZoneId) -> bool {
         self.numbers.contains_key(zone)
     }
 
-    /// Puts zones away until `zones_max` are left, and names them: first those of which hardly
-    /// any reading ever came, which may be somebody's mistakes, then those heard least recently.
-    /// What was taken in of them must have been stored: [`Engine::restore_zone`] and
-    /// [`Engine::restore`] bring one back as it was.
+    /// Evicts zones until `zones_max` are left, and returns their names. Zones with hardly any
+    /// readings go first, as they may be mistakes; then those whose last report is oldest.
+    /// Their readings and progress must have been stored: [`FeatureEngine::restore_zone`] and
+    /// [`FeatureEngine::restore_reading`] bring a zone back unchanged.
     pub fn evict_zones(&mut self, zones_max: usize) -> Vec<ZoneId> {
-        /// More readings than this make a zone one that is known.
+        /// Zones with more readings than this count as known.
         const FEW_READINGS: u64 = 20;
         let count = self.zones.len().saturating_sub(zones_max);
         let mut order: Vec<(bool, bool, u64, usize)> = self
@@ -206,7 +206,8 @@ impl FeatureEngine {
             .enumerate()
             .map(|(at, zone)| {
                 let is_known = zone.reading_count > FEW_READINGS;
-                // Rows that are to be computed again wait until the zone is back.
+                // Rows to be recomputed would wait until the zone is back, so such zones are
+                // evicted later.
                 let has_work = is_known && zone.progress.recompute.first_ms().is_some();
                 (is_known, has_work, zone.last_report_number, at)
             })
@@ -217,7 +218,7 @@ impl FeatureEngine {
         self.remove_zones_at(&evicted)
     }
 
-    /// Forgets zones, with all that they have.
+    /// Removes zones with all their state.
     pub fn remove_zones(&mut self, zones: &BTreeSet<ZoneId>) {
         let removed = zones.iter().filter_map(|zone| self.numbers.get(zone).copied()).collect();
         self.remove_zones_at(&removed);
@@ -257,7 +258,7 @@ impl FeatureEngine {
         self.zones.len() - 1
     }
 
-    /// The zones that `wanted` wants, by name, so that rows come in one order.
+    /// Numbers of the matching zones, sorted by zone name, so that rows have a fixed order.
     fn sorted_zone_numbers(&self, wanted: impl Fn(&ZoneState) -> bool) -> Vec<usize> {
         let mut numbers: Vec<usize> =
             (0..self.zones.len()).filter(|number| wanted(&self.zones[*number])).collect();
@@ -265,9 +266,9 @@ impl FeatureEngine {
         numbers
     }
 
-    /// Lets time pass while nothing comes: `now_ms` is the clock of this machine, by which rows
-    /// of live zones become final, and by which it is seen that a burst of late readings or a
-    /// recording has ended. Recorded zones have their own clock.
+    /// Advances time while nothing arrives. `now_ms` is the clock of this machine. By it, rows of
+    /// live zones become final, and the end of a recording or of a burst of late readings is
+    /// detected. The event time of recorded zones does not depend on it.
     pub fn advance_clock(&mut self, now_ms: i64, output: &mut EngineOutput) {
         let before = output.rows.len();
         for number in self.sorted_zone_numbers(ZoneState::is_waiting) {
@@ -276,13 +277,13 @@ impl FeatureEngine {
         self.apply_sql_joins(&mut output.rows[before..]);
     }
 
-    /// The end of the data: completes the rows of all zones up to their newest readings.
+    /// Handles the end of the data: completes the rows of all zones up to their newest readings.
     pub fn finish_all(&mut self, output: &mut EngineOutput) {
         while self.finish_some(output) {}
     }
 
-    /// The same, so many rows at a time that they need not all be in memory: whether there are
-    /// more.
+    /// Does the same as [`FeatureEngine::finish_all`] in steps, so that the rows need not all be
+    /// in memory. Returns whether there are more.
     pub fn finish_some(&mut self, output: &mut EngineOutput) -> bool {
         let before = output.rows.len();
         let mut has_more = false;
@@ -294,8 +295,8 @@ impl FeatureEngine {
         has_more
     }
 
-    /// The end of a file that has readings of one zone: completes its rows. Where readings of
-    /// now come too, time goes on by these.
+    /// Handles the end of a file with readings of one zone: completes the zone's rows. In a zone
+    /// that also has live readings, only recomputes; its time advances by those.
     pub fn finish_zone(&mut self, zone: &ZoneId, output: &mut EngineOutput) {
         let rows_before = output.rows.len();
         let number = self.find_or_add_zone(zone);
@@ -308,7 +309,8 @@ impl FeatureEngine {
         self.apply_sql_joins(&mut output.rows[rows_before..]);
     }
 
-    /// Completes one zone's rows up to a time, and all that late readings changed.
+    /// Completes one zone's rows up to a time, and recomputes every row that late readings
+    /// changed.
     pub fn complete_zone(&mut self, zone: &ZoneId, until_ms: i64, output: &mut EngineOutput) {
         let rows_before = output.rows.len();
         let number = self.find_or_add_zone(zone);
@@ -318,8 +320,8 @@ impl FeatureEngine {
         self.apply_sql_joins(&mut output.rows[rows_before..]);
     }
 
-    /// The row at its newest event time of each zone that has changed since
-    /// this was last asked.
+    /// Returns the row at the newest event time of each zone that has changed since the last
+    /// call.
     pub fn take_changed_rows(&mut self) -> Vec<FeatureRow> {
         let mut rows = Vec::new();
         for number in self.sorted_zone_numbers(|zone| zone.is_changed) {
@@ -331,14 +333,14 @@ impl FeatureEngine {
         rows
     }
 
-    /// How far behind a zone's newest reading others are still needed, ms: a
-    /// window, behind a correction, with room.
+    /// How far behind a zone's newest reading others are still needed, ms: the widest window
+    /// before the oldest correctable row, with a margin.
     #[must_use]
     pub fn retention_ms(&self) -> i64 {
         self.rules.engine.retention_ms(self.definitions().widest_ms())
     }
 
-    /// A zone as it was, without its readings, in place of what there is of it.
+    /// Restores a zone's progress without its readings, and replaces the zone if it exists.
     pub fn restore_zone(&mut self, id: ZoneId, progress: ZoneProgress) {
         let progress = progress.migrate(self.rules.grid_ms(), self.rules.lateness_ms());
         let number = self.add_zone(id, progress);
@@ -346,8 +348,8 @@ impl FeatureEngine {
         self.zones[number].last_report_number = self.reports;
     }
 
-    /// Takes in a reading that was judged before; `run` is boot id and
-    /// sequence number.
+    /// Restores a reading whose quality is already known. `run` is its boot id and sequence
+    /// number.
     pub fn restore_reading(
         &mut self,
         zone: &ZoneId,
@@ -364,41 +366,41 @@ impl FeatureEngine {
         }
     }
 
-    /// The drying trend of each soil probe of a zone, by device, as of the zone's
-    /// newest event time.
+    /// Returns the drying trend of each soil probe of a zone, by device, as of the zone's newest
+    /// event time.
     #[must_use]
     pub fn drying_trends(&self, zone: &ZoneId) -> BTreeMap<SmolStr, DryingTrend> {
         let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
         zone.map(|zone| zone.drying_trends(&self.rules).into_iter().collect()).unwrap_or_default()
     }
 
-    /// Devices of a zone whose clocks are off by a constant, and how far they are ahead of the
-    /// gateway's, ms; below 0: behind.
+    /// Returns the devices of a zone whose clocks are off by a constant, each with how far it is
+    /// ahead of the gateway's clock, ms; negative means behind.
     #[must_use]
     pub fn clock_offsets(&self, zone: &ZoneId) -> Vec<(SmolStr, i64)> {
         let zone = self.numbers.get(zone).map(|number| &self.zones[*number]);
         zone.map(ZoneState::clock_offsets).unwrap_or_default()
     }
 
-    /// What is computed.
+    /// Returns the feature definitions.
     #[must_use]
     pub fn definitions(&self) -> &Arc<FeatureDefinitions> {
         self.catalog.definitions()
     }
 
-    /// The columns as they are now.
+    /// Returns the present columns.
     #[must_use]
     pub fn schema(&self) -> &Arc<FeatureRowSchema> {
         self.catalog.schema()
     }
 
-    /// Metrics that have columns, in the order of the columns.
+    /// Returns the metrics that have columns, in the order of the columns.
     #[must_use]
     pub fn metrics(&self) -> &[SmolStr] {
         self.catalog.metrics()
     }
 
-    /// Each zone with its metrics and how far it has come.
+    /// Iterates over the zones, each with its metrics and its progress.
     pub fn zones(&self) -> impl Iterator<Item = (&ZoneId, Vec<SmolStr>, &ZoneProgress)> {
         self.zones.iter().map(|zone| (&zone.id, zone.metrics(), &zone.progress))
     }

@@ -11,24 +11,24 @@ use super::{
 };
 use crate::definitions::Aggregate;
 
-/// The features of a zone at a time.
+/// All features of a zone at one time.
 #[derive(Clone, Debug)]
 pub struct FeatureRow {
     /// The zone.
     pub zone: ZoneId,
-    /// UTC milliseconds.
+    /// Time of the row, UTC milliseconds.
     pub at_ms: i64,
-    /// 0: of the readings that had arrived at that time. Above 0: of those too
-    /// that arrived later; the highest is the newest.
+    /// How often the row was recomputed. Revision 0 has the readings that had arrived by the
+    /// row's time; a higher revision also has later arrivals, and the highest is the newest.
     pub revision: i64,
-    /// The names of the values.
+    /// Names of the values.
     pub schema: Arc<FeatureRowSchema>,
-    /// In the order of the schema's names; NaN where there is none.
+    /// Values in the order of the schema's names; NaN where a feature has no value.
     pub values: Arc<[f64]>,
 }
 
 impl ZoneState {
-    /// The row of a time, of the readings that are not pending.
+    /// Computes the row at a time from the readings that are not pending.
     pub(super) fn compute_row(
         &mut self,
         at_ms: i64,
@@ -81,7 +81,7 @@ impl ZoneState {
         self.soil = soil;
     }
 
-    /// The drying trend of each soil probe as of the newest event time.
+    /// Returns the drying trend of each soil probe as of the newest event time.
     pub(super) fn drying_trends(
         &self,
         rules: &EngineRules,
@@ -102,9 +102,9 @@ impl ZoneState {
     }
 }
 
-/// Writes one metric's features into a row. Of a metric that the zone has not had
-/// within its widest window there are none, coverage neither: what a row says is of
-/// the zone's own readings, whatever metrics other zones have.
+/// Writes one metric's features into a row. All of them, coverage included, stay empty if the
+/// zone had no reading of the metric within its widest window. So a row depends on the zone's own
+/// readings only, not on the metrics of other zones.
 fn fill_metric_columns(
     block: &MetricColumns,
     series: &mut MetricSeries,
@@ -134,7 +134,7 @@ fn fill_metric_columns(
     }
 }
 
-/// What of a window's summary is asked for.
+/// Returns one aggregate of a window's summary.
 fn aggregate_value(
     aggregate: Aggregate,
     summary: &WindowSummary,
@@ -153,7 +153,7 @@ fn aggregate_value(
         Aggregate::Last => summary.last().map(|(value, _)| value),
         Aggregate::Delta => summary.delta(),
         Aggregate::Slope => summary.slope_per_hour(),
-        // One reading at the very end holds for no time, and is the mean.
+        // A single reading at the very end holds for no time; then the mean is its value.
         Aggregate::TimeMean => {
             held().map(
                 |(integral, ms)| {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::sql::{JoinExpressions, SqlReading};
 
-/// One zone's way into the engine without a report for each reading: for history
-/// that is read column by column. What it makes is what reports would.
+/// Feeds recorded readings into one zone without a report for each, for history that is read
+/// column by column. The rows equal those that reports would produce.
 ///
 /// ```
 /// # use microclimate_feature_engine::{EngineSettings, FeatureDefinitions, FeatureEngine, SqlExpressions};
@@ -57,20 +57,20 @@ impl<'a> ZoneFeed<'a> {
         }
     }
 
-    /// A device's number, for [`ZoneFeed::ingest_reading`].
+    /// Returns a device's number, for [`ZoneFeed::ingest_reading`].
     pub fn device_number(&mut self, name: &SmolStr) -> u16 {
         self.zone.device_number(name)
     }
 
-    /// A metric's number, for [`ZoneFeed::ingest_reading`].
+    /// Returns a metric's number, for [`ZoneFeed::ingest_reading`].
     pub fn metric_number(&mut self, name: &SmolStr) -> usize {
         self.zone.find_or_add_slot(name, self.rules)
     }
 
-    /// Takes one reading that arrived at its event time.
+    /// Ingests one reading that arrived at its event time.
     ///
     /// # Panics
-    /// For numbers that this feed has not given.
+    /// Panics on numbers that this feed has not returned.
     pub fn ingest_reading(
         &mut self,
         device: u16,
@@ -89,13 +89,13 @@ impl<'a> ZoneFeed<'a> {
         self.zone.ingest_new_reading(&reading, self.catalog, self.rules, &mut self.rows)
     }
 
-    /// The end of the data: completes the rows up to the newest reading, so many at a time;
-    /// whether there are more.
+    /// Handles the end of the data: completes the rows up to the newest reading, in steps.
+    /// Returns whether there are more.
     pub fn finish_some(&mut self) -> bool {
         self.zone.finish_some(self.catalog, self.rules, &mut self.rows)
     }
 
-    /// The rows that have become final since this was last asked.
+    /// Returns the rows that have become final since the last call.
     pub fn take_rows(&mut self) -> Vec<FeatureRow> {
         let mut rows = std::mem::take(&mut self.rows);
         if let Some(joins) = self.joins.as_deref_mut() {

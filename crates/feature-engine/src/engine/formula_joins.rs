@@ -4,10 +4,10 @@ use telemetry::SmolStr;
 
 use crate::definitions::{FormulaContext, JoinDefinition, JoinFormula};
 
-/// Inputs of a formula at most.
+/// Largest number of inputs of a formula.
 const INPUTS_MAX: usize = 4;
 
-/// The features that formulas make of other features of the same row.
+/// Features that formulas compute from other features of the same row.
 #[derive(Debug, Default)]
 pub(super) struct FormulaJoins(Vec<FormulaJoin>);
 
@@ -16,12 +16,12 @@ struct FormulaJoin {
     column: usize,
     formula: JoinFormula,
     inputs: Vec<SmolStr>,
-    /// Columns of the inputs, as far as they are there.
+    /// Columns of the inputs; `None` while a column does not exist.
     input_columns: Vec<Option<usize>>,
 }
 
 impl FormulaJoins {
-    /// Columns for all joins; those by SQL are not computed here.
+    /// Adds columns for all joins, also for SQL joins, which are computed elsewhere.
     pub(super) fn new(joins: &BTreeMap<SmolStr, JoinDefinition>, names: &mut Vec<SmolStr>) -> Self {
         let mut all = Vec::new();
         for (name, join) in joins {
@@ -36,7 +36,7 @@ impl FormulaJoins {
             }
             names.push(name.clone());
         }
-        // What is made of another join comes after it.
+        // A join comes after the joins that it depends on.
         let mut known: Vec<&SmolStr> = Vec::new();
         let mut ordered = Vec::new();
         while !all.is_empty() {
@@ -51,7 +51,7 @@ impl FormulaJoins {
         Self(ordered)
     }
 
-    /// Looks the inputs up anew, as columns are added.
+    /// Looks up the input columns again after columns were added.
     pub(super) fn find_inputs(&mut self, names: &[SmolStr]) {
         for join in &mut self.0 {
             for (input, found) in join.inputs.iter().zip(&mut join.input_columns) {
@@ -60,7 +60,7 @@ impl FormulaJoins {
         }
     }
 
-    /// Writes the joins into a row whose other columns are there.
+    /// Writes the joins into a row whose other columns are filled.
     pub(super) fn fill_row(&self, moment: FormulaContext, row: &mut [f64]) {
         for join in &self.0 {
             let mut inputs = [f64::NAN; INPUTS_MAX];

@@ -11,30 +11,30 @@ pub(super) struct MetricSlot {
     pub(super) metric: SmolStr,
     /// Smallest and largest plausible value.
     pub(super) plausible: Option<(f64, f64)>,
-    /// Whether the drying of the soil depends on it.
+    /// Whether the drying trends depend on the metric.
     pub(super) feeds_soil: bool,
-    /// By the device's number.
+    /// Sequence filters by device number.
     pub(super) sequences: Vec<SequenceFilter>,
-    /// There once a reading counts.
+    /// State of the metric; `None` until its first valid reading.
     pub(super) state: Option<MetricState>,
 }
 
-/// The readings of one metric that count.
+/// Valid readings of one metric.
 #[derive(Debug)]
 pub(super) struct MetricState {
-    /// The number of its columns.
+    /// Number of the metric's columns.
     pub(super) block: usize,
     pub(super) series: MetricSeries,
-    /// Readings made of them, with the number of their columns.
+    /// Derived readings: rule, number of the columns, and series.
     pub(super) derived: Vec<(Derivation, usize, MetricSeries)>,
 }
 
-/// Sorted readings of one metric, and what is derived of them, to be put in or taken out in
-/// one pass.
+/// Sorted readings of one metric and their derived readings, to be inserted or removed in one
+/// pass.
 #[derive(Debug, Default)]
 pub(super) struct MetricBatch {
     points: Vec<PackedReading>,
-    /// For each derived metric.
+    /// Derived readings, by derived metric.
     derived: Vec<Vec<PackedReading>>,
 }
 
@@ -55,7 +55,8 @@ impl MetricState {
         }
     }
 
-    /// Puts a reading in, and what is derived of it: of what SQL made, or of its value.
+    /// Inserts a reading and its derived readings. Each of those starts from the SQL value, or
+    /// else from the reading's value.
     pub(super) fn insert(
         &mut self,
         point: PackedReading,
@@ -72,7 +73,7 @@ impl MetricState {
         }
     }
 
-    /// Adds a reading to a batch, with what is derived of it.
+    /// Adds a reading and its derived readings to a batch.
     pub(super) fn collect_reading(
         &self,
         batch: &mut MetricBatch,
@@ -89,7 +90,7 @@ impl MetricState {
         }
     }
 
-    /// Puts a sorted batch in.
+    /// Inserts a sorted batch.
     pub(super) fn insert_batch(&mut self, batch: &MetricBatch) {
         self.series.insert_sorted(&batch.points);
         for ((.., series), points) in self.derived.iter_mut().zip(&batch.derived) {
@@ -97,7 +98,7 @@ impl MetricState {
         }
     }
 
-    /// Takes a sorted batch out again.
+    /// Removes a sorted batch.
     pub(super) fn remove_batch(&mut self, batch: &MetricBatch) {
         self.series.remove_sorted(&batch.points);
         for ((.., series), points) in self.derived.iter_mut().zip(&batch.derived) {
@@ -107,7 +108,7 @@ impl MetricState {
 }
 
 impl MetricBatch {
-    /// Puts the batch in the order of readings.
+    /// Sorts the batch by time and value.
     pub(super) fn sort_by_time(&mut self) {
         self.points.sort_by(PackedReading::compare);
         self.derived.iter_mut().for_each(|points| points.sort_by(PackedReading::compare));
@@ -117,13 +118,13 @@ impl MetricBatch {
         self.points.is_empty()
     }
 
-    /// The oldest event time, ms.
+    /// Returns the oldest event time, ms.
     pub(super) fn oldest_event_ms(&self) -> Option<i64> {
         self.points.first().map(|point| point.event_ms())
     }
 }
 
-/// What SQL made of a reading for a derived metric, or its own value.
+/// Value from which a derived metric starts: the result of its SQL, or the reading's own value.
 fn source_value(point: PackedReading, sql: Option<&[Option<f64>]>, number: usize) -> Option<f64> {
     sql.map_or(Some(point.value), |sql| sql[number])
 }

@@ -1,25 +1,27 @@
 //! From readings to feature rows: exact windows over mergeable summaries.
 //!
-//! A window of width w at time t covers event times in **(t − w, t]**.
-//! Everything here is a function of the readings and their order in the log:
-//! no wall clock, no batch borders, no hash order, so that a restart gives the
-//! same rows, bit for bit.
+//! A window of width w at time t covers event times in **(t − w, t]**. Everything here is a
+//! function of the readings and their order in the log. It depends on no wall clock, no batch
+//! border and no hash order, so that a restart gives the same rows, bit for bit.
 //!
 //! # Layout
 //! In the order in which a reading meets them:
-//! - `engine`: [`Engine`], all zones; `feed`: [`ZoneFeed`], one zone at full speed
-//! - `zone`: judges and keeps the readings of a zone; `sequence`: copies by number;
-//!   `device_clock`: how far a device's clock is off; `pending`: readings that rows of before their arrival must not know of
-//! - `emission`: when which rows are made, and made again; `progress`: how far a zone has come;
-//!   `row_ranges`, `recompute_schedule`: which rows late readings change, and how often
-//! - `derive`: readings made of readings, by day and by night
-//! - `metric_state`: one metric of a zone, and what is derived of it
-//! - `series`: one metric: its `readings` in order, and the windows over them, each
-//!   `sliding` from minute to minute over `blocks` of a [`summary`] each, `quantiles` counted
-//! - `sql`: what expressions of the definitions make of readings and of rows
-//! - `row`: the features of a zone at a time: windows, and then
-//! - `drying`: the drying of the soil; `clock`: the calendar; `join`: formulas
-//! - [`catalog`]: which feature is in which column
+//! - `engine`: [`FeatureEngine`], all zones; `feed`: [`ZoneFeed`], one zone at full speed
+//! - `zone`: quality flags and the readings of a zone; `sequence`: copies, recognised by sequence
+//!   number; `device_clock`: offsets of device clocks; `pending_readings`: readings that rows
+//!   before their arrival must not see
+//! - `row_emission`: when rows become final and when they are recomputed; `progress`: progress of
+//!   a zone; `row_ranges`, `recompute_schedule`: which rows late readings change, and how often
+//!   they are recomputed
+//! - `derivation`: derived metrics, by day and by night
+//! - `metric_state`: one metric of a zone, with its derived metrics
+//! - `series`: one metric: `sorted_readings`, and the windows over them; each `sliding_window`
+//!   moves from minute to minute over `time_blocks` of [`window_summary`]; `quantiles` counts
+//!   values
+//! - `sql_prefetch`: SQL expressions over readings and rows, evaluated in batches
+//! - `feature_row`: the features of a zone at a time, from its windows and from
+//! - `drying`: drying trends; `calendar_columns`: the calendar; `formula_joins`: formulas
+//! - [`catalog`]: assignment of features to columns
 
 mod calendar_columns;
 pub mod catalog;

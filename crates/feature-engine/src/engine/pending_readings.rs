@@ -2,24 +2,24 @@ use std::collections::{HashSet, VecDeque};
 
 use super::sorted_readings::PackedReading;
 
-/// Readings that arrived after the time of a row that is not final yet, and so are not in what
-/// was known at that time: in the order of arrival.
+/// Readings that arrived after the time of a row that is not final yet, so that this row as known
+/// must exclude them. They are in the order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct PendingReadings {
     readings: VecDeque<PendingReading>,
-    /// Metric slot, event time, device and value of each.
+    /// Metric slot, event time, device and value bits of each.
     keys: HashSet<(usize, i64, u16, u64)>,
 }
 
-/// A reading that waits for its arrival time to be passed by the rows.
+/// A reading that waits until the rows have passed its arrival time.
 #[derive(Clone, Debug)]
 pub(super) struct PendingReading {
-    /// The number of its metric within the zone.
+    /// Number of its metric within the zone.
     pub(super) slot: usize,
     pub(super) point: PackedReading,
-    /// UTC ms.
+    /// Arrival time, UTC ms.
     pub(super) arrival_ms: i64,
-    /// What SQL made of it for each derived metric.
+    /// SQL values for each derived metric.
     pub(super) derived: Option<Vec<Option<f64>>>,
 }
 
@@ -38,7 +38,7 @@ impl PendingReadings {
         self.readings.is_empty()
     }
 
-    /// Whether this very reading is among them.
+    /// Returns whether an equal reading of the same device is pending.
     pub(super) fn contains(&self, slot: usize, point: &PackedReading) -> bool {
         !self.keys.is_empty() && self.keys.contains(&reading_key(slot, point))
     }
@@ -54,7 +54,7 @@ impl PendingReadings {
         }
     }
 
-    /// Removes and returns those that had arrived at `at_ms`.
+    /// Removes and returns the readings that had arrived by `at_ms`.
     pub(super) fn take_arrived(&mut self, at_ms: i64) -> Vec<PendingReading> {
         let count = self.readings.partition_point(|reading| reading.arrival_ms <= at_ms);
         let arrived: Vec<PendingReading> = self.readings.drain(..count).collect();
@@ -64,17 +64,17 @@ impl PendingReadings {
         arrived
     }
 
-    /// All of them, in the order of arrival.
+    /// Iterates over all readings, in the order of arrival.
     pub(super) fn iter(&self) -> impl Iterator<Item = &PendingReading> {
         self.readings.iter()
     }
 
-    /// The oldest event time, ms.
+    /// Returns the oldest event time, ms.
     pub(super) fn oldest_event_ms(&self) -> Option<i64> {
         self.readings.iter().map(|reading| reading.point.event_ms()).min()
     }
 
-    /// The oldest arrival time, ms.
+    /// Returns the oldest arrival time, ms.
     pub(super) fn next_arrival_ms(&self) -> Option<i64> {
         self.readings.front().map(|reading| reading.arrival_ms)
     }

@@ -2,54 +2,55 @@ use serde::{Deserialize, Serialize};
 
 use super::{recompute_schedule::RecomputeSchedule, row_ranges::RowRanges};
 
-/// How far a zone has come: with its readings, all that a restart needs.
+/// Progress of a zone. Together with its readings, this is all that a restart needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ZoneProgress {
-    /// Newest event time of a reading that counts, UTC ms.
+    /// Newest event time of a valid reading, UTC ms.
     pub newest_ms: Option<i64>,
-    /// Newest arrival time of a reading that counts, or of a punctual reading that could have
-    /// come while the zone was silent, UTC ms.
+    /// Newest arrival time of a valid reading, or, while the zone is silent, the newest arrival
+    /// time that a punctual reading could have had, UTC ms.
     #[serde(default)]
     pub arrival_ms: Option<i64>,
-    /// Rows up to this time are final: what had arrived by their time is in them, UTC ms.
+    /// Time up to which rows are final, UTC ms. Each has the readings that had arrived by its
+    /// time.
     pub final_ms: Option<i64>,
-    /// Final rows that later arrivals changed and that are to be computed again.
+    /// Final rows that later arrivals changed and that must be recomputed.
     #[serde(default, skip_serializing_if = "RowRanges::is_empty")]
     pub recompute: RowRanges,
-    /// When that may be.
+    /// When they may be recomputed.
     #[serde(default, skip_serializing_if = "RecomputeSchedule::is_default")]
     pub(super) schedule: RecomputeSchedule,
-    /// Recomputations so far: the revision of the rows of the last one.
+    /// Number of recomputations so far, which is the revision of the rows of the last one.
     pub corrections: i64,
-    /// Whether readings of the zone were measured now, so that time passes for it even while
-    /// it is silent.
+    /// Whether the zone has live readings, so that its time advances by the clock even while it
+    /// is silent.
     pub live: bool,
-    /// Signs that the clock of the gateway was ahead, and no longer is.
+    /// Signs that the gateway's clock was ahead and was set back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) set_back: Option<SetBackSigns>,
-    /// Of files that a version before 30 November 2026 wrote: the oldest event time that came
-    /// after its row was final.
+    /// Oldest event time that arrived after its row was final. Only files that a version before
+    /// 30 November 2026 wrote have it.
     #[serde(default, skip_serializing)]
     dirty_ms: Option<i64>,
 }
 
-/// Reports that the gateway received long before the zone's newest event time.
+/// Count of the reports that the gateway received long before the zone's newest event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SetBackSigns {
     /// When the first of them was received, UTC ms.
     pub(super) since_ms: i64,
-    /// Their readings.
+    /// Number of their readings.
     pub(super) readings: u64,
 }
 
 impl ZoneProgress {
-    /// Of a zone whose newest reading is of that time, UTC ms, and of which no more is known.
+    /// Progress of a zone of which only the newest event time, UTC ms, is known.
     #[must_use]
     pub fn with_newest(newest_ms: i64) -> Self {
         Self { newest_ms: Some(newest_ms), ..Self::default() }
     }
 
-    /// Completes what an earlier version wrote.
+    /// Converts the progress that an earlier version wrote.
     pub(super) fn migrate(mut self, grid_ms: i64, lateness_ms: i64) -> Self {
         if let (Some(dirty_ms), Some(final_ms)) = (self.dirty_ms.take(), self.final_ms) {
             self.recompute.add_range(round_up_to_grid(dirty_ms, grid_ms), final_ms, grid_ms);
@@ -59,7 +60,7 @@ impl ZoneProgress {
         self
     }
 
-    /// The oldest event time of rows that may still be computed, UTC ms.
+    /// Returns the oldest time of a row that may still be computed, UTC ms.
     #[must_use]
     pub fn oldest_row_ms(&self) -> Option<i64> {
         let recompute_ms = self.recompute.first_ms();
@@ -67,13 +68,13 @@ impl ZoneProgress {
     }
 }
 
-/// The first grid time that is not before `at_ms`.
+/// First grid time that is not before `at_ms`.
 pub(super) fn round_up_to_grid(at_ms: i64, grid_ms: i64) -> i64 {
     let below = round_down_to_grid(at_ms, grid_ms);
     if below == at_ms { below } else { below + grid_ms }
 }
 
-/// The last grid time that is not after `at_ms`.
+/// Last grid time that is not after `at_ms`.
 pub(super) fn round_down_to_grid(at_ms: i64, grid_ms: i64) -> i64 {
     at_ms.div_euclid(grid_ms).saturating_mul(grid_ms)
 }

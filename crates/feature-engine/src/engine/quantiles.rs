@@ -2,21 +2,21 @@ use std::collections::VecDeque;
 
 use telemetry::MetricSpec;
 
-/// How values are rounded before they are counted.
+/// Rounding of values before they are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum QuantileBins {
-    /// To multiples of this: exact for a sensor of that resolution.
+    /// Rounds to multiples of this width: exact for a sensor of that resolution.
     Even(f64),
-    /// To within 0.5 % of themselves, where the metric has no resolution. C.
+    /// Rounds to within 0.5 % of the value, for metrics without a known resolution. Source: C.
     /// Masson, J. E. Rim, H. K. Lee, "DDSketch", PVLDB 12(12), 2019, section 2.1.
     Relative,
 }
 
 /// ln γ of [`QuantileBins::Relative`], γ = (1 + α)/(1 − α), α = 0.005.
 const LN_GAMMA: f64 = 0.010_000_083_335_000_059;
-/// What is nearer to 0 counts as 0 in [`QuantileBins::Relative`].
+/// Magnitude below which a value counts as 0 in [`QuantileBins::Relative`].
 const ZERO_THRESHOLD: f64 = 1e-6;
-/// The number of [`ZERO_THRESHOLD`] in [`QuantileBins::Relative`], less one: ln(10⁻⁶)/ln γ.
+/// Bin number of [`ZERO_THRESHOLD`] in [`QuantileBins::Relative`], less one: ln(10⁻⁶)/ln γ.
 const ZERO_THRESHOLD_BIN: f64 = -1382.0;
 
 impl QuantileBins {
@@ -48,20 +48,20 @@ impl QuantileBins {
     }
 }
 
-/// Bins of a block: a quantile is found block by block first.
+/// Bins of a block. A quantile search skips whole blocks first.
 const BLOCK_BINS: usize = 64;
 
-/// How often each value occurs in a span (`after_ms`, `until_ms`]. Counts are
-/// whole numbers, so values that come and go leave nothing behind.
+/// Histogram of the values in a span (`after_ms`, `until_ms`]. Counts are whole numbers, so
+/// adding and removing a value leaves no trace.
 #[derive(Debug)]
 pub(super) struct ValueCounts {
     bins: QuantileBins,
     pub(super) after_ms: i64,
     pub(super) until_ms: i64,
-    /// The number of the first block: bin n is in block ⌊n/64⌋.
+    /// Number of the first block; bin n is in block ⌊n/64⌋.
     first: i32,
     blocks: VecDeque<[u32; BLOCK_BINS]>,
-    /// Of each block.
+    /// Number of values in each block.
     totals: VecDeque<u32>,
     total: u32,
 }
@@ -76,7 +76,7 @@ impl ValueCounts {
         self.after_ms < event_ms && event_ms <= self.until_ms
     }
 
-    /// How many readings are counted.
+    /// Returns the number of counted readings.
     pub(super) const fn total(&self) -> usize {
         self.total as usize
     }
@@ -116,7 +116,7 @@ impl ValueCounts {
         self.total -= 1;
     }
 
-    /// The smallest value that at least a share `q` of all is not above.
+    /// Returns the smallest value v such that at least a share `q` of the values is ≤ v.
     pub(super) fn quantile(&self, q: f64) -> Option<f64> {
         let rank = ((f64::from(self.total) * q).ceil() as u32).max(1);
         let mut seen = 0;

@@ -1,37 +1,38 @@
 use serde::{Deserialize, Serialize};
 
-/// The shortest time between two recomputations of the same rows, ms.
+/// Shortest time between two recomputations of the same rows, ms.
 const WAIT_MIN_MS: i64 = 10_000;
-/// Ages of rows, ms, at which the next class begins: 16 minutes, and four times as much each.
+/// Row ages, ms, at which the next class begins: 16 minutes, then four times as much for each
+/// class.
 const CLASSES_MS: [i64; 5] = [960_000, 3_840_000, 15_360_000, 61_440_000, 245_760_000];
 
-/// How far the clocks of the gateway and of this machine may differ, ms.
+/// Largest difference between the gateway's clock and this machine's that is tolerated, ms.
 const CLOCKS_DIFFER_MS: i64 = 3_600_000;
 
-/// When rows that late readings changed are computed again: at once after a quiet time, and
-/// less and less often while readings go on to come late (binary exponential backoff, as of
-/// R. M. Metcalfe, D. R. Boggs, "Ethernet", CACM 19(7), 1976), down to once in half the age at
-/// which rows leave their class. Young rows do not wait for old ones, and old ones are not
-/// written again as often as young ones: a buffer that is flushed shows within seconds, and a
-/// clock that is always eight hours slow writes each row some seven times and not 480.
+/// Decides when rows that late readings changed are recomputed. After a quiet time that is at
+/// once. While readings keep arriving late, the interval doubles (binary exponential backoff, R.
+/// M. Metcalfe, D. R. Boggs, "Ethernet", CACM 19(7), 1976), up to half the age at which rows
+/// leave their class. Young rows do not wait for old ones, and old rows are not rewritten as
+/// often as young ones. So a flushed buffer shows within seconds, and a clock that is always
+/// eight hours slow rewrites each row some seven times and not 480.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct RecomputeSchedule {
-    /// By class of age; one that is not there has never been computed again.
+    /// Backoff by age class; a missing class has never been recomputed.
     classes: Vec<RecomputeBackoff>,
 }
 
-/// Of the rows of one class.
+/// Backoff of one class of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct RecomputeBackoff {
-    /// When rows were last computed again, ms.
+    /// When rows were last recomputed, UTC ms.
     last_ms: Option<i64>,
-    /// The time to be waited from then on, ms.
+    /// How long to wait from then on, ms.
     wait_ms: i64,
 }
 
-/// Rows of one class: those that are older than the newest final row by `youngest_ms` or more,
-/// and by less than `oldest_ms`.
+/// Rows of one class: older than the newest final row by at least `youngest_ms` and by less than
+/// `oldest_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RowAgeClass {
     number: usize,
@@ -44,11 +45,11 @@ impl RecomputeSchedule {
         self.classes.is_empty()
     }
 
-    /// Classes whose rows may be computed again at `now_ms`, the youngest rows first.
+    /// Iterates over the classes whose rows may be recomputed at `now_ms`, youngest rows first.
     pub(super) fn due_classes(&self, now_ms: i64) -> impl Iterator<Item = RowAgeClass> {
         age_classes().filter(move |class| {
             let backoff = self.classes.get(class.number).copied().unwrap_or_default();
-            // A clock that was set back must not make them wait for ever; two clocks that differ
+            // A clock that was set back must not make rows wait for ever. Two clocks that differ
             // by less than an hour must not make them due each time.
             let waiting_ms = -CLOCKS_DIFFER_MS..backoff.wait_ms;
             let is_waiting = |last_ms: i64| waiting_ms.contains(&now_ms.saturating_sub(last_ms));
@@ -56,7 +57,7 @@ impl RecomputeSchedule {
         })
     }
 
-    /// Notes that rows of a class were computed again at `now_ms`.
+    /// Records that rows of a class were recomputed at `now_ms`.
     pub(super) fn note_recomputed(&mut self, class: RowAgeClass, now_ms: i64) {
         if class.number >= self.classes.len() {
             self.classes.resize(class.number + 1, RecomputeBackoff::default());
@@ -72,7 +73,7 @@ impl RecomputeSchedule {
     }
 }
 
-/// All classes, the youngest rows first.
+/// Iterates over all classes, youngest rows first.
 pub(super) fn age_classes() -> impl Iterator<Item = RowAgeClass> {
     (0..=CLASSES_MS.len()).map(|number| RowAgeClass {
         number,
@@ -88,8 +89,8 @@ mod tests {
     const MINUTE_MS: i64 = 60_000;
     const HOUR_MS: i64 = 3_600_000;
 
-    /// How often the rows of a class are computed again in a day, if readings change them once in
-    /// `step_ms`.
+    /// Checks how often the rows of a class are recomputed in a day when readings change them
+    /// every `step_ms`.
     fn check(class: usize, step_ms: i64, expect: std::ops::RangeInclusive<i64>) {
         let (mut schedule, mut count) = (RecomputeSchedule::default(), 0);
         let class = age_classes().nth(class).unwrap();

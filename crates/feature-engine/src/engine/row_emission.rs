@@ -9,19 +9,19 @@ use super::{
     zone::{EngineRules, ZoneState},
 };
 
-/// Rows that one recomputation makes at most, so that no zone holds up the others for long.
+/// Largest number of rows of one recomputation, so that no zone holds up the others for long.
 const RECOMPUTED_ROWS_MAX: usize = 20_000;
-/// A burst of late readings has ended when none came for so long, ms …
+/// Silence after which a burst of late readings has ended, ms.
 const BURST_END_MS: i64 = 5_000;
-/// … and is not waited for longer than this, ms.
+/// Longest wait for the end of a burst, ms.
 const BURST_MAX_MS: i64 = 20_000;
-/// Recorded data has ended when none came for so long, ms.
+/// Silence after which recorded data has ended, ms.
 const DATA_END_MS: i64 = 10_000;
 
 impl ZoneState {
-    /// Lets time pass up to the arrival of a reading that is not taken in yet. Rows of which
-    /// nothing can arrive any more become final, as of what had arrived at their time; rows that
-    /// late readings changed are computed again when that is due.
+    /// Advances time to the arrival of a reading that is not ingested yet. Rows whose readings
+    /// can no longer arrive become final, as known at their time. Rows that late readings changed
+    /// are recomputed when that is due.
     pub(super) fn advance_to(
         &mut self,
         arrival_ms: i64,
@@ -47,7 +47,8 @@ impl ZoneState {
         }
     }
 
-    /// The rows after `final_ms` up to `until_ms`, each of what had arrived at its time.
+    /// Emits the rows after `final_ms` up to `until_ms`, each from the readings that had arrived
+    /// by its time.
     fn emit_final_rows(
         &mut self,
         final_ms: i64,
@@ -67,13 +68,13 @@ impl ZoneState {
                 rows.push(self.compute_row(at_ms, 0, catalog, rules));
                 at_ms + grid_ms
             } else {
-                // On to the first reading after the silence, if there is one.
+                // Skip to the first reading after the silence, if it exists.
                 let next_event_ms = self.next_event_ms(at_ms);
                 let next_ms = next_event_ms.into_iter().chain(self.pending.next_arrival_ms()).min();
                 let next_ms = next_ms.map_or(i64::MAX, |ms| round_up_to_grid(ms, grid_ms));
                 next_ms.clamp(at_ms + grid_ms, until_ms + grid_ms)
             };
-            // What arrived later belongs to these rows as corrected.
+            // Later arrivals change these rows, which are therefore recomputed.
             if let Some(event_ms) = self.pending.oldest_event_ms() {
                 let first_ms = round_up_to_grid(event_ms, grid_ms).max(at_ms);
                 self.progress.recompute.add_range(first_ms, next_ms - grid_ms, grid_ms);
@@ -83,7 +84,7 @@ impl ZoneState {
         self.progress.final_ms = Some(until_ms);
     }
 
-    /// Puts readings in whose arrival the rows have passed.
+    /// Inserts the pending readings whose arrival time the rows have passed.
     fn admit_arrived(&mut self, arrived: &[PendingReading], rules: &EngineRules) {
         let batches = self.group_by_slot(arrived.iter(), rules);
         for (slot, batch) in self.slots.iter_mut().zip(&batches) {
@@ -95,7 +96,7 @@ impl ZoneState {
         }
     }
 
-    /// Sorted readings for each slot.
+    /// Groups readings by slot, sorted by time.
     fn group_by_slot<'a>(
         &mut self,
         readings: impl Iterator<Item = &'a PendingReading>,
@@ -113,8 +114,8 @@ impl ZoneState {
         batches
     }
 
-    /// Does something with pending readings among the others, and leaves everything as it was.
-    /// `first_row_ms` is the oldest time of which a row is asked.
+    /// Runs `act` with the pending readings inserted, and restores the state afterwards.
+    /// `first_row_ms` is the oldest row time that `act` computes.
     fn with_pending<T>(
         &mut self,
         first_row_ms: i64,
@@ -132,7 +133,8 @@ impl ZoneState {
                 }
             }
         }
-        // The soil as of the newest final row is what the next one goes on from.
+        // The next final row continues from the drying state at the newest final row, so `act`
+        // works on a fork.
         let fork: SoilTrends = self.soil.fork_before(soil_from_ms);
         let soil = std::mem::replace(&mut self.soil, fork);
         let result = act(self);
@@ -146,8 +148,9 @@ impl ZoneState {
         result
     }
 
-    /// Computes rows again that late readings changed, of everything that is known now, and
-    /// makes those that they call for: of the ages that are due at `now_ms`, or all of them.
+    /// Recomputes the rows that late readings changed, from all readings that are known now, and
+    /// adds rows that exist only because of them. With `now_ms`, handles the age classes that are
+    /// due at that time; without, all of them.
     fn recompute_rows(
         &mut self,
         now_ms: Option<i64>,
@@ -157,7 +160,7 @@ impl ZoneState {
     ) {
         let grid_ms = rules.grid_ms();
         let Some(final_ms) = self.progress.final_ms else { return };
-        // The youngest first: they are asked for most.
+        // The youngest rows come first, as they are read most.
         let classes: Vec<RowAgeClass> = match now_ms {
             Some(now_ms) => self.progress.schedule.due_classes(now_ms).collect(),
             None => age_classes().collect(),
@@ -198,7 +201,7 @@ impl ZoneState {
                         not_done.push((at_ms, last_ms));
                     }
                 }
-                // What is not done is due still.
+                // A class that is not completed stays due.
                 if let Some(now_ms) = now_ms.filter(|_| left > 0) {
                     zone.progress.schedule.note_recomputed(class, now_ms);
                 }
@@ -210,14 +213,14 @@ impl ZoneState {
         self.activity.late_since_ms = None;
     }
 
-    /// Whether time passing can make rows.
+    /// Returns whether the passing of time can produce rows.
     pub(super) fn is_waiting(&self) -> bool {
         self.progress.live || !self.activity.is_finished || !self.progress.recompute.is_empty()
     }
 
-    /// Lets time pass while nothing comes. `now_ms` is the clock of this machine: rows of live
-    /// zones become final by it, and ends are seen by it. Recorded readings have a time of their
-    /// own; that they have ended completes their rows.
+    /// Advances time while nothing arrives. `now_ms` is the clock of this machine. By it, rows of
+    /// live zones become final, and the end of a burst or of a recording is detected. Recorded
+    /// readings have their own time; the end of the recording completes their rows.
     pub(super) fn advance_clock(
         &mut self,
         now_ms: i64,
@@ -229,7 +232,7 @@ impl ZoneState {
         if std::mem::take(&mut activity.has_reading) {
             activity.reading_ms = Some(now_ms);
         }
-        // After a start the end of the data is waited for again.
+        // After a start, the end of the data is awaited again.
         activity.reading_ms.get_or_insert(now_ms);
         if std::mem::take(&mut activity.has_late_reading) {
             activity.late_reading_ms = Some(now_ms);
@@ -241,7 +244,7 @@ impl ZoneState {
             || has_passed(activity.late_since_ms, BURST_MAX_MS);
         let is_at_end = !activity.is_finished && has_passed(activity.reading_ms, DATA_END_MS);
         if self.progress.live {
-            // As late as a punctual reading could be.
+            // The arrival time that a punctual reading could have now.
             self.advance_to(now_ms - rules.lateness_ms(), catalog, rules, rows);
             if is_settled && !self.progress.recompute.is_empty() {
                 self.recompute_rows(Some(now_ms), catalog, rules, rows);
@@ -252,8 +255,8 @@ impl ZoneState {
         }
     }
 
-    /// The end of the data: completes rows up to the newest reading, so many at a time; whether
-    /// there are more.
+    /// Handles the end of the data: completes rows up to the newest reading, in steps. Returns
+    /// whether there are more.
     pub(super) fn finish_some(
         &mut self,
         catalog: &FeatureCatalog,
@@ -282,7 +285,7 @@ impl ZoneState {
         }
     }
 
-    /// Computes all rows again that late readings changed.
+    /// Recomputes all rows that late readings changed.
     pub(super) fn recompute_all(
         &mut self,
         catalog: &FeatureCatalog,
@@ -294,7 +297,7 @@ impl ZoneState {
         }
     }
 
-    /// The row at the newest event time, of everything that is known now.
+    /// Returns the row at the newest event time, from all readings that are known now.
     pub(super) fn latest_row(
         &mut self,
         catalog: &FeatureCatalog,
@@ -304,7 +307,8 @@ impl ZoneState {
         Some(self.with_pending(at_ms, rules, |zone| zone.compute_row(at_ms, 0, catalog, rules)))
     }
 
-    /// Whether any metric had a reading shortly before.
+    /// Returns whether any metric had a reading within the longest allowed silence before
+    /// `at_ms`.
     fn has_recent_reading(&self, at_ms: i64, rules: &EngineRules) -> bool {
         let silence_max_ms = i64::from(rules.engine.silence_max_s) * 1000;
         let mut states = self.slots.iter().filter_map(|slot| slot.state.as_ref());

@@ -1,10 +1,10 @@
 use serde::{Deserialize, Serialize};
 
-/// Ranges that are remembered; beyond it the two nearest become one.
+/// Largest number of ranges; beyond it, the two nearest are merged.
 const RANGES_MAX: usize = 64;
 
-/// Times of rows that are to be computed again, as ranges of the grid: first and last row,
-/// both included, in the order of time, apart from one another.
+/// Times of rows that must be recomputed, as ranges of the grid. Each range has its first and
+/// last row, both included. Ranges are sorted by time and do not touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RowRanges(Vec<(i64, i64)>);
@@ -14,19 +14,19 @@ impl RowRanges {
         self.0.is_empty()
     }
 
-    /// The ranges, in the order of time.
+    /// Iterates over the ranges in the order of time.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, i64)> {
         self.0.iter().copied()
     }
 
-    /// The first time, ms.
+    /// Returns the first time, ms.
     pub(super) fn first_ms(&self) -> Option<i64> {
         self.0.first().map(|(first_ms, _)| *first_ms)
     }
 
-    /// Adds the rows from `first_ms` to `last_ms`, which lie `grid_ms` apart; none where the
-    /// first is later than the last. Ranges that touch become one.
+    /// Adds the rows from `first_ms` to `last_ms`, which lie `grid_ms` apart. Adds nothing if the
+    /// first is later than the last. Merges ranges that touch.
     pub(super) fn add_range(&mut self, mut first_ms: i64, mut last_ms: i64, grid_ms: i64) {
         if first_ms > last_ms {
             return;
@@ -46,7 +46,8 @@ impl RowRanges {
         }
     }
 
-    /// Removes and returns the rows after `after_ms` up to `until_ms`, both times of the grid.
+    /// Removes and returns the rows after `after_ms` up to `until_ms`, both of which are grid
+    /// times.
     pub(super) fn take_range(
         &mut self,
         after_ms: i64,

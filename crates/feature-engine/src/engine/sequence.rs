@@ -1,19 +1,19 @@
-//! Copies of a reading, told by its device's own numbers: see [`telemetry::sequence`].
+//! Copies of a reading, recognised by its device's sequence numbers: see [`telemetry::sequence`].
 
 use telemetry::{
     NumberedMessage, ReportSource, SensorReading, SensorReport, SequenceHistory, SmolStr,
 };
 
-/// Messages of one metric of one device that are remembered: as many as may be on their way
-/// unacknowledged, so that those that come again after a crash are known.
+/// Number of messages that are remembered per metric and device: as many as may be
+/// unacknowledged, so that messages that are delivered again after a crash are recognised.
 const MESSAGES_MAX: usize = 1024;
 
-/// The sequence numbers of one metric of one device.
+/// Sequence numbers of one metric of one device.
 #[derive(Debug, Default)]
 pub(super) struct SequenceFilter(Option<Box<SequenceHistory>>);
 
 impl SequenceFilter {
-    /// Notes a numbered reading; false if it is a copy of one that was noted before.
+    /// Records a numbered reading. Returns false if it is a copy of an earlier one.
     pub(super) fn note_sequence(
         &mut self,
         boot: &SmolStr,
@@ -22,7 +22,7 @@ impl SequenceFilter {
         arrival_ms: i64,
         value: f64,
     ) -> bool {
-        // Without a time of its own a reading is measured when it arrives.
+        // A reading without its own timestamp has its arrival time as event time.
         let is_stamped = event_ms != arrival_ms;
         let content = if is_stamped {
             hash_value_and_time(value.to_bits(), event_ms)
@@ -41,13 +41,13 @@ impl SequenceFilter {
     }
 }
 
-/// Whether a reading is a broker's stored value without a time of its own: a copy of a message
-/// of an unknown time before.
+/// Returns whether a reading is a retained value without its own timestamp: a copy of a message
+/// that was sent at an unknown time.
 pub(super) fn is_stored_copy(report: &SensorReport, reading: &SensorReading) -> bool {
     report.source == ReportSource::Retained && reading.event_ms == report.arrival_ms
 }
 
-/// A number for a value and its time (the finalizer of SplitMix64).
+/// Hashes a value and its time (the finalizer of SplitMix64).
 fn hash_value_and_time(value: u64, event_ms: i64) -> u64 {
     let mut mixed = value ^ event_ms.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -59,7 +59,7 @@ fn hash_value_and_time(value: u64, event_ms: i64) -> u64 {
 mod tests {
     use super::*;
 
-    /// (seq, event, arrival, value) in order → the places of copies.
+    /// Maps (seq, event, arrival, value) in order to the indices of copies.
     fn copies(readings: impl IntoIterator<Item = (u64, i64, i64, f64)>) -> Vec<usize> {
         let (mut sequences, boot) = (SequenceFilter::default(), "1.2.0".into());
         let new = readings.into_iter().map(|(seq, event_ms, arrival_ms, value)| {
@@ -92,7 +92,7 @@ mod tests {
         let first = (0..100).map(|i| (i, i as i64 * 1000, i as i64 * 1000 + 40, 21.0));
         let again = (0..100).map(|i| (i, i as i64 * 1000, 9_000_000, 21.0));
         assert_eq!(copies(first.chain(again)), (100..200).collect::<Vec<_>>());
-        // Another value, or another time, is another reading.
+        // A different value or time makes a different reading.
         assert_eq!(copies([(1, 0, 40, 21.0), (1, 0, 40, 21.5), (1, 10, 50, 21.0)]), [0; 0]);
     }
 }

@@ -7,29 +7,29 @@ use super::{
     window_summary::{HoldDuration, WindowSummary},
 };
 
-/// The readings of one metric in one zone, and the windows over them.
+/// Readings of one metric in one zone, and the windows over them.
 #[derive(Debug)]
 pub(super) struct MetricSeries {
     hold: HoldDuration,
     readings: SortedReadings,
-    /// Of each length that the windows have.
+    /// Blocks of each length that the windows need.
     blocks: Vec<TimeBlocks>,
     windows: Vec<SeriesWindow>,
-    /// Nothing of later times is in what is kept of windows, ms.
+    /// Time up to which cached sums and counts have readings, ms; none has a later reading.
     summarized_until_ms: i64,
 }
 
 #[derive(Debug)]
 struct SeriesWindow {
-    /// Which of the series' blocks it consists of.
+    /// Index of the blocks that the window consists of.
     blocks: usize,
     sliding: SlidingWindow,
-    /// Where the window has quantiles.
+    /// Present if the window has quantiles.
     counts: Option<Box<ValueCounts>>,
 }
 
 impl MetricSeries {
-    /// No readings yet, and windows of these widths, ms, with quantiles or without.
+    /// Creates a series without readings. Each window has a width, ms, and may have quantiles.
     pub(super) fn new(
         hold: HoldDuration,
         windows: impl Iterator<Item = (i64, bool)>,
@@ -63,29 +63,29 @@ impl MetricSeries {
         }
     }
 
-    /// How long values are taken to hold.
+    /// Returns how long a value is taken to hold.
     pub(super) const fn hold(&self) -> HoldDuration {
         self.hold
     }
 
-    /// Single readings.
+    /// Returns the single readings.
     pub(super) const fn readings(&self) -> &SortedReadings {
         &self.readings
     }
 
-    /// Takes one reading, wherever in time it belongs.
+    /// Inserts one reading, at any time.
     pub(super) fn insert(&mut self, point: PackedReading) {
         self.readings.insert(point);
         self.note_change(&point, ValueCounts::add_value);
     }
 
-    /// Takes sorted readings, wherever in time they belong, in one pass.
+    /// Inserts sorted readings, at any times, in one pass.
     pub(super) fn insert_sorted(&mut self, batch: &[PackedReading]) {
         self.readings.insert_sorted(batch);
         self.note_changes(batch, ValueCounts::add_value);
     }
 
-    /// Takes sorted readings, all of which are there, out again in one pass.
+    /// Removes sorted readings, all of which must be present, in one pass.
     pub(super) fn remove_sorted(&mut self, batch: &[PackedReading]) {
         self.readings.remove_sorted(batch);
         self.note_changes(batch, ValueCounts::remove_value);
@@ -98,13 +98,14 @@ impl MetricSeries {
         batch.iter().for_each(|point| self.adjust_counts(point, &count));
     }
 
-    /// Most readings are later than what was asked for.
+    /// Updates cached sums and counts for one reading. Most readings are later than all cached
+    /// sums.
     fn note_change(&mut self, point: &PackedReading, count: impl Fn(&mut ValueCounts, f64)) {
         self.invalidate_minute(point);
         self.adjust_counts(point, &count);
     }
 
-    /// Drops the sums that the minute of a reading is in.
+    /// Drops the cached sums that contain the minute of a reading.
     fn invalidate_minute(&mut self, point: &PackedReading) {
         let minute = point.minute();
         if minute * MINUTE_MS >= self.summarized_until_ms {
@@ -128,9 +129,9 @@ impl MetricSeries {
         }
     }
 
-    /// The summary of (`after_ms`, `until_ms`], for the window of that number:
-    /// whole minutes inside, single readings at the edges. How they are merged
-    /// depends on the window and the two times only.
+    /// Summarises (`after_ms`, `until_ms`] for the window with this number, from whole minutes
+    /// inside and single readings at the edges. The order of merging depends on the window and
+    /// the two times only.
     pub(super) fn summarize_window(
         &mut self,
         number: usize,
@@ -152,7 +153,7 @@ impl MetricSeries {
         all
     }
 
-    /// All windows of a row have one end.
+    /// Advances all blocks, as all windows of a row have the same end.
     fn advance_to(&mut self, until_ms: i64, end: i64) {
         self.summarized_until_ms = self.summarized_until_ms.max(until_ms);
         let mut passed = None;
@@ -161,8 +162,8 @@ impl MetricSeries {
         }
     }
 
-    /// Has memory bring what [`Series::summarize_window`] will need, for windows that begin after
-    /// these times.
+    /// Prefetches the memory that [`MetricSeries::summarize_window`] will need, for windows that
+    /// begin after these times.
     pub(super) fn prefetch_windows(&self, after_ms: impl Iterator<Item = i64>) {
         self.readings.prefetch_newest();
         for (window, after_ms) in self.windows.iter().zip(after_ms) {
@@ -171,8 +172,8 @@ impl MetricSeries {
         }
     }
 
-    /// How often each value occurs in (`after_ms`, `until_ms`], for the window of
-    /// that number, if it has quantiles.
+    /// Counts the values in (`after_ms`, `until_ms`] for the window with this number. Returns
+    /// `None` if it has no quantiles.
     pub(super) fn count_window_values(
         &mut self,
         number: usize,
@@ -198,11 +199,11 @@ impl MetricSeries {
         Some(counts)
     }
 
-    /// Forgets what is before `until_ms`, rounded down to an hour.
+    /// Removes readings before `until_ms`, rounded down to an hour.
     pub(super) fn forget_before(&mut self, until_ms: i64) {
         let kept_ms = until_ms.div_euclid(HOUR_MS) * HOUR_MS;
         for counts in self.windows.iter_mut().filter_map(|window| window.counts.as_mut()) {
-            // What it has counted is needed to take it away again.
+            // The counts can only shrink while the counted readings exist, so they start again.
             if counts.after_ms < kept_ms {
                 counts.clear();
                 (counts.after_ms, counts.until_ms) = (i64::MIN, i64::MIN);
@@ -268,7 +269,7 @@ mod tests {
         without.summarize_window(2, from, to);
         without.count_window_values(0, from, to);
         let extra = PackedReading::new(1_234_567, 99.0, 3);
-        // One of them has the time and the value of another device's reading.
+        // One of them has the time and value of another device's reading.
         let batch = [
             extra,
             PackedReading::new(1_240_000, 62.0 % 37.0, 3),
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!(without.count_window_values(0, from, to).unwrap().quantile(1.0), Some(36.0));
     }
 
-    /// Readings over three days, not in order, some twice at one time.
+    /// Readings over three days, unsorted, some twice at the same time.
     fn readings() -> impl Strategy<Value = Vec<(i64, f64)>> {
         prop::collection::vec((0..3 * 86_400_i64, -400..400_i32), 1..300)
             .prop_map(|all| all.into_iter().map(|(s, v)| (s * 1000, f64::from(v) / 10.0)).collect())

@@ -4,34 +4,34 @@ use super::{
     window_summary::{HoldDuration, WindowSummary},
 };
 
-/// Minutes of a block at most.
+/// Largest number of minutes in a block.
 const BLOCK_MINUTES_MAX: i64 = 240;
 
-/// The summary of a window that moves from minute to minute, at one merge a step and
-/// two a minute of a block: time is cut into blocks; a window is the end of one block,
-/// whole blocks, and the beginning of another. All but the beginning is summed up once
-/// for all minutes of a block, backwards; the beginning grows. M. van Herk, Pattern
-/// Recognition Letters 13(7), 1992; J. Gil, M. Werman, IEEE PAMI 15(5), 1993, for minima.
+/// Summary of a window that moves from minute to minute, at one merge a step and two merges per
+/// minute of a block. Time is cut into blocks, and a window is the end of one block, whole
+/// blocks, and the beginning of another. The end is summed up once for all minutes of a block,
+/// backwards; the beginning grows. Sources, for minima: M. van Herk, Pattern Recognition Letters
+/// 13(7), 1992; J. Gil, M. Werman, IEEE PAMI 15(5), 1993.
 ///
-/// Where blocks begin depends on the clock alone, so equal readings give equal
-/// bits, wherever the window was before.
+/// Block borders depend on the clock alone, so equal readings give equal bits, wherever the
+/// window was before.
 ///
 /// Minutes are numbered: k is (k·60,000 ms, (k + 1)·60,000 ms].
 #[derive(Debug)]
 pub(super) struct SlidingWindow {
     hold: HoldDuration,
-    /// The block that `heads` are of.
+    /// Number of the block that `heads` belongs to.
     first: Option<i64>,
-    /// `heads[i]`: from minute i of the first block to its end.
+    /// `heads[i]` sums up minute i of the first block to its end.
     heads: Vec<WindowSummary>,
-    /// The blocks that `middle` sums up: from this one to before that one.
+    /// Blocks that `middle` sums up: from the first number to before the second.
     between: Option<(i64, i64)>,
-    /// The whole blocks between the first and the last one. Apart from `heads`, so that a
-    /// late reading in one of them does not cost the sums of a whole block again.
+    /// Sum of the whole blocks between the first and the last one. It is separate from `heads`,
+    /// so that a late reading in one of them does not cost the sums of a whole block again.
     middle: WindowSummary,
 }
 
-/// Minutes of a block for a window of so many minutes.
+/// Minutes of a block for a window of this many minutes.
 pub(super) fn block_minutes_for(minutes: i64) -> i64 {
     minutes.clamp(1, BLOCK_MINUTES_MAX)
 }
@@ -42,7 +42,7 @@ impl SlidingWindow {
         Self { hold, first: None, heads: Vec::new(), between: None, middle }
     }
 
-    /// The summary of minutes `from` to `end` − 1; `blocks` have been advanced to `end`.
+    /// Summarises minutes `from` to `end` − 1; `blocks` must have been advanced to `end`.
     pub(super) fn summarize_window(
         &mut self,
         readings: &SortedReadings,
@@ -83,9 +83,9 @@ impl SlidingWindow {
         self.first = Some(first);
     }
 
-    /// Reads, and does nothing with, what [`SlidingWindow::sum`] will need of the heads: it
-    /// was last near the processor a minute of all zones ago. Reads that do not wait for
-    /// one another fetch from memory side by side.
+    /// Reads the heads that [`SlidingWindow::summarize_window`] will need, to bring them into the
+    /// processor's cache. They were last used one pass over all zones ago. Reads that do not
+    /// depend on one another overlap.
     pub(super) fn prefetch_head(&self, blocks: &TimeBlocks, from: i64) {
         let (block, minute) =
             (from.div_euclid(blocks.minutes()), from.rem_euclid(blocks.minutes()));
@@ -94,14 +94,14 @@ impl SlidingWindow {
         }
     }
 
-    /// A reading of a minute came or went.
+    /// Drops sums that contain a minute in which a reading was inserted or removed.
     pub(super) fn invalidate_minute(&mut self, blocks: &TimeBlocks, minute: i64) {
         let block = minute.div_euclid(blocks.minutes());
         self.first = self.first.filter(|first| *first != block);
         self.between = self.between.filter(|(first, last)| !(*first..*last).contains(&block));
     }
 
-    /// The readings before a minute were forgotten.
+    /// Drops sums that contain removed readings, which are those before a minute.
     pub(super) fn forget_before(&mut self, blocks: &TimeBlocks, minute: i64) {
         let is_kept = |block: i64| block * blocks.minutes() >= minute;
         self.first = self.first.filter(|first| is_kept(*first));

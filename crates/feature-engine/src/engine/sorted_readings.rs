@@ -5,30 +5,29 @@ use super::{
     window_summary::{HoldDuration, WindowSummary},
 };
 
-/// The readings of one metric in one zone, in the order of (event time, value).
-/// The order does not depend on the order of arrival, so neither does any sum
-/// over it.
+/// Readings of one metric in one zone, sorted by (event time, value). The order does not depend
+/// on the order of arrival, so neither does any sum.
 #[derive(Debug)]
 pub(super) struct SortedReadings {
     hold: HoldDuration,
     points: VecDeque<PackedReading>,
 }
 
-/// One reading, packed: event time, ms, above the low 16 bits, the device's
-/// number within the zone in them.
+/// One reading, packed: the event time, ms, is above the low 16 bits; the low 16 bits are the
+/// device's number within the zone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct PackedReading {
     key: i64,
     pub(super) value: f64,
 }
 
-/// Event times are within this of 1970, ms: 2,200 years.
+/// Largest distance of an event time from 1970, ms: 2,200 years.
 pub(super) const EVENT_MS_MAX: i64 = 1 << 46;
 
-/// Points in a line of the processor's cache, 64 bytes on most.
+/// Readings per cache line, which has 64 bytes on most processors.
 const READINGS_PER_LINE: usize = 64 / size_of::<PackedReading>();
-/// Lines at the end of the readings that the newest rows look at: with a reading every
-/// five seconds, three minutes of them.
+/// Cache lines at the end of the readings that the newest rows use. With a reading every five
+/// seconds, they hold three minutes.
 const NEWEST_LINES: usize = 9;
 
 impl PackedReading {
@@ -44,23 +43,23 @@ impl PackedReading {
         self.key as u16
     }
 
-    /// The minute that it is in.
+    /// Returns the number of the minute that contains the reading.
     pub(super) const fn minute(self) -> i64 {
         (self.event_ms() - 1).div_euclid(MINUTE_MS)
     }
 
-    /// Whether it comes first in the order of readings.
+    /// Returns whether this reading sorts before the other.
     pub(super) fn precedes(&self, other: &Self) -> bool {
         self.compare(other).is_lt()
     }
 
-    /// The order of readings: by event time, then by value.
+    /// Compares by event time, then by value.
     pub(super) fn compare(&self, other: &Self) -> std::cmp::Ordering {
         let times = self.event_ms().cmp(&other.event_ms());
         times.then(self.value.total_cmp(&other.value))
     }
 
-    /// The same time and the same value, of whichever device.
+    /// Returns whether time and value are equal, whatever the devices.
     fn is_same_reading(&self, other: &Self) -> bool {
         self.event_ms() == other.event_ms() && self.value.to_bits() == other.value.to_bits()
     }
@@ -71,7 +70,7 @@ impl SortedReadings {
         Self { hold, points: VecDeque::new() }
     }
 
-    /// Whether this very reading is there already.
+    /// Returns whether an equal reading of the same device is present.
     pub(super) fn contains(&self, point: &PackedReading) -> bool {
         if self.points.back().is_none_or(|last| last.precedes(point)) {
             return false;
@@ -79,7 +78,7 @@ impl SortedReadings {
         self.find_position(point).is_some()
     }
 
-    /// Puts a reading where in time it belongs.
+    /// Inserts a reading at its position in time.
     pub(super) fn insert(&mut self, point: PackedReading) {
         if self.points.back().is_none_or(|last| !point.precedes(last)) {
             self.points.push_back(point);
@@ -89,7 +88,7 @@ impl SortedReadings {
         }
     }
 
-    /// Puts sorted readings where in time they belong, in one pass over what is later than
+    /// Inserts sorted readings at their positions in time, in one pass over the readings after
     /// the first of them.
     pub(super) fn insert_sorted(&mut self, batch: &[PackedReading]) {
         let Some(first) = batch.first() else { return };
@@ -108,13 +107,13 @@ impl SortedReadings {
         self.points.extend(later);
     }
 
-    /// Takes sorted readings out again, in one pass over what is later than the first of
-    /// them. A reading that is not there is passed over.
+    /// Removes sorted readings, in one pass over the readings after the first of them. Skips
+    /// readings that are not present.
     pub(super) fn remove_sorted(&mut self, batch: &[PackedReading]) {
         let Some(first) = batch.first() else { return };
         let at = self.find_first_not(|point| point.precedes(first));
         let later = self.points.split_off(at);
-        // Values that are derived of different readings may be equal: each takes one out.
+        // Different readings may have equal derived values: each removes one.
         let mut is_removed = vec![false; batch.len()];
         let mut next = 0;
         for point in later {
@@ -132,37 +131,37 @@ impl SortedReadings {
         }
     }
 
-    /// How many readings are later than `at_ms`.
+    /// Returns the number of readings later than `at_ms`.
     pub(super) fn count_after(&self, at_ms: i64) -> usize {
         self.points.len() - self.count_until(at_ms)
     }
 
-    /// The first event time after `at_ms`, ms.
+    /// Returns the first event time after `at_ms`, ms.
     pub(super) fn next_event_ms(&self, at_ms: i64) -> Option<i64> {
         self.points.get(self.count_until(at_ms)).map(|point| point.event_ms())
     }
 
-    /// The newest reading in (`after_ms`, `until_ms`].
+    /// Returns the newest reading in (`after_ms`, `until_ms`].
     pub(super) fn last_in_span(&self, after_ms: i64, until_ms: i64) -> Option<PackedReading> {
         let point = self.points.get(self.count_until(until_ms).checked_sub(1)?)?;
         (point.event_ms() > after_ms).then_some(*point)
     }
 
-    /// The readings in (`after_ms`, `until_ms`], in order.
+    /// Iterates over the readings in (`after_ms`, `until_ms`], in order.
     pub(super) fn iter_between(
         &self,
         after_ms: i64,
         until_ms: i64,
     ) -> impl Iterator<Item = &PackedReading> {
-        // Most edges are on a minute, with nothing between: not worth a search.
+        // Most edges fall on a minute and the span is empty: not worth a search.
         let end = if after_ms < until_ms { self.count_until(until_ms) } else { 0 };
         let from = if after_ms < until_ms { self.count_until(after_ms) } else { 0 };
         self.points.range(from..end)
     }
 
-    /// Of a window that held `count` readings up to `old_until_ms` and moved to
-    /// (`after_ms`, `until_ms`]: those that it left behind, and those that came in. Where it
-    /// began is known by its count, without a search in what is long out of reach.
+    /// For a window that held `count` readings up to `old_until_ms` and moved to (`after_ms`,
+    /// `until_ms`]: the readings that left it and those that entered it. The count gives the old
+    /// start, which saves a search in memory that is no longer cached.
     pub(super) fn split_moved_window(
         &self,
         old_until_ms: i64,
@@ -178,7 +177,7 @@ impl SortedReadings {
         )
     }
 
-    /// The summary of (`after_ms`, `until_ms`] from single readings.
+    /// Summarises (`after_ms`, `until_ms`] from single readings.
     pub(super) fn summarize_span(&self, after_ms: i64, until_ms: i64) -> WindowSummary {
         let mut sum = WindowSummary::default();
         self.iter_between(after_ms, until_ms)
@@ -186,13 +185,13 @@ impl SortedReadings {
         sum
     }
 
-    /// The summary of a minute.
+    /// Summarises one minute.
     pub(super) fn summarize_minute(&self, minute: i64) -> WindowSummary {
         self.summarize_span(minute * MINUTE_MS, (minute + 1) * MINUTE_MS)
     }
 
-    /// The summary of each minute from `from` to `end` − 1 that has readings, in
-    /// order.
+    /// Calls `take` with the summary of each minute from `from` to `end` − 1 that has readings,
+    /// in order.
     pub(super) fn for_each_minute(
         &self,
         from: i64,
@@ -215,29 +214,29 @@ impl SortedReadings {
         }
     }
 
-    /// Reads the newest readings, and does nothing with them: see [`SlidingWindow::fetch`](
-    /// super::sliding::Sliding::fetch).
+    /// Reads the newest readings, to bring them into the processor's cache: see
+    /// [`SlidingWindow::prefetch_head`](super::sliding_window::SlidingWindow::prefetch_head).
     pub(super) fn prefetch_newest(&self) {
         for point in self.points.iter().rev().step_by(READINGS_PER_LINE).take(NEWEST_LINES) {
             std::hint::black_box(point.key);
         }
     }
 
-    /// Forgets what is not after `until_ms`.
+    /// Removes readings up to `until_ms`.
     pub(super) fn forget_before(&mut self, until_ms: i64) {
         let gone = self.points.partition_point(|p| p.event_ms() <= until_ms);
         self.points.drain(..gone);
     }
 
-    /// How many readings are not after a time.
+    /// Returns the number of readings up to a time.
     fn count_until(&self, until_ms: i64) -> usize {
         self.find_first_not(|p| p.event_ms() <= until_ms)
     }
 
-    /// The place of the first reading that is not so, where all that are come before
-    /// all that are not. Looked for from the end, in steps that double: most questions
-    /// are of late times. J. L. Bentley, A. C. Yao, "An almost optimal algorithm for
-    /// unbounded searching", Information Processing Letters 5(3), 1976.
+    /// Position of the first reading for which `is_before` is false; all readings before it must
+    /// satisfy `is_before`. Searches from the end in steps that double, as most searches are for
+    /// late times. Source: J. L. Bentley, A. C. Yao, "An almost optimal algorithm for unbounded
+    /// searching", Information Processing Letters 5(3), 1976.
     fn find_first_not(&self, is_before: impl Fn(&PackedReading) -> bool) -> usize {
         let (mut end, mut step) = (self.points.len(), 1);
         while end > 0 {

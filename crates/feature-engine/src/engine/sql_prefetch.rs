@@ -8,7 +8,7 @@ use crate::{
     sql::{JoinExpressions, ReadingExpressions, SqlReading},
 };
 
-/// SQL over readings, run on batches that the engine is told of before it takes them.
+/// SQL over readings, evaluated in batches that are announced before the engine ingests them.
 #[derive(Debug)]
 pub(super) struct SqlPrefetch {
     sql: Box<dyn ReadingExpressions>,
@@ -16,18 +16,17 @@ pub(super) struct SqlPrefetch {
     values_by_reading: VecDeque<(ReadingKey, DerivedValues)>,
 }
 
-/// What SQL makes of a reading.
+/// Results of SQL for one reading.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DerivedValues {
-    /// Whether it enters features.
+    /// Whether the reading enters features.
     pub(super) is_kept: bool,
-    /// What each metric that is derived of its own takes in its place, by name; none
-    /// where that has no such reading.
+    /// Value from which each metric derived from this reading's metric starts, in the order of
+    /// names; `None` where the derived metric has no such reading.
     pub(super) derived: Vec<Option<f64>>,
 }
 
-/// Everything that an expression may name: two readings that differ in any of it may have
-/// different results.
+/// All inputs of an expression: readings that differ in any of them may have different results.
 #[derive(Debug, PartialEq)]
 struct ReadingKey {
     event_ms: i64,
@@ -40,7 +39,7 @@ struct ReadingKey {
 
 impl ReadingKey {
     fn from_reading(reading: &SqlReading<'_>) -> Self {
-        // Destructured, so that a column that is added to readings is added here too.
+        // Destructured, so that a new field of `SqlReading` must be added here too.
         let SqlReading { value, metric, site, zone, device, event_ms } = *reading;
         Self {
             event_ms,
@@ -61,7 +60,7 @@ impl SqlPrefetch {
         Self { sql, definitions, values_by_reading: VecDeque::new() }
     }
 
-    /// Runs the expressions on readings that will be asked for next, in this order.
+    /// Evaluates the expressions on the next readings, in this order.
     pub(super) fn evaluate_batch<'a>(&mut self, readings: impl Iterator<Item = SqlReading<'a>>) {
         let readings: Vec<_> =
             readings.filter(|own| self.sql.has_expressions_for(own.metric)).collect();
@@ -81,15 +80,15 @@ impl SqlPrefetch {
         }
     }
 
-    /// What is made of a reading; none where no expression is about it. One that was not
-    /// told of is run by itself, which is slow.
+    /// Returns the results for a reading, or `None` if no expression applies to its metric.
+    /// Evaluates a reading that was not announced by itself, which is slow.
     pub(super) fn take_values(&mut self, reading: &SqlReading<'_>) -> Option<DerivedValues> {
         if !self.sql.has_expressions_for(reading.metric) {
             return None;
         }
         let key = ReadingKey::from_reading(reading);
         if let Some(place) = self.values_by_reading.iter().position(|(own, _)| *own == key) {
-            // Those before it did not count for other reasons.
+            // The skipped readings did not count for other reasons.
             return self.values_by_reading.drain(..=place).next_back().map(|(_, made)| made);
         }
         let waiting = std::mem::take(&mut self.values_by_reading);

@@ -5,29 +5,29 @@ use super::{
     window_summary::{HoldDuration, WindowSummary},
 };
 
-/// Minutes between two checkpoints of a block's beginning.
+/// Minutes between two checkpoints within a block.
 const CHECKPOINT_MINUTES: i64 = 16;
 
-/// Time cut into blocks of so many minutes, by the clock: the sums of whole blocks, and
-/// of the minutes of the newest that have been. Windows of one length of block share them.
+/// Time cut into blocks of a fixed number of minutes, by the clock: the sums of whole blocks, and
+/// the sum of the newest block so far. Windows with the same block length share them.
 #[derive(Debug)]
 pub(super) struct TimeBlocks {
     minutes: i64,
     hold: HoldDuration,
-    /// Of the minutes of its block before this one is `beginning`.
+    /// Minute up to which `beginning` sums up its block; this minute is excluded.
     until: Option<i64>,
     beginning: WindowSummary,
-    /// The same of earlier minutes of that block, so that a late reading, or a row of earlier,
-    /// does not cost the whole block again.
+    /// Sums up to earlier minutes of that block, so that a late reading or an earlier row does
+    /// not cost the whole block again.
     checkpoints: Vec<(i64, WindowSummary)>,
-    /// Whether whole blocks are asked for.
+    /// Whether sums of whole blocks are needed.
     has_totals: bool,
-    /// Of whole blocks, by number.
+    /// Sums of whole blocks, by block number.
     totals: BTreeMap<i64, WindowSummary>,
 }
 
 impl TimeBlocks {
-    /// Nothing summed up yet.
+    /// Creates blocks without sums.
     pub(super) fn new(minutes: i64, hold: HoldDuration) -> Self {
         Self {
             minutes,
@@ -40,23 +40,23 @@ impl TimeBlocks {
         }
     }
 
-    /// Minutes of a block.
+    /// Returns the minutes of a block.
     pub(super) const fn minutes(&self) -> i64 {
         self.minutes
     }
 
-    /// Whole blocks will be asked for.
+    /// Enables sums of whole blocks.
     pub(super) const fn enable_totals(&mut self) {
         self.has_totals = true;
     }
 
-    /// The sum of the block's minutes before the one that was last advanced to.
+    /// Returns the sum of the block's minutes before the one that was last advanced to.
     pub(super) const fn partial_summary(&self) -> &WindowSummary {
         &self.beginning
     }
 
-    /// Sums up the block of minute `end` until there. Most often one minute has passed,
-    /// which all lengths of blocks share.
+    /// Sums up the block of minute `end`, up to that minute. Usually one minute has passed;
+    /// blocks of all lengths share its summary through `passed`.
     pub(super) fn advance_to(
         &mut self,
         readings: &SortedReadings,
@@ -101,8 +101,8 @@ impl TimeBlocks {
         self.until = Some(end);
     }
 
-    /// Goes back to the latest checkpoint of the block from `start` that is not after `end`, or to
-    /// its start; returns the minute.
+    /// Rewinds to the latest checkpoint of the block from `start` that is not after `end`, or
+    /// else to the block's start. Returns the minute.
     fn rewind_to_checkpoint(&mut self, start: i64, end: i64) -> i64 {
         let is_of_block = self.checkpoints.last().is_some_and(|(minute, _)| {
             (minute - 1).div_euclid(self.minutes) * self.minutes == start
@@ -119,7 +119,7 @@ impl TimeBlocks {
         from
     }
 
-    /// The beginning of a block goes on to its end.
+    /// Extends the beginning of a block to the sum of the whole block.
     fn complete_block(&mut self, readings: &SortedReadings) {
         let Some(until) = self.until.filter(|_| self.has_totals) else { return };
         let block = until.div_euclid(self.minutes);
@@ -129,7 +129,7 @@ impl TimeBlocks {
         self.totals.insert(block, sum);
     }
 
-    /// The sum of blocks `from` to `end` − 1.
+    /// Returns the sum of blocks `from` to `end` − 1.
     pub(super) fn sum_whole_blocks(
         &mut self,
         readings: &SortedReadings,
@@ -149,7 +149,7 @@ impl TimeBlocks {
         sum
     }
 
-    /// A reading of a minute came or went.
+    /// Drops sums that contain a minute in which a reading was inserted or removed.
     pub(super) fn invalidate_minute(&mut self, minute: i64) {
         let block = minute.div_euclid(self.minutes);
         if self.until.is_some_and(|end| minute < end && block == end.div_euclid(self.minutes)) {
@@ -161,7 +161,7 @@ impl TimeBlocks {
         self.totals.remove(&block);
     }
 
-    /// The readings before a minute were forgotten.
+    /// Drops sums that contain removed readings, which are those before a minute.
     pub(super) fn forget_before(&mut self, minute: i64) {
         let is_gone = |block: i64| block * self.minutes < minute;
         self.until = self.until.filter(|end| !is_gone(end.div_euclid(self.minutes)));

@@ -1,23 +1,21 @@
-//! What is kept of a set of readings: mergeable moments.
+//! Mergeable summary of a set of readings, by moments.
 
 use super::HOUR_MS;
 
-/// What is kept of a set of readings of one metric. Two summaries merge into
-/// the summary of both sets.
+/// Summary of a set of readings of one metric. Two summaries merge into the summary of both sets.
 ///
-/// Moments are centred, so that a small spread around a large mean keeps its
-/// digits. Sources: B. P. Welford, "Note on a method for calculating corrected
-/// sums of squares and products", Technometrics 4(3), 1962, for one value; T.
-/// F. Chan, G. H. Golub, R. J. `LeVeque`, "Updating formulae and a pairwise
-/// algorithm for computing sample variances", Stanford CS-79-773, 1979, for
-/// two sets.
+/// Moments are centred, so that a small spread around a large mean keeps its digits. Sources: B.
+/// P. Welford, "Note on a method for calculating corrected sums of squares and products",
+/// Technometrics 4(3), 1962, for one value; T. F. Chan, G. H. Golub, R. J. `LeVeque`, "Updating
+/// formulae and a pairwise algorithm for computing sample variances", Stanford CS-79-773, 1979,
+/// for two sets.
 ///
 /// ```
-/// use microclimate_feature_store::engine::summary::{HoldDuration, Summary};
+/// use microclimate_feature_store::engine::window_summary::{HoldDuration, WindowSummary};
 ///
-/// let mut all = Summary::default();
+/// let mut all = WindowSummary::default();
 /// for (event_ms, value) in [(0, 20.0), (1_800_000, 21.0), (3_600_000, 22.0)] {
-///     all.add(event_ms, value, Hold::default());
+///     all.add_reading(event_ms, value, HoldDuration::default());
 /// }
 /// assert_eq!((all.count(), all.mean(), all.std()), (3, Some(21.0), Some(1.0)));
 /// assert!((all.slope_per_hour().unwrap() - 2.0).abs() < 1e-12);
@@ -25,7 +23,7 @@ use super::HOUR_MS;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WindowSummary {
     count: u32,
-    /// Minute tiles with a reading.
+    /// Number of clock minutes that have a reading.
     minutes: u32,
     first_ms: i64,
     last_ms: i64,
@@ -42,9 +40,9 @@ pub struct WindowSummary {
     time_m2: f64,
     /// Σ (t − t̄)(v − v̄), ms × unit
     co_m2: f64,
-    /// Σ v·Δt over the time from the first to the last reading, unit × ms.
+    /// Σ v·Δt from the first to the last reading, unit × ms.
     held: f64,
-    /// Σ Δt of it, ms: less than from first to last where a gap was capped.
+    /// Σ Δt of `held`, ms; less than the time from first to last where a gap was capped.
     held_ms: u32,
     /// Longest time between two readings, ms.
     gap_ms: u32,
@@ -55,14 +53,14 @@ pub struct WindowSummary {
 pub struct HoldDuration(pub u32);
 
 impl Default for HoldDuration {
-    /// Ten minutes.
+    /// Returns ten minutes.
     fn default() -> Self {
         Self(600_000)
     }
 }
 
 impl WindowSummary {
-    /// Takes one more reading, not earlier than those before.
+    /// Adds one reading, which must not be earlier than those before.
     #[inline]
     pub fn add_reading(&mut self, event_ms: i64, value: f64, hold: HoldDuration) {
         if self.count == 0 {
@@ -98,7 +96,7 @@ impl WindowSummary {
         self.max = self.max.max(value);
     }
 
-    /// Takes a set of later readings.
+    /// Adds a set of later readings.
     #[inline]
     pub fn merge(&mut self, later: &Self, hold: HoldDuration) {
         if later.count == 0 {
@@ -130,7 +128,7 @@ impl WindowSummary {
         self.max = self.max.max(later.max);
     }
 
-    /// The time between the newest reading and the next one.
+    /// Accounts for the time between the newest reading and the next one.
     fn note_gap(&mut self, next_ms: i64, hold: HoldDuration) {
         let gap_ms = ms_between(self.last_ms, next_ms);
         let held_ms = gap_ms.min(hold.0);
@@ -139,61 +137,61 @@ impl WindowSummary {
         self.gap_ms = self.gap_ms.max(gap_ms);
     }
 
-    /// Number of readings.
+    /// Returns the number of readings.
     #[must_use]
     pub const fn count(&self) -> u32 {
         self.count
     }
 
-    /// Number of minutes of the clock that have a reading.
+    /// Returns the number of clock minutes that have a reading.
     #[must_use]
     pub const fn minutes(&self) -> u32 {
         self.minutes
     }
 
-    /// Arithmetic mean.
+    /// Returns the arithmetic mean.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then_some(self.mean)
     }
 
-    /// Sample standard deviation (n − 1); needs two readings.
+    /// Returns the sample standard deviation (n − 1); needs two readings.
     #[must_use]
     pub fn std(&self) -> Option<f64> {
         (self.count > 1).then(|| (self.m2 / f64::from(self.count - 1)).sqrt())
     }
 
-    /// Smallest value.
+    /// Returns the smallest value.
     #[must_use]
     pub fn min(&self) -> Option<f64> {
         (self.count > 0).then_some(self.min)
     }
 
-    /// Largest value.
+    /// Returns the largest value.
     #[must_use]
     pub fn max(&self) -> Option<f64> {
         (self.count > 0).then_some(self.max)
     }
 
-    /// Value and event time, ms, of the newest reading.
+    /// Returns value and event time, ms, of the newest reading.
     #[must_use]
     pub fn last(&self) -> Option<(f64, i64)> {
         (self.count > 0).then_some((self.last, self.last_ms))
     }
 
-    /// Newest value less oldest value; needs two readings.
+    /// Returns the newest value less the oldest value; needs two readings.
     #[must_use]
     pub fn delta(&self) -> Option<f64> {
         (self.count > 1).then_some(self.last - self.first)
     }
 
-    /// Oldest value.
+    /// Returns the oldest value.
     #[must_use]
     pub fn first(&self) -> Option<f64> {
         (self.count > 0).then_some(self.first)
     }
 
-    /// Slope of the least-squares line, units per hour; needs readings at two
+    /// Returns the slope of the least-squares line, units per hour; needs readings at two
     /// different times.
     #[must_use]
     pub fn slope_per_hour(&self) -> Option<f64> {
@@ -201,9 +199,9 @@ impl WindowSummary {
         has_slope.then(|| self.co_m2 / self.time_m2 * HOUR_MS as f64)
     }
 
-    /// Integral over time up to `until_ms`, unit × ms, and the time that it is
-    /// taken over, ms: each value holds until the next, at most as long as
-    /// `hold` says. None where there is no reading.
+    /// Returns the integral over time up to `until_ms`, unit × ms, and the time that it covers,
+    /// ms. Each value holds until the next one, at most for `hold`. Returns `None` without a
+    /// reading.
     #[must_use]
     pub fn held_until(&self, until_ms: i64, hold: HoldDuration) -> Option<(f64, f64)> {
         let tail_ms = f64::from(ms_between(self.last_ms, until_ms).min(hold.0));
@@ -211,9 +209,8 @@ impl WindowSummary {
             .then(|| (self.held + self.last * tail_ms, f64::from(self.held_ms) + tail_ms))
     }
 
-    /// The longest time without a reading in (`after_ms`, `until_ms`], ms, the
-    /// times before the first and after the last one included. None where there
-    /// is no reading.
+    /// Returns the longest time without a reading in (`after_ms`, `until_ms`], ms, including the
+    /// times before the first and after the last reading. Returns `None` without a reading.
     #[must_use]
     pub fn gap_ms_max(&self, after_ms: i64, until_ms: i64) -> Option<u32> {
         let (before, behind) =
@@ -222,7 +219,8 @@ impl WindowSummary {
     }
 }
 
-/// Never below 0; at most 49 days, more than the widest window.
+/// Time from `from_ms` to `to_ms`, ms; never below 0, and capped at 49 days, which is more than
+/// the widest window.
 fn ms_between(from_ms: i64, to_ms: i64) -> u32 {
     u32::try_from((to_ms - from_ms).max(0)).unwrap_or(u32::MAX)
 }

@@ -23,17 +23,18 @@ use super::{
 };
 use crate::{settings::EngineSettings, sql::SqlReading};
 
-/// How long the gateway must have said an earlier time before its later one is disbelieved, ms.
+/// How long the gateway must have reported an earlier time before its later one counts as wrong,
+/// ms.
 const SET_BACK_AFTER_MS: i64 = 600_000;
 
-/// The readings of a zone and how far it has come.
+/// Readings and progress of one zone.
 #[derive(Debug)]
 pub(super) struct ZoneState {
     pub(super) id: ZoneId,
     pub(super) devices: Vec<SmolStr>,
     device_numbers: HashMap<SmolStr, u16>,
     pub(super) slots: Vec<MetricSlot>,
-    /// Where the next metric probably is: reports name them in one order.
+    /// Slot in which the next metric probably is: reports name their metrics in a fixed order.
     slot_next: usize,
     /// Readings that are in no slot yet.
     pub(super) pending: PendingReadings,
@@ -41,32 +42,32 @@ pub(super) struct ZoneState {
     pub(super) progress: ZoneProgress,
     pub(super) sun: DaylightCache,
     forgotten_ms: i64,
-    /// By the device's number.
+    /// Clock estimates by device number.
     clocks: Vec<DeviceClock>,
-    /// Whether a reading has come since the newest row was last asked for.
+    /// Whether a reading has arrived since the newest row was last taken.
     pub(super) is_changed: bool,
     pub(super) activity: ZoneActivity,
-    /// When it was heard last, in the engine's count of reports.
+    /// Number of the last report of the zone, in the engine's count.
     pub(super) last_report_number: u64,
-    /// Readings that it has taken in.
+    /// Number of ingested readings.
     pub(super) reading_count: u64,
 }
 
-/// What has come since time last passed, so that the end of a burst is seen.
+/// Arrivals since time last advanced, from which the end of a burst is detected.
 #[derive(Debug, Default)]
 pub(super) struct ZoneActivity {
     pub(super) has_reading: bool,
     pub(super) has_late_reading: bool,
-    /// When time last passed with a reading, and with a late one, UTC ms.
+    /// When time last advanced after a reading, and after a late one, UTC ms.
     pub(super) reading_ms: Option<i64>,
     pub(super) late_reading_ms: Option<i64>,
-    /// When the first late reading was seen that no recomputation knows of, UTC ms.
+    /// When the first late reading since the last recomputation was noticed, UTC ms.
     pub(super) late_since_ms: Option<i64>,
-    /// Whether the end of the data was seen.
+    /// Whether the end of the data was handled.
     pub(super) is_finished: bool,
 }
 
-/// What all zones share.
+/// Settings that all zones share.
 #[derive(Debug)]
 pub(super) struct EngineRules {
     pub(super) engine: EngineSettings,
@@ -76,16 +77,16 @@ pub(super) struct EngineRules {
     pub(super) hold: HoldDuration,
 }
 
-/// A reading whose names are numbers.
+/// A reading with numbers in place of names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NumberedReading {
     pub(super) slot: usize,
     pub(super) device: u16,
     pub(super) event_ms: i64,
     pub(super) value: f64,
-    /// As recorded, UTC ms.
+    /// Arrival time as recorded, UTC ms.
     pub(super) arrival_ms: i64,
-    /// By the clock of who took it in, UTC ms.
+    /// Receive time by the receiver's clock, UTC ms.
     pub(super) received_ms: i64,
 }
 
@@ -134,8 +135,8 @@ impl ZoneState {
         }
     }
 
-    /// Judges one reading of a report and takes it in if it counts; rows that its arrival makes
-    /// final come first.
+    /// Flags one reading of a report and ingests it if it is valid. Rows that its arrival makes
+    /// final are emitted first.
     #[allow(clippy::too_many_arguments)] // the parts of a reading, and what all zones share
     pub(super) fn ingest_reading(
         &mut self,
@@ -169,12 +170,12 @@ impl ZoneState {
         if report.source == ReportSource::Live && report.arrival_ms != reading.event_ms {
             self.note_device_clock(&reading);
         }
-        // Once time passes for a zone, a file that is taken in does not stop it.
+        // Once a zone is live, a file that is ingested does not stop its time.
         self.progress.live |= quality.is_ok() && report.source == ReportSource::Live;
         quality
     }
 
-    /// Judges a reading that no sequence number has shown to be a copy.
+    /// Flags and ingests a reading that no sequence number has identified as a copy.
     pub(super) fn ingest_new_reading(
         &mut self,
         reading: &NumberedReading,
@@ -199,8 +200,8 @@ impl ZoneState {
         quality
     }
 
-    /// Takes in a reading that was judged before this program started; `run`
-    /// is boot id and sequence number.
+    /// Restores a reading that was flagged before this program started. `run` is its boot id and
+    /// sequence number.
     #[allow(clippy::too_many_arguments)] // the parts of a reading, and what all zones share
     pub(super) fn restore_reading(
         &mut self,
@@ -228,7 +229,7 @@ impl ZoneState {
         }
     }
 
-    /// What SQL makes of a reading, where there is any about it.
+    /// Returns the results of SQL for a reading, if any applies.
     fn derive_values(
         &self,
         slot: usize,
@@ -243,8 +244,8 @@ impl ZoneState {
         ahead.take_values(&SqlReading { value, metric, site, zone, device, event_ms })
     }
 
-    /// A device's number. The 65,536th and later ones share the last number: only
-    /// copies are told apart by it.
+    /// Returns a device's number. The 65,536th and later devices share the last number, which
+    /// only serves to distinguish copies.
     pub(super) fn device_number(&mut self, name: &SmolStr) -> u16 {
         if let Some(number) = self.device_numbers.get(name) {
             return *number;
@@ -255,8 +256,8 @@ impl ZoneState {
         number
     }
 
-    /// A metric's number within the zone: there are few, so they are looked
-    /// through.
+    /// Returns a metric's number within the zone. Zones have few metrics, so the search is
+    /// linear.
     pub(super) fn find_or_add_slot(&mut self, metric: &SmolStr, rules: &EngineRules) -> usize {
         let is_it = |slot: &usize| self.slots.get(*slot).is_some_and(|one| one.metric == *metric);
         let found = [self.slot_next, 0].into_iter().find(is_it);
@@ -271,8 +272,8 @@ impl ZoneState {
         self.slots.len() - 1
     }
 
-    /// The first flag that applies: a copy, then what is wrong with the value, then with the
-    /// time.
+    /// Returns the first flag that applies: a copy, then a problem with the value, then one with
+    /// the time.
     fn assess_quality(&self, reading: &NumberedReading, rules: &EngineRules) -> QualityFlag {
         let NumberedReading { slot, event_ms, value, arrival_ms, received_ms, .. } = *reading;
         let point = reading.to_packed();
@@ -281,7 +282,7 @@ impl ZoneState {
             state.is_some_and(|state| state.series.readings().contains(&point))
                 || self.pending.contains(slot, &point)
         };
-        // No clock can know a time that is yet to come, whatever a recording says of itself.
+        // No clock can know a time that is yet to come, whatever a recording states.
         let known_ms = arrival_ms.min(received_ms).saturating_add(rules.future_max_ms());
         let oldest_ms = self
             .progress
@@ -307,8 +308,8 @@ impl ZoneState {
         }
     }
 
-    /// Puts a reading among those that count; at once, or once the rows have passed its arrival
-    /// time, where a row of before that is still to come and must not know of it.
+    /// Inserts a valid reading. Defers it if a row before its arrival is not final yet and must
+    /// not include it.
     fn insert_reading(
         &mut self,
         slot: usize,
@@ -343,7 +344,7 @@ impl ZoneState {
         }
     }
 
-    /// Notes the final rows that a reading changes, and those that it calls for.
+    /// Marks the final rows that a reading changes or adds for recomputation.
     fn note_late(&mut self, event_ms: i64, rules: &EngineRules) {
         let final_ms = self.progress.final_ms.filter(|final_ms| event_ms <= *final_ms);
         let Some(final_ms) = final_ms else { return };
@@ -352,7 +353,7 @@ impl ZoneState {
         self.activity.has_late_reading = true;
     }
 
-    /// Lets go what no window and no correction can need.
+    /// Removes readings that no window and no correction can need.
     fn forget_before(&mut self, event_ms: i64, catalog: &FeatureCatalog, rules: &EngineRules) {
         let mut until_ms = event_ms.saturating_sub(rules.engine.correctable_ms());
         if let Some(row_ms) = self.progress.recompute.first_ms() {
@@ -365,7 +366,7 @@ impl ZoneState {
         for slot in &mut self.slots {
             let feeds_soil = slot.feeds_soil && catalog.drying.is_wanted();
             let Some(state) = &mut slot.state else { continue };
-            // A day at least: the newest value and the first row after a silence.
+            // At least a day: for the newest value and the first row after a silence.
             let least_ms = if feeds_soil { drying::SOIL_RETENTION_MS } else { DAY_MS };
             let of =
                 |block: usize| until_ms - catalog.metric_columns(block).widest_ms().max(least_ms);
@@ -377,17 +378,17 @@ impl ZoneState {
         }
     }
 
-    /// Notes when the gateway received a live report. A clock that was far ahead for a while
-    /// has left readings of the future behind: once it has said an earlier time for ten minutes,
-    /// and more readings came since than lie ahead, the time is returned from which on readings
-    /// are of the future.
+    /// Records when the gateway received a live report. A clock that was far ahead for a while
+    /// leaves readings in the future behind. Once it has reported an earlier time for ten
+    /// minutes, and more readings have arrived since than lie ahead, returns the time after which
+    /// readings lie in the future.
     pub(super) fn note_gateway_clock(
         &mut self,
         report: &SensorReport,
         rules: &EngineRules,
     ) -> Option<i64> {
         let ahead_ms = report.arrival_ms.saturating_add(rules.future_max_ms());
-        // Readings that were stamped right by their devices moved the newest arrival alone.
+        // Readings with correct device timestamps moved the newest arrival only.
         let newest_ms = self.progress.newest_ms.max(self.progress.arrival_ms);
         let is_ahead = |newest_ms| newest_ms > ahead_ms.saturating_add(rules.future_max_ms());
         if report.source != ReportSource::Live || !newest_ms.is_some_and(is_ahead) {
@@ -409,7 +410,7 @@ impl ZoneState {
         is_certain.then_some(ahead_ms)
     }
 
-    /// Notes how far behind its arrival a device stamped a reading.
+    /// Records how far a device's timestamp lies behind the arrival of a reading.
     fn note_device_clock(&mut self, reading: &NumberedReading) {
         let device = usize::from(reading.device);
         if device >= self.clocks.len() {
@@ -423,8 +424,8 @@ impl ZoneState {
         }
     }
 
-    /// Devices whose clocks are off by a constant, and how far they are ahead, ms; below 0:
-    /// behind.
+    /// Returns the devices whose clocks are off by a constant, each with how far it is ahead, ms;
+    /// negative means behind.
     pub(super) fn clock_offsets(&self) -> Vec<(SmolStr, i64)> {
         let clocks = self.devices.iter().zip(&self.clocks);
         let mut offsets: Vec<(SmolStr, i64)> = clocks
@@ -434,19 +435,19 @@ impl ZoneState {
         offsets
     }
 
-    /// The readings of a metric that count and are not pending.
+    /// Returns the valid readings of a metric that are not pending.
     pub(super) fn metric_readings(&self, metric: &str) -> Option<&SortedReadings> {
         let slot = self.slots.iter().find(|slot| slot.metric == metric)?;
         slot.state.as_ref().map(|state| state.series.readings())
     }
 
-    /// The first event time after `at_ms` of a reading that is not pending.
+    /// Returns the first event time after `at_ms` of a reading that is not pending.
     pub(super) fn next_event_ms(&self, at_ms: i64) -> Option<i64> {
         let states = self.slots.iter().filter_map(|slot| slot.state.as_ref());
         states.filter_map(|state| state.series.readings().next_event_ms(at_ms)).min()
     }
 
-    /// Metrics that there are readings of, by name.
+    /// Returns the metrics that have readings, by name.
     pub(super) fn metrics(&self) -> Vec<SmolStr> {
         let known = self.slots.iter().filter(|slot| slot.state.is_some());
         let mut metrics: Vec<_> = known.map(|slot| slot.metric.clone()).collect();
@@ -455,14 +456,14 @@ impl ZoneState {
     }
 }
 
-/// The metric whose drying is followed.
+/// Metric whose drying trend is computed.
 pub(super) const MOISTURE: &str = "soil_moisture";
-/// The metric that says when water flows.
+/// Metric that reports when water flows.
 pub(super) const IRRIGATION: &str = "irrigation";
 
 impl MetricSlot {
-    /// Notes a device's own number, which tells copies of a message apart from
-    /// equal values; false if the reading was there already.
+    /// Records a device's sequence number, which distinguishes copies of a message from equal
+    /// values. Returns false if the reading was there already.
     fn note_sequence(
         &mut self,
         device: u16,

@@ -5,21 +5,21 @@ use utoipa::ToSchema;
 
 use super::quantile;
 
-/// Bins of the population stability index: deciles of the baseline.
+/// Number of bins of the population stability index: deciles of the baseline.
 const PSI_BINS: usize = 10;
-/// The share that an empty bin is taken to have, so that its logarithm exists.
+/// Share that an empty bin is given, so that its logarithm exists.
 const SHARE_MIN: f64 = 1e-4;
-/// Above this index a feature has moved somewhat, and above that it has moved
-/// (the usual thresholds, after Siddiqi).
+/// Thresholds of the index above which a feature has moved, and above which it has drifted (the
+/// usual values, after Siddiqi).
 const PSI_MOVED_MIN: f64 = 0.1;
 const PSI_DRIFTED_MIN: f64 = 0.25;
 
-/// How a span differs from a baseline.
+/// Difference between a span of time and a baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct FeatureDrift {
-    /// Values of the baseline.
+    /// Number of values in the baseline.
     pub baseline_count: usize,
-    /// Values of the span.
+    /// Number of values in the span.
     pub count: usize,
     /// Share of the baseline's rows without a value, 0 to 1.
     pub baseline_missing: f64,
@@ -27,21 +27,21 @@ pub struct FeatureDrift {
     pub missing: f64,
     /// Population stability index over the baseline's deciles.
     pub psi: Option<f64>,
-    /// Largest distance of the two distribution functions, 0 to 1.
+    /// Largest distance between the two distribution functions, 0 to 1.
     pub ks: Option<f64>,
-    /// Chance of that distance or a larger one if both were drawn independently of
-    /// one distribution. Rows near one another are not independent: with a short
-    /// `step_s` it is far too small.
+    /// Probability of that distance or a larger one if both samples were drawn independently from
+    /// one distribution. Rows near one another are not independent: with a short `step_s` it is
+    /// far too small.
     pub ks_p_value: Option<f64>,
     /// Wasserstein-1 (earth mover's) distance, in the feature's unit.
     pub wasserstein: Option<f64>,
     /// Mean of the span less mean of the baseline, in the feature's unit.
     pub mean_change: Option<f64>,
-    /// By the population stability index.
+    /// Conclusion from the population stability index.
     pub verdict: DriftVerdict,
 }
 
-/// By the population stability index.
+/// Conclusion from the population stability index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DriftVerdict {
@@ -51,22 +51,22 @@ pub enum DriftVerdict {
     Moved,
     /// Above 0.25.
     Drifted,
-    /// One of the two has no values.
+    /// The baseline or the span has no values.
     Unknown,
 }
 
-/// A Kolmogorov–Smirnov test of two samples.
+/// Result of a Kolmogorov–Smirnov test of two samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KsTestResult {
-    /// Largest distance of the two distribution functions.
+    /// Largest distance between the two distribution functions.
     pub statistic: f64,
-    /// Chance of that distance or a larger one.
+    /// Probability of that distance or a larger one under the null hypothesis.
     pub p_value: f64,
 }
 
 impl FeatureDrift {
-    /// Compares two sets of finite values, which are sorted; each with the number
-    /// of rows that had none.
+    /// Compares two sets of finite values and sorts them. Each comes with the number of rows that
+    /// have no value.
     #[must_use]
     pub fn from_samples(
         (baseline, baseline_missing): (&mut [f64], usize),
@@ -103,12 +103,12 @@ impl FeatureDrift {
     }
 }
 
-/// Population stability index Σ (aᵢ − eᵢ) ln(aᵢ / eᵢ) of sorted values, over bins
-/// that end at the deciles of the baseline (equal deciles are one); a value on an
-/// edge is in the bin below; empty bins have a share of 10⁻⁴.
+/// Population stability index Σ (aᵢ − eᵢ) ln(aᵢ / eᵢ) of sorted values, over bins that end at the
+/// deciles of the baseline. Equal deciles are merged; a value on an edge belongs to the bin
+/// below; an empty bin has a share of 10⁻⁴.
 ///
-/// Source: N. Siddiqi, "Credit Risk Scorecards", 2006, with 0.1 and 0.25 as its
-/// thresholds; the index is Jeffreys's divergence of the two binned distributions.
+/// Source: N. Siddiqi, "Credit Risk Scorecards", 2006, which also gives the thresholds 0.1 and
+/// 0.25. The index is Jeffreys's divergence of the two binned distributions.
 #[must_use]
 pub fn population_stability_index(baseline: &[f64], now: &[f64]) -> f64 {
     let mut cuts: Vec<f64> =
@@ -127,11 +127,12 @@ pub fn population_stability_index(baseline: &[f64], now: &[f64]) -> f64 {
     shares(baseline).iter().zip(shares(now)).map(|(e, a)| (a - e) * (a / e).ln()).sum()
 }
 
-/// The Kolmogorov–Smirnov test of two sorted samples: D = max |F − G|, and the
-/// two-sided p-value by the limiting distribution with the small-sample term of
-/// M. A. Stephens, "Use of the Kolmogorov–Smirnov, Cramér–von Mises and related
-/// statistics without extensive tables", J. R. Statist. Soc. B 32, 1970:
-/// Q((√n + 0.12 + 0.11/√n) D) with n = n₁n₂ / (n₁ + n₂).
+/// Kolmogorov–Smirnov test of two sorted samples: D = max |F − G|. The two-sided p-value is that
+/// of the limiting distribution with a small-sample term, Q((√n + 0.12 + 0.11/√n) D) with n =
+/// n₁n₂ / (n₁ + n₂).
+///
+/// Source: M. A. Stephens, "Use of the Kolmogorov–Smirnov, Cramér–von Mises and related
+/// statistics without extensive tables", J. R. Statist. Soc. B 32, 1970.
 #[must_use]
 pub fn ks_test(a: &[f64], b: &[f64]) -> KsTestResult {
     let statistic = distribution_steps(a, b).map(|(_, f, g)| (f - g).abs()).fold(0.0, f64::max);
@@ -142,8 +143,8 @@ pub fn ks_test(a: &[f64], b: &[f64]) -> KsTestResult {
 
 /// Wasserstein-1 distance ∫ |F − G| of two sorted samples, in their unit.
 ///
-/// Source: S. S. Vallander, "Calculation of the Wasserstein distance between
-/// probability distributions on the line", Theory Probab. Appl. 18, 1974.
+/// Source: S. S. Vallander, "Calculation of the Wasserstein distance between probability
+/// distributions on the line", Theory Probab. Appl. 18, 1974.
 #[must_use]
 pub fn wasserstein_distance(a: &[f64], b: &[f64]) -> f64 {
     let mut before: Option<(f64, f64)> = None;
@@ -157,7 +158,8 @@ pub fn wasserstein_distance(a: &[f64], b: &[f64]) -> f64 {
     sum
 }
 
-/// Every value of either sorted sample once, with the share of each sample up to it.
+/// Iterates over the distinct values of both sorted samples, with the share of each sample up to
+/// the value.
 fn distribution_steps<'a>(
     a: &'a [f64],
     b: &'a [f64],
@@ -175,9 +177,9 @@ fn distribution_steps<'a>(
     })
 }
 
-/// The upper tail of Kolmogorov's distribution, by whichever of its two series
-/// converges fast (Marsaglia, Tsang and Wang, "Evaluating Kolmogorov's
-/// distribution", J. Stat. Softw. 8, 2003, give both).
+/// Upper tail of Kolmogorov's distribution, by the faster converging of its two series. Source of
+/// both: Marsaglia, Tsang and Wang, "Evaluating Kolmogorov's distribution", J. Stat. Softw. 8,
+/// 2003.
 fn kolmogorov_tail(z: f64) -> f64 {
     if z <= 0.0 {
         return 1.0;
@@ -204,7 +206,7 @@ mod tests {
     const A: [f64; 10] = [20.1, 20.4, 20.4, 21.0, 21.3, 21.9, 22.2, 22.8, 23.1, 23.4];
     const B: [f64; 8] = [20.9, 21.5, 21.9, 22.0, 22.6, 23.3, 23.9, 24.5];
 
-    /// Knuth's generator, so that NumPy can make the same samples.
+    /// Knuth's generator, so that NumPy can produce the same samples.
     fn uniform(count: usize, seed: u64, low: f64) -> Vec<f64> {
         let mut state = seed;
         let next = || {
@@ -223,7 +225,7 @@ mod tests {
         assert!((found - expect).abs() <= within, "{found} is not {expect}");
     }
 
-    /// SciPy 1.17.1: scipy.special.kolmogorov(z)
+    /// Expected by SciPy 1.17.1: scipy.special.kolmogorov(z)
     #[test]
     fn the_tail_of_kolmogorovs_distribution() {
         let vectors = [
@@ -241,9 +243,9 @@ mod tests {
         }
     }
 
-    /// SciPy 1.17.1: scipy.stats.ks_2samp(a, b).statistic, and its exact p-value,
-    /// from which the series with Stephens's term is 0.03 off at 10 and 8 values
-    /// and 0.0004 off at 500 and 300.
+    /// Expected by SciPy 1.17.1: scipy.stats.ks_2samp(a, b).statistic, and its exact p-value. The
+    /// series with Stephens's term differs from it by 0.03 for 10 and 8 values and by 0.0004 for
+    /// 500 and 300.
     #[test]
     fn kolmogorov_smirnov() {
         let found = ks_test(&A, &B);
@@ -256,7 +258,7 @@ mod tests {
         close(found.p_value, 0.039_931_363_397_908_634, 0.0004);
     }
 
-    /// SciPy 1.17.1: scipy.stats.wasserstein_distance(a, b)
+    /// Expected by SciPy 1.17.1: scipy.stats.wasserstein_distance(a, b)
     #[test]
     fn earth_movers() {
         close(wasserstein_distance(&A, &B), 0.914_999_999_999_999_9, 1e-12);
@@ -266,7 +268,7 @@ mod tests {
         close(found, 0.308_189_188_309_014_6, 1e-9);
     }
 
-    /// NumPy 2.4.6: np.unique(np.quantile(a, np.arange(1, 10) / 10)) as the bins,
+    /// Expected by NumPy 2.4.6: np.unique(np.quantile(a, np.arange(1, 10) / 10)) as the bins,
     /// np.searchsorted(…, side="left") to count, then the formula.
     #[test]
     fn population_stability() {
@@ -277,7 +279,7 @@ mod tests {
         );
         close(population_stability_index(&A, &B), 4.107_336_890_898_235, 1e-12);
         close(population_stability_index(&[1.0; 5], &[1.0; 7]), 0.0, 0.0);
-        // A constant that moved.
+        // A constant that changed.
         close(
             population_stability_index(&[1.0; 5], &[1.0, 1.0, 2.0, 2.0]),
             4.604_318_466_668_95,

@@ -1,20 +1,19 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Counts in bins of equal width.
+/// Histogram with bins of equal width.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct FeatureHistogram {
-    /// The bins' edges, one more than there are bins. The last bin has both its
-    /// ends, the others their left one.
+    /// Edges of the bins, one more than there are bins. A bin includes its left edge; the last
+    /// bin also includes its right edge.
     pub edges: Vec<f64>,
-    /// How many values each bin has.
+    /// Number of values in each bin.
     pub counts: Vec<usize>,
 }
 
 impl FeatureHistogram {
-    /// The histogram of finite values in `bins` bins (at least one) from the smallest
-    /// to the largest, as NumPy has it: values that are all the same are in bins
-    /// around them, from half below to half above.
+    /// Counts finite values in `bins` bins (at least one) from the smallest to the largest value,
+    /// as NumPy does. If all values are equal, the bins reach from half below to half above them.
     #[must_use]
     pub fn from_values(values: &[f64], bins: usize) -> Self {
         let bins = bins.max(1);
@@ -30,7 +29,7 @@ impl FeatureHistogram {
         edges.push(high);
         let mut counts = vec![0; bins];
         for value in values {
-            // By the edges themselves: a division may round to the other side of one.
+            // Compare with the edges themselves: a division may round to the other side of one.
             let bin = edges.partition_point(|edge| edge <= value).saturating_sub(1);
             counts[bin.min(bins - 1)] += 1;
         }
@@ -48,7 +47,7 @@ mod tests {
         assert_eq!((&found.edges[..], &found.counts[..]), (edges, counts));
     }
 
-    /// NumPy 2.4.6: np.histogram(values, bins)
+    /// Expected by NumPy 2.4.6: np.histogram(values, bins)
     #[test]
     fn as_numpy_has_it() {
         check(&[1.0, 2.0, 2.0, 4.0, 5.0], 4, &[1.0, 2.0, 3.0, 4.0, 5.0], &[1, 2, 0, 2]);

@@ -1,9 +1,9 @@
-//! What a feature's values look like over a span, and whether they have moved.
+//! Statistics of a feature's values over a span, and their drift from a baseline.
 //!
 //! # Layout
 //! - `summary`: count, moments, quantiles; `histogram`: bins of equal width
-//! - `drift`: a span beside a baseline: population stability index,
-//!   Kolmogorov–Smirnov, Wasserstein
+//! - `drift`: a span compared with a baseline: population stability index, Kolmogorov–Smirnov,
+//!   Wasserstein
 
 mod drift;
 mod histogram;

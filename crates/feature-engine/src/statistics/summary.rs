@@ -1,26 +1,26 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What values look like. Units are the feature's own.
+/// Summary of a feature's values, in the feature's unit.
 ///
 /// ```
-/// use microclimate_feature_store::statistics::Summary;
+/// use microclimate_feature_store::statistics::FeatureValueSummary;
 ///
-/// let summary = Summary::of(&mut [4.0, 1.0, 3.0, 2.0], 1);
+/// let summary = FeatureValueSummary::from_values(&mut [4.0, 1.0, 3.0, 2.0], 1);
 /// assert_eq!((summary.count, summary.missing, summary.mean), (4, 1, Some(2.5)));
 /// assert_eq!(summary.p50, Some(2.5));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct FeatureValueSummary {
-    /// Rows with a value.
+    /// Number of rows with a value.
     pub count: usize,
-    /// Rows without one.
+    /// Number of rows without a value.
     pub missing: usize,
     /// Arithmetic mean.
     pub mean: Option<f64>,
     /// Sample standard deviation (n − 1); needs two values.
     pub std: Option<f64>,
-    /// Smallest.
+    /// Smallest value.
     pub min: Option<f64>,
     /// Quantile at 0.05.
     pub p05: Option<f64>,
@@ -32,19 +32,19 @@ pub struct FeatureValueSummary {
     pub p75: Option<f64>,
     /// Quantile at 0.95.
     pub p95: Option<f64>,
-    /// Largest.
+    /// Largest value.
     pub max: Option<f64>,
-    /// How many different values there are.
+    /// Number of distinct values.
     pub distinct: usize,
 }
 
 impl FeatureValueSummary {
-    /// The summary of finite values, which are sorted, and of so many rows without.
+    /// Summarises finite values, which it sorts, and `missing` rows without a value.
     #[must_use]
     pub fn from_values(values: &mut [f64], missing: usize) -> Self {
         values.sort_unstable_by(f64::total_cmp);
         let (mut mean, mut m2) = (0.0, 0.0);
-        // Welford 1962: no difference of large sums.
+        // Welford's method (1962), which subtracts no large sums.
         for (i, value) in values.iter().enumerate() {
             let from_mean = value - mean;
             mean += from_mean / (i + 1) as f64;
@@ -69,9 +69,8 @@ impl FeatureValueSummary {
     }
 }
 
-/// A quantile of sorted values by linear interpolation between the two nearest
-/// (type 7 of Hyndman and Fan, "Sample quantiles in statistical packages", 1996;
-/// the default of NumPy).
+/// Quantile of sorted values by linear interpolation between the two nearest (type 7 of Hyndman
+/// and Fan, "Sample quantiles in statistical packages", 1996; the default of NumPy).
 #[must_use]
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -91,7 +90,7 @@ mod tests {
         assert_eq!(nothing, FeatureValueSummary { missing: 3, ..FeatureValueSummary::default() });
     }
 
-    /// NumPy 2.4.6: np.quantile([1, 2, 4, 8, 16], q); np.std(…, ddof=1)
+    /// Expected by NumPy 2.4.6: np.quantile([1, 2, 4, 8, 16], q); np.std(…, ddof=1)
     #[test]
     fn as_numpy_has_it() {
         let sorted = [1.0, 2.0, 4.0, 8.0, 16.0];

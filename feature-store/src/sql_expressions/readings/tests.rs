@@ -4,7 +4,7 @@ use telemetry::MetricTable;
 use super::*;
 use crate::sql_expressions::parse_definitions;
 
-/// An expression, as SQL and as Rust computes it.
+/// An expression that is computed both in SQL and in Rust.
 #[derive(Clone, Debug)]
 enum Expr {
     Value,
@@ -35,7 +35,7 @@ impl Expr {
         }
     }
 
-    /// None where a root of what is below 0 fails.
+    /// Computes the value; `None` where the root of a negative number fails.
     fn rust(&self, value: f64) -> Option<f64> {
         let of = |expr: &Self| expr.rust(value);
         Some(match self {
@@ -47,7 +47,7 @@ impl Expr {
             Self::Over(a, b) => of(a)? / of(b)?,
             Self::Root(a) => Some(of(a)?).filter(|a| *a >= 0.0 || a.is_nan())?.sqrt(),
             Self::Larger(a, b) => larger(of(a)?, of(b)?),
-            // DuckDB has NaN above all numbers.
+            // DuckDB sorts NaN above all numbers.
             Self::If(a, b, c) => {
                 let a = of(a)?;
                 if a > 0.0 || a.is_nan() { of(b)? } else { of(c)? }
@@ -91,7 +91,7 @@ fn reading(metric: &str, value: f64) -> SqlReading<'_> {
 }
 
 proptest! {
-    // Of ten expressions each: opening DuckDB is what takes time.
+    // Ten expressions per case, as opening DuckDB takes most of the time.
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]

@@ -5,21 +5,21 @@ use super::{
 };
 use crate::StoreError;
 
-/// Most values that are taken into memory at once: 160 MB.
+/// Largest number of values in memory at once: 160 MB.
 const VALUES_MAX: u64 = 20_000_000;
 
-/// What a feature was over a span.
+/// Values of a feature over a span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureValues {
-    /// Its name.
+    /// Name of the feature.
     pub name: String,
-    /// The values that there are, in no promised order.
+    /// Values, in no particular order.
     pub values: Vec<f64>,
-    /// Rows without a value.
+    /// Number of rows without a value.
     pub missing: usize,
 }
 
-/// The values of each feature of a query.
+/// Reads the values of each feature of a query.
 pub(crate) fn read_feature_values(
     source: ReadSource<'_>,
     query: &FrameQuery,
@@ -47,16 +47,16 @@ pub(crate) fn read_feature_values(
         &wanted,
         None,
     )?;
-    let of = |(i, name): (usize, String)| {
+    let to_values = |(i, name): (usize, String)| {
         let mut missing = 0;
         let values = feature_rows::feature_values(&batches, i)
             .filter_map(|value| {
-                let value = value.filter(|value| value.is_finite());
-                missing += usize::from(value.is_none());
-                value
+                let finite = value.filter(|value| value.is_finite());
+                missing += usize::from(finite.is_none());
+                finite
             })
             .collect();
         FeatureValues { name, values, missing }
     };
-    Ok(wanted.into_iter().enumerate().map(of).collect())
+    Ok(wanted.into_iter().enumerate().map(to_values).collect())
 }

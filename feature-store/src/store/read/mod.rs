@@ -1,15 +1,16 @@
-//! What can be asked of the file. Nothing here writes to it.
+//! Queries of the DuckDB file. Nothing here writes to it.
 //!
 //! # Layout
-//! - `conditions`: filters that several questions share
-//! - `rows`: feature rows as a table and as history, in either [`Mode`]
-//! - `kept`: the table that they are in, by the version of the definitions
-//! - `newest`: the newest row of each zone, of an old version
-//! - `points`: the row that was known, or is known now, at given zones and times
-//! - `values`: the values of features over a span, for statistics
-//! - `readings`: readings as they are kept, page by page; `quality`: their counts
-//! - `explain`: the readings behind one value
-//! - `table`: an answer of any columns
+//! - `where_clause`: filters that several queries share
+//! - `feature_rows`: feature rows as a table and as history, in either [`Mode`]
+//! - `version_rows`: the table with the rows of a version of the definitions
+//! - `newest_rows`: the newest row of each zone, of an old version
+//! - `point_in_time`: point-in-time joins: rows as known or as corrected, at given zones and
+//!   times
+//! - `feature_values`: the values of features over a span, for statistics
+//! - `readings`: stored readings, page by page; `quality_counts`: their counts
+//! - `provenance`: the readings behind one value
+//! - `arrow_table`: a result with any columns
 
 mod arrow_table;
 mod feature_rows;
@@ -41,19 +42,23 @@ use duckdb::Connection;
 
 use crate::{StoreError, lake::LakeReader};
 
-/// Where answers come from: the DuckDB file and what has moved from it to the lake.
+/// Source of answers: the DuckDB file, and the lake with the rows that have moved.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadSource<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) lake: &'a LakeReader,
 }
 
-/// That there is no such feature, with the nearest that there is.
+/// Builds the error for an unknown feature, with the most similar known name.
 pub(crate) fn unknown_feature_error<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> StoreError {
-    let near = known.into_iter().map(|own| (strsim::jaro_winkler(own, name), own));
+    let near =
+        known.into_iter().map(|candidate| (strsim::jaro_winkler(candidate, name), candidate));
     let hint = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.8);
-    StoreError::UnknownFeature { name: name.to_owned(), hint: hint.map(|(_, own)| own.to_owned()) }
+    StoreError::UnknownFeature {
+        name: name.to_owned(),
+        hint: hint.map(|(_, nearest)| nearest.to_owned()),
+    }
 }

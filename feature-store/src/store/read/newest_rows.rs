@@ -21,8 +21,8 @@ use crate::{
     lake::FileScope,
 };
 
-/// The newest row that is kept of each of some zones, with every feature of the version.
-/// Zones without a row are left out.
+/// Reads the newest stored row of each of some zones, with every feature of the version. Zones
+/// without a row are left out.
 pub(crate) fn read_newest_rows(
     source: ReadSource<'_>,
     version: i32,
@@ -30,7 +30,7 @@ pub(crate) fn read_newest_rows(
     active: &[String],
 ) -> Result<Vec<FeatureRow>, StoreError> {
     let connection = source.connection;
-    // A zone's newest row has not moved.
+    // A zone's newest row never moves to the lake.
     let scope = FileScope { zones: Some(&[]), ..FileScope::default() };
     let VersionRows { table, features } = VersionRows::new(source, Some(version), active, &scope)?;
     let mut conditions = WhereClause::default();

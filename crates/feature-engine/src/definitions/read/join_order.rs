@@ -4,8 +4,8 @@ use telemetry::SmolStr;
 
 use crate::definitions::JoinDefinition;
 
-/// The names of joins, each behind those that it is made of; or one round of
-/// joins that are made of themselves.
+/// Sorts the joins, each after the joins that it depends on. Fails with one cycle of joins if
+/// there is one.
 pub(super) fn order_joins(
     joins: &BTreeMap<SmolStr, JoinDefinition>,
 ) -> Result<Vec<SmolStr>, Vec<SmolStr>> {
@@ -29,7 +29,7 @@ impl JoinSorter<'_> {
         if self.done.contains(name) {
             return Ok(());
         }
-        if let Some(start) = self.path.iter().position(|own| *own == name) {
+        if let Some(start) = self.path.iter().position(|visited| *visited == name) {
             let round = self.path[start..].iter().copied().chain([name]);
             return Err(round.cloned().collect());
         }

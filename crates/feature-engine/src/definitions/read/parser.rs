@@ -13,11 +13,11 @@ use crate::{
     settings::WindowDuration,
 };
 
-/// Most windows of one metric.
+/// Largest number of windows of one metric.
 const WINDOWS_MAX: usize = 16;
 /// Longest expression, bytes.
 const EXPRESSION_MAX: usize = 2000;
-/// Most inputs of a join.
+/// Largest number of inputs of a join.
 const INPUTS_MAX: usize = 32;
 
 const ROOT_KEYS: [&str; 8] =
@@ -27,7 +27,7 @@ const DERIVED_KEYS: [&str; 8] =
     ["from", "when", "where", "value", "below", "above", "unit", "windows"];
 const JOIN_KEYS: [&str; 4] = ["formula", "inputs", "value", "unit"];
 
-/// Definitions as far as they can be read; what is missing or wrong has been noted.
+/// Parses definitions as far as they can be read; reports what is missing or wrong.
 pub(super) fn parse_definitions<'n>(
     reader: &mut TomlReader<'_>,
     root: &'n Spanned<DeValue<'n>>,
@@ -38,7 +38,7 @@ pub(super) fn parse_definitions<'n>(
         None => reader.report_at(
             "",
             format!("there is no `version`, expected `version = {FORMAT_VERSION}`"),
-            Some(format!("write `version = {FORMAT_VERSION}` above all else")),
+            Some(format!("write `version = {FORMAT_VERSION}` at the top")),
         ),
         Some(node) => {
             read.version = FORMAT_VERSION;
@@ -79,16 +79,16 @@ pub(super) fn parse_definitions<'n>(
 static CALENDAR_NAMES: [&str; 10] = agronomy::calendar::CalendarFeatures::NAMES;
 static DRYING_NAMES: [&str; 13] = agronomy::drying::DryingTrend::NAMES;
 
-/// The parts of a table by their names, those that can be read.
+/// Parses the entries of a table by name, and skips those that cannot be read.
 fn parse_entries<T>(
     reader: &mut TomlReader<'_>,
     node: &TomlNode<'_>,
-    of: fn(&mut TomlReader<'_>, &TomlNode<'_>) -> Option<T>,
+    parse: fn(&mut TomlReader<'_>, &TomlNode<'_>) -> Option<T>,
 ) -> BTreeMap<SmolStr, T> {
     let entries = reader.read_entries(node);
     let read = entries.iter().filter_map(|entry| {
         let name = reader.read_name(entry);
-        name.zip(of(reader, entry))
+        name.zip(parse(reader, entry))
     });
     read.collect()
 }
@@ -135,7 +135,8 @@ fn parse_derived(reader: &mut TomlReader<'_>, node: &TomlNode<'_>) -> Option<Der
         );
     }
     if derived.from.is_empty() {
-        let hint = "name the metric that it is made of, as in `from = \"temperature\"`".to_owned();
+        let hint =
+            "name the metric that it is derived from, as in `from = \"temperature\"`".to_owned();
         reader.report_at(&node.path, format!("{} has no `from`", node.path), Some(hint));
     }
     if !fields.iter().any(|field| field.key == "windows") {
@@ -173,12 +174,11 @@ fn parse_join(reader: &mut TomlReader<'_>, node: &TomlNode<'_>) -> Option<JoinDe
                 reader.report_at(
                     &format!("{}.unit", node.path),
                     format!("{} has a `unit`, but a formula has its own", node.path),
-                    Some("leave it away".to_owned()),
+                    Some("remove it".to_owned()),
                 );
             }
             if !has("inputs") {
-                let hint =
-                    "the features it is computed of, as in `inputs = [\"temperature_mean_10m\"]`";
+                let hint = "name the features it is computed from, as in `inputs = [\"temperature_mean_10m\"]`";
                 reader.report_at(
                     &node.path,
                     format!("{} has no `inputs`", node.path),
@@ -193,7 +193,7 @@ fn parse_join(reader: &mut TomlReader<'_>, node: &TomlNode<'_>) -> Option<JoinDe
                 reader.report_at(
                     &format!("{}.inputs", node.path),
                     format!("{} has `inputs`, but SQL names its own", node.path),
-                    Some("leave `inputs` away".to_owned()),
+                    Some("remove `inputs`".to_owned()),
                 );
             }
             Some(JoinDefinition::Sql { value: value?, unit, inputs: Vec::new() })
@@ -208,10 +208,10 @@ fn parse_join(reader: &mut TomlReader<'_>, node: &TomlNode<'_>) -> Option<JoinDe
     }
 }
 
-/// What a window without aggregates is.
+/// Meaning of a window without aggregates.
 #[derive(Clone, Copy, PartialEq)]
 enum EmptyWindowRule {
-    /// The common window of that width is not this metric's.
+    /// The metric does not have the common window of that width.
     RemovesInherited,
     IsMistake,
 }
@@ -250,7 +250,7 @@ fn parse_windows(
     windows
 }
 
-/// In the order of columns, whatever the order of the file.
+/// Parses aggregates into the order of columns, whatever the order of the file.
 fn parse_aggregates(
     reader: &mut TomlReader<'_>,
     node: &TomlNode<'_>,
@@ -261,13 +261,13 @@ fn parse_aggregates(
     let items = reader.read_items(node)?;
     if items.is_empty() && empty == EmptyWindowRule::IsMistake {
         let what = format!("{} is a window without aggregates", node.key);
-        let hint = "only a metric's own windows can be empty, to take a common one away";
+        let hint = "only a metric's own windows can be empty, to remove a common one";
         reader.report_at(&node.path, what, Some(hint.to_owned()));
     }
     for item in items {
         let Some(aggregate) = reader.read_one_of(&item, "aggregate", &known) else { continue };
         if aggregates.contains(&aggregate) {
-            reader.report_at(&item.path, format!("`{aggregate}` is there twice"), None);
+            reader.report_at(&item.path, format!("`{aggregate}` is listed twice"), None);
         } else {
             aggregates.push(aggregate);
         }
@@ -276,7 +276,7 @@ fn parse_aggregates(
     Some(aggregates)
 }
 
-/// In the order of `known`, whatever the order of the file.
+/// Parses names into the order of `known`, whatever the order of the file.
 fn parse_names(
     reader: &mut TomlReader<'_>,
     node: &TomlNode<'_>,
@@ -289,7 +289,7 @@ fn parse_names(
     for item in reader.read_items(node).unwrap_or_default() {
         let Some(place) = reader.read_one_of(&item, what, &places) else { continue };
         if found.contains(&place) {
-            reader.report_at(&item.path, format!("`{}` is there twice", known[place]), None);
+            reader.report_at(&item.path, format!("`{}` is listed twice", known[place]), None);
         } else {
             found.push(place);
         }
@@ -299,8 +299,8 @@ fn parse_names(
 }
 
 fn parse_expression(reader: &mut TomlReader<'_>, node: &TomlNode<'_>) -> Option<String> {
-    let text = reader.read_string(node)?;
-    let text = text.trim();
+    let string = reader.read_string(node)?;
+    let text = string.trim();
     if text.is_empty() {
         reader.report_at(
             &node.path,

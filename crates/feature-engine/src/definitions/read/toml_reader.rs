@@ -8,20 +8,20 @@ use toml::{
 
 use crate::definitions::diagnostic::{DefinitionDiagnostic, suggest_name};
 
-/// Longest name of a metric or a feature that definitions may make.
+/// Longest name of a metric or feature that definitions may add.
 const NAME_MAX: usize = 63;
 
-/// A value of the file, where it stands.
+/// A value of the file, with its path.
 #[derive(Clone, Debug)]
 pub(super) struct TomlNode<'n> {
-    /// As in `joins.vpd_kpa.inputs`; of an item of a list, that of the list and its number.
+    /// Path, as in `joins.vpd_kpa.inputs`. An item of a list has the list's path and its index.
     pub(super) path: String,
-    /// The last part of the path.
+    /// Last part of the path.
     pub(super) key: SmolStr,
     value: &'n Spanned<DeValue<'n>>,
 }
 
-/// Takes values out of the file, and remembers what is wrong and where all is.
+/// Reads values from the file, collects mistakes, and remembers the line of each value.
 #[derive(Debug)]
 pub(super) struct TomlReader<'r> {
     file: &'r str,
@@ -35,7 +35,7 @@ impl<'r> TomlReader<'r> {
         Self { file, text, lines: HashMap::new(), mistakes: Vec::new() }
     }
 
-    /// The whole file; none where it is not TOML.
+    /// Parses the whole file; `None` if it is not TOML.
     pub(super) fn parse_root(&mut self) -> Option<Spanned<DeValue<'r>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
@@ -46,7 +46,7 @@ impl<'r> TomlReader<'r> {
         errors.is_empty().then(|| Spanned::new(span, DeValue::Table(table.into_inner())))
     }
 
-    /// The values of a table; of `keys` where these are given.
+    /// Returns the values of a table. With `keys`, reports other keys.
     pub(super) fn read_table<'n>(
         &mut self,
         value: &'n Spanned<DeValue<'n>>,
@@ -84,12 +84,12 @@ impl<'r> TomlReader<'r> {
         self.read_table(node.value, &node.path, Some(keys))
     }
 
-    /// The values of a table whose keys are the user's own.
+    /// Returns the values of a table whose keys the user chooses.
     pub(super) fn read_entries<'n>(&mut self, node: &TomlNode<'n>) -> Vec<TomlNode<'n>> {
         self.read_table(node.value, &node.path, None)
     }
 
-    /// The values of a list; none where it is no list.
+    /// Returns the values of a list; `None` if it is not a list.
     pub(super) fn read_items<'n>(&mut self, node: &TomlNode<'n>) -> Option<Vec<TomlNode<'n>>> {
         let DeValue::Array(array) = node.value.get_ref() else {
             self.report_wrong_type(node.value, &node.path, "list");
@@ -113,7 +113,7 @@ impl<'r> TomlReader<'r> {
         self.expect_type(node.value.get_ref().as_bool(), node, "true or false")
     }
 
-    /// A finite number, with or without a point.
+    /// Reads a finite number, with or without a decimal point.
     pub(super) fn read_number(&mut self, node: &TomlNode<'_>) -> Option<f64> {
         let value = node.value.get_ref();
         let float = value.as_float().map(|float| float.as_str().replace('_', ""));
@@ -122,7 +122,7 @@ impl<'r> TomlReader<'r> {
         self.expect_type(number.filter(|number| number.is_finite()), node, "finite number")
     }
 
-    /// The key as a name that the user gives to something.
+    /// Reads the key as a name that the user gives to something.
     pub(super) fn read_name(&mut self, node: &TomlNode<'_>) -> Option<SmolStr> {
         let name = &node.key;
         let is_good = name.len() <= NAME_MAX
@@ -130,12 +130,12 @@ impl<'r> TomlReader<'r> {
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if !is_good {
             let hint = format!("a–z, 0–9 and _, a letter first, at most {NAME_MAX} of them");
-            self.report_at(&node.path, format!("`{name}` is no name"), Some(hint));
+            self.report_at(&node.path, format!("`{name}` is not a valid name"), Some(hint));
         }
         is_good.then(|| name.clone())
     }
 
-    /// One of some names.
+    /// Reads one of the known names.
     pub(super) fn read_one_of<T: Copy>(
         &mut self,
         node: &TomlNode<'_>,
@@ -143,18 +143,19 @@ impl<'r> TomlReader<'r> {
         known: &[(&str, T)],
     ) -> Option<T> {
         let name = self.read_string(node)?;
-        let found = known.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
+        let found =
+            known.iter().find(|(known_name, _)| *known_name == name).map(|(_, value)| *value);
         if found.is_none() {
-            let names: Vec<&str> = known.iter().map(|(own, _)| *own).collect();
+            let names: Vec<&str> = known.iter().map(|(known_name, _)| *known_name).collect();
             let hint = suggest_name(&name, &names);
-            self.report_at(&node.path, format!("`{name}` is no {what}"), hint);
+            self.report_at(&node.path, format!("`{name}` is not a known {what}"), hint);
         }
         found
     }
 
-    /// Notes a mistake at a path that was read.
+    /// Reports a mistake at a path that was read.
     pub(super) fn report_at(&mut self, path: &str, what: impl Into<String>, hint: Option<String>) {
-        // The nearest table that the file names, for a path that it only implies.
+        // For a path that the file only implies, the nearest table that it names.
         let mut known = path;
         while !known.is_empty() && !self.lines.contains_key(known) {
             known = known.rsplit_once('.').map_or("", |(parent, _)| parent);
@@ -166,7 +167,7 @@ impl<'r> TomlReader<'r> {
         self.mistakes.is_empty()
     }
 
-    /// All mistakes, in the order of the file.
+    /// Returns all mistakes, in the order of the file.
     pub(super) fn into_mistakes(mut self) -> Vec<DefinitionDiagnostic> {
         self.mistakes.sort_by_key(|mistake| mistake.line);
         self.mistakes

@@ -6,22 +6,22 @@ use super::{join_order::order_joins, toml_reader::TomlReader};
 use crate::definitions::{FeatureDefinitions, JoinDefinition, diagnostic::suggest_name};
 use crate::sql::{ColumnTypes, ExpectedType, ExpressionChecker, READING_COLUMNS, is_reserved};
 
-/// Most features that all known metrics may make together.
+/// Largest number of features of all known metrics together.
 const FEATURES_MAX: usize = 4096;
-/// Most joins.
+/// Largest number of joins.
 const JOINS_MAX: usize = 256;
-/// Columns of feature rows that are no features.
+/// Columns of feature rows that are not features.
 const ROW_COLUMNS: [&str; 6] = ["at_ms", "revision", "schema_hash", "site", "time", "zone"];
 
-/// Checks what one part says of another, and completes the joins: what SQL is made of,
-/// and in which order they are computed.
+/// Checks references between the parts, and completes the joins: the inputs of SQL, and the order
+/// of computation.
 pub(super) fn validate_definitions(
     reader: &mut TomlReader<'_>,
     read: &mut FeatureDefinitions,
     metrics: &MetricTable,
     checker: &mut dyn ExpressionChecker,
 ) {
-    // What another mistake took away is not missed a second time.
+    // If another mistake removed a definition, references to it are not reported again.
     let is_whole = reader.has_no_mistakes();
     check_metrics_known(reader, read, metrics);
     let mut names = collect_names_without_joins(reader, read, metrics);
@@ -32,10 +32,11 @@ pub(super) fn validate_definitions(
     }
     names.extend(read.joins.keys().cloned());
     let is_lost = |name: &str| {
-        let mut own = metrics.iter().map(|(name, _)| name).chain(read.derived.keys());
-        let is_of =
-            |own: &SmolStr| name.strip_prefix(own.as_str()).is_some_and(|r| r.starts_with('_'));
-        !is_whole && own.any(is_of)
+        let mut metric_names = metrics.iter().map(|(name, _)| name).chain(read.derived.keys());
+        let has_prefix = |metric: &SmolStr| {
+            name.strip_prefix(metric.as_str()).is_some_and(|r| r.starts_with('_'))
+        };
+        !is_whole && metric_names.any(has_prefix)
     };
     let mut unknown = Vec::new();
     for (name, join) in &read.joins {
@@ -54,7 +55,7 @@ pub(super) fn validate_definitions(
         for (i, input) in inputs.iter().enumerate() {
             let path = format!("{path}.{i}");
             if matches!(read.joins.get(input), Some(JoinDefinition::Sql { .. })) {
-                let what = format!("`{input}` is a join by SQL, which no formula sees");
+                let what = format!("`{input}` is a join by SQL, which formulas cannot use");
                 reader.report_at(&path, what, Some("write the formula in SQL too".to_owned()));
             } else if !names.contains(input) && !is_lost(input) {
                 unknown.push((path, input.clone()));
@@ -64,7 +65,7 @@ pub(super) fn validate_definitions(
     for (path, input) in unknown {
         let known: Vec<&str> = names.iter().map(SmolStr::as_str).collect();
         let hint = suggest_name(&input, &known);
-        reader.report_at(&path, format!("`{input}` is no feature"), hint);
+        reader.report_at(&path, format!("`{input}` is not a known feature"), hint);
     }
     let mut sql = ExpressionValidator { reader, checker };
     sql.check_reading_expressions(read);
@@ -76,8 +77,8 @@ pub(super) fn validate_definitions(
         Ok(order) => read.join_order = order,
         Err(round) => reader.report_at(
             &format!("joins.{}", round[0]),
-            format!("joins are made of themselves: {}", round.join(" of ")),
-            Some("let one of them be made of windows only".to_owned()),
+            format!("joins depend on themselves: {}", round.join(" → ")),
+            Some("compute one of them from windows only".to_owned()),
         ),
     }
 }
@@ -95,8 +96,7 @@ fn check_metrics_known(
     metrics: &MetricTable,
 ) {
     let known: Vec<&str> = metrics.iter().map(|(name, _)| name.as_str()).collect();
-    let own_metric =
-        "or is it the site's own? then give its unit and range in `[metrics]` of the configuration";
+    let site_metric_hint = "or is it a metric of this site? then give its unit and range in `[metrics]` of the configuration";
     for name in read.metrics.keys().filter(|name| metrics.get(name).is_none()) {
         let (what, hint) = match read.derived.contains_key(name) {
             true => (
@@ -104,15 +104,16 @@ fn check_metrics_known(
                 Some(format!("its windows are those of `[derived.{name}]`")),
             ),
             false => {
-                let hint = suggest_name(name, &known).map(|hint| format!("{hint} {own_metric}"));
-                (format!("`{name}` is no metric"), hint)
+                let hint =
+                    suggest_name(name, &known).map(|hint| format!("{hint} {site_metric_hint}"));
+                (format!("`{name}` is not a known metric"), hint)
             }
         };
         reader.report_at(&format!("metrics.{name}"), what, hint);
     }
     for (name, derived) in &read.derived {
         if metrics.get(name).is_some() {
-            let hint = Some(format!("name it otherwise, as in `{name}_high`"));
+            let hint = Some(format!("choose another name, as in `{name}_high`"));
             reader.report_at(
                 &format!("derived.{name}"),
                 format!("`{name}` is a metric already"),
@@ -126,14 +127,14 @@ fn check_metrics_known(
                     format!("`{from}` is derived itself"),
                     Some("derive from what is measured".to_owned()),
                 ),
-                false => (format!("`{from}` is no metric"), suggest_name(from, &known)),
+                false => (format!("`{from}` is not a known metric"), suggest_name(from, &known)),
             };
             reader.report_at(&format!("derived.{name}.from"), what, hint);
         }
     }
 }
 
-/// The names of all features but joins; each may be there once.
+/// Returns the names of all features except joins; reports names that occur twice.
 fn collect_names_without_joins(
     reader: &mut TomlReader<'_>,
     read: &FeatureDefinitions,
@@ -142,9 +143,9 @@ fn collect_names_without_joins(
     let mut names = BTreeSet::new();
     for feature in read.features_for_metrics(metrics.iter().map(|(name, _)| name.as_str())) {
         let metric = feature.metric().filter(|metric| read.derived.contains_key(*metric));
-        // That a derived metric is named like a measured one has been said.
-        let is_said = metric.is_some_and(|metric| metrics.get(metric).is_some());
-        if !names.insert(feature.name.clone()) && !is_said {
+        // A derived metric with the name of a measured one has already been reported.
+        let is_reported = metric.is_some_and(|metric| metrics.get(metric).is_some());
+        if !names.insert(feature.name.clone()) && !is_reported {
             let what = format!("two features are named `{}`", feature.name);
             let path = metric.map_or("metrics".to_owned(), |metric| format!("derived.{metric}"));
             reader.report_at(&path, what, Some("give the metric another name".to_owned()));
@@ -153,7 +154,7 @@ fn collect_names_without_joins(
     if names.len() > FEATURES_MAX {
         let what =
             format!("all metrics together make {} features, at most {FEATURES_MAX}", names.len());
-        reader.report_at("windows", what, Some("take some windows or aggregates away".to_owned()));
+        reader.report_at("windows", what, Some("remove some windows or aggregates".to_owned()));
     }
     names
 }
@@ -184,17 +185,22 @@ struct ExpressionValidator<'a, 'r> {
 
 impl ExpressionValidator<'_, '_> {
     fn check_reading_expressions(&mut self, read: &FeatureDefinitions) {
-        let column =
-            |name: &str| READING_COLUMNS.iter().find(|(own, _)| *own == name).map(|(_, of)| *of);
+        let column = |name: &str| {
+            READING_COLUMNS
+                .iter()
+                .find(|(column, _)| *column == name)
+                .map(|(_, sql_type)| *sql_type)
+        };
         let known = READING_COLUMNS.map(|(name, _)| name);
-        let filters = read.metrics.iter().map(|(name, own)| ("metrics", name, &own.filter));
-        let filters =
-            filters.chain(read.derived.iter().map(|(n, own)| ("derived", n, &own.filter)));
-        let filters = filters.map(|(table, name, text)| {
+        let metric_filters =
+            read.metrics.iter().map(|(name, metric)| ("metrics", name, &metric.filter));
+        let derived_filters =
+            read.derived.iter().map(|(name, derived)| ("derived", name, &derived.filter));
+        let filters = metric_filters.chain(derived_filters).map(|(table, name, text)| {
             (format!("{table}.{name}.where"), text.as_ref(), ExpectedType::Boolean)
         });
-        let values = read.derived.iter().map(|(name, own)| {
-            (format!("derived.{name}.value"), own.value.as_ref(), ExpectedType::Number)
+        let values = read.derived.iter().map(|(name, derived)| {
+            (format!("derived.{name}.value"), derived.value.as_ref(), ExpectedType::Number)
         });
         for (path, text, expect) in filters.chain(values) {
             let Some(text) = text else { continue };
@@ -204,7 +210,7 @@ impl ExpressionValidator<'_, '_> {
         }
     }
 
-    /// The features that each join by SQL names, in the order of their names.
+    /// Returns the features that each SQL join names, sorted by name.
     fn check_join_expressions(
         &mut self,
         read: &FeatureDefinitions,
@@ -223,6 +229,6 @@ impl ExpressionValidator<'_, '_> {
                 Vec::new()
             }));
         }
-        inputs.into_iter().map(|own| own.into_iter().map(SmolStr::from).collect()).collect()
+        inputs.into_iter().map(|names| names.into_iter().map(SmolStr::from).collect()).collect()
     }
 }
