@@ -176,7 +176,7 @@ impl Time {
             Self::Number(number) => {
                 match TimeParser::new(TimeUsage::Bound).parse_integer(i128::from(*number)) {
                     Ok(ParsedTime::Instant(ms)) => Ok(ms),
-                    Ok(ParsedTime::Unset) => Err(time_problem(format!("`{number}` is no time"))),
+                    Ok(ParsedTime::Unset) => Err(time_problem(format!("`{number}` is not a time"))),
                     Err(error) => Err(time_problem(error.to_string())),
                 }
             }

@@ -62,7 +62,7 @@ impl TimestampPrecision {
         let other = Self::ALL.into_iter().find(|other| is_time(&other.to_ms(stamp)));
         match other {
             Some(other) => Err(RefusedLine::new(format!(
-                "the timestamp {stamp} is no time from 1973 to 2099 in {}",
+                "the timestamp {stamp} is not a time from 1973 to 2099 in {}",
                 self.name()
             ))
             .with_hint(format!("it is one with ?precision={}", other.name()))),
