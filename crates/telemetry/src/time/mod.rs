@@ -114,16 +114,16 @@ impl FromStr for TimeFormat {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is not a time: expected {expected}")]
 pub struct TimeError {
-    /// What was found, shortened.
+    /// The text that was found, shortened.
     pub found: String,
-    /// What was expected instead.
+    /// The form that was expected instead.
     pub expected: Cow<'static, str>,
 }
 
-/// What a time looks like, for people.
+/// The forms of a time, for people.
 pub const EXPECTED: &str = "a time: 2026-11-29T13:00:00Z, 2026-11-29 13:00:00+01:00, or seconds, \
                             milliseconds, microseconds or nanoseconds since 1970";
-/// What is expected instead of [`ParsedTime::Unset`], for people.
+/// The form that is expected instead of [`ParsedTime::Unset`], for people.
 pub const EXPECTED_SET: &str = "the time of a clock that is set";
 
 impl TimeError {
