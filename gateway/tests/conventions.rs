@@ -43,7 +43,7 @@ async fn what_is_mapped_is_logged_and_what_is_no_reading_is_acknowledged() {
         [of("board.DS18B20-1"), of("board.DS18B20-2"), of("board.AM2301"), of("probe")]
     );
     let letters = gateway.gateway.latest_dead_letters(10);
-    assert!(letters[0].detail.ends_with("and no mapping claims it"), "{}", letters[0].detail);
+    assert!(letters[0].detail.ends_with("and no mapping matches it"), "{}", letters[0].detail);
     assert!(letters[2].detail.contains("AM2301.Sulfur"), "{}", letters[2].detail);
     gateway.stop_gateway().await;
 }

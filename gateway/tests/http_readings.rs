@@ -160,7 +160,7 @@ async fn bad_requests_are_refused() {
     check("", b"a\nb\xff".to_vec(), 400, "line 2 is not UTF-8").await;
     check("", vec![b'\n'; 10_001], 413, "more than 10000 lines").await;
     check("", vec![b'a'; 1024 * 1024 + 1], 413, "").await;
-    check("", vec![b'a'; 2049], 400, "2049 bytes, at most 2048 are taken").await;
+    check("", vec![b'a'; 2049], 400, "2049 bytes, expected at most 2048").await;
     check("", Vec::new(), 200, "\"lines\":0").await;
     let compressed = reqwest::Client::new()
         .post(format!("http://{}/v1/readings", gateway.rest))

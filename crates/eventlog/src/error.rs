@@ -58,7 +58,7 @@ pub enum LogError {
     /// An earlier write failed, so it is unknown what reached the disk.
     #[error(
         "topic {topic} accepts no more records since a write failed: {cause}\n\
-         hint: mend the disk (`df -h`, `dmesg`), then restart"
+         hint: fix the disk (`df -h`, `dmesg`), then restart"
     )]
     Poisoned {
         /// The topic.

@@ -103,7 +103,7 @@ pub(crate) struct MqttBridge<'a> {
 impl<'a> MqttBridge<'a> {
     pub(crate) fn new(
         mqtt: &'a MqttSettings,
-        inlet: IngestQueue,
+        ingest_queue: IngestQueue,
         ledger: Arc<Ledger>,
         is_connected: Arc<AtomicBool>,
         dropped_filters: Vec<String>,
@@ -141,7 +141,7 @@ impl<'a> MqttBridge<'a> {
             .map_err(|e| bridge_error(e.to_string()))?;
         let bridge = Self {
             mqtt,
-            ingest_queue: inlet,
+            ingest_queue,
             ledger,
             is_connected,
             client,
@@ -392,9 +392,9 @@ impl Drop for MqttBridge<'_> {
 }
 
 /// When there is room for the oldest message that waits for it; never, if there is none.
-async fn wait_for_held_room(inlet: &IngestQueue, held: &VecDeque<HeldMessage>) {
+async fn wait_for_held_room(ingest_queue: &IngestQueue, held: &VecDeque<HeldMessage>) {
     match held.front() {
-        Some(HeldMessage { message, .. }) => inlet.wait_for_room(message).await,
+        Some(HeldMessage { message, .. }) => ingest_queue.wait_for_room(message).await,
         None => std::future::pending().await,
     }
 }

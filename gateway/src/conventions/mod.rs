@@ -76,7 +76,7 @@ impl DecodeContext<'_> {
         if len <= max {
             return Ok(());
         }
-        Err((DeadLetterReason::Oversized, format!("{len} bytes, at most {max} are taken")))
+        Err((DeadLetterReason::Oversized, format!("{len} bytes, expected at most {max}")))
     }
 }
 

@@ -140,7 +140,7 @@ pub(crate) struct ListenerContextParts {
 impl ListenerContext {
     pub(crate) fn new(parts: ListenerContextParts) -> Arc<Self> {
         let ListenerContextParts {
-            ingest_queue: inlet,
+            ingest_queue,
             downlink,
             connections,
             settings,
@@ -156,7 +156,7 @@ impl ListenerContext {
             (sessions, connection_limit(&settings, descriptors::current_limit()))
         };
         Arc::new(Self {
-            ingest_queue: inlet,
+            ingest_queue,
             downlink,
             is_draining: AtomicBool::new(false),
             connections,

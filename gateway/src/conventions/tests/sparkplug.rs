@@ -169,7 +169,7 @@ fn births_may_be_long_and_are_logged_in_parts() {
         "dbirth",
         &["…temperature -40", "…soil_moisture 31.5", "…pressure 1013.25", "…irrigation 1"],
     );
-    check_payload(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, at most 20 are taken"]);
+    check_payload(&mut bench, "NDATA", "ndata", &["oversized: 27 bytes, expected at most 20"]);
 }
 
 #[test]
