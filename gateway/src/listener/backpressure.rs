@@ -10,7 +10,7 @@ use ntex_mqtt::Control;
 
 use super::client_session::{ClientSession, ConnectionAborted, yield_to_queue};
 
-/// Where a protocol version keeps the session of a connection.
+/// A connection's state that holds its session, in either protocol version.
 pub(super) trait HasSession {
     /// Returns the session.
     fn session(&self) -> &Rc<ClientSession>;

@@ -111,12 +111,12 @@ impl ConventionBench {
 
     /// `None` where no mapping claims the topic.
     fn decode_lines(&mut self, topic: &str, payload: &[u8]) -> Option<Vec<String>> {
-        let taken = self.decode_mapped(topic, payload)?;
-        for report in &taken.reports {
+        let mapped = self.decode_mapped(topic, payload)?;
+        for report in &mapped.reports {
             assert!((1..=self.limits.readings_max).contains(&report.readings.len()));
             assert_eq!(report.arrival_ms, self.now);
         }
-        let readings = taken.reports.iter().flat_map(|report| {
+        let readings = mapped.reports.iter().flat_map(|report| {
             report.readings.iter().map(move |reading| {
                 let zone = &report.zone;
                 let at = if reading.event_ms == NOW {
@@ -131,8 +131,8 @@ impl ConventionBench {
             })
         });
         let letters =
-            taken.rejected_readings.iter().map(|(reason, what)| format!("{reason}: {what}"));
-        let answers = taken.publish.iter().map(|answer| format!("publish {}", answer.topic));
+            mapped.rejected_readings.iter().map(|(reason, what)| format!("{reason}: {what}"));
+        let answers = mapped.publish.iter().map(|answer| format!("publish {}", answer.topic));
         Some(readings.chain(letters).chain(answers).collect())
     }
 }

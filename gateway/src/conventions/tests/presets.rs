@@ -54,9 +54,9 @@ fn chirpstack() {
 #[test]
 fn counters_of_uplinks_are_of_a_session() {
     let numbered = |example: &str, topic: &str, payload: &str| {
-        let taken =
+        let mapped =
             ConventionBench::from_example(example).decode_reports(topic, &read_golden(payload));
-        let [report] = &taken[..] else { panic!("{taken:?}") };
+        let [report] = &mapped[..] else { panic!("{mapped:?}") };
         (report.seq, report.boot.clone().unwrap_or_default().to_string())
     };
     assert_eq!(
