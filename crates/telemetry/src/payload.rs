@@ -364,7 +364,7 @@ impl MessageEnvelope {
                 None
             }
         };
-        let source = match given("source") {
+        let source = match present_field("source") {
             None => ReportSource::Live,
             Some(v) => match v.as_str().map(str::trim) {
                 Some("live") => ReportSource::Live,
