@@ -107,19 +107,19 @@ pub(crate) fn fuzz(bytes: &[u8]) {
         }
         _ => None,
     };
-    let mut mended = bytes.to_vec();
+    let mut with_checksum = bytes.to_vec();
     if let Some(body) = bytes.get(PREFIX_BYTES..) {
         let len = encode_length(body.len());
         let crc = frame_checksum(len, body).to_le_bytes();
-        mended[..4].copy_from_slice(&len);
-        mended[4..PREFIX_BYTES].copy_from_slice(&crc);
+        with_checksum[..4].copy_from_slice(&len);
+        with_checksum[4..PREFIX_BYTES].copy_from_slice(&crc);
     }
     for RecordFrame { offset, group, record } in
-        frame_of(bytes).into_iter().chain(frame_of(&mended))
+        frame_of(bytes).into_iter().chain(frame_of(&with_checksum))
     {
         let mut again = Vec::new();
         encode_frame(&record, offset, group, &mut again);
-        assert_eq!(frame_of(&again), Some(Frame { offset, group, record }));
+        assert_eq!(frame_of(&again), Some(RecordFrame { offset, group, record }));
     }
 }
 
