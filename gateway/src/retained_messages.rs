@@ -25,7 +25,7 @@ const TOPICS_MAX: usize = 100_000;
 #[derive(Debug, Default)]
 pub(crate) struct RetainedMessages {
     /// Hash of the content, by the hash of the topic.
-    taken: HashMap<u64, u64>,
+    last_contents: HashMap<u64, u64>,
     path: Option<PathBuf>,
     file: Option<File>,
 }
@@ -43,20 +43,20 @@ impl RetainedMessages {
                 let packed = u128::from_le_bytes(*pair);
                 ((packed >> 64) as u64, packed as u64)
             });
-            messages.taken = pairs.take(4 * TOPICS_MAX).collect();
+            messages.last_contents = pairs.take(4 * TOPICS_MAX).collect();
         }
         messages
     }
 
     /// Whether this content was the topic's last.
     pub(crate) fn is_known(&self, topic: u64, content: u64) -> bool {
-        self.taken.get(&topic) == Some(&content)
+        self.last_contents.get(&topic) == Some(&content)
     }
 
     /// Remembers a live message of a topic.
     pub(crate) fn note_live(&mut self, topic: u64, content: u64) {
-        if self.taken.len() < TOPICS_MAX || self.taken.contains_key(&topic) {
-            self.taken.insert(topic, content);
+        if self.last_contents.len() < TOPICS_MAX || self.last_contents.contains_key(&topic) {
+            self.last_contents.insert(topic, content);
         }
     }
 
@@ -77,10 +77,15 @@ impl RetainedMessages {
 
     /// Writes all entries at the end.
     pub(crate) fn save_all(&mut self) {
-        let Some(path) = self.path.as_ref().filter(|_| !self.taken.is_empty()) else { return };
+        let Some(path) = self.path.as_ref().filter(|_| !self.last_contents.is_empty()) else {
+            return;
+        };
         self.file = None;
-        let bytes: Vec<u8> =
-            self.taken.iter().flat_map(|(topic, content)| encode_pair(*topic, *content)).collect();
+        let bytes: Vec<u8> = self
+            .last_contents
+            .iter()
+            .flat_map(|(topic, content)| encode_pair(*topic, *content))
+            .collect();
         let next = path.with_extension("next");
         if let Err(error) = fs::write(&next, bytes).and_then(|()| fs::rename(&next, path)) {
             warn!(path = %path.display(), %error, "cannot write the file of retained messages");

@@ -62,9 +62,13 @@ fn try_start_listener_with(
 }
 
 /// Creates a device's client, with or without a certificate of its own.
-fn tls_client(gateway: &RunningGateway, dir: &Path, own: bool) -> (AsyncClient, EventLoop) {
+fn tls_client(
+    gateway: &RunningGateway,
+    dir: &Path,
+    with_certificate: bool,
+) -> (AsyncClient, EventLoop) {
     let read = |name: &str| fs::read(dir.join(name)).unwrap();
-    let client_auth = own.then(|| (read("device.pem"), read("device.key")));
+    let client_auth = with_certificate.then(|| (read("device.pem"), read("device.key")));
     let mut options = MqttOptions::new("probe", ("localhost", gateway.mqtt.port()));
     let tls = TlsConfiguration::Simple { ca: read("ca.pem"), alpn: None, client_auth };
     options.set_transport(Transport::tls_with_config(tls));

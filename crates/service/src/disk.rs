@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use nix::sys::statvfs::statvfs;
 
-/// A share of a small disk, one part in this many, is all that is left to others.
+/// On a small disk, at most one part in this many stays free for others.
 const FREE_SHARE_MAX: u64 = 20;
 
 /// Free space on a disk, for a process without privileges.

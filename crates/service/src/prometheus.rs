@@ -116,8 +116,8 @@ impl TimeHistogram {
 
     /// Returns the samples as the suffix of the name with labels, and the value.
     fn to_samples(&self, labels: &str) -> Vec<(String, String)> {
-        let given = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
-        let label_prefix = given.map_or(String::new(), |labels| format!("{labels},"));
+        let inner_labels = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}'));
+        let label_prefix = inner_labels.map_or(String::new(), |labels| format!("{labels},"));
         let bounds = self.bounds_s.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
         let mut sum = 0;
         let mut samples: Vec<(String, String)> = bounds

@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A time that nothing here takes. A test that waits so long has failed.
+/// Time-out that nothing correct reaches. A test that waits for it has failed.
 const AGES: Duration = Duration::from_mins(1);
 
 struct Running {
@@ -247,13 +247,13 @@ async fn tls_with_certificates_that_are_taken_again_at_sighup() {
     assert!(!server.exchange(&request("/", "localhost", "")).await.contains("hello"));
     let (_, new) = certificate(dir.path());
     assert_eq!(get(&old).await.unwrap(), "hello");
-    assert!(get_pinned().await.is_err(), "the file is another by now");
+    assert!(get_pinned().await.is_err(), "the file has changed");
     let hangup = async || {
         nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGHUP).unwrap();
     };
     hangup().await;
-    let taken = async { while get(&new).await.is_err() {} };
-    timeout(AGES, taken).await.unwrap();
+    let reloaded = async { while get(&new).await.is_err() {} };
+    timeout(AGES, reloaded).await.unwrap();
     assert!(get(&old).await.is_err());
     // An invalid certificate changes nothing.
     fs::write(dir.path().join("server.pem"), "no certificate").unwrap();

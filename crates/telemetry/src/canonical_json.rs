@@ -58,12 +58,12 @@ impl<'a> JsonCursor<'a> {
         Some(())
     }
 
-    /// Takes the bytes up to the first one that `is_of` rejects.
+    /// Takes the bytes up to the first one that `is_accepted` rejects.
     fn take_while(&mut self, is_accepted: impl Fn(&u8) -> bool) -> Option<&'a [u8]> {
         let end = self.0.iter().position(|byte| !is_accepted(byte))?;
-        let (taken, rest) = self.0.split_at(end);
+        let (accepted, rest) = self.0.split_at(end);
         self.0 = rest;
-        Some(taken)
+        Some(accepted)
     }
 
     /// Takes a text and the quotation mark that ends it.

@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn names_that_are_meant_and_names_that_are_not_known() {
-        let own = MetricSpec { unit: "dS/m".into(), min: 0.0, max: 20.0, resolution: None };
-        let twice = [("Soil EC", own.clone()), ("soil-ec", own)];
+        let spec = MetricSpec { unit: "dS/m".into(), min: 0.0, max: 20.0, resolution: None };
+        let twice = [("Soil EC", spec.clone()), ("soil-ec", spec)];
         let table =
-            MetricTable::with_site_metrics(twice.map(|(name, own)| (name.into(), own))).unwrap();
+            MetricTable::with_site_metrics(twice.map(|(name, spec)| (name.into(), spec))).unwrap();
         let check = |name: &str, expect: Option<&str>| {
             assert_eq!(table.resolve_name(name).map(|(name, _)| name.as_str()), expect, "{name}");
         };

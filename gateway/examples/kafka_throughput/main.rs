@@ -48,7 +48,7 @@ use node::MeasuredGateway;
 use telemetry::{SensorReport, topic::READINGS};
 use tokio::{runtime::Runtime, time::sleep};
 
-/// A time that nothing here takes.
+/// Time-out that nothing correct reaches.
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// Rate at which latency is measured, messages per second in all.
 const LIVE_PER_S: u64 = 5000;

@@ -375,7 +375,7 @@ impl ReadingsAnswer {
         if self.is_incomplete() {
             let what = "the log is too far behind: not all lines are durable";
             let hint = "send the lines from `next_line` on again, and those with the outcome \
-                        `unknown`, of which there may then be two";
+                        `unknown`; those may then be logged twice";
             return Some(Problem::unavailable(what).with_code("not_durable").with_hint(hint));
         }
         self.has_outcome(LineOutcome::Refused).then(|| {

@@ -363,8 +363,8 @@ mod tests {
         let mut file = OpenOptions::new().append(true).open(dir.path().join(FILE_NAME)).unwrap();
         file.write_all(b"{\"user\":\"\",\"cli").unwrap();
         let sessions = open_sessions(dir.path(), 10);
-        let kept = sessions.connect_client(&test_user(), "kept", false, 60).unwrap();
-        assert_eq!(kept.filters, filters);
+        let session = sessions.connect_client(&test_user(), "kept", false, 60).unwrap();
+        assert_eq!(session.filters, filters);
         assert!(sessions.connect_client(&test_user(), "ended", false, 60).is_none());
     }
 

@@ -183,9 +183,9 @@ async fn pump_bytes(
         drop(queue);
     };
     let write = async {
-        while let Some((came, chunk)) = queued.recv().await {
+        while let Some((received_at, chunk)) = queued.recv().await {
             let delay = line.borrow().delay;
-            sleep_until(came + delay).await;
+            sleep_until(received_at + delay).await;
             if !is_dead() && pass_on(&mut to, &chunk, &line).await.is_err() {
                 break;
             }

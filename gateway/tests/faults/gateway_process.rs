@@ -39,7 +39,7 @@ pub(crate) struct GatewayProcess {
     pub(crate) mqtt: u16,
     rest: u16,
     args: Vec<String>,
-    said: PathBuf,
+    log_path: PathBuf,
     shared: Arc<ProcessState>,
     supervisor: Option<JoinHandle<Result<ExitStatus>>>,
 }
@@ -73,8 +73,8 @@ impl GatewayProcess {
             args.push("--set".to_owned());
             args.push(format!("log.spool.dir={}", dir.join("spool").display()));
         }
-        let (said, shared) = (dir.join("gateway.log"), Arc::default());
-        let mut gateway = Self { mqtt, rest, args, said, shared, supervisor: None };
+        let (log_path, shared) = (dir.join("gateway.log"), Arc::default());
+        let mut gateway = Self { mqtt, rest, args, log_path, shared, supervisor: None };
         gateway.supervise(kill_at.map(str::to_owned));
         Ok(gateway)
     }
@@ -86,11 +86,11 @@ impl GatewayProcess {
     }
 
     fn supervise(&mut self, mut kill_at: Option<String>) {
-        let Self { args, said, shared, .. } = self;
-        let (args, said, shared) = (args.clone(), said.clone(), shared.clone());
+        let Self { args, log_path, shared, .. } = self;
+        let (args, log_path, shared) = (args.clone(), log_path.clone(), shared.clone());
         self.supervisor = Some(thread::spawn(move || {
             loop {
-                let log = OpenOptions::new().create(true).append(true).open(&said)?;
+                let log = OpenOptions::new().create(true).append(true).open(&log_path)?;
                 let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
                 command.args(&args).stdout(log.try_clone()?).stderr(log);
                 if let Some(place) = kill_at.take() {
@@ -208,7 +208,7 @@ impl GatewayProcess {
 
     /// Returns the whole log text.
     pub(crate) fn log_text(&self) -> String {
-        fs::read_to_string(&self.said).unwrap_or_default()
+        fs::read_to_string(&self.log_path).unwrap_or_default()
     }
 
     /// Returns the end of the log text.

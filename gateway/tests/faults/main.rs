@@ -47,7 +47,7 @@ use scenarios::FaultScenario;
 use skip::MissingTool;
 use tokio::runtime::Runtime;
 
-/// A time that nothing here takes. A test that waits so long has failed.
+/// Time-out that nothing correct reaches. A test that waits for it has failed.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(90);
 /// Scenarios wait more than they work, so there may be more than cores.
 const AT_ONCE: usize = 4;

@@ -15,7 +15,7 @@ use microclimate_gateway::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A time that nothing here takes. A test that waits so long has failed.
+/// Time-out that nothing correct reaches. A test that waits for it has failed.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) struct RunningGateway {

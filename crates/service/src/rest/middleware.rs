@@ -177,8 +177,9 @@ mod tests {
 
     #[test]
     fn hosts() {
-        let own = ["farm.local".to_owned()];
-        let check = |named: &str, expect| assert_eq!(is_own_host(named, &own), expect, "{named}");
+        let own_names = ["farm.local".to_owned()];
+        let check =
+            |named: &str, expect| assert_eq!(is_own_host(named, &own_names), expect, "{named}");
         check("localhost", true);
         check("LOCALHOST:8080", true);
         check("127.0.0.1", true);

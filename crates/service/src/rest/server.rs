@@ -245,7 +245,7 @@ pub fn is_connection_error(error: &io::Error) -> bool {
 /// Limits simultaneous connections. One address may have three quarters of them.
 #[derive(Debug)]
 struct ConnectionSlots {
-    taken: Mutex<SlotCounts>,
+    counts: Mutex<SlotCounts>,
     all_max: usize,
     of_one_max: usize,
 }
@@ -274,23 +274,23 @@ struct ConnectionSlot {
 impl ConnectionSlots {
     fn new(all_max: usize) -> Self {
         let of_one_max = (all_max - all_max / 4).max(1);
-        Self { taken: Mutex::default(), all_max, of_one_max }
+        Self { counts: Mutex::default(), all_max, of_one_max }
     }
 
     fn admit_client(self: &Arc<Self>, address: IpAddr) -> SlotAdmission {
         let address = address_block(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_one = taken.by_address.get(&address).copied().unwrap_or_default();
-        if taken.all < self.all_max && of_one < self.of_one_max {
-            taken.all += 1;
-            *taken.by_address.entry(address).or_default() += 1;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_one = counts.by_address.get(&address).copied().unwrap_or_default();
+        if counts.all < self.all_max && of_one < self.of_one_max {
+            counts.all += 1;
+            *counts.by_address.entry(address).or_default() += 1;
             return SlotAdmission::Admitted(ConnectionSlot {
                 places: self.clone(),
                 address: Some(address),
             });
         }
-        if taken.refusals < REFUSALS_MAX {
-            taken.refusals += 1;
+        if counts.refusals < REFUSALS_MAX {
+            counts.refusals += 1;
             return SlotAdmission::Refused(Some(ConnectionSlot {
                 places: self.clone(),
                 address: None,
@@ -302,16 +302,16 @@ impl ConnectionSlots {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.places.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(address) = self.address else {
-            taken.refusals -= 1;
+            counts.refusals -= 1;
             return;
         };
-        taken.all -= 1;
-        if let Some(of_one) = taken.by_address.get_mut(&address) {
+        counts.all -= 1;
+        if let Some(of_one) = counts.by_address.get_mut(&address) {
             *of_one -= 1;
             if *of_one == 0 {
-                taken.by_address.remove(&address);
+                counts.by_address.remove(&address);
             }
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         held.push(enter("10.0.0.2"));
         assert!(matches!(enter("10.0.0.3"), SlotAdmission::Refused(Some(_))));
         held.clear();
-        let taken = places.taken.lock().unwrap();
-        assert_eq!((taken.all, taken.refusals, taken.by_address.len()), (0, 0, 0));
+        let counts = places.counts.lock().unwrap();
+        assert_eq!((counts.all, counts.refusals, counts.by_address.len()), (0, 0, 0));
     }
 }

@@ -14,8 +14,8 @@ const UNSET: [&str; 10] =
 /// Longest text that can be a time, bytes.
 const TEXT_BYTES_MAX: usize = 128;
 
-const EXPECTED_ORDER: &str = "the year first, as in 2026-11-29 13:00: of another order must be said \
-                              what comes first, by the time format day-first or month-first";
+const EXPECTED_ORDER: &str = "the year first, as in 2026-11-29 13:00; for another order, set the \
+                              time format day-first or month-first";
 const EXPECTED_ZONE: &str = "a time zone of the IANA database, as in [Europe/Berlin]";
 
 pub(super) fn parse_written(

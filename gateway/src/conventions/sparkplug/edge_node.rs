@@ -66,7 +66,7 @@ impl EdgeNode {
     }
 
     /// Stores the definitions of a node's or a device's birth, as far as there is room for `left`
-    /// metrics. Returns for how many there is none.
+    /// metrics. Returns how many do not fit.
     pub(super) fn define_metrics(
         &mut self,
         device: &str,

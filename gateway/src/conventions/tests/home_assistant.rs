@@ -69,8 +69,9 @@ fn what_is_no_reading() {
     );
     assert_eq!(bench.decode_lines("home/nothing/announced", b"1"), None);
     // Predictions that this program announced itself.
-    let own = r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
-    bench.check("homeassistant/sensor/p/config", own, &[]);
+    let prediction_config =
+        r#"{"o": {"name": "Microclimate"}, "stat_t": "home/p", "dev_cla": "humidity"}"#;
+    bench.check("homeassistant/sensor/p/config", prediction_config, &[]);
     assert_eq!(bench.decode_lines("home/p", b"40"), None);
 }
 

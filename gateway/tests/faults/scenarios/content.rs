@@ -50,7 +50,7 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     let name = format!("malformed corpus, {through}");
     let scene = FaultScene::open_scene(bench, &name, via, Some(log.clone()), &[], None).await?;
     let mut expect: BTreeMap<(String, Vec<u8>), String> = BTreeMap::new();
-    let mut taken = 0;
+    let mut expected_reports = 0;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/corpus");
     for reason in fs::read_dir(folder)? {
         let (folder, reason) = (reason.as_ref().expect("read").path(), reason?.file_name());
@@ -63,7 +63,7 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
             ensure!(answer == DeliveryAnswer::Acknowledged, "{topic}: {answer:?}");
             let reason = reason.to_string_lossy();
             // An invalid sequence number does not affect the value beside it.
-            taken += usize::from(reason.starts_with("taken"));
+            expected_reports += usize::from(reason.starts_with("taken"));
             if reason != "taken" {
                 let reason = reason.strip_prefix("taken_but_").unwrap_or(&reason).to_owned();
                 expect.insert((topic, payload.to_vec()), reason);
@@ -85,7 +85,7 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     }
     ensure!(expect.is_empty(), "not among the dead letters: {:?}", expect.keys());
     let reports = found.reports.iter().filter(|report| report.seq.is_none()).count();
-    ensure!(reports == taken, "{reports} of {taken} became reports");
+    ensure!(reports == expected_reports, "{reports} of {expected_reports} became reports");
     Ok(())
 }
 
