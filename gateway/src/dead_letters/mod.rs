@@ -87,20 +87,20 @@ impl RecentDeadLetters {
     /// Loads the latest dead letters of earlier processes from the log.
     pub(crate) async fn load_latest(&self, log: &EventLog) -> Result<(), LogError> {
         let mut found: Vec<DeadLetterSummary> = Vec::new();
-        let mut mended = HashSet::new();
+        let mut reinjected_ids = HashSet::new();
         read_dead_letters(log, Some(self.shown_max), |entry| {
             match DeadLetterRecord::from_record(&entry.record) {
                 Some(DeadLetterRecord::Dead(letter)) => {
                     found.push(DeadLetterSummary::from(&letter));
                 }
                 Some(DeadLetterRecord::Reinjected(id)) => {
-                    mended.insert(format!("{id:016x}"));
+                    reinjected_ids.insert(format!("{id:016x}"));
                 }
                 None => {}
             }
         })
         .await?;
-        found.retain(|letter| !mended.contains(&letter.id));
+        found.retain(|letter| !reinjected_ids.contains(&letter.id));
         found.sort_by_key(|letter| letter.received_ms);
         let mut state = self.lock_state();
         // The dead letters of this process are newer.

@@ -66,20 +66,20 @@ impl DeadLetterSelection {
         ingest_queue: &IngestQueue,
     ) -> Result<ReinjectOutcome, LogError> {
         let mut letters = Vec::new();
-        let mut mended = HashSet::new();
+        let mut reinjected_ids = HashSet::new();
         super::read_dead_letters(log, None, |entry| {
             match DeadLetterRecord::from_record(&entry.record) {
                 Some(DeadLetterRecord::Dead(letter)) if self.is_selected(&letter) => {
                     letters.push(letter);
                 }
                 Some(DeadLetterRecord::Reinjected(id)) => {
-                    mended.insert(id);
+                    reinjected_ids.insert(id);
                 }
                 _ => {}
             }
         })
         .await?;
-        letters.retain(|letter| !mended.contains(&dead_letter_id(letter)));
+        letters.retain(|letter| !reinjected_ids.contains(&dead_letter_id(letter)));
         letters.sort_by_key(|letter| letter.received_ms);
         letters.truncate(self.limit.unwrap_or(LIMIT_DEFAULT));
         let mut outcome =

@@ -312,7 +312,7 @@ pub(crate) async fn serve_listener(
 fn connection_config(settings: &GatewaySettings) -> SharedCfg {
     let mqtt = &settings.mqtt;
     let protocol = MqttServiceConfig::new()
-        // MQTT 3.1.1 cannot report that QoS 2 is not supported; MQTT 5 clients are told.
+        // MQTT 3.1.1 cannot report that QoS 2 is not supported; MQTT 5 can.
         .set_max_qos(QoS::ExactlyOnce)
         // QoS 0 messages before a DISCONNECT are accepted. At QoS 1 the client sends them again.
         .set_handle_qos_after_disconnect(Some(QoS::AtMostOnce))

@@ -120,11 +120,11 @@ impl SpoolDrainer {
     /// topic's limits again.
     async fn reconnect_producer(&self, asks: bool) -> Result<KafkaProducer, LogError> {
         let (kafka, topic) = (self.kafka.clone(), self.topic.clone());
-        let made = spawn_blocking(move || {
+        let opened = spawn_blocking(move || {
             if asks { kafka.open_producer(&topic) } else { kafka.reopen_producer(&topic) }
         })
         .await;
-        made.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
+        opened.map_err(|_| LogError::Closed { topic: self.topic.to_string() })?
     }
 
     /// Closes a client in the background. That takes time and nobody needs to wait for it,

@@ -482,11 +482,11 @@ impl<'t> TemplateParser<'t> {
         more: usize,
         must_have: bool,
     ) -> Option<TemplateExpression> {
-        let given = usize::from(first.is_some());
+        let piped_count = usize::from(first.is_some());
         let mut arguments: Vec<TemplateExpression> = first.into_iter().collect();
         if self.take_text("(") {
             while !self.take_text(")") {
-                if arguments.len() > given {
+                if arguments.len() > piped_count {
                     self.take_text(",").then_some(())?;
                     if self.take_text(")") {
                         break;
@@ -494,7 +494,7 @@ impl<'t> TemplateParser<'t> {
                 }
                 self.skip_argument_name();
                 arguments.push(self.parse_conditional()?);
-                if arguments.len() - given > more {
+                if arguments.len() - piped_count > more {
                     return None;
                 }
             }
