@@ -22,7 +22,10 @@ fn errors_have_a_hint() {
     check(&with_unreachable_store(&["compare"]), &["127.0.0.1:9", "hint: is `feature-store run`"]);
     check(&["compare", "--models", "oracle"], &["no model `oracle`", "ridge"]);
     check(&["compare", "--task", "weather"], &["temperature-10m"]);
-    check(&["compare", "--from", "yesterday"], &["`yesterday` is no time", "2026-11-29T13:00:00Z"]);
+    check(
+        &["compare", "--from", "yesterday"],
+        &["`yesterday` is not a time", "2026-11-29T13:00:00Z"],
+    );
     check(&["serve", "--set", "rest.listen=0.0.0.0:0"], &["rest.token"]);
     check(&["serve", "--set", "split.train=0.9"], &["split"]);
 }

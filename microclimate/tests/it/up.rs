@@ -34,5 +34,5 @@ async fn it_is_ready_only_while_it_accepts_messages() {
     let refused = reqwest::get(format!("{url}/readyz")).await.unwrap();
     assert_eq!(refused.status(), 503);
     let said = refused.text().await.unwrap();
-    assert!(said.contains("no messages are taken now"), "{said}");
+    assert!(said.contains("no messages are accepted now"), "{said}");
 }
