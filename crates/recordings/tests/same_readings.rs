@@ -1,4 +1,4 @@
-//! The same readings are the same, whichever file or message they come in.
+//! Checks that equal readings are stored equally, whichever file or message they arrive in.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -13,7 +13,7 @@ type Found = BTreeSet<(String, String, String, i64, Option<u64>)>;
 
 const ZONES: [&str; 2] = ["farm/bay-1", "farm/bay-2"];
 const DEVICES: [&str; 2] = ["probe-1", "probe 2"];
-/// The metric, other ways to write its name, and a unit that it may be given in.
+/// A metric, other ways to write its name, and a unit in which it may be given.
 const METRICS: [(&str, [&str; 2], &str); 3] = [
     ("temperature", ["Temperature", "TEMPERATURE"], "°C"),
     ("soil_moisture", ["Soil Moisture", "soil-moisture"], "%"),
@@ -37,7 +37,7 @@ impl Reading {
         [name, others[0], others[1]][self.spelling]
     }
 
-    /// Its time, in one of the forms that mean it in every door.
+    /// Event time, in one of the forms that mean it in every file and message.
     fn time(&self) -> Value {
         let at = Timestamp::from_millisecond(self.event_ms).unwrap();
         let berlin = at.to_zoned(TimeZone::get("Europe/Berlin").unwrap());
@@ -71,7 +71,7 @@ fn reading() -> impl Strategy<Value = Reading> {
     })
 }
 
-/// One value for each sensor and time: what a device says twice is another matter.
+/// One value for each sensor and time; repeated values of a device are another matter.
 fn readings() -> impl Strategy<Value = Vec<Reading>> {
     prop::collection::vec(reading(), 1..40).prop_map(|mut all| {
         all.sort_by_key(|own| (own.zone, own.device, own.metric, own.event_ms));
@@ -80,7 +80,7 @@ fn readings() -> impl Strategy<Value = Vec<Reading>> {
     })
 }
 
-/// Of a file: its readings, and how many rejects it has.
+/// Reads a file: its readings, and the number of its rejects.
 fn of_file(dir: &Path, name: &str, text: &str, layout: RecordingLayout) -> (Found, usize) {
     let path = dir.join(name);
     std::fs::write(&path, text).unwrap();
@@ -102,7 +102,7 @@ fn of_file(dir: &Path, name: &str, text: &str, layout: RecordingLayout) -> (Foun
     (found, rejects)
 }
 
-/// Of MQTT messages.
+/// Decodes MQTT messages.
 fn of_messages(messages: &[(String, Value)]) -> (Found, usize) {
     let (mut found, mut rejects) = (Found::new(), 0);
     for (topic, payload) in messages {
@@ -169,7 +169,7 @@ proptest! {
                 (format!("sensors/{zone}/{device}"), json!({name: value, "ts": own.time()}))
             });
         }
-        // Whole numbers have no decimals that would tell a comma from a point.
+        // Whole numbers have no decimals that would distinguish a comma from a point.
         prop_assert_eq!(of_file(dir.path(), "long.csv", &long, RecordingLayout::Csv), (expected.clone(), 0));
         prop_assert_eq!(of_file(dir.path(), "semicolons.csv", &semicolons, RecordingLayout::Csv), (expected.clone(), 0));
         prop_assert_eq!(of_file(dir.path(), "wide.csv", &wide, RecordingLayout::Csv), (expected.clone(), 0));
@@ -179,7 +179,7 @@ proptest! {
     }
 }
 
-/// What one door refuses every door refuses, and what one takes every one takes.
+/// What one input refuses, every input refuses; what one accepts, every one accepts.
 #[test]
 fn what_is_no_reading_is_none_in_every_door() {
     let dir = tempfile::TempDir::new().unwrap();
@@ -195,7 +195,7 @@ fn what_is_no_reading_is_none_in_every_door() {
             text(&value)
         );
         let line = json!({"zone": zone, "device": "d", "metric": metric, "ts": ts, "value": value, "unit": unit});
-        // Of a recording: a live message whose device has no clock has its arrival.
+        // A recording: a live message whose device has no clock has its arrival time.
         let message = json!({"ts": ts, "value": value, "unit": unit, "source": "replay"});
         let topic = format!("sensors/{zone}/d/{metric}");
         let csv = of_file(dir.path(), "a.csv", &csv, RecordingLayout::Csv);
