@@ -5,8 +5,7 @@
 //!
 //! With `all` the engine computes the built-in definitions (every feature), else four windows of
 //! seven aggregates, as in `engine_pace`. The data are five metrics of a simulated room, each with
-//! a
-//! reading every five seconds, on one thread. Where a folder of the KETI data is named, as
+//! a reading every five seconds, on one thread. Where a folder of the KETI data is named, as
 //! `~/data/KETI/415`, two days of that room are measured too.
 
 use std::time::Instant;

@@ -102,8 +102,7 @@ impl MicroclimateApp {
     }
 
     /// Stops the services one after the other, each after it has finished its work. Returns the
-    /// error
-    /// of the first that failed.
+    /// error of the first that failed.
     pub(crate) async fn stop(self) -> Result<()> {
         let mut first = Ok(());
         for ServiceHandle { name, stop, task } in self.parts {

@@ -21,8 +21,7 @@ pub struct CalendarFeatures {
     /// Minutes that have passed since the local day began; up to 1,500 on a day of 25 hours.
     pub since_midnight_min: f64,
     /// Minutes since the day's sunrise, negative before it. `None` where the sun does not rise or
-    /// set,
-    /// or where no location is known.
+    /// set, or where no location is known.
     pub since_sunrise_min: Option<f64>,
     /// Whether the sun is up. `None` where no location is known.
     pub is_day: Option<bool>,
@@ -48,8 +47,7 @@ impl CalendarFeatures {
     ];
 
     /// Computes the calendar of a time, ms since 1970, in a time zone, with the sun of a location
-    /// if
-    /// one is known. `None` outside the years −9999 to 9999.
+    /// if one is known. `None` outside the years −9999 to 9999.
     ///
     /// ```
     /// use microclimate_agronomy::calendar::CalendarFeatures;
@@ -87,8 +85,7 @@ impl CalendarFeatures {
     }
 
     /// Values of a feature row, in the order of [`CalendarFeatures::NAMES`]. The week runs from
-    /// Monday
-    /// 0:00, the year from 1 January 0:00.
+    /// Monday 0:00, the year from 1 January 0:00.
     #[must_use]
     pub fn feature_values(&self) -> [Option<f64>; Self::NAMES.len()] {
         let day_fraction = self.hour / 24.0;

@@ -142,8 +142,7 @@ impl RowAssembler {
     }
 
     /// Makes the rows of a line: one for each reading, or the problem that prevents it. A line
-    /// without
-    /// a time or a zone has one problem, however many readings it has.
+    /// without a time or a zone has one problem, however many readings it has.
     pub fn assemble_rows<'a>(
         &mut self,
         row: &RawRow<'a>,

@@ -40,8 +40,7 @@ fn walk_knots(series: &[Option<f64>], interval_rows: f64) -> Vec<usize> {
         let off = |end: &usize| (((end - knot) as f64 - interval_rows).abs() * 100.0) as u64;
         let next = (near..(far + 1).min(rows)).filter(joins).min_by_key(off).or_else(|| {
             // Readings are missing: go as far as the line does. Or rows of the series are missing:
-            // go to
-            // the next whole value.
+            // go to the next whole value.
             (knot + 1..rows.min(knot + GAP_ROWS_MAX))
                 .take_while(|end| series[*end].is_some())
                 .filter(joins)

@@ -29,8 +29,7 @@ pub enum RecordingLayout {
     /// CSV files with a time column; configuration maps the others to topics.
     WideCsv,
     /// Lines `{"zone","device","metric","ts","value"}`, or with one member per metric, or reports
-    /// as
-    /// the log holds them.
+    /// as the log holds them.
     Jsonl,
 }
 
@@ -48,8 +47,7 @@ pub struct RecordingOptions {
     /// Known metrics.
     pub metrics: Arc<MetricTable>,
     /// Whether unknown metric names are accepted as they are, for the caller to check, instead of
-    /// being
-    /// rejected.
+    /// being rejected.
     pub takes_unknown_metrics: bool,
     /// Time zone of times that state neither offset nor zone.
     pub time_zone: TimeZone,

@@ -51,8 +51,7 @@ pub enum DecimalMark {
     /// Comma, perhaps with points between thousands: `21,5`, `1.013,2`.
     Comma,
     /// A point, unless it could stand between thousands. Used for a file with semicolons between
-    /// its
-    /// fields in which no number decides.
+    /// its fields in which no number decides.
     Undecided,
 }
 

@@ -89,8 +89,7 @@ pub struct HeaderProblem {
 
 impl TableHeader {
     /// Interprets the names of columns, ignoring case. `separator` stands between them in messages,
-    /// as
-    /// in the file.
+    /// as in the file.
     ///
     /// # Errors
     /// The table has no time, no zone or no metric, or two columns of one of them.

@@ -120,8 +120,7 @@ impl CrashTest<'_> {
                 outcome.at.push(at);
                 println!("{}: kill {} {at:?}", self.log, outcome.at.len());
                 // Only sometimes: reading the file replays the write-ahead log, which the next
-                // start
-                // should do.
+                // start should do.
                 if rng.next_below(2) == 0 && path.exists() && at != CrashPoint::Start {
                     history::check_consistent(&path);
                 }
@@ -184,8 +183,7 @@ struct StoreProcess {
 
 impl StoreProcess {
     /// Runs until the store is killed, and returns the point at which that happened. Returns `None`
-    /// if
-    /// the store has ingested the whole log and ended normally.
+    /// if the store has ingested the whole log and ended normally.
     fn run_until_killed(mut self, aim: Option<KillTime>) -> Option<CrashPoint> {
         let (mut at, mut commits, mut last_line) = (CrashPoint::Start, 0, String::new());
         let start = Instant::now();

@@ -71,8 +71,7 @@ pub(crate) struct ScriptedBroker {
 
 impl ScriptedBroker {
     /// Starts the broker. Returns `None`, with the reason printed, where a tool that it needs is
-    /// missing;
-    /// panics where the environment requires the broker.
+    /// missing; panics where the environment requires the broker.
     pub(crate) fn start(name: &str, needs: &[&str], dir: &Path) -> Option<Self> {
         let required = std::env::var_os("MICROCLIMATE_BROKERS").is_some_and(|v| v == "required");
         let has = |tool: &&&str| {

@@ -155,8 +155,7 @@ impl DryingRate {
     }
 
     /// Hours from a time until `lost_pct` more are lost, at another mean rate with the same rhythm,
-    /// up
-    /// to `horizon_h`.
+    /// up to `horizon_h`.
     pub(super) fn hours_to_lose(
         &self,
         lost_pct: f64,
@@ -261,8 +260,7 @@ mod tests {
     }
 
     /// Two mornings, one at 1 %/h and one at 2 %/h: the variance about their mean is 0.25. It is
-    /// twice
-    /// that for a sample of two, and half as much again for the mean.
+    /// twice that for a sample of two, and half as much again for the mean.
     #[test]
     fn the_spread_is_that_between_blocks() {
         let mut rates = of(&[(0.0, 50.0), (3.0, 47.0)]);

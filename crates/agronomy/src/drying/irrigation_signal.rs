@@ -8,8 +8,7 @@ pub(super) struct IrrigationSignal {
     /// Latest time at which irrigation is known to have been on.
     pub(super) on_until_ms: Option<i64>,
     /// State sent at the latest time. It takes effect from the next time on, so that readings of
-    /// one
-    /// time may come in any order.
+    /// one time may come in any order.
     pending: Option<(i64, bool)>,
 }
 

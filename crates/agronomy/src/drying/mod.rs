@@ -278,8 +278,7 @@ impl DryingTracker {
     }
 
     /// Smallest rise that is a watering, %: the setting, or more where noise and the converter's
-    /// step
-    /// could reach it. Over many readings white noise spans about eight standard deviations.
+    /// step could reach it. Over many readings white noise spans about eight standard deviations.
     fn rise_min_pct(&self, settings: &DryingSettings) -> f64 {
         let noise_pct = 8.0 * self.noise.sigma_pct();
         settings.rise_min_pct.max(noise_pct).max(1.5 * self.noise.quantum_pct())

@@ -60,8 +60,7 @@ impl NoiseEstimate {
     }
 
     /// Step of a coarse converter, %: the smallest step seen, if all others are multiples of it;
-    /// else
-    /// 0.
+    /// else 0.
     pub(super) fn quantum_pct(&self) -> f64 {
         if self.steps.len() < STEPS_MIN {
             return 0.0;

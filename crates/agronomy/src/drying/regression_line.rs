@@ -59,10 +59,8 @@ impl RegressionLine {
     ///
     /// The least-squares error is widened by √((1 + ρ)/(1 − ρ)) where neighbouring residuals are
     /// correlated (ρ > 0), because they carry less information: B. D. Santer et al., J. Geophys.
-    /// Res.
-    /// 105(D6), 2000. ρ comes from the mean squared successive difference: J. von Neumann, Ann.
-    /// Math.
-    /// Stat. 12(4), 1941.
+    /// Res. 105(D6), 2000. ρ comes from the mean squared successive difference: J. von Neumann,
+    /// Ann. Math. Stat. 12(4), 1941.
     pub(super) fn slope_se(&self) -> Option<f64> {
         let slope = self.slope().filter(|_| self.count > 2)?;
         let n = self.count as f64;

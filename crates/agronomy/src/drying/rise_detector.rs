@@ -40,8 +40,7 @@ mod tests {
     use super::*;
 
     /// Takes values an hour apart and expects the rise after the last one and the hour of the
-    /// trough.
-    /// Drift is 1 %/h.
+    /// trough. Drift is 1 %/h.
     fn check(values: &[f64], rise_pct: f64, trough_h: i64) {
         let points: Vec<MoisturePoint> = (0..)
             .zip(values)

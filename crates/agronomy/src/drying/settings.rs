@@ -10,8 +10,7 @@ pub struct DryingSettings {
     /// Moisture to water up to, %, above `critical_pct`.
     pub target_pct: f64,
     /// Smallest rise that counts as a watering, %, > 0. Noise and the step of a coarse probe raise
-    /// it
-    /// automatically.
+    /// it automatically.
     pub rise_min_pct: f64,
     /// Slowest rise that is not drift, %/h, ≥ 0.
     pub drift_max_pct_h: f64,

@@ -39,8 +39,7 @@ pub struct HourlyClimate {
     /// Solar radiation, MJ/m².
     pub solar_mj: f64,
     /// Rs/Rso of the last hours before sunset, 0–1: how clear the night is. Used while the sun is
-    /// below
-    /// 0.3 rad, too low to show it.
+    /// below 0.3 rad, too low to show it.
     pub night_clear_share: f64,
     /// Latitude and longitude, degrees, positive in the north and east.
     pub place_deg: [f64; 2],

@@ -106,8 +106,7 @@ pub fn net_shortwave(solar_mj: f64) -> Option<f64> {
 }
 
 /// Net longwave radiation, MJ/m², lost in a day with these extremes, °C, a vapour pressure, kPa,
-/// and
-/// a clear-sky share Rs/Rso of 0 to 1. FAO 56, equation 39.
+/// and a clear-sky share Rs/Rso of 0 to 1. FAO 56, equation 39.
 #[must_use]
 pub fn net_longwave_daily(
     [max_c, min_c]: [f64; 2],

@@ -47,8 +47,7 @@ pub struct MetricKpis {
 
 impl MetricTally {
     /// Adds a reading, not older than the previous ones. `interval_ms`, above 0, is the expected
-    /// time
-    /// between readings.
+    /// time between readings.
     pub fn add_reading(
         &mut self,
         reading: &Observation,

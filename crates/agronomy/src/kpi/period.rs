@@ -12,8 +12,7 @@ pub struct TimePeriod {
 
 impl TimePeriod {
     /// Local day that contains a time, ms since 1970: midnight to midnight, 23 or 25 hours where
-    /// the
-    /// clock changes. `None` outside the calendar's range.
+    /// the clock changes. `None` outside the calendar's range.
     ///
     /// ```
     /// use microclimate_agronomy::kpi::TimePeriod;

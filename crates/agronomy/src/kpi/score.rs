@@ -20,9 +20,8 @@ impl ComfortBand {
     }
 
     /// Comfort of a value, 0–100: 100 inside the band, falling in proportion to the distance
-    /// outside.
-    /// A trapezoidal membership function: L. A. Zadeh, "Fuzzy sets", Information and Control 8,
-    /// 1965.
+    /// outside. A trapezoidal membership function: L. A. Zadeh, "Fuzzy sets", Information and
+    /// Control 8, 1965.
     #[must_use]
     pub fn comfort_score(&self, value: f64) -> f64 {
         let outside = (self.low - value).max(value - self.high).max(0.0);

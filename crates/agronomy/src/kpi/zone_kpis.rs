@@ -86,8 +86,7 @@ impl KpiRules {
     }
 
     /// KPIs of a metric that was expected in a period and has no reading in it: no statistics, and
-    /// a
-    /// completeness and quality of 0.
+    /// a completeness and quality of 0.
     #[must_use]
     pub fn silent_kpis(&self, metric: &str, period: TimePeriod) -> MetricKpis {
         MetricTally::default().compute_kpis(period, self.interval_ms(metric))
@@ -119,8 +118,7 @@ pub struct PeriodKpis {
     /// KPIs by metric.
     pub metrics: BTreeMap<SmolStr, MetricKpis>,
     /// Comfort, 0–100: that of the least comfortable metric, because comfort in one does not make
-    /// up
-    /// for discomfort in another. `None` without a comfort band.
+    /// up for discomfort in another. `None` without a comfort band.
     pub comfort: Option<f64>,
     /// Data quality, 0–100: the mean over the metrics. `None` without metrics.
     pub quality: Option<f64>,
@@ -241,8 +239,7 @@ mod tests {
     use super::*;
 
     /// Tally of a day of a zone in Berlin that begins at `day_ms`, with a reading a minute: light
-    /// from
-    /// 8 h to 20 h after midnight, motion in the first quarter of each hour.
+    /// from 8 h to 20 h after midnight, motion in the first quarter of each hour.
     fn tally(period: TimePeriod, day_ms: i64, rules: &KpiRules) -> ZoneTally {
         let mut tally = ZoneTally::default();
         for event_ms in (period.start_ms..period.end_ms).step_by(60_000) {
