@@ -1,4 +1,4 @@
-//! What models must have learnt.
+//! Checks what models must learn.
 
 use microclimate_models::{
     FitError, MissingPolicy, Predictor, classify, detect, fit_regressor, metrics, regressors,
@@ -40,8 +40,8 @@ fn a_constant_truth_is_learnt_exactly() {
     }
 }
 
-/// What models state about missing inputs is true: those with a flag or a branch
-/// learn that an input is silent where that is all there is to learn.
+/// The stated treatment of missing inputs is correct: models with a flag or a branch learn from the
+/// silence of an input where there is nothing else to learn.
 #[test]
 fn that_a_sensor_is_silent_tells_something() {
     let mut rows = Rows::of(2000, 3);
@@ -100,13 +100,13 @@ fn an_online_model_follows_the_world() {
             .unwrap()
             .0;
     assert!((online.predict(asked.view())[0] - 3.0).abs() < 0.02);
-    // From now on a counts for nothing.
+    // From now on input a has no effect.
     for row in Rows::of(60_000, 4).x.rows() {
         assert!(online.learn_row(row, -2.0 * row[1]));
     }
     assert!(online.predict(asked.view())[0].abs() < 0.05, "{}", online.predict(asked.view()));
     let before = online.predict(asked.view());
-    assert!(online.learn_row(rows.x.row(0), f64::NAN), "no truth, nothing to learn");
+    assert!(online.learn_row(rows.x.row(0), f64::NAN), "a row without a target is ignored");
     assert_eq!(online.predict(asked.view()), before);
     let mut ridge =
         fit_regressor(regressors::by_name("ridge").unwrap().as_ref(), &data, 1).unwrap().0;
@@ -125,7 +125,7 @@ fn quantiles_cover_what_they_say() {
     let (levels, said) = fitted.unwrap().0.predict_quantiles(test.x.view()).unwrap();
     for (level, column) in levels.iter().zip(said.columns()) {
         let below = column.iter().zip(&test.y).filter(|(q, y)| y <= q).count() as f64 / 1000.0;
-        assert!((below - level).abs() < 0.12, "{below} of the truths are below {level}");
+        assert!((below - level).abs() < 0.12, "{below} of the targets are below {level}");
     }
     let crps = quantile::crps(said.view(), levels, &test.y.to_vec());
     assert!(crps < 0.3 * test.y.std(0.0), "{crps}");
@@ -135,13 +135,13 @@ fn quantiles_cover_what_they_say() {
 fn survival_boosting_learns_from_what_was_cut_short() {
     let all = Rows::of(4000, 3);
     let times = all.amounts();
-    // Half of the times are cut at a moment that has nothing to do with them.
+    // Half of the times are censored at a time that is unrelated to them.
     let cut = |row: usize| if row.is_multiple_of(2) { 0.4 } else { f64::INFINITY };
     let censored: Vec<bool> = (0..4000).map(|row| times.y[row] > cut(row)).collect();
     let seen: Array1<f64> = (0..4000).map(|row| times.y[row].min(cut(row))).collect();
     let train: Vec<usize> = (0..3000).collect();
     let blind = all.dataset(seen).select_rows(&train);
-    let told = blind.clone().with_censored(censored[..3000].to_vec()).unwrap();
+    let with_flags = blind.clone().with_censored(censored[..3000].to_vec()).unwrap();
     let boosting = regressors::by_name("survival boosting").unwrap();
     let test = all.select(3000..4000).x;
     let truth = times.y.to_vec().split_off(3000);
@@ -152,8 +152,8 @@ fn survival_boosting_learns_from_what_was_cut_short() {
         let log = said.iter().zip(&truth).map(|(s, t)| (s.max(1e-9) / t).ln().abs()).sum::<f64>();
         (log / 1000.0, order)
     };
-    let ((told, order), (blind, _)) = (error(&told), error(&blind));
-    assert!(told < 0.6 * blind, "told: {told}, blind: {blind}");
+    let ((with_flags, order), (blind, _)) = (error(&with_flags), error(&blind));
+    assert!(with_flags < 0.6 * blind, "with flags: {with_flags}, blind: {blind}");
     assert!(order > 0.9, "{order}");
 }
 

@@ -1,4 +1,4 @@
-//! One battery: every regressor, classifier and detector must pass all of it.
+//! One battery that every regressor, classifier and detector must pass.
 
 mod crash;
 mod learning;
@@ -9,7 +9,7 @@ mod subject;
 use ndarray::{Array1, Array2, Axis};
 use subject::{Kind, Rows, Subject, each, subjects};
 
-/// Rows that tests learn from, and others that they ask about.
+/// Training rows, and other rows for predictions.
 fn rows() -> (Rows, Array2<f64>) {
     let all = Rows::of(900, 3);
     (all.select(0..700), all.select(700..900).x)
@@ -92,7 +92,7 @@ fn missing_and_constant_inputs_are_no_obstacle() {
         let said = subject.fit(&train, 5).unwrap().0.predict(asked.view());
         let odd = said.iter().position(|value| !value.is_finite());
         assert_eq!(odd, None, "{}: says {said}", subject.name);
-        assert!((said[0] - said[1]).abs() < 1e-12, "{}: infinite is missing", subject.name);
+        assert!((said[0] - said[1]).abs() < 1e-12, "{}: infinite counts as missing", subject.name);
     });
 }
 
@@ -106,11 +106,11 @@ fn the_order_of_inputs_tells_nothing() {
         let said = subject.fit(&train, 5).unwrap().0.predict(asked.view());
         let again = subject.fit(&other, 5).unwrap().0.predict(other_asked.view());
         if subject.draws {
-            // Draws at random fall on other inputs: alike, not the same.
+            // Random draws hit other inputs, so predictions are similar, not equal.
             let alike = correlation(&said, &again);
             assert!(alike > 0.7, "{}: {alike}", subject.name);
         } else {
-            // Only where a search for weights ends may differ.
+            // Only the end of a search for weights may differ.
             let gap = (&said - &again).iter().fold(0.0_f64, |most, gap| most.max(gap.abs()));
             assert!(gap <= 1e-2 * said.std(0.0), "{}: {gap}", subject.name);
         }
@@ -132,7 +132,7 @@ fn limits_of_rows_are_said_and_kept() {
         let (fitted, used) = subject.fit(&rows, 5).unwrap();
         assert_eq!(used, subject.rows_max, "{}", subject.name);
         if subject.kind == Kind::Detector {
-            // Scales are those of all rows, so only the size tells.
+            // Scales are computed from all rows, so only the size shows the limit.
             let small = json(subject, &rows.thinned(subject.rows_max)).len();
             let large = serde_json::to_string(&fitted).unwrap().len();
             assert!(large as f64 <= 1.1 * small as f64, "{}: {large}, {small}", subject.name);
