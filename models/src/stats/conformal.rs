@@ -11,7 +11,6 @@ pub use crate::metrics::conformal_quantile;
 /// fitting. `None` where there are too few rows for the level. Y. Romano, E. Patterson, E. J.
 /// Candès, "Conformalized quantile regression", NeurIPS 2019. For an interval of constant width
 /// around a prediction see [`conformal_quantile`].
-/// see [`conformal_quantile`].
 ///
 /// ```
 /// let low = [0.0; 9];

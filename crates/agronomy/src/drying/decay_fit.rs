@@ -31,7 +31,6 @@ const RESIDUAL_SHARE_MAX: f64 = 0.7;
 /// For a given τ the curve is a straight line in e^(−t/τ), so centred moments suffice. The fitter
 /// carries several τ along and interpolates the best (variable projection: G. H. Golub, V. Pereyra,
 /// SIAM J. Numer. Anal. 10(2), 1973). Memory does not grow with the number of readings.
-/// 1973). Memory does not grow with the number of readings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Candidate>")]
 pub(super) struct DecayFitter(Vec<Candidate>);
