@@ -363,7 +363,7 @@ mod tests {
             let said = backtest(frames, 1).unwrap_err();
             assert!(said.contains(expect), "{said}");
         };
-        check(&[], "no metric that moves");
+        check(&[], "no metric that varies");
         check(&[frame("a", 0..60, usual)], "too short");
         check(&[frame("a", 0..MINUTES, |_| 3.0)], "too short");
         let held = FoldPlan { hold_out: vec![ZoneId::new("farm", "a")], ..FoldPlan::default() };
