@@ -14,16 +14,16 @@ use telemetry::{SmolStr, ZoneId};
 
 use crate::{error::TrainError, settings};
 
-/// Where feature rows come from.
+/// Source of feature rows.
 #[derive(Clone, Debug)]
 pub enum FeatureSource {
     /// The feature store in this process.
     Local(FeatureStore),
-    /// A feature store's REST API.
+    /// REST API of a feature store.
     Remote(RemoteStore),
 }
 
-/// A feature store's REST API.
+/// REST API of a feature store.
 #[derive(Clone, Debug)]
 pub struct RemoteStore {
     client: reqwest::Client,
@@ -31,19 +31,19 @@ pub struct RemoteStore {
     token: Secret,
 }
 
-/// The newest feature row of a zone.
+/// Latest feature row of a zone.
 #[derive(Clone, Debug)]
 pub struct LatestFeatures {
     /// Event time, UTC ms.
     pub at_ms: i64,
     /// `provisional` or `final`.
     pub status: String,
-    /// Values by name; what is not there is missing.
+    /// Values by name; missing values are left out.
     pub features: HashMap<SmolStr, f64>,
 }
 
 impl LatestFeatures {
-    /// The value of a feature, NaN where there is none.
+    /// Value of a feature, NaN where it is missing.
     #[must_use]
     pub fn feature_value(&self, name: &str) -> f64 {
         self.features.get(name).copied().unwrap_or(f64::NAN)
@@ -51,10 +51,10 @@ impl LatestFeatures {
 }
 
 impl FeatureSource {
-    /// A feature store's REST API.
+    /// Creates a source that reads a feature store's REST API.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// No HTTP client can be created.
     pub fn new_remote(settings: &settings::FeatureSourceSettings) -> Result<Self, TrainError> {
         let timeout = Duration::from_secs_f64(settings.timeout_s);
         let client = reqwest::Client::builder().timeout(timeout).build();
@@ -63,7 +63,7 @@ impl FeatureSource {
         Ok(Self::Remote(RemoteStore { client, url, token: settings.token.clone() }))
     }
 
-    /// The zones that there are.
+    /// Lists the zones.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -79,7 +79,7 @@ impl FeatureSource {
         }
     }
 
-    /// The names of all feature columns.
+    /// Lists the names of all feature columns.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -93,7 +93,7 @@ impl FeatureSource {
         }
     }
 
-    /// The newest row of a zone, if there is one.
+    /// Reads the latest row of a zone, if there is one.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -129,8 +129,8 @@ impl FeatureSource {
         }
     }
 
-    /// Final rows as a table: `site`, `zone`, `at_ms`, features; each as it was
-    /// known at its own time, or with what arrived later.
+    /// Reads final rows as a table: `site`, `zone`, `at_ms`, features, each as it was known at its
+    /// own time or with late readings.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -215,7 +215,7 @@ impl RemoteStore {
         answer.ok_or_else(|| TrainError::Source(format!("{}{path}: 404 Not Found", self.url)))
     }
 
-    /// The answer; none where there is no such thing.
+    /// Sends a request; `None` if the answer is 404.
     async fn get_optional(
         &self,
         path: &str,

@@ -19,7 +19,7 @@ pub(super) async fn healthz() -> &'static str {
     responses((status = 200, body = String), (status = 503, body = ProblemAnswer)))]
 pub(super) async fn readyz(State(trainer): State<Trainer>) -> Result<&'static str, Problem> {
     if !NAMES.iter().any(|name| trainer.champion(name).is_some()) {
-        let hint = "`trainer compare` trains and chooses one";
+        let hint = "`trainer compare` trains and selects one";
         return Err(Problem::unavailable("no task has a champion yet").with_hint(hint));
     }
     match trainer.zones().await {

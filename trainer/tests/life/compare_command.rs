@@ -58,7 +58,12 @@ async fn relevance_says_what_a_model_rests_on_and_changes_nothing() {
     let ran = run_trainer(&store, &dir, &["relevance", "--model", "ridge"]).await;
     assert!(ran.status.success(), "{}", as_utf8(&ran.stderr));
     let said = as_utf8(&ran.stdout);
-    for part in ["importance of the inputs of ridge", "error without", "windows, refitted without", "report: "] {
+    for part in [
+        "importance of the inputs of ridge",
+        "error without",
+        "windows, refitted without",
+        "report: ",
+    ] {
         assert!(said.contains(part), "{part} in {said}");
     }
     assert!(!dir.path().join("models").exists());
