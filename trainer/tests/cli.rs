@@ -1,4 +1,4 @@
-//! The program `trainer` by itself: what it says when something is missing.
+//! Errors and output of the program `trainer`, without other programs.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ fn check(args: &[&str], parts: &[&str]) {
     }
 }
 
-/// Nobody listens there, and reports are left nowhere.
+/// Arguments for a store that does not listen, and for writing no reports.
 fn with_unreachable_store(args: &[&'static str]) -> Vec<&'static str> {
     let nobody = ["--set", "source.url=http://127.0.0.1:9", "--out", env!("CARGO_TARGET_TMPDIR")];
     [args, &nobody].concat()
@@ -27,7 +27,7 @@ fn errors_have_a_hint() {
     check(&["serve", "--set", "split.train=0.9"], &["split"]);
 }
 
-/// Before anything is asked of a feature store.
+/// Refused before the feature store is asked for anything.
 #[test]
 fn a_comparison_without_meaning_is_refused_at_once() {
     let check = |args: &[&'static str], parts: &[&str]| check(&with_unreachable_store(args), parts);

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::{TASK, fake_store::FakeStore};
 
-/// Runs `trainer` beside the store; whatever it writes goes to `dir`.
+/// Runs `trainer` with the store; its files go to `dir`.
 async fn run_trainer(store: &FakeStore, dir: &TempDir, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
     let registry = dir.path().join("models");

@@ -45,7 +45,7 @@ async fn models_are_listed_with_their_tensors() {
     );
 }
 
-/// The inputs of a zone's newest row as tensors, twice.
+/// Inputs of a zone's latest row as tensors, twice.
 async fn input_tensors(life: &TestTrainer) -> Vec<Value> {
     let newest = life.store.newest_features(0);
     let column = |name: &str| {

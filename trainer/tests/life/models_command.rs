@@ -1,4 +1,4 @@
-//! `trainer models`, the program itself.
+//! The program `trainer models`.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{TASK, TestTrainer};
 
-/// What the program says, and whether it succeeds.
+/// Runs `trainer models`; returns its output, and whether it succeeded.
 fn run_models(life: &TestTrainer, args: &str) -> (bool, String) {
     let dir = life.dir.path().join("models");
     let ran = Command::new(env!("CARGO_BIN_EXE_trainer"))

@@ -1,4 +1,4 @@
-//! What is said, and when the baseline says it.
+//! Predictions, and the conditions under which the baseline answers.
 
 use microclimate_trainer::CompareRequest;
 use microclimate_trainer::{input::ComfortSide, target_transform::TargetTransform};
@@ -31,7 +31,7 @@ async fn a_prediction_says_what_it_rests_on() {
     assert_eq!(said["drift"]["flag"], false);
     assert!(said["baseline_value"].is_number());
     assert!((0.0..120.0).contains(&said["features_age_s"].as_f64().unwrap()), "{said}");
-    // A linear model's value is the sum of its terms.
+    // The value of a linear model is the sum of its terms.
     let contributions = said["contributions"].as_array().unwrap();
     assert_eq!(contributions.len(), 3, "{said}");
     let strongest = contributions[0]["change"].as_f64().unwrap().abs();
@@ -91,8 +91,7 @@ async fn the_baseline_answers_for_stale_and_for_missing_inputs() {
     let (_, said) = life.get_json(path).await;
     assert_eq!(said["fallback"], false);
 
-    // Without its own metric there is nothing to say; the baseline of a change
-    // needs it too.
+    // Without the task's metric there is no prediction; the baseline of a change needs it too.
     life.store.change_knobs(|state| state.only = Some("temperature_age_s"));
     let (status, said) = life.get_json(path).await;
     assert!(status == 409 && said.to_string().contains("it has no temperature"), "{said}");
@@ -124,7 +123,7 @@ async fn where_there_was_nothing_to_train_on_serving_says_why() {
 #[tokio::test]
 async fn a_class_is_named_with_or_without_probabilities() {
     let life = TestTrainer::start().await;
-    // As a baseline does, it says the number of a class and no probabilities.
+    // As a baseline does, the model predicts a class index and no probabilities.
     let constant = || FittedRegressor::Constant(ConstantModel { value: 1.8 });
     let class = "heating-class";
     promote_model(&life.trainer, class, "temperature_now", constant(), TargetTransform::Change)
