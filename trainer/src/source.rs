@@ -57,8 +57,8 @@ impl FeatureSource {
     /// No HTTP client can be created.
     pub fn new_remote(settings: &settings::FeatureSourceSettings) -> Result<Self, TrainError> {
         let timeout = Duration::from_secs_f64(settings.timeout_s);
-        let client = reqwest::Client::builder().timeout(timeout).build();
-        let client = client.map_err(|error| TrainError::Source(error.to_string()))?;
+        let built = reqwest::Client::builder().timeout(timeout).build();
+        let client = built.map_err(|error| TrainError::Source(error.to_string()))?;
         let url = settings.url.trim_end_matches('/').to_owned();
         Ok(Self::Remote(RemoteStore { client, url, token: settings.token.clone() }))
     }
@@ -115,11 +115,11 @@ impl FeatureSource {
             })),
             Self::Remote(remote) => {
                 let zones = [("zones", zone.to_string())];
-                let answer = remote.get_optional("/v1/features/latest", &zones).await?;
-                let Some(answer) = answer else { return Ok(None) };
-                let answer = answer.json().await;
+                let found = remote.get_optional("/v1/features/latest", &zones).await?;
+                let Some(response) = found else { return Ok(None) };
+                let parsed = response.json().await;
                 let answer: LatestRowsAnswer =
-                    answer.map_err(|e| TrainError::Source(e.to_string()))?;
+                    parsed.map_err(|error| TrainError::Source(error.to_string()))?;
                 Ok(answer.rows.into_iter().next().map(|row| LatestFeatures {
                     at_ms: row.at_ms,
                     status: row.status,
@@ -142,11 +142,11 @@ impl FeatureSource {
         match self {
             Self::Local(store) => {
                 let (store, query) = (store.clone(), query.clone());
-                let asked =
+                let joined =
                     tokio::task::spawn_blocking(move || store.read_feature_frame_as(&query, mode))
                         .await;
-                let answer = asked.map_err(|error| TrainError::Source(error.to_string()))?;
-                answer.map_err(|error| TrainError::Source(error.to_string()))
+                let frame = joined.map_err(|error| TrainError::Source(error.to_string()))?;
+                frame.map_err(|error| TrainError::Source(error.to_string()))
             }
             Self::Remote(remote) => {
                 let mode = match mode {
@@ -170,8 +170,8 @@ impl FeatureSource {
                 add("columns", query.columns.as_ref().map(|columns| columns.join(",")));
                 add("step_s", query.step_s.map(|step_s| step_s.to_string()));
                 add("version", query.version.map(|version| version.to_string()));
-                let bytes = remote.get("/v1/dataset.parquet", &params).await?.bytes().await;
-                let bytes = bytes.map_err(|error| TrainError::Source(error.to_string()))?;
+                let body = remote.get("/v1/dataset.parquet", &params).await?.bytes().await;
+                let bytes = body.map_err(|error| TrainError::Source(error.to_string()))?;
                 Ok(ParquetReader::new(Cursor::new(bytes)).finish()?)
             }
         }

@@ -68,7 +68,7 @@ pub(crate) struct LineFeedReader<R> {
     ready: Vec<u8>,
     /// Number of bytes of `ready` that were handed out.
     given: usize,
-    /// Number of bytes that came before those of `ready`.
+    /// Number of bytes before those of `ready`.
     offset: u64,
     /// Whether the last chunk ended with a carriage return.
     is_return_pending: bool,

@@ -16,7 +16,7 @@ pub enum RecordingError {
     Nothing {
         /// The file or folder.
         path: PathBuf,
-        /// What was found.
+        /// Description of the problem.
         what: String,
         /// Files that were expected.
         hint: &'static str,

@@ -29,7 +29,7 @@ const READINGS_MAX: usize = 10_000;
 const TIME: [&str; 4] = ["ts", "time", "timestamp", "datetime"];
 const ARRIVAL: [&str; 2] = ["arrival", "arrival_ms"];
 const ZONE: [&str; 2] = ["zone", "room"];
-/// Members that are no metrics, in addition to those above.
+/// Members that are not metrics, in addition to those above.
 const OTHERS: [&str; 6] = ["site", "device", "seq", "boot", "source", "unit"];
 
 pub(crate) fn read_rows(

@@ -30,7 +30,7 @@ pub struct KetiColumn {
     pub value: Vec<f64>,
     /// Line numbers, from 1.
     pub line: Vec<u32>,
-    /// Lines that are no readings.
+    /// Lines that are not readings.
     pub rejects: Vec<RejectedLine>,
 }
 

@@ -145,7 +145,8 @@ impl RecordingSource {
     }
 }
 
-/// Whether a zone is wanted. Each entry is `zone` or `site/zone`; an empty list wants all zones.
+/// Whether a zone is selected. Each entry is `zone` or `site/zone`; an empty list selects all
+/// zones.
 #[must_use]
 pub fn is_wanted(zone: &ZoneId, wanted: &[String]) -> bool {
     wanted.is_empty()

@@ -11,7 +11,7 @@
 //! - [`assembler`]: makes rows of fields, the same way for all files of your own
 //! - [`interpolation`]: recovers the measured readings of an interpolated series
 //! - [`number`]: number formats
-//! - [`row`]: one recorded value, or the reason why a line is none
+//! - [`row`]: one recorded value, or the reason why a line has none
 //! - [`merge`]: merges many files, each in the order of time, into one sequence
 //! - `error`: [`RecordingError`]
 

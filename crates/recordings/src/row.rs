@@ -1,4 +1,4 @@
-//! One recorded value, or the reason why a line is none.
+//! One recorded value, or the reason why a line has none.
 
 use std::{borrow::Cow, fmt, path::Path, sync::Arc};
 

@@ -14,7 +14,7 @@ pub const HINT: &str = "a table has the columns `time,zone,device,metric,value`,
 const TIME: [&str; 4] = ["time", "timestamp", "ts", "datetime"];
 const ARRIVAL: [&str; 2] = ["arrival", "arrival_ms"];
 const ZONE: [&str; 2] = ["zone", "room"];
-/// Names that tools give to a column of row numbers, which is no reading.
+/// Names that tools give to a column of row numbers, which are not readings.
 const ROW_NUMBERS: [&str; 3] = ["", "index", "__index_level_0__"];
 /// Start of the name that pandas gives to a column without one.
 const UNNAMED: &str = "unnamed:";

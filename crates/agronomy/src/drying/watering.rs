@@ -45,7 +45,7 @@ impl WateringEvent {
     }
 
     /// Whether a rise from `trough` belongs to this watering: after irrigation, water is on its
-    /// way, and a shallow dip is no drying.
+    /// way, and a shallow dip is not drying.
     pub(super) fn accepts_rise(&self, trough: MoisturePoint, rise_min_pct: f64) -> bool {
         let awaited = self.signalled && !self.risen;
         awaited || self.peak.pct - trough.pct <= rise_min_pct / 2.0
