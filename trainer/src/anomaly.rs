@@ -299,10 +299,12 @@ mod tests {
 
     fn backtest(frames: &[ZoneFrame], folds: usize) -> Result<Backtest, String> {
         let names = [BASELINE_DETECTOR, "conformal tails"];
-        let own: Vec<_> =
-            all_detectors().into_iter().filter(|own| names.contains(&own.name())).collect();
+        let detectors: Vec<_> = all_detectors()
+            .into_iter()
+            .filter(|detector| names.contains(&detector.name()))
+            .collect();
         let plan = FoldPlan { folds, ..FoldPlan::default() };
-        backtest_detectors(frames, &own, &plan, &TrainerSettings::default(), &|_| ())
+        backtest_detectors(frames, &detectors, &plan, &TrainerSettings::default(), &|_| ())
     }
 
     #[test]
@@ -319,9 +321,14 @@ mod tests {
         let check = |value: &dyn Fn(i64) -> f64, expect: Option<FaultKind>| {
             let last_hours = frame("b", NOW - 360..NOW, value);
             let zone = ZoneId::new("farm", "b");
-            let said = score_zone(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
-            assert_eq!((said.metric.as_str(), said.fault), ("temperature", expect), "{said:?}");
-            assert_eq!(said.value >= 1.0, expect.is_some(), "{said:?}");
+            let prediction =
+                score_zone(&zone, &last_hours, &serving, &done.champion.predictor).unwrap();
+            assert_eq!(
+                (prediction.metric.as_str(), prediction.fault),
+                ("temperature", expect),
+                "{prediction:?}"
+            );
+            assert_eq!(prediction.value >= 1.0, expect.is_some(), "{prediction:?}");
         };
         check(&usual, None);
         let late = |minute: i64, from: i64| minute >= NOW - from;
@@ -360,15 +367,15 @@ mod tests {
     #[test]
     fn a_comparison_that_cannot_be_made_says_why() {
         let check = |frames: &[ZoneFrame], expect: &str| {
-            let said = backtest(frames, 1).unwrap_err();
-            assert!(said.contains(expect), "{said}");
+            let error = backtest(frames, 1).unwrap_err();
+            assert!(error.contains(expect), "{error}");
         };
         check(&[], "no metric that varies");
         check(&[frame("a", 0..60, usual)], "too short");
         check(&[frame("a", 0..MINUTES, |_| 3.0)], "too short");
         let held = FoldPlan { hold_out: vec![ZoneId::new("farm", "a")], ..FoldPlan::default() };
         let frames = [frame("a", 0..MINUTES, usual)];
-        let said = backtest_detectors(
+        let error = backtest_detectors(
             &frames,
             &all_detectors(),
             &held,
@@ -376,6 +383,6 @@ mod tests {
             &|_| (),
         )
         .unwrap_err();
-        assert!(said.contains("no zone can be held out"), "{said}");
+        assert!(error.contains("no zone can be held out"), "{error}");
     }
 }

@@ -215,18 +215,18 @@ impl TrainerSettings {
     /// Settings that hold in `zone`.
     #[must_use]
     pub fn comfort_in(&self, zone: &ZoneId) -> ComfortSettings {
-        let own = self.zones.get(zone).copied().unwrap_or_default();
+        let overrides = self.zones.get(zone).copied().unwrap_or_default();
         let all = self.comfort;
         ComfortSettings {
-            heat_below: own.heat_below.unwrap_or(all.heat_below),
-            cool_above: own.cool_above.unwrap_or(all.cool_above),
-            soil_moisture_critical: own
+            heat_below: overrides.heat_below.unwrap_or(all.heat_below),
+            cool_above: overrides.cool_above.unwrap_or(all.cool_above),
+            soil_moisture_critical: overrides
                 .soil_moisture_critical
                 .unwrap_or(all.soil_moisture_critical),
-            crop: own.crop.unwrap_or(all.crop),
-            dli_target: own.dli_target.unwrap_or(all.dli_target),
-            ppfd_per_lux: own.ppfd_per_lux.unwrap_or(all.ppfd_per_lux),
-            lamp_ppfd: own.lamp_ppfd.unwrap_or(all.lamp_ppfd),
+            crop: overrides.crop.unwrap_or(all.crop),
+            dli_target: overrides.dli_target.unwrap_or(all.dli_target),
+            ppfd_per_lux: overrides.ppfd_per_lux.unwrap_or(all.ppfd_per_lux),
+            lamp_ppfd: overrides.lamp_ppfd.unwrap_or(all.lamp_ppfd),
         }
     }
 
@@ -278,12 +278,12 @@ mod tests {
 
     #[test]
     fn invalid_settings_are_refused_with_their_place() {
-        let check = |own: &str, expect: &str| {
+        let check = |table: &str, expect: &str| {
             let mut settings = TrainerSettings::default();
-            settings.zones.insert("farm/bay-1".parse().unwrap(), toml::from_str(own).unwrap());
+            settings.zones.insert("farm/bay-1".parse().unwrap(), toml::from_str(table).unwrap());
             let message =
                 settings.check().map_or_else(|error| error.to_string(), |()| "fine".into());
-            assert!(message.contains(expect), "{own}: {message}");
+            assert!(message.contains(expect), "{table}: {message}");
         };
         check("heat_below = 16.0", "fine");
         check("heat_below = 26.0", "farm/bay-1\"");
@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn a_zone_has_the_light_that_its_crop_wants() {
-        let wanted = |own: &str| {
+        let wanted = |table: &str| {
             let mut settings = TrainerSettings::default();
             let zone: ZoneId = "farm/bay-1".parse().unwrap();
-            settings.zones.insert(zone.clone(), toml::from_str(own).unwrap());
+            settings.zones.insert(zone.clone(), toml::from_str(table).unwrap());
             settings.comfort_in(&zone).dli_wanted()
         };
         assert_eq!(wanted(""), 17.0);

@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn degree_minutes_of_a_line() {
-        let check = |side, said, anchor, expect: f64| {
-            let level = TargetTransform::HourOf(side).to_level(said, anchor);
+        let check = |side, output, reference, expect: f64| {
+            let level = TargetTransform::HourOf(side).to_level(output, reference);
             assert!((level - expect).abs() < 1e-9, "{level}, expected {expect}");
         };
         // From the edge, one degree down within the hour: 1/60 + … + 60/60 degrees.

@@ -238,8 +238,8 @@ mod tests {
         assert_eq!(rows.input_values("temperature_now"), [20.0; 20]);
         assert_eq!(rows.input_values("temperature_slope_10m"), [0.0; 20]);
         assert_eq!(rows.reference, [20.0; 20], "serving adds the change to it");
-        let truth: Vec<f64> = (10..30).map(|minute| late(f64::from(minute))).collect();
-        assert_eq!(rows.actual_values().to_vec(), truth);
+        let late_values: Vec<f64> = (10..30).map(|minute| late(f64::from(minute))).collect();
+        assert_eq!(rows.actual_values().to_vec(), late_values);
         let about = *tasks::all_tasks()[0].spec();
         assert_eq!(rows.to_levels(&Array1::zeros(20), &about).to_vec(), [20.0; 20]);
     }

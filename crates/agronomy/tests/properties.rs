@@ -60,13 +60,13 @@ fn feed(
 }
 
 fn settings(scale: f64) -> DryingSettings {
-    let own = DryingSettings::default();
+    let defaults = DryingSettings::default();
     DryingSettings {
-        critical_pct: own.critical_pct * scale,
-        target_pct: own.target_pct * scale,
-        rise_min_pct: own.rise_min_pct * scale,
-        drift_max_pct_h: own.drift_max_pct_h * scale,
-        ..own
+        critical_pct: defaults.critical_pct * scale,
+        target_pct: defaults.target_pct * scale,
+        rise_min_pct: defaults.rise_min_pct * scale,
+        drift_max_pct_h: defaults.drift_max_pct_h * scale,
+        ..defaults
     }
 }
 

@@ -208,11 +208,13 @@ mod tests {
         assert_eq!(all[0].0, "motion");
         assert_eq!(all[0].1, [1_377_299_108_500]);
         assert_eq!(all[1].1, [1_377_299_108_000, 1_377_299_113_000]);
-        let said: Vec<String> = all[1].2.iter().map(ToString::to_string).collect();
-        assert!(said[0].ends_with("csv:2:1: found `nonsense`, expected `epoch seconds, value`"));
+        let messages: Vec<String> = all[1].2.iter().map(ToString::to_string).collect();
         assert!(
-            said[1].ends_with("csv:4:12: found ``, expected `epoch seconds, value`"),
-            "{said:?}"
+            messages[0].ends_with("csv:2:1: found `nonsense`, expected `epoch seconds, value`")
+        );
+        assert!(
+            messages[1].ends_with("csv:4:12: found ``, expected `epoch seconds, value`"),
+            "{messages:?}"
         );
         options.zones = vec!["9".to_owned()];
         let error = crate::open_recording(dir.path(), RecordingLayout::Keti, &options)

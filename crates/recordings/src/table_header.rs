@@ -212,15 +212,18 @@ mod tests {
         match (got, expect) {
             (Ok(header), Ok((metrics, problems))) => {
                 let ValueColumns::Wide(found) = &header.values else { panic!("{header:?}") };
-                let found: Vec<_> =
-                    found.iter().map(|own| (own.column, &*own.metric, &*own.unit)).collect();
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|column| (column.column, &*column.metric, &*column.unit))
+                    .collect();
                 assert_eq!(found, metrics, "{names:?}");
-                let columns: Vec<usize> = header.problems.iter().map(|own| own.column).collect();
+                let columns: Vec<usize> =
+                    header.problems.iter().map(|problem| problem.column).collect();
                 assert_eq!(columns, problems, "{names:?}");
             }
             (Err(problem), Err(part)) => {
-                let said = format!("{}: {}", problem.found, problem.expected);
-                assert!(said.contains(part), "{said}");
+                let message = format!("{}: {}", problem.found, problem.expected);
+                assert!(message.contains(part), "{message}");
             }
             (got, expect) => panic!("{names:?}: {got:?} is not {expect:?}"),
         }

@@ -240,11 +240,11 @@ mod tests {
 
     #[test]
     fn curves_are_those_of_scikit_learn() {
-        let (said, labels) = rows();
+        let (scores, labels) = rows();
         // scikit-learn 1.6.1: IsotonicRegression(out_of_bounds="clip"); sklearn.calibration's
         // _sigmoid_calibration on the log odds
         let check = |method, expect: &[(f64, f64)], within: f64| {
-            let curve = CalibrationCurve::fit(method, &said, &labels);
+            let curve = CalibrationCurve::fit(method, &scores, &labels);
             for (p, expect) in expect {
                 let got = curve.calibrate_probability(*p);
                 assert!((got - expect).abs() < within, "{method:?} at {p}: {got} is not {expect}");
@@ -271,9 +271,12 @@ mod tests {
 
     #[test]
     fn a_curve_that_falls_is_pooled() {
-        let said = [0.1, 0.2, 0.3, 0.4];
-        let curve =
-            CalibrationCurve::fit(CalibrationMethod::Isotonic, &said, &[true, false, false, true]);
+        let scores = [0.1, 0.2, 0.3, 0.4];
+        let curve = CalibrationCurve::fit(
+            CalibrationMethod::Isotonic,
+            &scores,
+            &[true, false, false, true],
+        );
         let third = 1.0 / 3.0;
         let expect =
             CalibrationCurve::Rising { said: vec![0.1, 0.3, 0.4], meant: vec![third, third, 1.0] };

@@ -143,14 +143,14 @@ mod tests {
         let y = (0..120).map(class).collect();
         let data = LabelledDataset::new(Arc::new(schema), x.clone(), y, names).unwrap();
         let fitted = LogisticRegression.fit(&data, 0).unwrap();
-        let asked = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
+        let test_rows = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
         // scikit-learn 1.6.1: LogisticRegression(C=1.0, tol=1e-12) after StandardScaler
         let expect = [
             [0.004_507, 0.221_440, 0.774_054],
             [0.927_891, 0.071_706, 0.000_403],
             [0.175_721, 0.602_212, 0.222_066],
         ];
-        let gaps = fitted.predict_probabilities(asked.view()) - Array2::from(expect.to_vec());
+        let gaps = fitted.predict_probabilities(test_rows.view()) - Array2::from(expect.to_vec());
         assert!(gaps.iter().all(|gap| gap.abs() < 1e-4), "{gaps}");
     }
 }

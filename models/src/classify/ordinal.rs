@@ -70,14 +70,15 @@ mod tests {
 
     #[test]
     fn two_classes_are_a_probability_and_three_a_mean_number() {
-        let asked = ndarray::array![[2.0], [15.0], [27.0]];
+        let test_rows = ndarray::array![[2.0], [15.0], [27.0]];
         let two = data(|a| f64::from(u8::from(a >= 15.0)));
-        let said = numbered(&["no", "yes"]).fit(&two, 1).unwrap().predict(asked.view());
-        assert!(said[0] < 0.1 && said[2] > 0.9, "{said}");
+        let probabilities =
+            numbered(&["no", "yes"]).fit(&two, 1).unwrap().predict(test_rows.view());
+        assert!(probabilities[0] < 0.1 && probabilities[2] > 0.9, "{probabilities}");
         let three = data(|a| (a / 10.0).floor());
-        let said = numbered(&["heat", "hold", "cool"]).fit(&three, 1).unwrap();
-        let said = said.predict(asked.view()).mapv(f64::round);
-        assert_eq!(said, ndarray::array![0.0, 1.0, 2.0]);
+        let fitted = numbered(&["heat", "hold", "cool"]).fit(&three, 1).unwrap();
+        let predicted = fitted.predict(test_rows.view()).mapv(f64::round);
+        assert_eq!(predicted, ndarray::array![0.0, 1.0, 2.0]);
     }
 
     #[test]

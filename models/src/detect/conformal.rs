@@ -78,12 +78,13 @@ mod tests {
     #[test]
     fn one_odd_input_is_enough_and_weights_count() {
         let usual = Array2::from_shape_fn((1000, 3), |(i, j)| ((i * (j + 3)) % 1000) as f64);
-        let asked = array![[500.0, 500.0, 500.0], [500.0, 5000.0, 500.0], [5000.0, 500.0, 5000.0]];
+        let test_rows =
+            array![[500.0, 500.0, 500.0], [500.0, 5000.0, 500.0], [5000.0, 500.0, 5000.0]];
         let check = |weights: &'static [f64], rising: bool| {
             let fitted = ConformalTails { weights }.fit(usual.view(), 0).unwrap();
-            let said = fitted.score_rows(asked.view());
-            assert!(said[0] < 0.1 && said[1] > 3.0, "{said}");
-            assert_eq!(said[2] > said[1], rising, "{said}");
+            let scores = fitted.score_rows(test_rows.view());
+            assert!(scores[0] < 0.1 && scores[1] > 3.0, "{scores}");
+            assert_eq!(scores[2] > scores[1], rising, "{scores}");
         };
         check(&[], true);
         check(&[0.5, 1.0, 0.5], false);

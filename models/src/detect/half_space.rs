@@ -168,14 +168,14 @@ mod tests {
         let mut rng = Pcg64::seed_from_u64(3);
         let usual = Array2::from_shape_simple_fn((2000, 2), || rng.random_range(-1.0..1.0));
         let mut fitted = HalfSpaceTrees.fit(usual.view(), 1).unwrap();
-        let asked = ndarray::array![[0.0, 0.0], [2.2, 2.2]];
-        let before = fitted.score_rows(asked.view());
+        let test_rows = ndarray::array![[0.0, 0.0], [2.2, 2.2]];
+        let before = fitted.score_rows(test_rows.view());
         assert!(before[1] > before[0], "{before}");
         for _ in 0..1000 {
             let row = Array1::from_shape_simple_fn(2, || 2.2 + rng.random_range(-0.2..0.2));
             assert!(fitted.learn_row(row.view()));
         }
-        let after = fitted.score_rows(asked.view());
+        let after = fitted.score_rows(test_rows.view());
         assert!(after[1] < after[0], "{after}");
     }
 }

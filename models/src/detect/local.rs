@@ -96,11 +96,11 @@ mod tests {
         let x =
             Array2::from_shape_fn((60, 2), |(row, j)| value(row, if j == 0 { 1.3 } else { 2.1 }));
         let fitted = LocalOutlierFactor.fit(x.view(), 0).unwrap();
-        let asked = ndarray::array![[0.0, 0.0], [2.5, -2.5], [1.0, 0.7]];
+        let test_rows = ndarray::array![[0.0, 0.0], [2.5, -2.5], [1.0, 0.7]];
         // scikit-learn 1.6.1: -LocalOutlierFactor(n_neighbors=20, novelty=True).score_samples,
         // after StandardScaler
         let expect = [0.905_410_391_648, 1.649_604_934_26, 1.017_696_137_971];
-        for (got, expect) in fitted.score_rows(asked.view()).iter().zip(expect) {
+        for (got, expect) in fitted.score_rows(test_rows.view()).iter().zip(expect) {
             assert!((got - expect).abs() < 1e-9, "{got} is not {expect}");
         }
     }

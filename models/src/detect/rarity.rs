@@ -110,12 +110,12 @@ mod tests {
         #[test]
         fn larger_is_never_more_usual(
             values in prop::collection::vec(-1e3..1e3_f64, 30..400),
-            mut asked in prop::collection::vec(-2e3..2e3_f64, 2..20),
+            mut queries in prop::collection::vec(-2e3..2e3_f64, 2..20),
         ) {
             let rarity = RarityScale::from_values(values.into_iter());
-            asked.sort_by(f64::total_cmp);
-            let said: Vec<f64> = asked.iter().map(|value| rarity.score_value(*value)).collect();
-            prop_assert!(said.is_sorted(), "{said:?}");
+            queries.sort_by(f64::total_cmp);
+            let scores: Vec<f64> = queries.iter().map(|value| rarity.score_value(*value)).collect();
+            prop_assert!(scores.is_sorted(), "{scores:?}");
         }
     }
 }

@@ -201,7 +201,7 @@ mod tests {
             errors.dot(&errors) / 14.0 + DECAY * decay / 2.0
         };
         let mut gradient = layers.loss_gradient(x.clone(), y.clone());
-        let slopes: Vec<f64> = gradient.each_mut().map(|own| *own).collect();
+        let slopes: Vec<f64> = gradient.each_mut().map(|slope| *slope).collect();
         for (number, slope) in slopes.iter().enumerate().step_by(5) {
             let moved = |by: f64| {
                 let mut moved = layers.clone();

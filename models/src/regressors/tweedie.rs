@@ -129,19 +129,19 @@ mod tests {
     fn is_that_of_scikit_learn() {
         let input = |i: f64, j| [(i * 1.3).sin(), (i * 0.7).cos(), (i * 0.2 + 1.0).sin()][j];
         let x = Array2::from_shape_fn((120, 3), |(i, j)| input(i as f64, j));
-        let truth = |i: usize| {
+        let target = |i: usize| {
             let noise = 0.4 * (i as f64 * 2.9).sin() - 0.3;
             ((0.8 * x[(i, 0)] - 0.5 * x[(i, 1)]).exp() + noise).max(0.0)
         };
-        let y = (0..120).map(truth).collect();
+        let y = (0..120).map(target).collect();
         let schema = FeatureSchema { features: ["a", "b", "c"].map(str::to_owned).to_vec() };
         let data = Dataset::new(Arc::new(schema), x.clone(), y).unwrap();
         let fitted = TweedieRegression.fit(&data, 0).unwrap();
-        let asked = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
+        let test_rows = ndarray::array![[0.5, -0.5, 0.0], [-0.9, 0.2, 0.4], [0.0, 0.0, -1.0]];
         // scikit-learn 1.6.1: TweedieRegressor(power=1.5, alpha=1e-3, link="log", tol=1e-12,
         // solver="newton-cholesky") of y / y.mean(), after StandardScaler
         let expect = [1.571_279_066, 0.216_672_741, 0.649_971_128];
-        for (got, expect) in fitted.predict(asked.view()).iter().zip(expect) {
+        for (got, expect) in fitted.predict(test_rows.view()).iter().zip(expect) {
             let gap: f64 = got - expect;
             assert!(gap.abs() < 1e-6, "{got} is not {expect}");
         }

@@ -146,9 +146,9 @@ mod tests {
             .collect();
             let mean = |rows: &[usize]| rows.iter().map(|i| values[*i]).sum::<f64>();
             let covers = |length| {
-                let own =
+                let bootstrap =
                     BlockBootstrap { blocks: BlockScheme::Circular, length, draws: 200, seed };
-                let (low, high) = own.percentile_interval(400, 0.9, mean).unwrap();
+                let (low, high) = bootstrap.percentile_interval(400, 0.9, mean).unwrap();
                 usize::from(low <= 0.0 && 0.0 <= high)
             };
             by_blocks += covers(25);

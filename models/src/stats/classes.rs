@@ -159,19 +159,19 @@ mod tests {
 
     #[test]
     fn probabilities_are_scored() {
-        let said = array![[0.8, 0.2], [0.4, 0.6], [1.0, 0.0]];
+        let probabilities = array![[0.8, 0.2], [0.4, 0.6], [1.0, 0.0]];
         // scikit-learn 1.6.1: 2 * brier_score_loss([0, 1, 0], [0.2, 0.6, 0.0])
-        assert!((brier_score(said.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
-        // scikit-learn 1.6.1: log_loss([0, 1, 0], said)
+        assert!((brier_score(probabilities.view(), &[0, 1, 0]) - 2.0 * 0.2 / 3.0).abs() < 1e-12);
+        // scikit-learn 1.6.1: log_loss([0, 1, 0], probabilities)
         let expect = -(0.8_f64.ln() + 0.6_f64.ln()) / 3.0;
-        assert!((log_loss(said.view(), &[0, 1, 0]) - expect).abs() < 1e-12);
-        assert!(log_loss(said.view(), &[0, 1, 1]) > 10.0, "sure and wrong");
+        assert!((log_loss(probabilities.view(), &[0, 1, 0]) - expect).abs() < 1e-12);
+        assert!(log_loss(probabilities.view(), &[0, 1, 1]) > 10.0, "sure and wrong");
     }
 
     #[test]
     fn what_is_said_is_set_beside_what_came() {
-        let said = [0.05, 0.15, 0.15, 1.0];
-        let table = calibration_table(&said, &[false, true, false, true], 10);
+        let probabilities = [0.05, 0.15, 0.15, 1.0];
+        let table = calibration_table(&probabilities, &[false, true, false, true], 10);
         assert_eq!(table.len(), 3);
         assert_eq!(table[1], CalibrationBin { rows: 2, predicted: 0.15, observed: 0.5 });
         assert_eq!(table[2], CalibrationBin { rows: 1, predicted: 1.0, observed: 1.0 });

@@ -119,8 +119,8 @@ mod tests {
     fn errors(rows: usize) -> Vec<f64> {
         let mut rng = Pcg64::seed_from_u64(9);
         let noise = |row| {
-            let own: f64 = StandardNormal.sample(&mut rng);
-            if row < rows / 2 { own.abs() } else { 3.0 * own.abs() }
+            let draw: f64 = StandardNormal.sample(&mut rng);
+            if row < rows / 2 { draw.abs() } else { 3.0 * draw.abs() }
         };
         (0..rows).map(noise).collect()
     }

@@ -159,13 +159,13 @@ mod tests {
         let predict = |x: ArrayView2<f64>| -> Array1<f64> {
             x.rows().into_iter().map(|row| row[0] + row[1] + row[3]).collect()
         };
-        let truth = predict(x.view());
+        let actual = predict(x.view());
         let groups = correlated_groups(x.view(), 0.9);
         assert_eq!(groups, [vec![0, 3], vec![1], vec![2]]);
         let found = permutation_importance(
             predict,
             x.view(),
-            truth.view(),
+            actual.view(),
             &groups,
             PermutationSettings::default(),
         );

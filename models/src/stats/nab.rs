@@ -257,10 +257,10 @@ mod tests {
             NabSeries { scores: &good, windows: &window[..1] },
             NabSeries { scores: &bad, windows: &window[..1] },
         ];
-        let said = best_score(&corpus, STANDARD);
-        assert_eq!((said.threshold, said.of_series[0]), (0.9, 1.0));
-        assert!((said.of_series[1] + 1.11).abs() < 1e-12, "{said:?}");
-        assert!((said.normalised - 100.0 * 1.89 / 4.0).abs() < 1e-9);
+        let best = best_score(&corpus, STANDARD);
+        assert_eq!((best.threshold, best.of_series[0]), (0.9, 1.0));
+        assert!((best.of_series[1] + 1.11).abs() < 1e-12, "{best:?}");
+        assert!((best.normalised - 100.0 * 1.89 / 4.0).abs() < 1e-9);
     }
 
     #[test]

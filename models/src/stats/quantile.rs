@@ -51,10 +51,10 @@ mod tests {
     fn is_that_of_the_distribution_with_many_levels() {
         // The uniform distribution on [0, 1] and an actual y: y³/3 + (1 − y)³/3.
         let levels: Vec<f64> = (0..1000).map(|i| (f64::from(i) + 0.5) / 1000.0).collect();
-        let check = |truth: f64, expect: f64| {
+        let check = |actual: f64, expect: f64| {
             let quantiles = Array2::from_shape_fn((1, 1000), |(_, level)| levels[level]);
-            let got = crps(quantiles.view(), &levels, &[truth]);
-            assert!((got - expect).abs() < 1e-5, "{truth}: {got} is not {expect}");
+            let got = crps(quantiles.view(), &levels, &[actual]);
+            assert!((got - expect).abs() < 1e-5, "{actual}: {got} is not {expect}");
         };
         check(0.5, 1.0 / 12.0);
         check(0.0, 1.0 / 3.0);

@@ -52,19 +52,19 @@ impl TestMinutes {
         area
     }
 
-    /// Interval of the gain of `own` relative to what the `baseline` lacks to 1.
+    /// Interval of the gain of `model` relative to what the `baseline` lacks to 1.
     pub(super) fn gain_interval(
         &self,
-        own: &FoldStatistic,
+        model: &FoldStatistic,
         baseline: &FoldStatistic,
     ) -> Option<[f64; 2]> {
         self.clock.weighted_interval(|weight| {
-            relative_gain(own.weighted_value(weight), baseline.weighted_value(weight))
+            relative_gain(model.weighted_value(weight), baseline.weighted_value(weight))
         })
     }
 }
 
 /// Gain relative to what the baseline lacks to 1.
-pub(super) fn relative_gain(own: f64, baseline: f64) -> f64 {
-    (own - baseline) / (1.0 - baseline).max(1e-9)
+pub(super) fn relative_gain(model: f64, baseline: f64) -> f64 {
+    (model - baseline) / (1.0 - baseline).max(1e-9)
 }

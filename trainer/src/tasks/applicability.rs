@@ -157,9 +157,10 @@ mod tests {
     #[test]
     fn targets_that_never_change_make_a_task_not_applicable() {
         let check = |name: &str, temperature: &dyn Fn(f64) -> f64, expect: &[&str]| {
-            let said = applicability_of_days(name, &[("temperature_last", temperature)]);
-            let said = said.map_or_else(|own| own.to_string(), |()| "applies".to_owned());
-            assert!(expect.iter().all(|part| said.contains(part)), "{name}: {said}");
+            let outcome = applicability_of_days(name, &[("temperature_last", temperature)]);
+            let message =
+                outcome.map_or_else(|reason| reason.to_string(), |()| "applies".to_owned());
+            assert!(expect.iter().all(|part| message.contains(part)), "{name}: {message}");
         };
         let always = [
             "no zone was below 20 °C from 1970-01-01",

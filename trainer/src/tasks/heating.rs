@@ -314,12 +314,12 @@ mod tests {
         for change in &learnt.to_vec()[..20] {
             assert!((change + 0.305).abs() < 1e-9, "{change}");
         }
-        let truth = rows.actual_values();
-        assert!(truth[0] == 0.0 && truth[20] > 0.0, "{truth}");
+        let actual = rows.actual_values();
+        assert!(actual[0] == 0.0 && actual[20] > 0.0, "{actual}");
         let levels = rows.to_levels(&learnt, &HEATING);
         let known = 29; // fewer than 60 minutes are known after the last rows
         for row in 0..known.min(28) {
-            assert!((levels[row] - truth[row]).abs() < 1e-6, "row {row}: {levels} {truth}");
+            assert!((levels[row] - actual[row]).abs() < 1e-6, "row {row}: {levels} {actual}");
         }
     }
 
@@ -359,9 +359,10 @@ mod tests {
         let cold = ZoneViews::without_late_readings(cold);
         let rows = LabelledRows::from_zones(&DegreeMinutesTask::HEATING, [&cold], &[], &settings);
         assert_eq!(rows.actual_values().to_vec(), [60.0; 30], "each hour lacks a degree");
-        let said: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
-        let scores = DegreeMinutesTask::HEATING.extra_scores(&said, &rows);
-        let scores: Vec<_> = scores.iter().map(|(name, own)| (*name, own.value())).collect();
+        let predictions: Vec<f64> = (0..30).map(|row| [70.0, 40.0][row % 2]).collect();
+        let scores = DegreeMinutesTask::HEATING.extra_scores(&predictions, &rows);
+        let scores: Vec<_> =
+            scores.iter().map(|(name, statistic)| (*name, statistic.value())).collect();
         assert_eq!(scores, [("in_vain", 5.0), ("lacking", 10.0)]);
     }
 
@@ -369,8 +370,8 @@ mod tests {
     fn a_constant_target_is_described_with_its_bounds() {
         let warm = TrainerSettings::default().comfort;
         let cold = ComfortSettings { heat_below: 16.0, ..warm };
-        let check = |task: &dyn PredictionTask, truth: f64, expect: &str| {
-            assert_eq!(task.describe_constant(truth, &[warm, cold]).what, expect);
+        let check = |task: &dyn PredictionTask, constant: f64, expect: &str| {
+            assert_eq!(task.describe_constant(constant, &[warm, cold]).what, expect);
         };
         check(&DegreeMinutesTask::HEATING, 0.0, "no zone was below 16 to 20 °C");
         check(&DegreeMinutesTask::COOLING, 0.0, "no zone was above 25 °C");

@@ -87,9 +87,9 @@ fn is_same_answer(shown: &Value, found: &Value) -> bool {
     match (shown, found) {
         (Value::Object(shown), Value::Object(found)) => {
             shown.len() == found.len()
-                && shown.iter().all(|(key, own)| {
+                && shown.iter().all(|(key, value)| {
                     let is_of_run = RUN_SPECIFIC_MEMBERS.contains(&key.as_str());
-                    found.get(key).is_some_and(|other| is_of_run || is_same_answer(own, other))
+                    found.get(key).is_some_and(|other| is_of_run || is_same_answer(value, other))
                 })
         }
         (Value::Array(shown), Value::Array(found)) => {
@@ -131,8 +131,8 @@ async fn every_path_is_described_and_what_is_wrong_has_a_code() {
         assert!(!answer.text().await.unwrap().contains("there is no GET"), "{path}");
     }
     let check = async |path: &str, code: &str| {
-        let (_, said) = life.get_json(path).await;
-        assert_eq!(said["error"]["code"], json!(code), "{path}: {said}");
+        let (_, body) = life.get_json(path).await;
+        assert_eq!(body["error"]["code"], json!(code), "{path}: {body}");
     };
     check("/v1/predict/temperature-10m?zone=s/a&zon=1", "bad_query").await;
     check("/v1/predict/weather?zone=s/a", "unknown_task").await;
@@ -140,6 +140,6 @@ async fn every_path_is_described_and_what_is_wrong_has_a_code() {
     check("/v1/predict/light?zone=s/a", "no_champion").await;
     check("/v1/models/weather", "unknown_task").await;
     check("/v1/models/temperature-10m/log?limit=5000", "bad_request").await;
-    let (_, said) = life.post_json("/v1/predict/temperature-10m", &json!({ "zon": "s/a" })).await;
-    assert_eq!(said["error"]["code"], "bad_body", "{said}");
+    let (_, body) = life.post_json("/v1/predict/temperature-10m", &json!({ "zon": "s/a" })).await;
+    assert_eq!(body["error"]["code"], "bad_body", "{body}");
 }

@@ -143,9 +143,9 @@ struct StoreQuery {
     mode: Option<String>,
 }
 
-async fn latest_rows(State(store): State<FakeStore>, Query(asked): Query<StoreQuery>) -> Response {
-    let zone = asked.zones.unwrap_or_default();
-    let Some(number) = ZONES.iter().position(|own| *own == zone) else {
+async fn latest_rows(State(store): State<FakeStore>, Query(query): Query<StoreQuery>) -> Response {
+    let zone = query.zones.unwrap_or_default();
+    let Some(number) = ZONES.iter().position(|known| *known == zone) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let features: serde_json::Map<String, Value> = store
@@ -161,12 +161,12 @@ async fn latest_rows(State(store): State<FakeStore>, Query(asked): Query<StoreQu
 
 async fn dataset_parquet(
     State(store): State<FakeStore>,
-    Query(asked): Query<StoreQuery>,
+    Query(query): Query<StoreQuery>,
 ) -> Vec<u8> {
-    let (from, to) = (asked.from.unwrap_or(i64::MIN), asked.to.unwrap_or(i64::MAX));
+    let (from, to) = (query.from.unwrap_or(i64::MIN), query.to.unwrap_or(i64::MAX));
     let wanted =
-        |zone: &str| asked.zones.as_ref().is_none_or(|all| all.split(',').any(|z| z == zone));
-    let row = match asked.mode.as_deref() {
+        |zone: &str| query.zones.as_ref().is_none_or(|all| all.split(',').any(|z| z == zone));
+    let row = match query.mode.as_deref() {
         Some("as_known") => known_features,
         _ => corrected_features,
     };
@@ -180,7 +180,7 @@ async fn dataset_parquet(
         }
     }
     let column =
-        |name: &str| asked.columns.as_ref().is_none_or(|all| all.split(',').any(|n| n == name));
+        |name: &str| query.columns.as_ref().is_none_or(|all| all.split(',').any(|n| n == name));
     let names =
         known_features(0, 100).into_iter().map(|(name, _)| name).filter(|name| column(name));
     let mut columns = vec![
@@ -189,7 +189,8 @@ async fn dataset_parquet(
         Column::new("at_ms".into(), rows.iter().map(|row| row.1).collect::<Vec<_>>()),
     ];
     for name in names {
-        let value = |row: &Vec<(&str, f64)>| row.iter().find(|(own, _)| *own == name).unwrap().1;
+        let value =
+            |row: &Vec<(&str, f64)>| row.iter().find(|(feature, _)| *feature == name).unwrap().1;
         let values: Vec<f64> = rows.iter().map(|row| value(&row.2)).collect();
         columns.push(Column::new(name.into(), values));
     }

@@ -135,8 +135,8 @@ impl TestTrainer {
     }
 
     async fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
-        let asked = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
-        let answer = asked.send().await.unwrap();
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
+        let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 }

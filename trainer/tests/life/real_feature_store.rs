@@ -287,25 +287,25 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     assert!(decided.version > first);
 
     // Actual values in the journal are the measured ones.
-    let mut truths = 0;
+    let mut actual_count = 0;
     for file in std::fs::read_dir(site.dir.path().join("predictions")).unwrap() {
         for line in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
             let noted: LoggedPrediction = serde_json::from_str(line).unwrap();
-            let Some(truth) = noted.truth else { continue };
+            let Some(actual) = noted.truth else { continue };
             let minute = (noted.at_ms - START_MS) / MINUTE_MS + 10;
             if (drift_from..drift_from + 5).contains(&minute) {
                 continue; // the jump is not confirmed yet
             }
-            let came = if minute < drift_from {
+            let measured = if minute < drift_from {
                 temperature_at(minute)
             } else {
                 drifted_temperature(minute)
             };
-            assert!((truth - came).abs() < 1e-9, "{noted:?}: {came} came");
-            truths += 1;
+            assert!((actual - measured).abs() < 1e-9, "{noted:?}: measured {measured}");
+            actual_count += 1;
         }
     }
-    assert!(truths >= 30, "{truths} truths");
+    assert!(actual_count >= 30, "{actual_count} actual values");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,13 +317,13 @@ async fn lag_inputs_are_those_of_the_same_hour_yesterday() {
     // The model predicts this difference, or -5 if it is not known.
     let column = ScaledColumn::from_schema(&schema, input, 1.0, -5.0).unwrap();
     promote_model(&trainer, TASK, input, column, TargetTransform::Change).unwrap();
-    let said = async || {
-        let said = trainer.predict_zone(TASK, &ZONE.parse().unwrap()).await.unwrap();
-        assert!(!said.fallback, "{said:?}");
-        said.value
+    let predict = async || {
+        let prediction = trainer.predict_zone(TASK, &ZONE.parse().unwrap()).await.unwrap();
+        assert!(!prediction.fallback, "{prediction:?}");
+        prediction.value
     };
     site.send_minutes(0..DAY_MINUTES - 60, temperature_at).await;
-    let change = said().await - temperature_at(DAY_MINUTES - 61);
+    let change = predict().await - temperature_at(DAY_MINUTES - 61);
     assert!((change + 5.0).abs() < 1e-9, "{change} before there was a yesterday");
     site.send_minutes(DAY_MINUTES - 60..2 * DAY_MINUTES, temperature_at).await;
     for now in 2 * DAY_MINUTES - 1..2 * DAY_MINUTES + 2 {
@@ -335,11 +335,11 @@ async fn lag_inputs_are_those_of_the_same_hour_yesterday() {
             let hour = now - DAY_MINUTES + after + 1..=now - DAY_MINUTES + after + 60;
             hour.map(temperature_at).sum::<f64>() / 60.0
         };
-        let change = said().await - temperature_at(now);
+        let change = predict().await - temperature_at(now);
         // Means are weighted by time: a reading counts for as long as it holds.
         let expect = mean(0) - mean(60);
         assert!((change - expect).abs() < 0.1, "minute {now}: {change}, expected about {expect}");
-        assert_eq!(said().await - temperature_at(now), change, "asked again");
+        assert_eq!(predict().await - temperature_at(now), change, "the prediction is repeatable");
     }
 }
 
@@ -363,10 +363,10 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     let constant = FittedRegressor::Constant(ConstantModel { value: 12.0 });
     promote_model(&trainer, "watering", "soil_moisture_now", constant, TargetTransform::Change)
         .unwrap();
-    let asked = async || {
-        let said = trainer.predict_zone("watering", &ZONE.parse().unwrap()).await.unwrap();
-        assert_eq!(said.value, 12.0);
-        said.irrigation.unwrap()
+    let irrigation = async || {
+        let prediction = trainer.predict_zone("watering", &ZONE.parse().unwrap()).await.unwrap();
+        assert_eq!(prediction.value, 12.0);
+        prediction.irrigation.unwrap()
     };
     // A day of drying, 0.6 % an hour from 45 %.
     let drying = |from: i64, minutes: std::ops::Range<i64>, pct: f64| -> Vec<_> {
@@ -379,7 +379,7 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
             .collect()
     };
     site.send_readings(&drying(0, 0..DAY_MINUTES, 45.0)).await;
-    let before = asked().await;
+    let before = irrigation().await;
     assert_eq!(before.minutes, None);
     assert!(before.reason.unwrap().contains("no watering"));
     // Ten minutes of irrigation add 15 %; then the soil dries for a day and a half.
@@ -389,7 +389,7 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     };
     site.send_readings(&[valve(DAY_MINUTES, 1.0), valve(DAY_MINUTES + 10, 0.0)]).await;
     site.send_readings(&drying(DAY_MINUTES + 20, 0..3 * DAY_MINUTES / 2, 45.6)).await;
-    let after = asked().await;
+    let after = irrigation().await;
     let response = after.response_pct_min.unwrap();
     assert!((1.2..=1.8).contains(&response), "15 % in ten minutes: {after:?}");
     let latest = FeatureSource::Local(site.store.clone())

@@ -51,8 +51,8 @@ async fn predictions_are_scored_once_the_actual_value_is_known() {
         let known = life.store.state.lock().unwrap().known;
         life.trainer.predict_and_score(None).await.unwrap();
         for (number, zone) in ZONES.iter().enumerate() {
-            let said = life.trainer.predict_zone(TASK, &zone.parse().unwrap()).await.unwrap();
-            expect.push((said.value - temperature_at(number, known as i64 + 10)).abs());
+            let prediction = life.trainer.predict_zone(TASK, &zone.parse().unwrap()).await.unwrap();
+            expect.push((prediction.value - temperature_at(number, known as i64 + 10)).abs());
         }
         life.store.change_knobs(|state| state.known += 1);
     }

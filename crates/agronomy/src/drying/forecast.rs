@@ -148,8 +148,8 @@ mod tests {
     #[test]
     fn a_curve_is_believed_after_a_day_and_its_time_constant() {
         let curve = |hour: f64| 20.0 + 30.0 * (-hour / 20.0).exp();
-        let truth = |from: f64, to: f64| 20.0 * ((from - 20.0) / (to - 20.0)).ln();
-        check(of(curve, 30, 97, 22.0), ForecastBasis::Exponential, truth(curve(48.0), 22.0));
+        let exact = |from: f64, to: f64| 20.0 * ((from - 20.0) / (to - 20.0)).ln();
+        check(of(curve, 30, 97, 22.0), ForecastBasis::Exponential, exact(curve(48.0), 22.0));
         check(of(curve, 30, 97, 19.0), ForecastBasis::Exponential, 48.0);
         assert_eq!(of(curve, 30, 41, 21.0).unwrap().basis, ForecastBasis::Rate, "20 h");
         let slow = |hour: f64| 20.0 + 30.0 * (-hour / 60.0).exp();

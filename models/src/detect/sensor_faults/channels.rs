@@ -94,7 +94,7 @@ mod tests {
 
     /// Outputs of one channel for each value.
     fn of(channel: &str, values: &[f64]) -> Vec<f64> {
-        let number = CHANNELS.iter().position(|own| *own == channel).unwrap();
+        let number = CHANNELS.iter().position(|other| *other == channel).unwrap();
         let mut channels = FaultChannels::default();
         values.iter().map(|value| channels.push(*value)[number]).collect()
     }

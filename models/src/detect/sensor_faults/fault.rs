@@ -171,7 +171,7 @@ mod tests {
     fn the_most_unusual_channel_names_the_kind() {
         let check = |channel: &str, expect: FaultKind| {
             let mut parts = [1.0; CHANNELS.len()];
-            parts[CHANNELS.iter().position(|own| *own == channel).unwrap()] = 2.0;
+            parts[CHANNELS.iter().position(|other| *other == channel).unwrap()] = 2.0;
             assert_eq!(FaultKind::from_channels(&parts), expect, "{channel}");
         };
         check("silent", FaultKind::Dropout);

@@ -110,12 +110,12 @@ mod tests {
     #[test]
     fn each_fault_shows_in_its_channel() {
         let clean = series(usual);
-        let own = NormalProfile::from_values(&clean).unwrap();
+        let profile = NormalProfile::from_values(&clean).unwrap();
         let check = |name: &str, fault: &dyn Fn(usize) -> f64, minute: usize| {
-            let channel = CHANNELS.iter().position(|own| *own == name).unwrap();
-            let got = own.rarity_rows(&series(fault))[(minute, channel)];
+            let channel = CHANNELS.iter().position(|other| *other == name).unwrap();
+            let got = profile.rarity_rows(&series(fault))[(minute, channel)];
             let most =
-                own.rarity_rows(&clean).column(channel).iter().fold(0.0_f64, |a, v| a.max(*v));
+                profile.rarity_rows(&clean).column(channel).iter().fold(0.0_f64, |a, v| a.max(*v));
             assert!(got > most, "{name}: {got}, at most {most} without the fault");
         };
         check("silent", &|m| if m > 3990 { f64::NAN } else { usual(m) }, 4000);
@@ -130,10 +130,10 @@ mod tests {
     #[test]
     fn later_values_change_nothing() {
         let all = series(usual);
-        let own = NormalProfile::from_values(&all).unwrap();
-        let whole = own.rarity_rows(&all);
+        let profile = NormalProfile::from_values(&all).unwrap();
+        let whole = profile.rarity_rows(&all);
         assert_eq!(
-            own.rarity_rows(&all[..500]),
+            profile.rarity_rows(&all[..500]),
             whole.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..500))
         );
         assert!(whole.iter().all(|value| value.is_finite() && *value >= 0.0));

@@ -77,8 +77,8 @@ mod tests {
         let mut season = SeasonalState::new(24);
         let noon = |hour: usize| (10..15).contains(&(hour % 24));
         let day = |hour: usize| if noon(hour) { 50.0 } else { (hour % 5) as f64 };
-        let said: Vec<f64> = (0..241).map(|hour| season.push(day(hour))).collect();
-        assert!(said[228] < 1.5, "50 at noon: {}", said[228]);
+        let scores: Vec<f64> = (0..241).map(|hour| season.push(day(hour))).collect();
+        assert!(scores[228] < 1.5, "50 at noon: {}", scores[228]);
         let odd = season.clone().push(50.0);
         assert!(odd > 2.0, "50 at one o'clock: {odd}");
         assert!(season.push(5e6) > odd, "further is rarer");
