@@ -195,8 +195,8 @@ impl CalibrationCurve {
                     break;
                 }
                 previous.last = last.last;
-                before.rows += last.rows;
-                before.positives += last.positives;
+                previous.rows += last.rows;
+                previous.positives += last.positives;
                 pools.pop();
             }
         }
