@@ -104,7 +104,12 @@ pub(crate) fn read_rows(
             // A failing disk would fail forever: stop reading the file.
             Err(error) => {
                 let shown_path = path.display();
-                tracing::error!(path = %shown_path, number, %error, "the rest of the file cannot be read");
+                tracing::error!(
+                    path = %shown_path,
+                    number,
+                    %error,
+                    "the rest of the file cannot be read"
+                );
                 None
             }
         }

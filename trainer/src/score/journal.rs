@@ -73,7 +73,11 @@ impl PredictionJournal {
             Err(error) => {
                 self.open = None;
                 if !self.is_failing {
-                    warn!(dir = %self.dir.display(), %error, "predictions cannot be written to the journal");
+                    warn!(
+                        dir = %self.dir.display(),
+                        %error,
+                        "predictions cannot be written to the journal"
+                    );
                 }
                 self.is_failing = true;
             }
