@@ -40,7 +40,7 @@ const INGEST_WAIT_S_MAX: u64 = 600;
 struct PlaybackResult {
     counts: PublishCounts,
     rejects: u64,
-    /// The simulator, where it goes on live.
+    /// Simulator, if the demo continues with live data.
     simulation: Option<Simulation>,
 }
 
