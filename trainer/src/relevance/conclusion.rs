@@ -63,7 +63,7 @@ fn describe_effect(ablation: &WindowAblation, what: &str) -> String {
     });
     let is_significant = ablation.test.is_some_and(|test| test.p_value < SIGNIFICANCE_LEVEL);
     let verdict = match ablation.interval {
-        None => "the test part is too short to tell whether that is more than chance".to_owned(),
+        None => "the test set is too short to tell whether that is more than chance".to_owned(),
         Some([low, _]) if low > 0.0 && is_significant => {
             format!("{what} improve the predictions here")
         }
