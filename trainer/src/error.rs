@@ -1,6 +1,6 @@
-//! What can go wrong in training and in predicting.
+//! Errors of training and predicting.
 
-/// Why training or predicting failed.
+/// Error: training or predicting failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The feature store did not answer, or not as expected.
@@ -12,7 +12,7 @@ pub enum TrainError {
     /// There is no such model.
     #[error("there is no model `{0}`\nhint: the models are {1}")]
     UnknownModel(String, String),
-    /// What was asked has no meaning.
+    /// The request has no meaning.
     #[error("{0}")]
     Request(String),
     /// A table of feature rows is not of the expected form.
@@ -21,7 +21,7 @@ pub enum TrainError {
     /// The registry refused, or is damaged.
     #[error(transparent)]
     Registry(#[from] models::RegistryError),
-    /// No MQTT client can be made.
+    /// No MQTT client can be created.
     #[error("mqtt: {0}")]
     Mqtt(String),
     /// A model and its rival cannot be compared.
@@ -30,14 +30,14 @@ pub enum TrainError {
     /// The registry's store cannot be used.
     #[error("registry_dir: {0}")]
     ObjectStore(#[from] ::object_store::BucketError),
-    /// A model says something else than its task means now.
+    /// A model was trained for another meaning of its task.
     #[error(
         "{task}, version {version}: it was trained for an earlier meaning of the task\nhint: train a new one, as with `trainer compare --task {task}`"
     )]
     Outdated {
-        /// Its task.
+        /// Task of the model.
         task: String,
-        /// Its version in the registry.
+        /// Version in the registry.
         version: u64,
     },
     /// A report could not be written.
@@ -45,7 +45,7 @@ pub enum TrainError {
     Report {
         /// The file.
         path: String,
-        /// What the system says.
+        /// Error of the operating system.
         source: std::io::Error,
     },
 }

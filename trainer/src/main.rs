@@ -1,4 +1,4 @@
-//! The trainer by itself.
+//! The trainer as a program of its own.
 
 mod cli;
 mod models_cli;
@@ -17,7 +17,7 @@ use service::{
     descriptors, log, rest, shutdown,
 };
 
-/// Compares models, keeps the best, serves predictions.
+/// Compares models, registers the best, serves predictions.
 #[derive(Parser)]
 #[command(
     name = "trainer",
@@ -37,23 +37,23 @@ struct TrainerArgs {
 
 #[derive(Subcommand)]
 enum TrainerCommand {
-    /// Compare models on a feature store's rows and keep the best of each task.
+    /// Compare models on a feature store's rows and register the best of each task.
     Compare(cli::CompareArgs),
-    /// What a model rests on, and what long-term data are worth to it.
+    /// Show the importance of a model's inputs, and the value of long-term data to it.
     Relevance(cli::RelevanceArgs),
-    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also
-    /// score them and train again.
+    /// Serve predictions until SIGINT or SIGTERM; with `watch.enabled` also score them and retrain
+    /// models.
     Serve,
-    /// Predict, score and train again without serving, beside other processes
-    /// that serve with `watch.enabled = false`.
+    /// Predict, score and retrain without serving, beside other processes that serve with
+    /// `watch.enabled = false`.
     Watch,
-    /// See and change which models are served.
+    /// Show and change which models are served.
     Models(models_cli::ModelsArgs),
     /// Print the commented default configuration.
     Defaults,
 }
 
-/// Of a comparison on which a build is to fail.
+/// Exit status of a comparison for which a `--fail-if` condition holds.
 const FAIL_IF_STATUS: u8 = 2;
 
 #[tokio::main]
@@ -69,8 +69,8 @@ async fn main() -> Result<ExitCode> {
     })?;
     settings.check()?;
     match args.command {
-        TrainerCommand::Compare(asked) => run_compare(settings, asked).await,
-        TrainerCommand::Relevance(asked) => run_relevance(settings, asked).await,
+        TrainerCommand::Compare(options) => run_compare(settings, options).await,
+        TrainerCommand::Relevance(options) => run_relevance(settings, options).await,
         TrainerCommand::Serve => Box::pin(run_server(settings)).await.map(|()| ExitCode::SUCCESS),
         TrainerCommand::Watch => {
             let trainer =
@@ -82,8 +82,8 @@ async fn main() -> Result<ExitCode> {
             watch::run_watch(&watched, trainer, shutdown::cancel_on_signal()?).await?;
             Ok(ExitCode::SUCCESS)
         }
-        TrainerCommand::Models(asked) => {
-            models_cli::run_command(&settings, asked).map(|()| ExitCode::SUCCESS)
+        TrainerCommand::Models(options) => {
+            models_cli::run_command(&settings, options).map(|()| ExitCode::SUCCESS)
         }
         TrainerCommand::Defaults => {
             print!("{}", settings::DEFAULTS);
@@ -92,15 +92,15 @@ async fn main() -> Result<ExitCode> {
     }
 }
 
-async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Result<ExitCode> {
-    let comparison = compare_with_progress(settings, asked.to_request()).await?;
-    if asked.rows.json {
+async fn run_compare(settings: TrainerSettings, options: cli::CompareArgs) -> Result<ExitCode> {
+    let comparison = compare_with_progress(settings, options.to_request()).await?;
+    if options.rows.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal_report(task)));
         println!("report: {}", comparison.dir.join("report.html").display());
     }
-    let failures: Vec<String> = asked
+    let failures: Vec<String> = options
         .fail_if
         .iter()
         .filter_map(|condition| condition.failure_reason(&comparison))
@@ -109,9 +109,9 @@ async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Resu
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAIL_IF_STATUS) })
 }
 
-async fn run_relevance(settings: TrainerSettings, asked: cli::RelevanceArgs) -> Result<ExitCode> {
-    let comparison = compare_with_progress(settings, asked.to_request()).await?;
-    if asked.rows.json {
+async fn run_relevance(settings: TrainerSettings, options: cli::RelevanceArgs) -> Result<ExitCode> {
+    let comparison = compare_with_progress(settings, options.to_request()).await?;
+    if options.rows.json {
         println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         comparison.tasks.iter().for_each(|task| println!("{}\n", report::relevance_report(task)));

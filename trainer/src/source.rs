@@ -14,16 +14,16 @@ use telemetry::{SmolStr, ZoneId};
 
 use crate::{error::TrainError, settings};
 
-/// Where feature rows come from.
+/// Source of feature rows.
 #[derive(Clone, Debug)]
 pub enum FeatureSource {
     /// The feature store in this process.
     Local(FeatureStore),
-    /// A feature store's REST API.
+    /// REST API of a feature store.
     Remote(RemoteStore),
 }
 
-/// A feature store's REST API.
+/// REST API of a feature store.
 #[derive(Clone, Debug)]
 pub struct RemoteStore {
     client: reqwest::Client,
@@ -31,19 +31,19 @@ pub struct RemoteStore {
     token: Secret,
 }
 
-/// The newest feature row of a zone.
+/// Latest feature row of a zone.
 #[derive(Clone, Debug)]
 pub struct LatestFeatures {
     /// Event time, UTC ms.
     pub at_ms: i64,
     /// `provisional` or `final`.
     pub status: String,
-    /// Values by name; what is not there is missing.
+    /// Values by name; missing values are left out.
     pub features: HashMap<SmolStr, f64>,
 }
 
 impl LatestFeatures {
-    /// The value of a feature, NaN where there is none.
+    /// Value of a feature, NaN where it is missing.
     #[must_use]
     pub fn feature_value(&self, name: &str) -> f64 {
         self.features.get(name).copied().unwrap_or(f64::NAN)
@@ -51,19 +51,19 @@ impl LatestFeatures {
 }
 
 impl FeatureSource {
-    /// A feature store's REST API.
+    /// Creates a source that reads a feature store's REST API.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// No HTTP client can be created.
     pub fn new_remote(settings: &settings::FeatureSourceSettings) -> Result<Self, TrainError> {
         let timeout = Duration::from_secs_f64(settings.timeout_s);
-        let client = reqwest::Client::builder().timeout(timeout).build();
-        let client = client.map_err(|error| TrainError::Source(error.to_string()))?;
+        let built = reqwest::Client::builder().timeout(timeout).build();
+        let client = built.map_err(|error| TrainError::Source(error.to_string()))?;
         let url = settings.url.trim_end_matches('/').to_owned();
         Ok(Self::Remote(RemoteStore { client, url, token: settings.token.clone() }))
     }
 
-    /// The zones that there are.
+    /// Lists the zones.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -79,7 +79,7 @@ impl FeatureSource {
         }
     }
 
-    /// The names of all feature columns.
+    /// Lists the names of all feature columns.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -93,7 +93,7 @@ impl FeatureSource {
         }
     }
 
-    /// The newest row of a zone, if there is one.
+    /// Reads the latest row of a zone, if there is one.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -115,11 +115,11 @@ impl FeatureSource {
             })),
             Self::Remote(remote) => {
                 let zones = [("zones", zone.to_string())];
-                let answer = remote.get_optional("/v1/features/latest", &zones).await?;
-                let Some(answer) = answer else { return Ok(None) };
-                let answer = answer.json().await;
+                let found = remote.get_optional("/v1/features/latest", &zones).await?;
+                let Some(response) = found else { return Ok(None) };
+                let parsed = response.json().await;
                 let answer: LatestRowsAnswer =
-                    answer.map_err(|e| TrainError::Source(e.to_string()))?;
+                    parsed.map_err(|error| TrainError::Source(error.to_string()))?;
                 Ok(answer.rows.into_iter().next().map(|row| LatestFeatures {
                     at_ms: row.at_ms,
                     status: row.status,
@@ -129,8 +129,8 @@ impl FeatureSource {
         }
     }
 
-    /// Final rows as a table: `site`, `zone`, `at_ms`, features; each as it was
-    /// known at its own time, or with what arrived later.
+    /// Reads final rows as a table: `site`, `zone`, `at_ms`, features, each as it was known at its
+    /// own time or with late readings.
     ///
     /// # Errors
     /// [`TrainError::Source`].
@@ -142,11 +142,11 @@ impl FeatureSource {
         match self {
             Self::Local(store) => {
                 let (store, query) = (store.clone(), query.clone());
-                let asked =
+                let joined =
                     tokio::task::spawn_blocking(move || store.read_feature_frame_as(&query, mode))
                         .await;
-                let answer = asked.map_err(|error| TrainError::Source(error.to_string()))?;
-                answer.map_err(|error| TrainError::Source(error.to_string()))
+                let frame = joined.map_err(|error| TrainError::Source(error.to_string()))?;
+                frame.map_err(|error| TrainError::Source(error.to_string()))
             }
             Self::Remote(remote) => {
                 let mode = match mode {
@@ -170,8 +170,8 @@ impl FeatureSource {
                 add("columns", query.columns.as_ref().map(|columns| columns.join(",")));
                 add("step_s", query.step_s.map(|step_s| step_s.to_string()));
                 add("version", query.version.map(|version| version.to_string()));
-                let bytes = remote.get("/v1/dataset.parquet", &params).await?.bytes().await;
-                let bytes = bytes.map_err(|error| TrainError::Source(error.to_string()))?;
+                let body = remote.get("/v1/dataset.parquet", &params).await?.bytes().await;
+                let bytes = body.map_err(|error| TrainError::Source(error.to_string()))?;
                 Ok(ParquetReader::new(Cursor::new(bytes)).finish()?)
             }
         }
@@ -215,7 +215,7 @@ impl RemoteStore {
         answer.ok_or_else(|| TrainError::Source(format!("{}{path}: 404 Not Found", self.url)))
     }
 
-    /// The answer; none where there is no such thing.
+    /// Sends a request; `None` if the answer is 404.
     async fn get_optional(
         &self,
         path: &str,

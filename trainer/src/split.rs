@@ -1,47 +1,47 @@
-//! Train, calibrate, test: in the order of time, never at random.
+//! Split into training, calibration and test set: in the order of time, never at random.
 
 use crate::{settings, training_set::LabelledRows};
 
-/// Three spans of time, each [from, to) in UTC ms, with an embargo of the
-/// horizon between them: no target of one part is known only in the next.
+/// Three spans of time, each [from, to) in UTC ms, with an embargo of the horizon between them, so
+/// that no target of one set becomes known only in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SplitSpans {
-    /// Models are fitted on it.
+    /// Span for fitting models.
     pub train: (i64, i64),
-    /// Models are chosen and intervals calibrated on it.
+    /// Span for selecting models and calibrating intervals.
     pub calibration: (i64, i64),
-    /// Models are judged on it.
+    /// Span for evaluating models.
     pub test: (i64, i64),
 }
 
 impl SplitSpans {
-    /// From the beginning of the first to the end of the second.
+    /// Span from the beginning of training to the end of calibration.
     #[must_use]
     pub const fn known_span(&self) -> (i64, i64) {
         (self.train.0, self.calibration.1)
     }
 }
 
-/// The rows of the three spans.
+/// Rows of the three spans.
 #[derive(Clone, Debug)]
 pub struct DataSplit {
-    /// Of the first span.
+    /// Rows of the training span.
     pub train: LabelledRows,
-    /// Of the second.
+    /// Rows of the calibration span.
     pub calibration: LabelledRows,
-    /// Of the first two and what lies between them: the model that is judged and kept is
-    /// fitted on it once more.
+    /// Rows of training, calibration and the time between them, on which the model that is
+    /// evaluated and registered is fitted once more.
     pub known: LabelledRows,
-    /// Of the third.
+    /// Rows of the test span.
     pub test: LabelledRows,
-    /// The spans.
+    /// The three spans.
     pub spans: SplitSpans,
 }
 
-/// Divides the time between the first and the last row.
+/// Splits the time between the first and the last row.
 ///
 /// # Errors
-/// Says why the time is too short.
+/// States why the time is too short.
 pub fn split_spans(
     first_ms: i64,
     last_ms: i64,

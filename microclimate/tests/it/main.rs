@@ -1,4 +1,4 @@
-//! The programs as users run them. One binary, so that it links once.
+//! Runs the programs as users do. There is one test binary, so that it links once.
 
 mod compose;
 mod consumer_group;

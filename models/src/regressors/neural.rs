@@ -11,11 +11,11 @@ use crate::{
     scaling::{FeatureScaler, standardise_targets},
 };
 
-/// One hidden layer of 32 tanh units, fitted to squared errors by Adam (D. P.
-/// Kingma, J. Ba, "Adam", ICLR 2015; step 0.005, batches of 128) from weights
-/// at random (X. Glorot, Y. Bengio, AISTATS 2010). It stops after 40 rounds, or
-/// once the last tenth of the rows, which it does not learn from, has not
-/// improved for 10, and keeps its best round. At most 10,000 rows.
+/// One hidden layer of 32 tanh units, fitted to squared errors by Adam (D. P. Kingma, J. Ba,
+/// "Adam", ICLR 2015; step 0.005, batches of 128) from random weights (X. Glorot, Y. Bengio,
+/// AISTATS 2010). The last tenth of the rows is used for validation only. Training stops after 40
+/// rounds, or after 10 rounds without a better validation error, and the best round is used. Fits
+/// at most 10,000 rows.
 #[derive(Clone, Copy, Debug)]
 pub struct NeuralNet;
 
@@ -27,7 +27,7 @@ const PATIENCE: usize = 10;
 /// Weight decay, which keeps weights of useless inputs small.
 const DECAY: f64 = 3e-3;
 
-/// The layers, in standardised inputs and truths.
+/// Layers, in standardised inputs and targets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FittedNeuralNet {
     scaler: FeatureScaler,
@@ -38,11 +38,11 @@ pub struct FittedNeuralNet {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct NetworkLayers {
-    /// inputs × hidden
+    /// Weights, inputs × hidden units.
     inner: Array2<f64>,
     bias: Array1<f64>,
     outer: Array1<f64>,
-    /// The outer bias; one number, as an array so that Adam treats all alike.
+    /// Bias of the output; an array of one number, so that Adam treats all parameters alike.
     offset: Array1<f64>,
 }
 
@@ -63,7 +63,7 @@ impl Estimator for NeuralNet {
         let scaler = FeatureScaler::fit_with_flags(data.x.view());
         let x = scaler.scale_rows(data.x.view());
         let (y, mean, spread) = standardise_targets(&data.y);
-        if y.iter().all(|truth| *truth == 0.0) {
+        if y.iter().all(|target| *target == 0.0) {
             return Ok(FittedRegressor::Constant(super::constant::ConstantModel { value: mean }));
         }
         let mut rng = Pcg64::seed_from_u64(seed);
@@ -73,12 +73,12 @@ impl Estimator for NeuralNet {
 }
 
 fn train_layers(x: ArrayView2<f64>, y: ArrayView1<f64>, rng: &mut Pcg64) -> NetworkLayers {
-    let learnt = x.nrows() - x.nrows() / 10;
-    let (_, late) = x.split_at(Axis(0), learnt);
-    let (_, late_y) = y.split_at(Axis(0), learnt);
+    let fitted_rows = x.nrows() - x.nrows() / 10;
+    let (_, late) = x.split_at(Axis(0), fitted_rows);
+    let (_, late_y) = y.split_at(Axis(0), fitted_rows);
     let mut layers = NetworkLayers::at_random(x.ncols(), rng);
     let mut adam = AdamOptimizer::for_layers(&layers);
-    let mut order: Vec<usize> = (0..learnt).collect();
+    let mut order: Vec<usize> = (0..fitted_rows).collect();
     let (mut best, mut best_error, mut since) = (layers.clone(), f64::INFINITY, 0);
     for _ in 0..ROUNDS_MAX {
         order.shuffle(rng);
@@ -118,7 +118,7 @@ impl NetworkLayers {
         self.hidden_activations(x).dot(&self.outer) + self.offset[0]
     }
 
-    /// Of half the mean squared error, with the decay.
+    /// Gradient of half the mean squared error, with the weight decay.
     fn loss_gradient(&self, x: Array2<f64>, y: Array1<f64>) -> Self {
         let hidden = self.hidden_activations(x.view());
         let error = (hidden.dot(&self.outer) + self.offset[0] - &y) / y.len() as f64;
@@ -164,7 +164,7 @@ impl AdamOptimizer {
         const KEEP_MEAN: f64 = 0.9;
         const KEEP_SQUARE: f64 = 0.999;
         self.steps += 1;
-        let (of_mean, of_square) =
+        let (mean_correction, square_correction) =
             (1.0 - KEEP_MEAN.powi(self.steps), 1.0 - KEEP_SQUARE.powi(self.steps));
         let moments = self.mean.each_mut().zip(self.square.each_mut());
         for ((weight, gradient), (mean, square)) in
@@ -172,7 +172,8 @@ impl AdamOptimizer {
         {
             *mean = KEEP_MEAN * *mean + (1.0 - KEEP_MEAN) * *gradient;
             *square = KEEP_SQUARE * *square + (1.0 - KEEP_SQUARE) * *gradient * *gradient;
-            *weight -= STEP * (*mean / of_mean) / ((*square / of_square).sqrt() + 1e-8);
+            *weight -=
+                STEP * (*mean / mean_correction) / ((*square / square_correction).sqrt() + 1e-8);
         }
     }
 }
@@ -200,7 +201,7 @@ mod tests {
             errors.dot(&errors) / 14.0 + DECAY * decay / 2.0
         };
         let mut gradient = layers.loss_gradient(x.clone(), y.clone());
-        let slopes: Vec<f64> = gradient.each_mut().map(|own| *own).collect();
+        let slopes: Vec<f64> = gradient.each_mut().map(|slope| *slope).collect();
         for (number, slope) in slopes.iter().enumerate().step_by(5) {
             let moved = |by: f64| {
                 let mut moved = layers.clone();

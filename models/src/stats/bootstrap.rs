@@ -1,57 +1,54 @@
-//! Intervals from blocks of rows: neighbouring rows tell the same, so they are
-//! drawn together.
+//! Intervals from blocks of rows. Neighbouring rows are correlated, so they are drawn together.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use rayon::prelude::*;
 
-/// How blocks are cut.
+/// Scheme by which blocks are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockScheme {
-    /// Anywhere between the first and the last row; those at the ends come up
-    /// less often. H. R. Künsch, Ann. Statist. 17(3), 1989.
+    /// Blocks lie between the first and the last row; rows at the ends are drawn less often. H. R.
+    /// Künsch, Ann. Statist. 17(3), 1989.
     Moving,
-    /// Anywhere, the first row following the last. D. N. Politis, J. P. Romano,
-    /// "A circular block-resampling procedure for stationary data", 1992.
+    /// Blocks may start at any row; the first row follows the last. D. N. Politis, J. P. Romano, "A
+    /// circular block-resampling procedure for stationary data", 1992.
     Circular,
 }
 
-/// A bootstrap by blocks.
+/// Block bootstrap.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockBootstrap {
-    /// How blocks are cut.
+    /// Scheme by which blocks are cut.
     pub blocks: BlockScheme,
-    /// Rows of a block: at least as many as are like one another.
+    /// Number of rows per block: at least the number over which rows are correlated.
     pub length: usize,
-    /// How often rows are drawn.
+    /// Number of draws.
     pub draws: usize,
-    /// The same seed gives the same interval.
+    /// Seed; the same seed gives the same interval.
     pub seed: u64,
 }
 
 impl BlockBootstrap {
-    /// 1,000 draws of circular blocks, of the length that minimises the error
-    /// of a mean's variance up to a factor: ⌈rows^(1/3)⌉, and at least
-    /// `horizon`, which predictions overlap. P. Hall, J. L. Horowitz, B.-Y.
-    /// Jing, Biometrika 82(3), 1995.
+    /// Creates a bootstrap with 1,000 draws of circular blocks. Their length minimises the error of
+    /// a mean's variance up to a factor: ⌈rows^(1/3)⌉, and at least `horizon`, over which
+    /// predictions overlap. P. Hall, J. L. Horowitz, B.-Y. Jing, Biometrika 82(3), 1995.
     #[must_use]
     pub fn for_rows(rows: usize, horizon: usize, seed: u64) -> Self {
         let length = ((rows as f64).cbrt().ceil() as usize).max(horizon).max(1);
         Self { blocks: BlockScheme::Circular, length, draws: 1000, seed }
     }
 
-    /// The interval between the quantiles (1 ± `level`)/2 of `statistic` over
-    /// rows drawn in blocks (B. Efron, R. Tibshirani, "An Introduction to the
-    /// Bootstrap", 1993, chapter 13). It is called with row numbers, as many as
-    /// `rows`; draws for which it is not finite are passed over. None without
-    /// any row or draw.
+    /// Interval between the quantiles (1 ± `level`)/2 of `statistic` over rows drawn in blocks (B.
+    /// Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13). `statistic` is
+    /// called with `rows` row indices; draws for which it is not finite are ignored. `None` without
+    /// rows or draws.
     ///
     /// ```
     /// use microclimate_models::stats::bootstrap::BlockBootstrap;
     ///
-    /// let errors: Vec<f64> = (0..500).map(|i| f64::from(i % 10)).collect();
-    /// let mean = |rows: &[usize]| rows.iter().map(|i| errors[*i]).sum::<f64>() / 500.0;
-    /// let (low, high) = BlockBootstrap::of(500, 1, 7).interval(500, 0.95, mean).unwrap();
+    /// let errors: Vec<f64> = (0..500).map(|i| f64::from(i % 10)).collect(); let mean = |rows:
+    /// &[usize]| rows.iter().map(|i| errors[*i]).sum::<f64>() / 500.0; let (low, high) =
+    /// BlockBootstrap::for_rows(500, 1, 7).percentile_interval(500, 0.95, mean).unwrap();
     /// assert!(low < 4.5 && 4.5 < high && high - low < 0.5);
     /// ```
     #[must_use]
@@ -64,11 +61,11 @@ impl BlockBootstrap {
         if rows == 0 {
             return None;
         }
-        let draws: Vec<f64> = (0..self.draws as u64)
+        let drawn: Vec<f64> = (0..self.draws as u64)
             .into_par_iter()
             .map(|draw| statistic(&self.draw_rows(rows, draw)))
             .collect();
-        let mut draws: Vec<f64> = draws.into_iter().filter(|value| value.is_finite()).collect();
+        let mut draws: Vec<f64> = drawn.into_iter().filter(|value| value.is_finite()).collect();
         draws.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| {
             let rank = (share * draws.len() as f64).floor() as usize;
@@ -77,7 +74,7 @@ impl BlockBootstrap {
         Some((at((1.0 - level) / 2.0)?, at(f64::midpoint(1.0, level))?))
     }
 
-    /// As many row numbers as there are rows, in blocks.
+    /// Draws as many row indices as there are rows, in blocks.
     fn draw_rows(&self, rows: usize, draw: u64) -> Vec<usize> {
         let mut rng = Pcg64::seed_from_u64(self.seed ^ draw.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = self.length.clamp(1, rows);
@@ -132,7 +129,8 @@ mod tests {
         assert_eq!(BlockBootstrap::for_rows(200, 5, 1).percentile_interval(0, 0.9, mean), None);
     }
 
-    /// Autoregressive noise with coefficient 0.8: single rows promise too much.
+    /// Autoregressive noise with coefficient 0.8, on which drawing single rows gives too narrow
+    /// intervals.
     #[test]
     fn blocks_cover_where_single_rows_do_not() {
         let mut rng = Pcg64::seed_from_u64(5);
@@ -148,9 +146,9 @@ mod tests {
             .collect();
             let mean = |rows: &[usize]| rows.iter().map(|i| values[*i]).sum::<f64>();
             let covers = |length| {
-                let own =
+                let bootstrap =
                     BlockBootstrap { blocks: BlockScheme::Circular, length, draws: 200, seed };
-                let (low, high) = own.percentile_interval(400, 0.9, mean).unwrap();
+                let (low, high) = bootstrap.percentile_interval(400, 0.9, mean).unwrap();
                 usize::from(low <= 0.0 && 0.0 <= high)
             };
             by_blocks += covers(25);

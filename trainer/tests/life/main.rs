@@ -1,6 +1,5 @@
-//! A model's life: trained, judged, served, scored, followed by another. Real
-//! files and sockets; the feature store is one of made-up rows, but for `recorded`,
-//! which has a real one.
+//! Life of a model: trained, evaluated, served, scored, replaced. Files and sockets are real; the
+//! feature store has made-up rows, except in `real_feature_store`.
 
 mod compare_command;
 mod documented;
@@ -31,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 const TASK: &str = "temperature-10m";
 
-/// A trainer beside a store, and its REST API.
+/// Trainer with a store, and its REST API.
 struct TestTrainer {
     dir: TempDir,
     store: FakeStore,
@@ -58,7 +57,7 @@ fn open_trainer(dir: &Path, store: &FakeStore) -> Trainer {
     Trainer::new(settings, source).unwrap()
 }
 
-/// Makes a model of one input champion of a task; `link` is what its sayings mean.
+/// Makes a model of one input the champion of a task; `link` is the meaning of its outputs.
 fn promote_model(
     trainer: &Trainer,
     task: &str,
@@ -109,7 +108,7 @@ impl TestTrainer {
         Self { dir, store, trainer, url, stop }
     }
 
-    /// The same with a champion.
+    /// Trainer with a champion.
     async fn with_champion(model: &str) -> Self {
         let life = Self::start().await;
         let decision = life.train_model(model).await;
@@ -117,7 +116,7 @@ impl TestTrainer {
         life
     }
 
-    /// Trains one model beside the baselines.
+    /// Trains one model besides the baselines.
     async fn train_model(&self, model: &str) -> GateDecision {
         let request = CompareRequest {
             tasks: vec![TASK.to_owned()],
@@ -136,8 +135,8 @@ impl TestTrainer {
     }
 
     async fn post_json(&self, path: &str, body: &Value) -> (u16, Value) {
-        let asked = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
-        let answer = asked.send().await.unwrap();
+        let request = reqwest::Client::new().post(format!("{}{path}", self.url)).json(body);
+        let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 }

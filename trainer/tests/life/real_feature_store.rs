@@ -1,5 +1,4 @@
-//! A real feature store beside the trainer: an embedded log, a DuckDB file, and the
-//! REST API over it.
+//! A real feature store with the trainer: an embedded log, a DuckDB file, and the REST API over it.
 
 use std::{f64::consts::TAU, path::Path, time::Duration};
 
@@ -27,7 +26,7 @@ const MINUTE_MS: i64 = 60_000;
 const START_MS: i64 = 1_748_822_400_000;
 const DAY_MINUTES: i64 = 1440;
 const ZONE: &str = "farm/bay-1";
-/// Few windows, so that rows are quickly made.
+/// Few windows, so that rows are computed quickly.
 const FEATURES: &str = r#"
 version = 1
 [windows]
@@ -74,8 +73,7 @@ impl TestSite {
         Self { dir, log, store, url, stop, sent: 0 }
     }
 
-    /// Sends readings (event time, arrival, metric, value) and waits until they are
-    /// committed.
+    /// Sends readings (event time, arrival, metric, value) and waits until they are committed.
     async fn send_readings(&mut self, readings: &[(i64, i64, &str, f64)]) {
         let writer = self.log.open_writer(READINGS).unwrap();
         let mut receipts = Vec::new();
@@ -109,7 +107,7 @@ impl TestSite {
         tokio::time::timeout(Duration::from_secs(60), taken_in).await.expect("all is taken in");
     }
 
-    /// The temperature of these minutes, a reading each, in time.
+    /// Sends one temperature reading for each of these minutes, without delay.
     async fn send_minutes(&mut self, minutes: std::ops::Range<i64>, value: impl Fn(i64) -> f64) {
         let reading = |minute: i64| {
             let at_ms = START_MS + minute * MINUTE_MS;
@@ -158,14 +156,14 @@ fn site_settings(
     settings
 }
 
-/// Swings of a day and of three hours, and what looks like noise.
+/// Temperature with swings of a day and of three hours, and a noise-like term.
 fn temperature_at(minute: i64) -> f64 {
     let t = minute as f64;
     let noise = (minute * 7919).rem_euclid(101) as f64 / 101.0 - 0.5;
     20.0 + 3.0 * (TAU * t / 1440.0).sin() + 2.0 * (TAU * t / 180.0).sin() + 0.1 * noise
 }
 
-/// The same after the heating was changed: warmer, and to and fro within 40 minutes.
+/// Temperature after a change of the heating: warmer, with swings of 40 minutes.
 fn drifted_temperature(minute: i64) -> f64 {
     temperature_at(minute) + 8.0 + 3.0 * (TAU * minute as f64 / 40.0).sin()
 }
@@ -177,7 +175,7 @@ fn spawn_watch(trainer: &Trainer) -> (JoinHandle<()>, CancellationToken) {
     (tokio::spawn(async move { trainer.watch_models(None, until).await }), stop)
 }
 
-/// Waits until the log of decisions is as is wanted, at most a minute.
+/// Waits until the decision log satisfies the condition, at most a minute.
 async fn wait_for_log(
     trainer: &Trainer,
     what: &str,
@@ -202,7 +200,7 @@ async fn a_late_reading_corrects_rows_and_no_input() {
     let mut site = TestSite::start(FEATURES);
     let usual = |minute: i64| 20.0 + 0.01 * (minute % 7) as f64;
     site.send_minutes(0..60, usual).await;
-    // Of minute 30, half an hour too late.
+    // A reading of minute 30, half an hour late.
     let (event_ms, arrival_ms) = (START_MS + 30 * MINUTE_MS + 1, START_MS + 60 * MINUTE_MS);
     site.send_readings(&[(event_ms, arrival_ms, "temperature", 20.5)]).await;
     site.send_minutes(60..70, usual).await;
@@ -228,8 +226,8 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     let mut site = TestSite::start(FEATURES);
     site.send_minutes(0..2 * DAY_MINUTES, temperature_at).await;
 
-    // A schedule of two seconds: the first version is champion, the next, of the same
-    // rows, is no better and waits.
+    // A schedule of two seconds: the first version becomes champion. The next, of the same rows, is
+    // not better and stays a challenger.
     let scheduled = site.open_trainer(|settings| settings.watch.retrain_every_h = 2.0 / 3600.0);
     let (watching, stop) = spawn_watch(&scheduled);
     let log = wait_for_log(&scheduled, "second version", |log| {
@@ -247,19 +245,19 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     let first = aliases.champion.unwrap().version;
     assert_ne!(aliases.challenger.unwrap().version, first);
 
-    // No schedule: drift alone is a reason. Until it comes, there is none.
+    // No schedule: drift alone is a reason, and there is none yet.
     let careful = site.open_trainer(|settings| settings.watch.retrain_on_drift = true);
     for minute in 2 * DAY_MINUTES..2 * DAY_MINUTES + 30 {
         site.send_minutes(minute..minute + 1, temperature_at).await;
         careful.predict_and_score(None).await.unwrap();
     }
     assert_eq!(careful.reason_to_train(TASK).unwrap(), None);
-    // What was served while all was well was scored once its truth had come.
+    // Predictions before the drift were scored once their actual values were known.
     let score = careful.scores().task_score(TASK).unwrap();
     assert!(score.scored >= 10 && score.mae.unwrap() < 0.3, "{score:?}");
     let before = careful.registry().recent_decisions(TASK, 1).unwrap()[0].number;
 
-    // Three days of something else.
+    // Three days of different temperatures.
     let drift_from = 2 * DAY_MINUTES + 30;
     site.send_minutes(drift_from..5 * DAY_MINUTES, drifted_temperature).await;
     for minute in 5 * DAY_MINUTES..5 * DAY_MINUTES + 40 {
@@ -288,26 +286,26 @@ async fn models_are_trained_again_on_a_schedule_and_on_drift_and_promoted_by_the
     assert!(evidence.p_value < Some(0.05), "{evidence:?}");
     assert!(decided.version > first);
 
-    // Truths in the journal are what really came.
-    let mut truths = 0;
+    // Actual values in the journal are the measured ones.
+    let mut actual_count = 0;
     for file in std::fs::read_dir(site.dir.path().join("predictions")).unwrap() {
         for line in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
             let noted: LoggedPrediction = serde_json::from_str(line).unwrap();
-            let Some(truth) = noted.truth else { continue };
+            let Some(actual) = noted.truth else { continue };
             let minute = (noted.at_ms - START_MS) / MINUTE_MS + 10;
             if (drift_from..drift_from + 5).contains(&minute) {
-                continue; // the jump waits to be confirmed
+                continue; // the jump is not confirmed yet
             }
-            let came = if minute < drift_from {
+            let measured = if minute < drift_from {
                 temperature_at(minute)
             } else {
                 drifted_temperature(minute)
             };
-            assert!((truth - came).abs() < 1e-9, "{noted:?}: {came} came");
-            truths += 1;
+            assert!((actual - measured).abs() < 1e-9, "{noted:?}: measured {measured}");
+            actual_count += 1;
         }
     }
-    assert!(truths >= 30, "{truths} truths");
+    assert!(actual_count >= 30, "{actual_count} actual values");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,32 +314,32 @@ async fn lag_inputs_are_those_of_the_same_hour_yesterday() {
     let trainer = site.open_trainer(|settings| settings.serving.missing_max = 1.0);
     let input = "temperature_mean_1h 23h ago - temperature_mean_1h 22h ago";
     let schema = FeatureSchema { features: vec![input.to_owned()] };
-    // It says this difference, or -5 where it is not known.
+    // The model predicts this difference, or -5 if it is not known.
     let column = ScaledColumn::from_schema(&schema, input, 1.0, -5.0).unwrap();
     promote_model(&trainer, TASK, input, column, TargetTransform::Change).unwrap();
-    let said = async || {
-        let said = trainer.predict_zone(TASK, &ZONE.parse().unwrap()).await.unwrap();
-        assert!(!said.fallback, "{said:?}");
-        said.value
+    let predict = async || {
+        let prediction = trainer.predict_zone(TASK, &ZONE.parse().unwrap()).await.unwrap();
+        assert!(!prediction.fallback, "{prediction:?}");
+        prediction.value
     };
     site.send_minutes(0..DAY_MINUTES - 60, temperature_at).await;
-    let change = said().await - temperature_at(DAY_MINUTES - 61);
+    let change = predict().await - temperature_at(DAY_MINUTES - 61);
     assert!((change + 5.0).abs() < 1e-9, "{change} before there was a yesterday");
     site.send_minutes(DAY_MINUTES - 60..2 * DAY_MINUTES, temperature_at).await;
     for now in 2 * DAY_MINUTES - 1..2 * DAY_MINUTES + 2 {
         if now >= 2 * DAY_MINUTES {
             site.send_minutes(now..now + 1, temperature_at).await;
         }
-        // A reading at a full minute belongs to the minute before it.
+        // A reading at a full minute belongs to the minute before.
         let mean = |after: i64| {
             let hour = now - DAY_MINUTES + after + 1..=now - DAY_MINUTES + after + 60;
             hour.map(temperature_at).sum::<f64>() / 60.0
         };
-        let change = said().await - temperature_at(now);
-        // Means are by time: readings count for as long as they hold.
+        let change = predict().await - temperature_at(now);
+        // Means are weighted by time: a reading counts for as long as it holds.
         let expect = mean(0) - mean(60);
         assert!((change - expect).abs() < 0.1, "minute {now}: {change}, expected about {expect}");
-        assert_eq!(said().await - temperature_at(now), change, "asked again");
+        assert_eq!(predict().await - temperature_at(now), change, "the prediction is repeatable");
     }
 }
 
@@ -365,10 +363,10 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     let constant = FittedRegressor::Constant(ConstantModel { value: 12.0 });
     promote_model(&trainer, "watering", "soil_moisture_now", constant, TargetTransform::Change)
         .unwrap();
-    let asked = async || {
-        let said = trainer.predict_zone("watering", &ZONE.parse().unwrap()).await.unwrap();
-        assert_eq!(said.value, 12.0);
-        said.irrigation.unwrap()
+    let irrigation = async || {
+        let prediction = trainer.predict_zone("watering", &ZONE.parse().unwrap()).await.unwrap();
+        assert_eq!(prediction.value, 12.0);
+        prediction.irrigation.unwrap()
     };
     // A day of drying, 0.6 % an hour from 45 %.
     let drying = |from: i64, minutes: std::ops::Range<i64>, pct: f64| -> Vec<_> {
@@ -381,17 +379,17 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
             .collect()
     };
     site.send_readings(&drying(0, 0..DAY_MINUTES, 45.0)).await;
-    let before = asked().await;
+    let before = irrigation().await;
     assert_eq!(before.minutes, None);
     assert!(before.reason.unwrap().contains("no watering"));
-    // Ten minutes of irrigation bring 15 %; then it dries for a day and a half.
+    // Ten minutes of irrigation add 15 %; then the soil dries for a day and a half.
     let valve = |minute: i64, on: f64| {
         let at_ms = START_MS + minute * MINUTE_MS;
         (at_ms, at_ms, "irrigation", on)
     };
     site.send_readings(&[valve(DAY_MINUTES, 1.0), valve(DAY_MINUTES + 10, 0.0)]).await;
     site.send_readings(&drying(DAY_MINUTES + 20, 0..3 * DAY_MINUTES / 2, 45.6)).await;
-    let after = asked().await;
+    let after = irrigation().await;
     let response = after.response_pct_min.unwrap();
     assert!((1.2..=1.8).contains(&response), "15 % in ten minutes: {after:?}");
     let latest = FeatureSource::Local(site.store.clone())
