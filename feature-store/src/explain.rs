@@ -103,7 +103,7 @@ pub(crate) fn explain_value(
     // Every row has columns for every metric of the site.
     let metric_set: BTreeSet<SmolStr> =
         store.zone_summaries().into_iter().flat_map(|zone| zone.metrics).collect();
-    let metrics: Vec<SmolStr> = metrics.into_iter().collect();
+    let metrics: Vec<SmolStr> = metric_set.into_iter().collect();
     let engine = || open_engine(&store.0.settings.engine, store.metrics().clone(), &metrics);
     let kept_ms = engine()?.retention_ms();
     let (metric, aggregate, width, after_ms) = match ParsedFeatureName::from_name(feature) {

@@ -28,5 +28,5 @@ fn main() {
     }
     let query_us = start.elapsed().as_nanos() as f64 / 1000.0 / f64::from(QUERIES);
     println!("{READINGS} readings: {reading_ns:.0} ns each");
-    println!("{QUESTIONS} trends: {query_us:.1} µs each");
+    println!("{QUERIES} trends: {query_us:.1} µs each");
 }

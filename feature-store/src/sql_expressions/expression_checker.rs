@@ -183,7 +183,9 @@ fn is_number(duckdb_type: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::READING_COLUMNS, *};
+    use feature_engine::sql::READING_COLUMNS;
+
+    use super::*;
 
     fn check(text: &str, expect: ExpectedType, found: Result<&str, &str>) {
         let column = |name: &str| {
@@ -193,7 +195,7 @@ mod tests {
                 .map(|(_, sql_type)| *sql_type)
         };
         let known = READING_COLUMNS.map(|(name, _)| name);
-        let checked = ExpressionChecker::default().check_expression(text, &column, &known, expect);
+        let checked = DuckDbChecker::default().check_expression(text, &column, &known, expect);
         let checked = checked.map(|names| names.join(" "));
         let checked = checked.map_err(|ExpressionError { what, hint, .. }| match hint {
             Some(hint) => format!("{what} | {hint}"),

@@ -73,7 +73,9 @@ async fn deliver_corpus(bench: &FaultBench, via: DeviceRoute) -> Result<()> {
     let fleet = scene.start_fleet(&FleetPlan { messages: Some(20), ..FleetPlan::default() });
     let (site, count) = (scene.site.clone(), expect.len());
     let traffic = fleet.finish_fleet().await;
-    scene.check_delivery(traffic, &format!("{count} malformed, {taken} taken")).await?;
+    scene
+        .check_delivery(traffic, &format!("{count} malformed, {expected_reports} accepted"))
+        .await?;
     let found = delivery_evidence::read_site(&log, &site).await?;
     for (topic, payload, reason) in found.letters {
         let expected = expect.remove(&(topic.clone(), payload.clone()));
