@@ -21,6 +21,7 @@
 //! - [`lake`]: what is old, as Parquet
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], all of it behind one handle
+//! - `feature_reader`: the part of it that trainers use ([`FeatureReader`])
 //! - `questions`: what it can be asked: rows, readings, data sets, explanations
 //! - `statistics`: of values over a span, and whether they have moved
 //! - `query`: SQL of strangers, and what is refused in it; `sql_sandbox`: the process that it runs in
@@ -34,6 +35,7 @@ pub mod definitions;
 pub mod engine;
 mod error;
 mod explain;
+mod feature_reader;
 mod feature_store;
 pub mod kpi;
 pub mod lake;
@@ -52,12 +54,13 @@ mod worker;
 
 pub use engine::FeatureRow;
 pub use error::StoreError;
+pub use feature_api::{FeatureReader, FrameQuery, LatestFeatures, RevisionMode, RowStatus};
 pub use feature_store::{CommitTotals, CommittedCounts, FeatureStore};
-pub use online::{OnlineRow, RowStatus, ZoneSummary};
+pub use online::{OnlineRow, ZoneSummary};
 pub use rest::{openapi, routes, service_routes};
 pub use settings::FeatureStoreSettings;
 pub use sql_query::{QueryStopReason, SqlQuery, SqlRefusal};
 pub use store::{
-    FeatureVersion, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingCursor,
-    ReadingQuery, SetBackSummary, drop_version, list_versions, set_back,
+    FeatureVersion, HistoryQuery, HistoryRow, PointQuery, ReadingCursor, ReadingQuery,
+    SetBackSummary, drop_version, list_versions, set_back,
 };

@@ -13,10 +13,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use serde::Serialize;
+use feature_api::RowStatus;
 use telemetry::{SmolStr, ZoneId};
 use tokio::sync::broadcast;
-use utoipa::ToSchema;
 
 pub(crate) use feature_index::FeatureIndex;
 pub use online_row::OnlineRow;
@@ -25,27 +24,6 @@ use crate::engine::{FeatureRow, ZoneProgress, catalog::FeatureRowSchema};
 
 /// Rows that a slow subscriber may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 1024;
-
-/// How sure a row is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RowStatus {
-    /// At the newest event time; readings of that time may still come.
-    Provisional,
-    /// The watermark has passed it.
-    Final,
-}
-
-impl RowStatus {
-    /// As JSON has it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisional => "provisional",
-            Self::Final => "final",
-        }
-    }
-}
 
 /// A zone, the metrics it has, and how far it has come.
 #[derive(Clone, Debug, PartialEq)]

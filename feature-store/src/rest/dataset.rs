@@ -16,7 +16,7 @@ use super::{
     request_params::{self, Time},
     table_format::{self, TableFormat},
 };
-use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
+use crate::{FeatureStore, FrameQuery, PointQuery, RevisionMode};
 
 /// Most values of one data set.
 const CELLS_MAX: usize = 20_000_000;
@@ -38,7 +38,7 @@ pub(super) struct DatasetParams {
     /// Which revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
     /// Rows of this version of the definitions, of the active one without it;
     /// `/v1/definitions` has those that are kept.
     version: Option<i32>,
@@ -88,7 +88,7 @@ pub(super) struct DatasetRequest {
     grid: Option<Grid>,
     /// As it was known at each point, or with what has arrived since. The two are
     /// never mixed.
-    mode: Mode,
+    mode: RevisionMode,
     /// Features; every feature without it.
     names: Option<Vec<String>>,
     /// The newest row before a point may be this old, 3600 s without it.

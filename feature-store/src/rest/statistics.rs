@@ -10,7 +10,7 @@ use super::{
     request_params::{self, EventSpan},
 };
 use crate::{
-    FeatureStore, FrameQuery, Mode, StoreError,
+    FeatureStore, FrameQuery, RevisionMode, StoreError,
     statistics::{FeatureDrift, FeatureHistogram, FeatureValueSummary},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct StatisticsParams {
     /// Which revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
 /// What features look like over a span.
@@ -82,7 +82,7 @@ pub(super) struct HistogramParams {
     /// Which revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
 /// Counts of one feature in bins of equal width.
@@ -129,7 +129,7 @@ pub(super) struct DriftParams {
     /// Which revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
 /// How features of a span differ from those of a baseline.

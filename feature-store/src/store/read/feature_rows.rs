@@ -8,8 +8,9 @@ use duckdb::{
     },
     params_from_iter,
 };
+use feature_api::{FrameQuery, RevisionMode};
 use polars::prelude::{Column, DataFrame};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
@@ -19,34 +20,6 @@ use super::{
 };
 use crate::{StoreError, lake::FileScope};
 
-/// Which of a row's revisions is meant. The two are never mixed in one answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// As it was known at its own time: readings that arrived later are not in it.
-    AsKnown,
-    /// With every reading that has arrived by now.
-    #[default]
-    AsCorrected,
-}
-
-/// Which feature rows to take.
-#[derive(Clone, Debug, Default)]
-pub struct FrameQuery {
-    /// All zones where there are none.
-    pub zones: Option<Vec<ZoneId>>,
-    /// Event time, UTC ms, this and later.
-    pub from_ms: Option<i64>,
-    /// Event time, UTC ms, this and earlier.
-    pub to_ms: Option<i64>,
-    /// All features where there are none.
-    pub columns: Option<Vec<String>>,
-    /// Only rows whose time is a multiple of this, seconds.
-    pub step_s: Option<i64>,
-    /// Of which version of the definitions; of the active one where there is none.
-    pub version: Option<i32>,
-}
-
 /// Which rows of one zone to take.
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
@@ -55,7 +28,7 @@ pub struct HistoryQuery {
     /// Times, columns and step.
     pub frame: FrameQuery,
     /// One revision of each row, or every one.
-    pub mode: Option<Mode>,
+    pub mode: Option<RevisionMode>,
     /// The newest this many rows.
     pub limit: usize,
 }
@@ -80,12 +53,15 @@ pub(super) const KEY_COLUMNS: usize = 5;
 
 /// SQL that picks the revision of `mode` from a table of rows `r`: what to join, and
 /// the condition.
-pub(super) fn revision_filter_sql(table: &str, mode: Option<Mode>) -> (String, &'static str) {
+pub(super) fn revision_filter_sql(
+    table: &str,
+    mode: Option<RevisionMode>,
+) -> (String, &'static str) {
     match mode {
         None => (String::new(), "true"),
-        Some(Mode::AsKnown) => (String::new(), "r.revision = 0"),
+        Some(RevisionMode::AsKnown) => (String::new(), "r.revision = 0"),
         // Corrections are few: a join on them is much cheaper than to rank every row.
-        Some(Mode::AsCorrected) => (
+        Some(RevisionMode::AsCorrected) => (
             format!(
                 "LEFT JOIN (
                      SELECT site, zone, time, max(revision) AS newest FROM {table}
@@ -118,12 +94,10 @@ pub(super) fn resolve_columns(
     }
 }
 
-impl FrameQuery {
-    /// Which files of the lake may have rows of it.
-    pub(super) fn file_scope(&self) -> FileScope<'_> {
-        let (from_ms, to_ms) = (self.from_ms, self.to_ms);
-        FileScope { zones: self.zones.as_deref(), from_ms, to_ms, ..FileScope::default() }
-    }
+/// Which files of the lake may have rows of a query.
+pub(super) fn file_scope(query: &FrameQuery) -> FileScope<'_> {
+    let FrameQuery { zones, from_ms, to_ms, .. } = query;
+    FileScope { zones: zones.as_deref(), from_ms: *from_ms, to_ms: *to_ms, ..FileScope::default() }
 }
 
 fn build_conditions(query: &FrameQuery) -> WhereClause {
@@ -139,7 +113,7 @@ pub(super) fn count_rows(
     connection: &Connection,
     table: &str,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
 ) -> Result<u64, StoreError> {
     let conditions = build_conditions(query);
     let (join, revision) = revision_filter_sql(table, Some(mode));
@@ -156,7 +130,7 @@ pub(super) fn read_feature_rows(
     connection: &Connection,
     table: &str,
     query: &FrameQuery,
-    mode: Option<Mode>,
+    mode: Option<RevisionMode>,
     wanted: &[String],
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>, StoreError> {
@@ -189,11 +163,11 @@ pub(super) fn feature_values(
 pub(crate) fn read_feature_frame(
     source: ReadSource<'_>,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
     active: &[String],
 ) -> Result<DataFrame, StoreError> {
     let VersionRows { table, features } =
-        VersionRows::new(source, query.version, active, &query.file_scope())?;
+        VersionRows::new(source, query.version, active, &file_scope(query))?;
     let wanted = resolve_columns(query.columns.as_deref(), &features)?;
     let batches = read_feature_rows(source.connection, &table, query, Some(mode), &wanted, None)?;
     let height = batches.iter().map(RecordBatch::num_rows).sum();
@@ -225,7 +199,7 @@ pub(crate) fn read_history(
 ) -> Result<Vec<HistoryRow>, StoreError> {
     let one = FrameQuery { zones: Some(vec![query.zone.clone()]), ..query.frame.clone() };
     let VersionRows { table, features } =
-        VersionRows::new(source, one.version, active, &one.file_scope())?;
+        VersionRows::new(source, one.version, active, &file_scope(&one))?;
     let wanted = resolve_columns(one.columns.as_deref(), &features)?;
     let mut history = Vec::new();
     let limit = Some(query.limit);

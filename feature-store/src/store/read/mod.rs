@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `conditions`: filters that several questions share
-//! - `rows`: feature rows as a table and as history, in either [`Mode`]
+//! - `rows`: feature rows as a table and as history, in either [`feature_api::RevisionMode`]
 //! - `kept`: the table that they are in, by the version of the definitions
 //! - `newest`: the newest row of each zone, of an old version
 //! - `points`: the row that was known, or is known now, at given zones and times
@@ -23,7 +23,7 @@ mod version_rows;
 mod where_clause;
 
 pub use arrow_table::ArrowTable;
-pub use feature_rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
+pub use feature_rows::{HistoryQuery, HistoryRow};
 pub(crate) use feature_rows::{read_feature_frame, read_history};
 pub use feature_values::FeatureValues;
 pub(crate) use feature_values::read_feature_values;

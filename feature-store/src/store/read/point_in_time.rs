@@ -3,6 +3,7 @@ use std::sync::Arc;
 use duckdb::arrow::array::{
     ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use feature_api::RevisionMode;
 use telemetry::ZoneId;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     },
     ReadSource,
     arrow_table::ArrowTable,
-    feature_rows::{self, Mode},
+    feature_rows,
     version_rows::VersionRows,
 };
 use crate::{StoreError, lake::FileScope};
@@ -23,7 +24,7 @@ pub struct PointQuery {
     /// Zone and event time, UTC ms.
     pub points: Vec<(ZoneId, i64)>,
     /// As it was known at that time, or with what has arrived since.
-    pub mode: Mode,
+    pub mode: RevisionMode,
     /// All features where there are none.
     pub columns: Option<Vec<String>>,
     /// A row that is older than this at the point is none, seconds.
