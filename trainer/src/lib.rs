@@ -4,7 +4,6 @@
 //! # Layout
 //! In the order in which data meets them:
 //! - [`settings`]: comfort bands, thresholds, splits, where things are kept
-//! - [`source`]: the feature store, in this process or over HTTP
 //! - [`frame`]: feature rows of a zone, looked up by time
 //! - [`earlier`]: columns of a zone's earlier rows, by name
 //! - [`input`]: model inputs by name, the same in training and in serving
@@ -46,7 +45,6 @@ pub mod rest;
 pub mod score;
 pub mod serve;
 pub mod settings;
-pub mod source;
 pub mod split;
 pub mod target_transform;
 pub mod tasks;
@@ -60,7 +58,6 @@ pub use publish::Publisher;
 pub use rest::routes;
 pub use serve::{PredictError, Prediction, Trainer};
 pub use settings::TrainerSettings;
-pub use source::FeatureSource;
 
 /// The wall clock, UTC ms.
 pub(crate) fn now_ms() -> i64 {

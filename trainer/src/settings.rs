@@ -1,7 +1,8 @@
 //! Comfort bands, thresholds, splits, and where things are kept.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use feature_api::{FeatureReadError, FeatureStoreClient};
 use models::registry::PromotionGate;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError, rest::RestConfig};
@@ -58,6 +59,17 @@ pub struct FeatureSourceSettings {
     pub token: Secret,
     /// Longest wait for one answer.
     pub timeout_s: f64,
+}
+
+impl FeatureSourceSettings {
+    /// A client of the feature store at `url`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn new_client(&self) -> Result<FeatureStoreClient, FeatureReadError> {
+        let timeout = Duration::from_secs_f64(self.timeout_s);
+        FeatureStoreClient::new(&self.url, self.token.clone(), timeout)
+    }
 }
 
 /// How rows are divided, in the order of time.

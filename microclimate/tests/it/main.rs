@@ -7,4 +7,5 @@ mod demo;
 mod end_to_end;
 mod history;
 mod support;
+mod trainer_and_store;
 mod up;
