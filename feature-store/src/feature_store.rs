@@ -8,6 +8,7 @@ use std::{
 
 use duckdb::Connection;
 use eventlog::EventLog;
+use feature_api::RowStatus;
 use serde::Serialize;
 use telemetry::{MetricTable, QualityFlag, ZoneId};
 use tokio::sync::broadcast;
@@ -19,7 +20,7 @@ use crate::{
     definitions::FeatureDefinitions,
     engine::{FeatureRow, catalog::FeatureRowSchema},
     lake::LakeReader,
-    online::{OnlineRow, OnlineStore, RowStatus, ZoneSummary},
+    online::{OnlineRow, OnlineStore, ZoneSummary},
     sql_query::QueryOutcomeCounters,
     store::{
         self, CommitTally, FeatureVersion, ReadConnections, RestoredState, SetBackSummary,

@@ -24,6 +24,7 @@
 //! - [`lake`]: old rows, as Parquet
 //! - [`online`]: the latest row of each zone
 //! - `feature_store`: [`FeatureStore`], the handle of all of it
+//! - `feature_reader`: the part of it that trainers use ([`FeatureReader`])
 //! - `queries`: queries of rows, readings, data sets and explanations; `explain`: explanation of
 //!   one value
 //! - [`statistics`]: statistics of values over a span, and drift
@@ -37,6 +38,7 @@ pub mod cli;
 mod committer;
 mod error;
 mod explain;
+mod feature_reader;
 mod feature_store;
 pub mod kpi;
 pub mod lake;
@@ -55,12 +57,13 @@ mod worker;
 
 pub use error::StoreError;
 pub use feature_engine::{definitions, engine, engine::FeatureRow, statistics};
+pub use feature_api::{FeatureReader, FrameQuery, LatestFeatures, RevisionMode, RowStatus};
 pub use feature_store::{CommitTotals, CommittedCounts, FeatureStore};
-pub use online::{OnlineRow, RowStatus, ZoneSummary};
+pub use online::{OnlineRow, ZoneSummary};
 pub use rest::{openapi, routes, service_routes};
 pub use settings::FeatureStoreSettings;
 pub use sql_query::{QueryStopReason, SqlQuery, SqlRefusal};
 pub use store::{
-    FeatureVersion, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery, ReadingCursor,
-    ReadingQuery, SetBackSummary, drop_version, list_versions, set_back,
+    FeatureVersion, HistoryQuery, HistoryRow, PointQuery, ReadingCursor, ReadingQuery,
+    SetBackSummary, drop_version, list_versions, set_back,
 };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use duckdb::Connection;
+use feature_api::{FrameQuery, RevisionMode};
 use jiff::tz::TimeZone;
 use polars::prelude::DataFrame;
 use telemetry::ZoneId;
@@ -16,8 +17,8 @@ use crate::{
     sql_query::SqlQuery,
     sql_sandbox::{self, SqlLimits},
     store::{
-        self, ArrowTable, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
-        QualityCount, QualityQuery, ReadSource, ReadingCursor, ReadingQuery, ReadingRow,
+        self, ArrowTable, FeatureValues, HistoryQuery, HistoryRow, PointQuery, QualityCount,
+        QualityQuery, ReadSource, ReadingCursor, ReadingQuery, ReadingRow,
     },
 };
 
@@ -28,7 +29,7 @@ impl FeatureStore {
     /// # Errors
     /// Fails with [`StoreError::UnknownFeature`], or if DuckDB fails.
     pub fn read_feature_frame(&self, query: &FrameQuery) -> Result<DataFrame, StoreError> {
-        self.read_feature_frame_as(query, Mode::AsCorrected)
+        self.read_feature_frame_as(query, RevisionMode::AsCorrected)
     }
 
     /// Does the same for rows as known at their time or as corrected.
@@ -38,7 +39,7 @@ impl FeatureStore {
     pub fn read_feature_frame_as(
         &self,
         query: &FrameQuery,
-        mode: Mode,
+        mode: RevisionMode,
     ) -> Result<DataFrame, StoreError> {
         let connection = self.open_snapshot_connection()?;
         store::read_feature_frame(self.read_source(&connection), query, mode, &self.feature_names())
@@ -62,7 +63,7 @@ impl FeatureStore {
     pub fn read_feature_values(
         &self,
         query: &FrameQuery,
-        mode: Mode,
+        mode: RevisionMode,
     ) -> Result<Vec<FeatureValues>, StoreError> {
         let connection = self.open_snapshot_connection()?;
         store::read_feature_values(

@@ -1,6 +1,6 @@
 //! All services in one process.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use axum::{Router, routing::get};
@@ -11,7 +11,7 @@ use service::{descriptors, prometheus, rest};
 use telemetry::MetricTable;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use trainer::{FeatureSource, Trainer};
+use trainer::Trainer;
 
 use crate::{page, settings::AppSettings};
 
@@ -67,8 +67,8 @@ impl MicroclimateApp {
             .map_err(|what| service::config::ConfigError::invalid("metrics", what))?;
         let log = EventLog::open(&gateway_settings.log)?;
         let store = FeatureStore::open(&settings.feature_store, metrics.clone())?;
-        let trainer = Trainer::new(settings.trainer.clone(), FeatureSource::Local(store.clone()))?;
-        let gateway = Gateway::new(gateway_settings, metrics, log.clone())?;
+        let trainer = Trainer::new(settings.trainer.clone(), Arc::new(store.clone()))?;
+        let gateway = Gateway::new(of_gateway, metrics, log.clone())?;
 
         let failed = CancellationToken::new();
         let gateway_service = {

@@ -1,11 +1,14 @@
 //! Errors of training and predicting.
 
-/// Error: training or predicting failed.
+use feature_api::FeatureReadError;
+use tokio::task::JoinError;
+
+/// Why training or predicting failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The feature store did not answer, or not as expected.
-    #[error("feature store: {0}")]
-    Source(String),
+    #[error("feature store: {0}{hint}", hint = unreachable_hint(.0))]
+    Source(FeatureReadError),
     /// There is no such task.
     #[error("there is no task `{0}`\nhint: the tasks are {tasks}", tasks = crate::tasks::NAMES.join(", "))]
     UnknownTask(String),
@@ -15,6 +18,9 @@ pub enum TrainError {
     /// The request has no meaning.
     #[error("{0}")]
     Request(String),
+    /// A comparison's thread panicked, or the process is being stopped.
+    #[error("the comparison ended early: {0}")]
+    Stopped(JoinError),
     /// A table of feature rows is not of the expected form.
     #[error("feature rows: {0}")]
     Frame(#[from] polars::error::PolarsError),
@@ -48,4 +54,20 @@ pub enum TrainError {
         /// Error of the operating system.
         source: std::io::Error,
     },
+}
+
+/// Which setting to look at where nobody answers at the feature store's address.
+fn unreachable_hint(error: &FeatureReadError) -> &'static str {
+    if error.is_unreachable() {
+        "\nhint: is `feature-store run` running at source.url?"
+    } else {
+        ""
+    }
+}
+
+// Not `#[from]`: the message has the cause in it, and a chain of causes would repeat it.
+impl From<FeatureReadError> for TrainError {
+    fn from(error: FeatureReadError) -> Self {
+        Self::Source(error)
+    }
 }

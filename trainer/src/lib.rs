@@ -2,10 +2,9 @@
 //!
 //! # Layout
 //! In the order in which data meets them:
-//! - [`settings`]: comfort bands, thresholds, splits, folders
-//! - [`source`]: the feature store, in this process or over HTTP
-//! - [`feature_frame`]: feature rows of a zone, looked up by time
-//! - [`lag_columns`]: columns of a zone's earlier rows, by name
+//! - [`settings`]: comfort bands, thresholds, splits, where things are kept
+//! - [`frame`]: feature rows of a zone, looked up by time
+//! - [`earlier`]: columns of a zone's earlier rows, by name
 //! - [`input`]: model inputs by name, the same in training and in serving
 //! - [`target_transform`]: from a model's output to a level in the task's unit
 //! - [`tasks`]: the exact targets, and the baselines to beat
@@ -46,7 +45,6 @@ pub mod rest;
 pub mod score;
 pub mod serve;
 pub mod settings;
-pub mod source;
 pub mod split;
 pub mod target_transform;
 pub mod tasks;
@@ -60,7 +58,6 @@ pub use publish::Publisher;
 pub use rest::routes;
 pub use serve::{PredictError, Prediction, Trainer};
 pub use settings::TrainerSettings;
-pub use source::FeatureSource;
 
 /// Wall clock, UTC ms.
 pub(crate) fn now_ms() -> i64 {

@@ -4,12 +4,12 @@ mod cli;
 mod models_cli;
 mod progress;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use microclimate_trainer::{
-    CompareRequest, FeatureSource, ModelComparison, Trainer, TrainerSettings, report,
+    CompareRequest, ModelComparison, Trainer, TrainerSettings, report,
     serve::settings::ModelWatchSettings, settings, watch,
 };
 use service::{
@@ -73,8 +73,8 @@ async fn main() -> Result<ExitCode> {
         TrainerCommand::Relevance(options) => run_relevance(settings, options).await,
         TrainerCommand::Serve => Box::pin(run_server(settings)).await.map(|()| ExitCode::SUCCESS),
         TrainerCommand::Watch => {
-            let trainer =
-                Trainer::new(settings.clone(), FeatureSource::new_remote(&settings.source)?)?;
+            let source = Arc::new(settings.source.new_client()?);
+            let trainer = Trainer::new(settings.clone(), source)?;
             let watched = TrainerSettings {
                 watch: ModelWatchSettings { enabled: true, ..settings.watch.clone() },
                 ..settings
@@ -125,7 +125,7 @@ async fn compare_with_progress(
     request: CompareRequest,
 ) -> Result<ModelComparison> {
     request.check()?;
-    let source = FeatureSource::new_remote(&settings.source)?;
+    let source = Arc::new(settings.source.new_client()?);
     let trainer = Trainer::new(settings, source)?;
     let bars = progress::ProgressBars::new();
     let shown = bars.clone();
@@ -140,7 +140,7 @@ async fn run_server(settings: TrainerSettings) -> Result<()> {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     let socket = settings.rest.bind_listener()?;
-    let source = FeatureSource::new_remote(&settings.source)?;
+    let source = Arc::new(settings.source.new_client()?);
     let trainer = Trainer::new(settings.clone(), source)?;
     tracing::info!(rest = %socket.local_addr()?, "serving");
     let stop = shutdown::cancel_on_signal()?;

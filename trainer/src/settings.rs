@@ -1,7 +1,8 @@
 //! Settings: comfort bands, thresholds, splits, folders.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use feature_api::{FeatureReadError, FeatureStoreClient};
 use models::registry::PromotionGate;
 use serde::{Deserialize, Serialize};
 use service::{Secret, config::ConfigError, rest::RestConfig};
@@ -60,7 +61,18 @@ pub struct FeatureSourceSettings {
     pub timeout_s: f64,
 }
 
-/// Split of rows in the order of time.
+impl FeatureSourceSettings {
+    /// A client of the feature store at `url`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where no HTTP client can be made.
+    pub fn new_client(&self) -> Result<FeatureStoreClient, FeatureReadError> {
+        let timeout = Duration::from_secs_f64(self.timeout_s);
+        FeatureStoreClient::new(&self.url, self.token.clone(), timeout)
+    }
+}
+
+/// How rows are divided, in the order of time.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSettings {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use feature_store::{FrameQuery, Mode};
+use feature_api::{FrameQuery, RevisionMode};
 use telemetry::ZoneId;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -149,8 +149,9 @@ impl Trainer {
             columns: Some(columns),
             ..FrameQuery::default()
         };
-        let frames =
-            ZoneFrame::by_zone(&self.source().read_frame(&query, Mode::AsCorrected).await?)?;
+        let frames = ZoneFrame::by_zone(
+            &self.source().read_frame(&query, RevisionMode::AsCorrected).await?,
+        )?;
         let comfort = self.settings().comfort_in(zone);
         for noted in due {
             let actual = frames

@@ -15,10 +15,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use serde::Serialize;
+use feature_api::RowStatus;
 use telemetry::{SmolStr, ZoneId};
 use tokio::sync::broadcast;
-use utoipa::ToSchema;
 
 pub(crate) use feature_index::FeatureIndex;
 pub use online_row::OnlineRow;
@@ -28,28 +27,7 @@ use crate::engine::{FeatureRow, ZoneProgress, catalog::FeatureRowSchema};
 /// Rows that a subscriber may lag behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 1024;
 
-/// Status of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RowStatus {
-    /// At the newest event time; further readings of that time may still arrive.
-    Provisional,
-    /// The watermark has passed the row.
-    Final,
-}
-
-impl RowStatus {
-    /// Returns the name in JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisional => "provisional",
-            Self::Final => "final",
-        }
-    }
-}
-
-/// A zone with its metrics and progress.
+/// A zone, the metrics it has, and how far it has come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZoneSummary {
     /// The zone.

@@ -1,11 +1,9 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use feature_api::RowStatus;
 
-use super::{
-    RowStatus,
-    feature_index::{FeatureIndex, encode_json_string},
-};
+use super::feature_index::{FeatureIndex, encode_json_string};
 use crate::engine::FeatureRow;
 
 /// The newest row of a zone.

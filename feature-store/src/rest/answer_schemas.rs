@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use utoipa::ToSchema;
 
-use crate::{Mode, RowStatus};
+use crate::{RevisionMode, RowStatus};
 
 /// The newest row of each zone.
 #[derive(ToSchema)]
@@ -39,7 +39,7 @@ struct LatestRow {
 /// A data set as JSON.
 #[derive(ToSchema)]
 pub(super) struct DatasetRows {
-    mode: Mode,
+    mode: RevisionMode,
     rows: Vec<DatasetRow>,
 }
 

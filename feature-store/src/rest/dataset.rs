@@ -16,7 +16,7 @@ use super::{
     request_params::{self, Time},
     table_format::{self, TableFormat},
 };
-use crate::{FeatureStore, FrameQuery, Mode, PointQuery};
+use crate::{FeatureStore, FrameQuery, PointQuery, RevisionMode};
 
 /// Largest number of values in one data set.
 const CELLS_MAX: usize = 20_000_000;
@@ -38,9 +38,9 @@ pub(super) struct DatasetParams {
     /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
-    /// Version of the definitions; default: the active one. `/v1/definitions` lists the stored
-    /// versions.
+    mode: RevisionMode,
+    /// Rows of this version of the definitions, of the active one without it;
+    /// `/v1/definitions` has those that are kept.
     version: Option<i32>,
 }
 
@@ -87,9 +87,10 @@ pub(super) struct DatasetRequest {
     points: Option<Vec<Point>>,
     /// Several zones at the same times; the answer is sorted by zone.
     grid: Option<Grid>,
-    /// Rows as known at their time, or as corrected since. The two are never mixed.
-    mode: Mode,
-    /// Features; default: all features.
+    /// As it was known at each point, or with what has arrived since. The two are
+    /// never mixed.
+    mode: RevisionMode,
+    /// Features; every feature without it.
     names: Option<Vec<String>>,
     /// Largest age of a row at its point, seconds; default: 3600.
     age_s_max: Option<i64>,

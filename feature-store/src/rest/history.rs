@@ -8,7 +8,7 @@ use super::{
     problem::run_blocking,
     request_params::{self, EventSpan},
 };
-use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, Mode};
+use crate::{FeatureStore, FrameQuery, HistoryQuery, HistoryRow, RevisionMode};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -80,8 +80,8 @@ pub(super) async fn history(
             version: params.version,
         },
         mode: match params.revisions {
-            Revisions::AsCorrected => Some(Mode::AsCorrected),
-            Revisions::AsKnown => Some(Mode::AsKnown),
+            Revisions::AsCorrected => Some(RevisionMode::AsCorrected),
+            Revisions::AsKnown => Some(RevisionMode::AsKnown),
             Revisions::All => None,
         },
         limit: limit + 1,

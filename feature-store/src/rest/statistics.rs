@@ -10,7 +10,7 @@ use super::{
     request_params::{self, EventSpan},
 };
 use crate::{
-    FeatureStore, FrameQuery, Mode, StoreError,
+    FeatureStore, FrameQuery, RevisionMode, StoreError,
     statistics::{FeatureDrift, FeatureHistogram, FeatureValueSummary},
 };
 
@@ -33,7 +33,7 @@ pub(super) struct StatisticsParams {
     /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
 /// Statistics of features over a span.
@@ -86,7 +86,7 @@ pub(super) struct HistogramParams {
     /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
 /// Histogram of one feature, in bins of equal width.
@@ -136,7 +136,7 @@ pub(super) struct DriftParams {
     /// Revision of each row.
     #[serde(default)]
     #[param(inline)]
-    mode: Mode,
+    mode: RevisionMode,
 }
 
 /// Drift of features between a baseline and a span.

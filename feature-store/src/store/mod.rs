@@ -33,8 +33,8 @@ pub use feature_versions::{FeatureVersion, drop_version, list_versions};
 pub(crate) use feature_versions::{migrate_feature_versions, read_versions};
 pub(crate) use name_dictionary::NameDictionary;
 pub use read::{
-    ArrowTable, EdgeReading, FeatureValues, FrameQuery, HistoryQuery, HistoryRow, Mode, PointQuery,
-    ProvenanceQuery, QualityCount, QualityQuery, ReadingCursor, ReadingQuery, ReadingRow,
+    ArrowTable, EdgeReading, FeatureValues, HistoryQuery, HistoryRow, PointQuery, ProvenanceQuery,
+    QualityCount, QualityQuery, ReadingCursor, ReadingQuery, ReadingRow,
 };
 pub(crate) use read::{
     Behind, ReadSource, read_feature_frame, read_feature_values, read_history, read_newest_rows,

@@ -4,8 +4,8 @@ use std::{path::Path, time::Duration};
 
 use eventlog::EventLog;
 use microclimate_feature_store::{
-    FeatureStore, FeatureStoreSettings, FrameQuery, HistoryQuery, Mode, PointQuery, ReadingQuery,
-    SqlQuery,
+    FeatureStore, FeatureStoreSettings, FrameQuery, HistoryQuery, PointQuery, ReadingQuery,
+    RevisionMode, SqlQuery,
     kpi::{KpiQuery, PeriodLength},
     sql_sandbox::SqlLimits,
 };
@@ -134,7 +134,7 @@ fn collect_answers(store: &FeatureStore) -> Vec<(String, String)> {
     let quality =
         microclimate_feature_store::store::QualityQuery { limit: 100, ..Default::default() };
     add("quality".to_owned(), format!("{:?}", store.read_quality_counts(&quality).unwrap()));
-    for mode in [None, Some(Mode::AsKnown), Some(Mode::AsCorrected)] {
+    for mode in [None, Some(RevisionMode::AsKnown), Some(RevisionMode::AsCorrected)] {
         let query = HistoryQuery {
             zone: zone.clone(),
             frame: FrameQuery {
@@ -168,7 +168,8 @@ fn collect_answers(store: &FeatureStore) -> Vec<(String, String)> {
         ),
     );
     let points = (1..DAYS).map(|day| (zone.clone(), START_MS + day * DAY_MS)).collect();
-    let query = PointQuery { points, mode: Mode::AsKnown, columns, age_s_max: 600, version: None };
+    let query =
+        PointQuery { points, mode: RevisionMode::AsKnown, columns, age_s_max: 600, version: None };
     add("points".to_owned(), format!("{:?}", store.read_points(&query).unwrap().batches));
     for length in [PeriodLength::Hour, PeriodLength::Day] {
         let query =

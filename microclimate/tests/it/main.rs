@@ -6,5 +6,7 @@ mod crash;
 mod demo;
 mod end_to_end;
 mod history;
+mod layering;
 mod support;
+mod trainer_and_store;
 mod up;

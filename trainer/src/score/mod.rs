@@ -256,6 +256,8 @@ impl PredictionScores {
 
 #[cfg(test)]
 mod tests {
+    use feature_api::RowStatus;
+
     use super::*;
     use crate::{TrainerSettings, serve::Drift, tasks};
 
@@ -291,7 +293,7 @@ mod tests {
             features_at_ms: minute * MINUTE_MS,
             features_age_s: 0.0,
             is_stale: false,
-            status: "provisional".to_owned(),
+            status: RowStatus::Provisional,
         }
     }
 

@@ -30,6 +30,7 @@ use std::{
     time::Instant,
 };
 
+use feature_api::{FeatureReader, LatestFeatures};
 use models::{
     ModelRegistry,
     registry::{ModelAliases, VersionRef},
@@ -43,7 +44,6 @@ use crate::{
     registry_store,
     score::PredictionScores,
     settings::TrainerSettings,
-    source::{FeatureSource, LatestFeatures},
     tasks::{self, NotApplicable},
 };
 pub use champion::Champion;
@@ -63,7 +63,7 @@ pub struct Trainer(Arc<TrainerShared>);
 #[derive(Debug)]
 struct TrainerShared {
     settings: TrainerSettings,
-    source: FeatureSource,
+    source: Arc<dyn FeatureReader>,
     registry: ModelRegistry,
     champions: RwLock<HashMap<String, Arc<Champion>>>,
     /// Champions that the registry names and that were refused, with the
@@ -78,12 +78,16 @@ struct TrainerShared {
 }
 
 impl Trainer {
-    /// A trainer with the champions that the registry has.
+    /// A trainer with the champions that the registry has, which reads features from
+    /// `source`.
     ///
     /// # Errors
     /// Where the registry cannot be read. A champion that is refused is logged,
     /// and one before it is served.
-    pub fn new(settings: TrainerSettings, source: FeatureSource) -> Result<Self, TrainError> {
+    pub fn new(
+        settings: TrainerSettings,
+        source: Arc<dyn FeatureReader>,
+    ) -> Result<Self, TrainError> {
         let registry = registry_store::open_registry(&settings)?;
         let scores = PredictionScores::open(&settings.watch);
         let trainer = Self(Arc::new(TrainerShared {
@@ -110,8 +114,8 @@ impl Trainer {
         &self.0.settings
     }
 
-    pub(crate) fn source(&self) -> &FeatureSource {
-        &self.0.source
+    pub(crate) fn source(&self) -> &dyn FeatureReader {
+        &*self.0.source
     }
 
     /// Where models are kept.
@@ -211,7 +215,7 @@ impl Trainer {
     /// # Errors
     /// Where the feature store fails.
     pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
-        self.0.source.list_zones().await
+        Ok(self.0.source.list_zones().await?)
     }
 
     /// Predicts for a zone as it is now.
@@ -256,7 +260,8 @@ impl Trainer {
             not_applicable: self.not_applicable_reason(task),
         };
         let champion = self.champion(task).ok_or_else(no_champion)?;
-        let latest: Option<LatestFeatures> = self.0.source.latest_features(zone).await?;
+        let latest: Option<LatestFeatures> =
+            self.0.source.latest_features(zone).await.map_err(TrainError::from)?;
         let mut latest = latest.ok_or_else(|| PredictError::UnknownZone(zone.clone()))?;
         match tasks::all_tasks().into_iter().find(|own| own.spec().name == task) {
             Some(own) => {

@@ -33,6 +33,8 @@ pub(crate) struct StoreKnobs {
     pub(crate) only: Option<&'static str>,
     /// Offset that is added to every feature of the latest row.
     pub(crate) shift: f64,
+    /// Whether the watermark has passed the newest row.
+    pub(crate) is_final: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -154,8 +156,8 @@ async fn latest_rows(State(store): State<FakeStore>, Query(query): Query<StoreQu
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
     let at_ms = store.at_ms(store.current_knobs().known);
-    let row =
-        json!({ "zone": zone, "at_ms": at_ms, "status": "provisional", "features": features });
+    let status = if store.current_knobs().is_final { "final" } else { "provisional" };
+    let row = json!({ "zone": zone, "at_ms": at_ms, "status": status, "features": features });
     Json(json!({ "rows": [row] })).into_response()
 }
 

@@ -1,22 +1,22 @@
-//! Life of a model: trained, evaluated, served, scored, replaced. Files and sockets are real; the
-//! feature store has made-up rows, except in `real_feature_store`.
+//! A model's life: trained, judged, served, scored, followed by another. Real
+//! files and sockets; the feature store is one of made-up rows. A real one stands beside
+//! the trainer in `microclimate/tests/it`.
 
 mod compare_command;
 mod documented;
 mod fake_store;
 mod inference;
 mod models_command;
-mod real_feature_store;
 mod remote_registry;
 mod serving;
 mod watching;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use fake_store::FakeStore;
 use microclimate_trainer::{
-    CompareRequest, FeatureSource, GateDecision, TrainError, Trainer, TrainerSettings,
-    backtest::ComparisonDepth, target_transform::TargetTransform,
+    CompareRequest, GateDecision, TrainError, Trainer, TrainerSettings, backtest::ComparisonDepth,
+    target_transform::TargetTransform,
 };
 use models::{
     FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
@@ -53,8 +53,8 @@ fn test_settings(dir: &Path, store: &FakeStore) -> TrainerSettings {
 
 fn open_trainer(dir: &Path, store: &FakeStore) -> Trainer {
     let settings = test_settings(dir, store);
-    let source = FeatureSource::new_remote(&settings.source).unwrap();
-    Trainer::new(settings, source).unwrap()
+    let source = settings.source.new_client().unwrap();
+    Trainer::new(settings, Arc::new(source)).unwrap()
 }
 
 /// Makes a model of one input the champion of a task; `link` is the meaning of its outputs.

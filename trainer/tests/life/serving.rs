@@ -44,6 +44,16 @@ async fn a_prediction_says_what_it_rests_on() {
 }
 
 #[tokio::test]
+async fn a_prediction_has_the_status_of_its_row() {
+    let life = TestTrainer::with_champion("ridge").await;
+    for (is_final, status) in [(false, "provisional"), (true, "final")] {
+        life.store.change_knobs(|state| state.is_final = is_final);
+        let (_, prediction) = life.get_json("/v1/predict/temperature-10m?zone=s/a").await;
+        assert_eq!(prediction["status"], status, "{prediction}");
+    }
+}
+
+#[tokio::test]
 async fn many_zones_at_once_and_what_is_wrong_with_a_request() {
     let life = TestTrainer::with_champion("ridge").await;
     let (_, answer) = life.get_json("/v1/predict/temperature-10m?zones=s/a,s/nowhere,s/b").await;

@@ -8,8 +8,9 @@ use duckdb::{
     },
     params_from_iter,
 };
+use feature_api::{FrameQuery, RevisionMode};
 use polars::prelude::{Column, DataFrame};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
@@ -19,44 +20,16 @@ use super::{
 };
 use crate::{StoreError, lake::FileScope};
 
-/// Selects the revision of a row. One answer never mixes the two modes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// As known at the row's own time: readings that arrived later are excluded.
-    AsKnown,
-    /// With every reading that has arrived by now.
-    #[default]
-    AsCorrected,
-}
-
-/// Selects feature rows.
-#[derive(Clone, Debug, Default)]
-pub struct FrameQuery {
-    /// Zones; `None` means all.
-    pub zones: Option<Vec<ZoneId>>,
-    /// Earliest event time, UTC ms, included.
-    pub from_ms: Option<i64>,
-    /// Latest event time, UTC ms, included.
-    pub to_ms: Option<i64>,
-    /// Features; `None` means all.
-    pub columns: Option<Vec<String>>,
-    /// Only rows whose time is a multiple of this, seconds.
-    pub step_s: Option<i64>,
-    /// Version of the definitions; `None` means the active one.
-    pub version: Option<i32>,
-}
-
-/// Selects rows of one zone.
+/// Which rows of one zone to take.
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
     /// The zone.
     pub zone: ZoneId,
     /// Times, columns and step.
     pub frame: FrameQuery,
-    /// Revision of each row; `None` means all revisions.
-    pub mode: Option<Mode>,
-    /// Largest number of rows; the newest are taken.
+    /// One revision of each row, or every one.
+    pub mode: Option<RevisionMode>,
+    /// The newest this many rows.
     pub limit: usize,
 }
 
@@ -78,13 +51,17 @@ pub struct HistoryRow {
 /// Number of columns before the features: site, zone, `at_ms`, revision, schema hash.
 pub(super) const KEY_COLUMNS: usize = 5;
 
-/// SQL that selects the revision of `mode` from a table of rows `r`: a join and a condition.
-pub(super) fn revision_filter_sql(table: &str, mode: Option<Mode>) -> (String, &'static str) {
+/// SQL that picks the revision of `mode` from a table of rows `r`: what to join, and
+/// the condition.
+pub(super) fn revision_filter_sql(
+    table: &str,
+    mode: Option<RevisionMode>,
+) -> (String, &'static str) {
     match mode {
         None => (String::new(), "true"),
-        Some(Mode::AsKnown) => (String::new(), "r.revision = 0"),
-        // Corrections are few, so joining with them is much cheaper than ranking every row.
-        Some(Mode::AsCorrected) => (
+        Some(RevisionMode::AsKnown) => (String::new(), "r.revision = 0"),
+        // Corrections are few: a join on them is much cheaper than to rank every row.
+        Some(RevisionMode::AsCorrected) => (
             format!(
                 "LEFT JOIN (
                      SELECT site, zone, time, max(revision) AS newest FROM {table}
@@ -117,12 +94,10 @@ pub(super) fn resolve_columns(
     }
 }
 
-impl FrameQuery {
-    /// Selects the files of the lake that may contain rows of the query.
-    pub(super) fn file_scope(&self) -> FileScope<'_> {
-        let (from_ms, to_ms) = (self.from_ms, self.to_ms);
-        FileScope { zones: self.zones.as_deref(), from_ms, to_ms, ..FileScope::default() }
-    }
+/// Which files of the lake may have rows of a query.
+pub(super) fn file_scope(query: &FrameQuery) -> FileScope<'_> {
+    let FrameQuery { zones, from_ms, to_ms, .. } = query;
+    FileScope { zones: zones.as_deref(), from_ms: *from_ms, to_ms: *to_ms, ..FileScope::default() }
 }
 
 fn build_conditions(query: &FrameQuery) -> WhereClause {
@@ -138,7 +113,7 @@ pub(super) fn count_rows(
     connection: &Connection,
     table: &str,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
 ) -> Result<u64, StoreError> {
     let conditions = build_conditions(query);
     let (join, revision) = revision_filter_sql(table, Some(mode));
@@ -155,7 +130,7 @@ pub(super) fn read_feature_rows(
     connection: &Connection,
     table: &str,
     query: &FrameQuery,
-    mode: Option<Mode>,
+    mode: Option<RevisionMode>,
     wanted: &[String],
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>, StoreError> {
@@ -188,11 +163,11 @@ pub(super) fn feature_values(
 pub(crate) fn read_feature_frame(
     source: ReadSource<'_>,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
     active: &[String],
 ) -> Result<DataFrame, StoreError> {
     let VersionRows { table, features } =
-        VersionRows::new(source, query.version, active, &query.file_scope())?;
+        VersionRows::new(source, query.version, active, &file_scope(query))?;
     let wanted = resolve_columns(query.columns.as_deref(), &features)?;
     let batches = read_feature_rows(source.connection, &table, query, Some(mode), &wanted, None)?;
     let height = batches.iter().map(RecordBatch::num_rows).sum();
@@ -224,7 +199,7 @@ pub(crate) fn read_history(
 ) -> Result<Vec<HistoryRow>, StoreError> {
     let one = FrameQuery { zones: Some(vec![query.zone.clone()]), ..query.frame.clone() };
     let VersionRows { table, features } =
-        VersionRows::new(source, one.version, active, &one.file_scope())?;
+        VersionRows::new(source, one.version, active, &file_scope(&one))?;
     let wanted = resolve_columns(one.columns.as_deref(), &features)?;
     let mut history = Vec::new();
     let limit = Some(query.limit);

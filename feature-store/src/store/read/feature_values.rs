@@ -1,8 +1,6 @@
-use super::{
-    ReadSource,
-    feature_rows::{self, FrameQuery, Mode},
-    version_rows::VersionRows,
-};
+use feature_api::{FrameQuery, RevisionMode};
+
+use super::{ReadSource, feature_rows, version_rows::VersionRows};
 use crate::StoreError;
 
 /// Largest number of values in memory at once: 160 MB.
@@ -23,11 +21,11 @@ pub struct FeatureValues {
 pub(crate) fn read_feature_values(
     source: ReadSource<'_>,
     query: &FrameQuery,
-    mode: Mode,
+    mode: RevisionMode,
     active: &[String],
 ) -> Result<Vec<FeatureValues>, StoreError> {
     let VersionRows { table, features } =
-        VersionRows::new(source, query.version, active, &query.file_scope())?;
+        VersionRows::new(source, query.version, active, &feature_rows::file_scope(query))?;
     let wanted = feature_rows::resolve_columns(query.columns.as_deref(), &features)?;
     let found = feature_rows::count_rows(source.connection, &table, query, mode)?
         .saturating_mul(wanted.len() as u64);

@@ -1,16 +1,15 @@
 //! Queries of the DuckDB file. Nothing here writes to it.
 //!
 //! # Layout
-//! - `where_clause`: filters that several queries share
-//! - `feature_rows`: feature rows as a table and as history, in either [`Mode`]
-//! - `version_rows`: the table with the rows of a version of the definitions
-//! - `newest_rows`: the newest row of each zone, of an old version
-//! - `point_in_time`: point-in-time joins: rows as known or as corrected, at given zones and
-//!   times
-//! - `feature_values`: the values of features over a span, for statistics
-//! - `readings`: stored readings, page by page; `quality_counts`: their counts
-//! - `provenance`: the readings behind one value
-//! - `arrow_table`: a result with any columns
+//! - `conditions`: filters that several questions share
+//! - `rows`: feature rows as a table and as history, in either [`feature_api::RevisionMode`]
+//! - `kept`: the table that they are in, by the version of the definitions
+//! - `newest`: the newest row of each zone, of an old version
+//! - `points`: the row that was known, or is known now, at given zones and times
+//! - `values`: the values of features over a span, for statistics
+//! - `readings`: readings as they are kept, page by page; `quality`: their counts
+//! - `explain`: the readings behind one value
+//! - `table`: an answer of any columns
 
 mod arrow_table;
 mod feature_rows;
@@ -24,7 +23,7 @@ mod version_rows;
 mod where_clause;
 
 pub use arrow_table::ArrowTable;
-pub use feature_rows::{FrameQuery, HistoryQuery, HistoryRow, Mode};
+pub use feature_rows::{HistoryQuery, HistoryRow};
 pub(crate) use feature_rows::{read_feature_frame, read_history};
 pub use feature_values::FeatureValues;
 pub(crate) use feature_values::read_feature_values;

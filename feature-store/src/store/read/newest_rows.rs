@@ -7,11 +7,12 @@ use duckdb::{
     },
     params_from_iter,
 };
+use feature_api::RevisionMode;
 use telemetry::{SmolStr, ZoneId};
 
 use super::{
     ReadSource,
-    feature_rows::{KEY_COLUMNS, Mode, revision_filter_sql, select_list},
+    feature_rows::{KEY_COLUMNS, revision_filter_sql, select_list},
     version_rows::VersionRows,
     where_clause::WhereClause,
 };
@@ -35,7 +36,7 @@ pub(crate) fn read_newest_rows(
     let VersionRows { table, features } = VersionRows::new(source, Some(version), active, &scope)?;
     let mut conditions = WhereClause::default();
     conditions.filter_zones("r", Some(zones));
-    let (join, revision) = revision_filter_sql(&table, Some(Mode::AsCorrected));
+    let (join, revision) = revision_filter_sql(&table, Some(RevisionMode::AsCorrected));
     let mut statement = connection.prepare(&format!(
         "SELECT {} FROM {table} r
          SEMI JOIN (SELECT site, zone, max(time) AS time FROM {table} GROUP BY ALL) n

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use duckdb::arrow::array::{
     ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use feature_api::RevisionMode;
 use telemetry::ZoneId;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     },
     ReadSource,
     arrow_table::ArrowTable,
-    feature_rows::{self, Mode},
+    feature_rows,
     version_rows::VersionRows,
 };
 use crate::{StoreError, lake::FileScope};
@@ -22,9 +23,9 @@ use crate::{StoreError, lake::FileScope};
 pub struct PointQuery {
     /// Zone and event time, UTC ms, of each point.
     pub points: Vec<(ZoneId, i64)>,
-    /// Rows as known at their time, or as corrected since.
-    pub mode: Mode,
-    /// Features; `None` means all.
+    /// As it was known at that time, or with what has arrived since.
+    pub mode: RevisionMode,
+    /// All features where there are none.
     pub columns: Option<Vec<String>>,
     /// Largest age of a row at its point, seconds; an older row counts as missing.
     pub age_s_max: i64,

@@ -1,26 +1,28 @@
-//! A real feature store with the trainer: an embedded log, a DuckDB file, and the REST API over it.
+//! A real feature store and the trainer: an embedded log, a DuckDB file, and the REST
+//! API over it. The trainer reads features in the same process or over HTTP.
 
-use std::{f64::consts::TAU, path::Path, time::Duration};
+use std::{f64::consts::TAU, path::Path, sync::Arc, time::Duration};
 
 use eventlog::{EventLog, Record};
-use feature_store::{FeatureStore, FrameQuery, Mode};
-use microclimate_trainer::{
-    FeatureSource, Trainer, TrainerSettings, score::LoggedPrediction,
-    target_transform::TargetTransform,
-};
+use feature_store::{FeatureReader, FeatureStore, FrameQuery, RevisionMode, RowStatus};
 use models::{
-    FeatureSchema, FittedRegressor,
-    registry::{DecisionKind, DecisionRecord},
+    FeatureSchema, FittedRegressor, ModelArtifact, ModelCard, ModelProvenance, Predictor,
+    artifact::GoldenRows,
+    registry::{DecisionAuthor, DecisionKind, DecisionRecord},
     regressors::{column::ScaledColumn, constant::ConstantModel},
 };
+use ndarray::array;
 use service::Secret;
 use telemetry::{MetricTable, SensorReading, SensorReport, ZoneId, topic::READINGS};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trainer::{
+    TrainError, Trainer, TrainerSettings, score::LoggedPrediction,
+    target_transform::TargetTransform,
+};
 
-use super::{TASK, promote_model};
-
+const TASK: &str = "temperature-10m";
 const MINUTE_MS: i64 = 60_000;
 /// Monday 2025-06-02T00:00:00Z
 const START_MS: i64 = 1_748_822_400_000;
@@ -118,8 +120,14 @@ impl TestSite {
 
     fn open_trainer(&self, change: impl FnOnce(&mut TrainerSettings)) -> Trainer {
         let settings = site_settings(self.dir.path(), &self.url, change);
-        let source = FeatureSource::new_remote(&settings.source).unwrap();
-        Trainer::new(settings, source).unwrap()
+        let source = settings.source.new_client().unwrap();
+        Trainer::new(settings, Arc::new(source)).unwrap()
+    }
+
+    /// The feature store in this process, then the same one over HTTP.
+    fn feature_readers(&self) -> [Arc<dyn FeatureReader>; 2] {
+        let settings = site_settings(self.dir.path(), &self.url, |_| {});
+        [Arc::new(self.store.clone()), Arc::new(settings.source.new_client().unwrap())]
     }
 }
 
@@ -156,7 +164,41 @@ fn site_settings(
     settings
 }
 
-/// Temperature with swings of a day and of three hours, and a noise-like term.
+/// Makes a model of one input champion of a task; `transform` maps its predictions to
+/// levels.
+fn promote_model(
+    trainer: &Trainer,
+    task: &str,
+    input: &str,
+    fitted: FittedRegressor,
+    transform: TargetTransform,
+) -> Result<(), TrainError> {
+    let predictor = Predictor::Regressor(fitted);
+    let x = array![[30.0], [40.0]];
+    let card = ModelCard {
+        task: task.to_owned(),
+        model: "by hand".to_owned(),
+        schema: FeatureSchema { features: vec![input.to_owned()] },
+        unit: trainer::compare::title_and_unit(task).1.to_owned(),
+        trained_ms: (0, 1),
+        rows: 2,
+        seed: 1,
+        metrics: [].into(),
+        code_version: "test".to_owned(),
+        facts: ModelProvenance::from_rows(x.view(), None),
+        serving: serde_json::json!({
+            "half_width": 2.0, "level": 0.9, "baseline": [null, 0.0], "link": transform
+        }),
+    };
+    let artifact =
+        ModelArtifact { golden: GoldenRows::from_predictor(&predictor, x.view()), card, predictor };
+    let by = DecisionAuthor { who: "test", why: "a test" };
+    trainer.registry().add_version(&artifact, by).unwrap();
+    trainer.registry().promote_version(task, 1, by, true).unwrap();
+    trainer.load_champion(task)
+}
+
+/// Swings of a day and of three hours, and what looks like noise.
 fn temperature_at(minute: i64) -> f64 {
     let t = minute as f64;
     let noise = (minute * 7919).rem_euclid(101) as f64 / 101.0 - 0.5;
@@ -206,18 +248,16 @@ async fn a_late_reading_corrects_rows_and_no_input() {
     site.send_minutes(60..70, usual).await;
     let columns = vec!["temperature_max_10m".to_owned()];
     let query = FrameQuery { columns: Some(columns), ..FrameQuery::default() };
-    let remote = site_settings(site.dir.path(), &site.url, |_| {}).source;
-    let remote = FeatureSource::new_remote(&remote).unwrap();
-    for source in [FeatureSource::Local(site.store.clone()), remote] {
-        let check = async |mode: Mode, expect: f64| {
-            let table = source.read_frame(&query, mode).await.unwrap();
+    for reader in site.feature_readers() {
+        let check = async |mode: RevisionMode, expect: f64| {
+            let table = reader.read_frame(&query, mode).await.unwrap();
             let at_ms = table.column("at_ms").unwrap().i64().unwrap().clone();
             let max = table.column("temperature_max_10m").unwrap().f64().unwrap().clone();
             let row = at_ms.iter().position(|at| at == Some(START_MS + 35 * MINUTE_MS)).unwrap();
             assert_eq!(max.get(row), Some(expect), "{mode:?}");
         };
-        check(Mode::AsKnown, usual(6)).await;
-        check(Mode::AsCorrected, 20.5).await;
+        check(RevisionMode::AsKnown, usual(6)).await;
+        check(RevisionMode::AsCorrected, 20.5).await;
     }
 }
 
@@ -392,12 +432,97 @@ async fn a_prediction_of_watering_says_how_many_minutes_to_give() {
     let after = irrigation().await;
     let response = after.response_pct_min.unwrap();
     assert!((1.2..=1.8).contains(&response), "15 % in ten minutes: {after:?}");
-    let latest = FeatureSource::Local(site.store.clone())
-        .latest_features(&ZONE.parse().unwrap())
-        .await
-        .unwrap();
+    let latest = site.store.latest_features(&ZONE.parse().unwrap()).await.unwrap();
     let moisture = latest.unwrap().feature_value("soil_moisture_last");
     let minutes = after.minutes.unwrap();
     assert!((minutes - (40.0 - moisture) / response).abs() < 1e-6, "{after:?} at {moisture} %");
     assert!(minutes > 5.0 && after.reason.is_none(), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prediction_has_the_status_of_the_row_that_it_used() {
+    let mut site = TestSite::start(FEATURES);
+    site.send_minutes(0..60, temperature_at).await;
+    let zone: ZoneId = ZONE.parse().unwrap();
+    let newest_ms = START_MS + 59 * MINUTE_MS;
+    let trainers: Vec<Trainer> = site
+        .feature_readers()
+        .into_iter()
+        .enumerate()
+        .map(|(number, reader)| {
+            let dir = site.dir.path().join(number.to_string());
+            Trainer::new(site_settings(&dir, &site.url, |_| {}), reader).unwrap()
+        })
+        .collect();
+    for trainer in &trainers {
+        let constant = FittedRegressor::Constant(ConstantModel { value: 1.0 });
+        promote_model(trainer, TASK, "temperature_last", constant, TargetTransform::Change)
+            .unwrap();
+    }
+    let check = async |expect: RowStatus| {
+        for trainer in &trainers {
+            let prediction = trainer.predict_zone(TASK, &zone).await.unwrap();
+            assert_eq!(prediction.features_at_ms, newest_ms, "{prediction:?}");
+            assert_eq!(prediction.status, expect, "{prediction:?}");
+            let json = serde_json::to_value(&prediction).unwrap();
+            assert_eq!(json["status"], expect.as_str());
+        }
+    };
+    check(RowStatus::Provisional).await;
+    // A reading of minute 30 arrives an hour after the newest one: the watermark, which
+    // follows arrivals, has passed the newest row.
+    let (event_ms, arrival_ms) = (START_MS + 30 * MINUTE_MS + 1, newest_ms + 60 * MINUTE_MS);
+    site.send_readings(&[(event_ms, arrival_ms, "temperature", 20.5)]).await;
+    check(RowStatus::Final).await;
+    // The next reading makes a newer row, which can still change.
+    let (event_ms, arrival_ms) = (arrival_ms + MINUTE_MS, arrival_ms + MINUTE_MS);
+    site.send_readings(&[(event_ms, arrival_ms, "temperature", 20.5)]).await;
+    for trainer in &trainers {
+        let prediction = trainer.predict_zone(TASK, &zone).await.unwrap();
+        assert_eq!(prediction.features_at_ms, event_ms, "{prediction:?}");
+        assert_eq!(prediction.status, RowStatus::Provisional, "{prediction:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_in_the_process_and_over_http_give_the_same_answers() {
+    let mut site = TestSite::start(FEATURES);
+    site.send_minutes(0..90, temperature_at).await;
+    let [local, remote] = site.feature_readers();
+    let zone: ZoneId = ZONE.parse().unwrap();
+
+    assert_eq!(local.list_zones().await.unwrap(), [zone.clone()]);
+    assert_eq!(remote.list_zones().await.unwrap(), [zone.clone()]);
+
+    let columns = local.feature_columns().await.unwrap();
+    assert!(columns.contains("temperature_slope_1h"), "{columns:?}");
+    assert_eq!(remote.feature_columns().await.unwrap(), columns);
+
+    let latest = local.latest_features(&zone).await.unwrap().unwrap();
+    assert_eq!(latest.feature_value("temperature_last"), temperature_at(89));
+    assert_eq!(remote.latest_features(&zone).await.unwrap().unwrap(), latest);
+    let nowhere = ZoneId::new("farm", "nowhere");
+    for reader in [&local, &remote] {
+        assert_eq!(reader.latest_features(&nowhere).await.unwrap(), None);
+    }
+
+    let query = FrameQuery {
+        zones: Some(vec![zone]),
+        from_ms: Some(START_MS + 10 * MINUTE_MS),
+        to_ms: Some(START_MS + 40 * MINUTE_MS),
+        columns: Some(vec!["temperature_mean_10m".into(), "temperature_slope_1h".into()]),
+        step_s: Some(300),
+        version: None,
+    };
+    for mode in [RevisionMode::AsKnown, RevisionMode::AsCorrected] {
+        let frame = local.read_frame(&query, mode).await.unwrap();
+        assert_eq!(frame.shape(), (7, 5), "{frame:?}");
+        assert!(remote.read_frame(&query, mode).await.unwrap().equals_missing(&frame));
+    }
+
+    let unknown = FrameQuery { columns: Some(vec!["weather".into()]), ..FrameQuery::default() };
+    for reader in [&local, &remote] {
+        let refused = reader.read_frame(&unknown, RevisionMode::AsKnown).await.unwrap_err();
+        assert!(refused.to_string().contains("weather"), "{refused}");
+    }
 }
