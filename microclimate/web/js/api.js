@@ -268,6 +268,10 @@ export async function fetchReadiness() {
 
 /** @returns {Promise<{ is_required: boolean, is_signed_in: boolean }>} */
 export const fetchSession = () => get("/v1/session");
-/** @param {string} token */
-export const signIn = (token) => post("/v1/session", { token });
+/**
+ * Begins a session; the token is sent this once.
+ * @param {string} token
+ */
+export const signIn = (token) =>
+  request("/v1/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
 export const signOut = () => request("/v1/session", { method: "DELETE" });

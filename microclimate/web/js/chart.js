@@ -31,6 +31,7 @@ import { named, t } from "./i18n.js";
  * @property {Flag[]} flags
  * @property {{ value: number, label: string }[]} limits
  * @property {ForecastPoint[]} forecast beginning at the newest measurement
+ * @property {number | null} unusualSinceMs since when the sensor has behaved unusually
  * @property {number} fromMs
  * @property {number} toMs
  */
@@ -146,7 +147,7 @@ export class ChartGroup {
         { ...axis, size: 52, values: (/** @type {uPlot} */ _, /** @type {number[]} */ splits) => valueLabels(splits, panel.unit) },
       ],
       hooks: {
-        drawClear: [(u) => drawFuture(u, panel)],
+        drawClear: [(u) => drawFuture(u, panel), (u) => drawUnusual(u, panel)],
         draw: [(u) => drawLimits(u, panel), (u) => drawFlags(u, panel)],
         setCursor: [(u) => showValues(u, panel, legend)],
         setSelect: [(u) => this.zoomTo(u)],
@@ -236,7 +237,8 @@ function timeLabels(splits) {
   return splits.map((seconds) => {
     const ms = seconds * 1000;
     const own = dayMonth(ms);
-    if (step >= 43_200) return own;
+    if (step >= 86_400) return own;
+    if (step >= 43_200) return dayMonth(ms - 1) === own ? clockTime(ms) : own;
     const label = own === day || day === "" && step < 3600 ? clockTime(ms) : `${clockTime(ms)}\n${own}`;
     day = own;
     return label;
@@ -267,6 +269,23 @@ function drawFuture(u, panel) {
   u.ctx.save();
   u.ctx.fillStyle = color("--future");
   u.ctx.fillRect(x, top, left + width - x, height);
+  u.ctx.restore();
+}
+
+/**
+ * Marks the time in which the sensor behaves unusually.
+ * @param {uPlot} u
+ * @param {Panel} panel
+ */
+function drawUnusual(u, panel) {
+  if (panel.unusualSinceMs == null) return;
+  const { left, top, width, height } = u.bbox;
+  const from = Math.max(left, u.valToPos(panel.unusualSinceMs / 1000, "x", true));
+  const to = Math.min(left + width, u.valToPos(panel.times[panel.times.length - 1] / 1000, "x", true));
+  if (to <= from) return;
+  u.ctx.save();
+  u.ctx.fillStyle = color("--warning-back");
+  u.ctx.fillRect(from, top, to - from, height);
   u.ctx.restore();
 }
 

@@ -70,7 +70,7 @@ async function showView() {
   } catch (error) {
     if (signal.aborted) return;
     const { errorPanel } = await import("./parts.js");
-    fill(main, banner, errorPanel(error, () => void showView()));
+    fill(main, banner, h("h1", { class: "hidden" }, titleOf(view)), errorPanel(error, () => void showView()));
   }
 }
 

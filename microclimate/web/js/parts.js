@@ -107,6 +107,14 @@ export const emptyPanel = (title, ...rest) =>
   h("section", { class: "empty" }, h("h2", null, title), ...rest);
 
 /**
+ * The same as a whole page.
+ * @param {string} title
+ * @param {...any} rest
+ */
+export const emptyPage = (title, ...rest) =>
+  h("section", { class: "empty" }, h("h1", null, title), ...rest);
+
+/**
  * What went wrong, in words, and a way to try again.
  * @param {unknown} error
  * @param {() => void} retry

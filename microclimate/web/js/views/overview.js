@@ -181,7 +181,7 @@ export async function show(root, { signal, query }) {
     for (const state of /** @type {CustomEvent<ZoneState[]>} */ (event).detail) {
       const card = cards.get(state.zone);
       if (!card) {
-        isMoved ||= Boolean(overview) && !overview.zones.length;
+        isMoved ||= Boolean(overview) && overview.total <= PAGE_ZONES && !choice.search && !choice.states && !choice.site;
         continue;
       }
       isMoved ||= card.state.state !== state.state;

@@ -6,7 +6,7 @@ import { fill, h, setText } from "../dom.js";
 import { dateTime, duration, quantity, setSiteZone } from "../format.js";
 import { named, t } from "../i18n.js";
 import { live } from "../live.js";
-import { emptyPanel, errorPanel, loadingPanel, reasonText, stateLabel, trend } from "../parts.js";
+import { emptyPage, errorPanel, loadingPanel, reasonText, stateLabel, trend } from "../parts.js";
 import { loadSeries } from "../series.js";
 import { climateCard, comfortCard, dryingCard, lightCard, predictionsCard } from "./zone_cards.js";
 import { showReadings } from "./zone_readings.js";
@@ -59,12 +59,12 @@ export async function show(root, { signal, name: zone, query }) {
     if (signal.aborted) return;
     const isUnknown = /** @type {any} */ (error)?.status === 404;
     fill(root, isUnknown
-      ? emptyPanel(t("zone.unknown", { zone }), h("a", { class: "button", href: "#/" }, t("zone.back")))
+      ? emptyPage(t("zone.unknown", { zone }), h("a", { class: "button", href: "#/" }, t("zone.back")))
       : errorPanel(error, () => void show(root, { signal, name: zone, query, setTitle: () => {} })));
     return;
   }
   if (!state) {
-    fill(root, emptyPanel(t("zone.unknown", { zone }), h("a", { class: "button", href: "#/" }, t("zone.back"))));
+    fill(root, emptyPage(t("zone.unknown", { zone }), h("a", { class: "button", href: "#/" }, t("zone.back"))));
     return;
   }
   live.open(`/v1/overview/events?zones=${encodeURIComponent(zone)}`);
@@ -274,6 +274,7 @@ export async function show(root, { signal, name: zone, query }) {
         })),
         flags: own.flatMap((metric) => series.flags.get(metric) ?? []),
         limits: limitsOf(own), forecast: own.length === 1 ? forecasts.get(own[0]) ?? [] : forecasts.get("temperature") ?? [],
+        unusualSinceMs: state?.reasons.find(({ kind, metric }) => kind === "anomaly" && own.includes(metric ?? ""))?.since_ms ?? null,
         fromMs: from, toMs: until,
       };
     });

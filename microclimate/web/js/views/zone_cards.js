@@ -1,7 +1,7 @@
 // The cards of a zone: predictions and why, drying, climate, light, comfort.
 
 import { h } from "../dom.js";
-import { duration, interval, nearTime, number, percent, quantity, weekday } from "../format.js";
+import { converted, duration, interval, nearTime, number, percent, quantity, shownUnit, weekday } from "../format.js";
 import { named, t } from "../i18n.js";
 import { facts, nextText, stateLabel } from "../parts.js";
 
@@ -188,13 +188,17 @@ export function comfortCard(kpis) {
   return h("section", { class: "card" }, h("h2", null, t("comfort.title")), h("p", { class: "note" }, t("comfort.more")),
     h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": t("comfort.title") }, h("table", null,
       h("thead", null, h("tr", null, h("th", { scope: "col" }, t("comfort.day")), h("th", { scope: "col" }, t("comfort.temperature")),
-        h("th", { scope: "col", class: "number" }, t("comfort.range")), h("th", { scope: "col", class: "number" }, t("comfort.quality")))),
+        h("th", { scope: "col", class: "number" }, `${t("comfort.range")}, ${shownUnit("°C")}`), h("th", { scope: "col", class: "number" }, t("comfort.quality")))),
       h("tbody", null, days.map((day) => {
         const temperature = day.metrics.temperature;
         return h("tr", null, h("th", { scope: "row", class: "day" }, weekday(day.period.start_ms)),
           h("td", null, temperature?.comfort == null ? score(day.comfort) : h("span", null, score(temperature.comfort),
             h("span", { class: "meter", style: { display: "block" }, "aria-hidden": "true" }, h("i", { style: { width: percentWidth(temperature.comfort / 100) } })))),
-          h("td", { class: "number day" }, temperature ? `${quantity(temperature.min, "°C")} – ${quantity(temperature.max, "°C")}` : "–"),
+          h("td", { class: "number day" }, temperature ? rangeText(temperature) : "–"),
           h("td", { class: "number" }, score(day.quality)));
       })))));
 }
+
+/** @param {{ min: number, max: number }} temperature °C */
+const rangeText = ({ min, max }) =>
+  `${number(converted(min, "°C"), 1)} – ${number(converted(max, "°C"), 1)}`;
