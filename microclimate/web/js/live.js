@@ -31,7 +31,10 @@ class LiveStates extends EventTarget {
     this.retry = 0;
     setInterval(() => this.watch(), 5000);
     addEventListener("online", () => this.open(this.path));
-    addEventListener("offline", () => this.lose());
+    addEventListener("offline", () => {
+      this.source?.close();
+      this.lose();
+    });
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden && this.link === "lost") this.open(this.path);
     });
