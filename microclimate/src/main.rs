@@ -6,11 +6,14 @@
 //! - `house`: all parts, started, served together, stopped in order
 //! - `demo`: two weeks through everything
 //! - `screen`, `summary`: what people and programs see of it
-//! - `page`: the first page
+//! - `overview`: the state of all zones at once, and as it changes
+//! - `page`: the files of the page; `compression`: of answers
 
 mod app;
 mod cli;
+mod compression;
 mod demo;
+mod overview;
 mod page;
 mod progress;
 mod settings;

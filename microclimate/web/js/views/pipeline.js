@@ -80,7 +80,7 @@ export async function show(root, { signal }) {
   }
 
   function drawRates() {
-    if (samples.length < 3) return;
+    if (samples.length < 3 || rates.matches(":hover")) return;
     const points = samples.slice(1).map((own, i) => ({ ms: own.ms, received: perSecond(samples[i], own, "received"), stored: perSecond(samples[i], own, "stored") }));
     void group.show([{
       title: t("pipeline.rates"), unit: "", times: points.map(({ ms }) => ms), flags: [], limits: [], forecast: [], unusualSinceMs: null,
@@ -113,6 +113,7 @@ export async function show(root, { signal }) {
 
   /** @param {any} ledger */
   function drawStorage(ledger) {
+    if (storage.contains(document.activeElement)) return;
     const topics = Object.entries(ledger.topics ?? {});
     const spools = Object.entries(ledger.spools ?? {});
     fill(storage, h("h2", null, t("pipeline.storage")),

@@ -83,6 +83,7 @@ export async function show(root, { signal, name: zone, query }) {
   /** @type {AbortController | undefined} */
   let charting;
   let drawnMs = Date.now();
+  let shownReasons = "";
   const label = h("span");
   const age = h("p", { class: "note" });
   const reasons = h("section", { class: "card", "aria-label": t("zone.attention"), hidden: true });
@@ -127,6 +128,10 @@ export async function show(root, { signal, name: zone, query }) {
     fill(label, stateLabel(own.state));
     setText(age, own.at_ms == null ? "" : t("zone.age", { ago: duration((now - own.at_ms) / 1000) }));
     reasons.hidden = !own.reasons.length;
+    // What has the reader's focus is not replaced by the same again.
+    const texts = own.reasons.map((reason) => reasonText(reason, units, now)).join("\n");
+    if (texts === shownReasons) return;
+    shownReasons = texts;
     fill(reasons, h("ul", { class: "reasons" }, own.reasons.map((reason) =>
       h("li", null, stateLabel(reason.level), h("span", null, reasonText(reason, units, now)),
         reason.metric && h("button", { class: "button", type: "button", onclick: () => openReadings(/** @type {string} */ (reason.metric)) }, t("zone.show_readings"))))));
