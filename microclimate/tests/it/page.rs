@@ -156,7 +156,7 @@ async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
             "pipeline",
             "settings",
         ] {
-            page.go_to(&format!("{}/?{language}#/{view}", site.url));
+            page.go_to(&format!("{}/?{language}-{}#/{view}", site.url, view.replace('/', "-")));
             page.wait_until("document.readyState === 'complete' && document.querySelector('h1') && !document.querySelector('main .loading')");
             let wide = page.evaluate("document.documentElement.scrollWidth - innerWidth");
             assert!(wide.as_i64().unwrap() <= 0, "{language} {view} is {wide} px too wide");

@@ -2,7 +2,7 @@
 // forecasts, drawn by uPlot.
 
 import { h, setText } from "./dom.js";
-import { clockTime, converted, dateTime, dayMonth, nearTime, number, quantity, shownUnit, timeZone } from "./format.js";
+import { clockSecond, clockTime, converted, dateTime, dayMonth, nearTime, number, quantity, shownUnit, timeZone } from "./format.js";
 import { named, t } from "./i18n.js";
 
 /**
@@ -239,6 +239,7 @@ function timeLabels(splits) {
     const own = dayMonth(ms);
     if (step >= 86_400) return own;
     if (step >= 43_200) return dayMonth(ms - 1) === own ? clockTime(ms) : own;
+    if (step < 60) return clockSecond(ms);
     const label = own === day || day === "" && step < 3600 ? clockTime(ms) : `${clockTime(ms)}\n${own}`;
     day = own;
     return label;

@@ -76,6 +76,20 @@ export function number(value, digits) {
   return numberFormat({ maximumFractionDigits: digits ?? digitsOf(value) }).format(value);
 }
 
+/**
+ * The same with a fixed number of digits, for columns.
+ * @param {number | null} value
+ * @param {number} digits
+ */
+export const fixed = (value, digits) =>
+  value == null ? "–" : numberFormat({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+
+/**
+ * How many times something is its limit; what is far beyond is all the same.
+ * @param {number | null | undefined} times
+ */
+export const multiple = (times) => (times != null && times > 99 ? "> 99" : number(times, 1));
+
 /** @param {number | null | undefined} share 0 to 1 */
 export function percent(share) {
   if (share == null || !Number.isFinite(share)) return "–";
@@ -164,6 +178,10 @@ export function duration(seconds) {
 /** @param {number} ms UTC */
 export const clockTime = (ms) =>
   dateFormat({ hour: "2-digit", minute: "2-digit" }).format(ms);
+
+/** @param {number} ms UTC */
+export const clockSecond = (ms) =>
+  dateFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(ms);
 
 /** @param {number} ms UTC */
 export const dayMonth = (ms) => dateFormat({ day: "numeric", month: "short" }).format(ms);

@@ -160,6 +160,10 @@ document.querySelector("#skip")?.addEventListener("click", (event) => {
   main.focus();
 });
 live.addEventListener("link", showLink);
+live.addEventListener("recovered", () => {
+  // What could not be shown is tried again; a sign-in form is left alone.
+  if (!isSignedOut && main.querySelector(".empty[role=alert]")) void showView();
+});
 setInterval(showLink, 1000);
 
 applyTheme();

@@ -2,7 +2,7 @@
 
 import { ApiError } from "./api.js";
 import { h, svg } from "./dom.js";
-import { duration, nearTime, number, percent, quantity } from "./format.js";
+import { duration, multiple, nearTime, number, percent, quantity } from "./format.js";
 import { named, t } from "./i18n.js";
 
 /**
@@ -43,7 +43,7 @@ export function reasonText(reason, units, nowMs) {
     metric: reason.metric ? named("metric", reason.metric) : "",
     value: quantity(reason.value, unit),
     limit: quantity(reason.limit, unit),
-    times: number(reason.value, 1),
+    times: multiple(reason.value),
     fault: reason.fault ? named("fault", reason.fault) : t("fault.unknown"),
     since: reason.since_ms ? nearTime(reason.since_ms, nowMs) : "",
     ago: reason.since_ms ? duration((nowMs - reason.since_ms) / 1000) : "",

@@ -119,7 +119,7 @@ function versionsCard(listed, unit) {
     aliases.champion?.version === version ? stateLabel("ok", t("models.is_champion"))
       : aliases.challenger?.version === version ? stateLabel("notice", t("models.is_challenger")) : "";
   return h("section", { class: "card" }, h("h2", null, t("models.versions")),
-    table(t("models.versions"), [t("models.version_head"), t("models.model"), { text: t("models.error"), isNumber: true }, t("models.gate"), { text: t("models.size"), isNumber: true }],
+    versions.length === 0 ? h("p", { class: "note" }, t("models.none_yet")) : table(t("models.versions"), [t("models.version_head"), t("models.model"), { text: t("models.error"), isNumber: true }, t("models.gate"), { text: t("models.size"), isNumber: true }],
       [...versions].reverse().map((own) => own.refused
         ? h("tr", null, h("th", { scope: "row" }, own.version), h("td", { colSpan: 4, class: "error-text" }, own.refused))
         : h("tr", null, h("th", { scope: "row" }, own.version, " ", role(own.version)), h("td", null, own.model),

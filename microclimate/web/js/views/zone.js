@@ -36,7 +36,7 @@ const COLORS = ["--chart-1", "--chart-2", "--chart-3", "--chart-4"];
  * @param {import("../main.js").ViewContext} context
  */
 export async function show(root, { signal, name: zone, query }) {
-  fill(root, loadingPanel());
+  fill(root, h("h1", null, zone), loadingPanel());
   /** @type {ZoneState | undefined} */
   let state;
   /** @type {Record<string, string>} */
@@ -60,7 +60,7 @@ export async function show(root, { signal, name: zone, query }) {
     const isUnknown = /** @type {any} */ (error)?.status === 404;
     fill(root, isUnknown
       ? emptyPage(t("zone.unknown", { zone }), h("a", { class: "button", href: "#/" }, t("zone.back")))
-      : errorPanel(error, () => void show(root, { signal, name: zone, query, setTitle: () => {} })));
+      : [h("h1", null, zone), errorPanel(error, () => void show(root, { signal, name: zone, query, setTitle: () => {} }))]);
     return;
   }
   if (!state) {

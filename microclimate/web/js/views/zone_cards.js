@@ -1,7 +1,7 @@
 // The cards of a zone: predictions and why, drying, climate, light, comfort.
 
 import { h } from "../dom.js";
-import { converted, duration, interval, nearTime, number, percent, quantity, shownUnit, weekday } from "../format.js";
+import { converted, duration, fixed, interval, multiple, nearTime, number, percent, quantity, shownUnit, weekday } from "../format.js";
 import { named, t } from "../i18n.js";
 import { facts, nextText, stateLabel } from "../parts.js";
 
@@ -67,7 +67,7 @@ function anomalyLine(own, units) {
   const isAlarm = own.value >= 1;
   return h("p", null, stateLabel(isAlarm ? "warning" : "ok", isAlarm ? t("anomaly.unusual") : t("anomaly.usual")), " ",
     isAlarm
-      ? t("anomaly.alarm", { metric, fault: own.fault ? named("fault", own.fault) : t("fault.unknown"), times: number(own.value, 1) })
+      ? t("anomaly.alarm", { metric, fault: own.fault ? named("fault", own.fault) : t("fault.unknown"), times: multiple(own.value) })
       : t("anomaly.quiet", { metric, share: percent(own.value) }));
 }
 
@@ -186,7 +186,7 @@ export function comfortCard(kpis) {
   if (!days.length) return null;
   const score = (/** @type {number | null} */ value) => value == null ? "–" : percent(value / 100);
   return h("section", { class: "card" }, h("h2", null, t("comfort.title")), h("p", { class: "note" }, t("comfort.more")),
-    h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": t("comfort.title") }, h("table", null,
+    h("div", { class: "scroll", tabIndex: 0, role: "region", "aria-label": t("comfort.title") }, h("table", { class: "compact" },
       h("thead", null, h("tr", null, h("th", { scope: "col" }, t("comfort.day")), h("th", { scope: "col" }, t("comfort.temperature")),
         h("th", { scope: "col", class: "number" }, `${t("comfort.range")}, ${shownUnit("°C")}`), h("th", { scope: "col", class: "number" }, t("comfort.quality")))),
       h("tbody", null, days.map((day) => {
@@ -201,4 +201,4 @@ export function comfortCard(kpis) {
 
 /** @param {{ min: number, max: number }} temperature °C */
 const rangeText = ({ min, max }) =>
-  `${number(converted(min, "°C"), 1)} – ${number(converted(max, "°C"), 1)}`;
+  `${fixed(converted(min, "°C"), 1)} – ${fixed(converted(max, "°C"), 1)}`;
