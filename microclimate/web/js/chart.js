@@ -118,8 +118,9 @@ export class ChartGroup {
     }
   }
 
-  /** @param {Panel} panel */
-  draw(panel) {
+  /** @param {Panel} whole */
+  draw(whole) {
+    const panel = { ...whole, forecast: cutForecast(whole.forecast, whole.toMs) };
     const legend = h("p", { class: "chart-legend", "aria-hidden": "true" });
     const canvas = h("div", { class: "chart-canvas", role: "img", "aria-label": describe(panel) });
     this.target.append(h("figure", { class: "chart" },
@@ -170,6 +171,22 @@ export class ChartGroup {
 
 /** @param {number} width */
 const heightFor = (width) => (width < 500 ? 180 : 220);
+
+/**
+ * A forecast as far as it is shown: what lies beyond is cut on the line that leads there.
+ * @param {ForecastPoint[]} points
+ * @param {number} toMs
+ */
+function cutForecast(points, toMs) {
+  const beyond = points.findIndex(({ at_ms }) => at_ms > toMs);
+  if (beyond < 1) return beyond === 0 ? [] : points;
+  const [a, b] = [points[beyond - 1], points[beyond]];
+  const share = (toMs - a.at_ms) / (b.at_ms - a.at_ms);
+  const between = (/** @type {number | null} */ x, /** @type {number | null} */ y) =>
+    x == null || y == null ? null : x + (y - x) * share;
+  const cut = { at_ms: toMs, value: a.value + (b.value - a.value) * share, low: between(a.low, b.low), high: between(a.high, b.high) };
+  return [...points.slice(0, beyond), cut];
+}
 
 /** @param {Panel} panel */
 function seriesOf(panel) {
@@ -310,7 +327,13 @@ function drawLimits(u, panel) {
     ctx.stroke();
     ctx.font = `${11 * uPlot.pxRatio}px system-ui, sans-serif`;
     ctx.textAlign = "right";
-    ctx.fillText(label, left + width - 4, y > top + 20 * uPlot.pxRatio ? y - 4 : y + 13 * uPlot.pxRatio);
+    // A halo keeps the words apart from lines that cross them.
+    const at = /** @type {const} */ ([left + width - 4, y > top + 20 * uPlot.pxRatio ? y - 4 : y + 13 * uPlot.pxRatio]);
+    ctx.setLineDash([]);
+    ctx.strokeStyle = color("--card");
+    ctx.lineWidth = 4 * uPlot.pxRatio;
+    ctx.strokeText(label, ...at);
+    ctx.fillText(label, ...at);
     ctx.restore();
   }
 }
