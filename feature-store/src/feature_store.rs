@@ -199,7 +199,13 @@ impl FeatureStore {
         self.0.online.zone_summaries()
     }
 
-    /// Returns the row of a zone at its newest event time, from memory.
+    /// What is known of one zone, if there is such a zone.
+    #[must_use]
+    pub fn zone_summary(&self, zone: &ZoneId) -> Option<ZoneSummary> {
+        self.0.online.zone_summary(zone)
+    }
+
+    /// The row of a zone at its newest event time, from memory.
     #[must_use]
     pub fn latest_row(&self, zone: &ZoneId) -> Option<Arc<FeatureRow>> {
         self.0.online.latest_row(zone).map(|(latest, _)| latest.row().clone())

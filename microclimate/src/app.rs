@@ -13,7 +13,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use trainer::Trainer;
 
-use crate::{page, settings::AppSettings};
+use crate::{
+    overview::{self, StateEvents, ZoneStates},
+    page,
+    settings::AppSettings,
+};
 
 /// All services, running.
 pub(crate) struct MicroclimateApp {
@@ -84,11 +88,18 @@ impl MicroclimateApp {
                 Ok(running.run(&log, stop).await?)
             })
         };
-        let rest_service = {
-            let routes = build_routes(&gateway, &store, &trainer);
-            let options = rest::ServeOptions::from(rest_config);
+        let of_rest = {
+            let states = ZoneStates::new(settings, store.clone(), trainer.clone());
+            let events = StateEvents::new(states.clone());
+            let routes = build_routes(&gateway, &store, &trainer)
+                .merge(overview::overview_routes(states, events.clone()));
+            let mut options = rest::ServeOptions::from(own);
+            options.page_paths = page::public_paths();
             ServiceHandle::spawn_service("REST API", &failed, |stop| async move {
-                Ok(rest::serve_routes(rest_socket, routes, options, stop).await?)
+                let following = tokio::spawn(events.run(stop.clone()));
+                let served = rest::serve_routes(rest_socket, routes, options, stop).await;
+                following.abort();
+                Ok(served?)
             })
         };
         let trainer_service = {
@@ -133,6 +144,7 @@ fn build_routes(gateway: &Gateway, store: &FeatureStore, trainer: &Trainer) -> R
     };
     let mut document = feature_store::openapi();
     document.merge(trainer::rest::openapi());
+    document.merge(overview::openapi());
     "Microclimate".clone_into(&mut document.info.title);
     Router::new()
         .merge(page::page_routes())

@@ -2,15 +2,18 @@
 //!
 //! # Layout
 //! - `cli`: commands and flags
-//! - `settings`: one configuration for all services
-//! - `app`: all services, started, served together, stopped in order
-//! - `demo`: two weeks of data from message to prediction
-//! - `progress`, `summary`: output for people and for programs
-//! - `page`: the web page
+//! - `settings`: one configuration for all parts
+//! - `house`: all parts, started, served together, stopped in order
+//! - `demo`: two weeks through everything
+//! - `screen`, `summary`: what people and programs see of it
+//! - `overview`: the state of all zones at once, and as it changes
+//! - `page`: the files of the page; `compression`: of answers
 
 mod app;
 mod cli;
+mod compression;
 mod demo;
+mod overview;
 mod page;
 mod progress;
 mod settings;

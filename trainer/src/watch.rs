@@ -83,25 +83,21 @@ impl Trainer {
     pub async fn predict_and_score(&self, publisher: Option<&Publisher>) -> Result<(), TrainError> {
         self.refresh_champions().await;
         let mut clocks: HashMap<ZoneId, i64> = HashMap::new();
-        for zone in self.zones().await? {
-            for name in tasks::NAMES {
-                if self.champion(name).is_none() {
-                    continue;
-                }
-                // A task that does not apply to a zone returns an error each time.
-                let Ok(prediction) = self.predict_zone(name, &zone).await else { continue };
+        let zones = self.zones().await?;
+        for zone in &zones {
+            for prediction in self.predict_all_tasks(zone).await {
                 clocks.insert(zone.clone(), prediction.features_at_ms);
                 if let Some(publisher) = publisher {
                     publisher.publish_prediction(&prediction);
                 }
-                // Anomalies have no actual value to wait for.
-                if let Some(task) =
-                    tasks::all_tasks().into_iter().find(|task| task.spec().name == name)
-                {
+                // Anomalies have no truth to wait for.
+                let mut tasks = tasks::all_tasks().into_iter();
+                if let Some(task) = tasks.find(|task| task.spec().name == prediction.task) {
                     self.scores().note_prediction(&prediction, task.spec().step_s);
                 }
             }
         }
+        self.newest_predictions().retain_zones(&zones);
         for task in tasks::all_tasks() {
             for (zone, clock_ms) in &clocks {
                 let due = self.scores().due_predictions(task.as_ref(), zone, *clock_ms);

@@ -113,7 +113,13 @@ impl OnlineStore {
         summaries
     }
 
-    /// Returns the newest row of a zone, and its status.
+    /// What is known of one zone.
+    pub(crate) fn zone_summary(&self, zone: &ZoneId) -> Option<ZoneSummary> {
+        let slot = self.find_slot(zone)?;
+        Some(slot.0.read().unwrap_or_else(PoisonError::into_inner).0.clone())
+    }
+
+    /// The newest row of a zone, and how sure it is.
     pub(crate) fn latest_row(&self, zone: &ZoneId) -> Option<(Arc<OnlineRow>, RowStatus)> {
         let slot = self.find_slot(zone)?;
         let state = slot.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@
 //! - `regress`, `detect`: from a zone's newest row to a prediction
 //! - [`irrigation`]: how long to water
 //! - `explain`: what a prediction rests on
+//! - `newest`: what was predicted last, of each zone
 //! - `meter`: how many, how fast
 
 mod anomaly_detection;
@@ -18,6 +19,7 @@ mod explain;
 pub mod irrigation;
 mod lags;
 mod meter;
+mod newest;
 /// What is said.
 pub mod prediction;
 mod prediction_cache;
@@ -50,6 +52,7 @@ pub use champion::Champion;
 pub use irrigation::Irrigation;
 use lags::LagValues;
 use meter::PredictionMeter;
+pub use newest::{NewestPredictions, ZonePredictions};
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 use prediction_cache::PredictionCache;
 
@@ -75,6 +78,7 @@ struct TrainerShared {
     meter: PredictionMeter,
     anomalies: PredictionCache<Arc<anomaly::AnomalyScore>>,
     lags: PredictionCache<LagValues>,
+    newest: NewestPredictions,
 }
 
 impl Trainer {
@@ -101,6 +105,7 @@ impl Trainer {
             meter: PredictionMeter::default(),
             anomalies: PredictionCache::default(),
             lags: PredictionCache::default(),
+            newest: NewestPredictions::default(),
         }));
         for task in tasks::NAMES {
             if let Err(error) = trainer.load_champion(task) {
@@ -122,6 +127,12 @@ impl Trainer {
     #[must_use]
     pub fn registry(&self) -> &ModelRegistry {
         &self.0.registry
+    }
+
+    /// What was predicted last, of each zone.
+    #[must_use]
+    pub fn newest_predictions(&self) -> &NewestPredictions {
+        &self.0.newest
     }
 
     /// How predictions fared.
@@ -228,6 +239,23 @@ impl Trainer {
         zone: &ZoneId,
     ) -> Result<Prediction, PredictError> {
         self.predict_with_explanation(task, zone, 0).await
+    }
+
+    /// Predicts every task that has a champion and applies to a zone, and remembers the result
+    /// as the zone's newest.
+    pub async fn predict_all_tasks(&self, zone: &ZoneId) -> Vec<Prediction> {
+        let mut predictions = Vec::new();
+        for task in tasks::NAMES {
+            if self.champion(task).is_none() {
+                continue;
+            }
+            // A task that does not apply to a zone says so each time.
+            if let Ok(prediction) = self.predict_zone(task, zone).await {
+                predictions.push(prediction);
+            }
+        }
+        self.0.newest.put(zone, predictions.clone());
+        predictions
     }
 
     /// The same with the `explain` inputs that moved the prediction most.

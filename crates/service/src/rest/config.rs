@@ -111,6 +111,9 @@ pub struct ServeOptions {
     pub tls: Option<TlsServerFiles>,
     /// Time limit for requests that run at shutdown.
     pub drain_time: Duration,
+    /// Files of a page, which anybody may load; with them the server has sessions for browsers
+    /// (`/v1/session`).
+    pub page_paths: Vec<String>,
 }
 
 impl From<Secret> for ServeOptions {
@@ -122,6 +125,7 @@ impl From<Secret> for ServeOptions {
             connections_max: CONNECTIONS_MAX,
             tls: None,
             drain_time: DRAIN_TIME,
+            page_paths: Vec::new(),
         }
     }
 }
@@ -134,7 +138,8 @@ impl From<&RestConfig> for ServeOptions {
             key_file: tls.key_file,
             ca_file: PathBuf::new(),
         });
-        Self { token, host_names, connections_max, tls: files, drain_time: DRAIN_TIME }
+        let page_paths = Vec::new();
+        Self { token, host_names, connections_max, tls: files, drain_time: DRAIN_TIME, page_paths }
     }
 }
 

@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -20,7 +20,10 @@ use tower_http::{
     catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
 };
 
-use super::{BODY_BYTES_MAX, PeerAddress, Problem, ServeOptions};
+use super::{
+    BODY_BYTES_MAX, PeerAddress, Problem, ServeOptions,
+    session::{self, SessionCookies},
+};
 use crate::{
     Secret,
     attempts::{AttemptLimiter, address_block},
@@ -43,11 +46,20 @@ pub fn with_middleware(
     address: SocketAddr,
     shutdown: CancellationToken,
 ) -> Router {
+    let sessions = SessionCookies::new(&options.token, options.tls.is_some());
     let guard = TokenGuard {
         token: options.token.clone(),
+        sessions: sessions.clone(),
+        page_paths: Arc::new(options.page_paths.clone()),
         guesses: Arc::new(AttemptLimiter::new(GUESSES_FREE, GUESSERS_MAX)),
     };
     let hosts = address.ip().is_loopback().then(|| Arc::new(options.host_names.clone()));
+    // Sessions are for pages.
+    let routes = if options.page_paths.is_empty() {
+        routes
+    } else {
+        routes.merge(session::session_routes(sessions))
+    };
     routes
         .fallback(|request: Request| async move {
             Problem::not_found(format!("there is no {} {}", request.method(), request.uri().path()))
@@ -115,27 +127,49 @@ fn is_own_host(named: &str, own_names: &[String]) -> bool {
 #[derive(Clone, Debug)]
 struct TokenGuard {
     token: Secret,
+    sessions: SessionCookies,
+    page_paths: Arc<Vec<String>>,
     guesses: Arc<AttemptLimiter<Option<IpAddr>>>,
 }
 
+impl TokenGuard {
+    /// Whether a request needs no token: of a supervisor, for a file of the page, or for what a
+    /// page asks before it has one.
+    fn is_open(&self, request: &Request) -> bool {
+        let path = request.uri().path();
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        OPEN_PATHS.contains(&path)
+            || is_read && self.page_paths.iter().any(|own| own == path)
+            || path == session::PATH
+                && request.method() != Method::POST
+                && !self.page_paths.is_empty()
+    }
+}
+
 async fn check_token(State(guard): State<TokenGuard>, request: Request, next: Next) -> Response {
-    let TokenGuard { token, guesses } = guard;
-    if token.expose_secret().is_none() || OPEN_PATHS.contains(&request.uri().path()) {
+    if guard.token.expose_secret().is_none() || guard.is_open(&request) {
         return next.run(request).await;
     }
-    let sent_token = header_text(request.headers(), header::AUTHORIZATION)
+    let TokenGuard { token, sessions, guesses, .. } = guard;
+    let given = header_text(request.headers(), header::AUTHORIZATION)
         .and_then(|value| value.strip_prefix("Bearer "))
         .or_else(|| stream_token(&request));
     let refusal =
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed")
             .with_hint("send the header `Authorization: Bearer <token>`");
-    // A request without a token is not a guess.
-    let Some(sent_token) = sent_token else { return refusal.into_response() };
-    let peer_address = request.extensions().get::<PeerAddress>();
-    let peer = peer_address.map(|PeerAddress(address)| address_block(address.ip()));
-    // Other clients may share the address of a guesser. The right token is therefore always
-    // accepted, and it does not clear the address's guesses.
-    if token.matches(sent_token) {
+    // Who shows none does not guess.
+    let Some(given) = given else {
+        let is_session = sessions.is_signed_in(request.headers());
+        if is_session && session::is_from_own_page(request.headers()) {
+            return next.run(request).await;
+        }
+        return refusal.into_response();
+    };
+    let peer = request.extensions().get::<PeerAddress>();
+    let peer = peer.map(|PeerAddress(address)| address_block(address.ip()));
+    // Others may be behind the same address as a guesser: the right token is always let in, and
+    // does not clear the address's guesses.
+    if token.matches(given) {
         return next.run(request).await;
     }
     let now = Instant::now();

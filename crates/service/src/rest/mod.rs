@@ -9,6 +9,7 @@
 mod config;
 mod middleware;
 mod server;
+mod session;
 
 use axum::{
     Json,

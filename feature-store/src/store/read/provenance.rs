@@ -7,6 +7,7 @@ use super::{
     super::quote_identifier,
     ReadSource,
     readings::{ReadingQuery, ReadingRow, read_readings},
+    version_rows::VersionRows,
     where_clause::WhereClause,
 };
 use crate::{StoreError, lake::FileScope};
@@ -175,20 +176,15 @@ pub(crate) fn read_provenance(
 
 /// Reads the revisions of one stored value, oldest first.
 pub(crate) fn read_stored_revisions(
-    ReadSource { connection, lake }: ReadSource<'_>,
+    source: ReadSource<'_>,
     zone: &ZoneId,
     feature: &str,
     at_ms: i64,
 ) -> Result<Vec<(i64, Option<f64>)>, StoreError> {
     let zones = [zone.clone()];
-    let version = connection.query_row(
-        "SELECT max(version) FROM meta.definitions WHERE active",
-        [],
-        |row| row.get(0),
-    )?;
-    let scope = FileScope { version, ..FileScope::of_zone(&zones, Some(at_ms), Some(at_ms)) };
-    let table = lake.union_archived_sql(connection, "features.rows", "features", &scope)?;
-    let mut statement = connection.prepare(&format!(
+    let scope = FileScope::of_zone(&zones, Some(at_ms), Some(at_ms));
+    let VersionRows { table, .. } = VersionRows::new(source, None, &[feature.to_owned()], &scope)?;
+    let mut statement = source.connection.prepare(&format!(
         "SELECT revision, {} FROM {table}
          WHERE site = ? AND zone = ? AND time = make_timestamp_ms(?) ORDER BY revision",
         quote_identifier(feature)

@@ -1,5 +1,9 @@
+use std::collections::HashSet;
+
+use telemetry::SmolStr;
+
 use super::{
-    super::{read_feature_columns, read_versions},
+    super::{quote_identifier, read_feature_columns, read_versions},
     ReadSource,
 };
 use crate::{StoreError, lake::FileScope};
@@ -30,18 +34,52 @@ impl VersionRows {
                 Some(found.ok_or(StoreError::UnknownVersion { version: number, known })?)
             }
         };
-        let with_moved = |table: &str, version: Option<i32>| {
+        let with_moved = |rows: &str, version: Option<i32>| {
             let scope = FileScope { version, ..scope.clone() };
-            lake.union_archived_sql(connection, &format!("features.{table}"), "features", &scope)
+            lake.union_archived_sql(connection, rows, "features", &scope)
         };
         let Some(old) = requested.filter(|requested| !requested.is_active) else {
             let sql = "SELECT max(version) FROM meta.definitions WHERE active";
             let number = connection.query_row(sql, [], |row| row.get(0))?;
-            return Ok(Self { table: with_moved("rows", number)?, features: active.to_vec() });
+            let rows = active_rows_sql(&read_feature_columns(connection, "rows")?, active);
+            return Ok(Self { table: with_moved(&rows, number)?, features: active.to_vec() });
         };
         let table = old.table_name();
-        let columns = read_feature_columns(connection, &table)?;
-        let features = columns.iter().map(ToString::to_string).collect();
-        Ok(Self { table: with_moved(&table, Some(old.number))?, features })
+        let features = read_feature_columns(connection, &table)?;
+        let features = features.iter().map(ToString::to_string).collect();
+        let rows = format!("features.{table}");
+        Ok(Self { table: with_moved(&rows, Some(old.number))?, features })
+    }
+}
+
+/// The active version's table as it stands after FROM, with every active feature. A column is
+/// added with the first row that is committed with it; until then its values are null.
+fn active_rows_sql(columns: &[SmolStr], active: &[String]) -> String {
+    let columns: HashSet<&str> = columns.iter().map(SmolStr::as_str).collect();
+    let missing: Vec<String> = active
+        .iter()
+        .filter(|name| !columns.contains(name.as_str()))
+        .map(|name| format!("NULL::DOUBLE AS {}", quote_identifier(name)))
+        .collect();
+    if missing.is_empty() {
+        "features.rows".to_owned()
+    } else {
+        format!("(SELECT *, {} FROM features.rows)", missing.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feature_without_a_column_is_null() {
+        let check = |columns: &[&str], expect: &str| {
+            let columns: Vec<SmolStr> = columns.iter().map(|name| (*name).into()).collect();
+            let active = ["co2_last".to_owned(), "vpd_kpa".to_owned()];
+            assert_eq!(active_rows_sql(&columns, &active), expect, "{columns:?}");
+        };
+        check(&["vpd_kpa", "co2_last", "older"], "features.rows");
+        check(&["co2_last"], "(SELECT *, NULL::DOUBLE AS \"vpd_kpa\" FROM features.rows)");
     }
 }
