@@ -56,8 +56,8 @@ mod watch;
 mod worker;
 
 pub use error::StoreError;
-pub use feature_engine::{definitions, engine, engine::FeatureRow, statistics};
 pub use feature_api::{FeatureReader, FrameQuery, LatestFeatures, RevisionMode, RowStatus};
+pub use feature_engine::{definitions, engine, engine::FeatureRow, statistics};
 pub use feature_store::{CommitTotals, CommittedCounts, FeatureStore};
 pub use online::{OnlineRow, ZoneSummary};
 pub use rest::{openapi, routes, service_routes};

@@ -4,10 +4,7 @@
 use microclimate_feature_store::sql_expressions::open_engine;
 use std::collections::BTreeMap;
 
-use microclimate_feature_store::{
-    FeatureRow, FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-};
+use microclimate_feature_store::{FeatureRow, FeatureStoreSettings, engine::EngineOutput};
 use proptest::prelude::*;
 use telemetry::{MetricTable, QualityFlag, ReportSource, SensorReading, SensorReport, ZoneId};
 

@@ -72,7 +72,7 @@ impl MicroclimateApp {
         let log = EventLog::open(&gateway_settings.log)?;
         let store = FeatureStore::open(&settings.feature_store, metrics.clone())?;
         let trainer = Trainer::new(settings.trainer.clone(), Arc::new(store.clone()))?;
-        let gateway = Gateway::new(of_gateway, metrics, log.clone())?;
+        let gateway = Gateway::new(gateway_settings, metrics, log.clone())?;
 
         let failed = CancellationToken::new();
         let gateway_service = {
@@ -88,12 +88,12 @@ impl MicroclimateApp {
                 Ok(running.run(&log, stop).await?)
             })
         };
-        let of_rest = {
+        let rest_service = {
             let states = ZoneStates::new(settings, store.clone(), trainer.clone());
             let events = StateEvents::new(states.clone());
             let routes = build_routes(&gateway, &store, &trainer)
                 .merge(overview::overview_routes(states, events.clone()));
-            let mut options = rest::ServeOptions::from(own);
+            let mut options = rest::ServeOptions::from(rest_config);
             options.page_paths = page::public_paths();
             ServiceHandle::spawn_service("REST API", &failed, |stop| async move {
                 let following = tokio::spawn(events.run(stop.clone()));

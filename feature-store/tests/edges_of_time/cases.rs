@@ -1,10 +1,7 @@
 //! Single faults with their expected values.
 
 use microclimate_feature_store::sql_expressions::open_engine;
-use microclimate_feature_store::{
-    FeatureStoreSettings,
-    engine::{EngineOutput, FeatureEngine},
-};
+use microclimate_feature_store::{FeatureStoreSettings, engine::EngineOutput};
 use telemetry::{MetricTable, QualityFlag, ReportSource};
 
 use crate::{

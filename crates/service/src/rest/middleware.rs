@@ -151,14 +151,14 @@ async fn check_token(State(guard): State<TokenGuard>, request: Request, next: Ne
         return next.run(request).await;
     }
     let TokenGuard { token, sessions, guesses, .. } = guard;
-    let given = header_text(request.headers(), header::AUTHORIZATION)
+    let sent_token = header_text(request.headers(), header::AUTHORIZATION)
         .and_then(|value| value.strip_prefix("Bearer "))
         .or_else(|| stream_token(&request));
     let refusal =
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed")
             .with_hint("send the header `Authorization: Bearer <token>`");
     // Who shows none does not guess.
-    let Some(given) = given else {
+    let Some(sent_token) = sent_token else {
         let is_session = sessions.is_signed_in(request.headers());
         if is_session && session::is_from_own_page(request.headers()) {
             return next.run(request).await;
@@ -169,7 +169,7 @@ async fn check_token(State(guard): State<TokenGuard>, request: Request, next: Ne
     let peer = peer.map(|PeerAddress(address)| address_block(address.ip()));
     // Others may be behind the same address as a guesser: the right token is always let in, and
     // does not clear the address's guesses.
-    if token.matches(given) {
+    if token.matches(sent_token) {
         return next.run(request).await;
     }
     let now = Instant::now();
