@@ -29,7 +29,7 @@ use crate::{
     access::{AccessControl, AccessRules},
     blocking::run_blocking,
     bridge::{self, MqttBridge},
-    conventions::{Conventions, settings::MappingSettings},
+    conventions::Conventions,
     dead_letters::{
         DeadLetterSelection, DeadLetterSummary, RecentDeadLetters, ReinjectOutcome as Reinjected,
     },
@@ -212,13 +212,12 @@ impl Gateway {
         settings.mqtt.check_is_guarded()?;
         let rules = AccessRules::load(&settings.mqtt)?;
         let tls = load_listener_tls(settings)?;
-        let conventions =
-            if are_mappings_equal(&self.0.settings.borrow().mappings, &settings.mappings) {
-                // The conventions keep what they have learned from messages.
-                self.0.decoder.borrow().conventions.clone()
-            } else {
-                Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?))
-            };
+        let conventions = if self.0.settings.borrow().mappings == settings.mappings {
+            // The conventions keep what they have learned from messages.
+            self.0.decoder.borrow().conventions.clone()
+        } else {
+            Arc::new(Mutex::new(Conventions::new(&settings.mappings, &metrics)?))
+        };
         let decoder =
             MessageDecoder::from_settings(settings, metrics, conventions, self.0.downlink.clone());
         self.0.decoder.send_replace(Arc::new(decoder));
@@ -480,10 +479,8 @@ impl Gateway {
                 .map(|_| ())
             };
             let changed = async {
-                let is_other = |new: &Arc<GatewaySettings>| {
-                    new.mqtt.connection_fingerprint() != mqtt.connection_fingerprint()
-                        || !are_mappings_equal(&new.mappings, &mappings)
-                };
+                let is_other =
+                    |new: &Arc<GatewaySettings>| new.mqtt != mqtt || new.mappings != mappings;
                 // The sender lives as long as the gateway.
                 let _ = settings.wait_for(is_other).await;
                 stop.cancel();
@@ -522,9 +519,4 @@ fn load_listener_tls(
 ) -> Result<Option<Arc<ServerConfig>>, GatewayError> {
     let (mode, tls) = (settings.mqtt.mode, &settings.mqtt.tls);
     (mode == MqttMode::Listener && tls.enabled).then(|| tls::load_server_tls(tls)).transpose()
-}
-
-/// Whether two lists of mappings are equal.
-fn are_mappings_equal(a: &[MappingSettings], b: &[MappingSettings]) -> bool {
-    format!("{a:?}") == format!("{b:?}")
 }

@@ -1,8 +1,9 @@
 //! Records of the log: reports, dead letters, and notes of reinjected dead letters.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hasher;
 
 use eventlog::Record;
+use siphasher::sip::SipHasher13;
 use telemetry::{DeadLetter, SensorReport};
 
 /// Builds a record of `sensor.readings` from a report. The record's time is when this gateway
@@ -117,9 +118,38 @@ impl DeadLetterRecord {
     }
 }
 
-/// Returns the id of a dead letter: a hash of its content and its arrival time.
+/// Returns the id of a dead letter: SipHash-1-3 with zero keys over its topic, its payload and its
+/// arrival time. The log keeps the ids of letters that were re-injected, so the algorithm and the
+/// order of the bytes must never change.
 pub(crate) fn dead_letter_id(letter: &DeadLetter) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&letter.topic, &letter.payload, letter.received_ms).hash(&mut hasher);
+    let mut hasher = SipHasher13::new();
+    hasher.write(letter.topic.as_bytes());
+    // No byte of UTF-8 is 0xFF, so it ends the topic.
+    hasher.write(&[0xFF]);
+    hasher.write(&(letter.payload.len() as u64).to_le_bytes());
+    hasher.write(&letter.payload);
+    hasher.write(&letter.received_ms.to_le_bytes());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::DeadLetterReason;
+
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_dead_letter_lasts() {
+        let letter = DeadLetter {
+            reason: DeadLetterReason::Malformed,
+            detail: "not JSON".to_owned(),
+            topic: "sensors/farm/bay-1/probe".to_owned(),
+            payload: b"{".to_vec(),
+            received_ms: 1_764_500_000_000,
+        };
+        let expect = "0f799195b5d0f3ff";
+        assert_eq!(format!("{:016x}", dead_letter_id(&letter)), expect);
+        let other = DeadLetter { received_ms: letter.received_ms + 1, ..letter };
+        assert_ne!(format!("{:016x}", dead_letter_id(&other)), expect);
+    }
 }

@@ -41,7 +41,7 @@ pub enum ConventionName {
 }
 
 /// One table `[[mappings]]`; `docs/conventions.md` explains each key.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // each key is explained in docs/conventions.md
 pub struct MappingSettings {
@@ -76,7 +76,7 @@ pub struct MappingSettings {
 }
 
 /// One text, or several.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "Texts")]
 pub struct OneOrMany(pub Vec<String>);
 
@@ -97,7 +97,7 @@ impl From<Texts> for OneOrMany {
 }
 
 /// A rule for the zone of a device. The first rule whose pattern matches applies.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZoneRule {
     /// A pattern of the device's names. `*` stands for anything within a level and `#` for any
@@ -120,7 +120,7 @@ pub enum ZoneTarget {
 }
 
 /// A rule for a value.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(untagged, expecting = "expected a metric's name, a table with `metric`, or false")]
 pub enum MetricRule {
     /// `false`: not a reading.
