@@ -138,7 +138,7 @@ async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
     page.wait_until(CARD);
     for (width, is_dark, language, heading) in [
         (1200, false, "en", "Pipeline"),
-        (390, true, "de", "Datenfluss"),
+        (390, true, "de", "Empfangen"),
         (390, false, "fr", "Flux"),
     ] {
         page.resize(width, 844);
