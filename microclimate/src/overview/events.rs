@@ -18,15 +18,15 @@ use super::{
     zone_states::{LevelCounts, now_ms},
 };
 
-/// Changed zones are told this often at most: readings of a second are told together.
+/// Changes are sent at most this often: those of a second are sent together.
 const CHANGES_EVERY: Duration = Duration::from_secs(1);
-/// Every zone is looked at this often, since silence changes a state without a reading; each time
-/// a beat tells that the server lives.
+/// Every zone is checked this often, because silence changes a state without a reading. A beat
+/// after each check shows clients that the server is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// Events that a slow client may be behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 64;
 
-/// What a client is told: states as they change, made once for all clients.
+/// An event of the stream, encoded once for all clients.
 #[derive(Clone, Debug)]
 pub(crate) enum StateEvent {
     /// Zones with their states as JSON.
@@ -56,7 +56,7 @@ impl StateEvents {
     }
 
     /// The server's clock, the newest event time of any zone, and from which age on it is old.
-    pub(crate) fn beat(&self) -> Arc<str> {
+    pub(crate) fn beat_json(&self) -> Arc<str> {
         let summaries = self.states.store().zone_summaries();
         let newest_ms = summaries.iter().filter_map(|zone| zone.latest_ms).max();
         let stale_after_s = self.states.stale_after_s();
@@ -65,7 +65,7 @@ impl StateEvents {
             .into()
     }
 
-    /// Tells clients of changes until `stop`; without clients it only takes notice.
+    /// Sends changes to clients until `stop`. Without clients nothing is computed.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut rows = self.states.store().subscribe_rows();
         let mut changed: HashSet<ZoneId> = HashSet::new();
@@ -77,19 +77,19 @@ impl StateEvents {
                 () = stop.cancelled() => return,
                 row = rows.recv() => match row {
                     Ok(row) => { changed.insert(row.zone.clone()); }
-                    // The next look at every zone finds what was missed.
+                    // The next check of every zone finds what was missed.
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 },
                 _ = changes.tick() => {
                     let zones = std::mem::take(&mut changed);
                     if self.has_clients() && !zones.is_empty() {
-                        self.tell_changed(zones);
+                        self.publish_changed(zones);
                     }
                 }
                 _ = beats.tick() => if self.has_clients() {
-                    self.tell_levels();
-                    self.tell(StateEvent::Beat(self.beat()));
+                    self.publish_levels();
+                    self.publish(StateEvent::Beat(self.beat_json()));
                 },
             }
         }
@@ -99,53 +99,53 @@ impl StateEvents {
         self.events.receiver_count() > 0
     }
 
-    fn tell(&self, event: StateEvent) {
+    fn publish(&self, event: StateEvent) {
         // That the last client has just gone is fine.
         let _ = self.events.send(event);
     }
 
-    /// Tells the states of zones with new rows.
-    fn tell_changed(&self, zones: HashSet<ZoneId>) {
+    /// Sends the states of zones with new rows.
+    fn publish_changed(&self, zones: HashSet<ZoneId>) {
         let now_ms = now_ms();
-        let found = zones.into_iter().filter_map(|zone| self.states.find(&zone, now_ms));
-        let mut told = Vec::new();
+        let found = zones.into_iter().filter_map(|zone| self.states.find_state(&zone, now_ms));
+        let mut changes_json = Vec::new();
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let before = levels.len();
         let mut has_moved = false;
         for state in found {
             has_moved |= levels.insert(state.zone.clone(), state.state) != Some(state.state);
-            told.push((state.zone.clone(), as_json(&state)));
+            changes_json.push((state.zone.clone(), to_json(&state)));
         }
         let counts =
             (has_moved && before > 0).then(|| LevelCounts::count(levels.values().copied()));
         drop(levels);
-        self.tell(StateEvent::Zones(Arc::new(told)));
+        self.publish(StateEvent::Zones(Arc::new(changes_json)));
         if let Some(counts) = counts {
-            self.tell(StateEvent::Counts(as_json(&counts).into()));
+            self.publish(StateEvent::Counts(to_json(&counts).into()));
         }
     }
 
-    /// Tells of zones whose level has changed without a reading.
-    fn tell_levels(&self) {
-        let states = self.states.all(now_ms());
+    /// Sends zones whose level has changed without a reading, and the zones by level.
+    fn publish_levels(&self) {
+        let states = self.states.all_states(now_ms());
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::take(&mut *levels);
-        let mut told = Vec::new();
+        let mut changes_json = Vec::new();
         for state in states {
             if before.get(&state.zone).is_some_and(|level| *level != state.state) {
-                told.push((state.zone.clone(), as_json(&state)));
+                changes_json.push((state.zone.clone(), to_json(&state)));
             }
             levels.insert(state.zone, state.state);
         }
         let counts = LevelCounts::count(levels.values().copied());
         drop(levels);
-        if !told.is_empty() {
-            self.tell(StateEvent::Zones(Arc::new(told)));
+        if !changes_json.is_empty() {
+            self.publish(StateEvent::Zones(Arc::new(changes_json)));
         }
-        self.tell(StateEvent::Counts(as_json(&counts).into()));
+        self.publish(StateEvent::Counts(to_json(&counts).into()));
     }
 }
 
-fn as_json(what: &impl serde::Serialize) -> String {
+fn to_json(what: &impl serde::Serialize) -> String {
     serde_json::to_string(what).expect("states have a JSON form")
 }

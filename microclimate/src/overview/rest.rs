@@ -157,7 +157,7 @@ async fn overview_events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let zones: Option<HashSet<ZoneId>> =
         parse_zones(params.zones.as_deref())?.map(|zones| zones.into_iter().collect());
-    let first = StateEvent::Beat(handles.events.beat());
+    let first = StateEvent::Beat(handles.events.beat_json());
     let changes = BroadcastStream::new(handles.events.subscribe());
     let events = stream::iter([Ok(first)]).chain(changes).filter_map(move |event| {
         let event = match event {

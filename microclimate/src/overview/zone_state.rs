@@ -21,7 +21,7 @@ const COVERAGE_STEP_S: f64 = 60.0;
 const TEMPERATURE_WARNING_C: f64 = 2.0;
 /// Further above comfort than this it is a warning, as a share.
 const CO2_WARNING_SHARE: f64 = 1.33;
-/// Hours before critical soil moisture that are told, and those that are a warning.
+/// Hours before critical soil moisture that are a notice, and those that are a warning.
 const SOIL_NOTICE_H: f64 = 24.0;
 const SOIL_WARNING_H: f64 = 6.0;
 /// How long an anomaly lasts before it is a warning: single minutes come and go, ms.
@@ -119,18 +119,18 @@ impl StateReason {
         }
     }
 
-    fn about(mut self, metric: &str) -> Self {
+    fn with_metric(mut self, metric: &str) -> Self {
         self.metric = Some(metric.into());
         self
     }
 
-    fn beyond(mut self, value: f64, limit: f64) -> Self {
-        self.value = Some(rounded(value));
+    fn with_limit(mut self, value: f64, limit: f64) -> Self {
+        self.value = Some(round_value(value));
         self.limit = Some(limit);
         self
     }
 
-    fn since(mut self, since_ms: i64) -> Self {
+    fn with_since(mut self, since_ms: i64) -> Self {
         self.since_ms = Some(since_ms);
         self
     }
@@ -160,11 +160,11 @@ impl From<&Prediction> for NextValue {
             .and_then(|class| prediction.probabilities.as_ref()?.get(class).copied());
         Self {
             task: prediction.task.clone(),
-            value: rounded(prediction.value),
+            value: round_value(prediction.value),
             unit: prediction.unit.clone(),
-            interval: prediction.interval.map(|ends| ends.map(rounded)),
+            interval: prediction.interval.map(|ends| ends.map(round_value)),
             class: prediction.class,
-            probability: probability.map(rounded),
+            probability: probability.map(round_value),
             fallback: prediction.fallback,
         }
     }
@@ -211,11 +211,12 @@ pub(crate) struct ZoneFacts<'a> {
 
 impl ZoneFacts<'_> {
     /// The zone's state, by what is known now.
-    pub(crate) fn zone_state(&self) -> ZoneState {
-        let mut reasons = self.reasons();
+    pub(crate) fn compute_state(&self) -> ZoneState {
+        let mut reasons = self.find_reasons();
         reasons.sort_by_key(|reason| reason.level);
         let state = reasons.first().map_or(StateLevel::Ok, |reason| reason.level);
-        let metrics = self.metrics.iter().map(|metric| (metric.clone(), self.metric(metric)));
+        let metrics =
+            self.metrics.iter().map(|metric| (metric.clone(), self.metric_values(metric)));
         let next = if state == StateLevel::Stale {
             Vec::new()
         } else {
@@ -229,58 +230,61 @@ impl ZoneFacts<'_> {
             reasons,
             metrics: metrics.collect(),
             next,
-            limits: self.limits(),
+            limits: self.collect_limits(),
         }
     }
 
-    fn value(&self, name: &str) -> Option<f64> {
+    fn feature_value(&self, name: &str) -> Option<f64> {
         (self.feature)(name)
     }
 
     /// Value, age at the row, trend per hour.
-    fn metric(&self, metric: &str) -> [Option<f64>; 3] {
-        let driest = (metric == "soil_moisture").then(|| self.value("soil_moisture_min_30m"));
-        let value = driest.flatten().or_else(|| self.value(&format!("{metric}_last")));
-        let age_s = self.value(&format!("{metric}_age_s"));
-        let trend = self.value(&format!("{metric}_slope_1h"));
-        [value, age_s, trend].map(|own| own.map(rounded))
+    fn metric_values(&self, metric: &str) -> [Option<f64>; 3] {
+        let driest =
+            (metric == "soil_moisture").then(|| self.feature_value("soil_moisture_min_30m"));
+        let value = driest.flatten().or_else(|| self.feature_value(&format!("{metric}_last")));
+        let age_s = self.feature_value(&format!("{metric}_age_s"));
+        let trend = self.feature_value(&format!("{metric}_slope_1h"));
+        [value, age_s, trend].map(|own| own.map(round_value))
     }
 
-    fn has(&self, metric: &str) -> bool {
+    fn has_metric(&self, metric: &str) -> bool {
         self.metrics.iter().any(|own| own == metric)
     }
 
-    fn limits(&self) -> BTreeMap<&'static str, f64> {
+    fn collect_limits(&self) -> BTreeMap<&'static str, f64> {
         let mut limits = BTreeMap::new();
-        if self.has("temperature") {
+        if self.has_metric("temperature") {
             limits.insert("heat_below", self.comfort.heat_below);
             limits.insert("cool_above", self.comfort.cool_above);
         }
-        if self.has("soil_moisture") {
+        if self.has_metric("soil_moisture") {
             limits.insert("soil_moisture_critical", self.comfort.soil_moisture_critical);
             // Light is wanted where something grows.
             limits.insert("dli_target", self.comfort.dli_wanted());
         }
-        if let Some(high) = self.co2_high_ppm.filter(|_| self.has("co2")) {
+        if let Some(high) = self.co2_high_ppm.filter(|_| self.has_metric("co2")) {
             limits.insert("co2_high", high);
         }
         limits
     }
 
-    fn reasons(&self) -> Vec<StateReason> {
+    fn find_reasons(&self) -> Vec<StateReason> {
         let Some(at_ms) = self.at_ms else {
             return vec![StateReason::new(ReasonKind::NoData, StateLevel::Stale)];
         };
         let age_s = (self.now_ms - at_ms) as f64 / 1000.0;
         if age_s > self.silence_limit_s() {
-            return vec![StateReason::new(ReasonKind::ZoneSilent, StateLevel::Stale).since(at_ms)];
+            return vec![
+                StateReason::new(ReasonKind::ZoneSilent, StateLevel::Stale).with_since(at_ms),
+            ];
         }
         let mut reasons = Vec::new();
-        reasons.extend(self.temperature_reason());
-        reasons.extend(self.soil_reason());
-        reasons.extend(self.co2_reason());
-        reasons.extend(self.silent_metrics(at_ms, age_s));
-        reasons.extend(self.anomaly_reason());
+        reasons.extend(self.check_temperature());
+        reasons.extend(self.check_soil());
+        reasons.extend(self.check_co2());
+        reasons.extend(self.find_silent_metrics(at_ms, age_s));
+        reasons.extend(self.check_anomaly());
         reasons
     }
 
@@ -298,15 +302,18 @@ impl ZoneFacts<'_> {
     /// How often a metric usually speaks, seconds; none of one that is new, whose day is not
     /// full yet.
     fn interval_s(&self, metric: &str) -> Option<f64> {
-        let day = self.value(&format!("{metric}_coverage_24h")).filter(|share| *share > 0.0)?;
-        let week = self.value(&format!("{metric}_coverage_7d"))?;
+        let day =
+            self.feature_value(&format!("{metric}_coverage_24h")).filter(|share| *share > 0.0)?;
+        let week = self.feature_value(&format!("{metric}_coverage_7d"))?;
         // Of a metric that began within the day the week holds no more readings than the day.
         let is_new = week * 7.0 <= day * 1.05;
         (!is_new).then(|| COVERAGE_STEP_S * 100.0 / day)
     }
 
-    fn temperature_reason(&self) -> Option<StateReason> {
-        let value = self.value("temperature_mean_10m").or_else(|| self.fresh("temperature"))?;
+    fn check_temperature(&self) -> Option<StateReason> {
+        let value = self
+            .feature_value("temperature_mean_10m")
+            .or_else(|| self.fresh_value("temperature"))?;
         let ComfortSettings { heat_below, cool_above, .. } = self.comfort;
         let (kind, limit, beyond) = if value < heat_below {
             (ReasonKind::TooCold, heat_below, heat_below - value)
@@ -315,76 +322,79 @@ impl ZoneFacts<'_> {
         } else {
             return None;
         };
-        let level = level_if(beyond > TEMPERATURE_WARNING_C);
-        Some(StateReason::new(kind, level).about("temperature").beyond(value, limit))
+        let level = warning_or_notice(beyond > TEMPERATURE_WARNING_C);
+        Some(StateReason::new(kind, level).with_metric("temperature").with_limit(value, limit))
     }
 
-    fn co2_reason(&self) -> Option<StateReason> {
+    fn check_co2(&self) -> Option<StateReason> {
         let limit = self.co2_high_ppm?;
-        let value = self.value("co2_mean_10m").or_else(|| self.fresh("co2"))?;
-        let level = level_if(value > limit * CO2_WARNING_SHARE);
+        let value = self.feature_value("co2_mean_10m").or_else(|| self.fresh_value("co2"))?;
+        let level = warning_or_notice(value > limit * CO2_WARNING_SHARE);
         let reason = StateReason::new(ReasonKind::Co2High, level);
-        (value > limit).then(|| reason.about("co2").beyond(value, limit))
+        (value > limit).then(|| reason.with_metric("co2").with_limit(value, limit))
     }
 
     /// The newest value of a metric that has spoken within the hour.
-    fn fresh(&self, metric: &str) -> Option<f64> {
-        let age_s = self.value(&format!("{metric}_age_s"))?;
-        (age_s <= METRIC_SILENT_S).then(|| self.value(&format!("{metric}_last"))).flatten()
+    fn fresh_value(&self, metric: &str) -> Option<f64> {
+        let age_s = self.feature_value(&format!("{metric}_age_s"))?;
+        (age_s <= METRIC_SILENT_S).then(|| self.feature_value(&format!("{metric}_last"))).flatten()
     }
 
-    fn soil_reason(&self) -> Option<StateReason> {
+    fn check_soil(&self) -> Option<StateReason> {
         let limit = self.comfort.soil_moisture_critical;
-        let driest = self.value("soil_moisture_min_30m");
-        let value = driest.or_else(|| self.value("soil_moisture_last"))?;
+        let driest = self.feature_value("soil_moisture_min_30m");
+        let value = driest.or_else(|| self.feature_value("soil_moisture_last"))?;
         if value <= limit {
             let reason = StateReason::new(ReasonKind::SoilCritical, StateLevel::Alarm);
-            let mut reason = reason.about("soil_moisture").beyond(value, limit);
-            reason.minutes = self.value("drying_irrigation_min").map(rounded);
+            let mut reason = reason.with_metric("soil_moisture").with_limit(value, limit);
+            reason.minutes = self.feature_value("drying_irrigation_min").map(round_value);
             return Some(reason);
         }
         let watering = self.predictions.predictions.iter().find(|own| own.task == "watering")?;
         let hours = Some(watering.value).filter(|_| !watering.fallback && !watering.is_stale)?;
-        let level = level_if(hours <= SOIL_WARNING_H);
+        let level = warning_or_notice(hours <= SOIL_WARNING_H);
         let mut reason = StateReason::new(ReasonKind::SoilCriticalSoon, level);
-        reason.hours = Some(rounded(hours));
-        (hours <= SOIL_NOTICE_H).then(|| reason.about("soil_moisture").beyond(value, limit))
+        reason.hours = Some(round_value(hours));
+        (hours <= SOIL_NOTICE_H)
+            .then(|| reason.with_metric("soil_moisture").with_limit(value, limit))
     }
 
     /// Metrics whose sensors have fallen silent while others of the zone speak.
-    fn silent_metrics(&self, at_ms: i64, row_age_s: f64) -> impl Iterator<Item = StateReason> {
+    fn find_silent_metrics(&self, at_ms: i64, row_age_s: f64) -> impl Iterator<Item = StateReason> {
         self.metrics.iter().filter_map(move |metric| {
-            let age_s = self.value(&format!("{metric}_age_s"))?;
+            let age_s = self.feature_value(&format!("{metric}_age_s"))?;
             // What is sent only when it changes has no coverage, and is not missed.
-            let day = self.value(&format!("{metric}_coverage_7d")).filter(|share| *share > 0.0);
+            let day =
+                self.feature_value(&format!("{metric}_coverage_7d")).filter(|share| *share > 0.0);
             let limit_s = self.interval_s(metric).map_or(METRIC_SILENT_S, |interval_s| {
                 (MISSED_READINGS * interval_s).clamp(METRIC_SILENT_S, SILENCE_S_MAX)
             });
             let is_silent = day.is_some() && age_s + row_age_s > limit_s && age_s < METRIC_GONE_S;
             let since_ms = at_ms - (age_s * 1000.0) as i64;
             let reason = StateReason::new(ReasonKind::MetricSilent, StateLevel::Warning);
-            is_silent.then(|| reason.about(metric).since(since_ms))
+            is_silent.then(|| reason.with_metric(metric).with_since(since_ms))
         })
     }
 
-    fn anomaly_reason(&self) -> Option<StateReason> {
+    fn check_anomaly(&self) -> Option<StateReason> {
         let since_ms = self.predictions.anomaly_since_ms?;
         let anomaly = self.predictions.predictions.iter().find(|own| own.task == TASK_NAME)?;
         let lasts = self.now_ms - since_ms >= ANOMALY_WARNING_MS;
-        let mut reason = StateReason::new(ReasonKind::Anomaly, level_if(lasts)).since(since_ms);
+        let mut reason =
+            StateReason::new(ReasonKind::Anomaly, warning_or_notice(lasts)).with_since(since_ms);
         reason.metric = anomaly.metric.as_deref().map(SmolStr::from);
-        reason.value = Some(rounded(anomaly.value));
+        reason.value = Some(round_value(anomaly.value));
         reason.fault = anomaly.fault.map(|fault| fault.name());
         Some(reason)
     }
 }
 
-const fn level_if(is_warning: bool) -> StateLevel {
+const fn warning_or_notice(is_warning: bool) -> StateLevel {
     if is_warning { StateLevel::Warning } else { StateLevel::Notice }
 }
 
 /// A thousandth is finer than any sensor here; more digits would only travel.
-fn rounded(value: f64) -> f64 {
+fn round_value(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
@@ -422,7 +432,7 @@ mod tests {
             stale_after_s: 900.0,
             now_ms: NOW_MS,
         }
-        .zone_state();
+        .compute_state();
         let json = serde_json::to_value(&state).unwrap();
         let text = |reason: &serde_json::Value, key: &str| reason[key].as_str().unwrap().to_owned();
         let reasons = json["reasons"].as_array().unwrap();

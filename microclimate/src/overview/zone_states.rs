@@ -132,20 +132,24 @@ impl ZoneStates {
     }
 
     /// The state of one zone; none of one that does not exist.
-    pub(crate) fn find(&self, zone: &ZoneId, now_ms: i64) -> Option<ZoneState> {
-        self.store.zone_summary(zone).map(|summary| self.state(&summary, now_ms))
+    pub(crate) fn find_state(&self, zone: &ZoneId, now_ms: i64) -> Option<ZoneState> {
+        self.store.zone_summary(zone).map(|summary| self.compute_state(&summary, now_ms))
     }
 
     /// The state of every zone, by name.
-    pub(crate) fn all(&self, now_ms: i64) -> Vec<ZoneState> {
-        self.store.zone_summaries().iter().map(|summary| self.state(summary, now_ms)).collect()
+    pub(crate) fn all_states(&self, now_ms: i64) -> Vec<ZoneState> {
+        self.store
+            .zone_summaries()
+            .iter()
+            .map(|summary| self.compute_state(summary, now_ms))
+            .collect()
     }
 
-    fn state(&self, summary: &ZoneSummary, now_ms: i64) -> ZoneState {
+    fn compute_state(&self, summary: &ZoneSummary, now_ms: i64) -> ZoneState {
         let ZoneSummary { zone, metrics, .. } = summary;
         let row = self.store.online_row(zone).map(|(row, _)| row);
         let feature = |name: &str| row.as_ref()?.feature_value(name);
-        let predictions = self.trainer.newest_predictions().of_zone(zone);
+        let predictions = self.trainer.newest_predictions().for_zone(zone);
         ZoneFacts {
             zone,
             metrics,
@@ -157,14 +161,14 @@ impl ZoneStates {
             stale_after_s: self.stale_after_s,
             now_ms,
         }
-        .zone_state()
+        .compute_state()
     }
 
     /// A page of the zones that are asked for, and figures of all.
     pub(crate) async fn overview(&self, selection: &StateSelection) -> Overview {
         let now_ms = now_ms();
-        let mut states = self.all(now_ms);
-        let sites = sites(&states);
+        let mut states = self.all_states(now_ms);
+        let sites = summarise_sites(&states);
         states.retain(|state| selection.has_zone(&state.zone));
         let counts = LevelCounts::count(states.iter().map(|state| state.state));
         if let Some(levels) = &selection.levels {
@@ -183,7 +187,7 @@ impl ZoneStates {
             now_ms,
             time_zone: self.time_zone.clone(),
             stale_after_s: self.stale_after_s,
-            units: self.units(),
+            units: self.metric_units(),
             counts,
             sites,
             total,
@@ -199,13 +203,13 @@ impl ZoneStates {
         };
         for state in zones.iter_mut().filter(is_missing).take(ZONES_PREDICTED_MAX) {
             self.trainer.predict_all_tasks(&state.zone).await;
-            if let Some(newer) = self.find(&state.zone, now_ms) {
+            if let Some(newer) = self.find_state(&state.zone, now_ms) {
                 *state = newer;
             }
         }
     }
 
-    fn units(&self) -> BTreeMap<SmolStr, SmolStr> {
+    fn metric_units(&self) -> BTreeMap<SmolStr, SmolStr> {
         let table = self.store.metrics();
         let metrics = self.store.zone_summaries().into_iter().flat_map(|zone| zone.metrics);
         metrics
@@ -222,8 +226,8 @@ impl StateSelection {
     }
 }
 
-/// Every site, those with the most urgent zones first.
-fn sites(states: &[ZoneState]) -> Vec<SiteState> {
+/// Every site by name, with the level of its most urgent zone.
+fn summarise_sites(states: &[ZoneState]) -> Vec<SiteState> {
     let mut by_site: BTreeMap<SmolStr, SiteState> = BTreeMap::new();
     for ZoneState { zone, state, .. } in states {
         let site = zone.site.clone();

@@ -21,7 +21,7 @@ const CARD: &str = "document.querySelector('.zone')";
 const TOKEN: &str = "correct-horse-battery-staple";
 
 struct Site {
-    _process: ChildProcess,
+    process: ChildProcess,
     url: String,
     _dir: tempfile::TempDir,
 }
@@ -42,7 +42,7 @@ impl Site {
         let process = ChildProcess::start(&mut command);
         let url = format!("http://{rest}");
         wait_until_ready(&format!("{url}/readyz")).await;
-        Self { _process: process, url, _dir: dir }
+        Self { process, url, _dir: dir }
     }
 
     /// Sends lines of readings, and waits until each is durable.
@@ -138,7 +138,7 @@ async fn every_view_on_a_desk_and_a_phone_in_three_languages() {
     page.wait_until(CARD);
     for (width, is_dark, language, heading) in [
         (1200, false, "en", "Pipeline"),
-        (390, true, "de", "Datenfluss"),
+        (390, true, "de", "Empfangen"),
         (390, false, "fr", "Flux"),
     ] {
         page.resize(width, 844);
@@ -189,7 +189,7 @@ async fn old_readings_are_not_called_live_and_a_lost_server_is_told() {
         "document.querySelector('.link-state.stale') && document.querySelector('.banner').hidden",
     );
 
-    site._process.kill();
+    site.process.kill();
     page.wait_until("document.querySelector('.link-state.lost')");
     assert!(page.evaluate("document.querySelector('.zone') !== null") == json!(true));
 }

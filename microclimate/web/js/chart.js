@@ -132,7 +132,7 @@ export class ChartGroup {
     const plot = new uPlot({
       width, height: heightFor(width), series, bands,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), timeZone()),
-      padding: [8, 12, 0, 0],
+      padding: [8, 26, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: this.key, setSeries: false },

@@ -8,7 +8,7 @@
 //! - `regress`, `detect`: from a zone's newest row to a prediction
 //! - [`irrigation`]: how long to water
 //! - `explain`: what a prediction rests on
-//! - `newest`: what was predicted last, of each zone
+//! - `newest_predictions`: the newest prediction of each task in each zone
 //! - `meter`: how many, how fast
 
 mod anomaly_detection;
@@ -19,7 +19,7 @@ mod explain;
 pub mod irrigation;
 mod lags;
 mod meter;
-mod newest;
+mod newest_predictions;
 /// What is said.
 pub mod prediction;
 mod prediction_cache;
@@ -52,7 +52,7 @@ pub use champion::Champion;
 pub use irrigation::Irrigation;
 use lags::LagValues;
 use meter::PredictionMeter;
-pub use newest::{NewestPredictions, ZonePredictions};
+pub use newest_predictions::{NewestPredictions, ZonePredictions};
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 use prediction_cache::PredictionCache;
 
@@ -129,7 +129,7 @@ impl Trainer {
         &self.0.registry
     }
 
-    /// What was predicted last, of each zone.
+    /// The newest prediction of each task in each zone.
     #[must_use]
     pub fn newest_predictions(&self) -> &NewestPredictions {
         &self.0.newest

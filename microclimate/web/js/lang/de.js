@@ -3,7 +3,7 @@
 /** @type {import("./en.js").Messages} */
 export const german = {
   "nav.label": "Seiten", "nav.skip": "Zum Inhalt", "nav.overview": "Übersicht", "nav.sensors": "Sensoren",
-  "nav.models": "Modelle", "nav.pipeline": "Datenfluss", "nav.settings": "Anzeige",
+  "nav.models": "Modelle", "nav.pipeline": "Pipeline", "nav.settings": "Anzeige",
   "action.retry": "Noch einmal versuchen", "action.close": "Schließen", "action.sign_out": "Abmelden",
   "state.loading": "Wird geladen …",
   "link.connecting": "Verbindung wird aufgebaut …", "link.lost": "Verbindung verloren, neuer Versuch läuft", "link.offline": "Offline",

@@ -26,7 +26,7 @@ pub struct NewestPredictions(RwLock<HashMap<ZoneId, ZonePredictions>>);
 impl NewestPredictions {
     /// Those of a zone; none of one that was not predicted yet.
     #[must_use]
-    pub fn of_zone(&self, zone: &ZoneId) -> ZonePredictions {
+    pub fn for_zone(&self, zone: &ZoneId) -> ZonePredictions {
         let zones = self.0.read().unwrap_or_else(PoisonError::into_inner);
         zones.get(zone).cloned().unwrap_or_default()
     }
