@@ -11,15 +11,15 @@ pub enum FeatureReadError {
     /// Nobody answers at the feature store's address, or the answer broke off.
     #[error("{url}: {cause}")]
     Unreachable {
-        /// What was requested.
+        /// Address of the request.
         url: String,
-        /// What the HTTP client reports, without the address.
+        /// Message of the HTTP client, without the address.
         cause: String,
     },
     /// The feature store refused the request.
     #[error("{url}: {status}: {body}")]
     Refused {
-        /// What was requested.
+        /// Address of the request.
         url: String,
         /// The status code and its name.
         status: String,
@@ -29,15 +29,15 @@ pub enum FeatureReadError {
     /// The feature store does not have what every feature store has.
     #[error("{url}: 404 Not Found")]
     NotFound {
-        /// What was requested.
+        /// Address of the request.
         url: String,
     },
     /// The answer is not of the expected form.
     #[error("{url}: {cause}")]
     Answer {
-        /// What was requested.
+        /// Address of the request.
         url: String,
-        /// What was found, and what was expected.
+        /// Difference between the answer and the expected form.
         cause: String,
     },
     /// The feature store in this process failed.

@@ -34,8 +34,8 @@ impl FeatureStoreClient {
     /// # Errors
     /// [`FeatureReadError::NoClient`]. Nothing is sent yet.
     pub fn new(url: &str, token: Secret, timeout: Duration) -> Result<Self, FeatureReadError> {
-        let client = reqwest::Client::builder().timeout(timeout).build();
-        let client = client.map_err(|error| FeatureReadError::NoClient(error.to_string()))?;
+        let built = reqwest::Client::builder().timeout(timeout).build();
+        let client = built.map_err(|error| FeatureReadError::NoClient(error.to_string()))?;
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), token })
     }
 
@@ -73,8 +73,8 @@ impl FeatureStoreClient {
         if status == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let body = answer.text().await.unwrap_or_default();
-        let body = body.chars().take(QUOTED_CHARS_MAX).collect();
+        let text = answer.text().await.unwrap_or_default();
+        let body = text.chars().take(QUOTED_CHARS_MAX).collect();
         Err(FeatureReadError::Refused { url, status: status.to_string(), body })
     }
 
@@ -132,8 +132,8 @@ impl FeatureReader for FeatureStoreClient {
         Box::pin(async move {
             let path = "/v1/dataset.parquet";
             let answer = self.send_get(path, &dataset_params(query, mode)).await?;
-            let bytes = answer.bytes().await;
-            let bytes = bytes.map_err(|error| self.answer_error(path, error.without_url()))?;
+            let received = answer.bytes().await;
+            let bytes = received.map_err(|error| self.answer_error(path, error.without_url()))?;
             let frame = ParquetReader::new(Cursor::new(bytes)).finish();
             frame.map_err(|error| self.answer_error(path, error))
         })
@@ -143,12 +143,12 @@ impl FeatureReader for FeatureStoreClient {
 /// The query parameters of `/v1/dataset.parquet`.
 fn dataset_params(query: &FrameQuery, mode: RevisionMode) -> Vec<(&'static str, String)> {
     let FrameQuery { zones, from_ms, to_ms, columns, step_s, version } = query;
-    let zones = zones.as_ref().map(|zones| {
+    let zone_names = zones.as_ref().map(|zones| {
         let names: Vec<String> = zones.iter().map(ZoneId::to_string).collect();
         names.join(",")
     });
     let optional = [
-        ("zones", zones),
+        ("zones", zone_names),
         ("from", from_ms.map(|ms| ms.to_string())),
         ("to", to_ms.map(|ms| ms.to_string())),
         ("columns", columns.as_ref().map(|columns| columns.join(","))),

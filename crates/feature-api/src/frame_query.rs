@@ -30,17 +30,17 @@ impl RevisionMode {
 /// Which feature rows to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameQuery {
-    /// All zones where there are none.
+    /// The zones; every zone where there are none.
     pub zones: Option<Vec<ZoneId>>,
     /// Event time, UTC ms, this and later.
     pub from_ms: Option<i64>,
     /// Event time, UTC ms, this and earlier.
     pub to_ms: Option<i64>,
-    /// All features where there are none.
+    /// The features; every feature where there are none.
     pub columns: Option<Vec<String>>,
     /// Only rows whose time is a multiple of this, seconds.
     pub step_s: Option<i64>,
-    /// Of which version of the definitions; of the active one where there is none.
+    /// Version of the feature definitions; the active one where there is none.
     pub version: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! What readers need of a feature store, as one trait with its HTTP client.
+//! Interface between a feature store and its readers, as one trait with its HTTP client.
 //!
 //! Whoever trains or serves models reads features through [`FeatureReader`] and
 //! does not know where they come from. A feature store in the same process
