@@ -199,13 +199,13 @@ impl FeatureStore {
         self.0.online.zone_summaries()
     }
 
-    /// What is known of one zone, if there is such a zone.
+    /// Returns the summary of one zone, or `None` if the zone is not known.
     #[must_use]
     pub fn zone_summary(&self, zone: &ZoneId) -> Option<ZoneSummary> {
         self.0.online.zone_summary(zone)
     }
 
-    /// The row of a zone at its newest event time, from memory.
+    /// Returns the row of a zone at its latest event time, from memory.
     #[must_use]
     pub fn latest_row(&self, zone: &ZoneId) -> Option<Arc<FeatureRow>> {
         self.0.online.latest_row(zone).map(|(latest, _)| latest.row().clone())

@@ -1,4 +1,4 @@
-//! Bodies of answers, compressed where the client understands it.
+//! Response bodies, compressed for clients that accept it.
 
 use std::io::{self, Write as _};
 
@@ -10,10 +10,11 @@ use axum::{
 use flate2::{Compression, write::GzEncoder};
 use serde::Serialize;
 
-/// What is smaller gains nothing.
+/// Smallest response body that is compressed, bytes. Compression gains nothing on smaller ones.
 const COMPRESSED_BYTES_MIN: usize = 1024;
 
-/// JSON for one client; quick compression, since it is made for each answer.
+/// Builds a JSON response for one client. Compression is fast rather than strong, because it runs
+/// for each response.
 pub(crate) fn json_response(headers: &HeaderMap, what: &impl Serialize) -> io::Result<Response> {
     let mut body = serde_json::to_vec(what)?;
     let is_compressed = body.len() >= COMPRESSED_BYTES_MIN && accepts_gzip(headers);
@@ -31,7 +32,7 @@ pub(crate) fn json_response(headers: &HeaderMap, what: &impl Serialize) -> io::R
     Ok(response)
 }
 
-/// Whether a client takes gzip. `gzip;q=0` refuses it.
+/// Returns whether a client accepts gzip. `gzip;q=0` refuses it.
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
     accepted.is_some_and(|accepted| {

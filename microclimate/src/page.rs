@@ -1,5 +1,5 @@
-//! The page: the files of `web/`, served as they are. They are compressed once, name their
-//! contents by an entity tag, and forbid browsers everything that is not from here.
+//! Page of the service: the files of `web/`, served unchanged. They are compressed once, carry an
+//! entity tag of their contents, and forbid browsers to load anything from other origins.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compression::{accepts_gzip, gzip};
 
-/// Nothing inline, nothing from elsewhere, no frames.
+/// Content security policy: nothing inline, nothing from other origins, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const SECURITY_HEADERS: [(HeaderName, &str); 3] = [
@@ -25,7 +25,7 @@ const SECURITY_HEADERS: [(HeaderName, &str); 3] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
-/// Files of the page: path, type, contents. A test holds the list against the folder.
+/// Files of the page: path, type, contents. A test compares the list with the folder.
 macro_rules! page_files {
     ($($path:literal: $kind:expr,)*) => {
         [$((concat!("/", $path), $kind, include_bytes!(concat!("../web/", $path)).as_slice()),)*]
@@ -69,13 +69,13 @@ const FILES: &[(&str, &str, &[u8])] = &page_files! {
     "vendor/uplot/LICENSE": TEXT,
 };
 
-/// A file ready to be sent.
+/// A file that is ready to be sent.
 #[derive(Debug)]
 struct PageFile {
     kind: &'static str,
     plain: &'static [u8],
     compressed: Bytes,
-    /// Of the contents, in quotes.
+    /// Entity tag of the contents, in quotes.
     etag: HeaderValue,
 }
 
@@ -120,17 +120,17 @@ impl PageFile {
     }
 }
 
-/// Made when the first of them is asked for.
+/// All files of the page, built at the first request.
 static PAGE_FILES: LazyLock<Vec<(&'static str, Arc<PageFile>)>> = LazyLock::new(|| {
     FILES.iter().map(|(path, kind, plain)| (*path, Arc::new(PageFile::new(kind, plain)))).collect()
 });
 
-/// The paths that anybody may load, so that there is a page to sign in on.
+/// Returns the paths that are served without authentication, so that there is a page to sign in on.
 pub(crate) fn public_paths() -> Vec<String> {
     FILES.iter().map(|(path, ..)| *path).chain(["/"]).map(str::to_owned).collect()
 }
 
-/// `/` and all that it loads.
+/// Routes `/` and all that it loads.
 pub(crate) fn page_routes() -> Router {
     let mut router = Router::new();
     for (path, file) in PAGE_FILES.iter() {
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Over the wire the whole page is at most this large.
+    /// Largest size of the whole page as transferred, bytes.
     const PAGE_BYTES_MAX: usize = 200 * 1024;
 
     fn collect_files(folder: &Path, found: &mut BTreeSet<String>) {

@@ -5,39 +5,39 @@ use std::error::Error;
 /// Why features could not be read. Each message has its cause in it.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureReadError {
-    /// No HTTP client can be made, as where the system has no root certificates.
+    /// No HTTP client could be built, for example because the system has no root certificates.
     #[error("no HTTP client: {0}")]
     NoClient(String),
     /// Nobody answers at the feature store's address, or the answer broke off.
     #[error("{url}: {cause}")]
     Unreachable {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
-        /// Message of the HTTP client, without the address.
+        /// Error of the HTTP client, without the URL.
         cause: String,
     },
     /// The feature store refused the request.
     #[error("{url}: {status}: {body}")]
     Refused {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
-        /// The status code and its name.
+        /// Status code and its name.
         status: String,
-        /// The beginning of the answer.
+        /// Beginning of the response body.
         body: String,
     },
-    /// The feature store does not have what every feature store has.
+    /// The feature store lacks an endpoint that every feature store has.
     #[error("{url}: 404 Not Found")]
     NotFound {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
     },
-    /// The answer is not of the expected form.
+    /// The response does not have the expected form.
     #[error("{url}: {cause}")]
     Answer {
-        /// Address of the request.
+        /// URL of the request.
         url: String,
-        /// Difference between the answer and the expected form.
+        /// Found and expected form of the response.
         cause: String,
     },
     /// The feature store in this process failed.
@@ -46,13 +46,14 @@ pub enum FeatureReadError {
 }
 
 impl FeatureReadError {
-    /// A failure of the feature store in this process.
+    /// Wraps a failure of the feature store in this process.
     #[must_use]
     pub fn from_store(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Store(error.into())
     }
 
-    /// Whether the feature store did not answer at all, as where it is not running.
+    /// Returns whether the feature store did not answer at all, for example because it is not
+    /// running.
     #[must_use]
     pub const fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })

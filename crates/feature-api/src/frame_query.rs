@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use telemetry::ZoneId;
 use utoipa::ToSchema;
 
-/// Which of a row's revisions is meant. The two are never mixed in one answer.
+/// Selects which revision of each row is read. The two are never mixed in one answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = Mode)]
 pub enum RevisionMode {
-    /// As it was known at its own time: readings that arrived later are not in it.
+    /// Each row as it was known at its own time, without readings that arrived later.
     AsKnown,
-    /// With every reading that has arrived by now.
+    /// Each row with every reading that has arrived by now.
     #[default]
     AsCorrected,
 }
@@ -27,20 +27,20 @@ impl RevisionMode {
     }
 }
 
-/// Which feature rows to take.
+/// Selection of feature rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrameQuery {
-    /// The zones; every zone where there are none.
+    /// Zones to read; `None` reads all zones.
     pub zones: Option<Vec<ZoneId>>,
-    /// Event time, UTC ms, this and later.
+    /// First event time to read, UTC ms, inclusive.
     pub from_ms: Option<i64>,
-    /// Event time, UTC ms, this and earlier.
+    /// Last event time to read, UTC ms, inclusive.
     pub to_ms: Option<i64>,
-    /// The features; every feature where there are none.
+    /// Features to read; `None` reads all features.
     pub columns: Option<Vec<String>>,
-    /// Only rows whose time is a multiple of this, seconds.
+    /// Step of the rows, seconds: only rows whose time is a multiple of it are read.
     pub step_s: Option<i64>,
-    /// Version of the feature definitions; the active one where there is none.
+    /// Version of the feature definitions; `None` reads the active version.
     pub version: Option<i32>,
 }
 

@@ -1,4 +1,5 @@
-//! Interface between a feature store and its readers, as one trait with its HTTP client.
+//! Interface between a feature store and the programs that read from it: one trait and its HTTP
+//! client.
 //!
 //! Whoever trains or serves models reads features through [`FeatureReader`] and
 //! does not know where they come from. A feature store in the same process

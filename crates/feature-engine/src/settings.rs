@@ -1,4 +1,4 @@
-//! What an engine must know of a site: `[engine]` of the feature store's configuration.
+//! Settings of an engine for one site: `[engine]` of the feature store's configuration.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
@@ -9,13 +9,13 @@ use telemetry::{SmolStr, ZoneId};
 
 use crate::engine::{HOUR_MS, SOIL_RETENTION_MS};
 
-/// A setting that has no meaning.
+/// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct EngineSettingsError {
-    /// The key, such as `engine.time_zone`.
+    /// Key of the setting, such as `engine.time_zone`.
     pub key: String,
-    /// What was found and what was expected.
+    /// Found and expected value.
     pub problem: String,
 }
 
@@ -25,39 +25,39 @@ impl EngineSettingsError {
     }
 }
 
-/// Windows, grid, lateness.
+/// Settings of windows, row grid and allowed lateness.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EngineSettings {
-    /// File of definitions; "" for the built-in ones.
+    /// File of feature definitions; empty for the built-in ones.
     pub features: PathBuf,
-    /// Distance of rows.
+    /// Distance between rows, s.
     pub grid_s: u32,
-    /// Allowed lateness of final rows.
+    /// Allowed lateness of final rows, s.
     pub lateness_s: u32,
-    /// Allowed lateness of corrections.
+    /// Allowed lateness of corrections, s.
     pub late_max_s: u32,
-    /// Allowed lead of a stamp on its arrival.
+    /// Longest time by which an event time may be ahead of its arrival time, s.
     pub future_max_s: u32,
-    /// Longest silence that still has rows.
+    /// Longest time without readings for which rows are still computed, s.
     pub silence_max_s: u32,
-    /// Zones in memory; of others the newest state is read from the DuckDB file when they are
-    /// heard again.
+    /// Largest number of zones in memory. The state of any other zone is read from the DuckDB file
+    /// when a reading of it arrives.
     #[serde(default = "zones_max")]
     pub zones_max: usize,
-    /// Expected distance of readings.
+    /// Expected distance between readings, s.
     pub interval_s: u32,
-    /// Longest time that a value is taken to hold.
+    /// Longest time for which a value is assumed to hold, s.
     pub hold_max_s: u32,
-    /// What is added to the stamps of live devices, by `site/zone/device`, s.
+    /// Offsets added to the event times of live devices, by `site/zone/device`, s.
     pub clock_offsets_s: BTreeMap<SmolStr, f64>,
-    /// Name in the IANA database.
+    /// Name of the time zone in the IANA database.
     pub time_zone: String,
-    /// Degrees north and east; nothing where it is not known.
+    /// Latitude and longitude, degrees north and east; empty if they are not known.
     pub place: Vec<f64>,
-    /// How the drying of soil is judged.
+    /// Settings of the drying-soil features.
     pub drying: drying::DryingSettings,
-    /// In single zones.
+    /// Settings of the drying-soil features in single zones.
     pub drying_in: BTreeMap<ZoneId, drying::DryingSettings>,
 }
 
@@ -82,32 +82,32 @@ impl Default for EngineSettings {
     }
 }
 
-/// Zones in memory where the configuration names no number.
+/// Default of `engine.zones_max`.
 fn zones_max() -> usize {
     1000
 }
 
 impl EngineSettings {
-    /// Event time behind a zone's newest reading of which rows may still be computed, ms: late
-    /// readings, and rows that wait for their arrival times, which may be behind event times by
-    /// as much as stamps may be ahead.
+    /// Returns how far behind a zone's latest event time rows may still be computed, ms. Covers
+    /// late readings, and rows that wait for their arrival times: those may be behind event times
+    /// by as much as event times may be ahead.
     pub fn correctable_ms(&self) -> i64 {
         let [late_ms, lateness_ms, future_ms] =
             [self.late_max_s, self.lateness_s, self.future_max_s].map(|s| i64::from(s) * 1000);
         late_ms + lateness_ms + 2 * future_ms + HOUR_MS
     }
 
-    /// How far behind a zone's newest reading others are still needed, ms: a window of the
-    /// widest feature, `widest_ms`, behind a correction, with room.
+    /// Returns how far behind a zone's latest event time readings are still needed, ms: a window of
+    /// the widest feature, `widest_ms`, behind a correction, with a margin.
     pub fn retention_ms(&self, widest_ms: i64) -> i64 {
         let late_ms = i64::from(self.late_max_s) * 1000;
         widest_ms.max(SOIL_RETENTION_MS) + (2 * late_ms).max(self.correctable_ms())
     }
 
-    /// The site's time zone.
+    /// Returns the site's time zone.
     ///
     /// # Errors
-    /// A name that the IANA database does not have.
+    /// Fails for a name that the IANA database does not have.
     pub fn time_zone(&self) -> Result<TimeZone, EngineSettingsError> {
         TimeZone::get(&self.time_zone).map_err(|_| {
             let what = format!("`{}` is no time zone, as in `Europe/Berlin`", self.time_zone);
@@ -115,10 +115,10 @@ impl EngineSettings {
         })
     }
 
-    /// Where the site is, if that is known.
+    /// Returns the site's location, if it is known.
     ///
     /// # Errors
-    /// Anything but nothing, or a latitude and a longitude.
+    /// Fails unless `place` is empty or holds a latitude and a longitude.
     pub fn site_place(&self) -> Result<Option<GeoLocation>, EngineSettingsError> {
         match self.place[..] {
             [] => Ok(None),
@@ -132,13 +132,14 @@ impl EngineSettings {
         }
     }
 
-    /// How a zone's soil is judged.
+    /// Returns the drying-soil settings of a zone.
     #[must_use]
     pub fn drying_settings(&self, zone: &ZoneId) -> &drying::DryingSettings {
         self.drying_in.get(zone).unwrap_or(&self.drying)
     }
 
-    /// The settings of drying soil with their keys: those of every zone, then those of single zones.
+    /// Iterates over all drying-soil settings with their keys: first those of every zone, then
+    /// those of single zones.
     pub fn all_drying_settings(&self) -> impl Iterator<Item = (String, &drying::DryingSettings)> {
         let own =
             self.drying_in.iter().map(|(zone, own)| (format!("engine.drying_in.{zone}"), own));
@@ -146,8 +147,7 @@ impl EngineSettings {
     }
 }
 
-/// The width of a window: whole minutes, at most 31 days; written `10m`, `24h`
-/// or `7d`.
+/// Width of a window: whole minutes, at most 31 days; written `10m`, `24h` or `7d`.
 ///
 /// ```
 /// let week: microclimate_feature_store::settings::Window = "7d".parse().unwrap();
@@ -157,12 +157,12 @@ impl EngineSettings {
 #[serde(try_from = "String", into = "String")]
 pub struct WindowDuration {
     minutes: u32,
-    /// Minutes in the unit that it was written in.
+    /// Minutes in the unit in which the width was written.
     unit: u32,
 }
 
 impl WindowDuration {
-    /// Milliseconds.
+    /// Returns the width, ms.
     #[must_use]
     pub const fn width_ms(self) -> i64 {
         self.minutes as i64 * 60_000

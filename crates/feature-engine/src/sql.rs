@@ -1,4 +1,4 @@
-//! SQL expressions of definitions: what the engine asks of whoever evaluates them.
+//! SQL expressions of definitions, and the traits through which the engine evaluates them.
 //!
 //! An expression sees one reading, or one row, at a time, and gives the same result for the same
 //! input: no aggregates, windows, subqueries, chance or clock. Expressions are checked with their
@@ -13,10 +13,10 @@ use telemetry::{SensorReport, SmolStr};
 
 pub use crate::definitions::identifiers::{SqlIdentifiers, is_reserved, scan_identifiers};
 
-/// The SQL type of a column, or `None` where an expression may not name it.
+/// Lookup of a column's SQL type; gives `None` if an expression may not name it.
 pub type ColumnTypes<'a> = &'a dyn Fn(&str) -> Option<&'static str>;
 
-/// The columns that an expression over a reading sees, with their SQL types. Times are UTC.
+/// Columns that an expression over a reading can name, with their SQL types. Times are UTC.
 pub const READING_COLUMNS: [(&str, &str); 6] = [
     ("value", "DOUBLE"),
     ("metric", "VARCHAR"),
@@ -26,23 +26,23 @@ pub const READING_COLUMNS: [(&str, &str); 6] = [
     ("event", "TIMESTAMP"),
 ];
 
-/// Why an expression is refused.
+/// Reason why an expression is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpressionError {
-    /// What was found and what was expected.
+    /// Found and expected expression.
     pub what: String,
-    /// How to fix it, where that is known.
+    /// How to fix the expression, if that is known.
     pub hint: Option<String>,
 }
 
 impl ExpressionError {
-    /// An error with a hint.
+    /// Creates an error with a hint.
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { what: what.into(), hint: Some(hint.into()) }
     }
 }
 
-/// The type that an expression must have.
+/// Type that an expression must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedType {
     /// True or false.
@@ -86,10 +86,10 @@ impl ExpressionChecker for NoSql {
     }
 }
 
-/// A reading as expressions see it.
+/// A reading in the form in which expressions access it.
 #[derive(Clone, Copy, Debug)]
 pub struct SqlReading<'a> {
-    /// In the metric's unit.
+    /// Value in the metric's unit.
     pub value: f64,
     /// Name of the metric.
     pub metric: &'a str,
@@ -99,12 +99,12 @@ pub struct SqlReading<'a> {
     pub zone: &'a str,
     /// Name of the device.
     pub device: &'a str,
-    /// Event time, UTC milliseconds.
+    /// Event time, UTC ms.
     pub event_ms: i64,
 }
 
 impl<'a> SqlReading<'a> {
-    /// The readings of a report, in order.
+    /// Iterates over the readings of a report, in order.
     pub fn from_report(report: &'a SensorReport) -> impl Iterator<Item = Self> {
         report.readings.iter().map(|reading| Self {
             value: reading.value,
@@ -117,48 +117,49 @@ impl<'a> SqlReading<'a> {
     }
 }
 
-/// The values of the expressions over a batch of readings.
+/// Values of the expressions over a batch of readings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EvaluatedReadings {
-    /// For each reading, whether it enters features: its metric's `where` is true.
+    /// Whether each reading enters features, that is, whether its metric's `where` is true.
     pub kept: Vec<bool>,
-    /// By derived metric with a `where` or a `value`: a number for each reading, NaN where
-    /// it has none. `below`, `above` and `when` are the engine's to apply to it.
+    /// Values of each derived metric with a `where` or a `value`: one number for each reading, NaN
+    /// if it has none. The engine then applies `below`, `above` and `when`.
     pub derived: BTreeMap<SmolStr, Vec<f64>>,
 }
 
 /// Evaluates the `where` and `value` of metrics and derived metrics.
 pub trait ReadingExpressions: fmt::Debug + Send {
-    /// Whether any expression is about readings of a metric.
+    /// Returns whether any expression applies to readings of a metric.
     fn has_expressions_for(&self, metric: &str) -> bool;
 
-    /// Evaluates all expressions over a batch. An expression that fails on a reading is null there.
+    /// Evaluates all expressions over a batch. An expression that fails on a reading gives null
+    /// there.
     fn evaluate_readings(&mut self, readings: &[SqlReading<'_>]) -> EvaluatedReadings;
 }
 
-/// Evaluates the joins by SQL over columns of features.
+/// Evaluates the SQL joins over columns of features.
 pub trait JoinExpressions: fmt::Debug + Send {
-    /// The features that the expressions name, in the order of their names.
+    /// Returns the features that the expressions name, sorted by name.
     fn inputs(&self) -> &[SmolStr];
 
-    /// The joins, each behind those that it is made of.
+    /// Returns the joins, each after the joins that it depends on.
     fn outputs(&self) -> &[SmolStr];
 
-    /// The values of each output over `rows` rows, given a column of that length for each input;
-    /// NaN stands for null.
+    /// Returns the values of each output over `rows` rows, given a column of that length for each
+    /// input. NaN stands for null.
     fn evaluate_rows(&mut self, rows: usize, inputs: &[Vec<f64>]) -> Vec<Vec<f64>>;
 }
 
-/// The SQL of an engine's definitions, ready to be evaluated; by default there is none.
+/// SQL of an engine's definitions, ready to be evaluated; empty by default.
 #[derive(Debug, Default)]
 pub struct SqlExpressions {
-    /// Where definitions have SQL over readings.
+    /// SQL over readings, if the definitions have any.
     pub readings: Option<Box<dyn ReadingExpressions>>,
-    /// Where definitions have joins by SQL.
+    /// SQL joins, if the definitions have any.
     pub joins: Option<Box<dyn JoinExpressions>>,
 }
 
-/// Accepts every expression and returns the names in it: for tests of what definitions say.
+/// Accepts every expression and returns the names in it; for tests of definitions.
 #[cfg(test)]
 pub(crate) struct AnyExpression;
 

@@ -12,68 +12,68 @@ use crate::{
     request::{SIGNED_FOR, refused, send, wait},
 };
 
-/// Begins the address of a bucket.
+/// URL scheme of a bucket's address.
 pub const SCHEME: &str = "s3://";
-/// Written once, to learn whether the store creates objects only once.
+/// Key of an object that is written once, to test whether the store refuses to overwrite objects.
 const PROBE: &str = ".created-once";
-/// Creates an object only where there is none.
+/// Header that creates an object only if it does not exist yet.
 const ONCE: (&str, &str) = ("if-none-match", "*");
-/// Pages of a thousand names that a listing may have.
+/// Largest number of pages of a listing, each of a thousand names.
 const PAGES_MAX: usize = 1000;
 
-/// Why a bucket cannot be used.
+/// Reason why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// The endpoint is no URL.
+    /// The endpoint is not a URL.
     #[error("s3.endpoint `{endpoint}`: {what}")]
     Endpoint {
-        /// What was given.
+        /// Configured endpoint.
         endpoint: String,
-        /// What is wrong with it.
+        /// Reason why the endpoint is refused.
         what: String,
     },
     /// The address names no bucket.
     #[error("`{address}`: {what}\nhint: as in s3://bucket/prefix")]
     Address {
-        /// What was given.
+        /// Configured address.
         address: String,
-        /// What is wrong with it.
+        /// Reason why the address is refused.
         what: String,
     },
-    /// There are no keys.
+    /// No access keys are configured.
     #[error(
         "s3.access_key and s3.secret_key are missing\nhint: set them in the environment, as <SERVICE>__S3__SECRET_KEY"
     )]
     NoKeys,
-    /// No time to wait for.
+    /// The timeout is not a usable duration.
     #[error("s3.timeout_s = {found} is not a number of seconds")]
     Timeout {
-        /// What was given.
+        /// Configured timeout, s.
         found: f64,
     },
-    /// No HTTP client can be made.
+    /// No HTTP client could be built.
     #[error("s3: {0}")]
     Client(String),
 }
 
-/// A bucket, or a folder in one. Keys are below that folder, parted by `/`.
+/// A bucket, or a folder in one. Keys are relative to that folder, with `/` as separator.
 #[derive(Debug)]
 pub struct Bucket {
     pub(crate) client: Client,
     pub(crate) signer: Signer,
     pub(crate) credentials: Credentials,
     pub(crate) timeout: Duration,
-    /// Empty, or ending in `/`.
+    /// Folder of the keys in the bucket: empty, or ending in `/`.
     prefix: String,
-    /// Whether the store was found to create objects only once.
+    /// Set once the store has refused to overwrite an object.
     creates_once: OnceLock<()>,
 }
 
 impl Bucket {
-    /// That of an address, `s3://bucket` or `s3://bucket/prefix`. Nothing is asked yet.
+    /// Opens the bucket of an address, `s3://bucket` or `s3://bucket/prefix`. Sends no request yet.
     ///
     /// # Errors
-    /// What is wrong with the address or the settings.
+    /// Fails if the address or the settings are invalid.
     pub fn open(address: &str, settings: &Settings) -> std::result::Result<Self, BucketError> {
         let below = address.strip_prefix(SCHEME).unwrap_or(address);
         let (name, prefix) = below.split_once('/').unwrap_or((below, ""));
@@ -107,7 +107,7 @@ impl Bucket {
         })
     }
 
-    /// Its address, ending in no slash.
+    /// Returns the bucket's address, without a slash at its end.
     #[must_use]
     pub fn place(&self) -> String {
         format!("{SCHEME}{}/{}", self.signer.name(), self.prefix).trim_end_matches('/').to_owned()
@@ -117,10 +117,10 @@ impl Bucket {
         format!("{}{key}", self.prefix)
     }
 
-    /// What lies under a key, if anything does; at most so many bytes.
+    /// Reads the object under `key`, or returns `None` if it does not exist.
     ///
     /// # Errors
-    /// Where it cannot be read, or is larger.
+    /// Fails if the object cannot be read, or is larger than `bytes_max` bytes.
     pub fn get(&self, key: &str, bytes_max: usize) -> Result<Option<Vec<u8>>> {
         let full = self.full(key);
         let url = self.signer.get_object(Some(&self.credentials), &full).sign(SIGNED_FOR);
@@ -142,12 +142,12 @@ impl Bucket {
         })
     }
 
-    /// Creates an object (`If-None-Match: *`); false where it is there already, which stays
-    /// as it is. A store that would overwrite it is refused: it would lose decisions of other
-    /// processes.
+    /// Creates an object (`If-None-Match: *`). Returns false if it already exists; the existing
+    /// object stays unchanged. Refuses a store that would overwrite objects, because processes
+    /// would lose each other's decisions.
     ///
     /// # Errors
-    /// Where it cannot be written; it may be there or not then.
+    /// Fails if the object cannot be written; it may exist nevertheless.
     pub fn create(&self, key: &str, bytes: &[u8]) -> Result<bool> {
         if self.creates_once.get().is_none() {
             let is_new = self.put_once(PROBE, b"")?;
@@ -177,19 +177,19 @@ impl Bucket {
         })
     }
 
-    /// The names of objects and folders directly in a folder (`""` for the root), in no
-    /// order; nothing where there is no such folder.
+    /// Returns the names of objects and folders directly in a folder (`""` for the root), in no
+    /// particular order; empty if the folder does not exist.
     ///
     /// # Errors
-    /// Where it cannot be listed.
+    /// Fails if the folder cannot be listed.
     pub fn list(&self, folder: &str) -> Result<Vec<String>> {
         self.pages(folder, Some("/"))
     }
 
-    /// The keys of all objects below a folder, whole, in no order.
+    /// Returns the full keys of all objects below a folder, in no particular order.
     ///
     /// # Errors
-    /// Where it cannot be listed.
+    /// Fails if the folder cannot be listed.
     pub fn keys(&self, folder: &str) -> Result<Vec<String>> {
         let below = self.pages(folder, None)?;
         Ok(below.into_iter().map(|name| format!("{folder}/{name}")).collect())
@@ -233,10 +233,10 @@ impl Bucket {
         Err(Error::other(format!("{prefix}: more than {PAGES_MAX} pages of names")))
     }
 
-    /// Removes an object if it is there.
+    /// Removes an object if it exists.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// Fails if the object cannot be removed.
     pub fn remove(&self, key: &str) -> Result<()> {
         let full = self.full(key);
         let url = self.signer.delete_object(Some(&self.credentials), &full).sign(SIGNED_FOR);

@@ -5,12 +5,12 @@ use std::{
 
 use reqwest::{Client, Method, Response, Url};
 
-/// Requests are signed for so long.
+/// Validity of a signed request.
 pub(crate) const SIGNED_FOR: Duration = Duration::from_secs(300);
-/// What an answer says of an error, characters.
+/// Longest part of an error response that is reported, characters.
 const SAID_MAX: usize = 300;
 
-/// Sends a signed request, with a body and headers that were signed too.
+/// Sends a signed request with a body and headers that are part of the signature.
 pub(crate) async fn send(
     client: &Client,
     method: Method,
@@ -30,15 +30,16 @@ pub(crate) async fn send(
     request.send().await.map_err(|error| Error::other(error.without_url()))
 }
 
-/// What the store says against a request.
+/// Returns the error for a request that the store refused, with the status and the beginning of its
+/// response.
 pub(crate) async fn refused(answer: Response) -> Error {
     let status = answer.status();
     let said = answer.text().await.unwrap_or_default();
     Error::other(format!("{status}: {}", said.chars().take(SAID_MAX).collect::<String>()))
 }
 
-/// Waits for requests, on a thread of their own: the caller's may belong to a runtime
-/// already, which must not be blocked by another.
+/// Blocks until requests are done. They run on a thread of their own, because the caller's thread
+/// may belong to a runtime, which another runtime must not block.
 pub(crate) fn wait<T: Send>(work: impl Future<Output = Result<T>> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {

@@ -27,16 +27,16 @@ use crate::engine::{FeatureRow, ZoneProgress, catalog::FeatureRowSchema};
 /// Rows that a subscriber may lag behind before it loses some.
 const EVENTS_BEHIND_MAX: usize = 1024;
 
-/// A zone, the metrics it has, and how far it has come.
+/// Summary of a zone: its metrics and how far its rows have come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ZoneSummary {
     /// The zone.
     pub zone: ZoneId,
     /// Metrics, sorted by name.
     pub metrics: Vec<SmolStr>,
-    /// Newest event time, UTC ms.
+    /// Latest event time, UTC ms.
     pub latest_ms: Option<i64>,
-    /// Newest time whose row is final, UTC ms.
+    /// Latest time whose row is final, UTC ms.
     pub final_ms: Option<i64>,
     /// Devices whose clocks are off by a constant, each with how far it is ahead of the gateway's
     /// clock, ms; negative means behind.
@@ -49,12 +49,12 @@ pub struct ZoneSummary {
 pub(crate) struct OnlineStore {
     /// Zones by name; written only when a zone is first seen.
     zones: RwLock<HashMap<ZoneId, Arc<ZoneSlot>>>,
-    /// Index of the newest schema.
+    /// Index of the latest schema.
     names: RwLock<Option<Arc<FeatureIndex>>>,
     events: broadcast::Sender<Arc<FeatureRow>>,
 }
 
-/// Summary of a zone, and its newest row once it exists.
+/// Summary of a zone, and its latest row once it exists.
 #[derive(Debug)]
 struct ZoneSlot(RwLock<(ZoneSummary, Option<Arc<OnlineRow>>)>);
 
@@ -113,13 +113,13 @@ impl OnlineStore {
         summaries
     }
 
-    /// What is known of one zone.
+    /// Returns the summary of one zone, or `None` if the zone is not known.
     pub(crate) fn zone_summary(&self, zone: &ZoneId) -> Option<ZoneSummary> {
         let slot = self.find_slot(zone)?;
         Some(slot.0.read().unwrap_or_else(PoisonError::into_inner).0.clone())
     }
 
-    /// The newest row of a zone, and how sure it is.
+    /// Returns the latest row of a zone and its status.
     pub(crate) fn latest_row(&self, zone: &ZoneId) -> Option<(Arc<OnlineRow>, RowStatus)> {
         let slot = self.find_slot(zone)?;
         let state = slot.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -25,23 +25,23 @@ use super::{
 };
 use crate::compression::json_response;
 
-/// Zones of one answer, and without `limit`.
+/// Largest number of zones in one answer, and the number without `limit`.
 const ZONES_MAX: usize = 1000;
 const ZONES_DEFAULT: usize = 500;
 
-/// What the handlers need.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct OverviewHandles {
     states: ZoneStates,
     events: StateEvents,
 }
 
-/// `/v1/overview` and its events.
+/// Routes `/v1/overview` and its events.
 pub(crate) fn overview_routes(states: ZoneStates, events: StateEvents) -> Router {
     Router::from(paths().with_state(OverviewHandles { states, events }))
 }
 
-/// The description of both paths.
+/// Returns the OpenAPI description of both paths.
 pub(crate) fn openapi() -> OpenApi {
     paths().into_openapi()
 }
@@ -174,7 +174,8 @@ async fn overview_events(
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
-/// The states that a client wants, as a JSON list; none where it wants none of them.
+/// Returns the states of the wanted zones as an event with a JSON list; `None` if no state is
+/// wanted.
 fn zones_event(states: &[(ZoneId, String)], wanted: Option<&HashSet<ZoneId>>) -> Option<Event> {
     let own = states.iter().filter(|(zone, _)| wanted.is_none_or(|wanted| wanted.contains(zone)));
     let own: Vec<&str> = own.map(|(_, json)| json.as_str()).collect();

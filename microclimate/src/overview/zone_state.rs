@@ -1,4 +1,4 @@
-//! The state of one zone: how urgent it is, why, its newest values, what comes next.
+//! State of one zone: how urgent it is and why, its latest values and its predictions.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ use telemetry::{SmolStr, ZoneId};
 use trainer::{Prediction, anomaly::TASK_NAME, serve::ZonePredictions, settings::ComfortSettings};
 use utoipa::ToSchema;
 
-/// A metric counts as silent after this, where it is not known to speak more seldom, seconds.
+/// Age after which a metric counts as silent, unless it is known to report less often, seconds.
 const METRIC_SILENT_S: f64 = 3600.0;
-/// Longest silence that is put down to a slow rhythm, seconds.
+/// Longest silence that a slow reporting interval explains, seconds.
 const SILENCE_S_MAX: f64 = 6.0 * 3600.0;
-/// A metric that was silent for longer was taken away, seconds.
+/// Length of silence after which a metric counts as removed, seconds.
 const METRIC_GONE_S: f64 = 7.0 * 86_400.0;
-/// Missed readings in a row that make a silence.
+/// Number of missed readings in a row that make a silence.
 const MISSED_READINGS: f64 = 3.0;
-/// Readings are expected this often, seconds: the engine's coverage is in such steps.
+/// Expected distance between readings, seconds; the step of the engine's coverage.
 const COVERAGE_STEP_S: f64 = 60.0;
-/// Further outside comfort than this it is a warning, °C.
+/// Distance outside the comfort range beyond which the state is a warning, °C.
 const TEMPERATURE_WARNING_C: f64 = 2.0;
-/// Further above comfort than this it is a warning, as a share.
+/// Ratio to the upper comfort limit of CO2 beyond which the state is a warning.
 const CO2_WARNING_SHARE: f64 = 1.33;
-/// Hours before critical soil moisture that are a notice, and those that are a warning.
+/// Hours before critical soil moisture that make a notice, and those that make a warning.
 const SOIL_NOTICE_H: f64 = 24.0;
 const SOIL_WARNING_H: f64 = 6.0;
-/// How long an anomaly lasts before it is a warning: single minutes come and go, ms.
+/// Duration after which an anomaly is a warning, ms; single minutes come and go.
 const ANOMALY_WARNING_MS: i64 = 5 * 60_000;
 
-/// How urgent a zone is, the most urgent first.
+/// Urgency of a zone, most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum StateLevel {
@@ -44,11 +44,11 @@ pub(crate) enum StateLevel {
 }
 
 impl StateLevel {
-    /// Every level, the most urgent first.
+    /// Every level, most urgent first.
     pub(crate) const ALL: [Self; 5] =
         [Self::Alarm, Self::Stale, Self::Warning, Self::Notice, Self::Ok];
 
-    /// As in JSON and in queries.
+    /// Returns the name in JSON and in queries.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Alarm => "alarm",
@@ -60,7 +60,7 @@ impl StateLevel {
     }
 }
 
-/// What a reason is about.
+/// Cause of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ReasonKind {
@@ -76,7 +76,7 @@ pub(crate) enum ReasonKind {
     Anomaly,
 }
 
-/// Why a zone needs attention.
+/// Reason why a zone needs attention.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct StateReason {
     kind: ReasonKind,
@@ -84,22 +84,22 @@ pub(crate) struct StateReason {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     metric: Option<SmolStr>,
-    /// In the metric's unit; of an anomaly in multiples of the alarm.
+    /// Value in the metric's unit; for an anomaly, a multiple of the alarm threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
-    /// The limit that it is beyond, in the metric's unit.
+    /// Limit that the value exceeds, in the metric's unit.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<f64>,
-    /// Until it is critical.
+    /// Hours until soil moisture is critical.
     #[serde(skip_serializing_if = "Option::is_none")]
     hours: Option<f64>,
     /// Minutes of irrigation that reach the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     minutes: Option<f64>,
-    /// What may be wrong with the sensor: `spike`, `stuck`, `drift`, `noise`, `dropout`.
+    /// Suspected fault of the sensor: `spike`, `stuck`, `drift`, `noise`, `dropout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'static str>,
-    /// UTC ms.
+    /// Start of the condition, UTC ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     since_ms: Option<i64>,
 }
@@ -136,7 +136,7 @@ impl StateReason {
     }
 }
 
-/// What a task predicts for a zone.
+/// Prediction of a task for a zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct NextValue {
     task: String,
@@ -145,10 +145,10 @@ pub(crate) struct NextValue {
     interval: Option<[f64; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'static str>,
-    /// Of `class`.
+    /// Probability of `class`, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     probability: Option<f64>,
-    /// Whether the baseline answers in place of the model.
+    /// Whether `value` is the baseline's in place of the model's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     fallback: bool,
 }
@@ -170,47 +170,47 @@ impl From<&Prediction> for NextValue {
     }
 }
 
-/// The state of one zone.
+/// State of one zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ZoneState {
     #[schema(value_type = String, example = "farm/bay-1")]
     pub(crate) zone: ZoneId,
-    /// Event time of its newest feature row, UTC ms.
+    /// Event time of the zone's latest feature row, UTC ms.
     pub(crate) at_ms: Option<i64>,
-    /// The most urgent level of its reasons.
+    /// Most urgent level of the zone's reasons.
     pub(crate) state: StateLevel,
-    /// Most urgent first.
+    /// Reasons, most urgent first.
     pub(crate) reasons: Vec<StateReason>,
-    /// By metric: value, its age at `at_ms` in seconds, its trend per hour. Of soil moisture
-    /// that of the driest probe.
+    /// For each metric: its value, the value's age at `at_ms` in seconds, and its trend per hour.
+    /// Soil moisture is that of the driest probe.
     #[schema(value_type = BTreeMap<String, [Option<f64>; 3]>)]
     metrics: BTreeMap<SmolStr, [Option<f64>; 3]>,
     next: Vec<NextValue>,
-    /// The zone's own limits, by name.
+    /// Limits of the zone, by name.
     #[schema(value_type = BTreeMap<String, f64>)]
     limits: BTreeMap<&'static str, f64>,
 }
 
-/// All that the state of a zone is made from.
+/// Input from which the state of a zone is computed.
 pub(crate) struct ZoneFacts<'a> {
     pub(crate) zone: &'a ZoneId,
     pub(crate) metrics: &'a [SmolStr],
-    /// Event time of the newest feature row, UTC ms.
+    /// Event time of the latest feature row, UTC ms.
     pub(crate) at_ms: Option<i64>,
-    /// The value of a feature of that row, if it has one.
+    /// Lookup of a feature's value in that row; gives `None` if it has none.
     pub(crate) feature: &'a dyn Fn(&str) -> Option<f64>,
     pub(crate) predictions: &'a ZonePredictions,
     pub(crate) comfort: ComfortSettings,
-    /// Comfortable up to here, ppm.
+    /// Upper comfort limit of CO2, ppm.
     pub(crate) co2_high_ppm: Option<f64>,
-    /// Age beyond which a zone that speaks every minute is silent, seconds.
+    /// Age beyond which a zone that reports every minute counts as silent, seconds.
     pub(crate) stale_after_s: f64,
-    /// UTC ms.
+    /// Current time, UTC ms.
     pub(crate) now_ms: i64,
 }
 
 impl ZoneFacts<'_> {
-    /// The zone's state, by what is known now.
+    /// Computes the state of the zone.
     pub(crate) fn compute_state(&self) -> ZoneState {
         let mut reasons = self.find_reasons();
         reasons.sort_by_key(|reason| reason.level);
@@ -238,7 +238,7 @@ impl ZoneFacts<'_> {
         (self.feature)(name)
     }
 
-    /// Value, age at the row, trend per hour.
+    /// Returns the value, its age at the row in seconds, and its trend per hour.
     fn metric_values(&self, metric: &str) -> [Option<f64>; 3] {
         let driest =
             (metric == "soil_moisture").then(|| self.feature_value("soil_moisture_min_30m"));
@@ -288,7 +288,8 @@ impl ZoneFacts<'_> {
         reasons
     }
 
-    /// Age beyond which the zone is silent, by the rhythm of its most talkative metric.
+    /// Returns the age beyond which the zone is silent, seconds, from the interval of its most
+    /// frequent metric.
     fn silence_limit_s(&self) -> f64 {
         let rhythms = self.metrics.iter().filter_map(|metric| self.interval_s(metric));
         let shortest = rhythms.fold(f64::INFINITY, f64::min);
@@ -299,8 +300,8 @@ impl ZoneFacts<'_> {
         }
     }
 
-    /// How often a metric usually speaks, seconds; none of one that is new, whose day is not
-    /// full yet.
+    /// Returns the usual interval between readings of a metric, seconds; `None` for a new metric,
+    /// without a full day of readings.
     fn interval_s(&self, metric: &str) -> Option<f64> {
         let day =
             self.feature_value(&format!("{metric}_coverage_24h")).filter(|share| *share > 0.0)?;
@@ -334,7 +335,7 @@ impl ZoneFacts<'_> {
         (value > limit).then(|| reason.with_metric("co2").with_limit(value, limit))
     }
 
-    /// The newest value of a metric that has spoken within the hour.
+    /// Returns the latest value of a metric that was reported within the hour.
     fn fresh_value(&self, metric: &str) -> Option<f64> {
         let age_s = self.feature_value(&format!("{metric}_age_s"))?;
         (age_s <= METRIC_SILENT_S).then(|| self.feature_value(&format!("{metric}_last"))).flatten()
@@ -359,7 +360,7 @@ impl ZoneFacts<'_> {
             .then(|| reason.with_metric("soil_moisture").with_limit(value, limit))
     }
 
-    /// Metrics whose sensors have fallen silent while others of the zone speak.
+    /// Finds metrics whose sensors are silent while others of the zone still report.
     fn find_silent_metrics(&self, at_ms: i64, row_age_s: f64) -> impl Iterator<Item = StateReason> {
         self.metrics.iter().filter_map(move |metric| {
             let age_s = self.feature_value(&format!("{metric}_age_s"))?;
@@ -393,7 +394,8 @@ const fn warning_or_notice(is_warning: bool) -> StateLevel {
     if is_warning { StateLevel::Warning } else { StateLevel::Notice }
 }
 
-/// A thousandth is finer than any sensor here; more digits would only travel.
+/// Rounds to a thousandth, which is finer than any sensor here; more digits would only enlarge the
+/// answer.
 fn round_value(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -1,14 +1,14 @@
-//! Rows that a model is asked again whenever it is read.
+//! Rows that a model predicts again whenever its file is read.
 
 use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::Predictor;
 
-/// Rows that are predicted again when the file is read.
+/// Number of rows that are predicted again when the file is read.
 const ROWS: usize = 8;
 
-/// Inputs (`null` where missing) and predictions of some rows.
+/// Inputs (`null` if missing) and predictions of some rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GoldenRows {
     x: Vec<Vec<Option<f64>>>,
@@ -16,7 +16,7 @@ pub struct GoldenRows {
 }
 
 impl GoldenRows {
-    /// What `predictor` says to the first rows of `x`.
+    /// Records the predictions of `predictor` for the first rows of `x`.
     #[must_use]
     pub fn from_predictor(predictor: &Predictor, x: ArrayView2<f64>) -> Self {
         let (x, _) = x.split_at(Axis(0), x.nrows().min(ROWS));
@@ -25,7 +25,7 @@ impl GoldenRows {
         Self { x: rows, y: predictor.predict(x.view()).to_vec() }
     }
 
-    /// The first row to which `predictor` says something else now.
+    /// Describes the first row for which `predictor` now predicts another value.
     pub(super) fn find_difference(&self, predictor: &Predictor, width: usize) -> Option<String> {
         if self.x.iter().any(|row| row.len() != width) || self.x.len() != self.y.len() {
             return Some("its golden rows are of another shape than its schema".to_owned());

@@ -1,56 +1,58 @@
-//! What inputs looked like in training, so that strange ones are known.
+//! Ranges of the inputs in training, by which unusual inputs are recognised.
 
 use ndarray::{ArrayView1, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::scaling::finite_median;
 
-/// How far beyond what training saw is still like it, as a share of its span.
+/// Margin around the training range within which a value still counts as inside, as a share of the
+/// range.
 const MARGIN: f64 = 0.1;
-/// An input that was missing more often than this is not missed.
+/// Share of training rows without a value, up to which a row that lacks the input counts as missing
+/// it.
 const OFTEN: f64 = 0.01;
 
-/// What one input looked like in training.
+/// Range of one input in training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputRange {
-    /// The smallest value.
+    /// Smallest value.
     pub low: f64,
-    /// The middle one.
+    /// Median.
     pub median: f64,
-    /// The largest value.
+    /// Largest value.
     pub high: f64,
-    /// The share of rows without a value.
+    /// Share of rows without a value.
     pub missing: f64,
 }
 
-/// What all inputs looked like in training.
+/// Ranges of all inputs in training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InputProfile {
-    /// In the order of the schema.
+    /// Ranges in the order of the schema.
     pub inputs: Vec<InputRange>,
 }
 
-/// How a row compares with training.
+/// Difference between a row and the training rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InputDeviation {
-    /// Numbers of the inputs whose values are beyond what training saw by more
-    /// than a tenth of its span.
+    /// Indices of the inputs whose values are outside the training range by more than a tenth of
+    /// that range.
     pub outside: Vec<usize>,
-    /// Numbers of the inputs without a value that always had one in training.
+    /// Indices of the inputs without a value that nearly always had one in training.
     pub missing: Vec<usize>,
-    /// Inputs in all.
+    /// Number of all inputs.
     pub inputs: usize,
 }
 
 impl InputDeviation {
-    /// The share of inputs outside, 0 to 1.
+    /// Returns the share of inputs outside the training range, 0 to 1.
     #[must_use]
     pub fn outside_share(&self) -> f64 {
         self.outside.len() as f64 / self.inputs.max(1) as f64
     }
 
-    /// The share of inputs missing, 0 to 1.
+    /// Returns the share of inputs missing, 0 to 1.
     #[must_use]
     pub fn missing_share(&self) -> f64 {
         self.missing.len() as f64 / self.inputs.max(1) as f64
@@ -58,14 +60,14 @@ impl InputDeviation {
 }
 
 impl InputProfile {
-    /// The profile of `x` (rows × features, NaN where a value is missing).
+    /// Computes the profile of `x` (rows × features, NaN where a value is missing).
     #[must_use]
     pub fn from_rows(x: ArrayView2<f64>) -> Self {
         Self { inputs: x.columns().into_iter().map(column_range).collect() }
     }
 
-    /// Compares a row (NaN where a value is missing) with training. Without a
-    /// profile nothing is strange.
+    /// Compares a row (NaN where a value is missing) with the training rows. Without a profile
+    /// nothing deviates.
     #[must_use]
     pub fn compare_row(&self, row: &[f64]) -> InputDeviation {
         let mut found = InputDeviation { inputs: row.len(), ..InputDeviation::default() };

@@ -1,12 +1,12 @@
-//! A model in a file, checked when it is read.
+//! A model in a file that is checked when it is read.
 //!
 //! # Layout
-//! - [`ModelArtifact`]: a model, and the [`ModelCard`] that says what it was learnt from and
-//!   how good it was
-//! - [`facts`]: where it comes from: data, libraries, settings
-//! - [`profile`]: what its inputs looked like in training
-//! - [`golden`]: rows that it is asked again whenever it is read
-//! - `file`: the file's form
+//! - [`ModelArtifact`]: a model, and the [`ModelCard`] that states its training data and
+//!   its errors
+//! - [`provenance`]: its data, libraries and settings
+//! - [`input_profile`]: the ranges of its inputs in training
+//! - [`golden_rows`]: rows that it predicts again whenever it is read
+//! - `file_format`: the format of the file
 
 mod file_format;
 pub mod golden_rows;
@@ -25,21 +25,21 @@ pub use golden_rows::GoldenRows;
 pub use input_profile::{InputDeviation, InputProfile};
 pub use provenance::ModelProvenance;
 
-/// What a model says, in one of three ways.
+/// A fitted model of one of three kinds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Predictor {
-    /// Numbers.
+    /// Predicts numbers.
     Regressor(FittedRegressor),
-    /// Classes, with their probabilities.
+    /// Predicts classes with their probabilities.
     Classifier(FittedClassifier),
-    /// How unusual a row is.
+    /// Scores how unusual a row is.
     Detector(FittedDetector),
 }
 
 impl Predictor {
-    /// One number for each row: of a classifier the mean class number, which
-    /// with two classes is the probability of the second.
+    /// Predicts one number for each row. For a classifier it is the mean class number, which with
+    /// two classes is the probability of the second.
     #[must_use]
     pub fn predict(&self, x: ArrayView2<f64>) -> Array1<f64> {
         match self {
@@ -49,7 +49,8 @@ impl Predictor {
         }
     }
 
-    /// rows × classes, of a classifier, or of a regressor that learnt classes.
+    /// Predicts class probabilities (rows × classes), if the model is a classifier or a regressor
+    /// that was trained on classes.
     #[must_use]
     pub fn predict_probabilities(&self, x: ArrayView2<f64>) -> Option<Array2<f64>> {
         match self {
@@ -59,14 +60,14 @@ impl Predictor {
         }
     }
 
-    /// Whether it says [`Predictor::predict_probabilities`].
+    /// Returns whether [`Predictor::predict_probabilities`] returns probabilities.
     #[must_use]
     pub const fn has_probabilities(&self) -> bool {
         matches!(self, Self::Classifier(_) | Self::Regressor(FittedRegressor::Classes(_)))
     }
 
-    /// Levels and the quantiles at them, of a model that learns a distribution;
-    /// see [`FittedRegressor::predict_quantiles`].
+    /// Returns levels and the quantiles at them, if the model predicts a distribution; see
+    /// [`FittedRegressor::predict_quantiles`].
     #[must_use]
     pub fn predict_quantiles(&self, x: ArrayView2<f64>) -> Option<(&'static [f64], Array2<f64>)> {
         match self {
@@ -76,39 +77,39 @@ impl Predictor {
     }
 }
 
-/// What an artifact says of its model.
+/// Description of a model in its artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
-    /// The task.
+    /// Task of the model.
     pub task: String,
     /// The model's name in leaderboards.
     pub model: String,
-    /// Its inputs.
+    /// Schema of the inputs.
     pub schema: FeatureSchema,
-    /// Of predictions.
+    /// Unit of the predictions.
     pub unit: String,
-    /// First and last event time that it was learnt from, UTC ms.
+    /// First and last event time of the training rows, UTC ms.
     pub trained_ms: (i64, i64),
-    /// Rows that it was learnt from.
+    /// Number of training rows.
     pub rows: usize,
-    /// The seed.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// By name, on held-out time.
+    /// Errors and scores on held-out time, by name.
     pub metrics: BTreeMap<String, f64>,
-    /// Of this program.
+    /// Version of the program that trained the model.
     pub code_version: String,
-    /// Where it comes from.
+    /// Provenance of the model.
     pub facts: ModelProvenance,
-    /// What the serving side keeps with it.
+    /// Facts that serving needs, in the form that the task defines.
     pub serving: serde_json::Value,
 }
 
-/// A model, what it was learnt from, and how good it was.
+/// A model with its description and rows that verify it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ModelArtifact {
-    /// What it says of itself.
+    /// Description of the model.
     pub card: ModelCard,
-    /// Some inputs and what the model said to them.
+    /// Some inputs and the model's predictions for them.
     pub golden: GoldenRows,
     /// The model itself.
     pub predictor: Predictor,

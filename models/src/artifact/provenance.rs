@@ -1,4 +1,4 @@
-//! What an artifact says of its making, beside the model.
+//! Provenance of a model: its training data, libraries and settings.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,30 @@ use sha2::{Digest, Sha256};
 use super::InputProfile;
 use crate::dataset::encode_hex;
 
-/// Where a model comes from, so that it can be made again and so that the rows
-/// that it is asked later can be told from those that it knows.
+/// Provenance of a model, for reproducing it and for recognising rows that differ from its training
+/// rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelProvenance {
-    /// SHA-256 over the rows that were learnt from, inputs and truths as
-    /// little-endian doubles, row after row; hexadecimal.
+    /// SHA-256 over the training rows, inputs and targets as little-endian doubles, row after row;
+    /// hexadecimal.
     pub data_hash: String,
-    /// What each input looked like in training, in the order of the schema.
+    /// Range of each input in training, in the order of the schema.
     pub profile: InputProfile,
-    /// The unit of each input, in the order of the schema; empty where it is
-    /// not known.
+    /// Unit of each input, in the order of the schema; empty if it is not known.
     pub input_units: Vec<String>,
-    /// The names of classes, in the order of their numbers; empty where the
-    /// model says no class.
+    /// Names of the classes, in the order of their numbers; empty if the model predicts no class.
     pub classes: Vec<String>,
     /// Versions of the libraries that fit models, by name.
     pub crates: BTreeMap<String, String>,
-    /// The settings that it was trained with.
+    /// Settings of the training.
     pub settings: serde_json::Value,
-    /// Between these lies each metric with a probability of 95 %, where that
-    /// was computed.
+    /// Confidence interval of each metric at the level 95 %, if it was computed.
     pub metric_intervals: BTreeMap<String, [f64; 2]>,
 }
 
 impl ModelProvenance {
-    /// The facts that rows alone tell: `x` is rows × features (NaN where a
-    /// value is missing), `y` one truth a row, or none of a detector.
+    /// Computes the facts that follow from the rows: `x` is rows × features (NaN where a value is
+    /// missing), `y` one target for each row, or `None` for a detector.
     #[must_use]
     pub fn from_rows(x: ArrayView2<f64>, y: Option<ArrayView1<f64>>) -> Self {
         let mut hasher = Sha256::new();
@@ -57,8 +54,7 @@ impl ModelProvenance {
     }
 }
 
-/// The libraries that fit models, at the versions that this program was built
-/// with.
+/// Returns the libraries that fit models, with the versions that this program was built with.
 #[must_use]
 pub fn crate_versions() -> BTreeMap<String, String> {
     let pairs = env!("MODELS_CRATES").split_whitespace().filter_map(|pair| pair.split_once('='));

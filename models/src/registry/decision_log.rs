@@ -1,43 +1,43 @@
-//! The log of decisions: who is champion, and why.
+//! Log of decisions: which version is champion, and why.
 
 use serde::{Deserialize, Serialize};
 
 use super::GateVerdict;
 
-/// A version, and what its file must be.
+/// A version and the hash that its file must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionRef {
-    /// Counted from 1.
+    /// Number of the version, counted from 1.
     pub version: u64,
     /// SHA-256 of the artifact's file, hexadecimal.
     pub sha256: String,
 }
 
-/// Who is who after a decision.
+/// Champion and challenger after a decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelAliases {
-    /// The version that is served.
+    /// Version that is served.
     pub champion: Option<VersionRef>,
-    /// The version that waits.
+    /// Version that did not pass the gate.
     pub challenger: Option<VersionRef>,
-    /// Champions before, oldest first.
+    /// Earlier champions, oldest first.
     pub before: Vec<VersionRef>,
-    /// The highest version that there ever was: numbers are not used again.
+    /// Highest version number ever assigned; numbers are not used again.
     pub newest: u64,
-    /// Where the gate's words are, the newest last.
+    /// Log entries with the gate's verdicts, latest last.
     pub judged: Vec<VerdictEntry>,
 }
 
-/// Which entry has what the gate said last of a version.
+/// Log entry that holds the gate's last verdict on a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictEntry {
     /// The version.
     pub version: u64,
-    /// The entry's number.
+    /// Number of the log entry.
     pub entry: u64,
 }
 
-/// What was decided.
+/// Kind of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionKind {
@@ -47,16 +47,16 @@ pub enum DecisionKind {
     Promoted,
     /// A version did not pass the gate and is challenger.
     Held,
-    /// A version was made champion by hand, whatever the gate says.
+    /// A version was made champion by hand, regardless of the gate.
     Forced,
-    /// The champion before is champion again.
+    /// The previous champion is champion again.
     RolledBack,
     /// A version was removed.
     Removed,
 }
 
 impl DecisionKind {
-    /// For people.
+    /// Returns the name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -70,29 +70,29 @@ impl DecisionKind {
     }
 }
 
-/// An entry of the log.
+/// Entry of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRecord {
-    /// Counted from 1, without a gap.
+    /// Number of the entry, counted from 1, without a gap.
     pub number: u64,
-    /// When, by the clock of who decided, UTC ms.
+    /// Time of the decision, by the clock of its author, UTC ms.
     pub at_ms: i64,
-    /// Who.
+    /// Author of the decision.
     pub who: String,
-    /// What.
+    /// Kind of the decision.
     pub what: DecisionKind,
-    /// The version that it is about.
+    /// Version that the decision concerns.
     pub version: u64,
-    /// Why, for people.
+    /// Reason, for people.
     pub why: String,
-    /// What the gate was shown, if it was asked.
+    /// Verdict of the gate, if the version was evaluated.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub evidence: Option<GateVerdict>,
-    /// Who is who from then on.
+    /// Champion and challenger after the decision.
     pub aliases: ModelAliases,
 }
 
-/// Champions, and words of the gate, that are remembered.
+/// Number of earlier champions, and of verdicts of the gate, that are stored.
 const REMEMBERED_MAX: usize = 100;
 
 impl ModelAliases {
@@ -108,7 +108,7 @@ impl ModelAliases {
         self.before.drain(..surplus);
     }
 
-    /// Remembers that the gate spoke of a version.
+    /// Records which entry holds the gate's verdict on a version.
     pub(super) fn note_verdict(&mut self, version: u64, entry: u64) {
         self.judged.retain(|judged| judged.version != version);
         self.judged.push(VerdictEntry { version, entry });
@@ -116,7 +116,7 @@ impl ModelAliases {
         self.judged.drain(..surplus);
     }
 
-    /// The file that a version must be, where that is remembered.
+    /// Finds the hash that a version's file must have, if it is recorded.
     pub(super) fn find_version(&self, version: u64) -> Option<&VersionRef> {
         let mut all = self.champion.iter().chain(&self.challenger).chain(&self.before);
         all.find(|slot| slot.version == version)

@@ -1,82 +1,82 @@
 use super::GateVerdict;
 
-/// Why the registry could not do what it was asked.
+/// Failure of a registry operation.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A file or object could not be read or written.
     #[error("{key}: {source}")]
     Io {
-        /// The file or object.
+        /// File or object.
         key: String,
-        /// What the system says.
+        /// Error of the operating system or the object store.
         source: std::io::Error,
     },
-    /// An artifact is not what it should be.
+    /// An artifact is invalid.
     #[error(
         "{key}: this model is refused: {why}\nhint: train it again with `trainer compare`; the champion stays"
     )]
     Refused {
-        /// The artifact.
+        /// Artifact.
         key: String,
-        /// The reason.
+        /// Reason of the refusal.
         why: String,
     },
-    /// An entry of the log of decisions is not what it should be.
+    /// An entry of the log of decisions is invalid.
     #[error(
         "{key}: this entry cannot be read: {why}\nhint: restore the file, or remove it to return to the decision before it"
     )]
     Log {
-        /// The entry.
+        /// Entry.
         key: String,
-        /// The reason.
+        /// Reason of the refusal.
         why: String,
     },
-    /// A name that is none of a task.
+    /// The name is not a valid task name.
     #[error("`{0}` is no name of a task: expected 1 to 100 of a to z, 0 to 9 and -")]
     BadTask(String),
-    /// There is no such version.
+    /// The version does not exist.
     #[error("{task}: there is no version {version}{}", only(.known))]
     NoVersion {
-        /// The task.
+        /// Task.
         task: String,
-        /// The version.
+        /// Requested version.
         version: u64,
-        /// Those that there are.
+        /// Existing versions.
         known: Vec<u64>,
     },
-    /// There is no earlier champion.
+    /// The task has no earlier champion.
     #[error("{task}: there is no earlier champion to go back to")]
     NoHistory {
-        /// The task.
+        /// Task.
         task: String,
     },
-    /// The gate stays shut.
+    /// The version did not pass the gate.
     #[error(
         "{task}: version {version} stays out: {}\nhint: `trainer models promote {task} {version} --force --why …` promotes it all the same, and is recorded",
         .verdict.as_ref().map_or_else(unjudged, |verdict| verdict.reason())
     )]
     Gate {
-        /// The task.
+        /// Task.
         task: String,
-        /// The version.
+        /// Refused version.
         version: u64,
-        /// What the gate said, if it was asked.
+        /// Verdict of the gate, if the version was evaluated.
         verdict: Option<Box<GateVerdict>>,
     },
-    /// Others wrote again and again.
+    /// Other processes changed the task at every attempt.
     #[error("{task}: other processes changed it {tries} times in a row\nhint: try again")]
     Busy {
-        /// The task.
+        /// Task.
         task: String,
-        /// Attempts.
+        /// Number of attempts.
         tries: usize,
     },
-    /// A model that cannot be written.
+    /// The model cannot be serialised.
     #[error("{task}: this model has no written form: {source}")]
     Unwritable {
-        /// The task.
+        /// Task.
         task: String,
-        /// What is missing.
+        /// Error of the serialisation.
         source: serde_json::Error,
     },
 }

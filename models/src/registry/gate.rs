@@ -1,14 +1,14 @@
-//! What a version must show before it is served.
+//! Gate: the tests that a version must pass before it is served.
 
 use serde::{Deserialize, Serialize};
 
 use crate::stats::diebold_mariano::{diebold_mariano, p_value_text};
 
-/// What is asked of a version.
+/// Limits that a version must keep to pass the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromotionGate {
-    /// The highest probability that a gain is chance, 0 to 1.
+    /// Highest accepted probability that the gain is chance, 0 to 1.
     pub p_max: f64,
     /// Longest time of one prediction, 99th percentile, µs.
     pub latency_p99_us_max: f64,
@@ -16,38 +16,38 @@ pub struct PromotionGate {
     pub size_bytes_max: usize,
 }
 
-/// A version and its rival on the same held-out rows.
+/// Comparison of a version and its rival on the same held-out rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChampionTrial {
-    /// The rival's version; none where it is the task's baseline, because there
-    /// is no champion yet.
+    /// Version of the rival; `None` if the rival is the task's baseline, because there is no
+    /// champion yet.
     pub against: Option<u64>,
-    /// The rival's name.
+    /// Name of the rival.
     pub rival: String,
-    /// What a loss is: `squared error`, `absolute error`.
+    /// Name of the loss: `squared error`, `absolute error`.
     pub loss_name: String,
     /// First and last event time of the rows, UTC ms.
     pub span_ms: (i64, i64),
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// The mean loss of each time, in the order of time.
+    /// Mean loss of the version at each time, in the order of time.
     pub losses: Vec<f64>,
-    /// The rival's.
+    /// Mean loss of the rival at each time, in the order of time.
     pub rival_losses: Vec<f64>,
-    /// How many of these times ahead predictions are.
+    /// Number of these times from a row to its target.
     pub horizon: usize,
-    /// Of one prediction, 99th percentile, µs.
+    /// Latency of one prediction, 99th percentile, µs.
     pub latency_p99_us: f64,
-    /// Of the artifact, bytes.
+    /// Size of the artifact, bytes.
     pub size_bytes: usize,
 }
 
-/// What the gate says of a version, and what it was shown.
+/// Verdict of the gate on a version, with the figures that it rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GateVerdict {
-    /// Whether it may be served.
+    /// Whether the version passed.
     pub passed: bool,
-    /// Why not.
+    /// Reasons of a refusal; empty if the version passed.
     pub reasons: Vec<String>,
     /// See [`ChampionTrial::against`].
     pub against: Option<u64>,
@@ -57,19 +57,17 @@ pub struct GateVerdict {
     pub loss_name: String,
     /// See [`ChampionTrial::span_ms`].
     pub span_ms: (i64, i64),
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Times.
+    /// Number of times.
     pub times: usize,
-    /// The version's mean loss.
+    /// Mean loss of the version.
     pub loss: Option<f64>,
-    /// The rival's mean loss.
+    /// Mean loss of the rival.
     pub rival_loss: Option<f64>,
-    /// How probable so large a difference is where both are equally good; none
-    /// where that cannot be said.
+    /// Probability of such a difference if both are equally good; `None` if it cannot be computed.
     pub p_value: Option<f64>,
-    /// The difference in its standard errors, below 0 where the version is
-    /// better.
+    /// Difference in units of its standard error; below 0 if the version is better.
     pub statistic: Option<f64>,
     /// See [`ChampionTrial::latency_p99_us`].
     pub latency_p99_us: f64,
@@ -77,18 +75,18 @@ pub struct GateVerdict {
     pub size_bytes: usize,
 }
 
-/// The [`ChampionTrial::rival`] of a first model whose task has no baseline.
+/// Value of [`ChampionTrial::rival`] for a first model whose task has no baseline.
 pub const NO_RIVAL: &str = "nothing";
 
 impl GateVerdict {
-    /// The share of the rival's loss that is avoided.
+    /// Returns the share of the rival's loss that the version avoids.
     #[must_use]
     pub fn relative_gain(&self) -> Option<f64> {
         let (loss, rival) = (self.loss?, self.rival_loss?);
         (rival > 0.0).then(|| 1.0 - loss / rival)
     }
 
-    /// All reasons in one line, or what speaks for it.
+    /// Returns all reasons of a refusal in one line, or the evidence in favour of the version.
     #[must_use]
     pub fn reason(&self) -> String {
         if !self.reasons.is_empty() {
@@ -107,13 +105,12 @@ impl GateVerdict {
 }
 
 impl PromotionGate {
-    /// Judges a version.
+    /// Evaluates a version.
     ///
-    /// One that would follow a champion must have a smaller loss on the same
-    /// rows, and the difference must be significant by the test of Diebold and
-    /// Mariano with errors that know of overlap
-    /// ([`diebold_mariano`]); a first one must not be worse than the
-    /// baseline: what is simpler needs no proof. Either must be fast and small enough.
+    /// A version that would replace a champion must have a smaller loss on the same rows, and the
+    /// difference must be significant by the test of Diebold and Mariano with standard errors that
+    /// account for overlap ([`diebold_mariano`]). A first version must not be worse than the
+    /// baseline: a simpler model needs no proof. Either must be fast and small enough.
     #[must_use]
     pub fn judge_trial(&self, trial: &ChampionTrial) -> GateVerdict {
         let ChampionTrial { losses, rival_losses, rival, .. } = trial;

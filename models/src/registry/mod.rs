@@ -1,21 +1,20 @@
-//! The registry: artifacts that never change, and a log of decisions that says
-//! which of them is served.
+//! Registry: artifacts that never change, and a log of decisions that states which of them is
+//! served.
 //!
 //! ```text
 //! <task>/1.model, 2.model, …          versions
-//! <task>/log/00000001.json, …         decisions, each with who is who after it
+//! <task>/log/00000001.json, …         decisions, each with champion and challenger after it
 //! ```
 //!
-//! The newest decision counts. It is one file, created whole where there was
-//! none of its number, so that a champion changes at once or not at all,
-//! whoever else writes at the same time and whenever the power fails; and the
-//! decisions are the audit log.
+//! The latest decision counts. It is one file, created atomically and only if no decision has its
+//! number yet. A champion therefore changes at once or not at all, whoever else writes at the same
+//! time and whenever the power fails. The decisions are also the audit log.
 //!
 //! # Layout
-//! - [`store`]: where it lies: a local folder, or objects elsewhere
-//! - `log`: decisions
-//! - [`gate`]: what a version must show before it is served
-//! - `error`: what can go wrong, and what to do
+//! - [`store`]: where files are kept: a local folder or an object store
+//! - [`decision_log`]: decisions
+//! - [`gate`]: the tests that a version must pass before it is served
+//! - `error`: failures, each with a hint
 
 pub mod decision_log;
 mod error;
@@ -40,41 +39,41 @@ pub use error::RegistryError;
 pub use gate::{ChampionTrial, GateVerdict, PromotionGate};
 use store::{FolderStore, RegistryStore};
 
-/// Attempts at a decision while others decide too.
+/// Number of attempts to append a decision while other processes append too.
 const TRIES_MAX: usize = 20;
 
-/// Who decides, and why.
+/// Author of a decision and the reason.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionAuthor<'a> {
-    /// As in `anna@greenhouse` or `trainer watch`.
+    /// Name of the author, as in `anna@greenhouse` or `trainer watch`.
     pub who: &'a str,
-    /// For people.
+    /// Reason, for people.
     pub why: &'a str,
 }
 
-/// A registry. Clones share it; so do processes.
+/// A registry. Clones share it, and so can several processes.
 #[derive(Clone, Debug)]
 pub struct ModelRegistry {
     store: Arc<dyn RegistryStore>,
 }
 
 impl ModelRegistry {
-    /// The registry in the folder `dir`, which is made with the first artifact.
+    /// Opens the registry in the folder `dir`, which is created with the first artifact.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self::in_store(Arc::new(FolderStore::new(dir)))
     }
 
-    /// The registry in `store`.
+    /// Opens the registry in `store`.
     #[must_use]
     pub fn in_store(store: Arc<dyn RegistryStore>) -> Self {
         Self { store }
     }
 
-    /// The tasks that have versions or decisions, in order.
+    /// Returns the tasks that have versions or decisions, in order.
     ///
     /// # Errors
-    /// [`RegistryError::Io`].
+    /// Fails with [`RegistryError::Io`].
     pub fn list_tasks(&self) -> Result<Vec<String>, RegistryError> {
         let mut tasks = self.store.list_names("").map_err(|source| self.io_error("", source))?;
         tasks.retain(|name| check_task(name).is_ok());
@@ -82,8 +81,7 @@ impl ModelRegistry {
         Ok(tasks)
     }
 
-    /// Keeps an artifact as the next version, whole or not at all; returns its
-    /// number.
+    /// Stores an artifact as the next version, whole or not at all. Returns its number.
     ///
     /// # Errors
     /// [`RegistryError::Unwritable`], [`RegistryError::BadTask`],
@@ -113,7 +111,7 @@ impl ModelRegistry {
         Err(RegistryError::Busy { task: task.clone(), tries: TRIES_MAX })
     }
 
-    /// The versions of a task, in order.
+    /// Returns the versions of a task, in order.
     ///
     /// # Errors
     /// [`RegistryError::Io`], [`RegistryError::BadTask`].
@@ -150,7 +148,7 @@ impl ModelRegistry {
         }
     }
 
-    /// Reads what an artifact says of itself, without the model.
+    /// Reads the description of an artifact, without the model, and the size of its file in bytes.
     ///
     /// # Errors
     /// As [`ModelRegistry::load_artifact`].
@@ -161,7 +159,7 @@ impl ModelRegistry {
         ModelCard::from_bytes(&bytes).map(|card| (card, bytes.len())).map_err(refuse)
     }
 
-    /// For messages.
+    /// Returns the location of a key, for messages.
     fn describe_key(&self, key: &str) -> String {
         format!("{}/{key}", self.store.location())
     }
@@ -170,7 +168,7 @@ impl ModelRegistry {
         RegistryError::Io { key: self.describe_key(key), source }
     }
 
-    /// The bytes of a version's file.
+    /// Reads the bytes of a version's file.
     fn read_version_bytes(&self, task: &str, version: u64) -> Result<Vec<u8>, RegistryError> {
         check_task(task)?;
         let key = model_key(task, version);
@@ -188,7 +186,7 @@ impl ModelRegistry {
         }
     }
 
-    /// Who is who now.
+    /// Returns the present champion and challenger of a task.
     ///
     /// # Errors
     /// [`RegistryError::Log`], [`RegistryError::Io`],
@@ -197,7 +195,7 @@ impl ModelRegistry {
         Ok(self.newest_decision(task)?.map(|entry| entry.aliases).unwrap_or_default())
     }
 
-    /// The version that is served, if there is one.
+    /// Returns the version that is served, if there is one.
     ///
     /// # Errors
     /// As [`ModelRegistry::current_aliases`].
@@ -205,7 +203,7 @@ impl ModelRegistry {
         Ok(self.current_aliases(task)?.champion.map(|slot| slot.version))
     }
 
-    /// The last `most` decisions, newest first.
+    /// Returns the last `most` decisions, latest first.
     ///
     /// # Errors
     /// As [`ModelRegistry::current_aliases`].
@@ -247,7 +245,7 @@ impl ModelRegistry {
         }
     }
 
-    /// Adds a decision; `change` is asked again where another came first.
+    /// Appends a decision. Calls `change` again if another process appended one first.
     fn append_decision(
         &self,
         task: &str,
@@ -290,12 +288,13 @@ impl ModelRegistry {
         Ok(VersionRef { version, sha256: sha256_hex(&self.read_version_bytes(task, version)?) })
     }
 
-    /// Does as the gate says: a version that passed becomes champion, another
-    /// becomes challenger. So does one that was compared with a champion that
-    /// is none any more.
+    /// Applies the gate's verdict: a version that passed becomes champion, any other becomes
+    /// challenger. So does a version that was compared with a champion that has been replaced
+    /// since.
     ///
     /// # Errors
-    /// As [`ModelRegistry::load_artifact`] and [`ModelRegistry::current_aliases`]; the champion stays then.
+    /// As [`ModelRegistry::load_artifact`] and [`ModelRegistry::current_aliases`]; the champion
+    /// then stays.
     pub fn propose_version(
         &self,
         task: &str,
@@ -342,12 +341,12 @@ impl ModelRegistry {
         )
     }
 
-    /// Makes a version champion that passed the gate against the present one;
-    /// with `force` any that is whole, which is recorded as such.
+    /// Makes a version champion if it passed the gate against the present champion. With `force`,
+    /// promotes any intact version, and the log records that it was forced.
     ///
     /// # Errors
-    /// [`RegistryError::PromotionGate`] with what the gate said last, or as
-    /// [`ModelRegistry::load_artifact`] and [`ModelRegistry::current_aliases`]; the champion stays then.
+    /// [`RegistryError::Gate`] with the gate's last verdict, or as [`ModelRegistry::load_artifact`]
+    /// and [`ModelRegistry::current_aliases`]; the champion then stays.
     pub fn promote_version(
         &self,
         task: &str,
@@ -370,7 +369,7 @@ impl ModelRegistry {
         })
     }
 
-    /// What the gate said last of a version, if it was asked.
+    /// Returns the gate's last verdict on a version, if the version was evaluated.
     ///
     /// # Errors
     /// As [`ModelRegistry::current_aliases`].
@@ -385,8 +384,8 @@ impl ModelRegistry {
         Ok(entry.and_then(|entry| entry.evidence))
     }
 
-    /// Whether a verdict was made against the present champion. One that is
-    /// damaged holds nobody back.
+    /// Returns whether a verdict compares with the present champion. A damaged entry refuses
+    /// nobody.
     fn is_against_champion(
         &self,
         task: &str,
@@ -403,11 +402,11 @@ impl ModelRegistry {
         champion == verdict.against || champion.is_some_and(is_damaged)
     }
 
-    /// Makes the champion before this one champion again; returns its version.
+    /// Makes the previous champion champion again. Returns its version.
     ///
     /// # Errors
     /// [`RegistryError::NoHistory`], or as [`ModelRegistry::load_artifact`] and
-    /// [`ModelRegistry::current_aliases`]; the champion stays then.
+    /// [`ModelRegistry::current_aliases`]; the champion then stays.
     pub fn rollback_champion(&self, task: &str, by: DecisionAuthor) -> Result<u64, RegistryError> {
         let none = || RegistryError::NoHistory { task: task.to_owned() };
         let before = self.current_aliases(task)?.before.pop().ok_or_else(none)?;
@@ -430,8 +429,8 @@ impl ModelRegistry {
         Ok(before.version)
     }
 
-    /// The versions that [`ModelRegistry::remove`] may take: all but the champion,
-    /// the challenger, the last `keep` champions and the newest `keep`.
+    /// Returns the versions that [`ModelRegistry::remove_versions`] may remove: all but the
+    /// champion, the challenger, the last `keep` champions and the latest `keep` versions.
     ///
     /// # Errors
     /// As [`ModelRegistry::current_aliases`].
@@ -451,8 +450,8 @@ impl ModelRegistry {
         Ok(versions)
     }
 
-    /// Removes versions, and what was begun long ago and never finished.
-    /// Champion and challenger stay, even where they became so meanwhile.
+    /// Removes versions, and files whose writing began long ago and never finished. Champion and
+    /// challenger stay, even if they were promoted in the meantime.
     ///
     /// # Errors
     /// As [`ModelRegistry::current_aliases`].
@@ -497,7 +496,7 @@ fn log_key(task: &str, number: u64) -> String {
     format!("{task}/log/{number:08}.json")
 }
 
-/// Names of tasks become names of files.
+/// Checks the name of a task, which becomes the name of a folder.
 fn check_task(task: &str) -> Result<(), RegistryError> {
     let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     match (1..=100).contains(&task.len()) && task.bytes().all(known) {
@@ -514,7 +513,7 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
 }
 
-/// The gate did not open.
+/// Returns the error for a version that did not pass the gate.
 fn gate_closed_error(task: &str, version: u64, verdict: Option<GateVerdict>) -> RegistryError {
     RegistryError::Gate { task: task.to_owned(), version, verdict: verdict.map(Box::new) }
 }

@@ -1,4 +1,4 @@
-//! Where artifacts and decisions lie.
+//! Storage of artifacts and decisions.
 
 use std::{
     fmt::Debug,
@@ -8,48 +8,48 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Files that were begun longer ago than this will not be finished.
+/// Age after which an unfinished file is abandoned.
 const UNFINISHED: Duration = Duration::from_secs(3600);
-/// Begins the names of files that are being written.
+/// Prefix of the names of unfinished files.
 const PREFIX: &str = ".unfinished-";
 
-/// Named objects that are there whole or not at all, and never change. Keys are
-/// `folder/name`. One operation is enough for everything: to create what was
-/// not there before. S3 has it (`If-None-Match: *`), and so have files.
+/// Storage of named objects that exist whole or not at all, and never change. Keys are
+/// `folder/name`. One operation suffices for all writes: create an object that did not exist
+/// before. S3 has it (`If-None-Match: *`), and so do files.
 pub trait RegistryStore: Debug + Send + Sync {
-    /// Where it is, for messages: a path or an address, ending in no slash.
+    /// Returns the location for messages: a path or an address, without a slash at its end.
     fn location(&self) -> String;
 
-    /// What lies under `key`, if anything does.
+    /// Reads the object under `key`, or returns `None` if it does not exist.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Fails if the object cannot be read.
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>>;
 
-    /// Creates `key`; false where it is there already, which stays as it is.
-    /// Once this returns, the object survives a loss of power.
+    /// Creates the object `key`. Returns false if it already exists; the existing object stays
+    /// unchanged. Once this returns, the object survives a loss of power.
     ///
     /// # Errors
-    /// Where it cannot be written; it may be there or not then.
+    /// Fails if the object cannot be written; it may exist nevertheless.
     fn create_new(&self, key: &str, bytes: &[u8]) -> Result<bool>;
 
-    /// The names of objects and folders directly in `folder` (`""` for the
-    /// root), in no order; nothing where there is no such folder.
+    /// Returns the names of objects and folders directly in `folder` (`""` for the root), in no
+    /// particular order; empty if the folder does not exist.
     ///
     /// # Errors
-    /// Where it cannot be listed.
+    /// Fails if the folder cannot be listed.
     fn list_names(&self, folder: &str) -> Result<Vec<String>>;
 
-    /// Removes `key` if it is there.
+    /// Removes the object `key` if it exists.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// Fails if the object cannot be removed.
     fn remove_key(&self, key: &str) -> Result<()>;
 
-    /// Removes what was begun in `folder` and not finished; says how many.
+    /// Removes abandoned unfinished files in `folder`. Returns how many.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// Fails if a file cannot be removed.
     fn remove_unfinished(&self, folder: &str) -> Result<usize>;
 }
 
@@ -60,7 +60,7 @@ pub struct FolderStore {
 }
 
 impl FolderStore {
-    /// The folder `dir`, which is made with the first object.
+    /// Opens the folder `dir`, which is created with the first object.
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
@@ -147,7 +147,7 @@ impl RegistryStore for FolderStore {
     }
 }
 
-/// Makes a folder whose name, too, survives a loss of power.
+/// Creates a folder whose name also survives a loss of power.
 fn make_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());

@@ -23,10 +23,10 @@ use crate::{
     training_set::LabelledRows,
 };
 
-/// Groups of probabilities that are said to be about the same.
+/// Number of groups of similar predicted probabilities.
 pub(super) const RELIABILITY_BINS: usize = 10;
 
-/// Everything that candidates of one fold are judged by.
+/// Data by which the candidates of one fold are evaluated.
 pub(super) struct FoldEvaluator<'a> {
     pub(super) task: &'a dyn PredictionTask,
     pub(super) metric: ErrorMetric,
@@ -36,23 +36,24 @@ pub(super) struct FoldEvaluator<'a> {
     pub(super) calibration: Dataset,
     pub(super) known: Dataset,
     pub(super) test: Dataset,
-    /// What really came in the test part, in the task's unit.
+    /// Actuals of the test set, in the task's unit.
     pub(super) actual: Array1<f64>,
 }
 
-/// A model in one fold.
+/// Result of a model in one fold.
 pub(super) struct FoldResult {
-    /// Kept of the last fold alone.
+    /// Fitted model; kept for the last fold only.
     pub(super) predictor: Option<Predictor>,
-    /// In the task's unit, on the test part.
+    /// Predictions of the test set, in the task's unit.
     pub(super) predictions: Array1<f64>,
-    /// Absolute errors on the calibration part, in the task's unit.
+    /// Absolute errors on the calibration set, in the task's unit.
     pub(super) calibration_errors: Vec<f64>,
-    /// The same on all rows before the test part, of what has learnt from none of them.
+    /// Absolute errors on all rows before the test set, in the task's unit, for a model that was
+    /// trained on none of them.
     pub(super) known_errors: Vec<f64>,
-    /// Scores of the distributions that it said of the test part.
+    /// Scores of the predicted distributions of the test set.
     pub(super) distribution_scores: Vec<(&'static str, f64)>,
-    /// Half the width of the interval, in the task's unit.
+    /// Half the width of the prediction interval, in the task's unit.
     pub(super) half_width: Option<f64>,
     pub(super) fit_s: f64,
     pub(super) size_bytes: usize,
@@ -60,7 +61,7 @@ pub(super) struct FoldResult {
     pub(super) rows_offered: usize,
 }
 
-/// A model in all folds.
+/// A model with its results in all folds.
 pub(super) struct ModelCandidate {
     pub(super) name: String,
     pub(super) baseline: Option<TaskBaseline>,
@@ -90,8 +91,8 @@ impl<'a> FoldEvaluator<'a> {
         })
     }
 
-    /// Fits twice: on the train part, for the errors on the calibration part; then on both,
-    /// as whoever serves a model would not leave out what is newest.
+    /// Fits a model twice: on the training set, for the errors on the calibration set; then on
+    /// both, because a served model must not leave out the latest rows.
     pub(super) fn fit_and_evaluate(&self, estimator: &dyn Estimator) -> Result<FoldResult, String> {
         let fit = |data: &Dataset| {
             fit_regressor(estimator, data, self.settings.seed).map_err(|error| error.to_string())
@@ -106,7 +107,7 @@ impl<'a> FoldEvaluator<'a> {
         self.evaluate_model(Predictor::Regressor(fitted), &residuals, rows, fit_s)
     }
 
-    /// A model that learns nothing.
+    /// Evaluates a baseline, which needs no training.
     pub(super) fn evaluate_baseline(&self, fitted: FittedRegressor) -> Result<FoldResult, String> {
         let predictor = Predictor::Regressor(fitted);
         let residuals =
@@ -116,7 +117,7 @@ impl<'a> FoldEvaluator<'a> {
         Ok(FoldResult { known_errors: absolute_errors(&of_known), ..judged })
     }
 
-    /// Truth less what is said, in the task's unit, where the truth is no mere bound.
+    /// Returns the residuals in the task's unit, without rows whose target is only a bound.
     fn calibration_residuals(
         &self,
         predictor: &Predictor,
@@ -128,7 +129,7 @@ impl<'a> FoldEvaluator<'a> {
         Ok(each.filter_map(|(error, is_bound)| (!is_bound).then_some(*error)).collect())
     }
 
-    /// What a model says, in the task's unit.
+    /// Predicts rows, in the task's unit.
     fn predict_levels(
         &self,
         predictor: &Predictor,
@@ -168,9 +169,9 @@ impl<'a> FoldEvaluator<'a> {
 }
 
 impl FoldEvaluator<'_> {
-    /// Of probabilities, where there are classes; else the continuous ranked
-    /// probability score, of the model's quantiles, or of those that its errors on
-    /// the calibration part, `residuals`, make around what it said.
+    /// Scores the predicted distributions. With classes these are their probabilities. Otherwise
+    /// the score is the continuous ranked probability score of the model's quantiles, or of those
+    /// that `residuals`, the errors on the calibration set, form around the predictions.
     fn distribution_scores(
         &self,
         predictor: &Predictor,
@@ -255,28 +256,28 @@ impl ModelCandidate {
         Self { name: name.to_owned(), baseline, missing, folds, latency }
     }
 
-    /// Of the last fold.
+    /// Returns the fitted model of the last fold.
     pub(super) fn last_predictor(&self) -> &Predictor {
         let last = self.folds.last().expect("there is a fold");
         last.predictor.as_ref().expect("the last fold's is kept")
     }
 
-    /// Measures how long a row takes.
+    /// Measures the latency of one row.
     pub(super) fn measure_latency(&mut self, x: ArrayView2<f64>) {
         self.latency = latency::measure_latency(self.last_predictor(), x);
     }
 
-    /// What it said on the test parts of all folds, one after another.
+    /// Iterates over the predictions of the test sets of all folds, one after another.
     pub(super) fn predictions(&self) -> impl Iterator<Item = &f64> {
         self.folds.iter().flat_map(|judged| judged.predictions.iter())
     }
 
-    /// The error on the calibration parts of all folds.
+    /// Returns the error on the calibration sets of all folds.
     pub(super) fn validation_error(&self, metric: ErrorMetric) -> f64 {
         self.pooled_error(metric, |judged| &judged.calibration_errors)
     }
 
-    /// A baseline's error on all rows before the test parts.
+    /// Returns a baseline's error on all rows before the test sets.
     pub(super) fn pre_test_error(&self, metric: ErrorMetric) -> f64 {
         self.pooled_error(metric, |judged| &judged.known_errors)
     }
@@ -286,7 +287,7 @@ impl ModelCandidate {
         metric.error_from_losses(&all.map(|error| metric.loss(*error, 0.0)).collect::<Vec<_>>())
     }
 
-    /// The share of truths within the intervals, where every fold has them.
+    /// Returns the share of actuals within the prediction intervals, if every fold has intervals.
     pub(super) fn interval_coverage(&self, judges: &[FoldEvaluator]) -> Option<f64> {
         let (mut within, mut rows) = (0.0, 0.0);
         for (judged, judges) in self.folds.iter().zip(judges) {
@@ -299,7 +300,7 @@ impl ModelCandidate {
         Some(within / rows)
     }
 
-    /// Other scores of the test part, by name.
+    /// Returns other scores of the test set, by name.
     pub(super) fn test_scores(
         &self,
         judges: &[FoldEvaluator],

@@ -1,5 +1,5 @@
-//! The champion from near: where and when it errs, and whether its intervals
-//! keep their promise.
+//! Details of the champion: where and when it errs, and whether its prediction intervals cover what
+//! they promise.
 
 use models::{metrics::conformal_quantile, stats::classes::CalibrationBin};
 use serde::Serialize;
@@ -7,88 +7,88 @@ use telemetry::ZoneId;
 
 use super::error_intervals::ErrorMetric;
 
-/// What pictures of a champion show. All of it is of the test part.
+/// Data of the champion's figures, all from the test set.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ChampionDetails {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// The best baseline, which stands beside it.
+    /// Best baseline, for comparison.
     pub baseline: String,
     /// Some rows of all zones, evenly over time.
     pub points: Vec<PredictionPoint>,
-    /// Rows of one zone that follow one another.
+    /// Consecutive rows of one zone.
     pub trace: Vec<PredictionPoint>,
-    /// The zone of the trace.
+    /// Zone of the trace.
     pub trace_zone: Option<ZoneId>,
-    /// By hour of the day, UTC.
+    /// Errors by hour of the day, UTC.
     pub by_hour: Vec<ErrorSlice>,
-    /// By the truth, in equal steps: of times that are hours ahead, how far
-    /// ahead they were.
+    /// Errors by the actual, in equal steps; for a target that is a time to an event, by that time
+    /// in hours.
     pub by_truth: Vec<ErrorSlice>,
-    /// How often errors (predicted less true) are of which size.
+    /// Distribution of the errors (prediction minus actual).
     pub residuals: Vec<ErrorBin>,
-    /// The mean of predicted less true.
+    /// Mean of prediction minus actual.
     pub bias: f64,
-    /// What intervals promise and what they cover.
+    /// Nominal and actual coverage of prediction intervals.
     pub coverage: Vec<IntervalCoverage>,
-    /// What probabilities promise and how often it came, of two classes.
+    /// Predicted probabilities and observed frequencies, for two classes.
     pub reliability: Vec<CalibrationBin>,
 }
 
-/// One row.
+/// One row of the test set.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct PredictionPoint {
     /// Event time, UTC ms.
     pub at_ms: i64,
-    /// What came.
+    /// Actual.
     pub truth: f64,
-    /// What the model said.
+    /// Prediction of the model.
     pub predicted: f64,
-    /// What the best baseline said.
+    /// Prediction of the best baseline.
     pub baseline: f64,
-    /// What all of them are set against, where the task predicts a change; else 0.
+    /// Level of an unchanged target, which all of them are compared with if the task predicts a
+    /// change; else 0.
     pub unchanged: f64,
-    /// The interval; infinite where there is none.
+    /// Half the width of the prediction interval; infinite if there is none.
     pub half_width: f64,
 }
 
-/// The error of some rows.
+/// Error of a slice of rows.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ErrorSlice {
-    /// Where they begin.
+    /// Lower end of the slice.
     pub from: f64,
-    /// How many.
+    /// Number of rows.
     pub rows: usize,
-    /// Of the model.
+    /// Error of the model.
     pub error: f64,
-    /// Of the best baseline.
+    /// Error of the best baseline.
     pub baseline_error: f64,
 }
 
-/// How many errors lie in [from, to).
+/// Share of errors in [from, to).
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ErrorBin {
-    /// In the task's unit.
+    /// Lower end, in the task's unit.
     pub from: f64,
-    /// In the task's unit.
+    /// Upper end, in the task's unit.
     pub to: f64,
-    /// Of all.
+    /// Share of all errors.
     pub share: f64,
 }
 
-/// What intervals of a level cover.
+/// Coverage of prediction intervals at one level.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct IntervalCoverage {
-    /// The share that they promise.
+    /// Nominal coverage.
     pub level: f64,
-    /// The share that they cover.
+    /// Actual coverage.
     pub covered: f64,
-    /// Their mean half width, in the task's unit.
+    /// Mean half width of the intervals, in the task's unit.
     pub half_width: f64,
 }
 
-/// Everything that is known of the test rows of all folds, in the order of
-/// time.
+/// Test rows of all folds with their predictions, in the order of time.
 pub(crate) struct TestPredictions<'a> {
     pub(crate) at_ms: &'a [i64],
     pub(crate) zone: &'a [ZoneId],
@@ -96,11 +96,11 @@ pub(crate) struct TestPredictions<'a> {
     pub(crate) model: &'a [f64],
     pub(crate) baseline: &'a [f64],
     pub(crate) unchanged: &'a [f64],
-    /// The fold of each row.
+    /// Fold of each row.
     pub(crate) fold: &'a [usize],
-    /// Half the width of the interval of each fold.
+    /// Half the width of the prediction interval of each fold.
     pub(crate) half_width: &'a [Option<f64>],
-    /// Absolute errors on the calibration part of each fold.
+    /// Absolute errors on the calibration set of each fold.
     pub(crate) calibration: &'a [&'a [f64]],
 }
 
@@ -108,7 +108,7 @@ const POINTS: usize = 600;
 const TRACE_POINTS: usize = 360;
 const BINS: usize = 41;
 const TRUTH_SLICES: usize = 8;
-/// Slices of fewer rows say nothing.
+/// Smallest number of rows in a slice; fewer say nothing.
 const SLICE_ROWS_MIN: usize = 10;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -155,7 +155,7 @@ impl ChampionDetails {
 }
 
 impl TestPredictions<'_> {
-    /// The zone whose truths differ most: there is most to see in it.
+    /// Returns the zone whose actuals vary most, which shows most.
     fn most_variable_zone(&self) -> Option<&ZoneId> {
         let mut zones: Vec<&ZoneId> = self.zone.iter().collect();
         zones.sort_unstable();
@@ -217,14 +217,14 @@ impl TestPredictions<'_> {
     }
 }
 
-/// At most `most` of them, evenly.
+/// Picks at most `most` rows, evenly.
 pub(crate) fn pick_evenly(rows: &[usize], most: usize) -> Vec<usize> {
     let kept = rows.len().min(most);
     (0..kept).map(|i| rows[i * rows.len() / kept]).collect()
 }
 
-/// Between the first and the last half percent, 0 in the middle of a bin; what
-/// is beyond lies in the outermost bins.
+/// Computes the histogram from the first to the last half percent, with 0 in the middle of a bin.
+/// Errors beyond lie in the outermost bins.
 fn error_histogram(errors: &[f64]) -> Vec<ErrorBin> {
     let mut sizes: Vec<f64> = errors.iter().map(|error| error.abs()).collect();
     sizes.sort_unstable_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Errors by the time that they share, and how sure differences of them are.
+//! Errors grouped by time, with confidence intervals and tests of their differences.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use models::stats::{bootstrap::BlockBootstrap, diebold_mariano::diebold_mariano}
 
 use super::leaderboard::SignificanceTest;
 
-/// The error that models are compared by.
+/// Error by which models are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorMetric {
     /// Root of the mean squared error.
@@ -16,12 +16,12 @@ pub(crate) enum ErrorMetric {
 }
 
 impl ErrorMetric {
-    /// By its name in tasks and leaderboards.
+    /// Returns the metric with this name in tasks and leaderboards.
     pub(crate) fn from_name(name: &str) -> Self {
         if name == "mae" { Self::Mae } else { Self::Rmse }
     }
 
-    /// What one row adds.
+    /// Returns the loss of one row: its squared or absolute error.
     pub(crate) fn loss(self, said: f64, truth: f64) -> f64 {
         match self {
             Self::Rmse => (said - truth) * (said - truth),
@@ -29,7 +29,7 @@ impl ErrorMetric {
         }
     }
 
-    /// What each row adds.
+    /// Returns the loss of each row.
     pub(crate) fn row_losses<'a>(
         self,
         said: impl IntoIterator<Item = &'a f64>,
@@ -38,7 +38,7 @@ impl ErrorMetric {
         said.into_iter().zip(truth).map(|(said, truth)| self.loss(*said, *truth)).collect()
     }
 
-    /// The error whose mean loss it is.
+    /// Returns the error of rows with this mean loss.
     pub(crate) fn error_from_mean_loss(self, loss: f64) -> f64 {
         match self {
             Self::Rmse => loss.sqrt(),
@@ -46,30 +46,30 @@ impl ErrorMetric {
         }
     }
 
-    /// The error of rows with these losses.
+    /// Returns the error of rows with these losses.
     pub(crate) fn error_from_losses(self, losses: &[f64]) -> f64 {
         self.error_from_mean_loss(losses.iter().sum::<f64>() / losses.len() as f64)
     }
 }
 
-/// The share of intervals that hold the true value.
+/// Level of the confidence intervals, 0 to 1.
 const INTERVAL_LEVEL: f64 = 0.95;
-/// Fewer blocks than this tell too little of how blocks differ.
+/// Smallest number of blocks for an interval; fewer show too little of how blocks differ.
 const BLOCKS_MIN: usize = 4;
 
-/// Rows by the time that they share. Zones err together, so that it is times
-/// that are drawn and tested, and not rows.
+/// Rows grouped by time. Errors of zones at one time are correlated, so that bootstrap and tests
+/// draw times and not rows.
 #[derive(Clone, Debug)]
 pub(crate) struct TimeGroups {
-    /// The rows of each time.
+    /// Rows of each time.
     times: Vec<Range<usize>>,
-    /// Times that predictions overlap.
+    /// Number of times over which predictions overlap.
     horizon: usize,
     seed: u64,
 }
 
 impl TimeGroups {
-    /// Of rows in the order of time, whose targets are known `horizon_s` later.
+    /// Groups rows in the order of time whose targets are known `horizon_s` seconds later.
     pub(crate) fn from_times(at_ms: &[i64], horizon_s: i64, seed: u64) -> Self {
         let mut times: Vec<Range<usize>> = Vec::new();
         for (row, at) in at_ms.iter().enumerate() {
@@ -86,13 +86,13 @@ impl TimeGroups {
         Self { times, horizon: horizon.max(1), seed }
     }
 
-    /// Rows that predictions overlap.
+    /// Returns the number of rows over which predictions overlap.
     pub(crate) fn horizon_rows(&self) -> usize {
         let rows = self.times.last().map_or(0, |last| last.end);
         (self.horizon * rows).div_ceil(self.times.len().max(1)).max(1)
     }
 
-    /// Whether there is time enough for intervals.
+    /// Returns whether there are enough times for intervals.
     pub(crate) fn has_blocks(&self) -> bool {
         self.block_bootstrap().is_some()
     }
@@ -102,7 +102,8 @@ impl TimeGroups {
         (self.times.len() >= BLOCKS_MIN * bootstrap.length).then_some(bootstrap)
     }
 
-    /// Why there is no interval and no test, where there is none.
+    /// Returns the reason why there is no interval and no test, or `None` if there are enough
+    /// times.
     pub(crate) fn too_short_reason(&self) -> Option<String> {
         if self.has_blocks() {
             return None;
@@ -119,7 +120,7 @@ impl TimeGroups {
         self.times.iter().map(|rows| losses[rows.clone()].iter().sum()).collect()
     }
 
-    /// The interval of the error of rows with these losses.
+    /// Returns the confidence interval of the error of rows with these losses.
     pub(crate) fn error_interval(&self, metric: ErrorMetric, losses: &[f64]) -> Option<[f64; 2]> {
         let sums = self.sum_by_time(losses);
         self.bootstrap_interval(|times| {
@@ -132,9 +133,8 @@ impl TimeGroups {
         })
     }
 
-    /// The interval of the skill of `own` losses against `other` ones on the
-    /// same rows: both are drawn together, so that what makes a time hard for
-    /// both does not count.
+    /// Returns the confidence interval of the skill of `own` losses against `other` ones on the
+    /// same rows. Both are drawn together, so that a time that is hard for both does not count.
     pub(crate) fn skill_interval(
         &self,
         metric: ErrorMetric,
@@ -152,8 +152,8 @@ impl TimeGroups {
         })
     }
 
-    /// The interval of a score of all rows, each of which has a weight: it counts
-    /// as often as its time is drawn.
+    /// Returns the confidence interval of a score over weighted rows: a row counts as often as its
+    /// time is drawn.
     pub(crate) fn weighted_interval(
         &self,
         score: impl Fn(&[f64]) -> f64 + Sync,
@@ -177,13 +177,13 @@ impl TimeGroups {
         Some([low, high])
     }
 
-    /// The mean loss of each time.
+    /// Returns the mean loss of each time.
     pub(crate) fn mean_by_time(&self, losses: &[f64]) -> Vec<f64> {
         let sums = self.sum_by_time(losses);
         sums.iter().zip(&self.times).map(|(sum, rows)| sum / rows.len() as f64).collect()
     }
 
-    /// Whether `own` losses are smaller than `other` ones, or only seem so.
+    /// Tests whether `own` losses are significantly smaller than `other` ones.
     pub(crate) fn test_difference(&self, own: &[f64], other: &[f64]) -> Option<SignificanceTest> {
         self.block_bootstrap()?;
         let test =
@@ -192,8 +192,7 @@ impl TimeGroups {
     }
 }
 
-/// The share of the other's error that a model avoids; 0 where there is none
-/// to avoid.
+/// Returns the share of the other's error that a model avoids; 0 if the other makes no error.
 pub(crate) fn skill_against(value: f64, other: f64) -> f64 {
     if other > 0.0 { 1.0 - value / other } else { 0.0 }
 }

@@ -1,4 +1,4 @@
-//! What was compared, so that it can be told from what was compared before.
+//! Facts that identify the compared rows, so that two comparisons can be told apart.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use telemetry::ZoneId;
 use super::leaderboard::{ComparisonFacts, FoldFacts, ZoneRowCounts};
 use crate::{split::DataSplit, training_set::LabelledRows};
 
-/// The facts of a task whose targets are known `embargo_s` later.
+/// Collects the facts of a task whose targets are known `embargo_s` seconds later.
 pub(super) fn comparison_facts(folds: &[DataSplit], embargo_s: i64) -> ComparisonFacts {
     let last = &folds[folds.len() - 1];
     let mut zones: HashMap<&ZoneId, [usize; 3]> = HashMap::new();
@@ -41,7 +41,7 @@ pub(super) fn comparison_facts(folds: &[DataSplit], embargo_s: i64) -> Compariso
     }
 }
 
-/// SHA-256 over times, zones, inputs and targets of all parts, hexadecimal.
+/// Returns the SHA-256 over times, zones, inputs and targets of all sets, hexadecimal.
 fn hash_data(folds: &[DataSplit]) -> String {
     let mut hasher = Sha256::new();
     for parts in folds {

@@ -3,26 +3,25 @@ use std::time::{Duration, Instant};
 use models::Predictor;
 use ndarray::{Array2, ArrayView2, Axis};
 
-/// How long one row takes.
+/// Latency of a prediction of one row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RowLatency {
-    /// The median of rows, microseconds.
+    /// Median over the rows, µs.
     pub(crate) p50_us: f64,
-    /// Of a hundred rows the slowest takes longer, microseconds.
+    /// 99th percentile over the rows, µs.
     pub(crate) p99_us: f64,
 }
 
-/// Rows that are timed, at most.
+/// Largest number of timed rows.
 const TIMED_ROWS_MAX: usize = 500;
-/// How often each of them is.
+/// Number of times that each row is timed.
 const ROUNDS: usize = 5;
-/// Enough for the caches to know the model, and to know how long a row takes.
+/// Number of untimed predictions that fill the caches and estimate how long a row takes.
 const WARM_UP: usize = 20;
-/// A slow model is timed on fewer rows.
+/// Longest total time of the measurement; a slow model is timed on fewer rows.
 const TIME_MAX: Duration = Duration::from_millis(300);
 
-/// Times single rows, as serving predicts them: one after another, on one
-/// thread.
+/// Times single rows, as serving predicts them: one after another, on one thread.
 pub(crate) fn measure_latency(predictor: &Predictor, x: ArrayView2<f64>) -> RowLatency {
     if x.nrows() == 0 {
         return RowLatency::default();

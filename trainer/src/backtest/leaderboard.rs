@@ -11,51 +11,52 @@ use crate::{relevance::RelevanceReport, split::SplitSpans, target_transform::Tar
 /// One line of a leaderboard.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LeaderboardEntry {
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
-    /// What `value` is: `rmse`, `mae`, `brier` or `pr_auc`.
+    /// Metric of `value`: `rmse`, `mae`, `brier` or `pr_auc`.
     pub metric: &'static str,
-    /// On the test part.
+    /// Error or score on the test set.
     pub value: f64,
-    /// On the calibration part, by which the champion is chosen from the models and the
-    /// baseline that is best on all rows before the test part.
+    /// Error or score on the calibration set. It selects the champion from the models and the
+    /// baseline that is best on all rows before the test set.
     pub chosen_by: f64,
-    /// Of `value`: 95 %, from blocks of times at least a horizon long. None
-    /// where the test part is too short for that.
+    /// 95 % confidence interval of `value`, from blocks of times at least a horizon long; `None` if
+    /// the test set is too short for that.
     pub interval: Option<[f64; 2]>,
-    /// The best baseline's.
+    /// Error or score of the best baseline.
     pub baseline_value: f64,
-    /// Share of the baseline's error that it avoids; for `pr_auc`, of what the
-    /// baseline lacks.
+    /// Share of the baseline's error that the model avoids; for `pr_auc`, share of the difference
+    /// between the baseline and 1.
     pub skill: f64,
-    /// Of `skill`, as `interval`.
+    /// 95 % confidence interval of `skill`, like `interval`.
     pub skill_interval: Option<[f64; 2]>,
-    /// Whether it differs from the best baseline, or only seems to.
+    /// Test of whether the model differs from the best baseline.
     pub test: Option<SignificanceTest>,
-    /// Whether it is a baseline itself.
+    /// Whether the model is a baseline.
     pub is_baseline: bool,
-    /// Share of the test part's truths within the interval.
+    /// Share of the test set's actuals within the prediction interval.
     pub coverage: Option<f64>,
-    /// Half the width of the interval, in the task's unit.
+    /// Half the width of the prediction interval, in the task's unit.
     pub half_width: Option<f64>,
-    /// To fit, seconds, beside other models; of the last fold.
+    /// Duration of the last fold's fit, seconds, beside other models.
     pub fit_s: f64,
-    /// To predict one row, microseconds: the median.
+    /// Latency of predicting one row, median, µs.
     pub predict_us: f64,
-    /// The same: of a hundred rows the slowest takes longer.
+    /// Latency of predicting one row, 99th percentile, µs.
     pub predict_us_p99: f64,
-    /// Of the written model, bytes.
+    /// Size of the serialised model, bytes.
     pub size_bytes: usize,
-    /// Rows that it was fitted on.
+    /// Number of rows that the model was fitted on.
     pub rows: usize,
-    /// Rows that there were to fit on; more than `rows` where it thins them.
+    /// Number of rows available for the fit; larger than `rows` if the model thins them.
     pub rows_offered: usize,
-    /// What it does where an input is missing.
+    /// Handling of rows with a missing input.
     pub missing: Option<MissingPolicy>,
-    /// Other scores of the test part, by name.
+    /// Other scores of the test set, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<&'static str, f64>,
-    /// Of those that can be computed again from blocks of times, as `interval`.
+    /// 95 % confidence intervals, like `interval`, of the scores that can be computed from blocks
+    /// of times.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub score_intervals: BTreeMap<&'static str, [f64; 2]>,
 }
@@ -63,26 +64,26 @@ pub struct LeaderboardEntry {
 /// A Diebold–Mariano test of a model against the best baseline.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SignificanceTest {
-    /// In standard errors; below 0 the model is better.
+    /// Difference in units of its standard error; below 0 if the model is better.
     pub statistic: f64,
-    /// The probability of such a difference where both are equally good.
+    /// Probability of such a difference if both are equally good.
     pub p_value: f64,
-    /// Autocovariances that the standard error counts.
+    /// Number of autocovariances in the standard error.
     pub lags: usize,
 }
 
-/// Some predictions beside what came, for pictures.
+/// Some predictions beside the actuals, for figures.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PredictionSample {
     /// Event time, UTC ms.
     pub at_ms: Vec<i64>,
-    /// What came.
+    /// Actuals.
     pub truth: Vec<f64>,
-    /// What was said.
+    /// Predictions.
     pub predicted: Vec<f64>,
 }
 
-/// What was compared: the rows, and how they were divided.
+/// Facts about the compared rows and how they were divided.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ComparisonFacts {
     /// Number of inputs.
@@ -91,65 +92,65 @@ pub struct ComparisonFacts {
     pub schema_hash: String,
     /// SHA-256 over times, zones, inputs and targets of all parts.
     pub data_hash: String,
-    /// Seconds between parts: the horizon of the task.
+    /// Embargo between sets, seconds: the horizon of the task.
     pub embargo_s: i64,
-    /// Each fold, the oldest first.
+    /// Facts of each fold, oldest first.
     pub folds: Vec<FoldFacts>,
-    /// Rows by zone; of several folds those of the last.
+    /// Number of rows by zone; with several folds those of the last.
     pub zones: Vec<ZoneRowCounts>,
 }
 
-/// One fold.
+/// Facts of one fold.
 #[derive(Clone, Debug, Serialize)]
 pub struct FoldFacts {
-    /// The spans, each [from, to) in UTC ms.
+    /// Spans of the sets, each [from, to) in UTC ms.
     pub spans: SplitSpans,
-    /// Rows that models are fitted on.
+    /// Number of rows that models are fitted on.
     pub train: usize,
-    /// Rows that models are chosen on.
+    /// Number of rows by which models are selected.
     pub calibration: usize,
-    /// Rows that models are judged on.
+    /// Number of rows on which models are evaluated.
     pub test: usize,
 }
 
-/// How many rows a zone has in each part.
+/// Number of rows of a zone in each set.
 #[derive(Clone, Debug, Serialize)]
 pub struct ZoneRowCounts {
     /// The zone.
     pub zone: ZoneId,
-    /// That models are fitted on.
+    /// Number of rows that models are fitted on.
     pub train: usize,
-    /// That models are chosen on.
+    /// Number of rows by which models are selected.
     pub calibration: usize,
-    /// That models are judged on.
+    /// Number of rows on which models are evaluated.
     pub test: usize,
 }
 
-/// What came of a task.
+/// Result of a task's backtest.
 #[derive(Debug)]
 pub struct Backtest {
-    /// Best on the test part first.
+    /// Entries, best on the test set first.
     pub leaderboard: Vec<LeaderboardEntry>,
-    /// Models that could not be fitted, and why.
+    /// Models that could not be fitted, with the reason.
     pub failed: Vec<(String, String)>,
-    /// The one that was best on the calibration part.
+    /// Model that was best on the calibration set.
     pub champion: ModelArtifact,
-    /// Its predictions on the test part.
+    /// Predictions of the champion on the test set.
     pub sample: PredictionSample,
-    /// What was compared.
+    /// Facts about the compared rows.
     pub facts: ComparisonFacts,
-    /// The champion from near, where the task has such pictures.
+    /// Details of the champion, if the task has such figures.
     pub details: Option<ChampionDetails>,
-    /// Whether the comparison may know what it should not.
+    /// Self-test for leakage.
     pub leakage: Option<LeakageReport>,
-    /// What the best model that learns rests on.
+    /// Relevance of the inputs to the best model that is trained.
     pub relevance: Option<RelevanceReport>,
-    /// Why there are no intervals and no tests, if there are none.
+    /// Reason why there are no intervals and no tests, if that is so.
     pub no_intervals: Option<String>,
 }
 
 impl Backtest {
-    /// A leaderboard with its champion and nothing else.
+    /// Creates a result with a leaderboard and its champion only.
     #[must_use]
     pub fn without_details(
         leaderboard: Vec<LeaderboardEntry>,
@@ -171,17 +172,17 @@ impl Backtest {
     }
 }
 
-/// What serving keeps with a regression model.
+/// Facts that serving needs of a regression model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RegressionServing {
-    /// Half the width of the interval, in the task's unit.
+    /// Half the width of the prediction interval, in the task's unit.
     pub half_width: Option<f64>,
-    /// The share of truths that the interval is to cover.
+    /// Nominal coverage of the prediction interval.
     pub level: f64,
-    /// The best baseline's input and factor.
+    /// Input and factor of the best baseline.
     pub baseline: (Option<String>, f64),
-    /// How levels are made of what it says, with the task's anchor; models of before
-    /// there was a choice say changes.
+    /// Transform from predictions and reference values to levels. Earlier models, from before there
+    /// was a choice, predict changes.
     #[serde(default)]
     pub link: TargetTransform,
 }

@@ -1,16 +1,16 @@
-//! Whether the comparison knows what it should not.
+//! Self-test for leakage: whether the comparison uses information that it must not have.
 //!
 //! Leaks are the commonest flaw of published results of this kind (S. Kapoor,
 //! A. Narayanan, "Leakage and the reproducibility crisis in machine-learning-
 //! based science", Patterns 4(9), 2023). Four checks, each for another kind:
 //!
-//! - no row is in two parts, and none is judged before its embargo ends;
-//! - targets dealt out anew over the rows teach nothing: any skill against
-//!   their mean means that judged rows were learnt from;
-//! - no input alone has nearly all of the skill: one that does is often made
+//! - no row is in two sets, and none is evaluated before its embargo ends;
+//! - targets permuted over the rows teach nothing: any skill against their mean
+//!   shows that models were trained on evaluated rows;
+//! - no input alone has nearly all of the skill: such an input is often computed
 //!   from the target;
-//! - the same comparison with a random split stands beside the honest one, so
-//!   that one sees what forgetting the order of time would have claimed.
+//! - the same comparison with a random split stands beside the real one and shows
+//!   the skill that ignoring the order of time would have claimed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,58 +28,58 @@ use super::{
 };
 use crate::{split::DataSplit, tasks::PredictionTask};
 
-/// What the self-test found.
+/// Result of the self-test.
 #[derive(Clone, Debug, Serialize)]
 pub struct LeakageReport {
-    /// The model that was fitted again.
+    /// Model that was fitted again.
     pub model: String,
-    /// Its skill in the order of time, as in the leaderboard.
+    /// Skill of the model in the order of time, as in the leaderboard.
     pub honest: SkillEstimate,
-    /// With rows divided at random.
+    /// Skill with rows divided at random.
     pub random_split: Option<SkillEstimate>,
-    /// With targets dealt out anew, against their mean: must be about 0.
+    /// Skill with permuted targets, against their mean: must be about 0.
     pub dealt_targets: Option<SkillEstimate>,
-    /// Rows that are in training or calibration and in the test part.
+    /// Number of rows that are both in the test set and in the training or calibration set.
     pub rows_in_both: usize,
     /// Inputs that alone have nearly all of the skill.
     pub suspects: Vec<SuspiciousFeature>,
-    /// What is to be looked at, for people; empty where all is well.
+    /// Findings to look at, for people; empty if there are none.
     pub warnings: Vec<String>,
 }
 
-/// A skill with its interval.
+/// A skill with its confidence interval.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SkillEstimate {
     /// Share of the best baseline's error that is avoided.
     pub value: f64,
-    /// 95 %, where the part is long enough.
+    /// 95 % confidence interval, if the test set is long enough.
     pub interval: Option<[f64; 2]>,
 }
 
-/// An input that knows too much.
+/// An input whose skill is suspiciously high.
 #[derive(Clone, Debug, Serialize)]
 pub struct SuspiciousFeature {
-    /// Its name.
+    /// Name of the input.
     pub input: String,
-    /// The skill of a straight line through it alone.
+    /// Skill of a straight line through the input alone.
     pub skill: f64,
 }
 
-/// More skill than this against the best baseline is rare where a baseline is
-/// any good.
+/// Skill against the best baseline beyond which the result is implausible, if a baseline is any
+/// good.
 const IMPLAUSIBLE_SKILL: f64 = 0.9;
-/// An input that alone has this skill was most likely made from the target.
+/// Skill of an input alone beyond which it was most likely computed from the target.
 const SUSPICIOUS_SKILL: f64 = 0.8;
-/// Test rows that are asked for dealt-out targets.
+/// Largest number of test rows that are predicted with permuted targets.
 const PERMUTED_ROWS_MAX: usize = 1000;
-/// What dealt-out targets may teach by chance.
+/// Highest skill with permuted targets that chance explains.
 const CHANCE_SKILL: f64 = 0.05;
 
-/// Checks a comparison: `parts` of its last fold, with the model that learns
-/// best and its `honest` skill.
+/// Checks a comparison for leakage: `parts` are those of its last fold, with the best model that is
+/// trained and its `honest` skill.
 ///
 /// # Errors
-/// Where a model cannot be fitted.
+/// Fails if a model cannot be fitted.
 pub(crate) fn check_leakage(
     task: &dyn PredictionTask,
     parts: &DataSplit,
@@ -160,7 +160,7 @@ fn count_shared_rows(parts: &DataSplit) -> usize {
     keys(&parts.test).iter().filter(|key| learnt.contains(*key)).count()
 }
 
-/// The skill when rows are divided at random into parts of the same sizes.
+/// Returns the skill with rows divided at random into sets of the same sizes.
 fn random_split_skill(
     task: &dyn PredictionTask,
     all: &DatasetTable,
@@ -205,9 +205,9 @@ fn estimate_skill(
     }
 }
 
-/// The skill against the mean when each zone and time is dealt the target of
-/// another one; by nearest neighbours, who know a row again, so that rows which
-/// are in both parts show. The change is dealt where the task predicts one.
+/// Returns the skill against the mean when each zone and time is given the target of another one.
+/// The model is nearest neighbours, which recognise a row again, so that rows in both sets show. If
+/// the task predicts a change, the change is permuted.
 fn permuted_targets_skill(
     task: &dyn PredictionTask,
     train: &DatasetTable,
@@ -251,7 +251,7 @@ fn permuted_targets_skill(
     Ok(has_spread.then(|| estimate_skill(task, &test, ErrorMetric::Rmse, seed, &own, &mean)))
 }
 
-/// Inputs with which a straight line alone has nearly all there is.
+/// Finds inputs with which a straight line alone has nearly all of the skill.
 fn find_suspicious_features(
     task: &dyn PredictionTask,
     metric: ErrorMetric,
@@ -284,7 +284,7 @@ fn find_suspicious_features(
     found
 }
 
-/// The straight line of least squares: slope, mean of y, mean of x.
+/// Fits a straight line by least squares: slope, mean of y, mean of x.
 fn fit_line<'a>(x: impl Iterator<Item = &'a f64>, y: &Array1<f64>) -> Option<(f64, f64, f64)> {
     let pairs: Vec<(f64, f64)> =
         x.copied().zip(y.iter().copied()).filter(|(x, _)| x.is_finite()).collect();

@@ -1,18 +1,18 @@
-//! Fits a task's models on its first part, chooses on the second, judges on
-//! the third; once for every fold.
+//! Fits a task's models on the training set, selects one on the calibration set, and evaluates all
+//! on the test set; once for every fold.
 //!
 //! # Layout
-//! - `entry`: a leaderboard's line, and what comes of a task
-//! - `outcome`: all candidates beside one another
-//! - `facts`: what was compared
-//! - `candidate`: one model, fitted and judged in every fold
-//! - `score`: errors by time, intervals and tests of them
-//! - `statistic`: other scores, with intervals where they can have some
-//! - `latency`: how long one row takes
-//! - `champion`: the model that is kept
-//! - `details`: the champion from near
-//! - `leakage`: whether the comparison knows what it should not
-//! - `table`: parts as arrays, for what fits models again
+//! - `leaderboard`: a leaderboard's line, and the result of a task
+//! - `candidate_comparison`: all candidates beside one another
+//! - `facts`: the compared rows
+//! - `candidate`: one model, fitted and evaluated in every fold
+//! - `error_intervals`: errors by time, their intervals and tests
+//! - `statistic`: other scores, with intervals if they can have some
+//! - `latency`: latency of one row
+//! - `champion`: the model that becomes champion
+//! - `details`: details of the champion
+//! - `leakage`: self-test for leakage
+//! - `table`: sets as arrays, for fitting models again
 
 mod candidate;
 mod candidate_comparison;
@@ -51,7 +51,7 @@ pub use leaderboard::{
 pub(crate) use statistic::FoldStatistic;
 pub use statistic::RowStatistic;
 
-/// How much is asked of a comparison beside the leaderboard.
+/// Extent of a comparison beside the leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ComparisonDepth {
     /// The leaderboard alone.
@@ -63,27 +63,27 @@ pub enum ComparisonDepth {
     Thorough,
 }
 
-/// How a comparison is run, beside what is compared.
+/// Settings and resources of a backtest.
 pub struct BacktestSetup<'a> {
-    /// The settings.
+    /// Settings of the trainer.
     pub settings: &'a TrainerSettings,
-    /// Of the machine.
+    /// Limits of the machine's threads and memory.
     pub limits: FitLimits,
-    /// The threads that models are fitted on.
+    /// Threads that models are fitted on.
     pub pool: &'a ThreadPool,
-    /// How much is asked.
+    /// Extent of the comparison.
     pub depth: ComparisonDepth,
-    /// Hears of each step that is done, with its number and how many there are.
+    /// Called after each step with its name, its number and the number of steps.
     pub observe: &'a (dyn Fn(&str, usize, usize) + Sync),
 }
 
-/// Beside the fits: leakage, relevance, ablation.
+/// Number of steps after the fits: leakage, relevance, ablation.
 const STEPS_AFTER: usize = 3;
 
-/// Fits and compares over `folds`, the oldest first.
+/// Fits and compares models over `folds`, oldest first.
 ///
 /// # Errors
-/// Says why not even a baseline could be computed.
+/// Fails with the reason why not even a baseline could be computed.
 pub fn run_backtest(
     task: &dyn PredictionTask,
     folds: &[DataSplit],

@@ -6,13 +6,13 @@ use models::{metrics::ScoreRanking, stats::classes::weighted_macro_f1};
 
 use super::error_intervals::TimeGroups;
 
-/// A score of rows that can be computed again with other weights, so that the
-/// bootstrap can say how sure it is.
+/// A score of rows that can be computed with other weights, so that the bootstrap can estimate its
+/// interval.
 #[derive(Clone, Debug)]
 pub enum RowStatistic {
-    /// The mean of what each row adds.
+    /// Mean of one value for each row.
     Mean(Vec<f64>),
-    /// The root of such a mean.
+    /// Root of such a mean.
     RootMean(Vec<f64>),
     /// See [`roc_auc`](models::stats::classes::roc_auc).
     RocAuc(ScoreRanking),
@@ -20,20 +20,20 @@ pub enum RowStatistic {
     AveragePrecision(ScoreRanking),
     /// See [`macro_f1`](models::stats::classes::macro_f1).
     MacroF1 {
-        /// The class that was said of each row.
+        /// Predicted class of each row.
         said: Vec<usize>,
-        /// The class that came.
+        /// Actual class of each row.
         came: Vec<usize>,
-        /// Whether the row counts.
+        /// Whether each row counts.
         counts: Vec<bool>,
     },
-    /// A number that is not computed again: it has no interval.
+    /// A score that cannot be computed with other weights; it has no interval.
     Fixed(f64),
 }
 
 impl RowStatistic {
-    /// With the rows that come after a row of another class alone, where there is
-    /// a `before`: there, staying in the class is no answer.
+    /// Creates the macro F1 score. With `before`, the classes at the rows' own times, only rows
+    /// whose class changes count: there, predicting the same class is no answer.
     #[must_use]
     pub fn macro_f1(said: Vec<usize>, came: Vec<usize>, before: Option<&[usize]>) -> Self {
         let changed = |row: usize| before.is_none_or(|before| before[row] != came[row]);
@@ -41,19 +41,19 @@ impl RowStatistic {
         Self::MacroF1 { said, came, counts }
     }
 
-    /// Of all rows alike; not finite where it has no meaning.
+    /// Returns the score with equal weights; not finite if it is undefined.
     #[must_use]
     pub fn value(&self) -> f64 {
         self.evaluate_weighted(&|_| 1.0)
     }
 
-    /// Each row counting as its weight, 0 or more.
+    /// Returns the score with a weight of 0 or more for each row.
     #[must_use]
     pub fn weighted_value(&self, weight: &[f64]) -> f64 {
         self.evaluate_weighted(&|row| weight[row])
     }
 
-    /// Whether other weights make another score.
+    /// Returns whether other weights give another score.
     #[must_use]
     pub const fn has_weights(&self) -> bool {
         !matches!(self, Self::Fixed(_))
@@ -84,30 +84,30 @@ fn weighted_mean(rows: &[f64], weight: &impl Fn(usize) -> f64) -> f64 {
     sum / weights
 }
 
-/// A score over the rows of several folds. A mean, or the root of one, is of all
-/// rows; any other is the mean of the folds', each counting as its rows. A fold in
-/// which it has no meaning is left out.
+/// A score over the rows of several folds. A mean, or the root of one, is over all rows; any other
+/// score is the mean of the folds' scores, weighted by their rows. A fold in which the score is
+/// undefined is left out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FoldStatistic(Vec<(Range<usize>, RowStatistic)>);
 
 impl FoldStatistic {
-    /// Adds the fold with these rows.
+    /// Adds a fold with these rows.
     pub(crate) fn push(&mut self, rows: Range<usize>, own: RowStatistic) {
         self.0.push((rows, own));
     }
 
-    /// Of all rows alike; not finite where it has no meaning in any fold.
+    /// Returns the score with equal weights; not finite if it is undefined in every fold.
     pub(crate) fn value(&self) -> f64 {
         self.average_folds(|rows, own| (rows.len() as f64, own.value()))
     }
 
-    /// Its interval, where it has one and there is time enough.
+    /// Returns the confidence interval, if the score can have one and there are enough times.
     pub(crate) fn bootstrap_interval(&self, clock: &TimeGroups) -> Option<[f64; 2]> {
         let has_weights = self.0.iter().any(|(_, own)| own.has_weights());
         has_weights.then(|| clock.weighted_interval(|weight| self.weighted_value(weight))).flatten()
     }
 
-    /// Each row counting as its weight, 0 or more.
+    /// Returns the score with a weight of 0 or more for each row.
     pub(crate) fn weighted_value(&self, weight: &[f64]) -> f64 {
         self.average_folds(|rows, own| {
             let weight = &weight[rows.clone()];
@@ -115,7 +115,7 @@ impl FoldStatistic {
         })
     }
 
-    /// Of what `fold` says of each fold: how much it counts, and its score.
+    /// Averages the folds' scores. `fold` returns the weight and the score of one fold.
     fn average_folds(&self, fold: impl Fn(&Range<usize>, &RowStatistic) -> (f64, f64)) -> f64 {
         // Roots do not add up; what they are of does.
         let is_root = self.0.iter().any(|(_, own)| matches!(own, RowStatistic::RootMean(_)));

@@ -15,26 +15,26 @@ fn censored_rows(data: Dataset) -> Vec<bool> {
     data.censored.unwrap_or_else(|| vec![false; rows])
 }
 
-/// Rows as arrays, of one or several parts.
+/// Rows of one or several sets as arrays.
 #[derive(Clone, Debug)]
 pub(crate) struct DatasetTable {
     pub(crate) schema: Arc<FeatureSchema>,
     pub(crate) at_ms: Vec<i64>,
     pub(crate) zone: Vec<ZoneId>,
     pub(crate) x: Array2<f64>,
-    /// What models learn.
+    /// Training targets.
     pub(crate) y: Array1<f64>,
-    /// What levels are made with, beside what they say.
+    /// Reference values from which predictions are transformed to levels.
     pub(crate) reference: Array1<f64>,
-    /// What came, in the task's unit.
+    /// Actuals, in the task's unit.
     pub(crate) actual: Array1<f64>,
-    /// Whether a target is only known to be larger.
+    /// Whether the target is only a lower bound.
     pub(crate) censored: Vec<bool>,
     pub(crate) spec: TaskSpec,
 }
 
 impl DatasetTable {
-    /// Parts one after another.
+    /// Concatenates the rows of several sets.
     pub(crate) fn from_parts(
         task: &dyn PredictionTask,
         parts: &[&LabelledRows],
@@ -59,7 +59,7 @@ impl DatasetTable {
         })
     }
 
-    /// These rows.
+    /// Returns a table of the selected rows.
     pub(crate) fn select_rows(&self, rows: &[usize]) -> Self {
         Self {
             schema: self.schema.clone(),
@@ -74,7 +74,7 @@ impl DatasetTable {
         }
     }
 
-    /// Only these inputs.
+    /// Returns a table of the selected inputs.
     pub(crate) fn with_inputs(&self, inputs: &[usize]) -> Self {
         let features = inputs.iter().map(|input| self.schema.features[*input].clone()).collect();
         Self {
@@ -84,7 +84,7 @@ impl DatasetTable {
         }
     }
 
-    /// As models take it.
+    /// Returns the dataset in the form that models are fitted on.
     pub(crate) fn to_dataset(&self) -> Result<Dataset, FitError> {
         training_set::build_dataset(
             self.schema.clone(),
@@ -94,17 +94,17 @@ impl DatasetTable {
         )
     }
 
-    /// The losses of a model, in the order of rows.
+    /// Returns the losses of a model, in the order of rows.
     pub(crate) fn model_losses(&self, metric: ErrorMetric, model: &FittedRegressor) -> Vec<f64> {
         self.prediction_losses(metric, &model.predict(self.x.view()))
     }
 
-    /// The losses of what was said.
+    /// Returns the losses of predictions, in the order of rows.
     pub(crate) fn prediction_losses(&self, metric: ErrorMetric, said: &Array1<f64>) -> Vec<f64> {
         metric.row_losses(&self.to_levels(said), &self.actual)
     }
 
-    /// What was said, in the task's unit.
+    /// Transforms predictions to levels, in the task's unit.
     pub(crate) fn to_levels(&self, said: &Array1<f64>) -> Array1<f64> {
         self.spec.transform_levels(said, &self.reference)
     }

@@ -1,13 +1,13 @@
-//! `--fail-if`: what a build is to fail on.
+//! `--fail-if`: conditions on which a build fails.
 
 use std::{fmt, str::FromStr};
 
 use super::{ModelComparison, TaskResult};
 use crate::tasks;
 
-/// A condition under which a comparison counts as failed, as in
-/// `temperature-10m: skill < 0.1` or `watering, ridge: coverage < 0.8`: of the
-/// task's champion, or of the model that is named.
+/// A condition under which a comparison counts as failed, as in `temperature-10m: skill < 0.1` or
+/// `watering, ridge: coverage < 0.8`. It applies to the task's champion, or to the model that is
+/// named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailCondition {
     task: String,
@@ -19,25 +19,25 @@ pub struct FailCondition {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FailQuantity {
-    /// In the task's unit.
+    /// Error, in the task's unit.
     Error,
     /// Share of the best baseline's error that is avoided.
     Skill,
-    /// The lower end of the skill's interval.
+    /// Lower end of the skill's confidence interval.
     SkillLow,
-    /// Of the Diebold–Mariano test.
+    /// p-value of the Diebold–Mariano test.
     P,
-    /// Share of truths within the interval.
+    /// Share of actuals within the prediction interval.
     Coverage,
-    /// Microseconds.
+    /// Latency of one prediction, 99th percentile, µs.
     PredictUsP99,
-    /// Seconds.
+    /// Duration of the fit, seconds.
     FitS,
-    /// Thousands of bytes.
+    /// Size of the artifact, thousands of bytes.
     SizeKb,
 }
 
-/// As they are written.
+/// Names of the quantities in a condition.
 const QUANTITIES: [(&str, FailQuantity); 8] = [
     ("error", FailQuantity::Error),
     ("skill", FailQuantity::Skill),
@@ -57,7 +57,7 @@ enum Comparator {
     GreaterOrEqual,
 }
 
-/// Longer ones first: `<=` begins with `<`.
+/// Names of the comparators, longer ones first: `<=` begins with `<`.
 const COMPARATORS: [(&str, Comparator); 4] = [
     ("<=", Comparator::LessOrEqual),
     (">=", Comparator::GreaterOrEqual),
@@ -110,13 +110,13 @@ impl fmt::Display for FailCondition {
 }
 
 impl FailCondition {
-    /// The task that it is about.
+    /// Returns the name of the task that the condition applies to.
     #[must_use]
     pub fn task(&self) -> &str {
         &self.task
     }
 
-    /// Why a comparison counts as failed, if it does. What cannot be known is a
+    /// Returns the reason why a comparison counts as failed, if it does. An unknown quantity is a
     /// failure too: a build must not pass because nothing was compared.
     #[must_use]
     pub fn failure_reason(&self, comparison: &ModelComparison) -> Option<String> {

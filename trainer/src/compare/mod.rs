@@ -1,9 +1,9 @@
-//! Every task: its leaderboard, its champion, or why it does not apply.
+//! Comparison of every task: its leaderboard and champion, or why it does not apply.
 //!
 //! # Layout
-//! - `request`: what to compare, and how far it has come
+//! - `request`: the tasks and models to compare, and the progress
 //! - `query`: the feature columns that a task needs
-//! - `condition`: what a build is to fail on
+//! - `condition`: conditions on which a build fails
 
 mod condition;
 mod query;
@@ -39,64 +39,64 @@ pub use condition::FailCondition;
 use query::TaskQueries;
 pub use request::{CompareProgress, CompareRequest, RunDescription};
 
-/// What came of one task.
+/// Result of one task.
 #[derive(Debug, Default, Serialize)]
 pub struct TaskResult {
-    /// Its name.
+    /// Name of the task.
     pub task: String,
-    /// For people.
+    /// Title, for people.
     pub title: String,
-    /// Of predictions.
+    /// Unit of the predictions.
     pub unit: String,
-    /// Why there is no leaderboard, if there is none.
+    /// Reason why there is no leaderboard, if that is so.
     #[serde(flatten)]
     pub not_applicable: Option<NotApplicable>,
-    /// Best on the test part first.
+    /// Entries, best on the test set first.
     pub leaderboard: Vec<LeaderboardEntry>,
-    /// The name of the model that was best on the calibration part.
+    /// Name of the model that was best on the calibration set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub champion: Option<String>,
-    /// What the registry made of it.
+    /// Decision of the gate on the champion, if it was submitted to the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offered: Option<GateDecision>,
-    /// Models that could not be fitted, and why.
+    /// Models that could not be fitted, with the reason.
     pub failed: Vec<(String, String)>,
-    /// Why there are no intervals and no tests, if there are none.
+    /// Reason why there are no intervals and no tests, if that is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_intervals: Option<String>,
-    /// The champion's predictions on the test part.
+    /// Predictions of the champion on the test set.
     #[serde(skip)]
     pub sample: PredictionSample,
-    /// What was compared.
+    /// Facts about the compared rows.
     pub facts: ComparisonFacts,
-    /// The champion from near.
+    /// Details of the champion.
     #[serde(skip)]
     pub details: Option<ChampionDetails>,
-    /// Whether the comparison knows what it should not.
+    /// Self-test for leakage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leakage: Option<LeakageReport>,
-    /// What the best model that learns rests on.
+    /// Relevance of the inputs to the best model that is trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relevance: Option<RelevanceReport>,
-    /// How long it took, seconds.
+    /// Duration of the task, seconds.
     pub took_s: f64,
 }
 
-/// What came of all tasks.
+/// Results of all tasks.
 #[derive(Debug, Default, Serialize)]
 pub struct ModelComparison {
-    /// Names the run's folder.
+    /// Name of the run and of its folder.
     pub run_id: String,
-    /// The run's folder.
+    /// Folder of the run.
     pub dir: PathBuf,
-    /// What was asked, and with what.
+    /// Description of the run: its request and its environment.
     pub run: RunDescription,
-    /// In the order of [`tasks::NAMES`].
+    /// Results in the order of [`tasks::NAMES`].
     pub tasks: Vec<TaskResult>,
 }
 
 impl TaskResult {
-    /// An empty one.
+    /// Creates an empty result.
     pub(crate) fn empty_for_task(name: &str) -> Self {
         let (title, unit) = title_and_unit(name);
         Self {
@@ -107,22 +107,22 @@ impl TaskResult {
         }
     }
 
-    /// The champion's line.
+    /// Returns the champion's entry.
     #[must_use]
     pub fn champion_entry(&self) -> Option<&LeaderboardEntry> {
         let champion = self.champion.as_deref()?;
         self.leaderboard.iter().find(|entry| entry.model == champion)
     }
 
-    /// Whether the best baseline makes no error on the test part, so that there is
-    /// nothing to tell models apart by: as where nobody had to heat.
+    /// Returns whether the best baseline makes no error on the test set, so that models cannot be
+    /// told apart; for example, if nobody had to heat.
     #[must_use]
     pub fn is_trivial(&self) -> bool {
         let best = self.baseline_entry();
         best.is_some_and(|entry| entry.metric != "pr_auc" && entry.value == 0.0)
     }
 
-    /// The line of the best baseline.
+    /// Returns the best baseline's entry.
     #[must_use]
     pub fn baseline_entry(&self) -> Option<&LeaderboardEntry> {
         self.leaderboard.iter().find(|entry| entry.is_baseline)
@@ -130,12 +130,11 @@ impl TaskResult {
 }
 
 impl Trainer {
-    /// Compares models, offers the best of each task to the registry, and
-    /// writes the reports.
+    /// Compares models, submits the best of each task to the registry, and writes the reports.
     ///
     /// # Errors
-    /// [`TrainError`] where names are unknown or the feature store, the
-    /// registry or the disk fails; a task that does not apply is no error.
+    /// Fails with a [`TrainError`] if names are unknown or if the feature store, the registry or
+    /// the disk fails; a task that does not apply is no error.
     pub async fn compare_models(
         &self,
         request: &CompareRequest,
@@ -211,7 +210,7 @@ impl Trainer {
         Ok(comparison)
     }
 
-    /// What a task learns from and is judged by.
+    /// Reads the rows that a task is trained and evaluated on.
     async fn read_zone_views(&self, queries: &TaskQueries) -> Result<Vec<ZoneViews>, TrainError> {
         let as_known = self.source().read_frame(&queries.inputs, RevisionMode::AsKnown).await?;
         let Some(truths) = &queries.truths else {
@@ -226,7 +225,7 @@ impl Trainer {
         Ok(zones)
     }
 
-    /// What came of a task, its best model offered to the registry.
+    /// Builds the result of a task, and submits its best model to the registry.
     fn record_result(
         &self,
         name: &str,
@@ -268,7 +267,7 @@ impl Trainer {
     }
 }
 
-/// A task's title and unit.
+/// Returns a task's title and unit.
 #[must_use]
 pub fn title_and_unit(name: &str) -> (&'static str, &'static str) {
     let task = tasks::all_tasks().into_iter().find(|task| task.spec().name == name);
@@ -277,7 +276,7 @@ pub fn title_and_unit(name: &str) -> (&'static str, &'static str) {
     })
 }
 
-/// What is the same for all tasks of a comparison.
+/// Inputs that all tasks of a comparison share.
 struct TaskComparison<'a> {
     columns: &'a BTreeSet<SmolStr>,
     request: &'a CompareRequest,
@@ -369,7 +368,7 @@ impl TaskComparison<'_> {
     }
 }
 
-/// What training depends on beside the rows, for the artifact.
+/// Returns the settings that training depends on beside the rows, for the artifact.
 fn training_settings(settings: &TrainerSettings, spans: SplitSpans) -> serde_json::Value {
     serde_json::json!({
         "split": settings.split,
@@ -381,7 +380,7 @@ fn training_settings(settings: &TrainerSettings, spans: SplitSpans) -> serde_jso
     })
 }
 
-/// Whether a zone has the metrics that the task is about.
+/// Returns whether a zone has the metrics that the task needs.
 fn has_task_metrics(task: &dyn PredictionTask, frame: &ZoneFrame) -> bool {
     task.spec().metrics.iter().all(|metric| {
         let column = frame.column(&format!("{metric}_last"));

@@ -6,21 +6,21 @@ use telemetry::SmolStr;
 use super::CompareRequest;
 use crate::{input::InputExpression, lag_columns::parse_lag_column, tasks};
 
-/// Rows are taken at whole minutes.
+/// Distance of the rows that are read, seconds.
 const GRID_S: i64 = 60;
 
-/// The rows that a task needs.
+/// Queries for the rows that a task needs.
 pub(super) struct TaskQueries {
-    /// What inputs are made from.
+    /// Feature rows from which inputs are computed.
     pub(super) inputs: FrameQuery,
-    /// What truths are made from; of a task without a target none.
+    /// Feature rows from which targets are computed; `None` for a task without a target.
     pub(super) truths: Option<FrameQuery>,
-    /// The columns of earlier rows among the inputs, by their full names.
+    /// Lag features among the inputs, by their full names.
     pub(super) earlier: BTreeSet<String>,
 }
 
-/// What to ask for, or which metric is not there. `served` are the columns of the
-/// champion in service, which is compared with.
+/// Builds the queries of a task, or returns which metric does not exist. `served` are the columns
+/// of the champion in service, which takes part in the comparison.
 pub(super) fn build_queries(
     name: &str,
     columns: &BTreeSet<SmolStr>,

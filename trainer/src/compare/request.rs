@@ -11,55 +11,54 @@ use crate::{
     tasks,
 };
 
-/// What to compare, and how; nothing said means everything, as the settings
-/// have it.
+/// Tasks and models to compare, and how. Empty fields mean everything, with the settings' values.
 #[derive(Clone, Debug, Default)]
 pub struct CompareRequest {
     /// Names of tasks.
     pub tasks: Vec<String>,
     /// Names of models; baselines are always there.
     pub models: Vec<String>,
-    /// Zones.
+    /// Zones to read.
     pub zones: Vec<ZoneId>,
-    /// Event time, UTC ms, this and later.
+    /// First event time to read, UTC ms, inclusive.
     pub from_ms: Option<i64>,
-    /// Event time, UTC ms, this and earlier.
+    /// Last event time to read, UTC ms, inclusive.
     pub to_ms: Option<i64>,
-    /// How time and zones are divided.
+    /// Division of time and zones.
     pub plan: FoldPlan,
-    /// Instead of the settings' seed.
+    /// Seed that replaces the settings' seed.
     pub seed: Option<u64>,
-    /// Of the machine.
+    /// Limits of the machine's threads and memory.
     pub limits: FitLimits,
-    /// How much is asked beside the leaderboard.
+    /// Extent of the analysis beside the leaderboard.
     pub depth: ComparisonDepth,
-    /// Reports go here instead of to the settings' folder.
+    /// Folder of the reports that replaces the settings' folder.
     pub out: Option<PathBuf>,
-    /// Leaves the registry as it is.
+    /// Whether the registry stays unchanged.
     pub dry_run: bool,
-    /// Who asks, for the registry's log, instead of `trainer compare`.
+    /// Author in the registry's log; `trainer compare` if `None`.
     pub who: Option<String>,
 }
 
-/// How far a comparison has come.
+/// Progress of a comparison.
 #[derive(Clone, Debug)]
 pub struct CompareProgress {
-    /// The task under way.
+    /// Current task.
     pub task: String,
-    /// What is done or being done in it.
+    /// Current step of the task.
     pub step: String,
-    /// Tasks that are finished.
+    /// Number of finished tasks.
     pub tasks_done: usize,
-    /// Tasks in all.
+    /// Number of all tasks.
     pub tasks: usize,
-    /// Steps of this task that are done: models of each fold, and what follows.
+    /// Number of finished steps of the task: models of each fold, and the analyses that follow.
     pub steps_done: usize,
-    /// Steps of this task in all; 0 before they are known.
+    /// Number of all steps of the task; 0 before it is known.
     pub steps: usize,
 }
 
 impl CompareProgress {
-    /// Of all tasks, 0 to 1.
+    /// Returns the completed share of all tasks, 0 to 1.
     #[must_use]
     pub fn completed_share(&self) -> f64 {
         let of_task = self.steps_done as f64 / self.steps.max(1) as f64;
@@ -67,40 +66,40 @@ impl CompareProgress {
     }
 }
 
-/// What was asked and with what, as it stands in `run.json`.
+/// Description of a run in `run.json`: its request and its environment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RunDescription {
-    /// Of this program.
+    /// Version of the program.
     pub code_version: String,
-    /// When it began, UTC ms.
+    /// Start of the run, UTC ms.
     pub started_ms: i64,
-    /// How long it took, seconds.
+    /// Duration of the run, seconds.
     pub took_s: f64,
-    /// The same seed gives the same models.
+    /// Seed of the random numbers; the same seed gives the same models.
     pub seed: u64,
-    /// Models that are fitted at once.
+    /// Number of models that are fitted at once.
     pub threads: usize,
-    /// What models being fitted may take, MB.
+    /// Memory that the models being fitted may use, MB.
     pub memory_mb: usize,
-    /// From here on, UTC ms.
+    /// First event time, UTC ms.
     pub from_ms: Option<i64>,
-    /// Up to here, UTC ms.
+    /// Last event time, UTC ms.
     pub to_ms: Option<i64>,
-    /// Only these models.
+    /// Names of the compared models; empty for all.
     pub models: Vec<String>,
-    /// Only these zones.
+    /// Zones of the comparison; empty for all.
     pub zones: Vec<ZoneId>,
-    /// Judged and not learnt from.
+    /// Zones that are in the test set and not in the training set.
     pub hold_out: Vec<ZoneId>,
-    /// Test parts that follow one another.
+    /// Number of folds.
     pub folds: usize,
 }
 
 impl CompareRequest {
-    /// Refuses unknown names and numbers without meaning, before any work.
+    /// Refuses unknown names and invalid numbers before any work.
     ///
     /// # Errors
-    /// Says which, and what there is.
+    /// Fails with the refused value and the allowed ones.
     pub fn check(&self) -> Result<(), TrainError> {
         if let Some(task) = self.tasks.iter().find(|task| !tasks::NAMES.contains(&task.as_str())) {
             return Err(TrainError::UnknownTask(task.clone()));

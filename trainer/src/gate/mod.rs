@@ -1,10 +1,9 @@
-//! What a model must show before it is served: it and its rival on the same
-//! held-out rows.
+//! Gate: evaluates a model and its rival on the same held-out rows before the model is served.
 //!
 //! # Layout
-//! - [`trial`]: both models on rows that neither has seen
-//! - `units`: of inputs, for the artifact's signature
-//! - this file: the model is kept, judged, and promoted or held
+//! - [`trial`]: both models on rows that neither was trained on
+//! - `units`: units of inputs, for the artifact's signature
+//! - this file: stores the model, evaluates it, and promotes or holds it
 
 pub mod trial;
 pub(crate) mod units;
@@ -18,28 +17,28 @@ use serde::Serialize;
 use crate::{error::TrainError, serve::Trainer};
 pub use trial::TrialOutcome;
 
-/// What became of a model that was trained.
+/// Decision of the gate on a trained model.
 #[derive(Clone, Debug, Serialize)]
 pub struct GateDecision {
-    /// Its version in the registry.
+    /// Version of the model in the registry.
     pub version: u64,
-    /// Whether it is champion now; else it is challenger.
+    /// Whether the model is now champion; otherwise it is challenger.
     pub promoted: bool,
-    /// Why, for people.
+    /// Reason, for people.
     pub why: String,
-    /// The champion's version, whoever it is.
+    /// Version of the present champion, whichever model it is.
     pub champion: Option<u64>,
-    /// What the gate was shown.
+    /// Verdict of the gate.
     pub evidence: GateVerdict,
 }
 
 impl Trainer {
-    /// Keeps a model, asks the gate, and takes it into service where it
-    /// passes. Where a task's first model is worse than the task's baseline,
-    /// the baseline becomes champion instead, and the model waits.
+    /// Stores a model, evaluates it by the gate, and takes it into service if it passes. If a
+    /// task's first model is worse than the task's baseline, the baseline becomes champion and the
+    /// model challenger.
     ///
     /// # Errors
-    /// Where the registry fails; the champion stays then.
+    /// Fails if the registry fails; the champion then stays.
     pub fn submit_to_gate(
         &self,
         artifact: &ModelArtifact,

@@ -1,4 +1,4 @@
-//! Two models on rows that neither has seen.
+//! Trial of two models on rows that neither was trained on.
 
 use models::{
     ModelArtifact, Predictor,
@@ -19,20 +19,20 @@ use crate::{
     training_set::LabelledRows,
 };
 
-/// What came of a trial.
+/// Result of a trial.
 #[derive(Debug)]
 pub struct TrialOutcome {
-    /// The losses of both.
+    /// Losses of both models.
     pub trial: ChampionTrial,
-    /// The task's baseline as a model, where there is no champion yet.
+    /// Baseline of the task as a model, if there is no champion yet.
     pub baseline: Option<ModelArtifact>,
 }
 
-/// Asks `artifact` and its rival, the champion or else the task's baseline, for
-/// the rows of `span_ms` ([from, to), UTC ms) that neither was trained on.
+/// Predicts the rows of `span_ms` ([from, to), UTC ms), on which neither was trained, with
+/// `artifact` and its rival: the champion, or else the task's baseline.
 ///
 /// # Errors
-/// Says what cannot be compared.
+/// Fails with the reason why they cannot be compared.
 pub fn run_regression_trial(
     task: &dyn PredictionTask,
     zones: &[&ZoneViews],
@@ -92,11 +92,11 @@ pub fn run_regression_trial(
     Ok(TrialOutcome { trial, baseline })
 }
 
-/// The same for detectors, on the minutes of `span_ms`. They have no baseline: a
-/// first one is taken.
+/// Runs the same trial for detectors, on the minutes of `span_ms`. Detectors have no baseline: a
+/// first one is accepted.
 ///
 /// # Errors
-/// Says what cannot be compared.
+/// Fails with the reason why they cannot be compared.
 pub fn run_detection_trial(
     frames: &[ZoneFrame],
     span_ms: (i64, i64),
@@ -149,7 +149,8 @@ fn loss_name(task: &dyn PredictionTask) -> &'static str {
     if task.spec().metric == "mae" { "absolute error" } else { "squared error" }
 }
 
-/// The mean loss of each time, over zones: zones err together.
+/// Returns the mean loss of each time over zones, because the errors of zones at one time are
+/// correlated.
 fn mean_by_time(at_ms: &[i64], losses: &[f64]) -> Vec<f64> {
     let pairs: Vec<(i64, f64)> = at_ms.iter().copied().zip(losses.iter().copied()).collect();
     let mean =
@@ -157,7 +158,7 @@ fn mean_by_time(at_ms: &[i64], losses: &[f64]) -> Vec<f64> {
     pairs.chunk_by(|a, b| a.0 == b.0).map(mean).collect()
 }
 
-/// How many times a prediction looks ahead, at the usual distance of times.
+/// Returns how many times a prediction looks ahead, at the usual distance of times.
 fn horizon_rows(at_ms: &[i64], horizon_ms: i64) -> usize {
     let mut steps: Vec<i64> =
         at_ms.windows(2).map(|pair| pair[1] - pair[0]).filter(|step| *step > 0).collect();
@@ -170,8 +171,8 @@ fn input_matrix(rows: &LabelledRows) -> Result<Array2<f64>, String> {
     rows.to_dataset().map(|data| data.x).map_err(|error| error.to_string())
 }
 
-/// The task's baseline as a model. It learns nothing, so that held-out rows may
-/// tell how wide its interval is.
+/// Builds the task's baseline as a model. It needs no training, so that held-out rows may determine
+/// the width of its interval.
 fn baseline_artifact(
     task: &dyn PredictionTask,
     artifact: &ModelArtifact,

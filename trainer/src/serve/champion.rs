@@ -6,21 +6,21 @@ use serde::de::DeserializeOwned;
 
 use crate::{input::InputExpression, lag_columns::parse_lag_column, settings::ComfortSettings};
 
-/// A model that is served, ready to be asked.
+/// A served model, ready to predict.
 #[derive(Debug)]
 pub struct Champion {
-    /// Its version in the registry.
+    /// Version of the model in the registry.
     pub version: u64,
     /// The model.
     pub artifact: ModelArtifact,
-    /// How each input of its schema is made.
+    /// Expression of each input in the schema.
     inputs: Vec<InputExpression>,
     /// See [`Champion::lag_columns`].
     lag_columns: BTreeSet<String>,
 }
 
 impl Champion {
-    /// Reads the names of its inputs once.
+    /// Creates a champion and parses the names of its inputs once.
     #[must_use]
     pub fn new(version: u64, artifact: ModelArtifact) -> Self {
         let inputs: Vec<InputExpression> =
@@ -31,8 +31,8 @@ impl Champion {
         Self { version, artifact, inputs, lag_columns: earlier }
     }
 
-    /// The inputs of a zone's newest row, in the order of the schema; NaN where
-    /// one cannot be made.
+    /// Returns the inputs of a zone's latest row, in the order of the schema; NaN for an input that
+    /// cannot be computed.
     #[must_use]
     pub fn input_row(&self, comfort: &ComfortSettings, latest: &LatestFeatures) -> Vec<f64> {
         self.inputs
@@ -41,21 +41,21 @@ impl Champion {
             .collect()
     }
 
-    /// The feature columns that its inputs are made from.
+    /// Returns the feature columns from which the inputs are computed.
     pub fn source_columns(&self) -> impl Iterator<Item = &str> {
         self.inputs.iter().flat_map(InputExpression::source_columns)
     }
 
-    /// Those of them that are of earlier rows, by their full names.
+    /// Returns the lag features among them, by their full names.
     #[must_use]
     pub const fn lag_columns(&self) -> &BTreeSet<String> {
         &self.lag_columns
     }
 
-    /// What serving keeps with it, of the kind that its task has.
+    /// Reads the serving facts of the artifact in the form that the task needs.
     ///
     /// # Errors
-    /// Where it is of another kind.
+    /// Fails if they have another form.
     pub fn serving_facts<T: DeserializeOwned>(&self) -> Result<T, String> {
         T::deserialize(&self.artifact.card.serving)
             .map_err(|error| format!("its model says nothing of serving: {error}"))

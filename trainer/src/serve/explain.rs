@@ -1,17 +1,17 @@
-//! What a prediction rests on.
+//! Explanation of a prediction by its inputs.
 
 use models::ModelArtifact;
 use ndarray::{Array2, Axis};
 
 use super::prediction::Contribution;
 
-/// Inputs that are told of, at most.
+/// Largest number of inputs in an explanation.
 const CONTRIBUTIONS_MAX: usize = 50;
 
-/// The inputs that moved the prediction of `row` most: how much higher it is
-/// than with one input at its median in training and all others as they are. Of
-/// a linear model these are its terms; of others they leave out what inputs do
-/// together. One prediction an input.
+/// Ranks the inputs that moved the prediction of `row` most: how much higher it is than with one
+/// input at its median in training and all others as they are. For a linear model these are its
+/// terms; for others they leave out the joint effects of inputs. Costs one prediction for each
+/// input.
 pub(super) fn rank_contributions(
     artifact: &ModelArtifact,
     row: &[f64],

@@ -1,26 +1,26 @@
-//! Champions in memory, predictions for a zone.
+//! Champions in memory, and predictions for a zone.
 //!
 //! # Layout
 //! - [`settings`]: when a prediction is the baseline's, the gate, the watch
-//! - [`champion`]: a model that is served, ready to be asked
-//! - [`prediction`]: what is said, and why nothing is
-//! - `recall`, `remembered`: what a champion is told of a zone's earlier rows
-//! - `regress`, `detect`: from a zone's newest row to a prediction
-//! - [`irrigation`]: how long to water
-//! - `explain`: what a prediction rests on
-//! - `newest_predictions`: the newest prediction of each task in each zone
-//! - `meter`: how many, how fast
+//! - [`champion`]: a served model, ready to predict
+//! - [`prediction`]: a prediction, or the reason why there is none
+//! - `lags`, `prediction_cache`: lag features of a zone, and their cache
+//! - `regression`, `anomaly_detection`: from a zone's latest row to a prediction
+//! - [`irrigation`]: duration of irrigation
+//! - `explain`: explanation of a prediction by its inputs
+//! - `newest_predictions`: the latest prediction of each task in each zone
+//! - `meter`: number and duration of predictions
 
 mod anomaly_detection;
-/// A model that is served.
+/// A served model.
 pub mod champion;
 mod explain;
-/// How long to water.
+/// Duration of irrigation.
 pub mod irrigation;
 mod lags;
 mod meter;
 mod newest_predictions;
-/// What is said.
+/// Predictions, and reasons why there is none.
 pub mod prediction;
 mod prediction_cache;
 mod regression;
@@ -56,7 +56,7 @@ pub use newest_predictions::{NewestPredictions, ZonePredictions};
 pub use prediction::{Contribution, Drift, PredictError, Prediction};
 use prediction_cache::PredictionCache;
 
-/// Zones that one request may ask for.
+/// Largest number of zones in one request.
 pub const ZONES_MAX: usize = 1000;
 
 /// Compares models and serves the champions. Clones share it.
@@ -69,10 +69,9 @@ struct TrainerShared {
     source: Arc<dyn FeatureReader>,
     registry: ModelRegistry,
     champions: RwLock<HashMap<String, Arc<Champion>>>,
-    /// Champions that the registry names and that were refused, with the
-    /// reason.
+    /// Champions of the registry that were refused, with the reason.
     refused: RwLock<HashMap<String, String>>,
-    /// Tasks that the last comparison of this process found nothing to learn for.
+    /// Tasks without training rows in the last comparison of this process.
     not_applicable: RwLock<HashMap<String, NotApplicable>>,
     scores: PredictionScores,
     meter: PredictionMeter,
@@ -82,12 +81,11 @@ struct TrainerShared {
 }
 
 impl Trainer {
-    /// A trainer with the champions that the registry has, which reads features from
-    /// `source`.
+    /// Creates a trainer that serves the registry's champions and reads features from `source`.
     ///
     /// # Errors
-    /// Where the registry cannot be read. A champion that is refused is logged,
-    /// and one before it is served.
+    /// Fails if the registry cannot be read. A refused champion is logged, and an earlier one is
+    /// served.
     pub fn new(
         settings: TrainerSettings,
         source: Arc<dyn FeatureReader>,
@@ -123,30 +121,30 @@ impl Trainer {
         &*self.0.source
     }
 
-    /// Where models are kept.
+    /// Returns the registry of models.
     #[must_use]
     pub fn registry(&self) -> &ModelRegistry {
         &self.0.registry
     }
 
-    /// The newest prediction of each task in each zone.
+    /// Returns the latest prediction of each task in each zone.
     #[must_use]
     pub fn newest_predictions(&self) -> &NewestPredictions {
         &self.0.newest
     }
 
-    /// How predictions fared.
+    /// Returns the scores of past predictions.
     #[must_use]
     pub fn scores(&self) -> &PredictionScores {
         &self.0.scores
     }
 
-    /// Takes the registry's champion of a task into service. Where it is
-    /// refused, the one in service stays; where none is in service, as after a
-    /// start, the newest champion before it that is whole is served.
+    /// Takes the registry's champion of a task into service. If it is refused, the champion in
+    /// service stays. If none is in service, as after a start, the latest intact champion before it
+    /// is served.
     ///
     /// # Errors
-    /// Where the registry cannot be read, or no champion is whole.
+    /// Fails if the registry cannot be read, or no champion is intact.
     pub fn load_champion(&self, task: &str) -> Result<(), TrainError> {
         let ModelAliases { champion, before, .. } = self.0.registry.current_aliases(task)?;
         let Some(slot) = champion else { return Ok(()) };
@@ -193,14 +191,14 @@ impl Trainer {
         self.0.refused.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the champion that the registry names is not the one in service.
+    /// Returns the reason why the registry's champion is not in service, if that is so.
     #[must_use]
     pub fn refusal_reason(&self, task: &str) -> Option<String> {
         self.0.refused.read().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
-    /// Why the last comparison in this process had no leaderboard of a task, if it
-    /// had none.
+    /// Returns the reason why the last comparison of this process had no leaderboard for a task, if
+    /// that is so.
     #[must_use]
     pub fn not_applicable_reason(&self, task: &str) -> Option<NotApplicable> {
         let all = self.0.not_applicable.read().unwrap_or_else(PoisonError::into_inner);
@@ -215,24 +213,24 @@ impl Trainer {
         };
     }
 
-    /// The model in service, if there is one.
+    /// Returns the model in service, if there is one.
     #[must_use]
     pub fn champion(&self, task: &str) -> Option<Arc<Champion>> {
         self.0.champions.read().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
-    /// The zones that can be predicted.
+    /// Returns the zones that can be predicted.
     ///
     /// # Errors
-    /// Where the feature store fails.
+    /// Fails if the feature store fails.
     pub async fn zones(&self) -> Result<Vec<ZoneId>, TrainError> {
         Ok(self.0.source.list_zones().await?)
     }
 
-    /// Predicts for a zone as it is now.
+    /// Predicts a task for a zone at the present time.
     ///
     /// # Errors
-    /// See [`PredictError`].
+    /// Fails with a [`PredictError`].
     pub async fn predict_zone(
         &self,
         task: &str,
@@ -241,8 +239,8 @@ impl Trainer {
         self.predict_with_explanation(task, zone, 0).await
     }
 
-    /// Predicts every task that has a champion and applies to a zone, and remembers the result
-    /// as the zone's newest.
+    /// Predicts every task that has a champion and applies to a zone, and stores the results as the
+    /// zone's latest predictions.
     pub async fn predict_all_tasks(&self, zone: &ZoneId) -> Vec<Prediction> {
         let mut predictions = Vec::new();
         for task in tasks::NAMES {
@@ -258,10 +256,11 @@ impl Trainer {
         predictions
     }
 
-    /// The same with the `explain` inputs that moved the prediction most.
+    /// Predicts like [`Trainer::predict_zone`], and adds the `explain` inputs that moved the
+    /// prediction most.
     ///
     /// # Errors
-    /// See [`PredictError`].
+    /// Fails with a [`PredictError`].
     pub async fn predict_with_explanation(
         &self,
         task: &str,
@@ -300,7 +299,7 @@ impl Trainer {
         }
     }
 
-    /// Prometheus' text form.
+    /// Returns the metrics in Prometheus' text format.
     #[must_use]
     pub fn metrics(&self) -> String {
         let mut page = MetricsPage::new("microclimate_trainer");

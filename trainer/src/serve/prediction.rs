@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{champion::Champion, irrigation::Irrigation, settings::ServingSettings};
 use crate::{error::TrainError, tasks::NotApplicable};
 
-/// What a task says of a zone.
+/// Prediction of a task for a zone.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Prediction {
     /// The task.
@@ -18,120 +18,117 @@ pub struct Prediction {
     /// The zone.
     #[schema(value_type = String, example = "farm/bay-1")]
     pub zone: ZoneId,
-    /// In `unit`.
+    /// Predicted value, in `unit`.
     #[schema(example = 15.42)]
     pub value: f64,
-    /// Of all values.
+    /// Unit of all values.
     #[schema(example = "°C")]
     pub unit: String,
-    /// Covers the truth with probability `interval_level`; for anomalies, what
-    /// 90 % of usual minutes score.
+    /// Prediction interval, which covers the actual with probability `interval_level`; for
+    /// anomalies, the scores of 90 % of usual minutes.
     #[schema(example = json!([15.33, 15.51]))]
     pub interval: Option<[f64; 2]>,
-    /// A share.
+    /// Nominal coverage of the interval, a share.
     pub interval_level: f64,
-    /// The class that `value` is nearest to, where the task is a choice between some.
+    /// Class that `value` is nearest to, if the task predicts one of several classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "hold")]
     pub class: Option<&'static str>,
-    /// Of each class, where the model says classes.
+    /// Probability of each class, if the model predicts classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<BTreeMap<String, f64>>,
-    /// The model's name.
+    /// Name of the model.
     #[schema(example = "quantile boosting")]
     pub model: String,
-    /// Its version in the registry.
+    /// Version of the model in the registry.
     pub version: u64,
-    /// What the best baseline says.
+    /// Value of the best baseline.
     pub baseline_value: Option<f64>,
-    /// Whether `value` is the baseline's, because the model cannot be trusted
-    /// with this row.
+    /// Whether `value` is the baseline's, because the model cannot be trusted with this row.
     pub fallback: bool,
-    /// Why.
+    /// Reason of the fallback.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<String>,
-    /// How the row compares with what the model was trained on.
+    /// Difference between the row and the model's training rows.
     pub drift: Drift,
-    /// The inputs that moved the value most, the strongest first, where asked
-    /// for.
+    /// Inputs that moved the value most, strongest first, if requested.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<Contribution>,
-    /// How long to water now, where the task is about watering.
+    /// Duration of irrigation now, if the task is about irrigation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub irrigation: Option<Irrigation>,
-    /// What the value is about, if it is about one metric.
+    /// Metric of the value, if it is about one metric.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
-    /// What may be wrong with its sensor, where an anomaly is an alarm.
+    /// Suspected fault of the metric's sensor, if an anomaly is an alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "stuck")]
     pub fault: Option<FaultKind>,
     /// Event time of the features, UTC ms.
     pub features_at_ms: i64,
-    /// Their age now, seconds.
+    /// Age of the features now, seconds.
     pub features_age_s: f64,
-    /// Whether that is more than `serving.stale_s`: the value is none of now.
+    /// Whether the features are older than `serving.stale_s`, so that the value is not current.
     pub is_stale: bool,
     /// Whether the features are `provisional` or `final`.
     #[schema(value_type = String)]
     pub status: RowStatus,
 }
 
-/// How a row compares with training.
+/// Difference between a row and the training rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct Drift {
     /// Whether more inputs than `serving.outside_max` are outside.
     pub flag: bool,
-    /// The share of inputs beyond what training saw, by more than a tenth of
-    /// its span.
+    /// Share of inputs outside the training range by more than a tenth of that range.
     pub outside_share: f64,
-    /// The first of them.
+    /// First of these inputs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<String>,
-    /// The share of inputs without a value that always had one in training.
+    /// Share of inputs without a value that always had one in training.
     pub missing_share: f64,
-    /// The first of them.
+    /// First of these inputs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
-/// How one input moved a prediction.
+/// Effect of one input on a prediction.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Contribution {
-    /// Its name.
+    /// Name of the input.
     pub input: String,
-    /// Its value now; none where it is missing.
+    /// Present value of the input; `null` if it is missing.
     pub value: Option<f64>,
-    /// How much higher the prediction is than it would be with the input at its
-    /// median in training, in the prediction's unit.
+    /// Difference between the prediction and the one with the input at its median in training, in
+    /// the prediction's unit.
     pub change: f64,
 }
 
-/// Why there is no prediction.
+/// Reason why there is no prediction.
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
-    /// There is no such task.
+    /// The task does not exist.
     #[error("there is no task `{0}`")]
     UnknownTask(String),
-    /// There is no such zone.
+    /// The zone does not exist.
     #[error("there are no features of zone `{0}`")]
     UnknownZone(ZoneId),
-    /// No model was trained yet.
+    /// No model has been trained yet.
     #[error("there is no champion of task `{task}` yet{}", format_reason(not_applicable.as_ref()))]
     NoChampion {
-        /// The task.
+        /// Task.
         task: String,
-        /// Why the last comparison had nothing to train on, where that is so.
+        /// Reason why the last comparison had nothing to train on, if that is so.
         not_applicable: Option<NotApplicable>,
     },
-    /// The zone lacks what the task is about.
+    /// The zone lacks a metric or feature that the task needs.
     #[error("task `{task}` does not apply to zone `{zone}`: {why}")]
     NotApplicable {
-        /// The task.
+        /// Task.
         task: String,
-        /// The zone.
+        /// Zone.
         zone: ZoneId,
-        /// What is missing.
+        /// Missing metric or feature.
         why: String,
     },
     /// The feature store failed.
@@ -144,8 +141,8 @@ fn format_reason(not_applicable: Option<&NotApplicable>) -> String {
 }
 
 impl Prediction {
-    /// The parts that are the same for all tasks; the value is not a number
-    /// yet.
+    /// Creates a prediction with the fields that are the same for all tasks; `value` is NaN until
+    /// it is set.
     pub(super) fn for_champion(
         zone: &ZoneId,
         champion: &Champion,

@@ -5,15 +5,15 @@ use std::{
 
 use telemetry::{SmolStr, ZoneId};
 
-/// Zones and tasks that something is remembered of.
+/// Largest number of cached values, one for each task and zone.
 const CACHED_MAX: usize = 10_000;
 
-/// What was made for a task's champion in a zone and minute, so that asking
-/// again in the same minute does not read hours of rows again.
+/// Values computed for a task's champion in a zone and minute, so that another request in the same
+/// minute does not read hours of rows again.
 #[derive(Debug)]
 pub(super) struct PredictionCache<T>(Mutex<HashMap<(SmolStr, ZoneId), CachedValue<T>>>);
 
-/// Whose it is, of what minute, and what.
+/// A cached value with the champion's version and the minute that it belongs to.
 #[derive(Debug)]
 struct CachedValue<T> {
     version: u64,

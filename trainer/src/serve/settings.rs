@@ -1,4 +1,4 @@
-//! What serving, the gate and the watch are set to.
+//! Settings of serving, of the gate and of the model watch.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -7,101 +7,98 @@ use service::{Secret, config::ConfigError, tls::TlsClientFiles};
 
 use crate::tasks;
 
-/// When a prediction is the baseline's, or a warning stands beside it.
+/// Limits beyond which the baseline replaces the prediction, or a warning is added.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServingSettings {
-    /// Features older than this are answered by the baseline, seconds; 0 means
-    /// never.
+    /// Age of features beyond which the baseline is served, seconds; 0 means never.
     pub stale_s: f64,
-    /// So is a row that lacks more than this share of the inputs that always
-    /// were there in training, 0 to 1.
+    /// Share of missing inputs beyond which the baseline is served, 0 to 1. Counts the inputs that
+    /// always had a value in training.
     pub missing_max: f64,
-    /// A larger share of inputs outside what training saw raises the drift
-    /// flag, 0 to 1.
+    /// Share of inputs outside the training range beyond which the drift flag is set, 0 to 1.
     pub outside_max: f64,
 }
 
 impl ServingSettings {
-    /// The age of features from which on they are stale, seconds; infinite for never.
+    /// Returns the age from which features are stale, seconds; infinite for never.
     #[must_use]
     pub fn stale_after_s(&self) -> f64 {
         if self.stale_s > 0.0 { self.stale_s } else { f64::INFINITY }
     }
 }
 
-/// How models are watched, and when they are trained again.
+/// Settings of the model watch: how models are monitored, and when they are trained again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelWatchSettings {
-    /// Whether at all.
+    /// Whether the model watch runs.
     pub enabled: bool,
-    /// Every zone is predicted this often, seconds.
+    /// Interval between predictions of every zone, seconds.
     pub every_s: u64,
-    /// After a start nothing is trained for so long, seconds.
+    /// Time after a start during which nothing is trained, seconds.
     pub settle_s: f64,
-    /// Models are trained again this often, hours; 0 means never.
+    /// Interval between trainings, hours; 0 means never.
     pub retrain_every_h: f64,
-    /// Whether a task whose inputs drift, or whose champion has become worse
-    /// than its baseline, is trained again before.
+    /// Whether a task is trained earlier if its inputs drift, or if its champion has become worse
+    /// than its baseline.
     pub retrain_on_drift: bool,
-    /// But not more often than this, hours.
+    /// Shortest time between two trainings, hours.
     pub retrain_pause_h: f64,
-    /// Only these tasks are trained again, by their own or their group's names; all
-    /// where there are none.
+    /// Tasks that are trained again, by their own or their group's names; empty for all.
     pub retrain_tasks: Vec<String>,
-    /// Only these models are fitted then; all where there are none.
+    /// Models that are fitted when training again; empty for all.
     pub retrain_models: Vec<String>,
-    /// Predictions are written there, so that they can be scored.
+    /// Folder of the journal of predictions, from which they are scored.
     pub journal_dir: PathBuf,
-    /// For so many days.
+    /// Retention of the journal, days.
     pub journal_days: u32,
-    /// Versions of a task that stay beside champion and challenger.
+    /// Number of versions of a task that are kept beside champion and challenger.
     pub versions_kept: usize,
 }
 
-/// Predictions by MQTT.
+/// Settings of predictions published by MQTT.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublisherSettings {
-    /// Whether at all.
+    /// Whether predictions are published.
     pub enabled: bool,
-    /// The broker's host.
+    /// Host of the broker.
     pub host: String,
-    /// Its port.
+    /// Port of the broker.
     pub port: u16,
-    /// Empty for none.
+    /// Name of the user; empty for none.
     pub user: String,
-    /// Of the user.
+    /// Password of the user.
     pub password: Secret,
     /// Whether the password may cross the network without TLS.
     pub allow_plaintext_password: bool,
-    /// Of this client.
+    /// MQTT client id.
     pub client_id: String,
     /// Predictions go to `<topic>/<site>/<zone>/<task>`.
     pub topic: String,
-    /// Where Home Assistant looks for devices; empty to tell it nothing.
+    /// Topic prefix of Home Assistant's discovery; empty to announce no devices.
     pub discovery_prefix: String,
     /// TLS to the broker.
     pub tls: PublisherTls,
 }
 
-/// TLS to the broker; files are PEM, empty ones are not given.
+/// Settings of TLS to the broker. Files are PEM; an empty path means no file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublisherTls {
-    /// Whether at all.
+    /// Whether TLS is used.
     pub enabled: bool,
-    /// The authority of the broker's certificate; empty for those of the system.
+    /// Certificate authority of the broker; empty for those of the system.
     pub ca_file: PathBuf,
-    /// What the broker is shown, where it asks for a certificate.
+    /// Client certificate, for a broker that requests one.
     pub cert_file: PathBuf,
-    /// Its private key.
+    /// Private key of the client certificate.
     pub key_file: PathBuf,
 }
 
 impl PublisherTls {
-    /// The files as TLS wants them.
+    /// Returns the files in the form that the TLS client takes.
     #[must_use]
     pub fn client_files(&self) -> TlsClientFiles {
         let Self { ca_file, cert_file, key_file, .. } = self.clone();
@@ -110,10 +107,10 @@ impl PublisherTls {
 }
 
 impl ServingSettings {
-    /// Refuses values that have no meaning.
+    /// Refuses invalid values.
     ///
     /// # Errors
-    /// The key, what was found and what was expected.
+    /// Fails with the key, and the found and expected value.
     pub fn check(&self) -> Result<(), ConfigError> {
         let Self { stale_s, missing_max, outside_max } = *self;
         check_at_least("serving.stale_s", stale_s, 0.0)?;
@@ -123,10 +120,10 @@ impl ServingSettings {
 }
 
 impl ModelWatchSettings {
-    /// Refuses values that have no meaning.
+    /// Refuses invalid values.
     ///
     /// # Errors
-    /// The key, what was found and what was expected.
+    /// Fails with the key, and the found and expected value.
     pub fn check(&self) -> Result<(), ConfigError> {
         let whole = |key: &str, value: u64, range: std::ops::RangeInclusive<u64>| {
             let what = format!("{value} is not {} to {}", range.start(), range.end());
@@ -144,10 +141,10 @@ impl ModelWatchSettings {
 }
 
 impl PublisherSettings {
-    /// Refuses values that have no meaning.
+    /// Refuses invalid values.
     ///
     /// # Errors
-    /// The key, what was found and what was expected.
+    /// Fails with the key, and the found and expected value.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (key, topic) in
             [("mqtt.topic", &self.topic), ("mqtt.discovery_prefix", &self.discovery_prefix)]
@@ -179,10 +176,10 @@ impl PublisherSettings {
     }
 }
 
-/// Refuses a gate that lets nothing through, or all.
+/// Refuses a gate that accepts nothing, or everything.
 ///
 /// # Errors
-/// The key, what was found and what was expected.
+/// Fails with the key, and the found and expected value.
 pub fn check_gate(gate: &models::registry::PromotionGate) -> Result<(), ConfigError> {
     let p_max = gate.p_max;
     if !(p_max > 0.0 && p_max <= 0.5) {

@@ -5,9 +5,9 @@ use crate::sql::ExpressionError;
 /// Identifiers in an expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SqlIdentifiers {
-    /// In small letters, as DuckDB takes them.
+    /// Names, in lower case as DuckDB resolves them.
     pub names: BTreeSet<String>,
-    /// What is called, in small letters.
+    /// Names of called functions, in lower case.
     pub functions: BTreeSet<String>,
 }
 
@@ -46,17 +46,18 @@ const TYPE_NAMES: [&str; 19] = [
     "varchar",
 ];
 
-/// Whether a word has a meaning of its own in expressions, so that nothing can be named so.
+/// Returns whether a word has a meaning of its own in expressions, so that nothing can be named
+/// after it.
 #[must_use]
 pub fn is_reserved(word: &str) -> bool {
     KEYWORDS.contains(&word) || TYPE_NAMES.contains(&word)
 }
 
-/// Takes an expression apart, as far as it must be to know what it can reach. What is
-/// let through is DuckDB's to understand.
+/// Finds the identifiers of an expression, and refuses expressions that could reach anything else.
+/// DuckDB checks the rest of the syntax.
 ///
 /// # Errors
-/// Text that is no expression, such as a comment, a statement or an unclosed quote.
+/// Fails for text that is not an expression, such as a comment, a statement or an unclosed quote.
 pub fn scan_identifiers(text: &str) -> Result<SqlIdentifiers, ExpressionError> {
     let mut scan = IdentifierScanner {
         text,

@@ -2,13 +2,13 @@
 //!
 //! # Layout
 //! - `features.toml`: the built-in definitions
-//! - `aggregate`: what there is to compute of a window
-//! - `formula`: what there is to compute of several features
-//! - `read`: a file → [`Definitions`], or all of its mistakes
+//! - `aggregate`: functions over the readings of a window
+//! - `formula`: functions over several features
+//! - `read`: parses a file into [`FeatureDefinitions`], or reports all of its mistakes
 //! - `identifiers`: the names and functions in an SQL expression
-//! - `feature`: which features a zone has by them
-//! - `lineage`: what each feature is made of
-//! - `diff`: what two definitions differ in
+//! - `feature`: the features that a zone has by the definitions
+//! - `lineage`: the origin of each feature
+//! - `diff`: the differences between two sets of definitions
 
 mod aggregate;
 mod diagnostic;
@@ -40,13 +40,15 @@ pub const BUILT_IN: &str = include_str!("features.toml");
 
 /// Version of the file format.
 const FORMAT_VERSION: u32 = 1;
-/// Version of the computation. Changes when the program computes something else by the same name.
+/// Version of the computation. Increases when the program computes a different value under the same
+/// name.
 const ENGINE_VERSION: u32 = 2;
 
 /// Aggregates by window width.
 pub type WindowAggregates = BTreeMap<WindowDuration, Vec<Aggregate>>;
 
-/// What is computed of every zone's readings, checked: made by [`FeatureDefinitions::parse`].
+/// Checked definitions of the features that are computed for every zone.
+/// [`FeatureDefinitions::parse`] creates them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FeatureDefinitions {
     /// Version of the file format.
@@ -188,10 +190,11 @@ impl FeatureDefinitions {
         all.flat_map(|windows| windows.keys()).map(|window| window.width_ms()).max().unwrap_or(0)
     }
 
-    /// What is defined, as JSON: what [`FeatureDefinitions::compute_hash`] is of, for people to read.
+    /// Returns the definitions as readable JSON, the text that [`FeatureDefinitions::compute_hash`]
+    /// hashes.
     ///
     /// # Panics
-    /// Never: definitions have a JSON form.
+    /// Never panics: definitions always have a JSON form.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("definitions have a JSON form")
