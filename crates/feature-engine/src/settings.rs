@@ -91,6 +91,7 @@ impl EngineSettings {
     /// Returns how far behind a zone's latest event time rows may still be computed, ms. Covers
     /// late readings, and rows that wait for their arrival times: those may be behind event times
     /// by as much as event times may be ahead.
+    #[must_use]
     pub fn correctable_ms(&self) -> i64 {
         let [late_ms, lateness_ms, future_ms] =
             [self.late_max_s, self.lateness_s, self.future_max_s].map(|s| i64::from(s) * 1000);
@@ -99,6 +100,7 @@ impl EngineSettings {
 
     /// Returns how far behind a zone's latest event time readings are still needed, ms: a window of
     /// the widest feature, `widest_ms`, behind a correction, with a margin.
+    #[must_use]
     pub fn retention_ms(&self, widest_ms: i64) -> i64 {
         let late_ms = i64::from(self.late_max_s) * 1000;
         widest_ms.max(SOIL_RETENTION_MS) + (2 * late_ms).max(self.correctable_ms())
