@@ -491,8 +491,8 @@ async fn readers_in_the_process_and_over_http_give_the_same_answers() {
     let [local, remote] = site.feature_readers();
     let zone: ZoneId = ZONE.parse().unwrap();
 
-    assert_eq!(local.list_zones().await.unwrap(), [zone.clone()]);
-    assert_eq!(remote.list_zones().await.unwrap(), [zone.clone()]);
+    assert_eq!(local.list_zones().await.unwrap(), std::slice::from_ref(&zone));
+    assert_eq!(remote.list_zones().await.unwrap(), std::slice::from_ref(&zone));
 
     let columns = local.feature_columns().await.unwrap();
     assert!(columns.contains("temperature_slope_1h"), "{columns:?}");

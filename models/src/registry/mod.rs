@@ -12,7 +12,7 @@
 //!
 //! # Layout
 //! - [`store`]: where files are kept: a local folder or an object store
-//! - [`decision_log`]: decisions
+//! - [`decision_log`]: the log of decisions
 //! - [`gate`]: the tests that a version must pass before it is served
 //! - `error`: failures, each with a hint
 
