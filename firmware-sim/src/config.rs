@@ -130,7 +130,7 @@ pub struct WideCsvConfig {
 
 impl SimulatorConfig {
     /// Checks the values that types alone cannot check. [`crate::Simulation::start`] and
-    /// [`crate::replay_recording`] call it before any I/O.
+    /// `replay_recording` call it before any I/O.
     ///
     /// # Errors
     /// Names the first key with a value out of its range.

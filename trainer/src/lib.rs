@@ -3,8 +3,8 @@
 //! # Layout
 //! In the order in which data meets them:
 //! - [`settings`]: comfort bands, thresholds, splits, where things are kept
-//! - [`frame`]: feature rows of a zone, looked up by time
-//! - [`earlier`]: columns of a zone's earlier rows, by name
+//! - [`feature_frame`]: feature rows of a zone, looked up by time
+//! - [`lag_columns`]: columns of a zone's earlier rows, by name
 //! - [`input`]: model inputs by name, the same in training and in serving
 //! - [`target_transform`]: from a model's output to a level in the task's unit
 //! - [`tasks`]: the exact targets, and the baselines to beat

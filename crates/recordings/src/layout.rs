@@ -23,7 +23,7 @@ pub enum RecordingLayout {
     Wazihub,
     /// `<team>/GrodanSens.csv`: the slabs of the Autonomous Greenhouse Challenge 2.
     Agc2,
-    /// CSV with a header: time, [site,] zone, [device,] then metric and value, or one column per
+    /// CSV with a header: `time, [site,] zone, [device,]`, then metric and value, or one column per
     /// metric.
     Csv,
     /// CSV files with a time column; configuration maps the others to topics.

@@ -11,7 +11,7 @@
 //!   reads quickly
 //! - [`zone`]: the entity that features and predictions are about
 //! - [`metric`]: the table of known quantities, their units and plausible ranges
-//! - [`unit`]: units as other systems write them, and their conversion
+//! - [`mod@unit`]: units as other systems write them, and their conversion
 //! - [`sequence`]: copies of a message, distinguished from new messages by the sender's counter
 //! - [`quality`]: `ok`, or why a reading does not enter features
 //! - [`dead_letter`]: a message that could not become a report, with its reason

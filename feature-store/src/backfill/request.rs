@@ -14,7 +14,7 @@ pub enum BackfillLayout {
     Wazihub,
     /// `<team>/GrodanSens.csv`: the slabs of the Autonomous Greenhouse Challenge 2.
     Agc2,
-    /// CSV with a header: time, [site,] zone, [device,] then either metric and value, or one
+    /// CSV with a header: `time, [site,] zone, [device,]`, then either metric and value, or one
     /// column per metric.
     Csv,
     /// Lines `{"zone","device","metric","ts","value"}`, or with one member per metric, or reports

@@ -1,7 +1,7 @@
 //! The proof that nothing is lost: for each device, in readings,
 //! received = logged + dead-lettered + duplicates + dropped + in flight.
 //!
-//! It counts since the folder of the log was first used. [`checkpoint`] stores the counts beside
+//! It counts since the folder of the log was first used. `checkpoint` stores the counts beside
 //! the log, and after a crash the remaining records are counted from the log itself. Readings
 //! that were in flight when a process ended were not acknowledged, so they are delivered again.
 //!

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol, version 2: <https://github.com/kserve/open-inference-protocol>. A
 //! task is a model, and its champion is the only version that is ready.
 //!
-//! Every input of a model is a tensor of its name, with shape [rows] or [rows, 1]; a `null` (NaN in
+//! Every input of a model is a tensor of its name, with shape `[rows]` or `[rows, 1]`; a `null` (NaN in
 //! binary data) is a missing value. A model that predicts a change also takes the reference value
 //! to which the change is added.
 //!
