@@ -112,7 +112,10 @@ impl EngineSettings {
     /// Fails for a name that the IANA database does not have.
     pub fn time_zone(&self) -> Result<TimeZone, EngineSettingsError> {
         TimeZone::get(&self.time_zone).map_err(|_| {
-            let what = format!("`{}` is no time zone, as in `Europe/Berlin`", self.time_zone);
+            let what = format!(
+                "`{}` is not a time zone, expected a name as in `Europe/Berlin`",
+                self.time_zone
+            );
             EngineSettingsError::new("engine.time_zone", what)
         })
     }
@@ -187,7 +190,7 @@ impl FromStr for WindowDuration {
             })
             .ok_or_else(|| {
                 format!(
-                    "`{text}` is no width of a window, as in `10m`, `24h` or `7d`, at most `31d`"
+                    "`{text}` is not a window width, expected one as in `10m`, `24h` or `7d`, at most `31d`"
                 )
             })
     }

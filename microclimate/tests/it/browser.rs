@@ -106,8 +106,11 @@ impl Browser {
             message["sessionId"] = session.into();
         }
         self.to.write_all(format!("{message}\0").as_bytes()).unwrap();
+        // Other events may keep coming: the limit is of the answer, not of each of them.
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
         loop {
-            let answer = self.from.recv_timeout(ANSWER_TIME_MAX).unwrap_or_else(|error| {
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            let answer = self.from.recv_timeout(time_left).unwrap_or_else(|error| {
                 panic!("{method}: no answer of the browser: {error}");
             });
             if answer["id"] == id {

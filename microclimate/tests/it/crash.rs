@@ -140,7 +140,10 @@ impl CrashTest<'_> {
 
     fn start_store(&self, path: &Path) -> StoreProcess {
         let mut command = Command::new(program_path("feature-store"));
-        command.arg("run").current_dir(self.dir).env("RUST_LOG", "warn,microclimate_feature_store=debug");
+        command
+            .arg("run")
+            .current_dir(self.dir)
+            .env("RUST_LOG", "warn,microclimate_feature_store=debug");
         let store_settings = [
             format!("store.path={}", path.display()),
             "rest.listen=127.0.0.1:0".to_owned(),

@@ -118,9 +118,12 @@ async fn from_no_reading_to_a_zone_with_its_course() {
 
     page.evaluate("document.querySelector('.zone a').click()");
     page.wait_until("document.querySelectorAll('.chart canvas').length >= 2");
+    // The reading is in the chart once it is stored.
+    page.wait_until(
+        "document.querySelector('.chart-canvas').getAttribute('aria-label').includes('last 23.4')",
+    );
     let chart = page.evaluate("document.querySelector('.chart-canvas').getAttribute('aria-label')");
-    let chart = chart.as_str().unwrap();
-    assert!(chart.contains("Temperature") && chart.contains("last 23.4"), "{chart}");
+    assert!(chart.as_str().unwrap().contains("Temperature"), "{chart}");
     page.evaluate("document.querySelector('main details:has(table) summary').click()");
     page.wait_until("document.querySelector('tbody').innerText.includes('no value')");
     page.evaluate("[...document.querySelectorAll('main button')].find((own) => own.textContent === 'Show readings').click()");
@@ -215,9 +218,10 @@ async fn a_token_is_asked_for_and_a_session_takes_its_place() {
     // The session outlives the page, and ends where it is left.
     page.go_to(&format!("{}/?again#/pipeline", site.url));
     page.wait_until("document.querySelector('.flow')");
-    page.evaluate(
-        "[...document.querySelectorAll('#top button')].find((own) => !own.hidden).click()",
-    );
+    // The way out is there once the page knows of the session.
+    let sign_out = "[...document.querySelectorAll('#top button')].find((own) => !own.hidden)";
+    page.wait_until(sign_out);
+    page.evaluate(&format!("{sign_out}.click()"));
     page.wait_until("document.querySelector('#login-token')");
     let status = page.evaluate("fetch('/v1/overview').then(({status}) => status)");
     assert_eq!(status, json!(401));
