@@ -15,7 +15,7 @@ fn check(args: &[&str], parts: &[&str]) {
 fn what_is_wrong_is_said_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
-    check(&["replay", path, "--layout", "keti"], &[path, "hint: `--layout keti` wants"]);
+    check(&["replay", path, "--layout", "keti"], &[path, "hint: `--layout keti` needs"]);
     check(&["replay", path, "--layout", "tarot"], &["wide-csv"]);
     check(&["replay", "/nowhere", "--layout", "jsonl"], &["/nowhere"]);
     check(&["replay", path, "--layout", "keti", "--speed", "fast"], &["x60"]);

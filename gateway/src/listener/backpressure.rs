@@ -1,14 +1,13 @@
 //! Stops reading from a connection whose messages are unanswered.
 
-use std::{marker::PhantomData, rc::Rc};
+use std::rc::Rc;
 
 use ntex::{
     SharedCfg,
     service::{Middleware, Service, ServiceCtx, forward_poll, forward_shutdown},
 };
-use ntex_mqtt::Control;
 
-use super::client_session::{ClientSession, ConnectionAborted, yield_to_queue};
+use super::client_session::ClientSession;
 
 /// A connection's state that holds its session, in either protocol version.
 pub(super) trait HasSession {
@@ -52,43 +51,4 @@ impl<S: Service<R>, R> Service<R> for PausingService<S> {
 
     forward_poll!(service);
     forward_shutdown!(service);
-}
-
-/// Answers the control messages of ntex-mqtt.
-///
-/// Before the end of a connection it lets the received parts of messages reach their handlers.
-/// ntex-mqtt 8.2.1 gives each part to a separate task. Once it knows that the client is gone, it
-/// discards the parts of an incomplete message.
-#[derive(Debug)]
-pub(super) struct ConnectionControl<Packet> {
-    session: Rc<ClientSession>,
-    packet: PhantomData<Packet>,
-}
-
-/// Creates [`ConnectionControl`] for a connection.
-#[allow(clippy::unused_async)] // factories of ntex are async
-pub(super) async fn connection_control<St: HasSession, Packet>(
-    shared: St,
-) -> Result<ConnectionControl<Packet>, ConnectionAborted> {
-    Ok(ConnectionControl { session: shared.session().clone(), packet: PhantomData })
-}
-
-impl<Packet> Service<Control<ConnectionAborted>> for ConnectionControl<Packet> {
-    type Response = Option<Packet>;
-    type Error = ConnectionAborted;
-
-    async fn ready(&self, _: ServiceCtx<'_, Self>) -> Result<(), ConnectionAborted> {
-        if self.session.is_client_gone() {
-            yield_to_queue().await;
-        }
-        Ok(())
-    }
-
-    async fn call(
-        &self,
-        _: Control<ConnectionAborted>,
-        _: ServiceCtx<'_, Self>,
-    ) -> Result<Self::Response, ConnectionAborted> {
-        Ok(None)
-    }
 }

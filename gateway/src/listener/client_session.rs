@@ -346,11 +346,6 @@ impl ClientSession {
         }
     }
 
-    /// Whether the client has closed the connection.
-    pub(super) fn is_client_gone(&self) -> bool {
-        self.context.connection.is_closed()
-    }
-
     /// Counts a complete packet that is not a PUBLISH.
     pub(super) fn count_packet(&self) {
         let ConnectionContext { table, connection, .. } = &self.context;

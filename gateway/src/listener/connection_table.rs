@@ -284,11 +284,6 @@ impl ListenerConnection {
         measured.unwrap_or_else(|| self.unfinished_bytes.get())
     }
 
-    /// Whether its client has disconnected.
-    pub(super) fn is_closed(&self) -> bool {
-        self.io.borrow().as_ref().is_some_and(IoRef::is_closed)
-    }
-
     /// Waits until its client has disconnected.
     pub(super) async fn closed(&self) {
         let closed = self.io.borrow().as_ref().map(IoRef::on_disconnect);

@@ -40,7 +40,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use backpressure::{PublishBackpressure, connection_control};
+use backpressure::PublishBackpressure;
 use certificate_names::certificate_names;
 use connected_clients::ConnectedClients;
 use connection_table::{ConnectionGuard, ConnectionTable, SWEEP_EVERY};
@@ -345,12 +345,10 @@ async fn accept_connections(
     let protocols = MqttServer::new()
         .v3(ntex_mqtt::v3::MqttServer::new(move |it| v3::open_session(for_v3.clone(), it))
             .replace_middlewares(PublishBackpressure)
-            .control(fn_factory_with_config(connection_control))
             .protocol(fn_factory_with_config(v3::protocol_service))
             .publish(fn_factory_with_config(v3::publish_service)))
         .v5(ntex_mqtt::v5::MqttServer::new(move |it| v5::open_session(for_v5.clone(), it))
             .replace_middlewares(PublishBackpressure)
-            .control(fn_factory_with_config(connection_control))
             .protocol(fn_factory_with_config(v5::protocol_service))
             .publish(fn_factory_with_config(v5::publish_service)));
     let Ok(protocols) =
