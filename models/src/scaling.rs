@@ -215,6 +215,6 @@ mod tests {
             1.0
         );
         assert!(FeatureScaler::fit(x.view()).scale_rows_unfilled(x.view())[(1, 0)].is_nan());
-        assert_eq!(FeatureScaler::fit(x.view()).scale_rows(x.view())[(1, 0)], 2.0);
+        assert_eq!(FeatureScaler::fit(x.view()).fill_missing(x.view())[(1, 0)], 2.0);
     }
 }

@@ -264,7 +264,7 @@ mod tests {
         check(input(json!([3]), "FP64", json!([1, 2])), &[], Err("2 values, expected 3"));
         check(input(json!([1, 2]), "FP64", json!([1, 2])), &[], Err("shape [1, 2]"));
         check(input(json!([0]), "FP64", json!([])), &[], Err("0 rows"));
-        check(input(json!([1]), "FP64", json!(["x"])), &[], Err("no numbers"));
+        check(input(json!([1]), "FP64", json!(["x"])), &[], Err("not numbers"));
         check(input(json!([1]), "BYTES", json!(["20.5"])), &[], Err("datatype BYTES"));
         check(input(json!([1]), "BYTES", json!([20.5])), &[], Err("datatype BYTES"));
         check(input(json!([1]), "FP65", json!([20.5])), &[], Err("datatype FP65"));
