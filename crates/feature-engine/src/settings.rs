@@ -155,7 +155,7 @@ impl EngineSettings {
 /// Width of a window: whole minutes, at most 31 days; written `10m`, `24h` or `7d`.
 ///
 /// ```
-/// let week: microclimate_feature_store::settings::Window = "7d".parse().unwrap();
+/// let week: microclimate_feature_engine::WindowDuration = "7d".parse().unwrap();
 /// assert_eq!((week.width_ms(), week.to_string()), (604_800_000, "7d".to_owned()));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

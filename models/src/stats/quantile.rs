@@ -6,9 +6,11 @@ use ndarray::ArrayView2;
 /// is better. R. Koenker, G. Bassett, "Regression quantiles", Econometrica 46(1), 1978.
 ///
 /// ```
-/// // scikit-learn 1.6.1: mean_pinball_loss([1, 2, 3], [0, 2, 4], alpha=0.1) let got =
-/// microclimate_models::stats::quantile::pinball_loss(&[0.0, 2.0, 4.0], &[1.0, 2.0, 3.0], 0.1);
-/// assert!((got - 1.0 / 3.0).abs() < 1e-12);
+/// use microclimate_models::stats::quantile::pinball_loss;
+///
+/// // scikit-learn 1.6.1: mean_pinball_loss([1, 2, 3], [0, 2, 4], alpha=0.1)
+/// let loss = pinball_loss(&[0.0, 2.0, 4.0], &[1.0, 2.0, 3.0], 0.1);
+/// assert!((loss - 1.0 / 3.0).abs() < 1e-12);
 /// ```
 #[must_use]
 pub fn pinball_loss(predicted: &[f64], actual: &[f64], level: f64) -> f64 {

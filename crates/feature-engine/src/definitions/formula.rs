@@ -121,7 +121,7 @@ impl JoinFormula {
     /// Computes the value; NaN if it does not exist.
     ///
     /// ```
-    /// use microclimate_feature_store::definitions::{FormulaContext, JoinFormula};
+    /// use microclimate_feature_engine::definitions::{FormulaContext, JoinFormula};
     ///
     /// let anywhere = FormulaContext { day_of_year: None, place: None };
     /// let kpa = JoinFormula::VapourPressureDeficit.compute_value(&[20.0, 50.0], anywhere);

@@ -11,7 +11,7 @@ use super::HOUR_MS;
 /// for two sets.
 ///
 /// ```
-/// use microclimate_feature_store::engine::window_summary::{HoldDuration, WindowSummary};
+/// use microclimate_feature_engine::engine::window_summary::{HoldDuration, WindowSummary};
 ///
 /// let mut all = WindowSummary::default();
 /// for (event_ms, value) in [(0, 20.0), (1_800_000, 21.0), (3_600_000, 22.0)] {

@@ -4,7 +4,7 @@ use utoipa::ToSchema;
 /// Summary of a feature's values, in the feature's unit.
 ///
 /// ```
-/// use microclimate_feature_store::statistics::FeatureValueSummary;
+/// use microclimate_feature_engine::statistics::FeatureValueSummary;
 ///
 /// let summary = FeatureValueSummary::from_values(&mut [4.0, 1.0, 3.0, 2.0], 1);
 /// assert_eq!((summary.count, summary.missing, summary.mean), (4, 1, Some(2.5)));

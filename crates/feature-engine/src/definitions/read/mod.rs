@@ -53,7 +53,7 @@ impl FeatureDefinitions {
     ///     FeatureDefinitions::parse("own.toml", text, &MetricTable::default(), &mut NoSql).unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "own.toml:3: `maen` is no aggregate\n  hint: did you mean `mean`?"
+    ///     "own.toml:3: `maen` is not a known aggregate\n  hint: did you mean `mean`?"
     /// );
     /// ```
     pub fn parse(
