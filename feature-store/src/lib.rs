@@ -32,6 +32,7 @@
 //! - `rest`: the REST API
 //! - [`cli`]: commands that print and end
 //! - `error`: [`StoreError`]
+//! - [`program`]: the commands of the program `feature-store`
 
 pub mod backfill;
 pub mod cli;
@@ -45,6 +46,7 @@ pub mod lake;
 pub mod log_record;
 mod maintenance;
 pub mod online;
+pub mod program;
 mod queries;
 mod rest;
 pub mod settings;

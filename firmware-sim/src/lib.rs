@@ -11,6 +11,7 @@
 //! - `connection`: sends messages and waits for their acknowledgements
 //! - `publish_counts`: counts of messages and readings
 //! - `simulation`: history first, then live
+//! - [`program`]: the commands of the program `firmware-sim`
 
 pub mod config;
 mod connection;
@@ -19,6 +20,7 @@ mod error;
 mod fault;
 mod message;
 mod physics;
+pub mod program;
 mod publish_counts;
 pub mod replay;
 mod simulation;

@@ -30,6 +30,7 @@
 //! - `rest`: ledger, dead letters, metrics and health over HTTP
 //! - `gateway`: all parts together, from start to drain
 //! - `blocking`: blocking work outside of the async tasks
+//! - [`program`]: the commands of the program `gateway`
 
 pub mod access;
 mod arrival_times;
@@ -54,6 +55,7 @@ mod message_decoder;
 mod metadata;
 mod metrics;
 mod pipeline;
+pub mod program;
 mod rest;
 mod retained_messages;
 mod sequence;

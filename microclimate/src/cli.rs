@@ -1,11 +1,16 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use feature_store::program::FeatureStoreArgs;
+use firmware_sim::program::SimulatorArgs;
+use gateway::program::GatewayArgs;
 use telemetry::time::parse_bound_ms;
+use trainer::program::TrainerArgs;
 
 /// From MQTT message to served prediction in one process
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "microclimate", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct MicroclimateArgs {
     #[command(subcommand)]
     pub(crate) command: MicroclimateCommand,
@@ -13,11 +18,12 @@ pub(crate) struct MicroclimateArgs {
 
 const EXAMPLES: &str = "\
 Start here:
-  cargo run -- demo             two simulated weeks from message to prediction, then live
-  cargo run -- demo --once      the same, ending after the leaderboard
+  microclimate demo             two simulated weeks from message to prediction, then live
+  microclimate demo --once      the same, ending after the leaderboard
+(from the sources: cargo run -- demo)
 
 Then with your own sensors:
-  cargo run -- up
+  microclimate up
   mosquitto_pub -q 1 -t sensors/home/kitchen/probe-1/temperature -m 21.5
   curl http://127.0.0.1:8080/v1/features/latest";
 
@@ -33,6 +39,46 @@ Examples:
     Demo(DemoArgs),
     /// Run all services for your own sensors
     Up(CommonArgs),
+    /// Check what would keep it from running here, and say what to do
+    Doctor(CommonArgs),
+    /// Copy the data folder, whole and verified, while nothing runs on it
+    Backup(BackupArgs),
+    /// Put a backup in the place of an empty data folder
+    Restore(BackupArgs),
+    /// The gateway by itself; the program `gateway` is the same
+    Gateway(GatewayArgs),
+    /// The feature store by itself; the program `feature-store` is the same
+    FeatureStore(FeatureStoreArgs),
+    /// The trainer by itself; the program `trainer` is the same
+    Trainer(TrainerArgs),
+    /// The simulator by itself; the program `firmware-sim` is the same
+    FirmwareSim(SimulatorArgs),
+    /// Print a shell's completions of a program
+    #[command(after_help = "\
+Example:
+  microclimate completions bash >~/.local/share/bash-completion/completions/microclimate")]
+    Completions {
+        /// The shell
+        shell: Shell,
+        /// The program: microclimate, gateway, feature-store, trainer or firmware-sim
+        #[arg(default_value = "microclimate", value_parser = crate::programs::NAMES)]
+        program: String,
+    },
+    /// Write the man pages into a folder
+    Man {
+        /// The folder, which exists
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The backup's folder
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backup: PathBuf,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "./var")]
+    pub(crate) data_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

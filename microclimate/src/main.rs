@@ -2,19 +2,25 @@
 //!
 //! # Layout
 //! - `cli`: commands and flags
-//! - `settings`: one configuration for all parts
-//! - `house`: all parts, started, served together, stopped in order
-//! - `demo`: two weeks through everything
-//! - `screen`, `summary`: what people and programs see of it
+//! - `settings`: one configuration for all services
+//! - `app`: all services, started, served together, stopped in order
+//! - `demo`: two weeks of data from message to prediction
+//! - `progress`, `summary`: output for people and for programs
 //! - `overview`: the state of all zones at once, and as it changes
 //! - `page`: the files of the page; `compression`: of answers
+//! - `programs`: the services by their own names, completions and man pages
+//! - `doctor`: what would keep it from running here
+//! - `backup`: the data folder, copied and put back
 
 mod app;
+mod backup;
 mod cli;
 mod compression;
 mod demo;
+mod doctor;
 mod overview;
 mod page;
+mod programs;
 mod progress;
 mod settings;
 mod summary;
@@ -27,32 +33,54 @@ use service::{log, shutdown};
 use tokio::signal::unix::{SignalKind, signal};
 
 use app::MicroclimateApp;
-use cli::{CommonArgs, MicroclimateArgs, MicroclimateCommand};
+use cli::{BackupArgs, CommonArgs, DemoArgs, MicroclimateArgs, MicroclimateCommand};
 use settings::AppSettings;
 
 fn main() -> Result<ExitCode> {
     if let Some(code) = feature_store::sql_sandbox::serve_if_requested() {
         return Ok(code);
     }
-    run_command().map(|()| ExitCode::SUCCESS)
-}
-
-#[tokio::main]
-async fn run_command() -> Result<()> {
-    let cli = MicroclimateArgs::parse();
-    match cli.command {
+    if let Some(service) = programs::named_service() {
+        return programs::run_service(service);
+    }
+    match MicroclimateArgs::parse().command {
         MicroclimateCommand::Demo(demo) => {
             // Progress bars and results are enough; warnings are still logged.
             log::init_logging(log::LogFormat::default(), "warn");
-            demo::run_demo(demo).await
+            run_demo(demo)?;
         }
         MicroclimateCommand::Up(common) => {
             log::init_logging(log::LogFormat::default(), "info");
-            run_services(common).await
+            run_services(common)?;
         }
+        MicroclimateCommand::Doctor(common) if doctor::run_checks(&common) => {}
+        MicroclimateCommand::Doctor(_) => return Ok(ExitCode::FAILURE),
+        MicroclimateCommand::Backup(BackupArgs { backup, data_dir }) => {
+            println!("{}", backup::back_up(&data_dir, &backup)?);
+        }
+        MicroclimateCommand::Restore(BackupArgs { backup, data_dir }) => {
+            println!("{}", backup::restore(&backup, &data_dir)?);
+        }
+        MicroclimateCommand::Gateway(args) => return gateway::program::run_program(args),
+        MicroclimateCommand::FeatureStore(args) => {
+            return feature_store::program::run_program(args);
+        }
+        MicroclimateCommand::Trainer(args) => return trainer::program::run_program(args),
+        MicroclimateCommand::FirmwareSim(args) => return firmware_sim::program::run_program(args),
+        MicroclimateCommand::Completions { shell, program } => {
+            programs::print_completions(shell, &program);
+        }
+        MicroclimateCommand::Man { dir } => programs::write_man_pages(&dir)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
+#[tokio::main]
+async fn run_demo(demo: DemoArgs) -> Result<()> {
+    demo::run_demo(demo).await
+}
+
+#[tokio::main]
 async fn run_services(common: CommonArgs) -> Result<()> {
     let CommonArgs { data_dir, config, set } = common;
     let settings = AppSettings::load(&data_dir, &[], config.as_deref(), &set)?;

@@ -25,6 +25,7 @@
 //! - [`score`]: scores of predictions, once the actual values are known
 //! - [`watch`]: regular predictions, scores and retraining
 //! - [`error`]: [`TrainError`]; `duration_name`: durations in names
+//! - [`program`]: the commands of the program `trainer`
 
 pub mod anomaly;
 pub mod backtest;
@@ -37,6 +38,7 @@ pub mod folds;
 pub mod gate;
 pub mod input;
 pub mod lag_columns;
+pub mod program;
 pub mod publish;
 pub mod registry_store;
 pub mod relevance;

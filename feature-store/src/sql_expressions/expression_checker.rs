@@ -5,7 +5,10 @@ use feature_engine::{
     sql::{ColumnTypes, ExpectedType, ExpressionChecker, ExpressionError, scan_identifiers},
 };
 
-use super::expression_database::{ExpressionDatabase, ExpressionProgram};
+use super::{
+    expression_database::{ExpressionDatabase, ExpressionProgram},
+    portable_functions::{is_extension_function, refuse_time_zones},
+};
 
 /// Checks expressions with DuckDB, which it opens for the first one.
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ impl ExpressionChecker for DuckDbChecker {
         };
         for function in &words.functions {
             open.check_function(function)?;
+            refuse_time_zones(text, function)?;
         }
         for name in &words.names {
             if columns(name).is_none() {
@@ -171,7 +175,10 @@ fn read_function_kinds(
         };
         Ok((name, kind))
     })?;
-    rows.collect()
+    let is_portable = |row: &Result<(String, _), _>| {
+        row.as_ref().map_or(true, |(name, _)| !is_extension_function(name))
+    };
+    rows.filter(is_portable).collect()
 }
 
 fn is_number(duckdb_type: &str) -> bool {
@@ -248,5 +255,42 @@ mod tests {
         number("error('x')", "`error` is not deterministic");
         number("value AS x", "`x` is not a column here");
         check("value", ExpectedType::Boolean, Err("the expression gives DOUBLE, expected BOOLEAN"));
+    }
+
+    #[test]
+    fn what_needs_an_extension_is_refused_by_every_build() {
+        let number = |text, why| check(text, ExpectedType::Number, Err(why));
+        let boolean = |text, why| check(text, ExpectedType::Boolean, Err(why));
+        number("json_array_length(device)", "there is no function `json_array_length`");
+        number("epoch(today())", "there is no function `today`");
+        number("epoch(to_timestamp(value))", "`to_timestamp` gives a time with a time zone");
+        number("epoch(timezone('UTC', event))", "`timezone` gives a time with a time zone");
+        number("epoch(strptime(device, '%Y %z'))", "`strptime` with %z");
+        number(
+            "epoch(time_bucket(to_days(1), CAST(event AS DATE), device))",
+            "`time_bucket` with an offset or a time zone",
+        );
+        boolean("event::timestamptz > event", "`timestamptz` is not a column here");
+        boolean("device->>'a' = 'b'", "`->`");
+        boolean("device::json = device", "`json` is not a column here");
+        boolean("device COLLATE de = 'b'", "is not a column here");
+    }
+
+    /// The functions of every build, whichever DuckDB it has. `functions.golden` lists them, so
+    /// a build with others fails here.
+    #[test]
+    fn every_build_has_the_functions_of_the_list() {
+        let database = CheckerDatabase::new().unwrap();
+        let functions = database.functions.iter();
+        let mut found: Vec<String> =
+            functions.map(|(name, kind)| format!("{name} {kind:?}\n").to_lowercase()).collect();
+        found.sort_unstable();
+        let found = found.concat();
+        if let Some(path) = std::env::var_os("MICROCLIMATE_WRITE_GOLDEN") {
+            std::fs::write(path, &found).unwrap();
+        }
+        let expect = include_str!("functions.golden");
+        let difference = found.lines().zip(expect.lines()).find(|(found, expect)| found != expect);
+        assert!(found == expect, "first difference (found, expected): {difference:?}");
     }
 }

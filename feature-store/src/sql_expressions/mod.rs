@@ -6,12 +6,14 @@
 //! # Layout
 //! - `expression_checker`: an expression, before anything runs
 //! - `expression_database`: a locked-down DuckDB in memory, and expressions over a batch in it
+//! - `portable_functions`: what every build of DuckDB computes alike
 //! - `readings`: filters and values of readings
 //! - `joins`: features of rows
 
 mod expression_checker;
 mod expression_database;
 mod joins;
+mod portable_functions;
 mod readings;
 
 use std::{io::Read, path::Path, sync::Arc};

@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, builder::PossibleValuesParser};
-use microclimate_trainer::{
+use crate::{
     CompareRequest, FailCondition,
     backtest::ComparisonDepth,
     fit_pool::FitLimits,
     folds::{FOLDS_MAX, FoldPlan, SplitPoint},
     tasks,
 };
+use clap::{Args, builder::PossibleValuesParser};
 use telemetry::ZoneId;
 use telemetry::time::parse_bound_ms;
 
 /// Rows to use, and resources of the machine.
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub(crate) struct RowArgs {
     /// Only this task (repeatable).
     #[arg(long = "task", value_name = "TASK", value_parser = PossibleValuesParser::new(tasks::NAMES))]
@@ -56,7 +56,7 @@ pub(crate) struct RowArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Args)]
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainer compare --task temperature-10m --split 2013-08-29
@@ -84,7 +84,7 @@ pub(crate) struct CompareArgs {
     dry_run: bool,
 }
 
-#[derive(Args)]
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   trainer relevance --task temperature-10m

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use crate::CompareProgress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use microclimate_trainer::CompareProgress;
 
 /// Progress of a comparison: one bar for all tasks with an estimate, and one for the current task.
 /// Nothing is shown where there is no terminal.

@@ -1,10 +1,10 @@
 //! `trainer models`: shows versions, the champion and the reason for it, and changes it.
 
+use crate::{TrainerSettings, registry_store, tasks};
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 use jiff::Timestamp;
-use microclimate_trainer::{TrainerSettings, registry_store, tasks};
 use models::{
     ModelCard, ModelRegistry, RegistryError,
     registry::{DecisionAuthor, GateVerdict, ModelAliases},
@@ -21,7 +21,7 @@ const EXAMPLES: &str = "Examples:
   trainer models gc --keep 5 --dry-run";
 
 /// Show and change which models are served.
-#[derive(Args)]
+#[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ModelsArgs {
     #[command(subcommand)]
@@ -31,7 +31,7 @@ pub(crate) struct ModelsArgs {
     json: bool,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum ModelsCommand {
     /// List all versions, of a task or of all tasks.
     List {
