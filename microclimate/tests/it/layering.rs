@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::support::workspace_root;
 
 /// Each crate of this workspace, and those that it may be built with.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
+    ("duckdb-library", &[]),
     ("telemetry", &[]),
     ("service", &[]),
     ("agronomy", &["telemetry"]),
@@ -29,6 +30,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         "feature-store",
         &[
             "agronomy",
+            "duckdb-library",
             "eventlog",
             "feature-api",
             "feature-engine",
@@ -43,6 +45,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     (
         "microclimate",
         &[
+            "duckdb-library",
             "eventlog",
             "feature-api",
             "feature-store",
