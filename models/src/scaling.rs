@@ -41,6 +41,7 @@ pub(crate) fn finite_median(values: impl Iterator<Item = f64>) -> f64 {
 /// Fills what is missing, adds flags where asked, and brings columns to mean 0
 /// and spread 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenScaler")]
 pub(crate) struct FeatureScaler {
     median: Vec<f64>,
     /// The columns that have a flag, which come after all columns.
@@ -48,6 +49,37 @@ pub(crate) struct FeatureScaler {
     mean: Array1<f64>,
     /// One over the spread.
     factor: Array1<f64>,
+}
+
+/// A scaler as it is written.
+#[derive(Deserialize)]
+struct WrittenScaler {
+    median: Vec<f64>,
+    flagged: Vec<usize>,
+    mean: Array1<f64>,
+    factor: Array1<f64>,
+}
+
+impl TryFrom<WrittenScaler> for FeatureScaler {
+    type Error = String;
+
+    fn try_from(written: WrittenScaler) -> Result<Self, String> {
+        let WrittenScaler { median, flagged, mean, factor } = written;
+        let width = median.len() + flagged.len();
+        if mean.len() != width || factor.len() != width {
+            return Err(format!(
+                "a scaler of {} inputs and {} flags has {} means and {} factors",
+                median.len(),
+                flagged.len(),
+                mean.len(),
+                factor.len()
+            ));
+        }
+        if let Some(flag) = flagged.iter().find(|flag| **flag >= median.len()) {
+            return Err(format!("a flag of input {flag}, expected less than {}", median.len()));
+        }
+        Ok(Self { median, flagged, mean, factor })
+    }
 }
 
 /// What one column looks like.
@@ -109,6 +141,18 @@ impl FeatureScaler {
             .collect();
         let median = columns.iter().map(|column| column.median).collect();
         Self { median, flagged, mean, factor }
+    }
+
+    /// Refuses rows of another width, and `columns` of another than it makes of them.
+    pub(crate) fn check_shape(&self, inputs: usize, columns: usize) -> Result<(), String> {
+        if self.median.len() != inputs || self.output_width() != columns {
+            return Err(format!(
+                "a model of {} inputs, {} with flags, has {columns} weights, and the schema {inputs} inputs",
+                self.median.len(),
+                self.output_width()
+            ));
+        }
+        Ok(())
     }
 
     /// Columns after scaling.
@@ -216,6 +260,6 @@ mod tests {
             1.0
         );
         assert!(FeatureScaler::fit(x.view()).scale_rows_unfilled(x.view())[(1, 0)].is_nan());
-        assert_eq!(FeatureScaler::fit(x.view()).scale_rows(x.view())[(1, 0)], 2.0);
+        assert_eq!(FeatureScaler::fit(x.view()).fill_missing(x.view())[(1, 0)], 2.0);
     }
 }

@@ -3,7 +3,8 @@
 //! and scores for classes, events, times and distributions.
 //!
 //! # Layout
-//! - [`dm`]: whether one model's errors are smaller than another's
+//! - [`dependence`]: how far neighbouring rows are alike
+//! - [`diebold_mariano`]: whether one model's errors are smaller than another's
 //! - [`bootstrap`]: intervals from blocks of rows
 //! - [`conformal`]: prediction intervals that cover what they promise
 //! - [`quantile`]: scores of predicted distributions
@@ -16,6 +17,7 @@
 pub mod bootstrap;
 pub mod classes;
 pub mod conformal;
+pub mod dependence;
 pub mod diebold_mariano;
 pub mod events;
 pub mod importance;
