@@ -2,6 +2,7 @@
 
 mod cli;
 mod models_cli;
+mod output;
 mod progress;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -16,6 +17,8 @@ use service::{
     config::{self, ConfigSources},
     descriptors, log, rest, shutdown,
 };
+
+use output::print_line;
 
 /// Compares models, keeps the best, serves predictions.
 #[derive(Parser)]
@@ -86,7 +89,7 @@ async fn main() -> Result<ExitCode> {
             models_cli::run_command(&settings, asked).map(|()| ExitCode::SUCCESS)
         }
         TrainerCommand::Defaults => {
-            print!("{}", settings::DEFAULTS);
+            print_line!("{}", settings::DEFAULTS.trim_end());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -95,10 +98,10 @@ async fn main() -> Result<ExitCode> {
 async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Result<ExitCode> {
     let comparison = compare_with_progress(settings, asked.to_request()).await?;
     if asked.rows.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        print_line!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::terminal_report(task)));
-        println!("report: {}", comparison.dir.join("report.html").display());
+        comparison.tasks.iter().for_each(|task| print_line!("{}\n", report::terminal_report(task)));
+        print_line!("report: {}", comparison.dir.join("report.html").display());
     }
     let failures: Vec<String> = asked
         .fail_if
@@ -112,10 +115,13 @@ async fn run_compare(settings: TrainerSettings, asked: cli::CompareArgs) -> Resu
 async fn run_relevance(settings: TrainerSettings, asked: cli::RelevanceArgs) -> Result<ExitCode> {
     let comparison = compare_with_progress(settings, asked.to_request()).await?;
     if asked.rows.json {
-        println!("{}", serde_json::to_string_pretty(&comparison)?);
+        print_line!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
-        comparison.tasks.iter().for_each(|task| println!("{}\n", report::relevance_report(task)));
-        println!("report: {}", comparison.dir.join("report.html").display());
+        comparison
+            .tasks
+            .iter()
+            .for_each(|task| print_line!("{}\n", report::relevance_report(task)));
+        print_line!("report: {}", comparison.dir.join("report.html").display());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,15 +3,17 @@
 //! # Layout
 //! - [`ModelArtifact`]: a model, and the [`ModelCard`] that says what it was learnt from and
 //!   how good it was
-//! - [`facts`]: where it comes from: data, libraries, settings
-//! - [`profile`]: what its inputs looked like in training
-//! - [`golden`]: rows that it is asked again whenever it is read
-//! - `file`: the file's form
+//! - [`provenance`]: where it comes from: data, libraries, settings
+//! - [`input_profile`]: what its inputs looked like in training
+//! - [`golden_rows`]: rows that it is asked again whenever it is read
+//! - `file_format`: the file's form
+//! - `safety`: what is checked before a model is asked, and the limits within which it is
 
 mod file_format;
 pub mod golden_rows;
 pub mod input_profile;
 pub mod provenance;
+mod safety;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +25,7 @@ use crate::{FeatureSchema, FittedRegressor, classify::FittedClassifier, detect::
 pub use file_format::BYTES_MAX;
 pub use golden_rows::GoldenRows;
 pub use input_profile::{InputDeviation, InputProfile};
-pub use provenance::ModelProvenance;
+pub use provenance::{EvaluatedFit, ModelProvenance};
 
 /// What a model says, in one of three ways.
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,8 +63,12 @@ impl Predictor {
 
     /// Whether it says [`Predictor::predict_probabilities`].
     #[must_use]
-    pub const fn has_probabilities(&self) -> bool {
-        matches!(self, Self::Classifier(_) | Self::Regressor(FittedRegressor::Classes(_)))
+    pub fn has_probabilities(&self) -> bool {
+        match self {
+            Self::Classifier(_) => true,
+            Self::Regressor(fitted) => fitted.has_probabilities(),
+            Self::Detector(_) => false,
+        }
     }
 
     /// Levels and the quantiles at them, of a model that learns a distribution;

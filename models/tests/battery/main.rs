@@ -1,6 +1,7 @@
 //! One battery: every regressor, classifier and detector must pass all of it.
 
 mod crash;
+mod hostile;
 mod learning;
 mod registry;
 mod series;
