@@ -1,5 +1,7 @@
 //! Train, calibrate, test: in the order of time, never at random.
 
+use std::sync::Arc;
+
 use crate::{settings, training_set::LabelledRows};
 
 /// Three spans of time, each [from, to) in UTC ms, with an embargo of the
@@ -8,18 +10,20 @@ use crate::{settings, training_set::LabelledRows};
 pub struct SplitSpans {
     /// Models are fitted on it.
     pub train: (i64, i64),
-    /// Models are chosen and intervals calibrated on it.
+    /// Models are selected and intervals calibrated on it, by rolling origins.
     pub calibration: (i64, i64),
     /// Models are judged on it.
     pub test: (i64, i64),
 }
 
-impl SplitSpans {
-    /// From the beginning of the first to the end of the second.
-    #[must_use]
-    pub const fn known_span(&self) -> (i64, i64) {
-        (self.train.0, self.calibration.1)
-    }
+/// A part of the calibration span, and what lies before it: models are fitted on the
+/// one and validated on the other.
+#[derive(Clone, Debug)]
+pub struct SelectionOrigin {
+    /// Rows that models are fitted on.
+    pub train: LabelledRows,
+    /// Rows that they are validated on.
+    pub validation: LabelledRows,
 }
 
 /// The rows of the three spans.
@@ -29,9 +33,13 @@ pub struct DataSplit {
     pub train: LabelledRows,
     /// Of the second.
     pub calibration: LabelledRows,
-    /// Of the first two and what lies between them: the model that is judged and kept is
-    /// fitted on it once more.
+    /// The origins by which models are selected, the oldest first; the same in every fold,
+    /// so that no test set selects anything.
+    pub origins: Arc<Vec<SelectionOrigin>>,
+    /// All before the test set: the model that is evaluated is fitted on it.
     pub known: LabelledRows,
+    /// The span of those, [from, to) in UTC ms.
+    pub known_ms: (i64, i64),
     /// Of the third.
     pub test: LabelledRows,
     /// The spans.
@@ -75,7 +83,11 @@ mod tests {
 
     #[test]
     fn parts_follow_one_another_with_the_horizon_between() {
-        let split = TrainerSettings::default().split;
+        let split = settings::SplitSettings {
+            train: 0.6,
+            calibration: 0.15,
+            ..TrainerSettings::default().split
+        };
         let hour = 3_600_000;
         let spans = split_spans(0, 102 * hour, 3600, &split).unwrap();
         assert_eq!(spans.train, (0, 60 * hour));

@@ -4,7 +4,10 @@ use models::{MissingPolicy, ModelArtifact};
 use serde::{Deserialize, Serialize};
 use telemetry::ZoneId;
 
-use super::{details::ChampionDetails, leakage::LeakageReport};
+use super::{
+    candidate::CandidateRecipe, details::ChampionDetails, interval_widths::IntervalWidths,
+    leakage::LeakageReport,
+};
 
 use crate::{relevance::RelevanceReport, split::SplitSpans, target_transform::TargetTransform};
 
@@ -17,9 +20,14 @@ pub struct LeaderboardEntry {
     pub metric: &'static str,
     /// On the test part.
     pub value: f64,
-    /// On the calibration part, by which the champion is chosen from the models and the
-    /// baseline that is best on all rows before the test part.
+    /// At the origins before the test set, by which the champion is selected.
     pub chosen_by: f64,
+    /// The standard error of that.
+    pub chosen_by_error: f64,
+    /// Its place in the order of the selection, from 1; none of baselines that are not the
+    /// best one before the test set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selected: Option<usize>,
     /// Of `value`: 95 %, from blocks of times at least a horizon long. None
     /// where the test part is too short for that.
     pub interval: Option<[f64; 2]>,
@@ -36,7 +44,7 @@ pub struct LeaderboardEntry {
     pub is_baseline: bool,
     /// Share of the test part's truths within the interval.
     pub coverage: Option<f64>,
-    /// Half the width of the interval, in the task's unit.
+    /// Half the width of the interval, in the task's unit; the mean of the test set.
     pub half_width: Option<f64>,
     /// To fit, seconds, beside other models; of the last fold.
     pub fit_s: f64,
@@ -132,8 +140,12 @@ pub struct Backtest {
     pub leaderboard: Vec<LeaderboardEntry>,
     /// Models that could not be fitted, and why.
     pub failed: Vec<(String, String)>,
-    /// The one that was best on the calibration part.
+    /// The one that was selected, as it was evaluated.
     pub champion: ModelArtifact,
+    /// All candidates that may be kept, in the order of the selection.
+    pub selected: Vec<SelectedCandidate>,
+    /// Which of them the champion is.
+    pub kept: usize,
     /// Its predictions on the test part.
     pub sample: PredictionSample,
     /// What was compared.
@@ -146,6 +158,25 @@ pub struct Backtest {
     pub relevance: Option<RelevanceReport>,
     /// Why there are no intervals and no tests, if there are none.
     pub no_intervals: Option<String>,
+}
+
+/// A candidate that may be kept.
+#[derive(Clone, Debug)]
+pub struct SelectedCandidate {
+    /// Its name.
+    pub model: String,
+    /// How it is fitted again.
+    pub recipe: CandidateRecipe,
+    /// Its losses on the test set of the last fold, row after row.
+    pub losses: Vec<f64>,
+    /// Its absolute errors there, in the task's unit.
+    pub errors: Vec<f64>,
+    /// Of one prediction, 99th percentile, µs.
+    pub latency_p99_us: f64,
+    /// Of the model, bytes.
+    pub size_bytes: usize,
+    /// Rows that it was fitted on.
+    pub rows: usize,
 }
 
 impl Backtest {
@@ -161,6 +192,8 @@ impl Backtest {
             leaderboard,
             failed,
             champion,
+            selected: Vec::new(),
+            kept: 0,
             sample,
             facts: ComparisonFacts::default(),
             details: None,
@@ -174,8 +207,11 @@ impl Backtest {
 /// What serving keeps with a regression model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RegressionServing {
-    /// Half the width of the interval, in the task's unit.
+    /// Half the width of the interval, in the task's unit: the mean one.
     pub half_width: Option<f64>,
+    /// How wide it is where; models of 0.1 have the same width everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub widths: Option<IntervalWidths>,
     /// The share of truths that the interval is to cover.
     pub level: f64,
     /// The best baseline's input and factor.
